@@ -1,0 +1,74 @@
+r"""Two Hills: :math:`f \propto 1 + e^{b_1} h_1(x) + e^{b_2} h_2(x)`, each rising or falling, ``k_a < k_b``.
+
+:math:`h_i = \sigma(\pm n_i \ln 2 (x - k_i))`; the amplitudes are positive, so the curve is never negative, and a falling
+beside a rising Hill makes a trough or a peak.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+
+from ._base import LN2, Curve, sigmoid, softplus
+from .single_hill import moment_mass
+
+PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
+SIGNS = ((1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (-1.0, -1.0))
+
+
+def _terms(x: Any, params: Any, consts: Any) -> tuple[Any, Any, Any, Any]:
+    """Log of each Hill's term and the derivatives of its log by log dosage."""
+    b = (params[..., 1:2], params[..., 2:3])
+    out = []
+    for i in range(2):
+        rate = np.asarray(consts)[..., i : i + 1] * np.exp(params[..., 4 + 2 * i : 5 + 2 * i])
+        z = LN2 * rate * (x - params[..., 3 + 2 * i : 4 + 2 * i])
+        out += [b[i] - softplus(-z), rate * sigmoid(-z)]
+    return out[0], out[1], out[2], out[3]
+
+
+def _raw(x: Any, params: Any, consts: Any) -> Any:
+    t1, _, t2, _ = _terms(x, params, consts)
+    return np.logaddexp(0.0, np.logaddexp(t1, t2))
+
+
+def log_curve(x: Any, params: Any, consts: Any) -> Any:
+    """Natural log of the expected count at log2 dosage `x`, shape ``(..., X)``."""
+    return params[..., :1] + _raw(x, params, consts) - _raw(0.0, params, consts)
+
+
+def slope(x: Any, params: Any, consts: Any) -> Any:
+    """Derivative of the log curve by log dosage, shape ``(..., X)``."""
+    t1, d1, t2, d2 = _terms(x, params, consts)
+    total = np.logaddexp(0.0, np.logaddexp(t1, t2))
+    return np.exp(t1 - total) * d1 + np.exp(t2 - total) * d2
+
+
+def lattice(axis: Any, priors: Any, n_k: int = 8) -> tuple[Any, Any, Any]:
+    """Grid over both EC50, both steepnesses and the four combinations of signs."""
+    k = np.linspace(axis.low - 0.75, axis.high + 0.75, n_k)
+    log_n = np.log([1.2, 3.5])
+    rows = [
+        (ka, na, kb, nb, sa, sb)
+        for (sa, sb) in SIGNS
+        for ka, kb in combinations(k, 2)
+        for na, nb in product(log_n, log_n)
+    ]
+    grid = np.array(rows)
+    shapes, signs = grid[:, :4], grid[:, 4:]
+    log_w = np.zeros(len(grid))
+    mass = np.ones(len(grid))
+    for i in range(2):
+        ki, ni = shapes[:, 2 * i], shapes[:, 2 * i + 1]
+        log_w += -0.5 * (ki / priors.ec50_sd) ** 2 - 0.5 * ((ni - priors.n_log_mean) / priors.n_log_sd) ** 2
+        rate = LN2 * np.exp(ni)
+        rise = softplus(-rate * (axis.low - ki)) - softplus(-rate * (axis.high - ki))
+        fall = softplus(rate * (axis.high - ki)) - softplus(rate * (axis.low - ki))
+        reach = np.where(signs[:, i] > 0, rise, fall)
+        mass = mass * 2 * moment_mass(reach, priors.movement_scales, priors.movement_weights)
+    return shapes, log_w - np.log((np.exp(log_w) * mass).sum()), signs
+
+
+CURVE = Curve("additive_hill", 2, PARAMS, 2, log_curve, slope, lattice)

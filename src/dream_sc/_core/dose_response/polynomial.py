@@ -1,0 +1,50 @@
+r"""Polynomial on the link scale: :math:`\log f = a + \sum_k c_k (t^k - t_0^k)`, ``t`` the standardised log2 dosage.
+
+`consts` holds the centre and the scale of the standardisation, ``t = (x - centre) / scale``, chosen so that the observed axis
+becomes ``[-1, 1]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._base import LN2, Curve
+
+MAX_DEGREE = 6
+PARAMS = ("a", *(f"c{k}" for k in range(1, MAX_DEGREE + 1)))
+
+
+def _split(params: Any, consts: Any) -> tuple[Any, Any, Any]:
+    consts = np.asarray(consts)
+    return params[..., 1:], consts[..., 0:1], consts[..., 1:2]
+
+
+def log_curve(x: Any, params: Any, consts: Any) -> Any:
+    """Natural log of the expected count at log2 dosage `x`, shape ``(..., X)``."""
+    c, centre, scale = _split(params, consts)
+    t, t0 = (x - centre) / scale, (0.0 - centre) / scale
+    out = params[..., :1] + np.zeros_like(t)
+    for k in range(c.shape[-1]):
+        out = out + c[..., k : k + 1] * (t ** (k + 1) - t0 ** (k + 1))
+    return out
+
+
+def slope(x: Any, params: Any, consts: Any) -> Any:
+    """Derivative of the log curve by log dosage, shape ``(..., X)``."""
+    c, centre, scale = _split(params, consts)
+    t = (x - centre) / scale
+    out = np.zeros(np.broadcast_shapes(t.shape, params[..., :1].shape))
+    for k in range(c.shape[-1]):
+        out = out + c[..., k : k + 1] * (k + 1) * t**k / scale / LN2
+    return out
+
+
+def lattice(axis: Any, priors: Any) -> tuple[Any, Any, Any]:
+    """One shape: everything is an amplitude."""
+    consts = np.array([[(axis.low + axis.high) / 2, max((axis.high - axis.low) / 2, 0.1)]])
+    return np.zeros((1, 0)), np.zeros(1), consts
+
+
+CURVE = Curve("polynomial", 3, PARAMS, MAX_DEGREE, log_curve, slope, lattice)

@@ -1,0 +1,68 @@
+r"""One Hill: :math:`f \propto 1 + (F - 1) h(x)`, :math:`h = \sigma(n (\ln x - \ln K))`, :math:`n > 0`.
+
+With ``z = n ln2 (x - log2 K)`` and ``b = ln F`` the log of the curve is ``softplus(b + z) - softplus(z)``: stable for any
+steepness, and its derivative by ``b`` is ``sigmoid(b + z)``. The level ``a`` is the log of the curve at NTC dosage.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import erf
+
+from ._base import LN2, Curve, sigmoid, softplus
+
+PARAMS = ("a", "b", "log2_ec50", "log_n")
+
+
+def log_curve(x: Any, params: Any, consts: Any = None) -> Any:
+    """Natural log of the expected count at log2 dosage `x`, shape ``(..., X)``."""
+    a, b, k, log_n = (params[..., i : i + 1] for i in range(4))
+    rate = LN2 * np.exp(log_n)
+
+    def raw(y: Any) -> Any:
+        z = rate * (y - k)
+        return softplus(b + z) - softplus(z)
+
+    return a + raw(x) - raw(0.0)
+
+
+def slope(x: Any, params: Any, consts: Any = None) -> Any:
+    """Derivative of the log curve by log dosage, shape ``(..., X)``."""
+    _, b, k, log_n = (params[..., i : i + 1] for i in range(4))
+    n = np.exp(log_n)
+    z = LN2 * n * (x - k)
+    return n * (sigmoid(b + z) - sigmoid(z))
+
+
+def moment_mass(upper: Any, scales: Any, weights: Any) -> Any:
+    """Mass of the moment mixture ``sum_s w_s D^2/s^2 Normal(D; 0, s)`` on ``0 < D < upper``."""
+    r = np.asarray(upper)[..., None] / np.asarray(scales)
+    cdf = 0.5 * erf(r / np.sqrt(2)) - r * np.exp(-0.5 * r**2) / np.sqrt(2 * np.pi)
+    return (np.asarray(weights) * cdf).sum(-1)
+
+
+def reachable(z_low: Any, z_high: Any) -> tuple[Any, Any]:
+    """Largest fall and largest rise (positive natural logs) of a shape between the ends of the axis."""
+    rise = softplus(-z_low) - softplus(-z_high)
+    fall = softplus(z_high) - softplus(z_low)
+    return fall, rise
+
+
+def lattice(axis: Any, priors: Any, step: float = 0.4, n_points: int = 8) -> tuple[Any, Any, Any]:
+    """Grid over (log2 EC50, log n) from 2.5 log2 below to 2.5 log2 above the observed axis."""
+    k = np.linspace(
+        axis.low - 2.5, axis.high + 2.5, int(np.ceil((axis.high - axis.low + 5.0) / step)) + 1
+    )
+    log_n = np.linspace(np.log(0.4), np.log(10.0), n_points)
+    shapes = np.stack(np.meshgrid(k, log_n, indexing="ij"), -1).reshape(-1, 2)
+    log_w = -0.5 * (shapes[:, 0] / priors.ec50_sd) ** 2 - 0.5 * ((shapes[:, 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
+    weight = np.exp(log_w)
+    rate = LN2 * np.exp(shapes[:, 1])
+    fall, rise = reachable(rate * (axis.low - shapes[:, 0]), rate * (axis.high - shapes[:, 0]))
+    mass = sum(moment_mass(d, priors.movement_scales, priors.movement_weights) for d in (fall, rise))
+    return shapes, log_w - np.log((weight * mass).sum()), np.zeros((len(shapes), 2))
+
+
+CURVE = Curve("single_hill", 1, PARAMS, 1, log_curve, slope, lattice)

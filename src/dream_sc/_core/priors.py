@@ -1,0 +1,60 @@
+"""Priors of the three steps, as frozen dataclasses. Sources are named in the documentation of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+
+@dataclass(frozen=True)
+class TechnicalPriors:
+    """Control cells: ``y ~ NB(mu 2^a s, o)``.
+
+    `beta_o` of ``o ~ Exponential(beta_o)`` is Gamma distributed and shared by all features; the scale of
+    the group effects ``a ~ StudentT(df, 0, scale)`` (log2) is learned over features within its bounds.
+    """
+
+    beta_o_shape: float = 9.0
+    beta_o_rate: float = 3.0
+    log_mu_sd: float = 3.0
+    effect_df: float = 3.0
+    effect_scale: float = 1.0
+    effect_scale_bounds: tuple[float, float] = (0.02, 20.0)
+
+
+@dataclass(frozen=True)
+class CisPriors:
+    """Guide means ``StudentT(df, mu, sigma)`` over targeting guides, ``Normal(0, sd)`` over NTC guides.
+
+    Within-guide spreads are ``LogNormal(log within_median, within_log_sd)``; all in log2 dosage.
+    """
+
+    guide_df: float = 3.0
+    sigma_scale: float = 2.0
+    control_sd_scale: float = 0.1
+    within_median: float = 0.25
+    within_log_sd: float = 0.7
+
+
+@dataclass(frozen=True)
+class TransPriors:
+    """Curves, guide effects and group effects of one feature.
+
+    The amplitude prior is non-local: a moment prior on the movement ``D`` (natural log) between the two ends
+    of the observed dosage axis, its scale mixed over `movement_scales` :cite:p:`Johnson2010`. The guide effects have
+    sd ``tau``, ``log tau ~ Normal(tau_log_mean, tau_log_sd)``, learned over features from this start.
+    """
+
+    level_sd: float = 2.0
+    ec50_sd: float = 2.5  # log2
+    n_log_mean: float = log(2.0)
+    n_log_sd: float = 0.8
+    movement_scales: tuple[float, ...] = (0.4, 1.0, 2.0)
+    movement_weights: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
+    polynomial_sd: float = 0.7
+    tau_log_mean: float = log(0.06)
+    tau_log_sd: float = 0.9
+    tau_grid: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+    tau_strength: float = 10.0  # features' worth of weight of the start
+    null_weight: float = 0.8
+    model_strength: float = 5.0

@@ -1,0 +1,114 @@
+"""The frozen containers that travel between the steps (`T` features, `R` rows, `G` guides, `C` groups)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TechnicalStats:
+    """Sums over control cells, binned by technical group and size factor (`B` bins in all).
+
+    `tail` holds, per feature, the number of control cells with a count above `k`, summed over the `k` of
+    each of `J` count bins, and `tail_at` the representative `k` of each bin: the log-gamma terms of the
+    negative binomial are ``sum_j tail[:, j] * log(phi + tail_at[j])``.
+    """
+
+    counts: Floats  # (T, B)
+    n_cells: Floats  # (B,)
+    size_factor: Floats  # (B,) mean of the bin
+    group: Ints  # (B,)
+    n_groups: int
+    tail: Floats  # (T, J)
+    tail_at: Floats  # (J,)
+
+
+@dataclass(frozen=True)
+class TechnicalFit:
+    """Posterior of the technical step: baseline, overdispersion and log2 group effects of each feature."""
+
+    mu: Floats  # (T,) expected count of a control cell of the reference group at size factor 1
+    mu_sd: Floats  # (T,) sd of log mu (natural)
+    overdispersion: Floats  # (T,) Var = m + o^2 m^2
+    overdispersion_sd: Floats  # (T,)
+    effects: Floats  # (T, C) log2 factor, column 0 is the reference
+    effects_sd: Floats  # (T, C)
+    beta_o: float
+    effect_scale: float  # log2
+    converged: NDArray[np.bool_]  # (T,)
+
+
+@dataclass(frozen=True)
+class CisCells:
+    """Counts of the cis gene and what is known of each cell."""
+
+    counts: Floats  # (N,)
+    exposure: Floats  # (N,) expected count at NTC dosage
+    guide: Ints  # (N,)
+    is_control: NDArray[np.bool_]  # (G,)
+    overdispersion: float
+
+
+@dataclass(frozen=True)
+class CisFit:
+    """Posterior of the dosage, in log2 relative to NTC, of guides and of cells."""
+
+    guide_mean: Floats  # (G,)
+    guide_sd: Floats  # (G,)
+    within_sd: Floats  # (G,)
+    baseline_sd: float  # sd of the NTC level that all guides share
+    cell_median: Floats  # (N,)
+    cell_sd: Floats  # (N,)
+    cell_q025: Floats  # (N,)
+    cell_q975: Floats  # (N,)
+    hyper: dict[str, float]
+    converged: bool
+
+
+@dataclass(frozen=True)
+class GuideStats:
+    """Sums over the cells of each row: one guide in one technical group (and dosage bin)."""
+
+    counts: Floats  # (T, R)
+    exposure: Floats  # (R,) sum of size factors
+    exposure2: Floats  # (R,) sum of squared size factors
+    guide: Ints  # (R,)
+    group: Ints  # (R,)
+    n_guides: int
+    n_groups: int
+
+
+@dataclass(frozen=True)
+class RowDosage:
+    """Dosage of each row in log2 relative to NTC, its spread between cells and its estimation error."""
+
+    mean: Floats  # (R,)
+    spread: Floats  # (R,)
+    error: Floats  # (G,)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The observed dosage axis: ``low <= 0 <= high`` and the dosages of the targeting guides, sorted."""
+
+    low: float
+    high: float
+    guides: Floats  # (n,)
+
+
+@dataclass(frozen=True)
+class TransFit:
+    """Everything that the trans step says: table columns, compact posterior records, learned numbers."""
+
+    columns: dict[str, NDArray[np.generic]]  # each (T,)
+    records: NDArray[np.float32]  # (T, 256)
+    hyper: dict[str, object]
+    diagnostics: dict[str, object] = field(default_factory=dict)
