@@ -1,0 +1,122 @@
+"""From evidence to calls: prior odds and the prior of tau learned over features, local FDR, q-values, p-values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .priors import TransPriors
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is learned over features: weights of the models and the log-normal prior of the guide sd."""
+
+    weights: Floats  # (M,) null first
+    tau_log_mean: float
+    tau_log_sd: float
+
+    def log_tau(self, grid: Floats) -> Floats:
+        """Log prior weights of the grid of tau."""
+        z = (np.log(grid) - self.tau_log_mean) / self.tau_log_sd
+        return np.asarray(-0.5 * z**2 - logsumexp(-0.5 * z**2))
+
+
+def learn(evidence: Floats, grid: Floats, priors: TransPriors, *, n_iter: int = 500) -> Prior:
+    """Learn the prior by EM over features.
+
+    Parameters
+    ----------
+    evidence
+        ``(T, M, K)`` log evidence of each model at each tau; ``-inf`` where a model was not tried.
+    grid
+        ``(K,)`` sd of the guide effects.
+
+    The start counts as `tau_strength` and `model_strength` features, so nothing collapses with few features.
+    """
+    n_models = evidence.shape[1]
+    start = np.full(n_models, (1 - priors.null_weight) / max(n_models - 1, 1))
+    start[0] = priors.null_weight
+    prior = Prior(start, priors.tau_log_mean, priors.tau_log_sd)
+    if not len(evidence):
+        return prior
+    log_grid = np.log(grid)
+    for _ in range(n_iter):
+        joint = evidence + np.log(prior.weights)[None, :, None] + prior.log_tau(grid)
+        joint = np.exp(joint - logsumexp(joint, axis=(1, 2), keepdims=True))
+        weights = joint.sum((0, 2)) + priors.model_strength * start
+        tau = joint.sum((0, 1))
+        k = priors.tau_strength
+        total = tau.sum() + k
+        mean = ((tau * log_grid).sum() + k * priors.tau_log_mean) / total
+        var = (tau * (log_grid - mean) ** 2).sum() + k * (priors.tau_log_sd**2 + (priors.tau_log_mean - mean) ** 2)
+        new = Prior(weights / weights.sum(), float(mean), float(max(np.sqrt(var / total), 0.3)))
+        change = max(np.abs(new.weights - prior.weights).max(), abs(new.tau_log_mean - prior.tau_log_mean))
+        prior = new
+        if change < 1e-7:
+            break
+    return prior
+
+
+def marginals(evidence: Floats, grid: Floats, prior: Prior) -> Floats:
+    """Log evidence of each model ``(T, M)``, with tau summed over its prior."""
+    return np.asarray(logsumexp(evidence + prior.log_tau(grid), axis=2))
+
+
+def log_bayes_factor(marginal: Floats, prior: Prior) -> Floats:
+    """Log Bayes factor of "responds" (its models mixed by their prior weights) against the null, ``(T,)``."""
+    w = np.log(prior.weights[1:] / prior.weights[1:].sum())
+    return np.asarray(logsumexp(marginal[:, 1:] + w, axis=1) - marginal[:, 0])
+
+
+def local_fdr(log_bf: Floats, prior: Prior) -> Floats:
+    """``P(null | data)`` of each feature."""
+    odds = log_bf + np.log1p(-prior.weights[0]) - np.log(prior.weights[0])
+    return np.asarray(np.exp(-np.logaddexp(0.0, odds)))
+
+
+def q_values(lfdr: Floats) -> Floats:
+    """Running mean of the sorted local FDR: expected share of false calls among all features as good."""
+    order = np.argsort(lfdr, kind="stable")
+    running = np.cumsum(lfdr[order]) / np.arange(1, len(lfdr) + 1)
+    out = np.empty_like(lfdr)
+    # ties share the largest value of their group
+    last = np.searchsorted(lfdr[order], lfdr[order], side="right") - 1
+    out[order] = running[last]
+    return out
+
+
+@dataclass(frozen=True)
+class NullDistribution:
+    """Log Bayes factors of simulated null features: the body by ranks, the tail by an exponential."""
+
+    body: Floats  # sorted
+    threshold: float
+    rate: float
+
+    def p_value(self, log_bf: Floats) -> Floats:
+        """Upper-tail probability of a log Bayes factor under the null."""
+        n = len(self.body)
+        above = n - np.searchsorted(self.body, log_bf, side="left")
+        p = (above + 1.0) / (n + 1.0)
+        share = (self.body > self.threshold).mean()
+        tail = share * np.exp(-self.rate * np.maximum(log_bf - self.threshold, 0.0))
+        return np.asarray(np.where(log_bf > self.threshold, np.minimum(tail, 1.0), np.minimum(p, 1.0)))
+
+
+def null_distribution(log_bf: Floats, tail: float = 0.05) -> NullDistribution:
+    """Fit the null distribution: an exponential tail above the ``1 - tail`` quantile."""
+    body = np.sort(log_bf[np.isfinite(log_bf)])
+    threshold = float(np.quantile(body, 1 - tail))
+    excess = body[body > threshold] - threshold
+    # shrunk to rate 1, where P(BF > x) falls as 1 / x: the slowest decay a valid Bayes factor can show
+    rate = (len(excess) + 5.0) / (excess.sum() + 5.0)
+    return NullDistribution(body, threshold, float(max(rate, 0.5)))

@@ -1,0 +1,30 @@
+"""Negative binomial counts: ``Var = m + o^2 m^2``, total count ``phi = 1 / o^2``."""
+
+from __future__ import annotations
+
+from math import exp, lgamma, log, log1p
+
+import numba as nb
+
+NAME = "negbinom"
+
+
+@nb.njit(cache=True, error_model="numpy", inline="always")
+def derivatives(y, log_mean, phi):  # type: ignore[no-untyped-def]
+    """First derivative by the log mean, minus the second, and minus the third."""
+    m = exp(log_mean)
+    q = m / (m + phi)
+    curvature = (y + phi) * q * (1.0 - q)
+    return y - (y + phi) * q, curvature, curvature * (1.0 - 2.0 * q)
+
+
+@nb.njit(cache=True, error_model="numpy")
+def log_density(y, log_mean, phi):  # type: ignore[no-untyped-def]
+    """Log of the density without the terms that do not depend on the mean (see `log_normaliser`)."""
+    return y * (log_mean - log(phi)) - (y + phi) * log1p(exp(log_mean) / phi)
+
+
+@nb.njit(cache=True, error_model="numpy")
+def log_normaliser(y, phi):  # type: ignore[no-untyped-def]
+    """The terms that do not depend on the mean."""
+    return lgamma(y + phi) - lgamma(phi) - lgamma(y + 1.0)

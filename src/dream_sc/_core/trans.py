@@ -1,0 +1,250 @@
+"""The trans step: choice of the curve by evidence, calls, and the posterior of the best curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from . import calls, engines, posterior, summary
+from .dose_response import CURVES, Curve, curve
+from .engines.laplace import trans as laplace
+from .types import Axis, GuideStats, RowDosage, TransFit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from .priors import TransPriors
+
+    Floats = NDArray[np.float64]
+
+BLOCK = 64
+N_NULL = 1000
+MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5, "polynomial": 3}
+DISTINCT_GAP = 0.2  # log2
+FEW_GUIDES = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the trans step runs."""
+
+    function_type: str = "auto"
+    guide_effects: bool = True
+    degree: int = 6
+    nsamples: int = 1000
+    niters: int | None = None
+    inference: str = "laplace"
+    device: str = "auto"
+    seed: int = 0
+
+
+def distinct_dosages(axis: Axis) -> int:
+    """Number of dosages, NTC included, that are at least 0.2 log2 apart."""
+    levels = np.sort(np.append(axis.guides, 0.0))
+    count, last = 0, -np.inf
+    for level in levels:
+        if level - last >= DISTINCT_GAP:
+            count, last = count + 1, level
+    return count
+
+
+def candidates(function_type: str, axis: Axis) -> list[Curve]:
+    """Curves to compare, the null first. A second Hill needs at least five distinct dosages."""
+    names = ["single_hill", "additive_hill"] if function_type == "auto" else [function_type]
+    if function_type == "auto":
+        names = [n for n in names if distinct_dosages(axis) >= MIN_DISTINCT[n]]
+    return [curve("null"), *(curve(n) for n in names)]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log evidence ``(T, M, K)`` by model and tau, and each curve's lattice."""
+
+    values: Floats
+    lattices: dict[str, tuple[Floats, Floats, Floats]]
+
+
+def _lattices(curves: list[Curve], axis: Axis, priors: TransPriors) -> dict[str, tuple[Floats, Floats, Floats]]:
+    return {c.name: c.lattice(axis, priors) for c in curves}
+
+
+def _block_evidence(
+    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, degree: int
+) -> tuple[Floats, dict[str, Floats]]:
+    """Evidence of one block of features, and each curve's log evidence on its lattice.
+
+    The two-Hill lattice is only tried at the three likeliest tau of each feature.
+    """
+    n = len(p.counts)
+    taus = np.repeat(grid[None], n, 0)
+    values = np.full((n, len(curves), len(grid)), -np.inf)
+    maps = {}
+    for m, c in enumerate(curves):
+        shapes, log_w, consts = lattices[c.name]
+        use = taus
+        if c.name == "additive_hill" and m > 1:
+            best = np.argsort(-values[:, 1], axis=1, kind="stable")[:, :3]
+            use = np.full_like(taus, -1.0)
+            np.put_along_axis(use, best, grid[best], 1)
+        log_z, _, _ = laplace.evidence(p, c, shapes[None], consts[None], use, degree=degree)
+        maps[c.name] = log_z + log_w[None, :, None]
+        values[:, m] = logsumexp(maps[c.name], axis=1)
+        if use is not taus:
+            # where a tau was left out, the evidence keeps the ratio to the single Hill of the best tau
+            first = best[:, :1]
+            gap = np.take_along_axis(values[:, m] - values[:, 1], first, 1)
+            values[:, m] = np.where(use < 0, values[:, 1] + gap, values[:, m])
+    return values, maps
+
+
+def _simulate_null(p: laplace.Problem, grid: Floats, null: Floats, prior: calls.Prior, n: int, seed: int) -> laplace.Problem:
+    """Features without response, alike the real ones in level, overdispersion and guide effects."""
+    rng = np.random.default_rng(seed)
+    pick = np.resize(rng.permutation(len(p.counts)), n)
+    q = p.take(pick)
+    log_tau = null[pick] + prior.log_tau(grid)
+    weights = np.exp(log_tau - logsumexp(log_tau, axis=1, keepdims=True))
+    tau = grid[(weights.cumsum(1) > rng.random(n)[:, None]).argmax(1)]
+    guide = np.repeat(np.arange(len(p.guide_start) - 1), np.diff(p.guide_start))
+    u = rng.normal(size=(n, len(p.guide_start) - 1)) * tau[:, None]
+    mean = np.exp(q.level[:, None] + q.log_w[None] + u[:, guide])
+    phi = 1.0 / (q.overdispersion[:, None] ** 2 * q.scale2[None])
+    counts = rng.poisson(rng.gamma(phi, mean / phi)).astype(float)
+    level = np.log((counts.sum(1) + 0.5) / np.exp(q.log_w).sum())
+    return replace(q, counts=counts, level=level)
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
+
+
+def fit(
+    stats: GuideStats, dosage: RowDosage, overdispersion: Floats, *, axis: Axis, priors: TransPriors, alpha_sd: float,
+    options: Options, hyper: dict[str, Any] | None = None, progress: Callable[[Any], Any] = lambda x: x,
+) -> TransFit:
+    """Fit every feature of `stats`.
+
+    Parameters
+    ----------
+    overdispersion
+        ``(T,)`` of single cells, from the technical step.
+    alpha_sd
+        Scale of the group effects (natural log).
+    hyper
+        Learned numbers of an earlier fit; given them a row does not depend on the other features.
+    progress
+        Wraps the iterable of blocks, such as tqdm.
+    """
+    p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
+    curves = candidates(options.function_type, axis)
+    grid = np.array(priors.tau_grid) if options.guide_effects else np.array([1e-6])
+    lattices = _lattices(curves, axis, priors)
+    n_t = len(p.counts)
+    values = np.full((n_t, len(curves), len(grid)), -np.inf)
+    for s in progress(_blocks(n_t)):
+        values[s] = _block_evidence(p.take(s), curves, lattices, grid, options.degree)[0]
+    if hyper is None:
+        prior = calls.learn(values, grid, priors)
+        null = _null_distribution(p, curves, lattices, grid, values, prior, options, progress)
+    else:
+        prior, null = _restore(hyper)
+    marginal = calls.marginals(values, grid, prior)
+    log_bf = calls.log_bayes_factor(marginal, prior)
+    lfdr = calls.local_fdr(log_bf, prior)
+    best = 1 + (marginal[:, 1:] + np.log(prior.weights[1:])).argmax(1)
+    columns, records, diagnostics = _posteriors(p, curves, lattices, grid, prior, best, options, axis, progress)
+    columns |= {
+        "lfdr": lfdr, "qvalue": calls.q_values(lfdr), "pvalue": null.p_value(log_bf), "log_bf": log_bf,
+        "model": np.where(lfdr > 0.5, "null", np.array([c.name for c in curves])[best]),
+    }
+    columns["class"] = np.where(lfdr > 0.5, "null", columns["class"])
+    return TransFit(columns, records, _store(prior, null), diagnostics)
+
+
+def _null_distribution(
+    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, values: Floats, prior: calls.Prior,
+    options: Options, progress: Callable[[Any], Any],
+) -> calls.NullDistribution:
+    n = min(N_NULL, max(200, 2 * len(p.counts)))
+    sim = _simulate_null(p, grid, values[:, 0], prior, n, options.seed)
+    null_values = np.concatenate(
+        [_block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0] for s in progress(_blocks(n))]
+    )
+    return calls.null_distribution(calls.log_bayes_factor(calls.marginals(null_values, grid, prior), prior))
+
+
+def _posteriors(
+    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, prior: calls.Prior, best: Any,
+    options: Options, axis: Axis, progress: Callable[[Any], Any],
+) -> tuple[dict[str, Any], NDArray[np.float32], dict[str, Any]]:
+    """Draws of the best non-null curve of each feature, summed up in columns and compact records."""
+    n_t = len(p.counts)
+    columns: dict[str, Any] = {"guide_sd": np.full(n_t, np.nan)}
+    records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float32)
+    converged = np.ones(n_t, dtype=bool)
+    log_tau = prior.log_tau(grid)
+    jobs = [(m, idx[s]) for m in range(1, len(curves)) for idx in [np.flatnonzero(best == m)] for s in _blocks(len(idx))]
+    for m, index in progress(jobs):
+        c = curves[m]
+        shapes, log_w, consts = lattices[c.name]
+        sub = p.take(index)
+        log_z = laplace.evidence(
+            sub, c, shapes[None], consts[None], np.repeat(grid[None], len(index), 0), degree=options.degree
+        )[0]
+        log_post = log_z + log_w[None, :, None] + log_tau
+        out, const, tau = laplace.draws(
+            sub, c, (shapes, consts), log_post, (grid, log_tau), n=options.nsamples, seed=options.seed, degree=options.degree
+        )
+        if options.inference != "laplace":
+            out, ok = _replace_draws(sub, c, const, out, prior, options)
+            converged[index] = ok
+        found = summary.summarise(out, c, const, axis)
+        for name, value in found.items():
+            if name not in columns:
+                columns[name] = np.full(n_t, "" if value.dtype.kind in "UO" else np.nan,
+                                        dtype=object if value.dtype.kind in "UO" else float)
+            columns[name][index] = value
+        columns["guide_sd"][index] = tau / np.log(2)
+        records[index] = posterior.pack_block(out, c, const)
+    return columns, records, {"converged": converged}
+
+
+def _replace_draws(
+    p: laplace.Problem, c: Curve, const: Floats, init: Floats, prior: calls.Prior, options: Options
+) -> tuple[Floats, Any]:
+    """Posterior of another engine, started at the Laplace posterior's mean."""
+    engine = engines.engine(options.inference)
+    guide = np.repeat(np.arange(len(p.guide_start) - 1), np.diff(p.guide_start))
+    stats = GuideStats(
+        p.counts, np.exp(p.log_w), p.scale2 * np.exp(2 * p.log_w), guide, p.group, len(p.guide_start) - 1,
+        int(p.group.max()) + 1,
+    )
+    dosage = RowDosage(p.dose_mean[p.dose], p.dose_spread[p.dose], p.error)
+    hyper = {"m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": p.alpha_sd}
+    out, info = engine.trans(
+        stats, dosage, overdispersion=p.overdispersion, curve=c.name, axis=p.axis, priors=p.priors, hyper=hyper, consts=const,
+        init=init.mean(1), nsamples=options.nsamples, niters=options.niters, device=options.device, rng=options.seed,
+        progress=False,
+    )
+    return out, info["converged"]
+
+
+def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
+    return {
+        "model_weights": prior.weights.tolist(), "tau_log_mean": prior.tau_log_mean, "tau_log_sd": prior.tau_log_sd,
+        "null_log_bf": null.body, "null_threshold": null.threshold, "null_rate": null.rate,
+    }
+
+
+def _restore(hyper: dict[str, Any]) -> tuple[calls.Prior, calls.NullDistribution]:
+    prior = calls.Prior(np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"]))
+    null = calls.NullDistribution(np.asarray(hyper["null_log_bf"]), float(hyper["null_threshold"]), float(hyper["null_rate"]))
+    return prior, null
+
+
+FUNCTION_TYPES = tuple(c.name for c in CURVES if c.name != "null") + ("auto",)
