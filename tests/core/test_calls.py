@@ -1,0 +1,60 @@
+"""Prior odds, local FDR, q-values and p-values."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import logsumexp
+
+from dream_sc._core import calls
+from dream_sc._core.priors import TransPriors
+
+GRID = np.array(TransPriors().tau_grid)
+
+
+def _evidence(log_bf: np.ndarray, tau: np.ndarray) -> np.ndarray:
+    """Evidence with a given log Bayes factor and a likelihood of tau around a value."""
+    like = -0.5 * ((np.log(GRID) - np.log(tau)[:, None]) / 0.5) ** 2
+    return np.stack([like, like + log_bf[:, None]], 1)
+
+
+def test_prior_weights_follow_the_share_of_responders(rng: np.random.Generator) -> None:
+    bf = np.where(rng.random(2000) < 0.3, 12.0, -5.0)
+    prior = calls.learn(_evidence(bf, np.full(2000, 0.1)), GRID, TransPriors())
+    assert abs(prior.weights[1] - (bf > 0).mean()) < 0.02
+    assert abs(np.exp(prior.tau_log_mean) - 0.1) < 0.03
+
+
+def test_few_features_keep_the_start() -> None:
+    prior = calls.learn(_evidence(np.full(3, 20.0), np.full(3, 0.1)), GRID, TransPriors())
+    assert 0.3 < prior.weights[0] < 0.8
+    empty = calls.learn(np.zeros((0, 2, len(GRID))), GRID, TransPriors())
+    np.testing.assert_allclose(empty.weights, [0.8, 0.2])
+
+
+def test_local_fdr_is_bayes_rule() -> None:
+    prior = calls.Prior(np.array([0.7, 0.2, 0.1]), np.log(0.1), 0.5)
+    evidence = np.log(np.array([[[0.5], [0.2], [0.9]]])) * np.ones((1, 3, 1))
+    grid = np.array([0.1])
+    marginal = calls.marginals(evidence, grid, prior)
+    joint = prior.weights * np.array([0.5, 0.2, 0.9])
+    lfdr = calls.local_fdr(calls.log_bayes_factor(marginal, prior), prior)
+    np.testing.assert_allclose(lfdr, joint[0] / joint.sum(), rtol=1e-12)
+
+
+def test_q_values_are_running_means() -> None:
+    lfdr = np.array([0.5, 0.01, 0.2, 0.01, 0.9])
+    np.testing.assert_allclose(calls.q_values(lfdr), [0.72 / 4, 0.01, 0.22 / 3, 0.01, 1.62 / 5])
+
+
+def test_p_values_are_uniform_under_their_null_and_fall_beyond_it(rng: np.random.Generator) -> None:
+    null = calls.null_distribution(rng.exponential(1.0, 4000) - 4.0)
+    p = null.p_value(rng.exponential(1.0, 4000) - 4.0)
+    for level in (0.5, 0.05, 0.01):
+        assert abs((p < level).mean() - level) < 4 * np.sqrt(level / 4000) + 0.005
+    far = null.p_value(np.array([8.0, 20.0]))
+    assert far[0] < 1e-4 and far[1] < far[0]
+
+
+def test_tau_prior_weights_sum_to_one() -> None:
+    prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    np.testing.assert_allclose(logsumexp(prior.log_tau(GRID)), 0.0, atol=1e-12)

@@ -1,0 +1,115 @@
+"""Curves against independent formulas and automatic derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.special import expit
+
+from dream_sc._core.dose_response import CURVES, LN2, curve
+from dream_sc._core.dose_response.single_hill import moment_mass, reachable
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.types import Axis
+
+X = np.linspace(-4, 3, 29)
+AXIS = Axis(-3.0, 1.2, np.linspace(-3, 1.2, 12))
+
+
+def _params(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    if name == "null":
+        return rng.normal(size=(5, 1)), np.zeros((5, 2))
+    if name == "single_hill":
+        return rng.normal(size=(5, 4)) * [1, 1.5, 1, 0.5], np.zeros((5, 2))
+    if name == "additive_hill":
+        return rng.normal(size=(5, 7)) * 0.7, rng.choice([-1.0, 1.0], (5, 2))
+    return rng.normal(size=(5, 7)) * 0.3, np.tile([-0.9, 2.1], (5, 1))
+
+
+def _direct(name: str, x: np.ndarray, p: np.ndarray, const: np.ndarray) -> np.ndarray:
+    """The formulas of the documentation on the natural scale of dosage."""
+    dose = 2.0**x
+
+    def hill(i: int, sign: float = 1.0) -> np.ndarray:
+        return dose ** (sign * np.exp(p[i + 1])) / (
+            dose ** (sign * np.exp(p[i + 1])) + 2.0 ** (p[i] * sign * np.exp(p[i + 1]))
+        )
+
+    if name == "null":
+        return np.full_like(x, np.exp(p[0]))
+    if name == "single_hill":
+        return 1 + (np.exp(p[1]) - 1) * hill(2)
+    if name == "additive_hill":
+        return 1 + np.exp(p[1]) * hill(3, const[0]) + np.exp(p[2]) * hill(5, const[1])
+    t = (x - const[0]) / const[1]
+    return np.exp(np.polyval([*p[:0:-1], 0.0], t))
+
+
+@pytest.mark.parametrize("name", [c.name for c in CURVES])
+def test_curve_equals_its_formula(name: str, rng: np.random.Generator) -> None:
+    params, consts = _params(name, rng)
+    got = np.exp(curve(name).log_curve(X, params, consts))
+    for i in range(len(params)):
+        want = _direct(name, X, params[i], consts[i]) / _direct(name, np.zeros(1), params[i], consts[i]) * np.exp(params[i, 0])
+        np.testing.assert_allclose(got[i], want, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", [c.name for c in CURVES])
+def test_slope_is_the_derivative_by_log_dosage(name: str, rng: np.random.Generator) -> None:
+    params, consts = _params(name, rng)
+    c, h = curve(name), 1e-5
+    numeric = (c.log_curve(X + h, params, consts) - c.log_curve(X - h, params, consts)) / (2 * h * LN2)
+    np.testing.assert_allclose(c.slope(X, params, consts), numeric, atol=1e-7)
+
+
+def test_single_hill_does_not_overflow() -> None:
+    params = np.array([[0.0, 30.0, 0.0, 3.0], [0.0, -30.0, -5.0, 4.0]])
+    assert np.isfinite(curve("single_hill").log_curve(np.linspace(-40, 40, 9), params, None)).all()
+
+
+def test_single_hill_gradient_by_amplitude_is_the_sigmoid() -> None:
+    b = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    z = torch.tensor([-2.0, 0.3, 1.9], dtype=torch.float64)
+    value = (torch.nn.functional.softplus(b + z) - torch.nn.functional.softplus(z)).sum()
+    (grad,) = torch.autograd.grad(value, b)
+    np.testing.assert_allclose(grad.item(), expit(0.7 + z.numpy()).sum(), rtol=1e-12)
+
+
+def test_moment_mass_is_the_integral_of_the_density() -> None:
+    scales, weights = (0.4, 1.0, 2.0), (0.2, 0.3, 0.5)
+
+    def density(d: float) -> float:
+        return sum(w * d**2 / s**2 * np.exp(-0.5 * (d / s) ** 2) / (s * np.sqrt(2 * np.pi)) for s, w in zip(scales, weights, strict=True))
+
+    for upper in (0.3, 1.0, 4.0):
+        np.testing.assert_allclose(moment_mass(upper, scales, weights), quad(density, 0, upper)[0], rtol=1e-6)
+    np.testing.assert_allclose(moment_mass(100.0, scales, weights), 0.5, rtol=1e-9)
+
+
+def test_reachable_movement_is_the_limit_of_large_amplitudes() -> None:
+    c = curve("single_hill")
+    params = np.array([[0.0, 60.0, -1.0, 0.4], [0.0, -60.0, -1.0, 0.4]])
+    ends = c.log_curve(np.array([AXIS.low, AXIS.high]), params, None)
+    rate = LN2 * np.exp(0.4)
+    fall, rise = reachable(rate * (AXIS.low + 1.0), rate * (AXIS.high + 1.0))
+    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], [rise, -fall], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["single_hill", "additive_hill"])
+def test_lattice_prior_has_mass_one(name: str) -> None:
+    """Summed over shapes, and integrated over the reachable movements, the prior of a curve is one."""
+    priors = TransPriors()
+    shapes, log_w, consts = curve(name).lattice(AXIS, priors)
+    mass = np.ones(len(shapes))
+    for i in range(shapes.shape[1] // 2):
+        k, rate = shapes[:, 2 * i], LN2 * np.exp(shapes[:, 2 * i + 1])
+        fall, rise = reachable(rate * (AXIS.low - k), rate * (AXIS.high - k))
+        m = [moment_mass(d, priors.movement_scales, priors.movement_weights) for d in (fall, rise)]
+        mass *= sum(m) if name == "single_hill" else 2 * np.where(consts[:, i] > 0, m[1], m[0])
+    np.testing.assert_allclose((np.exp(log_w) * mass).sum(), 1.0, rtol=1e-9)
+
+
+def test_unknown_curve_names_the_known() -> None:
+    with pytest.raises(ValueError, match="single_hill"):
+        curve("double_hill")

@@ -1,0 +1,174 @@
+"""The fused kernel against brute-force integration, and recovery of simulated curves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.integrate import dblquad
+from scipy.special import gammaln, logsumexp
+from scipy.stats import nbinom, norm
+
+from dream_sc._core.dose_response import curve
+from dream_sc._core.engines.laplace import kernel
+from dream_sc._core.engines.laplace import trans as laplace
+from dream_sc._core.likelihood import negbinom
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.types import Axis, GuideStats, RowDosage
+
+DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(3)]
+AXIS = Axis(-3.0, 1.2, DOSES[:6])
+
+
+def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, level: float = 3.0) -> laplace.Problem:
+    n_g = len(DOSES)
+    guide, group = np.repeat(np.arange(n_g), n_groups), np.tile(np.arange(n_groups), n_g)
+    w = rng.uniform(80, 120, len(guide))
+    stats = GuideStats(
+        rng.poisson(np.exp(level) * rng.gamma(20, 1 / 20, (n_features, len(guide)))).astype(float), w, w * 1.1, guide, group, n_g, n_groups
+    )
+    dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0.0), np.full(n_g, 0.05))
+    return laplace.problem(stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+
+
+def test_row_likelihood_and_its_derivatives() -> None:
+    for y, m, phi in [(0.0, 0.3, 5.0), (7.0, 3.0, 2.0), (500.0, 800.0, 90.0)]:
+        value = negbinom.log_density(y, np.log(m), phi) + negbinom.log_normaliser(y, phi)
+        np.testing.assert_allclose(value, nbinom(phi, phi / (phi + m)).logpmf(y), rtol=1e-10)
+        h = 1e-4
+        around = [negbinom.log_density(y, np.log(m) + d, phi) for d in (-2 * h, -h, 0, h, 2 * h)]
+        d1, k2, k3 = negbinom.derivatives(y, np.log(m), phi)
+        np.testing.assert_allclose(d1, (around[3] - around[1]) / (2 * h), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(-k2, (around[3] - 2 * around[2] + around[1]) / h**2, rtol=1e-3, atol=1e-3)
+        third = (around[4] - 2 * around[3] + 2 * around[1] - around[0]) / (2 * h**3)
+        np.testing.assert_allclose(-k3, third, rtol=2e-2, atol=5.0)
+
+
+def test_normaliser_is_the_log_gamma_ratio() -> None:
+    np.testing.assert_allclose(negbinom.log_normaliser(4.0, 2.5), gammaln(6.5) - gammaln(2.5) - gammaln(5.0), rtol=1e-12)
+
+
+def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
+    """Two guides, one group: level and both guide effects integrated on a fine grid."""
+    tau = 0.2
+    counts = np.array([[3.0, 7.0]])
+    w = np.array([10.0, 12.0])
+    stats = GuideStats(counts, w, w * 1.05, np.arange(2), np.zeros(2, int), 2, 1)
+    dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
+    p = laplace.problem(stats, dosage, np.array([0.6]), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    got = laplace.evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][0, 0, 0]
+    a = np.linspace(p.level[0] - 4, p.level[0] + 4, 801)
+    u = np.linspace(-1.6, 1.6, 321)
+    log_p = norm(p.level[0], 2).logpdf(a)
+    for r in range(2):
+        phi = 1 / (0.36 * p.scale2[r])
+        m = np.exp(a[:, None] + u) * w[r]
+        ll = counts[0, r] * np.log(m / phi) - (counts[0, r] + phi) * np.log1p(m / phi)
+        log_p = log_p + logsumexp(ll + norm(0, tau).logpdf(u), axis=1) + np.log(u[1] - u[0])
+    want = logsumexp(log_p) + np.log(a[1] - a[0])
+    assert abs(got - want) < 0.02
+
+
+def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> None:
+    """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature, moment factor and all."""
+    p = replace(_problem(rng, 1, 1), alpha_sd=1.0, error=np.zeros(9))
+    shape = np.array([[[-0.8, 0.5]]])
+    got = laplace.evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][0, 0, 0]
+    phi = 1 / (p.overdispersion[0] ** 2 * p.scale2)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
+    weights = weights / weights.sum()
+    n_h = np.exp(0.5)
+
+    def h(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + 2.0 ** (-n_h * (x + 0.8)))
+
+    mean_h = np.array([(weights * h(m + s * nodes)).sum() for m, s in zip(p.dose_mean, p.dose_spread, strict=True)])[p.dose]
+
+    def density(b: float, a: float) -> float:
+        ratio = (1 + np.expm1(b) * mean_h) / (1 + np.expm1(b) * h(np.zeros(1)))
+        m = np.exp(a) * ratio * np.exp(p.log_w)
+        ll = (p.counts[0] * np.log(m / phi) - (p.counts[0] + phi) * np.log1p(m / phi)).sum()
+        low, high = h(np.array([AXIS.low]))[0], h(np.array([AXIS.high]))[0]
+        d = np.log((1 + np.expm1(b) * high) / (1 + np.expm1(b) * low))
+        jac = np.exp(b) * high / (1 + np.expm1(b) * high) - np.exp(b) * low / (1 + np.expm1(b) * low)
+        prior = sum(d**2 / s**2 * norm(0, s).pdf(d) / 3 for s in (0.4, 1.0, 2.0)) * jac
+        return float(np.exp(ll - offset + norm(p.level[0], 2).logpdf(a)) * prior)
+
+    m0 = np.exp(p.level[0] + p.log_w)
+    offset = (p.counts[0] * np.log(m0 / phi) - (p.counts[0] + phi) * np.log1p(m0 / phi)).sum()
+    want = np.log(dblquad(density, p.level[0] - 0.4, p.level[0] + 0.4, -1.5, 1.5, epsabs=1e-7)[0]) + offset
+    assert abs(got - want) < 0.05
+
+
+@pytest.mark.parametrize("name", ["null", "single_hill", "additive_hill", "polynomial"])
+def test_gradient_of_the_marginal_density(name: str, rng: np.random.Generator) -> None:
+    """The kernel's gradient equals differences of its value when the dosage is exact."""
+    p = replace(_problem(rng, 1), error=np.zeros(9))
+    c = curve(name)
+    n_amp = c.n_amplitudes
+    shapes, _, consts = c.lattice(AXIS, p.priors)
+    theta = np.concatenate([[p.level[0] + 0.1], rng.normal(0, 0.4, n_amp), [0.15]])
+
+    def value(point: np.ndarray) -> tuple[float, np.ndarray]:
+        return _evaluate(p, c, point, shapes[len(shapes) // 2], consts[len(shapes) // 2], 0.15)
+
+    grad = value(theta)[1]
+    for i in range(len(theta)):
+        step = np.zeros(len(theta))
+        step[i] = 1e-4
+        numeric = (value(theta + step)[0] - value(theta - step)[0]) / 2e-4
+        np.testing.assert_allclose(grad[i], numeric, rtol=2e-4, atol=2e-3)
+
+
+def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
+    from dream_sc._core.engines.laplace import curves
+
+    n, n_amp = len(theta), c.n_amplitudes
+    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
+    tabs = np.zeros((len(p.dose_mean), curves.TABLE_WIDTH))
+    for d in range(len(tabs)):
+        curves.table(c.code, shape, consts, p.dose_mean[d], p.dose_spread[d], nodes, weights / weights.sum(), tabs[d])
+    ends = []
+    for x in (0.0, AXIS.low, AXIS.high):
+        out = np.zeros(curves.TABLE_WIDTH)
+        curves.table(c.code, shape, consts, x, 0.0, np.zeros(1), np.ones(1), out)
+        ends.append(out)
+    grad, hess, gauss = np.zeros(n), np.zeros((n, n)), np.zeros((n, n))
+    m = max(n_amp, 1)
+    value = kernel.evaluate(
+        c.code, theta, n_amp, p.counts[0], p.log_w, 1 / (p.overdispersion[0] ** 2 * p.scale2), p.group, p.guide_start, p.dose,
+        p.error, tau, p.level[0], 2.0, p.alpha_sd, tabs, *ends, consts, np.array(p.priors.movement_scales),
+        np.array(p.priors.movement_weights), p.priors.polynomial_sd, np.zeros(len(p.guide_start) - 1), np.zeros(len(p.log_w)),
+        np.zeros((len(p.log_w), n + 5)), np.zeros((m, m)), grad, hess, gauss,
+    )
+    return value, grad
+
+
+def test_blocks_do_not_change_a_feature(rng: np.random.Generator) -> None:
+    p = _problem(rng, 5)
+    c = curve("single_hill")
+    shapes, _, consts = c.lattice(AXIS, p.priors)
+    taus = np.tile(p.priors.tau_grid, (5, 1))
+    together = laplace.evidence(p, c, shapes[None], consts[None], taus)[0]
+    alone = laplace.evidence(p.take([3]), c, shapes[None], consts[None], taus[:1])[0]
+    np.testing.assert_array_equal(together[3], alone[0])
+
+
+def test_draws_recover_a_strong_response(rng: np.random.Generator) -> None:
+    truth = np.array([[3.0, -2.0, -1.0, np.log(2.0)]])
+    p = _problem(rng, 1, 1)
+    guide = np.repeat(np.arange(9), np.diff(p.guide_start))
+    mean = np.exp(curve("single_hill").log_curve(DOSES[guide], truth, None) + p.log_w)
+    p = replace(p, counts=rng.poisson(mean).astype(float), overdispersion=np.array([0.1]), dose_spread=np.zeros_like(p.dose_spread),
+                error=np.full(9, 1e-3))
+    c = curve("single_hill")
+    shapes, log_w, consts = c.lattice(AXIS, p.priors)
+    grid = np.array(p.priors.tau_grid)
+    log_z = laplace.evidence(p, c, shapes[None], consts[None], grid[None])[0]
+    log_tau = np.full(len(grid), -np.log(len(grid)))
+    out, _, _ = laplace.draws(p, c, (shapes, consts), log_z + log_w[None, :, None] + log_tau, (grid, log_tau), n=1000, seed=0)
+    assert out.shape == (1, 1000, 4)
+    low, high = np.quantile(out[0], [0.001, 0.999], axis=0)
+    assert ((low < truth[0]) & (truth[0] < high)).all()
+    assert out[0, :, 2].std() < 0.2
