@@ -1,0 +1,54 @@
+# Every target starts from a bare Python 3.11 with venv; what is installed is remembered by stamp files in .venv.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test lint types bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP)/venv:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	mkdir -p $(STAMP)
+	touch $@
+
+$(STAMP)/package: $(STAMP)/venv pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+# The groups of pyproject.toml: .venv/.stamps/test, lint, docs
+$(STAMP)/test $(STAMP)/lint $(STAMP)/docs: $(STAMP)/%: $(STAMP)/package
+	$(PIP) --group $*
+	touch $@
+
+demo: $(STAMP)/package  ## simulate a titration, fit it, print a table, write figures and an h5ad
+	$(BIN)/dream-sc demo --output demo_output
+
+test: $(STAMP)/test  ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)/lint  ## check the style
+	$(BIN)/ruff check .
+
+types: $(STAMP)/lint  ## check the types
+	$(BIN)/mypy
+
+bench: $(STAMP)/test  ## run every benchmark, each a script of its own
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+docs: $(STAMP)/docs  ## build the site into docs/_build/html, warnings are errors
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:  ## remove the environment, caches and builds
+	rm -rf $(VENV) build dist demo_output docs/_build docs/generated docs/jupyter_execute
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

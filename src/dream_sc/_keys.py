@@ -1,0 +1,45 @@
+"""All storage names. No other file of the package contains one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+TECHNICAL, CIS, TRANS = "technical", "cis", "trans"
+SIZE_FACTOR = "size_factor"
+TITRATION = "titration"
+INTERVAL = ("_q025", "_q975")
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where the results of one `key_added` live."""
+
+    key: str
+
+    @property
+    def effects(self) -> str:
+        """`.varm`: group effects of the technical step."""
+        return f"{self.key}_effects"
+
+    @property
+    def effects_sd(self) -> str:
+        """`.varm`: their standard deviations."""
+        return f"{self.key}_effects_sd"
+
+    @property
+    def posterior(self) -> str:
+        """`.varm`: compact posterior records of the trans step."""
+        return f"{self.key}_posterior"
+
+
+TECHNICAL_COLUMNS = ("mu", "mu_sd", "overdispersion", "overdispersion_sd", "status")
+CIS_COLUMNS = ("x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975")
+TRANS_COLUMNS = (
+    "model", "lfdr", "qvalue", "pvalue", "log_bf", "class", "log2_ec50", "log2_ec50_q025", "log2_ec50_q975", "p_ec50_inside",
+    "hill_n", "hill_n_q025", "hill_n_q975", "baseline", "amplitude", "log2_ec50_b", "log2_ec50_b_q025", "log2_ec50_b_q975",
+    "hill_n_b", "hill_n_b_q025", "hill_n_b_q975", "amplitude_b", "log2fc_full", "log2fc_full_q025", "log2fc_full_q975",
+    "log2fc_half", "log2fc_half_q025", "log2fc_half_q975", "log2fc_max", "log2fc_max_q025", "log2fc_max_q975", "log2fc_range",
+    "log2fc_range_q025", "log2fc_range_q975", "slope_ntc", "inflection", "overdispersion", "guide_sd", "n_cells", "mean", "status",
+)
+GUIDE_COLUMNS = ("guide", "target", "is_control", "n_cells", "log2_dosage", "sd", "log2fc", "log2fc_q025", "log2fc_q975", "within_sd")
