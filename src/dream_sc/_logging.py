@@ -1,13 +1,47 @@
-"""The package's logger. It is not configured here: `logging.basicConfig(level="INFO")` shows what is written where."""
+"""The package's logger, and the one message that every step ends with: what was written where.
+
+Nothing is configured here; ``dream_sc.settings.verbosity = "info"`` or the `logging` module shows the messages.
+"""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-logger = logging.getLogger("dream_sc")
-logger.addHandler(logging.NullHandler())
+from ._settings import LOGGER_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+logger = logging.getLogger(LOGGER_NAME)
 
 
-def wrote(step: str, slots: list[str], seconds: float) -> None:
-    """Log what a step added to the object."""
-    logger.info("%s: added %s (%.1f s)", step, ", ".join(slots), seconds)
+def wrote(
+    step: str, slots: Sequence[str], seconds: float | None = None, *, replaced: Collection[str] = ()
+) -> None:
+    """Say what a step wrote, at level info.
+
+    Parameters
+    ----------
+    step
+        Name of the function, such as ``"tl.fit_trans"``.
+    slots
+        The slots as a user would type them, such as ``".varm['trans']"``; a remark may follow in the same text.
+    seconds
+        How long the step took.
+    replaced
+        Those of the slots that held something before.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    lines = [f"{step}: done" + ("" if seconds is None else f" ({_duration(seconds)})")]
+    lines += [f"    {'replaced' if slot in replaced else 'added'} {slot}" for slot in slots]
+    logger.info("\n".join(lines))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

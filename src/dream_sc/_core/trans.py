@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 BLOCK = 64
-N_NULL = 1000
+N_NULL = 500
+TAU_TRIES = 3  # of the two-Hill lattice
+HOPELESS = -4.0  # log odds below which the two-Hill lattice is tried at one tau only
 MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5, "polynomial": 3}
 DISTINCT_GAP = 0.2  # log2
 FEW_GUIDES = 2
@@ -75,37 +77,57 @@ def _lattices(curves: list[Curve], axis: Axis, priors: TransPriors) -> dict[str,
 
 def _block_evidence(
     p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, degree: int
-) -> tuple[Floats, dict[str, Floats]]:
-    """Evidence of one block of features, and each curve's log evidence on its lattice.
-
-    The two-Hill lattice is only tried at the three likeliest tau of each feature.
-    """
+) -> tuple[Floats, Floats | None]:
+    """Evidence ``(T, M, K)`` of one block of features, and the single Hill's on its lattice ``(T, S, K)``."""
     n = len(p.counts)
-    taus = np.repeat(grid[None], n, 0)
     values = np.full((n, len(curves), len(grid)), -np.inf)
-    maps = {}
+    single = None
     for m, c in enumerate(curves):
         shapes, log_w, consts = lattices[c.name]
-        use = taus
         if c.name == "additive_hill" and m > 1:
-            best = np.argsort(-values[:, 1], axis=1, kind="stable")[:, :3]
-            use = np.full_like(taus, -1.0)
-            np.put_along_axis(use, best, grid[best], 1)
-        log_z, _, _ = laplace.evidence(p, c, shapes[None], consts[None], use, degree=degree)
-        maps[c.name] = log_z + log_w[None, :, None]
-        values[:, m] = logsumexp(maps[c.name], axis=1)
-        if use is not taus:
-            # where a tau was left out, the evidence keeps the ratio to the single Hill of the best tau
-            first = best[:, :1]
-            gap = np.take_along_axis(values[:, m] - values[:, 1], first, 1)
-            values[:, m] = np.where(use < 0, values[:, 1] + gap, values[:, m])
-    return values, maps
+            values[:, m] = _second_hill(p, c, lattices[c.name], grid, values[:, :m])
+            continue
+        log_z, _, _ = laplace.evidence(p, c, shapes[None], consts[None], np.repeat(grid[None], n, 0), degree=degree)
+        log_z = log_z + log_w[None, :, None]
+        values[:, m] = logsumexp(log_z, axis=1)
+        if c.name == "single_hill":
+            single = log_z
+    return values, single
 
 
-def _simulate_null(p: laplace.Problem, grid: Floats, null: Floats, prior: calls.Prior, n: int, seed: int) -> laplace.Problem:
-    """Features without response, alike the real ones in level, overdispersion and guide effects."""
+def _second_hill(p: laplace.Problem, c: Curve, lattice: Any, grid: Floats, simpler: Floats) -> Floats:
+    """Evidence ``(T, K)`` of two Hills at the likeliest tau, more of them where two Hills may win.
+
+    Elsewhere the evidence keeps its ratio to the single Hill at the likeliest tau.
+    """
+    shapes, log_w, consts = lattice
+    n = len(p.counts)
+    order = np.argsort(-simpler[:, 1], axis=1, kind="stable")
+    out = np.full((n, len(grid)), -np.inf)
+
+    def run(rows: Any, picks: Any) -> None:
+        taus = np.full((len(rows), len(grid)), -1.0)
+        np.put_along_axis(taus, picks, grid[picks], 1)
+        log_z, _, _ = laplace.evidence(p.take(rows), c, shapes[None], consts[None], taus)
+        found = logsumexp(log_z + log_w[None, :, None], axis=1)
+        out[rows] = np.where(taus < 0, out[rows], found)
+
+    run(np.arange(n), order[:, :1])
+    best = np.take_along_axis(out, order[:, :1], 1)[:, 0]
+    hopeful = np.flatnonzero(best > simpler.max(axis=(1, 2)) + HOPELESS)
+    if len(hopeful) and len(grid) > 1:
+        run(hopeful, order[hopeful, 1:TAU_TRIES])
+    gap = best - np.take_along_axis(simpler[:, 1], order[:, :1], 1)[:, 0]
+    return np.where(np.isfinite(out), out, simpler[:, 1] + gap[:, None])
+
+
+def _simulate_null(p: laplace.Problem, grid: Floats, values: Floats, prior: calls.Prior, n: int, seed: int) -> laplace.Problem:
+    """Features without response, alike the likely null ones in level, overdispersion and guide effects."""
     rng = np.random.default_rng(seed)
-    pick = np.resize(rng.permutation(len(p.counts)), n)
+    lfdr = calls.local_fdr(calls.log_bayes_factor(calls.marginals(values, grid, prior), prior), prior)
+    likely = np.flatnonzero(lfdr >= min(0.5, np.quantile(lfdr, 0.9)))
+    pick = np.resize(rng.permutation(likely), n)
+    null = values[:, 0]
     q = p.take(pick)
     log_tau = null[pick] + prior.log_tau(grid)
     weights = np.exp(log_tau - logsumexp(log_tau, axis=1, keepdims=True))
@@ -146,8 +168,12 @@ def fit(
     lattices = _lattices(curves, axis, priors)
     n_t = len(p.counts)
     values = np.full((n_t, len(curves), len(grid)), -np.inf)
+    n_shapes = len(lattices["single_hill"][0]) if "single_hill" in lattices else 0
+    single = np.zeros((n_t, n_shapes, len(grid)), dtype=np.float32)
     for s in progress(_blocks(n_t)):
-        values[s] = _block_evidence(p.take(s), curves, lattices, grid, options.degree)[0]
+        values[s], block = _block_evidence(p.take(s), curves, lattices, grid, options.degree)
+        if block is not None:
+            single[s] = block - values[s, 1].max(1)[:, None, None]
     if hyper is None:
         prior = calls.learn(values, grid, priors)
         null = _null_distribution(p, curves, lattices, grid, values, prior, options, progress)
@@ -157,7 +183,7 @@ def fit(
     log_bf = calls.log_bayes_factor(marginal, prior)
     lfdr = calls.local_fdr(log_bf, prior)
     best = 1 + (marginal[:, 1:] + np.log(prior.weights[1:])).argmax(1)
-    columns, records, diagnostics = _posteriors(p, curves, lattices, grid, prior, best, options, axis, progress)
+    columns, records, diagnostics = _posteriors(p, curves, lattices, grid, prior, best, single, options, progress)
     columns |= {
         "lfdr": lfdr, "qvalue": calls.q_values(lfdr), "pvalue": null.p_value(log_bf), "log_bf": log_bf,
         "model": np.where(lfdr > 0.5, "null", np.array([c.name for c in curves])[best]),
@@ -170,8 +196,8 @@ def _null_distribution(
     p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, values: Floats, prior: calls.Prior,
     options: Options, progress: Callable[[Any], Any],
 ) -> calls.NullDistribution:
-    n = min(N_NULL, max(200, 2 * len(p.counts)))
-    sim = _simulate_null(p, grid, values[:, 0], prior, n, options.seed)
+    n = N_NULL
+    sim = _simulate_null(p, grid, values, prior, n, options.seed)
     null_values = np.concatenate(
         [_block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0] for s in progress(_blocks(n))]
     )
@@ -180,7 +206,7 @@ def _null_distribution(
 
 def _posteriors(
     p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, prior: calls.Prior, best: Any,
-    options: Options, axis: Axis, progress: Callable[[Any], Any],
+    single: NDArray[np.float32], options: Options, progress: Callable[[Any], Any],
 ) -> tuple[dict[str, Any], NDArray[np.float32], dict[str, Any]]:
     """Draws of the best non-null curve of each feature, summed up in columns and compact records."""
     n_t = len(p.counts)
@@ -193,17 +219,19 @@ def _posteriors(
         c = curves[m]
         shapes, log_w, consts = lattices[c.name]
         sub = p.take(index)
-        log_z = laplace.evidence(
-            sub, c, shapes[None], consts[None], np.repeat(grid[None], len(index), 0), degree=options.degree
-        )[0]
-        log_post = log_z + log_w[None, :, None] + log_tau
+        if c.name == "single_hill":
+            log_post = single[index] + log_tau
+        else:
+            taus = np.repeat(grid[None], len(index), 0)
+            log_z = laplace.evidence(sub, c, shapes[None], consts[None], taus, degree=options.degree)[0]
+            log_post = log_z + log_w[None, :, None] + log_tau
         out, const, tau = laplace.draws(
             sub, c, (shapes, consts), log_post, (grid, log_tau), n=options.nsamples, seed=options.seed, degree=options.degree
         )
         if options.inference != "laplace":
             out, ok = _replace_draws(sub, c, const, out, prior, options)
             converged[index] = ok
-        found = summary.summarise(out, c, const, axis)
+        found = summary.summarise(out, c, const, p.axis)
         for name, value in found.items():
             if name not in columns:
                 columns[name] = np.full(n_t, "" if value.dtype.kind in "UO" else np.nan,

@@ -46,7 +46,7 @@ def slope(x: Any, params: Any, consts: Any) -> Any:
     return np.exp(t1 - total) * d1 + np.exp(t2 - total) * d2
 
 
-def lattice(axis: Any, priors: Any, n_k: int = 8) -> tuple[Any, Any, Any]:
+def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
     """Grid over both EC50, both steepnesses and the four combinations of signs."""
     k = np.linspace(axis.low - 0.75, axis.high + 0.75, n_k)
     log_n = np.log([1.2, 3.5])

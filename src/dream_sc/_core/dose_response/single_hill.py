@@ -50,7 +50,7 @@ def reachable(z_low: Any, z_high: Any) -> tuple[Any, Any]:
     return fall, rise
 
 
-def lattice(axis: Any, priors: Any, step: float = 0.4, n_points: int = 8) -> tuple[Any, Any, Any]:
+def lattice(axis: Any, priors: Any, step: float = 0.5, n_points: int = 6) -> tuple[Any, Any, Any]:
     """Grid over (log2 EC50, log n) from 2.5 log2 below to 2.5 log2 above the observed axis."""
     k = np.linspace(
         axis.low - 2.5, axis.high + 2.5, int(np.ceil((axis.high - axis.low + 5.0) / step)) + 1

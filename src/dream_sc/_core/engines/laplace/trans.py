@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-SCREEN_TOL = 1e-3
+SCREEN_TOL = 1e-2
 FINE_TOL = 1e-5
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
-LATTICE_SIZES = {0: (), 2: (18, 12), 4: (6, 4, 6, 4)}
+# points per axis of the first and of the last local lattice, by number of shape parameters
+LATTICE_SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((10, 8), (16, 10)), 4: ((5, 4, 5, 4), (6, 4, 6, 4))}
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def draws(
     draws ``(T, n, P)``, constants ``(T, 2)``, posterior mean of tau ``(T,)``
     """
     shapes0, consts0 = coarse
-    n_t, sizes = len(p.counts), LATTICE_SIZES[curve.n_shape]
+    n_t = len(p.counts)
     tau_post = logsumexp(log_post, axis=1)
     tau_post = np.exp(tau_post - tau_post.max(1, keepdims=True))
     tau_post /= tau_post.sum(1, keepdims=True)
@@ -171,13 +172,14 @@ def draws(
     if curve.n_shape:
         same = (consts0[None] == consts[:, None]).all(-1)
         s_post = np.where(same, s_post, -np.inf)
-        for level in range(3):
+        for sizes in LATTICE_SIZES[curve.n_shape]:
             local = [_local_lattice(shapes[t], s_post[t], step[t], sizes) for t in range(n_t)]
             shapes = np.stack([x for x, _ in local])
             step = np.stack([x for _, x in local])
-            last = level == 2
+            last = sizes is LATTICE_SIZES[curve.n_shape][-1]
             c = np.repeat(consts[:, None], shapes.shape[1], 1)
-            log_z, mode, cov = evidence(p, curve, shapes, c, tau_use if last else tau_use[:, :1], modes=last, tol=FINE_TOL if last else SCREEN_TOL)
+            use, tol = (tau_use, FINE_TOL) if last else (tau_use[:, :1], SCREEN_TOL)
+            log_z, mode, cov = evidence(p, curve, shapes, c, use, modes=last, tol=tol)
             log_z = log_z + _log_shape_prior(curve, shapes, p.priors)[:, :, None]
             if last:
                 log_z = log_z + log_tau_w[:, None, :]

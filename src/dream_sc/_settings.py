@@ -1,0 +1,75 @@
+"""What a user may set for a session: how much is said, and whether progress bars are shown."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+LOGGER_NAME = "dream_sc"
+LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+
+Verbosity = Literal["error", "warning", "info", "debug"]
+
+
+class Settings:
+    """Settings of the session, reached as ``dream_sc.settings``.
+
+    Nothing is configured on import: messages go through the standard logger ``"dream_sc"``, so an application decides what
+    becomes of them. Setting `verbosity` is the short way for a notebook or a script.
+    """
+
+    def __init__(self) -> None:
+        self._handler: logging.Handler | None = None
+        self._progress: bool | None = None
+
+    @property
+    def verbosity(self) -> Verbosity:
+        """What is said: ``"error"``, ``"warning"`` (default), ``"info"`` (what was written where) or ``"debug"``.
+
+        Setting it sends the messages to standard error.
+        """
+        level = logging.getLogger(LOGGER_NAME).getEffectiveLevel()
+        known: tuple[Verbosity, ...] = ("debug", "info", "warning")
+        return next((name for name in known if level <= LEVELS[name]), "error")
+
+    @verbosity.setter
+    def verbosity(self, value: Verbosity) -> None:
+        if value not in LEVELS:
+            raise ValueError(f"verbosity={value!r} is not known; use one of {list(LEVELS)}")
+        logger = logging.getLogger(LOGGER_NAME)
+        if self._handler is None:
+            self._handler = _StderrHandler()
+            self._handler.setFormatter(logging.Formatter("%(message)s"))
+            logger.addHandler(self._handler)
+            # else a root handler of the application would say it a second time
+            logger.propagate = False
+        logger.setLevel(LEVELS[value])
+
+    @property
+    def progress(self) -> bool | None:
+        """Whether progress bars are shown where a call says ``progress=None``; None: on a terminal only."""
+        return self._progress
+
+    @progress.setter
+    def progress(self, value: bool | None) -> None:
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"progress={value!r} is not True, False or None")
+        self._progress = value
+
+    def __repr__(self) -> str:
+        return f"Settings(verbosity={self.verbosity!r}, progress={self.progress!r})"
+
+
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what `sys.stderr` is now, not to what it was at the start: notebooks and tests exchange it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> object:  # type: ignore[override]
+        return sys.stderr
+
+
+settings = Settings()
