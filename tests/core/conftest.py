@@ -1,3 +1,7 @@
-import numpy as np, pytest
+import numpy as np
+import pytest
+
+
 @pytest.fixture
-def rng(): return np.random.default_rng(0)
+def rng():
+    return np.random.default_rng(0)

@@ -52,7 +52,8 @@ def test_p_values_are_uniform_under_their_null_and_fall_beyond_it(rng: np.random
     for level in (0.5, 0.05, 0.01):
         assert abs((p < level).mean() - level) < 4 * np.sqrt(level / 4000) + 0.005
     far = null.p_value(np.array([8.0, 20.0]))
-    assert far[0] < 1e-4 and far[1] < far[0]
+    assert far[0] < 1e-4
+    assert far[1] < far[0]
 
 
 def test_tau_prior_weights_sum_to_one() -> None:

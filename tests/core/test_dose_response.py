@@ -51,7 +51,11 @@ def test_curve_equals_its_formula(name: str, rng: np.random.Generator) -> None:
     params, consts = _params(name, rng)
     got = np.exp(curve(name).log_curve(X, params, consts))
     for i in range(len(params)):
-        want = _direct(name, X, params[i], consts[i]) / _direct(name, np.zeros(1), params[i], consts[i]) * np.exp(params[i, 0])
+        want = (
+            _direct(name, X, params[i], consts[i])
+            / _direct(name, np.zeros(1), params[i], consts[i])
+            * np.exp(params[i, 0])
+        )
         np.testing.assert_allclose(got[i], want, rtol=1e-10)
 
 
@@ -80,7 +84,10 @@ def test_moment_mass_is_the_integral_of_the_density() -> None:
     scales, weights = (0.4, 1.0, 2.0), (0.2, 0.3, 0.5)
 
     def density(d: float) -> float:
-        return sum(w * d**2 / s**2 * np.exp(-0.5 * (d / s) ** 2) / (s * np.sqrt(2 * np.pi)) for s, w in zip(scales, weights, strict=True))
+        return sum(
+            w * d**2 / s**2 * np.exp(-0.5 * (d / s) ** 2) / (s * np.sqrt(2 * np.pi))
+            for s, w in zip(scales, weights, strict=True)
+        )
 
     for upper in (0.3, 1.0, 4.0):
         np.testing.assert_allclose(moment_mass(upper, scales, weights), quad(density, 0, upper)[0], rtol=1e-6)

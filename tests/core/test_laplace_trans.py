@@ -21,15 +21,25 @@ DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(3)]
 AXIS = Axis(-3.0, 1.2, DOSES[:6])
 
 
-def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, level: float = 3.0) -> laplace.Problem:
+def _problem(
+    rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, level: float = 3.0
+) -> laplace.Problem:
     n_g = len(DOSES)
     guide, group = np.repeat(np.arange(n_g), n_groups), np.tile(np.arange(n_groups), n_g)
     w = rng.uniform(80, 120, len(guide))
     stats = GuideStats(
-        rng.poisson(np.exp(level) * rng.gamma(20, 1 / 20, (n_features, len(guide)))).astype(float), w, w * 1.1, guide, group, n_g, n_groups
+        rng.poisson(np.exp(level) * rng.gamma(20, 1 / 20, (n_features, len(guide)))).astype(float),
+        w,
+        w * 1.1,
+        guide,
+        group,
+        n_g,
+        n_groups,
     )
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0.0), np.full(n_g, 0.05))
-    return laplace.problem(stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    return laplace.problem(
+        stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors()
+    )
 
 
 def test_row_likelihood_and_its_derivatives() -> None:
@@ -46,7 +56,9 @@ def test_row_likelihood_and_its_derivatives() -> None:
 
 
 def test_normaliser_is_the_log_gamma_ratio() -> None:
-    np.testing.assert_allclose(negbinom.log_normaliser(4.0, 2.5), gammaln(6.5) - gammaln(2.5) - gammaln(5.0), rtol=1e-12)
+    np.testing.assert_allclose(
+        negbinom.log_normaliser(4.0, 2.5), gammaln(6.5) - gammaln(2.5) - gammaln(5.0), rtol=1e-12
+    )
 
 
 def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
@@ -57,7 +69,9 @@ def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     stats = GuideStats(counts, w, w * 1.05, np.arange(2), np.zeros(2, int), 2, 1)
     dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
     p = laplace.problem(stats, dosage, np.array([0.6]), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
-    got = laplace.evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][0, 0, 0]
+    got = laplace.evidence(
+        p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10
+    )[0][0, 0, 0]
     a = np.linspace(p.level[0] - 4, p.level[0] + 4, 801)
     u = np.linspace(-1.6, 1.6, 321)
     log_p = norm(p.level[0], 2).logpdf(a)
@@ -71,10 +85,12 @@ def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
 
 
 def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> None:
-    """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature, moment factor and all."""
+    """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature."""
     p = replace(_problem(rng, 1, 1), alpha_sd=1.0, error=np.zeros(9))
     shape = np.array([[[-0.8, 0.5]]])
-    got = laplace.evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][0, 0, 0]
+    got = laplace.evidence(
+        p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10
+    )[0][0, 0, 0]
     phi = 1 / (p.overdispersion[0] ** 2 * p.scale2)
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     weights = weights / weights.sum()
@@ -83,7 +99,9 @@ def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> No
     def h(x: np.ndarray) -> np.ndarray:
         return 1 / (1 + 2.0 ** (-n_h * (x + 0.8)))
 
-    mean_h = np.array([(weights * h(m + s * nodes)).sum() for m, s in zip(p.dose_mean, p.dose_spread, strict=True)])[p.dose]
+    mean_h = np.array(
+        [(weights * h(m + s * nodes)).sum() for m, s in zip(p.dose_mean, p.dose_spread, strict=True)]
+    )[p.dose]
 
     def density(b: float, a: float) -> float:
         ratio = (1 + np.expm1(b) * mean_h) / (1 + np.expm1(b) * h(np.zeros(1)))
@@ -128,7 +146,9 @@ def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     tabs = np.zeros((len(p.dose_mean), curves.TABLE_WIDTH))
     for d in range(len(tabs)):
-        curves.table(c.code, shape, consts, p.dose_mean[d], p.dose_spread[d], nodes, weights / weights.sum(), tabs[d])
+        curves.table(
+            c.code, shape, consts, p.dose_mean[d], p.dose_spread[d], nodes, weights / weights.sum(), tabs[d]
+        )
     ends = []
     for x in (0.0, AXIS.low, AXIS.high):
         out = np.zeros(curves.TABLE_WIDTH)
@@ -137,10 +157,33 @@ def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
     grad, hess, gauss = np.zeros(n), np.zeros((n, n)), np.zeros((n, n))
     m = max(n_amp, 1)
     value = kernel.evaluate(
-        c.code, theta, n_amp, p.counts[0], p.log_w, 1 / (p.overdispersion[0] ** 2 * p.scale2), p.group, p.guide_start, p.dose,
-        p.error, tau, p.level[0], 2.0, p.alpha_sd, tabs, *ends, consts, np.array(p.priors.movement_scales),
-        np.array(p.priors.movement_weights), p.priors.polynomial_sd, np.zeros(len(p.guide_start) - 1), np.zeros(len(p.log_w)),
-        np.zeros((len(p.log_w), n + 5)), np.zeros((m, m)), grad, hess, gauss,
+        c.code,
+        theta,
+        n_amp,
+        p.counts[0],
+        p.log_w,
+        1 / (p.overdispersion[0] ** 2 * p.scale2),
+        p.group,
+        p.guide_start,
+        p.dose,
+        p.error,
+        tau,
+        p.level[0],
+        2.0,
+        p.alpha_sd,
+        tabs,
+        *ends,
+        consts,
+        np.array(p.priors.movement_scales),
+        np.array(p.priors.movement_weights),
+        p.priors.polynomial_sd,
+        np.zeros(len(p.guide_start) - 1),
+        np.zeros(len(p.log_w)),
+        np.zeros((len(p.log_w), n + 5)),
+        np.zeros((m, m)),
+        grad,
+        hess,
+        gauss,
     )
     return value, grad
 
@@ -160,14 +203,21 @@ def test_draws_recover_a_strong_response(rng: np.random.Generator) -> None:
     p = _problem(rng, 1, 1)
     guide = np.repeat(np.arange(9), np.diff(p.guide_start))
     mean = np.exp(curve("single_hill").log_curve(DOSES[guide], truth, None) + p.log_w)
-    p = replace(p, counts=rng.poisson(mean).astype(float), overdispersion=np.array([0.1]), dose_spread=np.zeros_like(p.dose_spread),
-                error=np.full(9, 1e-3))
+    p = replace(
+        p,
+        counts=rng.poisson(mean).astype(float),
+        overdispersion=np.array([0.1]),
+        dose_spread=np.zeros_like(p.dose_spread),
+        error=np.full(9, 1e-3),
+    )
     c = curve("single_hill")
     shapes, log_w, consts = c.lattice(AXIS, p.priors)
     grid = np.array(p.priors.tau_grid)
     log_z = laplace.evidence(p, c, shapes[None], consts[None], grid[None])[0]
     log_tau = np.full(len(grid), -np.log(len(grid)))
-    out, _, _ = laplace.draws(p, c, (shapes, consts), log_z + log_w[None, :, None] + log_tau, (grid, log_tau), n=1000, seed=0)
+    out, _, _ = laplace.draws(
+        p, c, (shapes, consts), log_z + log_w[None, :, None] + log_tau, (grid, log_tau), n=1000, seed=0
+    )
     assert out.shape == (1, 1000, 4)
     low, high = np.quantile(out[0], [0.001, 0.999], axis=0)
     assert ((low < truth[0]) & (truth[0] < high)).all()

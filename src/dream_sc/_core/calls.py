@@ -1,4 +1,4 @@
-"""From evidence to calls: prior odds and the prior of tau learned over features, local FDR, q-values, p-values."""
+"""From evidence to calls: prior odds and the prior of tau learned over features, lfdr, q and p."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def learn(evidence: Floats, grid: Floats, priors: TransPriors, *, n_iter: int = 
         k = priors.tau_strength
         total = tau.sum() + k
         mean = ((tau * log_grid).sum() + k * priors.tau_log_mean) / total
-        var = (tau * (log_grid - mean) ** 2).sum() + k * (priors.tau_log_sd**2 + (priors.tau_log_mean - mean) ** 2)
+        var = (tau * (log_grid - mean) ** 2).sum() + k * (
+            priors.tau_log_sd**2 + (priors.tau_log_mean - mean) ** 2
+        )
         new = Prior(weights / weights.sum(), float(mean), float(max(np.sqrt(var / total), 0.3)))
         change = max(np.abs(new.weights - prior.weights).max(), abs(new.tau_log_mean - prior.tau_log_mean))
         prior = new

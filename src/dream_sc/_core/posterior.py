@@ -1,8 +1,8 @@
 """The compact posterior record of a feature: a mixture of Gaussians in at most 1 kB, and draws from it.
 
-Layout (version 1) of the 256 float32 numbers: code of the curve (NaN: no posterior), number `M` of components, two constants of the
-curve; then per component the mean of the `P` parameters and the lower Cholesky factor of their covariance, row by row. Components
-have equal weight.
+Layout (version 1) of the 256 float32 numbers: code of the curve (NaN: no posterior), number `M` of
+components, two constants of the curve; then per component the mean of the `P` parameters and the lower
+Cholesky factor of their covariance, row by row. Components have equal weight.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def n_components(n_params: int) -> int:
 def pack_block(draws: Floats, c: Curve, consts: Floats) -> NDArray[np.float32]:
     """Compress draws ``(T, S, P)`` into records ``(T, 256)``.
 
-    The draws are sorted along their first principal axis and cut into equal groups; each gives a component, so the total mean and
-    covariance are kept.
+    The draws are sorted along their first principal axis and cut into equal groups; each gives a component,
+    so the total mean and covariance are kept.
     """
     n_t, n_s, n_p = draws.shape
     m = min(n_components(n_p), max(n_s // 8, 1))
@@ -84,7 +84,7 @@ def unpack(record: NDArray[np.float32]) -> tuple[Curve, Floats, Floats, Floats]:
 
 
 def draw(record: NDArray[np.float32], n: int, seed: int, name: str) -> Floats:
-    """`n` draws ``(n, P)`` of one feature; the stream is keyed by the feature's name, so it does not depend on others."""
+    """`n` draws ``(n, P)`` of one feature, from a stream that is keyed by its name."""
     _, _, means, chol = unpack(record)
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     which = np.resize(np.arange(len(means)), n)

@@ -41,8 +41,9 @@ class TransPriors:
     """Curves, guide effects and group effects of one feature.
 
     The amplitude prior is non-local: a moment prior on the movement ``D`` (natural log) between the two ends
-    of the observed dosage axis, its scale mixed over `movement_scales` :cite:p:`Johnson2010`. The guide effects have
-    sd ``tau``, ``log tau ~ Normal(tau_log_mean, tau_log_sd)``, learned over features from this start.
+    of the observed dosage axis, its scale mixed over `movement_scales` :cite:p:`Johnson2010`. The guide
+    effects have sd ``tau``, ``log tau ~ Normal(tau_log_mean, tau_log_sd)``, learned over features from this
+    start.
     """
 
     level_sd: float = 2.0

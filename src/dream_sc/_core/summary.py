@@ -97,7 +97,7 @@ def _fold_changes(curves: Floats, axis: Axis, nan: Floats) -> dict[str, Floats]:
 
 
 def _classes(median: Floats, x: Floats, axis: Axis) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Shape of the median curve, and whether most of its movement lies in one gap between neighbouring guides."""
+    """Shape of the median curve, and whether most of its movement lies in one gap between guides."""
     n_t = len(median)
     rise = median[:, -1] - median[:, 0]
     top, bottom = median.max(1), median.min(1)

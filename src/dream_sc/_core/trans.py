@@ -71,7 +71,9 @@ class Evidence:
     lattices: dict[str, tuple[Floats, Floats, Floats]]
 
 
-def _lattices(curves: list[Curve], axis: Axis, priors: TransPriors) -> dict[str, tuple[Floats, Floats, Floats]]:
+def _lattices(
+    curves: list[Curve], axis: Axis, priors: TransPriors
+) -> dict[str, tuple[Floats, Floats, Floats]]:
     return {c.name: c.lattice(axis, priors) for c in curves}
 
 
@@ -87,7 +89,9 @@ def _block_evidence(
         if c.name == "additive_hill" and m > 1:
             values[:, m] = _second_hill(p, c, lattices[c.name], grid, values[:, :m])
             continue
-        log_z, _, _ = laplace.evidence(p, c, shapes[None], consts[None], np.repeat(grid[None], n, 0), degree=degree)
+        log_z, _, _ = laplace.evidence(
+            p, c, shapes[None], consts[None], np.repeat(grid[None], n, 0), degree=degree
+        )
         log_z = log_z + log_w[None, :, None]
         values[:, m] = logsumexp(log_z, axis=1)
         if c.name == "single_hill":
@@ -121,7 +125,9 @@ def _second_hill(p: laplace.Problem, c: Curve, lattice: Any, grid: Floats, simpl
     return np.where(np.isfinite(out), out, simpler[:, 1] + gap[:, None])
 
 
-def _simulate_null(p: laplace.Problem, grid: Floats, values: Floats, prior: calls.Prior, n: int, seed: int) -> laplace.Problem:
+def _simulate_null(
+    p: laplace.Problem, grid: Floats, values: Floats, prior: calls.Prior, n: int, seed: int
+) -> laplace.Problem:
     """Features without response, alike the likely null ones in level, overdispersion and guide effects."""
     rng = np.random.default_rng(seed)
     lfdr = calls.local_fdr(calls.log_bayes_factor(calls.marginals(values, grid, prior), prior), prior)
@@ -146,8 +152,16 @@ def _blocks(n: int) -> list[slice]:
 
 
 def fit(
-    stats: GuideStats, dosage: RowDosage, overdispersion: Floats, *, axis: Axis, priors: TransPriors, alpha_sd: float,
-    options: Options, hyper: dict[str, Any] | None = None, progress: Callable[[Any], Any] = lambda x: x,
+    stats: GuideStats,
+    dosage: RowDosage,
+    overdispersion: Floats,
+    *,
+    axis: Axis,
+    priors: TransPriors,
+    alpha_sd: float,
+    options: Options,
+    hyper: dict[str, Any] | None = None,
+    progress: Callable[[Any], Any] = lambda x: x,
 ) -> TransFit:
     """Fit every feature of `stats`.
 
@@ -183,9 +197,14 @@ def fit(
     log_bf = calls.log_bayes_factor(marginal, prior)
     lfdr = calls.local_fdr(log_bf, prior)
     best = 1 + (marginal[:, 1:] + np.log(prior.weights[1:])).argmax(1)
-    columns, records, diagnostics = _posteriors(p, curves, lattices, grid, prior, best, single, options, progress)
+    columns, records, diagnostics = _posteriors(
+        p, curves, lattices, grid, prior, best, single, options, progress
+    )
     columns |= {
-        "lfdr": lfdr, "qvalue": calls.q_values(lfdr), "pvalue": null.p_value(log_bf), "log_bf": log_bf,
+        "lfdr": lfdr,
+        "qvalue": calls.q_values(lfdr),
+        "pvalue": null.p_value(log_bf),
+        "log_bf": log_bf,
         "model": np.where(lfdr > 0.5, "null", np.array([c.name for c in curves])[best]),
     }
     columns["class"] = np.where(lfdr > 0.5, "null", columns["class"])
@@ -193,20 +212,36 @@ def fit(
 
 
 def _null_distribution(
-    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, values: Floats, prior: calls.Prior,
-    options: Options, progress: Callable[[Any], Any],
+    p: laplace.Problem,
+    curves: list[Curve],
+    lattices: dict[str, Any],
+    grid: Floats,
+    values: Floats,
+    prior: calls.Prior,
+    options: Options,
+    progress: Callable[[Any], Any],
 ) -> calls.NullDistribution:
     n = N_NULL
     sim = _simulate_null(p, grid, values, prior, n, options.seed)
     null_values = np.concatenate(
-        [_block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0] for s in progress(_blocks(n))]
+        [
+            _block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0]
+            for s in progress(_blocks(n))
+        ]
     )
     return calls.null_distribution(calls.log_bayes_factor(calls.marginals(null_values, grid, prior), prior))
 
 
 def _posteriors(
-    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, prior: calls.Prior, best: Any,
-    single: NDArray[np.float32], options: Options, progress: Callable[[Any], Any],
+    p: laplace.Problem,
+    curves: list[Curve],
+    lattices: dict[str, Any],
+    grid: Floats,
+    prior: calls.Prior,
+    best: Any,
+    single: NDArray[np.float32],
+    options: Options,
+    progress: Callable[[Any], Any],
 ) -> tuple[dict[str, Any], NDArray[np.float32], dict[str, Any]]:
     """Draws of the best non-null curve of each feature, summed up in columns and compact records."""
     n_t = len(p.counts)
@@ -214,7 +249,12 @@ def _posteriors(
     records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float32)
     converged = np.ones(n_t, dtype=bool)
     log_tau = prior.log_tau(grid)
-    jobs = [(m, idx[s]) for m in range(1, len(curves)) for idx in [np.flatnonzero(best == m)] for s in _blocks(len(idx))]
+    jobs = [
+        (m, idx[s])
+        for m in range(1, len(curves))
+        for idx in [np.flatnonzero(best == m)]
+        for s in _blocks(len(idx))
+    ]
     for m, index in progress(jobs):
         c = curves[m]
         shapes, log_w, consts = lattices[c.name]
@@ -226,7 +266,14 @@ def _posteriors(
             log_z = laplace.evidence(sub, c, shapes[None], consts[None], taus, degree=options.degree)[0]
             log_post = log_z + log_w[None, :, None] + log_tau
         out, const, tau = laplace.draws(
-            sub, c, (shapes, consts), log_post, (grid, log_tau), n=options.nsamples, seed=options.seed, degree=options.degree
+            sub,
+            c,
+            (shapes, consts),
+            log_post,
+            (grid, log_tau),
+            n=options.nsamples,
+            seed=options.seed,
+            degree=options.degree,
         )
         if options.inference != "laplace":
             out, ok = _replace_draws(sub, c, const, out, prior, options)
@@ -234,8 +281,11 @@ def _posteriors(
         found = summary.summarise(out, c, const, p.axis)
         for name, value in found.items():
             if name not in columns:
-                columns[name] = np.full(n_t, "" if value.dtype.kind in "UO" else np.nan,
-                                        dtype=object if value.dtype.kind in "UO" else float)
+                columns[name] = np.full(
+                    n_t,
+                    "" if value.dtype.kind in "UO" else np.nan,
+                    dtype=object if value.dtype.kind in "UO" else float,
+                )
             columns[name][index] = value
         columns["guide_sd"][index] = tau / np.log(2)
         records[index] = posterior.pack_block(out, c, const)
@@ -249,14 +299,30 @@ def _replace_draws(
     engine = engines.engine(options.inference)
     guide = np.repeat(np.arange(len(p.guide_start) - 1), np.diff(p.guide_start))
     stats = GuideStats(
-        p.counts, np.exp(p.log_w), p.scale2 * np.exp(2 * p.log_w), guide, p.group, len(p.guide_start) - 1,
+        p.counts,
+        np.exp(p.log_w),
+        p.scale2 * np.exp(2 * p.log_w),
+        guide,
+        p.group,
+        len(p.guide_start) - 1,
         int(p.group.max()) + 1,
     )
     dosage = RowDosage(p.dose_mean[p.dose], p.dose_spread[p.dose], p.error)
     hyper = {"m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": p.alpha_sd}
     out, info = engine.trans(
-        stats, dosage, overdispersion=p.overdispersion, curve=c.name, axis=p.axis, priors=p.priors, hyper=hyper, consts=const,
-        init=init.mean(1), nsamples=options.nsamples, niters=options.niters, device=options.device, rng=options.seed,
+        stats,
+        dosage,
+        overdispersion=p.overdispersion,
+        curve=c.name,
+        axis=p.axis,
+        priors=p.priors,
+        hyper=hyper,
+        consts=const,
+        init=init.mean(1),
+        nsamples=options.nsamples,
+        niters=options.niters,
+        device=options.device,
+        rng=options.seed,
         progress=False,
     )
     return out, info["converged"]
@@ -264,15 +330,23 @@ def _replace_draws(
 
 def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
     return {
-        "model_weights": prior.weights.tolist(), "tau_log_mean": prior.tau_log_mean, "tau_log_sd": prior.tau_log_sd,
-        "null_log_bf": null.body, "null_threshold": null.threshold, "null_rate": null.rate,
+        "model_weights": prior.weights.tolist(),
+        "tau_log_mean": prior.tau_log_mean,
+        "tau_log_sd": prior.tau_log_sd,
+        "null_log_bf": null.body,
+        "null_threshold": null.threshold,
+        "null_rate": null.rate,
     }
 
 
 def _restore(hyper: dict[str, Any]) -> tuple[calls.Prior, calls.NullDistribution]:
-    prior = calls.Prior(np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"]))
-    null = calls.NullDistribution(np.asarray(hyper["null_log_bf"]), float(hyper["null_threshold"]), float(hyper["null_rate"]))
+    prior = calls.Prior(
+        np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"])
+    )
+    null = calls.NullDistribution(
+        np.asarray(hyper["null_log_bf"]), float(hyper["null_threshold"]), float(hyper["null_rate"])
+    )
     return prior, null
 
 
-FUNCTION_TYPES = tuple(c.name for c in CURVES if c.name != "null") + ("auto",)
+FUNCTION_TYPES = (*(c.name for c in CURVES if c.name != "null"), "auto")

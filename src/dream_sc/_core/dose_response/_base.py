@@ -33,8 +33,8 @@ class Curve:
     slope
         The same signature: derivative of the log of the curve by the log of the dosage (no unit).
     lattice
-        ``(axis, priors) -> (shapes (S, n_shape), log weights (S,), consts (S, 2))``: the coarse grid of shapes
-        that all features share, with the log prior weights (they include the global normaliser of the
+        ``(axis, priors) -> (shapes (S, n_shape), log weights (S,), consts (S, 2))``: the coarse grid of
+        shapes that all features share, with the log prior weights (they include the global normaliser of the
         amplitude prior).
     """
 

@@ -1,7 +1,7 @@
 r"""Two Hills: :math:`f \propto 1 + e^{b_1} h_1(x) + e^{b_2} h_2(x)`, each rising or falling, ``k_a < k_b``.
 
-:math:`h_i = \sigma(\pm n_i \ln 2 (x - k_i))`; the amplitudes are positive, so the curve is never negative, and a falling
-beside a rising Hill makes a trough or a peak.
+:math:`h_i = \sigma(\pm n_i \ln 2 (x - k_i))`; the amplitudes are positive, so the curve is never negative,
+and a falling beside a rising Hill makes a trough or a peak.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-r"""Polynomial on the link scale: :math:`\log f = a + \sum_k c_k (t^k - t_0^k)`, ``t`` the standardised log2 dosage.
+r"""Polynomial of the standardised log2 dosage ``t`` on the link scale.
 
-`consts` holds the centre and the scale of the standardisation, ``t = (x - centre) / scale``, chosen so that the observed axis
-becomes ``[-1, 1]``.
+:math:`\log f = a + \sum_k c_k (t^k - t_0^k)`.
+`consts` holds the centre and the scale of the standardisation, ``t = (x - centre) / scale``, chosen so that
+the observed axis becomes ``[-1, 1]``.
 """
 
 from __future__ import annotations

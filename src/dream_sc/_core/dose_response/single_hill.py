@@ -1,7 +1,8 @@
 r"""One Hill: :math:`f \propto 1 + (F - 1) h(x)`, :math:`h = \sigma(n (\ln x - \ln K))`, :math:`n > 0`.
 
-With ``z = n ln2 (x - log2 K)`` and ``b = ln F`` the log of the curve is ``softplus(b + z) - softplus(z)``: stable for any
-steepness, and its derivative by ``b`` is ``sigmoid(b + z)``. The level ``a`` is the log of the curve at NTC dosage.
+With ``z = n ln2 (x - log2 K)`` and ``b = ln F`` the log of the curve is ``softplus(b + z) - softplus(z)``:
+stable for any steepness, and its derivative by ``b`` is ``sigmoid(b + z)``. The level ``a`` is the log of
+the curve at NTC dosage.
 """
 
 from __future__ import annotations
@@ -52,12 +53,13 @@ def reachable(z_low: Any, z_high: Any) -> tuple[Any, Any]:
 
 def lattice(axis: Any, priors: Any, step: float = 0.5, n_points: int = 6) -> tuple[Any, Any, Any]:
     """Grid over (log2 EC50, log n) from 2.5 log2 below to 2.5 log2 above the observed axis."""
-    k = np.linspace(
-        axis.low - 2.5, axis.high + 2.5, int(np.ceil((axis.high - axis.low + 5.0) / step)) + 1
-    )
+    k = np.linspace(axis.low - 2.5, axis.high + 2.5, int(np.ceil((axis.high - axis.low + 5.0) / step)) + 1)
     log_n = np.linspace(np.log(0.4), np.log(10.0), n_points)
     shapes = np.stack(np.meshgrid(k, log_n, indexing="ij"), -1).reshape(-1, 2)
-    log_w = -0.5 * (shapes[:, 0] / priors.ec50_sd) ** 2 - 0.5 * ((shapes[:, 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
+    log_w = (
+        -0.5 * (shapes[:, 0] / priors.ec50_sd) ** 2
+        - 0.5 * ((shapes[:, 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
+    )
     weight = np.exp(log_w)
     rate = LN2 * np.exp(shapes[:, 1])
     fall, rise = reachable(rate * (axis.low - shapes[:, 0]), rate * (axis.high - shapes[:, 0]))

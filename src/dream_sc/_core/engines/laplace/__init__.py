@@ -1,4 +1,4 @@
-"""The fast engine: deterministic nested Laplace approximations on sufficient statistics, in compiled kernels."""
+"""The fast engine: deterministic nested Laplace on sufficient statistics, in compiled kernels."""
 
 from __future__ import annotations
 

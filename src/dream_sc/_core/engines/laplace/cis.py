@@ -1,8 +1,8 @@
 """The cis step: the latent dosage of guides and cells, each cell integrated by adaptive quadrature.
 
-A cell of guide `g` has log2 dosage ``x ~ Normal(l_g, s_g)``; its count is negative binomial with the overdispersion fixed
-at the technical estimate. That estimate holds the natural spread of unperturbed cells, so `s_g` is the spread beyond that of NTC
-cells, and zero for NTC guides.
+A cell of guide `g` has log2 dosage ``x ~ Normal(l_g, s_g)``; its count is negative binomial with the
+overdispersion fixed at the technical estimate. That estimate holds the natural spread of unperturbed cells,
+so `s_g` is the spread beyond that of NTC cells, and zero for NTC guides.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -16,12 +16,12 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from ...dose_response import LN2
-from ...types import CisFit
+from dream_sc._core.dose_response import LN2
+from dream_sc._core.types import CisFit
 
 if TYPE_CHECKING:
-    from ...priors import CisPriors
-    from ...types import CisCells
+    from dream_sc._core.priors import CisPriors
+    from dream_sc._core.types import CisCells
 
 SPREADS = np.geomspace(0.02, 1.6, 14)
 N_X = 161
@@ -110,7 +110,9 @@ def _cells(counts, exposure, phi, guide, x, log_prior, out):
                 cumulative += p[j]
 
 
-def _guide_grids(cells: CisCells, nodes: np.ndarray, log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _guide_grids(
+    cells: CisCells, nodes: np.ndarray, log_w: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per guide and spread: log evidence, mean and variance of the guide's mean."""
     n_g = len(cells.is_control)
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
@@ -134,13 +136,15 @@ def _control_sd(mean: np.ndarray, var: np.ndarray, scale: float) -> float:
     def loss(log_sd: float) -> float:
         v = var + np.exp(2 * log_sd)
         centre = (mean / v).sum() / (1 / v).sum()
-        return float(0.5 * (np.log(v) + (mean - centre) ** 2 / v).sum() + 0.5 * (np.exp(log_sd) / scale) ** 2 - log_sd)
+        return float(
+            0.5 * (np.log(v) + (mean - centre) ** 2 / v).sum() + 0.5 * (np.exp(log_sd) / scale) ** 2 - log_sd
+        )
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1.0)), method="bounded").x))
 
 
 def _spread_weights(value: np.ndarray, priors: CisPriors) -> tuple[np.ndarray, float]:
-    """Posterior weights of the spread of each targeting guide; the median of its prior is learned over guides."""
+    """Posterior weights of each targeting guide's spread; the prior's median is learned over guides."""
     centre = log(priors.within_median)
     log_s = np.log(SPREADS)
     weights = np.zeros_like(value)
@@ -157,8 +161,8 @@ def _spread_weights(value: np.ndarray, priors: CisPriors) -> tuple[np.ndarray, f
 def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     """Dosage of guides and cells.
 
-    Guide means are relative to the mean of the NTC guides; a targeting guide's posterior is combined with a Student t population
-    of guides, an NTC guide's with a normal population around zero whose sd is learned.
+    Guide means are relative to the mean of the NTC guides; a targeting guide's posterior is combined with a
+    Student t population of guides, an NTC guide's with a normal population around zero whose sd is learned.
     """
     raw_nodes, raw_w = np.polynomial.hermite_e.hermegauss(9)
     nodes, log_w = raw_nodes, np.log(raw_w / raw_w.sum())
@@ -183,10 +187,26 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     x, log_prior = _cell_priors(control, guide_mean, guide_var, weights)
     out = np.zeros((len(cells.counts), 4))
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
-    _cells(cells.counts.astype(float), cells.exposure * 2.0**level, phi, cells.guide.astype(np.int64), x, log_prior, out)
+    _cells(
+        cells.counts.astype(float),
+        cells.exposure * 2.0**level,
+        phi,
+        cells.guide.astype(np.int64),
+        x,
+        log_prior,
+        out,
+    )
     hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": sd_c, "within_median": centre, "ntc_level": level}
     return CisFit(
-        guide_mean, np.sqrt(guide_var), within, float(precision.sum() ** -0.5), out[:, 0], out[:, 1], out[:, 2], out[:, 3], hyper,
+        guide_mean,
+        np.sqrt(guide_var),
+        within,
+        float(precision.sum() ** -0.5),
+        out[:, 0],
+        out[:, 1],
+        out[:, 2],
+        out[:, 3],
+        hyper,
         bool(np.isfinite(guide_mean).all()),
     )
 

@@ -1,7 +1,8 @@
 """The curves inside the kernel: tables per shape, log curve, derivatives and amplitude prior.
 
-A curve's table at one dosage holds what does not depend on the amplitudes, averaged over the within-guide spread of the
-dosage. `raw` is the log of the curve up to its level; the kernel subtracts its value at NTC dosage.
+A curve's table at one dosage holds what does not depend on the amplitudes, averaged over the within-guide
+spread of the dosage. `raw` is the log of the curve up to its level; the kernel subtracts its value at NTC
+dosage.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -12,7 +13,7 @@ from math import exp, log, log1p, pi, sqrt
 import numba as nb
 import numpy as np
 
-from ...dose_response import LN2
+from dream_sc._core.dose_response import LN2
 
 TABLE_WIDTH = 12
 SQRT_2PI = sqrt(2.0 * pi)
@@ -33,7 +34,7 @@ def _sigmoid(z):
 
 @nb.njit(cache=True, error_model="numpy")
 def _hill_average(rate, k, mean, spread, nodes, weights):
-    """Log of the mean of ``sigmoid(rate (x - k))``, log of its complement, and d mean / dx, over the spread."""
+    """Log of the mean of ``sigmoid(rate (x - k))`` over the spread, of its complement, and its slope."""
     if spread < 1e-6:
         z = rate * (mean - k)
         h = _sigmoid(z)
@@ -125,8 +126,8 @@ def _normal_mixture(d, scales, weights):
 def prior(code, amplitudes, low, high, consts, scales, weights, sd, grad, hess):
     """Log prior of the amplitudes given the shape, its gradient and its Hessian (the last kept negative).
 
-    For the single Hill the factor D^2 of the moment prior is left out: see `moment_factor`. `low` and `high` are the
-    curve's tables at the ends of the observed axis.
+    For the single Hill the factor D^2 of the moment prior is left out: see `moment_factor`. `low` and `high`
+    are the curve's tables at the ends of the observed axis.
     """
     if code == 1:
         b = amplitudes[0]

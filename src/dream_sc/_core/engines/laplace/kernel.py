@@ -1,8 +1,9 @@
 """The fused kernel of the trans step: nested Laplace at every (feature, shape, tau).
 
-Rows are sorted by guide. For a guide the effect `u` is shared by all its rows and integrated by a Laplace approximation around its
-mode; level, amplitudes and group effects follow by damped Newton steps on the resulting marginal density, and one more Laplace term
-integrates them. `u` has variance ``tau^2 + (d log f / dx error)^2``: the guide's own effect and the error of its dosage.
+Rows are sorted by guide. For a guide the effect `u` is shared by all its rows and integrated by a Laplace
+approximation around its mode; level, amplitudes and group effects follow by damped Newton steps on the
+resulting marginal density, and one more Laplace term integrates them. `u` has variance ``tau^2 + (d log f /
+dx error)^2``: the guide's own effect and the error of its dosage.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -13,7 +14,8 @@ from math import log, pi
 import numba as nb
 import numpy as np
 
-from ...likelihood.negbinom import derivatives, log_density
+from dream_sc._core.likelihood.negbinom import derivatives, log_density
+
 from .curves import TABLE_WIDTH, movement, prior, raw, table
 
 LOG_2PI = log(2.0 * pi)
@@ -68,9 +70,38 @@ def guide_mode(y, base, phi, start, stop, v, u):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def evaluate(code, theta, n_amp, y, log_w, phi, group, guide_start, dose, error, tau, level, level_sd, alpha_sd,
-             tabs, tab0, low, high, consts, scales, weights, poly_sd, u, base, rows, curve_hess, grad, hess, gauss):
-    """Log marginal density at `theta` with its gradient, its negative Hessian and a Gauss-Newton form of that.
+def evaluate(
+    code,
+    theta,
+    n_amp,
+    y,
+    log_w,
+    phi,
+    group,
+    guide_start,
+    dose,
+    error,
+    tau,
+    level,
+    level_sd,
+    alpha_sd,
+    tabs,
+    tab0,
+    low,
+    high,
+    consts,
+    scales,
+    weights,
+    poly_sd,
+    u,
+    base,
+    rows,
+    curve_hess,
+    grad,
+    hess,
+    gauss,
+):
+    """Log marginal density at `theta`, its gradient, negative Hessian and a Gauss-Newton form of that.
 
     `rows` (R, P + 5) is scratch: the Jacobian of each row's log mean, then its derivatives.
     """
@@ -187,9 +218,35 @@ def _start(code, theta, n_amp, level):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _feature(code, n_amp, y, log_w, phi, group, guide_start, dose, dose_mean, dose_spread, error, level, level_sd,
-             alpha_sd, shapes, consts, taus, nodes, weights_gh, axis, scales, weights, poly_sd, tol,
-             log_z, modes, covs):
+def _feature(
+    code,
+    n_amp,
+    y,
+    log_w,
+    phi,
+    group,
+    guide_start,
+    dose,
+    dose_mean,
+    dose_spread,
+    error,
+    level,
+    level_sd,
+    alpha_sd,
+    shapes,
+    consts,
+    taus,
+    nodes,
+    weights_gh,
+    axis,
+    scales,
+    weights,
+    poly_sd,
+    tol,
+    log_z,
+    modes,
+    covs,
+):
     n = 1 + n_amp + max(group.max(), 0)
     n_rows, n_dose = y.size, dose_mean.size
     theta, best, step, unit = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
@@ -214,13 +271,41 @@ def _feature(code, n_amp, y, log_w, phi, group, guide_start, dose, dose_mean, do
             if taus[k] < 0:
                 log_z[s, k] = -np.inf
                 continue
-            value, converged, used = -np.inf, False, 0
+            value = -np.inf
             radius = 1.5
             previous = -np.inf
             for iteration in range(40):
-                value = evaluate(code, theta, n_amp, y, log_w, phi, group, guide_start, dose, error, taus[k], level,
-                                 level_sd, alpha_sd, tabs, tab0, low, high, consts[s], scales, weights, poly_sd,
-                                 u, base, rows, curve_hess, grad, hess, gauss)
+                value = evaluate(
+                    code,
+                    theta,
+                    n_amp,
+                    y,
+                    log_w,
+                    phi,
+                    group,
+                    guide_start,
+                    dose,
+                    error,
+                    taus[k],
+                    level,
+                    level_sd,
+                    alpha_sd,
+                    tabs,
+                    tab0,
+                    low,
+                    high,
+                    consts[s],
+                    scales,
+                    weights,
+                    poly_sd,
+                    u,
+                    base,
+                    rows,
+                    curve_hess,
+                    grad,
+                    hess,
+                    gauss,
+                )
                 if value < previous - 1e-3 and iteration > 0:
                     radius = max(0.5 * radius, 1e-3)
                 previous = value
@@ -234,8 +319,7 @@ def _feature(code, n_amp, y, log_w, phi, group, guide_start, dose, dose_mean, do
                 for i in range(n):
                     decrement += grad[i] * step[i]
                     size = max(size, abs(step[i]))
-                converged = decrement < tol
-                if converged:
+                if decrement < tol:
                     break
                 shrink = min(1.0, radius / size)
                 for i in range(n):
@@ -259,24 +343,103 @@ def _feature(code, n_amp, y, log_w, phi, group, guide_start, dose, dose_mean, do
 
 
 @nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def run(code, n_amp, counts, log_w, scale2, overdispersion, group, guide_start, dose, dose_mean, dose_spread, error,
-        level, level_sd, alpha_sd, shapes, consts, taus, nodes, weights_gh, axis, scales, weights, poly_sd, tol,
-        log_z, modes, covs):
-    """All features of a block; `shapes` and `consts` are (1 or T, S, ...), `taus` (T, K), a negative tau is skipped."""
+def run(
+    code,
+    n_amp,
+    counts,
+    log_w,
+    scale2,
+    overdispersion,
+    group,
+    guide_start,
+    dose,
+    dose_mean,
+    dose_spread,
+    error,
+    level,
+    level_sd,
+    alpha_sd,
+    shapes,
+    consts,
+    taus,
+    nodes,
+    weights_gh,
+    axis,
+    scales,
+    weights,
+    poly_sd,
+    tol,
+    log_z,
+    modes,
+    covs,
+):
+    """All features of a block.
+
+    `shapes` and `consts` are (1 or T, S, ...); `taus` is (T, K), a negative tau is skipped.
+    """
     shared = shapes.shape[0] == 1
     for t in nb.prange(counts.shape[0]):
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
         phi = 1.0 / (overdispersion[t] ** 2 * scale2)
-        _feature(code, n_amp, counts[t], log_w, phi, group, guide_start, dose, dose_mean, dose_spread, error,
-                 level[t], level_sd, alpha_sd, shapes[i], consts[i], taus[t], nodes, weights_gh, axis, scales,
-                 weights, poly_sd, tol, log_z[t], modes[m], covs[m])
+        _feature(
+            code,
+            n_amp,
+            counts[t],
+            log_w,
+            phi,
+            group,
+            guide_start,
+            dose,
+            dose_mean,
+            dose_spread,
+            error,
+            level[t],
+            level_sd,
+            alpha_sd,
+            shapes[i],
+            consts[i],
+            taus[t],
+            nodes,
+            weights_gh,
+            axis,
+            scales,
+            weights,
+            poly_sd,
+            tol,
+            log_z[t],
+            modes[m],
+            covs[m],
+        )
 
 
 @nb.njit(cache=True, error_model="numpy")
-def log_joint(code, theta, n_amp, u, y, log_w, phi, group, guide_start, dose, error, tau, level, level_sd, alpha_sd,
-              tabs, tab0, low, high, consts, scales, weights, poly_sd):
-    """Joint log density of counts, parameters and guide effects `u` without count-only terms (for tests and weights)."""
+def log_joint(
+    code,
+    theta,
+    n_amp,
+    u,
+    y,
+    log_w,
+    phi,
+    group,
+    guide_start,
+    dose,
+    error,
+    tau,
+    level,
+    level_sd,
+    alpha_sd,
+    tabs,
+    tab0,
+    low,
+    high,
+    consts,
+    scales,
+    weights,
+    poly_sd,
+):
+    """Joint log density of counts, parameters and guide effects `u`, without the count-only terms."""
     a_grad, a_hess = np.zeros(max(n_amp, 1)), np.zeros((max(n_amp, 1), max(n_amp, 1)))
     amplitudes = theta[1 : 1 + n_amp]
     raw0, _ = raw(code, amplitudes, tab0, a_grad, a_hess)

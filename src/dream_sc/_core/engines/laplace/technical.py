@@ -1,8 +1,8 @@
 """The technical step: baseline, group effects and overdispersion of each feature from binned control cells.
 
-For every value of the overdispersion on a grid, the level and the group effects follow by Newton steps and a Laplace term; the grid
-zooms twice onto the mass of its posterior. The rate of the prior of the overdispersion and the scale of the group effects are
-learned over features between the passes.
+For every value of the overdispersion on a grid, the level and the group effects follow by Newton steps and a
+Laplace term; the grid zooms twice onto the mass of its posterior. The rate of the prior of the
+overdispersion and the scale of the group effects are learned over features between the passes.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -14,20 +14,23 @@ from typing import TYPE_CHECKING
 import numba as nb
 import numpy as np
 
-from ...dose_response import LN2
-from ...types import TechnicalFit
+from dream_sc._core.dose_response import LN2
+from dream_sc._core.types import TechnicalFit
+
 from .kernel import _cholesky, _solve
 
 if TYPE_CHECKING:
-    from ...priors import TechnicalPriors
-    from ...types import TechnicalStats
+    from dream_sc._core.priors import TechnicalPriors
+    from dream_sc._core.types import TechnicalStats
 
 N_GRID = 16
 N_PASSES = 3
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _mode(y, n_cells, log_s, group, tail, tail_at, phi, log_mu0, mu_sd, scale, df, theta, grad, hess, chol, step):
+def _mode(
+    y, n_cells, log_s, group, tail, tail_at, phi, log_mu0, mu_sd, scale, df, theta, grad, hess, chol, step
+):
     """Newton for level and group effects at a fixed overdispersion; returns the log evidence."""
     n = theta.size
     value = -np.inf
@@ -81,7 +84,9 @@ def _mode(y, n_cells, log_s, group, tail, tail_at, phi, log_mu0, mu_sd, scale, d
 
 
 @nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _run(counts, n_cells, log_s, group, tail, tail_at, mu_sd, scale, df, beta_o, n_groups, n_grid, out, effects):
+def _run(
+    counts, n_cells, log_s, group, tail, tail_at, mu_sd, scale, df, beta_o, n_groups, n_grid, out, effects
+):
     """Fill ``out`` (T, 5: log mu, sd, o, sd, converged) and ``effects`` (T, C, 2: natural log, sd)."""
     for t in nb.prange(counts.shape[0]):
         y = counts[t]
@@ -102,8 +107,24 @@ def _run(counts, n_cells, log_s, group, tail, tail_at, mu_sd, scale, df, beta_o,
             top = -np.inf
             for j in range(n_grid):
                 o = exp(low + j * width)
-                log_post[j] = _mode(y, n_cells, log_s, group, tail[t], tail_at, 1.0 / o**2, log_mu0, mu_sd, scale, df,
-                                    theta, grad, hess, chol, step)
+                log_post[j] = _mode(
+                    y,
+                    n_cells,
+                    log_s,
+                    group,
+                    tail[t],
+                    tail_at,
+                    1.0 / o**2,
+                    log_mu0,
+                    mu_sd,
+                    scale,
+                    df,
+                    theta,
+                    grad,
+                    hess,
+                    chol,
+                    step,
+                )
                 log_post[j] += low + j * width - beta_o * o
                 top = max(top, log_post[j])
                 if zoom == 2:
@@ -147,7 +168,8 @@ def _run(counts, n_cells, log_s, group, tail, tail_at, mu_sd, scale, df, beta_o,
 def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
     """Fit all features of `stats`; features without a count must have been left out.
 
-    `beta_o` is the posterior mean given the overdispersions (Gamma prior), `effect_scale` an EM update of a Student t scale.
+    `beta_o` is the posterior mean given the overdispersions (Gamma prior), `effect_scale` an EM update of a
+    Student t scale.
     """
     n_t, n_c = len(stats.counts), stats.n_groups
     out, effects = np.zeros((n_t, 5)), np.zeros((n_t, n_c, 2))
@@ -156,9 +178,20 @@ def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
     log_s = np.log(stats.size_factor)
     for _ in range(N_PASSES):
         _run(
-            np.ascontiguousarray(stats.counts, dtype=np.float64), stats.n_cells.astype(np.float64), log_s, stats.group,
-            np.ascontiguousarray(stats.tail, dtype=np.float64), stats.tail_at.astype(np.float64), priors.log_mu_sd,
-            scale * LN2, df, beta_o, n_c, N_GRID, out, effects,
+            np.ascontiguousarray(stats.counts, dtype=np.float64),
+            stats.n_cells.astype(np.float64),
+            log_s,
+            stats.group,
+            np.ascontiguousarray(stats.tail, dtype=np.float64),
+            stats.tail_at.astype(np.float64),
+            priors.log_mu_sd,
+            scale * LN2,
+            df,
+            beta_o,
+            n_c,
+            N_GRID,
+            out,
+            effects,
         )
         beta_o = (priors.beta_o_shape + n_t) / (priors.beta_o_rate + out[:, 2].sum())
         if n_c > 1:
@@ -168,7 +201,13 @@ def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
             update = ((weight * second).sum() + 10 * priors.effect_scale**2) / (weight.size + 10)
             scale = float(np.clip(np.sqrt(update), *priors.effect_scale_bounds))
     return TechnicalFit(
-        mu=np.exp(out[:, 0]), mu_sd=out[:, 1].copy(), overdispersion=out[:, 2].copy(), overdispersion_sd=out[:, 3].copy(),
-        effects=effects[:, :, 0] / LN2, effects_sd=effects[:, :, 1] / LN2, beta_o=float(beta_o), effect_scale=float(scale),
+        mu=np.exp(out[:, 0]),
+        mu_sd=out[:, 1].copy(),
+        overdispersion=out[:, 2].copy(),
+        overdispersion_sd=out[:, 3].copy(),
+        effects=effects[:, :, 0] / LN2,
+        effects_sd=effects[:, :, 1] / LN2,
+        beta_o=float(beta_o),
+        effect_scale=float(scale),
         converged=out[:, 4] > 0,
     )

@@ -14,9 +14,9 @@ from . import kernel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...dose_response import Curve
-    from ...priors import TransPriors
-    from ...types import Axis, GuideStats, RowDosage
+    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.priors import TransPriors
+    from dream_sc._core.types import Axis, GuideStats, RowDosage
 
     Floats = NDArray[np.float64]
 
@@ -24,7 +24,10 @@ SCREEN_TOL = 1e-2
 FINE_TOL = 1e-5
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the first and of the last local lattice, by number of shape parameters
-LATTICE_SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {2: ((10, 8), (16, 10)), 4: ((5, 4, 5, 4), (6, 4, 6, 4))}
+LATTICE_SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    2: ((10, 8), (16, 10)),
+    4: ((5, 4, 5, 4), (6, 4, 6, 4)),
+}
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,21 @@ class Problem:
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
         return replace(
-            self, counts=self.counts[features], overdispersion=self.overdispersion[features], level=self.level[features]
+            self,
+            counts=self.counts[features],
+            overdispersion=self.overdispersion[features],
+            level=self.level[features],
         )
 
 
 def problem(
-    stats: GuideStats, dosage: RowDosage, overdispersion: Floats, *, alpha_sd: float, axis: Axis, priors: TransPriors
+    stats: GuideStats,
+    dosage: RowDosage,
+    overdispersion: Floats,
+    *,
+    alpha_sd: float,
+    axis: Axis,
+    priors: TransPriors,
 ) -> Problem:
     """Sort rows by guide and give rows of equal dosage one entry in the table of dosages."""
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
@@ -83,7 +95,14 @@ def problem(
 
 
 def evidence(
-    p: Problem, curve: Curve, shapes: Floats, consts: Floats, taus: Floats, *, tol: float = SCREEN_TOL, modes: bool = False,
+    p: Problem,
+    curve: Curve,
+    shapes: Floats,
+    consts: Floats,
+    taus: Floats,
+    *,
+    tol: float = SCREEN_TOL,
+    modes: bool = False,
     degree: int = 6,
 ) -> tuple[Floats, Floats, Floats]:
     """Log evidence at every (feature, shape, tau), and on request the conditional mode and covariance.
@@ -103,16 +122,41 @@ def evidence(
     mode, cov = np.zeros((n_m, *size)), np.zeros((n_m, *size, size[-1]))
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     kernel.run(
-        curve.code, n_amp, p.counts, p.log_w, p.scale2, p.overdispersion, p.group, p.guide_start, p.dose, p.dose_mean,
-        p.dose_spread, p.error, p.level, p.priors.level_sd, p.alpha_sd, np.ascontiguousarray(shapes),
-        np.ascontiguousarray(consts), np.ascontiguousarray(taus), nodes, weights / weights.sum(),
-        np.array([p.axis.low, p.axis.high]), np.array(p.priors.movement_scales), np.array(p.priors.movement_weights),
-        p.priors.polynomial_sd, tol, log_z, mode, cov,
+        curve.code,
+        n_amp,
+        p.counts,
+        p.log_w,
+        p.scale2,
+        p.overdispersion,
+        p.group,
+        p.guide_start,
+        p.dose,
+        p.dose_mean,
+        p.dose_spread,
+        p.error,
+        p.level,
+        p.priors.level_sd,
+        p.alpha_sd,
+        np.ascontiguousarray(shapes),
+        np.ascontiguousarray(consts),
+        np.ascontiguousarray(taus),
+        nodes,
+        weights / weights.sum(),
+        np.array([p.axis.low, p.axis.high]),
+        np.array(p.priors.movement_scales),
+        np.array(p.priors.movement_weights),
+        p.priors.polynomial_sd,
+        tol,
+        log_z,
+        mode,
+        cov,
     )
     return log_z, mode, cov
 
 
-def _local_lattice(shapes: Floats, log_post: Floats, step: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:
+def _local_lattice(
+    shapes: Floats, log_post: Floats, step: Floats, sizes: tuple[int, ...]
+) -> tuple[Floats, Floats]:
     """A finer lattice over the box of the points near the mode; returns it with its spacing."""
     near = shapes[log_post > log_post.max() - BOX_DROP]
     low, high = near.min(0) - step, near.max(0) + step
@@ -132,13 +176,24 @@ def _log_shape_prior(curve: Curve, shapes: Floats, priors: TransPriors) -> Float
 
 
 def _steps(shapes: Floats) -> Floats:
-    return np.array([np.diff(np.unique(shapes[:, d])).min() if len(np.unique(shapes[:, d])) > 1 else 0.1
-                     for d in range(shapes.shape[1])])
+    return np.array(
+        [
+            np.diff(np.unique(shapes[:, d])).min() if len(np.unique(shapes[:, d])) > 1 else 0.1
+            for d in range(shapes.shape[1])
+        ]
+    )
 
 
 def draws(
-    p: Problem, curve: Curve, coarse: tuple[Floats, Floats], log_post: Floats, tau: tuple[Floats, Floats], *, n: int,
-    seed: int, degree: int = 6,
+    p: Problem,
+    curve: Curve,
+    coarse: tuple[Floats, Floats],
+    log_post: Floats,
+    tau: tuple[Floats, Floats],
+    *,
+    n: int,
+    seed: int,
+    degree: int = 6,
 ) -> tuple[Floats, Floats, Floats]:
     """Posterior draws of the features' curve parameters on local lattices.
 
@@ -186,7 +241,14 @@ def draws(
             s_post = logsumexp(log_z, axis=2)
     else:
         log_z, mode, cov = evidence(
-            p, curve, shapes, np.repeat(consts[:, None], 1, 1), tau_use, modes=True, tol=FINE_TOL, degree=degree
+            p,
+            curve,
+            shapes,
+            np.repeat(consts[:, None], 1, 1),
+            tau_use,
+            modes=True,
+            tol=FINE_TOL,
+            degree=degree,
         )
         log_z = log_z + log_tau_w[:, None, :]
     tau_mean = (tau_post * tau[0]).sum(1)
@@ -194,7 +256,15 @@ def draws(
 
 
 def _sample(
-    curve: Curve, shapes: Floats, step: Floats, log_z: Floats, mode: Floats, cov: Floats, p: Problem, consts: Floats, n: int,
+    curve: Curve,
+    shapes: Floats,
+    step: Floats,
+    log_z: Floats,
+    mode: Floats,
+    cov: Floats,
+    p: Problem,
+    consts: Floats,
+    n: int,
     seed: int,
 ) -> Floats:
     """Stratified draws: lattice points by systematic resampling, amplitudes Gaussian given the point."""
@@ -228,7 +298,7 @@ def _sample(
 
 def _reweight_moment(out: Floats, p: Problem) -> Floats:
     """Resample each feature's draws in proportion to D^2, the factor that the Gaussian part leaves out."""
-    from ...dose_response import curve as get
+    from dream_sc._core.dose_response import curve as get
 
     ends = get("single_hill").log_curve(np.array([p.axis.low, p.axis.high]), out, None)
     w = (ends[..., 1] - ends[..., 0]) ** 2
