@@ -8,6 +8,7 @@ SCHEMA_VERSION = 1
 TECHNICAL, CIS, TRANS = "technical", "cis", "trans"
 SIZE_FACTOR = "size_factor"
 TITRATION = "titration"
+TRUE_EFFECTS = "true_technical_effects"
 INTERVAL = ("_q025", "_q975")
 
 

@@ -1,6 +1,6 @@
 """The package's logger, and the one message that every step ends with: what was written where.
 
-Nothing is configured here; ``dream_sc.settings.verbosity = "info"`` or the `logging` module shows the messages.
+Nothing is configured here: ``dream_sc.settings.verbosity = "info"`` or the `logging` module shows them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 from ._settings import LOGGER_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
 logger = logging.getLogger(LOGGER_NAME)
 
 
-def wrote(
-    step: str, slots: Sequence[str], seconds: float | None = None, *, replaced: Collection[str] = ()
-) -> None:
+def wrote(step: str, slots: Sequence[str], seconds: float | None = None) -> None:
     """Say what a step wrote, at level info.
 
     Parameters
@@ -26,16 +24,14 @@ def wrote(
     step
         Name of the function, such as ``"tl.fit_trans"``.
     slots
-        The slots as a user would type them, such as ``".varm['trans']"``; a remark may follow in the same text.
+        The slots as a user would type them, such as ``".varm['trans']"``; a remark may follow.
     seconds
         How long the step took.
-    replaced
-        Those of the slots that held something before.
     """
     if not logger.isEnabledFor(logging.INFO):
         return
     lines = [f"{step}: done" + ("" if seconds is None else f" ({_duration(seconds)})")]
-    lines += [f"    {'replaced' if slot in replaced else 'added'} {slot}" for slot in slots]
+    lines += [f"    added {slot}" for slot in slots]
     logger.info("\n".join(lines))
 
 

@@ -14,7 +14,7 @@ LOG_FILE_INTERVAL = 30.0  # seconds between two updates where each of them is a 
 
 
 def shown(progress: bool | None) -> bool:
-    """Whether a bar is shown: as told, else as `settings.progress` says, else where standard error is a terminal."""
+    """Whether a bar is shown: as told, else by `settings.progress`, else if standard error is a terminal."""
     if progress is None:
         progress = settings.progress
     return _is_terminal() if progress is None else progress

@@ -15,8 +15,8 @@ Verbosity = Literal["error", "warning", "info", "debug"]
 class Settings:
     """Settings of the session, reached as ``dream_sc.settings``.
 
-    Nothing is configured on import: messages go through the standard logger ``"dream_sc"``, so an application decides what
-    becomes of them. Setting `verbosity` is the short way for a notebook or a script.
+    Nothing is configured on import: messages go through the standard logger ``"dream_sc"``, so an application
+    decides what becomes of them. Setting `verbosity` is the short way for a notebook or a script.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Settings:
 
     @property
     def verbosity(self) -> Verbosity:
-        """What is said: ``"error"``, ``"warning"`` (default), ``"info"`` (what was written where) or ``"debug"``.
+        """``"error"``, ``"warning"`` (default), ``"info"`` (says what was written where) or ``"debug"``.
 
         Setting it sends the messages to standard error.
         """
@@ -62,13 +62,13 @@ class Settings:
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what `sys.stderr` is now, not to what it was at the start: notebooks and tests exchange it."""
+    """Writes to what `sys.stderr` is now, not to what it was: notebooks and tests exchange it."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> object:  # type: ignore[override]
+    def stream(self) -> object:
         return sys.stderr
 
 

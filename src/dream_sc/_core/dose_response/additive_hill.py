@@ -1,7 +1,7 @@
-r"""Two Hills: :math:`f \propto 1 + e^{b_1} h_1(x) + e^{b_2} h_2(x)`, each rising or falling, ``k_a < k_b``.
+r"""Two Hills: :math:`f \propto 1 + e^{b_1} h_1(x) + e^{b_2} h_2(x)`, ``k_a < k_b``.
 
-:math:`h_i = \sigma(\pm n_i \ln 2 (x - k_i))`; the amplitudes are positive, so the curve is never negative,
-and a falling beside a rising Hill makes a trough or a peak.
+:math:`h_i = \sigma(\pm n_i \ln 2 (x - k_i))`, one rising and one falling; the amplitudes are positive, so the curve is
+never negative, and a falling beside a rising Hill makes a trough or a peak.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from ._base import LN2, Curve, sigmoid, softplus
 from .single_hill import moment_mass
 
 PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
-SIGNS = ((1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (-1.0, -1.0))
+# one Hill rises, the other falls: two steps of the same sign cannot be told from one Hill at a dozen dosages,
+# and would take its features (and the meaning of its EC50) away
+SIGNS = ((1.0, -1.0), (-1.0, 1.0))
 
 
 def _terms(x: Any, params: Any, consts: Any) -> tuple[Any, Any, Any, Any]:
@@ -47,7 +49,7 @@ def slope(x: Any, params: Any, consts: Any) -> Any:
 
 
 def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
-    """Grid over both EC50, both steepnesses and the four combinations of signs."""
+    """Grid over both EC50, both steepnesses and both orders of rise and fall."""
     k = np.linspace(axis.low - 0.75, axis.high + 0.75, n_k)
     log_n = np.log([1.2, 3.5])
     rows = [

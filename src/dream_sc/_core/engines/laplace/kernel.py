@@ -17,39 +17,9 @@ import numpy as np
 from dream_sc._core.likelihood.negbinom import derivatives, log_density
 
 from .curves import TABLE_WIDTH, movement, prior, raw, table
+from .linalg import cholesky, solve
 
 LOG_2PI = log(2.0 * pi)
-
-
-@nb.njit(cache=True, error_model="numpy")
-def _cholesky(h, n, out):
-    """Lower Cholesky factor of ``h[:n, :n]``; False where it is not positive definite."""
-    for i in range(n):
-        for j in range(i + 1):
-            s = h[i, j]
-            for k in range(j):
-                s -= out[i, k] * out[j, k]
-            if i == j:
-                if s <= 1e-10:
-                    return False
-                out[i, i] = s**0.5
-            else:
-                out[i, j] = s / out[j, j]
-    return True
-
-
-@nb.njit(cache=True, error_model="numpy")
-def _solve(chol, n, rhs, out):
-    for i in range(n):
-        s = rhs[i]
-        for k in range(i):
-            s -= chol[i, k] * out[k]
-        out[i] = s / chol[i, i]
-    for i in range(n - 1, -1, -1):
-        s = out[i]
-        for k in range(i + 1, n):
-            s -= chol[k, i] * out[k]
-        out[i] = s / chol[i, i]
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -204,7 +174,7 @@ def _log_laplace(code, value, theta, n_amp, chol, low, high, step, unit):
         d, d1 = movement(code, theta[1:2], low, high)
         unit[:] = 0.0
         unit[1] = 1.0
-        _solve(chol, n, unit, step)
+        solve(chol, n, unit, step)
         out += log(d * d + d1 * d1 * step[1])
     return out
 
@@ -309,12 +279,12 @@ def _feature(
                 if value < previous - 1e-3 and iteration > 0:
                     radius = max(0.5 * radius, 1e-3)
                 previous = value
-                ok = _cholesky(hess, n, chol)
+                ok = cholesky(hess, n, chol)
                 if not ok:
-                    ok = _cholesky(gauss, n, chol)
+                    ok = cholesky(gauss, n, chol)
                 if not ok or not np.isfinite(value):
                     break
-                _solve(chol, n, grad, step)
+                solve(chol, n, grad, step)
                 decrement, size = 0.0, 0.0
                 for i in range(n):
                     decrement += grad[i] * step[i]
@@ -338,7 +308,7 @@ def _feature(
                 for i in range(1 + n_amp):
                     unit[:] = 0.0
                     unit[i] = 1.0
-                    _solve(chol, n, unit, step)
+                    solve(chol, n, unit, step)
                     covs[s, k, i, :] = step[: 1 + n_amp]
 
 
@@ -411,55 +381,3 @@ def run(
             modes[m],
             covs[m],
         )
-
-
-@nb.njit(cache=True, error_model="numpy")
-def log_joint(
-    code,
-    theta,
-    n_amp,
-    u,
-    y,
-    log_w,
-    phi,
-    group,
-    guide_start,
-    dose,
-    error,
-    tau,
-    level,
-    level_sd,
-    alpha_sd,
-    tabs,
-    tab0,
-    low,
-    high,
-    consts,
-    scales,
-    weights,
-    poly_sd,
-):
-    """Joint log density of counts, parameters and guide effects `u`, without the count-only terms."""
-    a_grad, a_hess = np.zeros(max(n_amp, 1)), np.zeros((max(n_amp, 1), max(n_amp, 1)))
-    amplitudes = theta[1 : 1 + n_amp]
-    raw0, _ = raw(code, amplitudes, tab0, a_grad, a_hess)
-    value = 0.0
-    for g in range(guide_start.size - 1):
-        slope = 0.0
-        for r in range(guide_start[g], guide_start[g + 1]):
-            value_r, slope = raw(code, amplitudes, tabs[dose[r]], a_grad, a_hess)
-            eta = log_w[r] + theta[0] + value_r - raw0 + u[g]
-            if group[r] > 0:
-                eta += theta[n_amp + group[r]]
-            value += log_density(y[r], eta, phi[r])
-        v = tau * tau + (slope * error[g]) ** 2 + 1e-10
-        value += -0.5 * u[g] ** 2 / v - 0.5 * log(v) - 0.5 * LOG_2PI
-    value += -0.5 * ((theta[0] - level) / level_sd) ** 2 - log(level_sd) - 0.5 * LOG_2PI
-    for i in range(1 + n_amp, theta.size):
-        value += -0.5 * (theta[i] / alpha_sd) ** 2 - log(alpha_sd) - 0.5 * LOG_2PI
-    if n_amp > 0:
-        value += prior(code, amplitudes, low, high, consts, scales, weights, poly_sd, a_grad, a_hess)
-        if code == 1:
-            d, _d1 = movement(code, amplitudes, low, high)
-            value += 2.0 * log(abs(d))
-    return value

@@ -17,7 +17,7 @@ import numpy as np
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.types import TechnicalFit
 
-from .kernel import _cholesky, _solve
+from .linalg import cholesky, solve
 
 if TYPE_CHECKING:
     from dream_sc._core.priors import TechnicalPriors
@@ -63,9 +63,9 @@ def _mode(
             value += -0.5 * (df + 1.0) * log1p(z * z / df) - log(scale)
             grad[c] -= w * theta[c]
             hess[c, c] += w
-        if not _cholesky(hess, n, chol):
+        if not cholesky(hess, n, chol):
             return -np.inf
-        _solve(chol, n, grad, step)
+        solve(chol, n, grad, step)
         decrement, size = 0.0, 0.0
         for i in range(n):
             decrement += grad[i] * step[i]
@@ -132,7 +132,7 @@ def _run(
                         mean[j, i] = theta[i]
                         unit[:] = 0.0
                         unit[i] = 1.0
-                        _solve(chol, n_groups, unit, step)
+                        solve(chol, n_groups, unit, step)
                         var[j, i] = step[i]
             if zoom < 2:
                 first, last = n_grid, 0

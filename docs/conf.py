@@ -1,0 +1,54 @@
+"""Configuration of the documentation; builds without network."""
+
+from __future__ import annotations
+
+from importlib.metadata import metadata
+
+_info = metadata("dream-sc")
+
+project = "dream_sc"
+author = "dream_sc developers"
+copyright = f"2026, {author}"
+version = release = _info["Version"]
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+]
+
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
+exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+
+# Notebooks are committed with their outputs; a test runs them.
+nb_execution_mode = "off"
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 88
+autodoc_preserve_defaults = True
+autodoc_type_aliases = {"AnnData": "AnnData", "MuData": "MuData"}
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+napoleon_use_rtype = False
+napoleon_use_param = True
+default_role = "code"
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+bibtex_default_style = "plain"
+
+html_theme = "sphinx_book_theme"
+html_title = "dream_sc"
+html_show_sourcelink = False
+html_theme_options = {"show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False}
+
+copybutton_prompt_text = r"\$ |>>> "
+copybutton_prompt_is_regexp = True

@@ -1,0 +1,153 @@
+"""One check per recurring argument; each error says what was seen, what is allowed and what to call."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anndata import AnnData
+
+
+def close(name: str, names: Iterable[str]) -> str:
+    """Say which of the names come close to an unknown one."""
+    matches = get_close_matches(str(name), [str(n) for n in names], n=4, cutoff=0.5)
+    return f"; did you mean {matches}?" if matches else ""
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Refuse a value that is not among the allowed ones."""
+    options = list(allowed)
+    if value not in options:
+        raise ValueError(f"{name}={value!r} is not known; use one of {options}")
+
+
+def resolve(data: Any, mod: str | None) -> AnnData:
+    """The AnnData to work on: the object itself, or a modality of a MuData."""
+    if hasattr(data, "mod"):
+        if mod is None:
+            raise ValueError(f"data is a MuData: name the modality, mod= one of {list(data.mod)}")
+        if mod not in data.mod:
+            raise KeyError(f"modality {mod!r} is not there; there are {list(data.mod)}")
+        adata = data.mod[mod]
+    elif mod is not None:
+        raise ValueError(f"mod={mod!r} was given, but data is no MuData: leave it out")
+    else:
+        adata = data
+    if not (hasattr(adata, "varm") and hasattr(adata, "obs")):
+        raise TypeError(f"data must be an AnnData or a MuData, not {type(data).__name__}")
+    if getattr(data, "is_view", False) or adata.is_view:
+        raise ValueError("data is a view, results would be lost: call .copy() on the subset first")
+    for axis, names in (("var", adata.var_names), ("obs", adata.obs_names)):
+        if not names.is_unique:
+            example = names[names.duplicated()][0]
+            raise ValueError(
+                f"{axis}_names holds duplicates, {example!r} for one: call .{axis}_names_make_unique()"
+            )
+    return adata
+
+
+def matrix(adata: AnnData, layer: str | None) -> Any:
+    """The matrix of counts: `.X` or a layer."""
+    if layer is None:
+        if adata.X is None:
+            raise ValueError(f".X is empty: name a layer of counts, layer= one of {list(adata.layers)}")
+        return adata.X
+    if layer not in adata.layers:
+        raise KeyError(
+            f"layer {layer!r} is not there; there are {list(adata.layers)}{close(layer, adata.layers)}"
+        )
+    return adata.layers[layer]
+
+
+def counts(values: Any, where: str) -> None:
+    """Refuse values that are not counts."""
+    v = np.asarray(values)
+    if v.dtype.kind in "iub":
+        if v.dtype.kind == "i" and (v < 0).any():
+            raise ValueError(f"{where} holds negative values: raw counts are needed, pass them as layer=")
+        return
+    if np.isnan(v).any():
+        raise ValueError(
+            f"{where} holds NaN: raw counts are needed; drop the cells or genes, or pass another layer="
+        )
+    if (v < 0).any():
+        raise ValueError(
+            f"{where} holds negative values, it looks scaled: pass the layer of raw counts as layer="
+        )
+    if (v != np.floor(v)).any():
+        raise ValueError(
+            f"{where} holds fractions, it looks normalised or log-transformed: pass the raw counts as layer="
+        )
+
+
+def column(adata: AnnData, key: str, what: str) -> Any:
+    """A column of `.obs` without missing labels."""
+    if key not in adata.obs:
+        known = list(adata.obs.columns)
+        raise KeyError(f"{what}={key!r} is not a column of .obs; there are {known}{close(key, known)}")
+    return adata.obs[key]
+
+
+def labels(adata: AnnData, key: str, what: str) -> np.ndarray:
+    """A column of labels as strings; missing ones become the empty string."""
+    values = column(adata, key, what)
+    return np.where(values.isna(), "", values.astype(str))
+
+
+def controls(target: np.ndarray, control: str | list[str], target_key: str) -> np.ndarray:
+    """Which cells carry a control label."""
+    wanted = [control] if isinstance(control, str) else list(control)
+    for label in wanted:
+        if not (target == label).any():
+            seen = sorted(set(target) - {""})
+            raise ValueError(
+                f"no cell has the control label {label!r} in .obs[{target_key!r}]; it holds {seen[:12]}"
+                f"{close(label, seen)} Set control= to the label of the non-targeting cells."
+            )
+    return np.isin(target, wanted)
+
+
+def size_factors(adata: AnnData, key: str) -> np.ndarray:
+    """Positive, finite size factors."""
+    if key not in adata.obs:
+        raise KeyError(
+            f".obs[{key!r}] is not there: call dream_sc.pp.size_factors(data) first, or set size_factor_key="
+        )
+    s = np.asarray(adata.obs[key], dtype=np.float64)
+    bad = ~np.isfinite(s) | (s <= 0)
+    if bad.any():
+        raise ValueError(
+            f".obs[{key!r}] holds {int(bad.sum())} values that are zero, negative or NaN: size factors are positive; "
+            "drop these cells or call dream_sc.pp.size_factors(data)"
+        )
+    return s
+
+
+def feature(adata: AnnData, name: str, what: str) -> int:
+    """Position of a feature by name."""
+    if name not in adata.var_names:
+        raise KeyError(f"{what} {name!r} is not in var_names{close(name, adata.var_names)}")
+    return int(adata.var_names.get_loc(name))
+
+
+def step(adata: AnnData, key: str, call: str) -> Any:
+    """The `.uns` entry of an earlier step."""
+    if key not in adata.uns:
+        raise KeyError(f".uns[{key!r}] is not there: call dream_sc.tl.{call} first")
+    return adata.uns[key]
+
+
+def readable(data: Any, mod: str | None) -> AnnData:
+    """The AnnData to read from; a view will do."""
+    if hasattr(data, "mod"):
+        if mod is None or mod not in data.mod:
+            raise KeyError(f"mod={mod!r} is not a modality; there are {list(data.mod)}")
+        return data.mod[mod]
+    if not hasattr(data, "varm"):
+        raise TypeError(f"data must be an AnnData or a MuData, not {type(data).__name__}")
+    return data

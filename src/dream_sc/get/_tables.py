@@ -1,0 +1,114 @@
+"""Tables of the three steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from dream_sc import _validate
+from dream_sc._keys import CIS, TECHNICAL, TRANS, Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def table(data: Any, mod: str | None, slot: str, key: str, call: str) -> Any:
+    """A stored table and its object; a missing one names the function to call."""
+    adata = _validate.readable(data, mod)
+    store = getattr(adata, slot)
+    if key not in store:
+        raise KeyError(f".{slot}[{key!r}] is not there: call dream_sc.tl.{call} first, or name another key=")
+    return adata, store[key]
+
+
+def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.DataFrame:
+    """Baseline, overdispersion and group effects of every feature.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    key
+        `key_added` of the fit.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    A row per feature; the log2 effect of a group is in the column ``effect_<group>``, its sd in
+    ``effect_sd_<group>``.
+    """
+    adata, frame = table(data, mod, "varm", key, "fit_technical(data)")
+    slots, groups = Slots(key), list(adata.uns[key]["groups"])
+    effects = pd.DataFrame(adata.varm[slots.effects], frame.index, [f"effect_{g}" for g in groups])
+    sd = pd.DataFrame(adata.varm[slots.effects_sd], frame.index, [f"effect_sd_{g}" for g in groups])
+    return pd.concat([frame, effects, sd], axis=1)
+
+
+def cis(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:
+    """Dosage of every cell: x_true (1 at NTC) and its log2 with sd and 95 % interval; NaN where it takes no part.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    key
+        `key_added` of the fit.
+    mod
+        Modality of a MuData.
+    """
+    return table(data, mod, "obsm", key, "fit_cis(data, cis_gene)")[1].copy()
+
+
+def guides(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:
+    """Dosage of every guide, log2 relative to NTC, with sd, 95 % interval and the spread between its cells.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    key
+        `key_added` of the fit.
+    mod
+        Modality of a MuData.
+    """
+    frame: pd.DataFrame = table(data, mod, "uns", key, "fit_cis(data, cis_gene)")[1]["guides"]
+    return frame.set_index("guide")
+
+
+def trans(
+    data: Any,
+    features: str | Sequence[str] | None = None,
+    *,
+    key: str = TRANS,
+    mod: str | None = None,
+    sort: bool = False,
+) -> pd.DataFrame:
+    """Dose-response of every feature.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    features
+        Names to return; all by default.
+    key
+        `key_added` of the fit.
+    mod
+        Modality of a MuData.
+    sort
+        Put the surest responders first.
+
+    Raises
+    ------
+    KeyError
+        If the fit or a feature is not there.
+    """
+    adata, frame = table(data, mod, "varm", key, "fit_trans(data)")
+    if features is not None:
+        names = [features] if isinstance(features, str) else list(features)
+        for name in names:
+            _validate.feature(adata, name, "feature")
+        frame = frame.loc[names]
+    return frame.sort_values(["lfdr", "log_bf"], ascending=[True, False]) if sort else frame.copy()

@@ -1,0 +1,200 @@
+"""Step 2: the latent dosage of guides and cells from the counts of the cis gene."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _io, _validate
+from dream_sc._keys import CIS, TECHNICAL, Slots
+from dream_sc._logging import logger
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def fit_cis(
+    data: Any,
+    cis_gene: str,
+    *,
+    cis_targets: str | list[str] | None = None,
+    mod: str | None = None,
+    guide_key: str = "guide",
+    min_cells_per_guide: int = 5,
+    min_count: float = 0.1,
+    technical_key: str = TECHNICAL,
+    rng: int | np.random.Generator = 0,
+    key_added: str = CIS,
+    copy: bool = False,
+) -> Any:
+    """Fit the dosage of the cis gene, log2 relative to NTC, for every guide and cell.
+
+    A cell's log2 dosage is normal around its guide's; its count is negative binomial with the overdispersion
+    fixed at the technical estimate, so that the dosage cannot take the noise of the counts for itself. That
+    overdispersion holds the natural spread of unperturbed cells: only spread beyond that of NTC cells is dosage.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.fit_technical` has run.
+    cis_gene
+        Name of the targeted feature.
+    cis_targets
+        Target label(s) whose guides act on it; its own name by default.
+    mod
+        Modality of a MuData.
+    guide_key
+        Column of `.obs` with each cell's guide.
+    min_cells_per_guide
+        Guides with fewer cells are left out.
+    min_count
+        Least mean count of the cis gene in control cells at size factor 1.
+    technical_key
+        Name of the technical fit.
+    rng
+        Seed, stored with the results; this step is deterministic.
+    key_added
+        Name under which results are stored.
+    copy
+        Return a new object instead of writing into `data`.
+
+    Returns
+    -------
+    The object if `copy`, else None. Writes `.obsm[key_added]` (x_true: median dosage, 1 at NTC; log2_x_true,
+    log2_sd, log2_q025, log2_q975; NaN for cells that take no part) and `.uns[key_added]` with a table of guides.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If the technical fit is missing, the gene unknown or not counted, or no guide acts on it.
+    """
+    from dream_sc._core.engines import engine
+    from dream_sc._core.priors import CisPriors
+
+    started = _io.now()
+    data = data.copy() if copy else data
+    adata = _validate.resolve(data, mod)
+    technical = _validate.step(adata, technical_key, "fit_technical(data)")
+    params = technical["params"]
+    gene = _validate.feature(adata, cis_gene, "cis gene")
+    target = _validate.labels(adata, params["target_key"], "target_key")
+    guide = _validate.labels(adata, guide_key, "guide_key")
+    is_control = _validate.controls(target, list(params["control"]), params["target_key"])
+    wanted = (
+        [cis_gene]
+        if cis_targets is None
+        else [cis_targets]
+        if isinstance(cis_targets, str)
+        else list(cis_targets)
+    )
+    acting = np.isin(target, wanted) & ~is_control
+    if not acting.any():
+        seen = sorted(set(target) - {""})
+        raise ValueError(
+            f"no cell's target is {wanted}: .obs[{params['target_key']!r}] holds {seen[:12]}. "
+            "Name the target label(s) of the guides that act on the gene as cis_targets="
+        )
+    table, codes = _guides(guide, target, is_control, acting, min_cells_per_guide)
+    cells, used = _cells(adata, gene, cis_gene, technical_key, technical, table, codes, min_count)
+    fit = engine("laplace").cis(cells, CisPriors())
+    guides = _guide_table(table, fit)
+    obs = np.full((adata.n_obs, 5), np.nan)
+    obs[used] = np.column_stack(
+        [2.0**fit.cell_median, fit.cell_median, fit.cell_sd, fit.cell_q025, fit.cell_q975]
+    )
+    frame = pd.DataFrame(
+        obs, index=adata.obs_names, columns=["x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975"]
+    )
+    info = _io.run_info(
+        started, _io.seed_of(rng),
+        {"cis_targets": wanted, "guide_key": guide_key, "technical_key": technical_key, "inference": "laplace",
+         "min_cells_per_guide": min_cells_per_guide, "min_count": min_count},
+    ) | {"cis_gene": cis_gene, "guides": guides, "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd,
+         "overdispersion": cells.overdispersion}}  # fmt: skip
+    _io.write(adata, "tl.fit_cis", {("obsm", key_added): frame, ("uns", key_added): info}, started)
+    return data if copy else None
+
+
+def _guides(
+    guide: np.ndarray, target: np.ndarray, is_control: np.ndarray, acting: np.ndarray, min_cells: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The guides that take part, targeting ones first, and each cell's guide (-1: none)."""
+    take = (is_control | acting) & (guide != "")
+    counted = pd.DataFrame({"guide": guide, "target": target, "is_control": is_control})[take]
+    table = counted.groupby("guide", sort=True).agg(
+        target=("target", "first"), is_control=("is_control", "first"), n_cells=("guide", "size")
+    )
+    small = table.index[table["n_cells"] < min_cells]
+    if len(small):
+        logger.info("tl.fit_cis: left out guides with fewer than %d cells: %s", min_cells, list(small))
+    table = table.drop(index=small).sort_values("is_control", kind="stable").reset_index()
+    for label, lacking in (
+        ("acts on the cis gene", table["is_control"]),
+        ("is a control", ~table["is_control"]),
+    ):
+        if lacking.all():
+            raise ValueError(
+                f"no guide that {label} has at least {min_cells} cells: lower min_cells_per_guide, or check guide_key"
+            )
+    code = dict(zip(table["guide"], range(len(table)), strict=True))
+    return table, np.array([code.get(g, -1) if t else -1 for g, t in zip(guide, take, strict=True)])
+
+
+def _cells(
+    adata: AnnData,
+    gene: int,
+    name: str,
+    key: str,
+    technical: Any,
+    table: pd.DataFrame,
+    codes: np.ndarray,
+    least: float,
+) -> tuple[Any, np.ndarray]:
+    from dream_sc._core.types import CisCells
+
+    params = technical["params"]
+    y = _io.one_column(_validate.matrix(adata, params["layer"]), gene)
+    used = codes >= 0
+    row = adata.varm[key].iloc[gene]
+    if y[used].sum() == 0:
+        raise ValueError(f"the cis gene {name!r} has no count in any cell of its guides and the controls")
+    if not np.isfinite(row["mu"]) or row["mu"] < least:
+        raise ValueError(
+            f"the cis gene {name!r} has a mean of {row['mu']:.3g} counts in control cells, less than "
+            f"min_count={least}: its dosage cannot be told from noise; lower min_count to try all the same"
+        )
+    s = _validate.size_factors(adata, params["size_factor_key"])
+    exposure = s * row["mu"] * 2.0 ** adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
+    cells = CisCells(
+        y[used],
+        exposure[used],
+        codes[used].astype(np.int64),
+        table["is_control"].to_numpy(bool),
+        float(row["overdispersion"]),
+    )
+    return cells, used
+
+
+def group_codes(adata: AnnData, technical: Any) -> np.ndarray:
+    """Technical group of each cell, in the order of the technical fit."""
+    key = technical["params"]["batch_key"]
+    if key is None:
+        return np.zeros(adata.n_obs, dtype=np.int64)
+    code = {str(n): i for i, n in enumerate(technical["groups"])}
+    labels = _validate.labels(adata, key, "batch_key")
+    unknown = sorted(set(labels) - set(code))
+    if unknown:
+        raise ValueError(
+            f"the groups {unknown} were not there in the technical fit: call dream_sc.tl.fit_technical again"
+        )
+    return np.array([code[n] for n in labels], dtype=np.int64)
+
+
+def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
+    low, high = fit.guide_mean - 1.959964 * fit.guide_sd, fit.guide_mean + 1.959964 * fit.guide_sd
+    return table.assign(
+        log2_dosage=fit.guide_mean, sd=fit.guide_sd, log2fc=fit.guide_mean, log2fc_q025=low, log2fc_q975=high,
+        within_sd=fit.within_sd,
+    )  # fmt: skip

@@ -1,0 +1,192 @@
+"""Step 1: technical effects and overdispersion from control cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _io, _validate
+from dream_sc._keys import SIZE_FACTOR, TECHNICAL, Slots
+from dream_sc._logging import logger
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+MIN_COUNT = 3
+
+
+def fit_technical(
+    data: Any,
+    *,
+    mod: str | None = None,
+    layer: str | None = None,
+    distribution: str = "negbinom",
+    batch_key: str | None = None,
+    reference: str | None = None,
+    target_key: str = "target",
+    control: str | list[str] = "NTC",
+    size_factor_key: str = SIZE_FACTOR,
+    rng: int | np.random.Generator = 0,
+    key_added: str = TECHNICAL,
+    copy: bool = False,
+) -> Any:
+    """Fit baseline, group effects and overdispersion of every feature on control (NTC) cells.
+
+    A count is negative binomial with mean ``mu 2^a s`` (`s` the size factor, `a` the effect of the technical
+    group) and variance ``m + o^2 m^2``; the rate of the exponential prior of `o` and the scale of the Student t
+    prior of `a` are learned over features.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData with raw counts, cells x features.
+    mod
+        Modality of a MuData.
+    layer
+        Layer of the counts; `.X` by default.
+    distribution
+        "negbinom".
+    batch_key
+        Column of `.obs` with the technical groups (lanes, batches, lines); each needs control cells. None: one
+        group.
+    reference
+        The group with effect 0; by default the one with most control cells.
+    target_key, control
+        Column of `.obs` with each cell's target, and the label(s) of non-targeting cells in it.
+    size_factor_key
+        Column of `.obs` with size factors. If it is the default and missing, totals are used.
+    rng
+        Seed, stored with the results; this step is deterministic.
+    key_added
+        Name under which results are stored.
+    copy
+        Return a new object instead of writing into `data`.
+
+    Returns
+    -------
+    The object if `copy`, else None. Writes `.varm[key_added]` (mu: expected count of a reference control cell at
+    size factor 1; overdispersion; their sd; status), `.varm[key_added + "_effects"]` and `"_effects_sd"` (features
+    x groups, log2), `.uns[key_added]`.
+
+    Raises
+    ------
+    ValueError, KeyError
+        For missing columns, labels or groups without control cells, and for values that are not counts.
+    """
+    from dream_sc._core.likelihood import DISTRIBUTIONS
+
+    started = _io.now()
+    _validate.one_of("distribution", distribution, DISTRIBUTIONS)
+    data = data.copy() if copy else data
+    adata = _validate.resolve(data, mod)
+    x = _validate.matrix(adata, layer)
+    target = _validate.labels(adata, target_key, "target_key")
+    is_control = _validate.controls(target, control, target_key)
+    groups, group = technical_groups(adata, batch_key, reference, is_control)
+    s = _ready_size_factors(adata, size_factor_key, mod, layer, data)
+    fit, ok = _fit(adata, x, layer, s, group, is_control, len(groups))
+    params = {
+        "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
+        "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
+        "inference": "laplace",
+    }  # fmt: skip
+    slots = _slots(adata, fit, ok, groups, key_added)
+    slots["uns", key_added] = _io.run_info(started, _io.seed_of(rng), params) | {
+        "groups": list(groups), "beta_o": fit.beta_o, "effect_scale": fit.effect_scale,
+        "n_control_cells": int(is_control.sum()),
+    }  # fmt: skip
+    _io.write(adata, "tl.fit_technical", slots, started)
+    return data if copy else None
+
+
+def technical_groups(
+    adata: AnnData, batch_key: str | None, reference: str | None, is_control: np.ndarray
+) -> tuple[list[str], np.ndarray]:
+    """Names of the technical groups, the reference first, and the group of each cell."""
+    if batch_key is None:
+        if reference is not None:
+            raise ValueError(
+                f"reference={reference!r} was given without batch_key: name the column of the groups"
+            )
+        return ["all"], np.zeros(adata.n_obs, dtype=np.int64)
+    labels = _validate.labels(adata, batch_key, "batch_key")
+    if (labels == "").any():
+        raise ValueError(f".obs[{batch_key!r}] holds missing labels: fill them, or drop these cells")
+    names = np.unique(labels)
+    n_control = {str(n): int((is_control & (labels == n)).sum()) for n in names}
+    without = [n for n, k in n_control.items() if k == 0]
+    if without:
+        raise ValueError(
+            f"the groups {without} of .obs[{batch_key!r}] have no control cells, so their technical effect is not "
+            "known: drop these cells, or merge the groups"
+        )
+    if reference is None:
+        reference = max(n_control, key=lambda n: n_control[n])
+    _validate.one_of("reference", reference, [str(n) for n in names])
+    ordered = [reference, *(str(n) for n in names if str(n) != reference)]
+    code = {n: i for i, n in enumerate(ordered)}
+    return ordered, np.array([code[str(n)] for n in labels], dtype=np.int64)
+
+
+def _ready_size_factors(
+    adata: AnnData, key: str, mod: str | None, layer: str | None, data: Any
+) -> np.ndarray:
+    if key == SIZE_FACTOR and key not in adata.obs:
+        from dream_sc import pp
+
+        logger.info("tl.fit_technical: .obs[%r] is missing, computed from totals by pp.size_factors", key)
+        pp.size_factors(data, mod=mod, layer=layer, key_added=key)
+    return _validate.size_factors(adata, key)
+
+
+def _fit(
+    adata: AnnData,
+    x: Any,
+    layer: str | None,
+    s: np.ndarray,
+    group: np.ndarray,
+    is_control: np.ndarray,
+    n_groups: int,
+) -> tuple[Any, np.ndarray]:
+    """One pass over the counts, then the engine on the features that have any."""
+    from dataclasses import replace
+
+    from dream_sc._core import suffstats
+    from dream_sc._core.engines import engine
+    from dream_sc._core.priors import TechnicalPriors
+
+    bins, group_of_bin = suffstats.size_factor_bins(s, group, is_control)
+    sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
+    tails = suffstats.TailSums(is_control, adata.n_vars, 1e7)
+    for start, block in _io.cell_blocks(x, _io.source(layer)):
+        sums.add(start, block)
+        tails.add(start, block)
+    stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups)
+    ok = stats.counts.sum(1) >= MIN_COUNT
+    used = stats.tail[ok].sum(0) > 0
+    stats = replace(stats, counts=stats.counts[ok], tail=stats.tail[ok][:, used], tail_at=stats.tail_at[used])
+    return engine("laplace").technical(stats, TechnicalPriors()), ok
+
+
+def _slots(
+    adata: AnnData, fit: Any, ok: np.ndarray, groups: list[str], key: str
+) -> dict[tuple[str, str], Any]:
+    def spread(values: np.ndarray) -> np.ndarray:
+        out = np.full((adata.n_vars, *values.shape[1:]), np.nan)
+        out[ok] = values
+        return out
+
+    status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells", dtype=object)
+    status[ok] = np.where(fit.converged, "converged", "not converged: look at its counts in control cells")
+    table = {
+        name: spread(getattr(fit, name)) for name in ("mu", "mu_sd", "overdispersion", "overdispersion_sd")
+    }
+    frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
+    slots = Slots(key)
+    return {
+        ("varm", key): frame,
+        ("varm", slots.effects): spread(fit.effects),
+        ("varm", slots.effects_sd): spread(fit.effects_sd),
+    }

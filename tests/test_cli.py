@@ -1,0 +1,61 @@
+"""The shell command."""
+
+from __future__ import annotations
+
+import anndata as ad
+import pandas as pd
+import pytest
+
+import dream_sc
+from dream_sc.cli import main
+
+
+def test_no_command_prints_help(capsys):
+    assert main([]) == 2
+    assert "demo" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == dream_sc.__version__
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["dream-sc"] == dream_sc.__version__
+    assert {"python", "anndata", "torch", "cores"} <= set(rows)
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--n-cells", "0"], ["demo", "--n-genes", "x"], ["nonsense"]])
+def test_bad_arguments_leave_with_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("restore_settings")
+def test_error_is_one_line(tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert main(["demo", "--quiet", "--output", str(blocked)]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("restore_settings")
+def test_demo(tmp_path, capsys):
+    arguments = ["demo", "--quiet", "--n-cells", "1200", "--n-genes", "60", "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "true EC50" in captured.out
+    assert "genes called" in captured.out
+    for name in ("dose_response.png", "cis.png", "technical.png"):
+        assert (tmp_path / name).stat().st_size > 5000, name
+    table = pd.read_csv(tmp_path / "responding_genes.csv", index_col="gene")
+    assert len(table) > 5
+    assert (table["true_model"] != "null").mean() > 0.8
+    adata = ad.read_h5ad(tmp_path / "titration.h5ad")
+    pd.testing.assert_index_equal(dream_sc.get.trans(adata).index, adata.var_names, check_names=False)
