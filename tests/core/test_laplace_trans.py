@@ -21,9 +21,7 @@ DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(3)]
 AXIS = Axis(-3.0, 1.2, DOSES[:6])
 
 
-def _problem(
-    rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, level: float = 3.0
-) -> laplace.Problem:
+def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, level: float = 3.0) -> laplace.Problem:
     n_g = len(DOSES)
     guide, group = np.repeat(np.arange(n_g), n_groups), np.tile(np.arange(n_groups), n_g)
     w = rng.uniform(80, 120, len(guide))
@@ -37,9 +35,7 @@ def _problem(
         n_groups,
     )
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0.0), np.full(n_g, 0.05))
-    return laplace.problem(
-        stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors()
-    )
+    return laplace.problem(stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
 
 
 def test_row_likelihood_and_its_derivatives() -> None:
@@ -69,9 +65,9 @@ def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     stats = GuideStats(counts, w, w * 1.05, np.arange(2), np.zeros(2, int), 2, 1)
     dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
     p = laplace.problem(stats, dosage, np.array([0.6]), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
-    got = laplace.evidence(
-        p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10
-    )[0][0, 0, 0]
+    got = laplace.evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][
+        0, 0, 0
+    ]
     a = np.linspace(p.level[0] - 4, p.level[0] + 4, 801)
     u = np.linspace(-1.6, 1.6, 321)
     log_p = norm(p.level[0], 2).logpdf(a)
@@ -88,9 +84,9 @@ def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> No
     """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature."""
     p = replace(_problem(rng, 1, 1), alpha_sd=1.0, error=np.zeros(9))
     shape = np.array([[[-0.8, 0.5]]])
-    got = laplace.evidence(
-        p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10
-    )[0][0, 0, 0]
+    got = laplace.evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][
+        0, 0, 0
+    ]
     phi = 1 / (p.overdispersion[0] ** 2 * p.scale2)
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     weights = weights / weights.sum()
@@ -99,9 +95,9 @@ def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> No
     def h(x: np.ndarray) -> np.ndarray:
         return 1 / (1 + 2.0 ** (-n_h * (x + 0.8)))
 
-    mean_h = np.array(
-        [(weights * h(m + s * nodes)).sum() for m, s in zip(p.dose_mean, p.dose_spread, strict=True)]
-    )[p.dose]
+    mean_h = np.array([(weights * h(m + s * nodes)).sum() for m, s in zip(p.dose_mean, p.dose_spread, strict=True)])[
+        p.dose
+    ]
 
     def density(b: float, a: float) -> float:
         ratio = (1 + np.expm1(b) * mean_h) / (1 + np.expm1(b) * h(np.zeros(1)))
@@ -146,9 +142,7 @@ def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     tabs = np.zeros((len(p.dose_mean), curves.TABLE_WIDTH))
     for d in range(len(tabs)):
-        curves.table(
-            c.code, shape, consts, p.dose_mean[d], p.dose_spread[d], nodes, weights / weights.sum(), tabs[d]
-        )
+        curves.table(c.code, shape, consts, p.dose_mean[d], p.dose_spread[d], nodes, weights / weights.sum(), tabs[d])
     ends = []
     for x in (0.0, AXIS.low, AXIS.high):
         out = np.zeros(curves.TABLE_WIDTH)

@@ -1,8 +1,8 @@
-"""The compact posterior record of a feature: a mixture of Gaussians in at most 1 kB, and draws from it.
+"""The compact posterior record of a feature: a kernel mixture in 1 kB, and draws from it.
 
-Layout (version 1) of the 256 float32 numbers: code of the curve (NaN: no posterior), number `M` of
-components, two constants of the curve; then per component the mean of the `P` parameters and the lower
-Cholesky factor of their covariance, row by row. Components have equal weight.
+Layout (version 1) of the 256 float32 numbers: code of the curve (NaN: no posterior), number `M` of components, two
+constants of the curve; then the lower Cholesky factor, row by row, of the covariance that all components share; then
+the means of the components over the `P` parameters. Components have equal weight.
 """
 
 from __future__ import annotations
@@ -28,38 +28,48 @@ HEADER = 4
 LAYOUT_VERSION = 1
 
 
-def n_components(n_params: int) -> int:
-    """How many components of `n_params` parameters fit into a record."""
-    return (WIDTH - HEADER) // (n_params + n_params * (n_params + 1) // 2)
+N_COMPONENTS = 32
+
+
+def _bisect(draws: Floats, levels: int) -> Floats:
+    """Split draws ``(T, S, P)`` into ``2^levels`` equal groups, each time at the median of the longest axis.
+
+    Returns ``(T, 2^levels, S / 2^levels, P)``; `S` has to be divisible.
+    """
+    scale = draws.std(1)[:, None, None, :] + 1e-12
+    groups = draws[:, None]
+    for _ in range(levels):
+        n_t, n_g, n_s, n_p = groups.shape
+        z = (groups - groups.mean(2, keepdims=True)) / scale
+        _, vectors = np.linalg.eigh(np.einsum("tgsi,tgsj->tgij", z, z))
+        order = np.argsort(np.einsum("tgsi,tgi->tgs", z, vectors[..., -1]), axis=2, kind="stable")
+        groups = np.take_along_axis(groups, order[..., None], 2).reshape(n_t, 2 * n_g, n_s // 2, n_p)
+    return groups
 
 
 def pack_block(draws: Floats, c: Curve, consts: Floats) -> NDArray[np.float32]:
     """Compress draws ``(T, S, P)`` into records ``(T, 256)``.
 
-    The draws are sorted along their first principal axis and cut into equal groups; each gives a component,
-    so the total mean and covariance are kept.
+    The draws are cut into 32 groups by repeated bisection; a component stands at each group's mean, and all share the
+    mean covariance within groups, so the total mean and covariance are kept and ridges stay bent.
     """
     n_t, n_s, n_p = draws.shape
-    m = min(n_components(n_p), max(n_s // 8, 1))
+    levels = min(int(np.log2(N_COMPONENTS)), int(np.log2(max(n_s // 4, 1))))
+    m = 2**levels
+    # the same number of draws in each group: evenly spaced ones are taken
+    kept = draws[:, np.linspace(0, n_s - 1, n_s // m * m).round().astype(int)]
+    groups = _bisect(kept, levels)
+    means = groups.mean(2)
+    diff = groups - means[:, :, None]
+    cov = np.einsum("tgsi,tgsj->tij", diff, diff) / (groups.shape[1] * groups.shape[2])
+    ridge = 1e-10 + 1e-6 * np.einsum("tii->ti", cov)
+    chol = np.linalg.cholesky(cov + ridge[:, :, None] * np.eye(n_p))
     out = np.zeros((n_t, WIDTH), dtype=np.float32)
     out[:, 0], out[:, 1], out[:, 2:4] = c.code, m, consts
-    centre, scale = draws.mean(1, keepdims=True), draws.std(1, keepdims=True) + 1e-12
-    z = (draws - centre) / scale
-    _, vectors = np.linalg.eigh(np.einsum("tsi,tsj->tij", z, z) / n_s)
-    order = np.argsort(np.einsum("tsi,ti->ts", z, vectors[:, :, -1]), axis=1, kind="stable")
-    ranked = np.take_along_axis(draws, order[:, :, None], 1)
     tril = np.tril_indices(n_p)
-    size = n_p + len(tril[0])
-    for j, index in enumerate(np.array_split(np.arange(n_s), m)):
-        group = ranked[:, index]
-        mean = group.mean(1)
-        diff = group - mean[:, None]
-        cov = np.einsum("tsi,tsj->tij", diff, diff) / len(index)
-        ridge = 1e-10 + 1e-6 * np.einsum("tii->ti", cov)
-        chol = np.linalg.cholesky(cov + ridge[:, :, None] * np.eye(n_p))
-        start = HEADER + j * size
-        out[:, start : start + n_p] = mean
-        out[:, start + n_p : start + size] = chol[:, tril[0], tril[1]]
+    start = HEADER + len(tril[0])
+    out[:, HEADER:start] = chol[:, tril[0], tril[1]]
+    out[:, start : start + m * n_p] = means.reshape(n_t, -1)
     return out
 
 
@@ -69,18 +79,17 @@ def pack(draws: Floats, c: Curve, consts: Floats) -> NDArray[np.float32]:
 
 
 def unpack(record: NDArray[np.float32]) -> tuple[Curve, Floats, Floats, Floats]:
-    """Curve, constants ``(2,)``, means ``(M, P)`` and Cholesky factors ``(M, P, P)`` of one record."""
+    """Curve, constants ``(2,)``, means ``(M, P)`` and the shared Cholesky factor ``(P, P)`` of one record."""
     if not np.isfinite(record[0]):
         raise ValueError("this feature has no posterior: it was not fitted")
     c = curve(int(record[0]))
-    m, body = int(record[1]), record[HEADER:].astype(np.float64)
-    n_p = len(c.params)
+    m, n_p = int(record[1]), len(c.params)
+    body = record[HEADER:].astype(np.float64)
     tril = np.tril_indices(n_p)
-    size = n_p + len(tril[0])
-    blocks = body[: m * size].reshape(m, size)
-    chol = np.zeros((m, n_p, n_p))
-    chol[:, tril[0], tril[1]] = blocks[:, n_p:]
-    return c, record[2:4].astype(np.float64), blocks[:, :n_p], chol
+    chol = np.zeros((n_p, n_p))
+    chol[tril] = body[: len(tril[0])]
+    means = body[len(tril[0]) : len(tril[0]) + m * n_p].reshape(m, n_p)
+    return c, record[2:4].astype(np.float64), means, chol
 
 
 def draw(record: NDArray[np.float32], n: int, seed: int, name: str) -> Floats:
@@ -90,7 +99,7 @@ def draw(record: NDArray[np.float32], n: int, seed: int, name: str) -> Floats:
     which = np.resize(np.arange(len(means)), n)
     rng.shuffle(which)
     z = rng.standard_normal((n, means.shape[1]))
-    return means[which] + np.einsum("nij,nj->ni", chol[which], z)
+    return means[which] + z @ chol.T
 
 
 def draw_many(records: NDArray[np.float32], n: int, seed: int, names: Sequence[str]) -> list[Floats]:
