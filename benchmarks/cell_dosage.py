@@ -1,0 +1,119 @@
+"""How close the cells' dosages come to the best that can be had, and whether their intervals hold.
+
+The oracle knows everything but the cell's dosage: its guide's mean and spread, the cis gene's baseline, group
+effect and overdispersion, and the size factor. Its posterior mean by quadrature has the least squared error there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import nbinom, norm
+
+import dream_sc as ds
+
+CIS_GENE = "GFI1B"
+N_NODES = 401
+RMSE_BAR = 1.05
+COVERAGE_BAR = (0.93, 0.97)
+
+
+def oracle(adata, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and central 95 % interval of the log2 dosage of `cells` under the truth."""
+    guides = adata.uns["titration"]["guides"].set_index("guide").loc[adata.obs["guide"].astype(str)[cells]]
+    group = adata.obs["batch"].cat.codes.to_numpy()[cells]
+    row = adata.var.loc[CIS_GENE]
+    effect = adata.varm["true_technical_effects"][adata.var_names.get_loc(CIS_GENE)]
+    exposure = row["true_baseline"] * adata.obs["true_size_factor"].to_numpy()[cells] * 2.0 ** effect[group]
+    z = np.linspace(-6, 6, N_NODES)
+    x = guides["log2_dosage"].to_numpy()[:, None] + guides["within_sd"].to_numpy()[:, None] * z
+    mean = exposure[:, None] * 2.0**x
+    size = 1.0 / row["true_overdispersion"] ** 2
+    count = adata[:, CIS_GENE].X.toarray()[cells]
+    log_p = nbinom.logpmf(count, size, size / (size + mean)) + norm.logpdf(z)
+    p = np.exp(log_p - log_p.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    middle = p.cumsum(1) - 0.5 * p
+    interval = [[np.interp(q, m, xi) for m, xi in zip(middle, x, strict=True)] for q in (0.025, 0.975)]
+    return (p * x).sum(1), np.array(interval)
+
+
+def one(cis_mean: float, seed: int, n_cells: int, n_genes: int) -> tuple[dict[str, float], pd.DataFrame]:
+    """Simulate, fit, and compare the targeted cells with the truth."""
+    adata = ds.datasets.titration(n_cells, n_genes, rng=seed, n_guides=18, cis_mean=cis_mean)
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, CIS_GENE)
+    cells = (adata.obs["target"] == CIS_GENE).to_numpy()
+    fitted = ds.get.cis(adata)[cells]
+    truth = adata.obs["true_log2_dosage"].to_numpy()[cells]
+    best, interval = oracle(adata, cells)
+    guides = ds.get.guides(adata).join(adata.uns["titration"]["guides"].set_index("guide"), rsuffix="_true")
+    guides = guides[guides["target"] == CIS_GENE]
+    error = guides["log2_dosage"] - guides["log2_dosage_true"]
+    inside = (fitted["log2_q025"] <= truth) & (truth <= fitted["log2_q975"])
+    rmse = [float(np.sqrt(np.mean((e - truth) ** 2))) for e in (fitted["log2_x_true"].to_numpy(), best)]
+    row = {
+        "cis mean": cis_mean, "seed": seed, "rmse": rmse[0], "oracle": rmse[1], "ratio": rmse[0] / rmse[1],
+        "coverage": float(inside.mean()), "oracle coverage": float(np.mean((interval[0] <= truth) & (truth <= interval[1]))),
+        "guide rmse": float(np.sqrt((error**2).mean())), "guide bias": float(error.mean()),
+        "guide coverage": float((error.abs() <= 1.96 * guides["sd"]).mean()),
+        "within_sd / true": float(guides["within_sd"].mean() / guides["within_sd_true"].mean()),
+    }  # fmt: skip
+    count = adata[:, CIS_GENE].X.toarray().ravel()[cells]
+    guide = adata.obs["guide"].astype(str).to_numpy()[cells]
+    cloud = pd.DataFrame({"estimate": fitted["log2_x_true"].to_numpy(), "truth": truth, "count": count, "guide": guide})
+    return row, cloud
+
+
+def draw(clouds: dict[float, pd.DataFrame], path: Path) -> None:
+    """Estimated dosage: against truth, coloured by guide, and as histogram; bands at single counts would show in both."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(clouds), 7.5), layout="constrained")
+    axes = figure.subplots(2, len(clouds), squeeze=False)
+    for (mean, c), (top, bottom) in zip(clouds.items(), axes.T, strict=True):
+        codes = pd.factorize(c["guide"], sort=True)[0]
+        top.scatter(c["truth"], c["estimate"], s=3, c=codes, cmap="viridis", linewidths=0, rasterized=True)
+        top.axline((0, 0), slope=1, color="black", lw=0.8)
+        top.set(xlabel="true log2 dosage", ylabel="estimated log2 dosage", title=f"cis mean {mean:g}")
+        bins = np.linspace(-4, 2.5, 131)
+        bottom.hist(c["truth"], bins=bins, color="0.75", label="truth")
+        bottom.hist(c["estimate"], bins=bins, histtype="step", color="C3", label="estimate")
+        bottom.set(xlabel="log2 dosage", ylabel="cells")
+        bottom.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cis-means", type=float, nargs="+", default=[1.0, 4.0, 20.0])
+    parser.add_argument("--seeds", type=int, default=5, help="number of simulations per cis mean")
+    parser.add_argument("--cells", type=int, default=5000)
+    parser.add_argument("--genes", type=int, default=20)
+    parser.add_argument("--output", type=Path, help="folder for a picture and the table")
+    args = parser.parse_args()
+    rows, clouds = [], {}
+    for mean in args.cis_means:
+        for seed in range(args.seeds):
+            row, cloud = one(mean, seed, args.cells, args.genes)
+            rows.append(row)
+            clouds.setdefault(mean, cloud)
+    frame = pd.DataFrame(rows)
+    print(frame.to_string(index=False, float_format="{:.3f}".format))
+    summary = frame.drop(columns="seed").groupby("cis mean").mean().reset_index()
+    print("\nmeans over seeds")
+    print(summary.to_string(index=False, float_format="{:.3f}".format))
+    low, high = COVERAGE_BAR
+    ok = (summary["ratio"] <= RMSE_BAR).all() and summary["coverage"].between(low, high).all()
+    print(f"\nbars: ratio <= {RMSE_BAR}, coverage {low:.2f} to {high:.2f}: {'held' if ok else 'MISSED'}")
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(args.output / "cell_dosage.csv", index=False)
+        draw(clouds, args.output / "cell_dosage.png")
+
+
+if __name__ == "__main__":
+    main()
