@@ -295,7 +295,7 @@ def _posteriors(
 def _replace_draws(
     p: laplace.Problem, c: Curve, const: Floats, init: Floats, prior: calls.Prior, options: Options
 ) -> tuple[Floats, Any]:
-    """Posterior of another engine, started at the Laplace posterior's mean."""
+    """Posterior of another engine, started at the fast engine's draws."""
     engine = engines.engine(options.inference)
     guide = np.repeat(np.arange(len(p.guide_start) - 1), np.diff(p.guide_start))
     stats = GuideStats(
@@ -318,12 +318,12 @@ def _replace_draws(
         priors=p.priors,
         hyper=hyper,
         consts=const,
-        init=init.mean(1),
+        init=init,
         nsamples=options.nsamples,
         niters=options.niters,
         device=options.device,
         rng=options.seed,
-        progress=False,
+        degree=options.degree,
     )
     return out, info["converged"]
 

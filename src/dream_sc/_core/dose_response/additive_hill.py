@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import LN2, Curve, sigmoid, softplus
+from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment, torch_nodes
 from .single_hill import moment_mass
 
 PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
@@ -73,4 +73,37 @@ def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
     return shapes, log_w - np.log((np.exp(log_w) * mass).sum()), signs
 
 
-CURVE = Curve("additive_hill", 2, PARAMS, 2, log_curve, slope, lattice)
+def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
+    """Log curve up to its level and its slope by log2 dosage, ``(T, R)``, averaged over the spread."""
+    import torch
+
+    at, weights = torch_nodes(x, spread)
+    terms, slopes = [torch.zeros_like(params["b1"] + x)], []
+    for i, suffix in enumerate(("", "_b")):
+        rate = consts[:, i : i + 1] * LN2 * params[f"log_n{suffix}"].exp()
+        log_h, _, d = torch_hill(rate, params[f"log2_ec50{suffix}"], at, weights)
+        terms.append(params[f"b{i + 1}"] + log_h)
+        slopes.append(d * (-log_h).exp())
+    raw = torch.stack(terms).logsumexp(0)
+    return raw, (terms[1] - raw).exp() * slopes[0] + (terms[2] - raw).exp() * slopes[1]
+
+
+def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
+    """Moment prior on the movement of each Hill, of known sign, between the ends of the observed axis."""
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    total = 0.0
+    for i, suffix in enumerate(("", "_b")):
+        sign = consts[:, i : i + 1]
+        rate, b = sign * LN2 * params[f"log_n{suffix}"].exp(), params[f"b{i + 1}"]
+        ends = [logsigmoid(rate * (end - params[f"log2_ec50{suffix}"])) for end in (axis.low, axis.high)]
+        bottom = torch.where(sign > 0, ends[0], ends[1])
+        top = torch.where(sign > 0, ends[1], ends[0])
+        d = torch.logaddexp(b + top, torch.zeros_like(b)) - torch.logaddexp(b + bottom, torch.zeros_like(b))
+        d1 = (b + top).sigmoid() * (-b - bottom).sigmoid() * -(bottom - top).expm1()
+        total = total + torch_moment(d, d1, priors) + np.log(2.0)
+    return total
+
+
+CURVE = Curve("additive_hill", 2, PARAMS, 2, log_curve, slope, lattice, torch_rows, torch_prior)

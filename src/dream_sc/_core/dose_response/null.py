@@ -24,4 +24,15 @@ def lattice(axis: Any, priors: Any) -> tuple[Any, Any, Any]:
     return np.zeros((1, 0)), np.zeros(1), np.zeros((1, 2))
 
 
-CURVE = Curve("null", 0, ("a",), 0, log_curve, slope, lattice)
+def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
+    """Zero, as is the slope."""
+    zero = 0.0 * (params["a"] + x)
+    return zero, zero
+
+
+def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
+    """There is no amplitude."""
+    return 0.0 * params["a"]
+
+
+CURVE = Curve("null", 0, ("a",), 0, log_curve, slope, lattice, torch_rows, torch_prior)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import LN2, Curve
+from ._base import LN2, Curve, torch_nodes
 
 MAX_DEGREE = 6
 PARAMS = ("a", *(f"c{k}" for k in range(1, MAX_DEGREE + 1)))
@@ -48,4 +48,26 @@ def lattice(axis: Any, priors: Any) -> tuple[Any, Any, Any]:
     return np.zeros((1, 0)), np.zeros(1), consts
 
 
-CURVE = Curve("polynomial", 3, PARAMS, MAX_DEGREE, log_curve, slope, lattice)
+def _degree(params: Any) -> int:
+    return sum(f"c{k}" in params for k in range(1, MAX_DEGREE + 1))
+
+
+def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
+    """Log curve up to its level and its slope by log2 dosage, ``(T, R)``, averaged over the spread."""
+    at, weights = torch_nodes(x, spread)
+    t = (at - consts[:, 0, None, None]) / consts[:, 1, None, None]
+    raw, slope_ = 0.0 * (params["a"] + x), 0.0 * (params["a"] + x)
+    for k in range(1, _degree(params) + 1):
+        raw = raw + params[f"c{k}"] * (weights * t**k).sum(-1)
+        slope_ = slope_ + params[f"c{k}"] * (weights * k * t ** (k - 1)).sum(-1) / consts[:, 1:2]
+    return raw, slope_
+
+
+def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
+    """Independent normal coefficients."""
+    sd = priors.polynomial_sd
+    found = [params[f"c{k}"] for k in range(1, _degree(params) + 1)]
+    return sum(-0.5 * (c / sd) ** 2 - np.log(sd * np.sqrt(2 * np.pi)) for c in found)
+
+
+CURVE = Curve("polynomial", 3, PARAMS, MAX_DEGREE, log_curve, slope, lattice, torch_rows, torch_prior)

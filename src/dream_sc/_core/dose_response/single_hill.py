@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import erf
 
-from ._base import LN2, Curve, sigmoid, softplus
+from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment, torch_nodes
 
 PARAMS = ("a", "b", "log2_ec50", "log_n")
 
@@ -67,4 +67,26 @@ def lattice(axis: Any, priors: Any, step: float = 0.5, n_points: int = 6) -> tup
     return shapes, log_w - np.log((weight * mass).sum()), np.zeros((len(shapes), 2))
 
 
-CURVE = Curve("single_hill", 1, PARAMS, 1, log_curve, slope, lattice)
+def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
+    """Log curve up to its level and its slope by log2 dosage, ``(T, R)``, averaged over the spread."""
+    import torch
+
+    at, weights = torch_nodes(x, spread)
+    log_h, log_c, d = torch_hill(LN2 * params["log_n"].exp(), params["log2_ec50"], at, weights)
+    raw = torch.logaddexp(params["b"] + log_h, log_c)
+    return raw, ((params["b"] - raw).exp() - (-raw).exp()) * d
+
+
+def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
+    """Moment prior on the movement between the two ends of the observed axis, either way."""
+    from torch.nn.functional import softplus as sp
+
+    rate, b = LN2 * params["log_n"].exp(), params["b"]
+    zl, zh = (rate * (end - params["log2_ec50"]) for end in (axis.low, axis.high))
+    d = sp(b + zh) - sp(zh) - sp(b + zl) + sp(zl)
+    # sigmoid(b + zh) - sigmoid(b + zl) without cancellation
+    d1 = (b + zh).sigmoid() * (-b - zl).sigmoid() * -(zl - zh).expm1()
+    return torch_moment(d, d1, priors)
+
+
+CURVE = Curve("single_hill", 1, PARAMS, 1, log_curve, slope, lattice, torch_rows, torch_prior)

@@ -28,3 +28,10 @@ def log_density(y, log_mean, phi):  # type: ignore[no-untyped-def]
 def log_normaliser(y, phi):  # type: ignore[no-untyped-def]
     """The terms that do not depend on the mean."""
     return lgamma(y + phi) - lgamma(phi) - lgamma(y + 1.0)
+
+
+def torch_log_density(y, log_mean, phi):  # type: ignore[no-untyped-def]
+    """`log_density` on tensors, for the Pyro models."""
+    from torch.nn.functional import softplus
+
+    return y * (log_mean - phi.log()) - (y + phi) * softplus(log_mean - phi.log())

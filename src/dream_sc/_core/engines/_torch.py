@@ -1,0 +1,116 @@
+"""What the Pyro engines share: device, forked random numbers, scoped parameters, arrays to tensors."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyro
+import torch
+
+from dream_sc._core.dose_response import LN2
+from dream_sc._core.models.cis import CisData
+from dream_sc._core.models.technical import TechnicalData
+from dream_sc._core.models.trans import TransData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
+    from dream_sc._core.types import Axis, CisCells, CisFit, GuideStats, RowDosage, TechnicalStats
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of this name; "auto" is a GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError('device="cuda" was asked for, but torch finds no GPU: use device="cpu" or "auto"')
+    return device
+
+
+@contextmanager
+def isolated(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeded random numbers, an empty parameter store and one thread, all put back afterwards.
+
+    The tensors are small: more threads than one spend their time waiting for each other.
+    """
+    devices, threads = [device] if device.type == "cuda" else [], torch.get_num_threads()
+    with torch.random.fork_rng(devices=devices), pyro.get_param_store().scope():
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def tensor(x: Any, device: torch.device) -> torch.Tensor:
+    """Float64 copy of an array, or int64 of integers."""
+    x = np.array(x)
+    return torch.as_tensor(x.astype(np.int64 if x.dtype.kind in "iu" else np.float64), device=device)
+
+
+def trans_data(
+    stats: GuideStats, dosage: RowDosage, *, overdispersion: Any, axis: Axis, priors: TransPriors,
+    hyper: dict[str, float], consts: Any, device: torch.device,
+) -> TransData:  # fmt: skip
+    """Tensors of the guide-level model; rows of single cells give those of the cell-level one."""
+    t = lambda x: tensor(x, device)  # noqa: E731
+    return TransData(
+        t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
+        t(stats.group), t(dosage.mean), t(dosage.spread), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
+        t(np.log((stats.counts.sum(1) + 0.5) / stats.exposure.sum())), t(consts), stats.n_groups,
+        hyper["alpha_scale"], hyper["m_tau"], hyper["s_tau"], axis, priors,
+    )  # fmt: skip
+
+
+def technical_data(
+    stats: TechnicalStats, scale: float, priors: TechnicalPriors, device: torch.device
+) -> TechnicalData:
+    """Tensors of the technical model; `scale` of the group effects in log2."""
+    t = lambda x: tensor(x, device)  # noqa: E731
+    exposure = (stats.n_cells * stats.size_factor).sum()
+    return TechnicalData(
+        t(stats.counts), t(stats.n_cells), t(np.log(stats.size_factor)), t(stats.group), t(stats.tail),
+        t(stats.tail_at), t(np.log((stats.counts.sum(1) + 0.5) / exposure)), stats.n_groups, scale * LN2, priors,
+    )  # fmt: skip
+
+
+def cis_data(cells: CisCells, priors: CisPriors, device: torch.device) -> tuple[CisData, Any]:
+    """Tensors of the cis model, and the order of its guides (targeting first)."""
+    order = np.argsort(cells.is_control, kind="stable")
+    rank = np.argsort(order)
+    n_control = int(cells.is_control.sum())
+    data = CisData(
+        tensor(cells.counts.astype(float), device), tensor(np.log(cells.exposure), device),
+        tensor(rank[cells.guide], device), len(order) - n_control, n_control,
+        1.0 / max(cells.overdispersion, 0.01) ** 2, priors,
+    )  # fmt: skip
+    return data, order
+
+
+def cis_fit(cells: CisCells, order: Any, draws: dict[str, Any], converged: bool) -> CisFit:
+    """Summarise draws (first axis) of the cis model; dosages are relative to the precision-weighted NTC level."""
+    from dream_sc._core.types import CisFit
+
+    d = {name: np.asarray(value) for name, value in draws.items()}
+    guide = np.concatenate([d["targeting_mean"], d["control_mean"]], 1)
+    rank = np.argsort(order)
+    by_guide, within = guide[:, rank], np.zeros(len(order))
+    within[~cells.is_control] = np.sqrt((d["within_sd"] ** 2).mean(0))
+    x = by_guide[:, cells.guide]
+    targeted = ~cells.is_control[cells.guide]
+    local = rank[cells.guide[targeted]]
+    x[:, targeted] += d["within_sd"][:, local] * d["z"]
+    median, low, high = np.quantile(x, [0.5, 0.025, 0.975], axis=0)
+    hyper = {
+        "mu": float(d["mu"].mean()), "sigma": float(d["sigma"].mean()), "ntc_guide_sd": float(d["control_sd"].mean()),
+        "within_median": float(np.exp(d["within_centre"]).mean()), "ntc_level": float(d["level"].mean()),
+    }  # fmt: skip
+    return CisFit(
+        by_guide.mean(0), by_guide.std(0), within, float(d["level"].std()), median, x.std(0), low, high, hyper,
+        converged,
+    )  # fmt: skip

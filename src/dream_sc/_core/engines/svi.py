@@ -1,0 +1,199 @@
+"""Stochastic variational inference on the Pyro models, with AutoNormal's mean-field normal family.
+
+Features are independent given what is shared, so they are optimised side by side with one stream of noise for
+all: a feature's result does not depend on which others are in its block.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.poutine.util import site_is_subsample
+from torch.distributions import biject_to
+
+from dream_sc._core.dose_response import LN2
+from dream_sc._core.dose_response import curve as get_curve
+from dream_sc._core.models.cis import cis as cis_model
+from dream_sc._core.models.technical import technical as technical_model
+from dream_sc._core.models.trans import guide_level
+from dream_sc._core.types import TechnicalFit
+
+from . import _torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dream_sc._core.priors import CisPriors, TechnicalPriors
+    from dream_sc._core.types import CisCells, CisFit, TechnicalStats
+
+NITERS = 3000
+RATE, FINAL_RATE = 0.03, 0.002
+START_SCALE = 0.05
+DRIFT = 0.5  # in sds, between the last two tenths of the run
+
+
+class MeanField:
+    """A normal per latent number (after the transform to the real line), noise shared over features."""
+
+    def __init__(self, model: Callable[[], None], start: dict[str, Any]):
+        trace = poutine.trace(model).get_trace()
+        self.sites: dict[str, Any] = {}
+        for name, site in trace.nodes.items():
+            if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
+                continue
+            density: Any = site["fn"]
+            seen = torch.as_tensor(site["value"])
+            transform = biject_to(density.support)
+            value = torch.as_tensor(start.get(name, seen)).to(seen).expand_as(seen)
+            loc = transform.inv(value).detach().clone().requires_grad_()
+            log_scale = torch.full_like(loc, np.log(START_SCALE)).requires_grad_()
+            by_feature = any(frame.name == "features" for frame in site["cond_indep_stack"])
+            self.sites[name] = (loc, log_scale, transform, by_feature)
+
+    def sample(self, noise: bool = True) -> tuple[dict[str, Any], Any]:
+        """A draw of every site and the log density of all of them."""
+        values, log_q = {}, 0.0
+        for name, (loc, log_scale, transform, by_feature) in self.sites.items():
+            shape = loc.shape[1:] if by_feature else loc.shape
+            eps = torch.randn(shape, dtype=loc.dtype, device=loc.device) * float(noise)
+            z = loc + log_scale.exp() * eps
+            values[name] = transform(z)
+            log_q = log_q + dist.Normal(loc, log_scale.exp()).log_prob(z).sum()
+            jacobian = transform.log_abs_det_jacobian(z, values[name])
+            log_q = log_q - jacobian.sum()
+        return values, log_q
+
+
+def _optimise(
+    model: Callable[[], None], start: dict[str, Any], niters: int, seed: int
+) -> tuple[MeanField, dict[str, Any]]:
+    """Fit the family; returns it with its means averaged over the last tenth, and each site's drift in sds."""
+    start = {"u": torch.zeros(()), "z": torch.zeros(()), "alpha": torch.zeros(())} | start
+    family = MeanField(model, start)
+    torch.manual_seed(seed)  # again: how much the start draws depends on the number of features
+    parameters = [p for loc, log_scale, *_ in family.sites.values() for p in (loc, log_scale)]
+    optimiser = torch.optim.Adam(parameters, lr=RATE)
+    decay = (FINAL_RATE / RATE) ** (1 / niters)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, decay)
+    tenth = max(niters // 10, 1)
+    means = [{n: torch.zeros_like(s[0]) for n, s in family.sites.items()} for _ in range(2)]
+    for step in range(niters):
+        optimiser.zero_grad()
+        values, log_q = family.sample()
+        trace = poutine.trace(poutine.condition(model, data=values)).get_trace()
+        loss = log_q - trace.log_prob_sum()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        late = step - (niters - 2 * tenth)
+        if late >= 0:
+            for name, site in family.sites.items():
+                means[min(late // tenth, 1)][name] += site[0].detach() / tenth
+    drift = {}
+    with torch.no_grad():
+        for name, (loc, log_scale, *_) in family.sites.items():
+            drift[name] = (means[1][name] - means[0][name]).abs() / log_scale.exp()
+            loc.copy_(means[1][name])
+    return family, drift
+
+
+def _draws(family: MeanField, n: int) -> dict[str, Any]:
+    with torch.no_grad():
+        found = [family.sample()[0] for _ in range(n)]
+    return {name: torch.stack([f[name] for f in found]).cpu().numpy() for name in family.sites}
+
+
+def trans(
+    stats: Any, dosage: Any, *, overdispersion: Any, curve: str, axis: Any, priors: Any, hyper: dict[str, float],
+    consts: Any, init: Any, nsamples: int, niters: int | None, device: str, rng: int, degree: int = 6,
+) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+    """Draws ``(T, S, P)`` of the guide-level model, and which features converged.
+
+    The start is the mean of the draws `init` ``(T, S, P)``.
+    """
+    at, c = _torch.resolve_device(device), get_curve(curve)
+    with _torch.isolated(rng, at):
+        data = _torch.trans_data(
+            stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper, consts=consts,
+            device=at,
+        )  # fmt: skip
+        names = c.params[: init.shape[-1]]
+        mean = init.mean(1)
+        start = {name: _torch.tensor(mean[:, i : i + 1], at) for i, name in enumerate(names)}
+        start["log_tau"] = torch.as_tensor(hyper["m_tau"])
+        family, drift = _optimise(lambda: guide_level(data, c, degree), start, niters or NITERS, rng)
+        found = _draws(family, nsamples)
+    out = np.concatenate([found[name] for name in names], -1).transpose(1, 0, 2)
+    converged = np.stack([drift[name].cpu().numpy()[:, 0] for name in names], 1).max(1) < DRIFT
+    return np.ascontiguousarray(out), {"converged": converged}
+
+
+def technical(
+    stats: TechnicalStats, priors: TechnicalPriors, *, nsamples: int = 1000, niters: int | None = None,
+    device: str = "auto", rng: int = 0,
+) -> TechnicalFit:  # fmt: skip
+    """Technical step by SVI; the scale of the group effects is the fast engine's, as is the start."""
+    from . import laplace
+
+    first, at = laplace.technical(stats, priors), _torch.resolve_device(device)
+    with _torch.isolated(rng, at):
+        data = _torch.technical_data(stats, first.effect_scale, priors, at)
+        start = {
+            "log_mu": _torch.tensor(np.log(first.mu)[:, None], at),
+            "overdispersion": _torch.tensor(np.maximum(first.overdispersion, 0.02)[:, None], at),
+            "beta_o": torch.as_tensor(first.beta_o),
+        }
+        if stats.n_groups > 1:
+            start["effects"] = _torch.tensor(first.effects[:, None, 1:] * LN2, at)
+        family, drift = _optimise(lambda: technical_model(data), start, niters or NITERS, rng)
+        found = _draws(family, nsamples)
+    converged = np.stack([drift[n].cpu().numpy()[:, 0] for n in ("log_mu", "overdispersion")], 1).max(1) < DRIFT
+    return technical_fit(found, first, converged)
+
+
+def technical_fit(found: dict[str, Any], first: TechnicalFit, converged: Any) -> TechnicalFit:
+    """Summarise draws of the technical model."""
+    log_mu, o = found["log_mu"][..., 0], found["overdispersion"][..., 0]
+    effects, sd = np.zeros_like(first.effects), np.zeros_like(first.effects)
+    if "effects" in found:
+        a = found["effects"].reshape(len(log_mu), len(first.mu), -1) / LN2
+        effects[:, 1:], sd[:, 1:] = a.mean(0), a.std(0)
+    return TechnicalFit(
+        np.exp(log_mu.mean(0)), log_mu.std(0), o.mean(0), o.std(0), effects, sd, float(found["beta_o"].mean()),
+        first.effect_scale, converged,
+    )  # fmt: skip
+
+
+def cis(
+    cells: CisCells, priors: CisPriors, *, nsamples: int = 1000, niters: int | None = None, device: str = "auto",
+    rng: int = 0,
+) -> CisFit:  # fmt: skip
+    """Cis step by SVI, with a latent dosage of every targeted cell."""
+    at = _torch.resolve_device(device)
+    with _torch.isolated(rng, at):
+        data, order = _torch.cis_data(cells, priors, at)
+        family, drift = _optimise(lambda: cis_model(data), cis_start(cells, order, priors), niters or NITERS, rng)
+        found = _draws(family, nsamples)
+    ok = bool(drift["targeting_mean"].max() < DRIFT)
+    return _torch.cis_fit(cells, order, found, ok)
+
+
+def cis_start(cells: CisCells, order: Any, priors: CisPriors) -> dict[str, Any]:
+    """The fast engine's guide means and spreads."""
+    from . import laplace
+
+    first = laplace.cis(cells, priors)
+    control = cells.is_control[order]
+    mean, within = first.guide_mean[order], first.within_sd[order]
+    t = torch.as_tensor
+    return {
+        "level": t(first.hyper["ntc_level"]), "mu": t(first.hyper["mu"]), "sigma": t(first.hyper["sigma"]),
+        "control_sd": t(max(first.hyper["ntc_guide_sd"], 0.01)),
+        "within_centre": t(np.log(first.hyper["within_median"])), "targeting_mean": t(mean[~control]),
+        "within_sd": t(within[~control]), "control_mean": t(mean[control]),
+        "z": t(0.0),
+    }  # fmt: skip

@@ -1,0 +1,57 @@
+r"""The technical step in Pyro: control cells, binned by group and size factor.
+
+.. math::
+
+    y_{it} \sim \mathrm{NB}(\mu_t e^{a_{tc}} s_i, o_t),\quad o_t \sim \mathrm{Exponential}(\beta_o),\quad
+    \beta_o \sim \mathrm{Gamma},\quad a_{tc} \sim \mathrm{StudentT}
+
+The log-gamma terms of the likelihood come from the numbers of cells above each count (`TechnicalStats.tail`),
+so the sums are the whole of the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+
+if TYPE_CHECKING:
+    from dream_sc._core.priors import TechnicalPriors
+
+
+@dataclass(frozen=True)
+class TechnicalData:
+    """Sums of `T` features over `B` bins of control cells, as float64 tensors."""
+
+    counts: Any  # (T, B)
+    n_cells: Any  # (B,)
+    log_s: Any  # (B,)
+    group: Any  # (B,) long
+    tail: Any  # (T, J)
+    tail_at: Any  # (J,)
+    log_mu0: Any  # (T,) centre of the prior of log mu
+    n_groups: int
+    effect_scale: float  # natural log
+    priors: TechnicalPriors
+
+
+def technical(data: TechnicalData) -> None:
+    """Joint density of baseline, overdispersion and group effects (natural log) of all features."""
+    p, one = data.priors, data.log_mu0.new_ones(1)
+    beta_o = pyro.sample("beta_o", dist.Gamma(p.beta_o_shape * one[0], p.beta_o_rate))
+    with pyro.plate("features", len(data.log_mu0), dim=-2):
+        log_mu = pyro.sample("log_mu", dist.Normal(data.log_mu0[:, None], p.log_mu_sd))
+        o = pyro.sample("overdispersion", dist.Exponential(beta_o * one))
+        eta = log_mu + data.log_s
+        if data.n_groups > 1:
+            scale = data.effect_scale * data.log_mu0.new_ones(data.n_groups - 1)
+            a = pyro.sample("effects", dist.StudentT(p.effect_df, 0.0 * scale, scale).to_event(1))
+            a = a.reshape(-1, data.n_groups - 1)
+            eta = eta + torch.cat([torch.zeros_like(a[:, :1]), a], -1)[:, data.group]
+        phi = 1.0 / o**2
+        sums = data.counts * eta - (data.counts + phi * data.n_cells) * torch.log1p(eta.exp() / phi)
+        tails = (data.tail * torch.log1p(data.tail_at / phi)).sum(-1, keepdim=True)
+        pyro.factor("counts", sums.sum(-1, keepdim=True) + tails)

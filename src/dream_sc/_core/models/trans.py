@@ -1,0 +1,161 @@
+r"""The trans step in Pyro, at guide level and at cell level.
+
+Guide level: a row is one guide in one technical group; its count is the sum over the row's cells,
+
+.. math::
+
+    Y_{tr} \sim \mathrm{NB}(W_r \bar f_t(x_r) e^{\alpha_{tc} + u_{tg}},\; o_t^2 W2_r / W_r^2), \quad
+    u_{tg} \sim N(0, \tau_t^2 + (\partial \log f / \partial x)^2 \mathrm{Var}\, x_g)
+
+with the error of a guide's dosage carried to first order. Cell level: every cell's count by itself, with
+overdispersion `o_t`, and the guides' dosages latent, so nothing is linearised. The curve's mean over the
+within-guide spread of the dosage is taken in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+
+from dream_sc._core.likelihood.negbinom import torch_log_density
+
+if TYPE_CHECKING:
+    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.priors import TransPriors
+    from dream_sc._core.types import Axis
+
+LEAST_VARIANCE = 1e-10  # of a guide effect, as in the compiled kernel
+
+
+class Flat(dist.Normal):
+    """A density of one everywhere: the prior of the amplitudes, which depends on the shape, is a factor.
+
+    Its samples are standard normal, so that a model has somewhere to start.
+    """
+
+    def __init__(self, like: Any, validate_args: bool | None = None) -> None:
+        super().__init__(torch.zeros_like(like), torch.ones_like(like), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Flat:
+        """The same density for a batch."""
+        return Flat(self.loc.expand(batch_shape))
+
+    def log_prob(self, value: Any) -> Any:
+        """Zero."""
+        return torch.zeros_like(value)
+
+
+@dataclass(frozen=True)
+class TransData:
+    """What the models condition on: `R` rows of `G` guides in `C` groups, for `T` features, as float64 tensors."""
+
+    counts: Any  # (T, R)
+    log_w: Any  # (R,) log of the sum of size factors
+    scale2: Any  # (R,) W2 / W^2; 1 for a single cell
+    guide: Any  # (R,) long
+    group: Any  # (R,) long
+    dosage: Any  # (R,) log2, of the row
+    spread: Any  # (R,)
+    error: Any  # (G,) sd of a guide's dosage
+    overdispersion: Any  # (T,)
+    level: Any  # (T,) centre of the prior of the level
+    consts: Any  # (T, 2) constants of the curve
+    n_groups: int
+    alpha_sd: float
+    tau_log_mean: float
+    tau_log_sd: float
+    axis: Axis
+    priors: TransPriors
+
+    def feature(self, t: int) -> TransData:
+        """The same design for one feature."""
+        from dataclasses import replace
+
+        s = slice(t, t + 1)
+        return replace(
+            self, counts=self.counts[s], overdispersion=self.overdispersion[s], level=self.level[s],
+            consts=self.consts[s],
+        )  # fmt: skip
+
+
+def parameters(data: TransData, curve: Curve, degree: int) -> dict[str, Any]:
+    """Sample level, shape, amplitudes, group effects and log tau of each feature; ``(T, 1)`` each."""
+    p, one = data.priors, data.level.new_ones(1)
+    out = {"a": pyro.sample("a", dist.Normal(data.level[:, None], p.level_sd * one))}
+    for name in curve.params[1 + curve.n_amplitudes :]:
+        ec50 = name.startswith("log2_ec50")
+        prior = dist.Normal(0.0 * one, p.ec50_sd) if ec50 else dist.Normal(p.n_log_mean * one, p.n_log_sd)
+        out[name] = pyro.sample(name, prior)
+    n_amplitudes = degree if curve.name == "polynomial" else curve.n_amplitudes
+    for name in curve.params[1 : 1 + n_amplitudes]:
+        out[name] = pyro.sample(name, Flat(one))
+    pyro.factor("amplitudes", curve.torch_prior(out, data.axis, p, data.consts))
+    return out
+
+
+def row_effects(data: TransData, n: int) -> Any:
+    """Log effect of the technical group of each row, ``(T, R)``; the first group is the reference."""
+    if data.n_groups == 1:
+        return data.level.new_zeros(n, 1)
+    scale = data.alpha_sd * data.level.new_ones(data.n_groups - 1)
+    alpha = pyro.sample("alpha", dist.Normal(0.0 * scale, scale).to_event(1))
+    alpha = alpha.reshape(*alpha.shape[:-2], alpha.shape[-1]) if alpha.dim() > 2 else alpha
+    return torch.cat([torch.zeros_like(alpha[:, :1]), alpha], -1)[:, data.group]
+
+
+def _observe(data: TransData, log_mean: Any) -> None:
+    phi = 1.0 / (data.overdispersion[:, None] ** 2 * data.scale2)
+    pyro.factor("counts", torch_log_density(data.counts, log_mean, phi).sum(-1, keepdim=True))
+
+
+def guide_level(data: TransData, curve: Curve, degree: int = 6) -> None:
+    """Joint density of sums per guide and group; the density that the fast engine integrates."""
+    n = data.counts.shape[0]
+    zero = data.level.new_zeros(1)
+    with pyro.plate("features", n, dim=-2):
+        params = parameters(data, curve, degree)
+        log_tau = pyro.sample("log_tau", dist.Normal(data.tau_log_mean + zero, data.tau_log_sd))
+        rows, slope = curve.torch_rows(params, data.dosage, data.spread, data.consts)
+        at_ntc, _ = curve.torch_rows(params, zero, zero, data.consts)
+        # a guide's rows have one dosage, so any of them gives its slope
+        first = _last_row(data.guide, len(data.error))
+        var = log_tau.exp() ** 2 + (slope[:, first] * data.error) ** 2 + LEAST_VARIANCE
+        with pyro.plate("guides", len(data.error), dim=-1):
+            u = pyro.sample("u", dist.Normal(0.0 * var, var.sqrt()))
+        effects = row_effects(data, n)
+        _observe(data, data.log_w + params["a"] + rows - at_ntc + effects + u[:, data.guide])
+
+
+def cell_level(data: TransData, curve: Curve, degree: int = 6) -> None:
+    """Joint density of single cells' counts, with latent guide effects and guide dosages.
+
+    Here `data` has a row per cell, ``scale2 = 1``; a guide's cells share its dosage's error and its spread.
+    """
+    n, n_guides = data.counts.shape[0], len(data.error)
+    zero = data.level.new_zeros(1)
+    some = _last_row(data.guide, n_guides)
+    with pyro.plate("features", n, dim=-2):
+        params = parameters(data, curve, degree)
+        log_tau = pyro.sample("log_tau", dist.Normal(data.tau_log_mean + zero, data.tau_log_sd))
+        with pyro.plate("guides", n_guides, dim=-1):
+            z = pyro.sample("z", dist.Normal(zero, 1.0 + zero))
+            u = pyro.sample("u", dist.Normal(0.0 * zero, log_tau.exp()))
+        effects = row_effects(data, n)
+        at_ntc, _ = curve.torch_rows(params, zero, zero, data.consts)
+        logs = []
+        for t in range(n):  # the latent dosages differ between features
+            own = {name: value[t : t + 1] for name, value in params.items()}
+            x = data.dosage[some] + data.error * z[t]
+            logs.append(curve.torch_rows(own, x, data.spread[some], data.consts[t : t + 1])[0])
+        by_guide = torch.cat(logs) + u
+        _observe(data, data.log_w + params["a"] - at_ntc + effects + by_guide[:, data.guide])
+
+
+def _last_row(guide: Any, n_guides: int) -> Any:
+    """A row of each guide."""
+    rows = torch.arange(len(guide), device=guide.device)
+    return torch.zeros(n_guides, dtype=torch.long, device=guide.device).scatter_reduce(0, guide, rows, "amax")

@@ -1,0 +1,210 @@
+"""The Pyro models against the compiled engine, scipy and the curves' own formulas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pyro import poutine
+from scipy.stats import nbinom, norm
+from scipy.stats import t as student_t
+
+from dream_sc._core.dose_response import CURVES, curve
+from dream_sc._core.engines import _torch
+from dream_sc._core.engines.laplace import curves as kernel_curves
+from dream_sc._core.engines.laplace import trans as laplace
+from dream_sc._core.engines.laplace.density import log_joint
+from dream_sc._core.models.cis import cis
+from dream_sc._core.models.technical import technical
+from dream_sc._core.models.trans import TransData, cell_level, guide_level
+from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
+from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage, TechnicalStats
+
+CPU = torch.device("cpu")
+PRIORS = TransPriors()
+DOSES = np.r_[np.linspace(-3, 1.2, 5), np.zeros(3)]
+AXIS = Axis(-3.0, 1.2, DOSES[:5])
+HYPER = {"m_tau": -2.5, "s_tau": 0.8, "alpha_scale": 0.3}
+
+
+def _design(rng: np.random.Generator, n_groups: int = 2, error: float = 0.07) -> tuple[GuideStats, RowDosage]:
+    n_g = len(DOSES)
+    guide, group = np.repeat(np.arange(n_g), n_groups), np.tile(np.arange(n_groups), n_g)
+    w = rng.uniform(20, 120, len(guide))
+    counts = rng.poisson(rng.uniform(0.1, 300, (3, len(guide)))).astype(float)
+    stats = GuideStats(counts, w, w * rng.uniform(1, 2, len(w)), guide, group, n_g, n_groups)
+    spread = np.where(DOSES == 0, 0.0, rng.uniform(0.05, 0.5, n_g))
+    return stats, RowDosage(DOSES[guide], spread[guide], np.full(n_g, error))
+
+
+def _parameters(rng: np.random.Generator, name: str, n: int) -> dict[str, np.ndarray]:
+    out = {"a": rng.normal(1, 1, n)}
+    for p in curve(name).params[1:]:
+        scale = 1.5 if p.startswith(("b", "log2_ec50")) else 0.5
+        out[p] = rng.normal(0, scale, n)
+    return out
+
+
+def _log_density(model, data: TransData, c, values) -> float:  # type: ignore[no-untyped-def]
+    with torch.random.fork_rng():
+        trace = poutine.trace(poutine.condition(lambda: model(data, c), data=values)).get_trace()
+    return float(trace.log_prob_sum())
+
+
+def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float) -> float:  # type: ignore[no-untyped-def]
+    n_amp = c.n_amplitudes
+    shape = theta[1 + n_amp : len(c.params)]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
+    weights = weights / weights.sum()
+    tabs = np.zeros((len(p.dose_mean), kernel_curves.TABLE_WIDTH))
+    for d in range(len(tabs)):
+        kernel_curves.table(c.code, shape, consts, p.dose_mean[d], p.dose_spread[d], nodes, weights, tabs[d])
+    ends = []
+    for x in (0.0, AXIS.low, AXIS.high):
+        ends.append(np.zeros(kernel_curves.TABLE_WIDTH))
+        kernel_curves.table(c.code, shape, consts, x, 0.0, np.zeros(1), np.ones(1), ends[-1])
+    alpha = theta[len(c.params) :]
+    return log_joint(
+        c.code, np.concatenate([theta[: 1 + n_amp], alpha]), n_amp, u, p.counts[t], p.log_w,
+        1 / (p.overdispersion[t] ** 2 * p.scale2), p.group, p.guide_start, p.dose, p.error, tau, p.level[t],
+        PRIORS.level_sd, p.alpha_sd, tabs, *ends, consts, np.array(PRIORS.movement_scales),
+        np.array(PRIORS.movement_weights), PRIORS.polynomial_sd,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [c.name for c in CURVES])
+@pytest.mark.parametrize("n_groups", [1, 2])
+@pytest.mark.parametrize("seed", range(4))
+def test_guide_level_density_equals_the_engine(name: str, n_groups: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stats, dosage = _design(rng, n_groups)
+    c, n, n_g = curve(name), len(stats.counts), len(DOSES)
+    o = rng.uniform(0.2, 1.5, n)
+    p = laplace.problem(stats, dosage, o, alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
+    params = _parameters(rng, name, n)
+    all_consts = c.lattice(AXIS, PRIORS)[2]
+    consts = all_consts[rng.integers(len(all_consts), size=n)]
+    data = _torch.trans_data(
+        stats, dosage, overdispersion=o, axis=AXIS, priors=PRIORS, hyper=HYPER, consts=consts, device=CPU
+    )
+    u, alpha = rng.normal(0, 0.1, (n, n_g)), rng.normal(0, 0.3, (n, n_groups - 1))
+    log_tau = rng.normal(-2, 0.5, n)
+    want = norm(HYPER["m_tau"], HYPER["s_tau"]).logpdf(log_tau).sum()
+    for t in range(n):
+        theta = np.concatenate([[v[t] for v in params.values()], alpha[t]])
+        want += _engine_density(p, t, c, theta, u[t], consts[t], float(np.exp(log_tau[t])))
+        for k, v in params.items():
+            if k.startswith("log2_ec50"):
+                want += norm(0, PRIORS.ec50_sd).logpdf(v[t])
+            elif k.startswith("log_n"):
+                want += norm(PRIORS.n_log_mean, PRIORS.n_log_sd).logpdf(v[t])
+    values = {k: torch.as_tensor(v[:, None]) for k, v in params.items()}
+    values |= {"log_tau": torch.as_tensor(log_tau[:, None]), "u": torch.as_tensor(u)}
+    values["alpha"] = torch.as_tensor(alpha[:, None, :])
+    np.testing.assert_allclose(_log_density(guide_level, data, c, values), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [c.name for c in CURVES])
+def test_torch_curves_equal_the_formulas(name: str, rng: np.random.Generator) -> None:
+    c = curve(name)
+    params = _parameters(rng, name, 3)
+    consts = np.repeat(c.lattice(AXIS, PRIORS)[2][:1], 3, 0)
+    x = np.linspace(-3, 1, 9)
+    tensors = {k: torch.as_tensor(v[:, None]) for k, v in params.items()}
+    at, zero = torch.as_tensor(x).requires_grad_(), torch.zeros(1, dtype=torch.float64)
+    rows, slope = c.torch_rows(tensors, at, torch.zeros(9, dtype=torch.float64), torch.as_tensor(consts))
+    level = c.torch_rows(tensors, zero, zero, torch.as_tensor(consts))[0]
+    stacked = np.stack(list(params.values()), 1)
+    np.testing.assert_allclose(
+        (rows + tensors["a"] - level).detach(), c.log_curve(x, stacked, consts), rtol=1e-9, atol=1e-9
+    )
+    for t in range(3):
+        (grad,) = torch.autograd.grad(rows[t].sum(), at, retain_graph=True)
+        np.testing.assert_allclose(slope[t].detach(), grad, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(slope.detach() / np.log(2), c.slope(x, stacked, consts), rtol=1e-7, atol=1e-9)
+
+
+def test_movement_prior_has_mass_one() -> None:
+    """The moment prior, seen as a density of the amplitude, integrates to what the axis can reach."""
+    c = curve("single_hill")
+    b = torch.linspace(-60, 60, 400_001, dtype=torch.float64)[:, None]
+    shape = {"log2_ec50": torch.tensor([[-1.0]], dtype=b.dtype), "log_n": torch.tensor([[1.0]], dtype=b.dtype)}
+    density = c.torch_prior({"b": b} | shape, AXIS, PRIORS, None).exp()
+    from dream_sc._core.dose_response.single_hill import moment_mass, reachable
+
+    rate = np.log(2) * np.e
+    upper = np.array(reachable(rate * (AXIS.low + 1), rate * (AXIS.high + 1)))
+    want = moment_mass(upper, PRIORS.movement_scales, PRIORS.movement_weights).sum()
+    np.testing.assert_allclose(float(density.nansum() * (b[1] - b[0])), want, rtol=1e-4)
+
+
+def test_single_cells_give_the_same_density_at_both_levels(rng: np.random.Generator) -> None:
+    """A guide with one cell, its dosage known: the sum over its cells is the cell."""
+    stats, dosage = _design(rng, 1, error=0.0)
+    stats = replace(stats, exposure2=stats.exposure**2)
+    data = _torch.trans_data(
+        stats, dosage, overdispersion=np.full(3, 0.5), axis=AXIS, priors=PRIORS, hyper=HYPER,
+        consts=np.zeros((3, 2)), device=CPU,
+    )  # fmt: skip
+    c = curve("single_hill")
+    values = {k: torch.as_tensor(v[:, None]) for k, v in _parameters(rng, "single_hill", 3).items()}
+    values |= {"log_tau": torch.full((3, 1), -1.0), "u": torch.as_tensor(rng.normal(0, 0.2, (3, len(DOSES))))}
+    z = torch.zeros((3, len(DOSES)), dtype=torch.float64)
+    cells = _log_density(cell_level, data, c, values | {"z": z}) - norm.logpdf(0) * z.numel()
+    np.testing.assert_allclose(cells, _log_density(guide_level, data, c, values), rtol=1e-7)
+
+
+def test_technical_density_equals_scipy(rng: np.random.Generator) -> None:
+    """Bins of one cell each: the sums with their tails are the negative binomial of scipy."""
+    y = np.array([[0.0, 2, 5, 1, 0, 3]])
+    s, group = rng.uniform(0.5, 2, 6), np.array([0, 0, 0, 1, 1, 1])
+    tail_at = np.arange(6.0)
+    tail = (y[0][:, None] > tail_at).sum(0)[None].astype(float)
+    stats = TechnicalStats(y, np.ones(6), s, group, 2, tail, tail_at)
+    priors = TechnicalPriors()
+    data = _torch.technical_data(stats, 1.0, priors, CPU)
+    beta, log_mu, o, a = 2.5, 0.4, 0.7, 0.3
+    values = {
+        "beta_o": torch.tensor(beta, dtype=torch.float64),
+        "log_mu": torch.full((1, 1), log_mu, dtype=torch.float64),
+        "overdispersion": torch.full((1, 1), o, dtype=torch.float64),
+        "effects": torch.full((1, 1, 1), a, dtype=torch.float64),
+    }
+    trace = poutine.trace(poutine.condition(lambda: technical(data), data=values)).get_trace()
+    m, phi = np.exp(log_mu + a * group) * s, 1 / o**2
+    from scipy.special import gammaln
+    from scipy.stats import expon, gamma
+
+    want = nbinom(phi, phi / (phi + m)).logpmf(y[0]).sum() + gammaln(y + 1).sum()
+    want += gamma(priors.beta_o_shape, scale=1 / priors.beta_o_rate).logpdf(beta) + expon(scale=1 / beta).logpdf(o)
+    want += norm(float(data.log_mu0[0]), priors.log_mu_sd).logpdf(log_mu)
+    want += student_t(priors.effect_df, 0, np.log(2)).logpdf(a)
+    np.testing.assert_allclose(float(trace.log_prob_sum()), want, rtol=1e-6)
+
+
+def test_cis_density_equals_scipy(rng: np.random.Generator) -> None:
+    control = np.array([False, False, True])
+    cells = CisCells(np.array([3.0, 1, 0, 6, 5]), rng.uniform(2, 6, 5), np.array([0, 0, 1, 2, 2]), control, 0.5)
+    priors = CisPriors()
+    data, _ = _torch.cis_data(cells, priors, CPU)
+    point = {
+        "level": 0.1, "mu": -0.5, "sigma": 0.8, "control_sd": 0.05, "within_centre": -1.2,
+        "targeting_mean": [-1.0, 0.4], "within_sd": [0.2, 0.4], "control_mean": [0.02], "z": [0.3, -1.0, 0.5],
+    }  # fmt: skip
+    values = {k: torch.tensor(v, dtype=torch.float64) for k, v in point.items()}
+    trace = poutine.trace(poutine.condition(lambda: cis(data), data=values)).get_trace()
+    from scipy.special import gammaln
+    from scipy.stats import halfcauchy, halfnorm, lognorm
+
+    x = np.array([-1.0 + 0.2 * 0.3, -1.0 - 0.2, 0.4 + 0.4 * 0.5, 0.02, 0.02])
+    m, phi = cells.exposure * 2 ** (0.1 + x), 4.0
+    want = nbinom(phi, phi / (phi + m)).logpmf(cells.counts).sum()
+    want -= (gammaln(cells.counts + phi) - gammaln(phi) - gammaln(cells.counts + 1)).sum()
+    want += norm(0, 1).logpdf([0.1, 0.3, -1.0, 0.5]).sum() + norm(0, 3).logpdf(-0.5)
+    want += halfcauchy(scale=priors.sigma_scale).logpdf(0.8) + halfnorm(scale=priors.control_sd_scale).logpdf(0.05)
+    want += norm(np.log(priors.within_median), priors.within_log_sd / 3**0.5).logpdf(-1.2)
+    want += student_t(priors.guide_df, -0.5, 0.8).logpdf([-1.0, 0.4]).sum() + norm(0, 0.05).logpdf(0.02)
+    want += lognorm(priors.within_log_sd, scale=np.exp(-1.2)).logpdf([0.2, 0.4]).sum()
+    np.testing.assert_allclose(float(trace.log_prob_sum()), want, rtol=1e-7)

@@ -1,0 +1,99 @@
+"""The Pyro engines on small problems: agreement with the fast engine, reproducibility, no trace left behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dream_sc._core.dose_response import curve
+from dream_sc._core.engines import ENGINES, engine
+from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
+from dream_sc._core.suffstats import RowSums, TailSums, size_factor_bins, technical_stats
+from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage
+
+TRUTH = np.array([[1.5, 3.0, -0.8, 0.7], [1.0, -3.0, -0.5, 0.7]])
+DOSES = np.r_[np.linspace(-3, 1.2, 9), np.zeros(3)]
+AXIS = Axis(-3.0, 1.2, DOSES[:9])
+
+
+def _arguments() -> tuple[GuideStats, dict[str, Any]]:
+    rng = np.random.default_rng(4)
+    n_g, w = len(DOSES), np.full(len(DOSES), 200.0)
+    mean = np.exp(curve("single_hill").log_curve(DOSES, TRUTH, None) + rng.normal(0, 0.03, (2, n_g))) * w
+    stats = GuideStats(rng.poisson(mean).astype(float), w, w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
+    keywords = {
+        "overdispersion": np.full(2, 0.3), "curve": "single_hill", "axis": AXIS, "priors": TransPriors(),
+        "hyper": {"m_tau": np.log(0.04), "s_tau": 0.5, "alpha_scale": 0.3}, "consts": np.zeros((2, 2)),
+        "init": TRUTH[:, None] + rng.normal(0, [0.03, 0.1, 0.1, 0.1], (2, 50, 4)), "nsamples": 150,
+        "device": "cpu", "rng": 0,
+    }  # fmt: skip
+    return stats, {"dosage": RowDosage(DOSES, np.zeros(n_g), np.full(n_g, 0.02))} | keywords
+
+
+@pytest.mark.parametrize(("name", "niters"), [("svi", 1000), ("nuts", 100)])
+def test_trans_recovers_curves_and_repeats_itself(name: str, niters: int) -> None:
+    stats, keywords = _arguments()
+    first = slice(0, 1 if name == "nuts" else 2)  # nuts takes features one by one
+    chosen = keywords | {k: keywords[k][first] for k in ("overdispersion", "consts", "init")}
+    draws, info = engine(name).trans(replace(stats, counts=stats.counts[first]), niters=niters, **chosen)
+    assert draws.shape == (len(TRUTH[first]), 150, 4)
+    assert info["converged"].shape == (len(draws),)
+    z = (draws.mean(1) - TRUTH[first]) / draws.std(1)
+    assert np.abs(z).max() < 4
+    assert draws[:, :, 2].std(1).max() < 0.4
+    one = keywords | {k: keywords[k][:1] for k in ("overdispersion", "consts", "init")}
+    alone, _ = engine(name).trans(replace(stats, counts=stats.counts[:1]), niters=niters, **one)
+    np.testing.assert_allclose(alone[0], draws[0], rtol=1e-6)
+
+
+def test_svi_agrees_with_the_fast_engine_on_the_technical_step() -> None:
+    rng = np.random.default_rng(2)
+    mu, o, s = np.array([0.8, 4.0, 12.0]), np.array([0.5, 0.3, 0.6]), np.exp(rng.normal(0, 0.2, 800))
+    group = rng.integers(0, 2, 800)
+    m = s[:, None] * mu * np.exp(np.array([0.2, -0.1, 0.3]) * group[:, None])
+    from scipy import sparse
+
+    y = sparse.csr_matrix(rng.poisson(rng.gamma(1 / o**2, o**2 * m)).astype(float))
+    control = np.ones(800, dtype=bool)
+    bins, group_of_bin = size_factor_bins(s, group, control)
+    sums, tails = RowSums(bins, len(group_of_bin), 3), TailSums(control, 3, 1e7)
+    sums.add(0, y)
+    tails.add(0, y)
+    stats = technical_stats(sums, tails, s, group_of_bin, 2)
+    fast = engine("laplace").technical(stats, TechnicalPriors())
+    svi = engine("svi").technical(stats, TechnicalPriors(), niters=1500, nsamples=400, device="cpu")
+    np.testing.assert_allclose(np.log(svi.mu), np.log(fast.mu), atol=0.03)
+    np.testing.assert_allclose(svi.overdispersion, fast.overdispersion, atol=0.05)
+    np.testing.assert_allclose(svi.effects, fast.effects, atol=0.1)
+
+
+@pytest.mark.parametrize(("name", "niters"), [("svi", 1000), ("nuts", 60)])
+def test_cis_agrees_with_the_fast_engine(name: str, niters: int) -> None:
+    rng = np.random.default_rng(3)
+    truth = np.array([-2.0, -0.7, 0.8, 0.0, 0.0])
+    control, guide = np.array([False] * 3 + [True] * 2), np.repeat(np.arange(5), 40)
+    x = truth[guide] + 0.25 * rng.normal(size=200) * (guide < 3)
+    exposure = np.full(200, 10.0)
+    counts = rng.negative_binomial(4.0, 4 / (4 + exposure * 2**x)).astype(float)
+    cells = CisCells(counts, exposure, guide, control, 0.5)
+    fast = engine("laplace").cis(cells, CisPriors())
+    other = engine(name).cis(cells, CisPriors(), niters=niters, nsamples=100, device="cpu")
+    np.testing.assert_allclose(other.guide_mean, fast.guide_mean, atol=0.3)
+    assert np.corrcoef(other.cell_median, fast.cell_median)[0, 1] > 0.98
+    assert (other.cell_q025 <= other.cell_median).all()
+    assert (other.cell_median <= other.cell_q975).all()
+
+
+def test_unknown_engine_and_missing_gpu() -> None:
+    with pytest.raises(ValueError, match="laplace"):
+        engine("vi")
+    import torch
+
+    assert set(ENGINES) == {"laplace", "svi", "nuts"}
+    if not torch.cuda.is_available():
+        stats, keywords = _arguments()
+        with pytest.raises(ValueError, match="no GPU"):
+            engine("svi").trans(stats, niters=10, **(keywords | {"device": "cuda"}))
