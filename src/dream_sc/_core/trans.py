@@ -161,6 +161,7 @@ def fit(
     alpha_sd: float,
     options: Options,
     hyper: dict[str, Any] | None = None,
+    report: NDArray[np.bool_] | None = None,
     progress: Callable[[Any], Any] = lambda x: x,
 ) -> TransFit:
     """Fit every feature of `stats`.
@@ -173,6 +174,8 @@ def fit(
         Scale of the group effects (natural log).
     hyper
         Learned numbers of an earlier fit; given them a row does not depend on the other features.
+    report
+        ``(T,)`` features to return; all take part in what is learned.
     progress
         Wraps the iterable of blocks, such as tqdm.
     """
@@ -197,12 +200,19 @@ def fit(
     log_bf = calls.log_bayes_factor(marginal, prior)
     lfdr = calls.local_fdr(log_bf, prior)
     best = 1 + (marginal[:, 1:] + np.log(prior.weights[1:])).argmax(1)
+    if report is not None:
+        # q-values are running means over all features
+        q_value = calls.q_values(lfdr)[report]
+        p, best, single = p.take(report), best[report], single[report]
+        log_bf, lfdr = log_bf[report], lfdr[report]
+    else:
+        q_value = calls.q_values(lfdr)
     columns, records, diagnostics = _posteriors(
         p, curves, lattices, grid, prior, best, single, options, progress
     )
     columns |= {
         "lfdr": lfdr,
-        "qvalue": calls.q_values(lfdr),
+        "qvalue": q_value,
         "pvalue": null.p_value(log_bf),
         "log_bf": log_bf,
         "model": np.where(lfdr > 0.5, "null", np.array([c.name for c in curves])[best]),
@@ -287,9 +297,16 @@ def _posteriors(
                     dtype=object if value.dtype.kind in "UO" else float,
                 )
             columns[name][index] = value
+        out = _full_width(out, c)
         columns["guide_sd"][index] = tau / np.log(2)
         records[index] = posterior.pack_block(out, c, const)
     return columns, records, {"converged": converged}
+
+
+def _full_width(draws: Floats, c: Curve) -> Floats:
+    """Zero coefficients for the powers above the degree of a polynomial."""
+    missing = len(c.params) - draws.shape[-1]
+    return np.pad(draws, ((0, 0), (0, 0), (0, missing))) if missing else draws
 
 
 def _replace_draws(

@@ -12,14 +12,12 @@ from dream_sc import _io, _validate
 from dream_sc._keys import CIS, TECHNICAL, TRANS, TRANS_COLUMNS, Slots
 from dream_sc._progress import bar
 
-from ._fit_cis import group_codes
+from ._rows import MIN_COUNT, TransInputs, trans_inputs
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from collections.abc import Iterable
 
-MIN_COUNT = 10
-N_CELL_BINS = 8
-FEW_GUIDES = 2
+    from anndata import AnnData
 
 
 def fit_trans(
@@ -28,12 +26,19 @@ def fit_trans(
     mod: str | None = None,
     cis_mod: str | None = None,
     layer: str | None = None,
+    distribution: str = "negbinom",
     function_type: str = "auto",
     dosage: Literal["guide", "cell"] = "guide",
     guide_effects: bool = True,
+    features: str | Iterable[str] | None = None,
     technical_key: str = TECHNICAL,
     cis_key: str = CIS,
+    degree: int = 6,
+    inference: str = "laplace",
+    autoguide: str = "auto",
     nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
     hyper: dict[str, Any] | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool | None = None,
@@ -54,6 +59,8 @@ def fit_trans(
         Modality to fit, and the one that holds the dosage (the same by default); cells are matched by name.
     layer
         Layer of the counts; that of the technical fit by default.
+    distribution
+        "negbinom"; it has to be that of the technical fit.
     function_type
         "single_hill", "additive_hill", "polynomial", or "auto": null, one and two Hills compared per feature.
     dosage
@@ -61,10 +68,25 @@ def fit_trans(
         co-expression of cis and trans counts within a guide for effect.
     guide_effects
         Integrate guide-specific shifts; without them cells of a guide count as independent.
+    features
+        Names of the features to report, all by default. The others still take part in what is learned (prior odds,
+        the prior of the guide effects, q-values); their rows stay empty.
     technical_key, cis_key
         Names of the earlier fits.
+    degree
+        Of the polynomial, 1 to 6.
+    inference
+        "laplace": the fast engine. "svi": posteriors by stochastic variational inference on the guide-level Pyro
+        model. "nuts": by the No-U-Turn sampler, about a minute a feature: the reference for a few features. The
+        calls (evidence, local FDR) are the fast engine's in all three.
+    autoguide
+        Variational family of "svi": "AutoNormal", which is what "auto" stands for.
     nsamples
         Posterior draws behind the intervals.
+    niters
+        Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
+    device
+        "cpu", "cuda" or "auto", for "svi" and "nuts".
     hyper
         Learned numbers of an earlier fit, `.uns["trans"]["hyper"]`: with them a feature's row does not depend on
         which others are present.
@@ -91,40 +113,52 @@ def fit_trans(
     from dream_sc._core.priors import TransPriors
 
     started = _io.now()
-    _validate.one_of("function_type", function_type, core.FUNCTION_TYPES)
-    _validate.one_of("dosage", dosage, ("guide", "cell"))
+    _check(distribution, function_type, dosage, inference, autoguide, degree)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
-    technical = _validate.step(adata, technical_key, "fit_technical(data)")
-    cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
-    layer = technical["params"]["layer"] if layer is None else layer
     seed = _io.seed_of(rng)
-    table = cis["guides"]
-    stats, row_dosage = _statistics(adata, holder, technical, cis, cis_key, layer, dosage)
-    varm = adata.varm[technical_key]
-    options = core.Options(function_type=function_type, guide_effects=guide_effects, nsamples=nsamples, seed=seed)
-    known = np.isfinite(varm["overdispersion"].to_numpy())
-    is_cis = np.asarray(adata.var_names == cis["cis_gene"])
-    ok = known & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
-    axis = _axis(table)
-    fit = core.fit(
-        replace(stats, counts=stats.counts[ok]), row_dosage, varm["overdispersion"].to_numpy()[ok], axis=axis,
-        priors=TransPriors(), alpha_sd=float(technical["effect_scale"]) * float(np.log(2)), options=options,
-        hyper=hyper, progress=bar(progress, "dose-response"),
+    inputs = trans_inputs(adata, holder, technical_key, cis_key, layer, dosage)
+    asked = _asked(adata, features)
+    options = core.Options(
+        function_type=function_type, guide_effects=guide_effects, degree=degree, nsamples=nsamples, niters=niters,
+        inference=inference, device=device, seed=seed,
     )  # fmt: skip
-    frame = _table(adata, fit, ok, known, is_cis, stats, varm, table)
+    ok = inputs.ok
+    fit = core.fit(
+        replace(inputs.stats, counts=inputs.stats.counts[ok]), inputs.dosage, inputs.overdispersion[ok],
+        axis=inputs.axis, priors=TransPriors(), alpha_sd=inputs.alpha_sd, options=options, hyper=hyper,
+        report=asked[ok], progress=bar(progress, "dose-response"),
+    )  # fmt: skip
+    frame = _table(adata, fit, inputs, asked)
     params = {
-        "layer": layer, "function_type": function_type, "dosage": dosage, "guide_effects": guide_effects,
-        "technical_key": technical_key, "cis_key": cis_key, "nsamples": nsamples, "inference": "laplace",
+        "layer": inputs.layer, "function_type": function_type, "dosage": dosage, "guide_effects": guide_effects,
+        "distribution": distribution, "degree": degree, "technical_key": technical_key, "cis_key": cis_key,
+        "nsamples": nsamples, "inference": inference, "autoguide": autoguide, "niters": niters, "device": device,
     }  # fmt: skip
     info = _io.run_info(started, seed, params) | {
-        "cis_gene": cis["cis_gene"], "cis_mod": cis_mod, "axis": {"low": axis.low, "high": axis.high},
-        "hyper": fit.hyper, "guides": table.copy(),
+        "cis_gene": inputs.cis_gene, "cis_mod": cis_mod, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
+        "hyper": fit.hyper, "guides": inputs.guides.copy(),
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }  # fmt: skip
-    _io.write(adata, "tl.fit_trans", _slots(key_added, frame, fit.records, ok, info), started)
+    _io.write(adata, "tl.fit_trans", _slots(key_added, frame, fit.records, ok & asked, info), started)
     return data if copy else None
+
+
+def _check(
+    distribution: str, function_type: str, dosage: str, inference: str, autoguide: str, degree: int
+) -> None:
+    """Refuse options that are not known."""
+    from dream_sc._core.engines import ENGINES
+    from dream_sc._core.likelihood import DISTRIBUTIONS
+    from dream_sc._core.trans import FUNCTION_TYPES
+
+    _validate.one_of("distribution", distribution, DISTRIBUTIONS)
+    _validate.one_of("function_type", function_type, FUNCTION_TYPES)
+    _validate.one_of("dosage", dosage, ("guide", "cell"))
+    _validate.one_of("inference", inference, ENGINES)
+    _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
+    _validate.one_of("degree", degree, range(1, 7))
 
 
 def _slots(
@@ -136,90 +170,45 @@ def _slots(
     return {("varm", key): frame, ("varm", Slots(key).posterior): every, ("uns", key): info}
 
 
-def _axis(table: pd.DataFrame) -> Any:
-    from dream_sc._core.types import Axis
-
-    doses = np.sort(table.loc[~table["is_control"].astype(bool), "log2_dosage"].to_numpy(float))
-    # a design at the NTC level still needs an axis of some length
-    return Axis(float(min(doses[0], -0.05)), float(max(doses[-1], 0.05)), doses)
-
-
-def _statistics(
-    adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, layer: str | None, dosage: str
-) -> tuple[Any, Any]:
-    """Sums over the rows of (guide, group), or (guide, group, dosage bin), and the dosage of each row."""
-    from dream_sc._core import suffstats
-    from dream_sc._core.types import RowDosage
-
-    table = cis["guides"]
-    guide = _validate.labels(holder, cis["params"]["guide_key"], "guide_key")
-    cells = holder.obsm[cis_key]
-    used_names = cells.index[cells["log2_x_true"].notna()]
-    code = dict(zip(table["guide"], range(len(table)), strict=True))
-    by_name = pd.Series([code.get(g, -1) for g in guide], index=holder.obs_names).loc[used_names]
-    guide_code = by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64)
-    group = group_codes(adata, technical)
-    frame = pd.DataFrame({"guide": guide_code, "group": group})
-    keys = ["guide", "group"]
-    if dosage == "cell":
-        x = cells["log2_x_true"].reindex(adata.obs_names)
-        frame["x"], frame["var"] = x.to_numpy(), cells["log2_sd"].reindex(adata.obs_names).to_numpy() ** 2
-        rank = frame.groupby(keys)["x"].rank(method="first")
-        size = frame.groupby(keys)["x"].transform("size")
-        bins = np.minimum(N_CELL_BINS, np.maximum(size // 10, 1))
-        frame["bin"] = np.where(frame["x"].notna(), ((rank - 1) * bins // size).fillna(0), 0).astype(int)
-        keys = [*keys, "bin"]
-    used = guide_code >= 0
-    index = frame[used].groupby(keys, sort=True)
-    row = np.full(adata.n_obs, -1, dtype=np.int64)
-    row[used] = index.ngroup().to_numpy()
-    rows = np.array([k for k, _ in index], dtype=np.int64)
-    sums = suffstats.RowSums(row, len(rows), adata.n_vars)
-    for start, block in _io.cell_blocks(_validate.matrix(adata, layer), _io.source(layer)):
-        sums.add(start, block)
-    s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
-    stats = suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
-    mean = table["log2_dosage"].to_numpy(float)
-    spread = np.where(table["is_control"].astype(bool), 0.0, table["within_sd"].to_numpy(float))
-    error = table["sd"].to_numpy(float)
-    if dosage == "cell":
-        centre = index["x"].mean().to_numpy()
-        width = np.sqrt(index["var"].mean().to_numpy() + index["x"].var(ddof=0).to_numpy())
-        return stats, RowDosage(centre, width, np.zeros(len(table)))
-    return stats, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error)
+def _asked(adata: AnnData, features: str | Iterable[str] | None) -> np.ndarray:
+    """Which features to report."""
+    if features is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    out = np.zeros(adata.n_vars, dtype=bool)
+    for name in [features] if isinstance(features, str) else features:
+        out[_validate.feature(adata, name, "features")] = True
+    return out
 
 
-def _table(
-    adata: AnnData,
-    fit: Any,
-    ok: np.ndarray,
-    known: np.ndarray,
-    is_cis: np.ndarray,
-    stats: Any,
-    varm: Any,
-    guides: Any,
-) -> pd.DataFrame:
-    """One row per feature; what could not be computed is NaN with its reason in `status`."""
-    few = int((~guides["is_control"].astype(bool)).sum()) <= FEW_GUIDES
-    status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in the cells used", dtype=object)
-    status[~known] = "filtered: no overdispersion, too few counts in control cells"
-    status[is_cis] = "cis gene"
+def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
+    """Status of every feature: how its fit went, or why there is none."""
+    status = np.full(len(asked), f"filtered: fewer than {MIN_COUNT} counts in the cells used", dtype=object)
+    status[np.isnan(inputs.overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
+    status[inputs.is_cis] = "cis gene"
+    status[inputs.ok] = "not asked for"
     gap = fit.columns["single_gap"] > 0
-    status[ok] = np.where(few, "few_guides", np.where(gap, "single_gap", "converged"))
+    fitted = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
+    fitted[~fit.diagnostics["converged"]] = "not converged: raise niters"
+    status[inputs.ok & asked] = fitted
+    return status
+
+
+def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> pd.DataFrame:
+    """One row per feature; what could not be computed is NaN, its reason is in `status`."""
+    fitted = inputs.ok & asked
     columns: dict[str, Any] = {}
-    for name in TRANS_COLUMNS:
+    for name, values in fit.columns.items():
         if name in ("model", "class"):
             text = np.full(adata.n_vars, None, dtype=object)
-            text[ok] = fit.columns[name]
+            text[fitted] = values
             columns[name] = pd.Categorical(text)
-        elif name in fit.columns:
+        elif name in TRANS_COLUMNS:
             columns[name] = np.full(adata.n_vars, np.nan)
-            columns[name][ok] = fit.columns[name].astype(float)
-    if few:
-        for name in columns:
-            if name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
-                columns[name] = np.full(adata.n_vars, np.nan)
-    columns["overdispersion"] = varm["overdispersion"].to_numpy()
-    columns["mean"] = stats.counts.sum(1) / stats.exposure.sum()
-    columns["status"] = pd.Categorical(status)
-    return pd.DataFrame(columns, index=adata.var_names)
+            columns[name][fitted] = values.astype(float)
+            if inputs.few_guides and name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
+                columns[name][:] = np.nan
+    columns["overdispersion"] = inputs.overdispersion
+    columns["n_cells"] = np.full(adata.n_vars, inputs.n_cells)
+    columns["mean"] = inputs.stats.counts.sum(1) / inputs.stats.exposure.sum()
+    columns["status"] = pd.Categorical(_status(inputs, asked, fit))
+    return pd.DataFrame({c: columns[c] for c in TRANS_COLUMNS if c in columns}, index=adata.var_names)

@@ -1,0 +1,116 @@
+"""Counts and dosages of the rows that the trans step works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _io, _validate
+
+from ._fit_cis import group_codes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+N_CELL_BINS = 8
+MIN_COUNT = 10
+FEW_GUIDES = 2
+
+
+@dataclass(frozen=True)
+class TransInputs:
+    """What the trans step reads from the object."""
+
+    stats: Any  # GuideStats of all features
+    dosage: Any  # RowDosage
+    overdispersion: np.ndarray  # (T,) NaN where unknown
+    is_cis: np.ndarray  # (T,)
+    ok: np.ndarray  # (T,) features to fit
+    axis: Any
+    alpha_sd: float  # natural log
+    n_cells: int
+    layer: str | None
+    cis_gene: str
+    guides: pd.DataFrame
+
+    @property
+    def few_guides(self) -> bool:
+        """Whether there are too few targeting guides for an EC50."""
+        return int((~self.guides["is_control"].astype(bool)).sum()) <= FEW_GUIDES
+
+
+def trans_inputs(
+    adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str
+) -> TransInputs:
+    """Read the earlier fits and sum the counts; `holder` is the object with the cis fit."""
+    technical = _validate.step(adata, technical_key, "fit_technical(data)")
+    cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
+    layer = technical["params"]["layer"] if layer is None else layer
+    stats, row_dosage, n_cells = guide_rows(adata, holder, technical, cis, cis_key, layer, dosage)
+    overdispersion = adata.varm[technical_key]["overdispersion"].to_numpy(float)
+    is_cis = np.asarray(adata.var_names == cis["cis_gene"])
+    ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
+    scale = float(technical["effect_scale"]) * float(np.log(2))
+    return TransInputs(
+        stats, row_dosage, overdispersion, is_cis, ok, _axis(cis["guides"]), scale, n_cells, layer,
+        str(cis["cis_gene"]), cis["guides"],
+    )  # fmt: skip
+
+
+def guide_rows(
+    adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, layer: str | None, dosage: str
+) -> tuple[Any, Any, int]:
+    """Sums over the rows of (guide, group), or (guide, group, dosage bin), and the dosage of each row.
+
+    The third value is the number of cells used.
+    """
+    from dream_sc._core import suffstats
+    from dream_sc._core.types import RowDosage
+
+    table = cis["guides"]
+    guide = _validate.labels(holder, cis["params"]["guide_key"], "guide_key")
+    cells = holder.obsm[cis_key]
+    used_names = cells.index[cells["log2_x_true"].notna()]
+    code = dict(zip(table["guide"], range(len(table)), strict=True))
+    by_name = pd.Series([code.get(g, -1) for g in guide], index=holder.obs_names).loc[used_names]
+    guide_code = by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64)
+    group = group_codes(adata, technical)
+    frame = pd.DataFrame({"guide": guide_code, "group": group})
+    keys = ["guide", "group"]
+    if dosage == "cell":
+        x = cells["log2_x_true"].reindex(adata.obs_names)
+        frame["x"], frame["var"] = x.to_numpy(), cells["log2_sd"].reindex(adata.obs_names).to_numpy() ** 2
+        rank = frame.groupby(keys)["x"].rank(method="first")
+        size = frame.groupby(keys)["x"].transform("size")
+        bins = np.minimum(N_CELL_BINS, np.maximum(size // 10, 1))
+        frame["bin"] = np.where(frame["x"].notna(), ((rank - 1) * bins // size).fillna(0), 0).astype(int)
+        keys = [*keys, "bin"]
+    used = guide_code >= 0
+    index = frame[used].groupby(keys, sort=True)
+    row = np.full(adata.n_obs, -1, dtype=np.int64)
+    row[used] = index.ngroup().to_numpy()
+    rows = np.array([k for k, _ in index], dtype=np.int64)
+    sums = suffstats.RowSums(row, len(rows), adata.n_vars)
+    for start, block in _io.cell_blocks(_validate.matrix(adata, layer), _io.source(layer)):
+        sums.add(start, block)
+    s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
+    stats = suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
+    mean = table["log2_dosage"].to_numpy(float)
+    spread = np.where(table["is_control"].astype(bool), 0.0, table["within_sd"].to_numpy(float))
+    error = table["sd"].to_numpy(float)
+    if dosage == "cell":
+        centre = index["x"].mean().to_numpy()
+        width = np.sqrt(index["var"].mean().to_numpy() + index["x"].var(ddof=0).to_numpy())
+        return stats, RowDosage(centre, width, np.zeros(len(table))), int(used.sum())
+    return stats, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error), int(used.sum())
+
+
+def _axis(table: pd.DataFrame) -> Any:
+    from dream_sc._core.types import Axis
+
+    doses = np.sort(table.loc[~table["is_control"].astype(bool), "log2_dosage"].to_numpy(float))
+    # a design at the NTC level still needs an axis of some length
+    return Axis(float(min(doses[0], -0.05)), float(max(doses[-1], 0.05)), doses)
