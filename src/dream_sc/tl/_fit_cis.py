@@ -25,6 +25,10 @@ def fit_cis(
     min_cells_per_guide: int = 5,
     min_count: float = 0.1,
     technical_key: str = TECHNICAL,
+    inference: str = "laplace",
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
     rng: int | np.random.Generator = 0,
     key_added: str = CIS,
     copy: bool = False,
@@ -53,8 +57,13 @@ def fit_cis(
         Least mean count of the cis gene in control cells at size factor 1.
     technical_key
         Name of the technical fit.
+    inference
+        "laplace": the fast engine, each cell by quadrature. "svi" or "nuts": the same model in Pyro with a latent
+        dosage per cell; "nuts" for some hundred cells.
+    nsamples, niters, device
+        Draws, steps (warm-up of "nuts") and device of the Pyro engines.
     rng
-        Seed, stored with the results; this step is deterministic.
+        Seed, stored with the results; the fast engine is deterministic.
     key_added
         Name under which results are stored.
     copy
@@ -70,10 +79,11 @@ def fit_cis(
     ValueError, KeyError
         If the technical fit is missing, the gene unknown or not counted, or no guide acts on it.
     """
-    from dream_sc._core.engines import engine
+    from dream_sc._core.engines import ENGINES, Inference, run
     from dream_sc._core.priors import CisPriors
 
     started = _io.now()
+    _validate.one_of("inference", inference, ENGINES)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
@@ -98,7 +108,8 @@ def fit_cis(
         )
     table, codes = _guides(guide, target, is_control, acting, min_cells_per_guide)
     cells, used = _cells(adata, gene, cis_gene, technical_key, technical, table, codes, min_count)
-    fit = engine("laplace").cis(cells, CisPriors())
+    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
+    fit = run("cis", chosen, cells, CisPriors())
     guides = _guide_table(table, fit)
     obs = np.full((adata.n_obs, 5), np.nan)
     obs[used] = np.column_stack(
@@ -108,8 +119,9 @@ def fit_cis(
         obs, index=adata.obs_names, columns=["x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975"]
     )
     info = _io.run_info(
-        started, _io.seed_of(rng),
-        {"cis_targets": wanted, "guide_key": guide_key, "technical_key": technical_key, "inference": "laplace",
+        started, chosen.seed,
+        {"cis_targets": wanted, "guide_key": guide_key, "technical_key": technical_key, "inference": inference,
+         "nsamples": nsamples, "niters": niters, "device": device,
          "min_cells_per_guide": min_cells_per_guide, "min_count": min_count},
     ) | {"cis_gene": cis_gene, "guides": guides, "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd,
          "overdispersion": cells.overdispersion}}  # fmt: skip

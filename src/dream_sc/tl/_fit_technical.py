@@ -28,6 +28,10 @@ def fit_technical(
     target_key: str = "target",
     control: str | list[str] = "NTC",
     size_factor_key: str = SIZE_FACTOR,
+    inference: str = "laplace",
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
     rng: int | np.random.Generator = 0,
     key_added: str = TECHNICAL,
     copy: bool = False,
@@ -57,8 +61,13 @@ def fit_technical(
         Column of `.obs` with each cell's target, and the label(s) of non-targeting cells in it.
     size_factor_key
         Column of `.obs` with size factors. If it is the default and missing, totals are used.
+    inference
+        "laplace": the fast engine. "svi" or "nuts": the same model by variational inference or the No-U-Turn sampler
+        in Pyro, the latter for a few features.
+    nsamples, niters, device
+        Draws, steps (warm-up of "nuts") and device of the Pyro engines.
     rng
-        Seed, stored with the results; this step is deterministic.
+        Seed, stored with the results; the fast engine is deterministic.
     key_added
         Name under which results are stored.
     copy
@@ -75,10 +84,12 @@ def fit_technical(
     ValueError, KeyError
         For missing columns, labels or groups without control cells, and for values that are not counts.
     """
+    from dream_sc._core.engines import ENGINES, Inference
     from dream_sc._core.likelihood import DISTRIBUTIONS
 
     started = _io.now()
     _validate.one_of("distribution", distribution, DISTRIBUTIONS)
+    _validate.one_of("inference", inference, ENGINES)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     x = _validate.matrix(adata, layer)
@@ -86,14 +97,15 @@ def fit_technical(
     is_control = _validate.controls(target, control, target_key)
     groups, group = technical_groups(adata, batch_key, reference, is_control)
     s = _ready_size_factors(adata, size_factor_key, mod, layer, data)
-    fit, ok = _fit(adata, x, layer, s, group, is_control, len(groups))
+    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
+    fit, ok = _fit(adata, x, layer, s, group, is_control, len(groups), chosen)
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
-        "inference": "laplace",
+        "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
     }  # fmt: skip
     slots = _slots(adata, fit, ok, groups, key_added)
-    slots["uns", key_added] = _io.run_info(started, _io.seed_of(rng), params) | {
+    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | {
         "groups": list(groups), "beta_o": fit.beta_o, "effect_scale": fit.effect_scale,
         "n_control_cells": int(is_control.sum()),
     }  # fmt: skip
@@ -149,12 +161,13 @@ def _fit(
     group: np.ndarray,
     is_control: np.ndarray,
     n_groups: int,
+    inference: Any,
 ) -> tuple[Any, np.ndarray]:
     """One pass over the counts, then the engine on the features that have any."""
     from dataclasses import replace
 
     from dream_sc._core import suffstats
-    from dream_sc._core.engines import engine
+    from dream_sc._core.engines import run
     from dream_sc._core.priors import TechnicalPriors
 
     bins, group_of_bin = suffstats.size_factor_bins(s, group, is_control)
@@ -167,7 +180,7 @@ def _fit(
     ok = stats.counts.sum(1) >= MIN_COUNT
     used = stats.tail[ok].sum(0) > 0
     stats = replace(stats, counts=stats.counts[ok], tail=stats.tail[ok][:, used], tail_at=stats.tail_at[used])
-    return engine("laplace").technical(stats, TechnicalPriors()), ok
+    return run("technical", inference, stats, TechnicalPriors()), ok
 
 
 def _slots(

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 ENGINES = ("laplace", "svi", "nuts")
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Which engine, and for the sampling ones how long and where."""
+
+    engine: str = "laplace"
+    nsamples: int = 1000
+    niters: int | None = None
+    device: str = "auto"
+    seed: int = 0
 
 
 def engine(name: str) -> Any:
@@ -13,3 +25,12 @@ def engine(name: str) -> Any:
     if name not in ENGINES:
         raise ValueError(f"inference={name!r} is not known; use one of {list(ENGINES)}")
     return import_module(f".{name}", __name__)
+
+
+def run(step: str, inference: Inference, *arguments: Any) -> Any:
+    """Run the technical or the cis step; the fast engine is deterministic and takes no options."""
+    function = getattr(engine(inference.engine), step)
+    if inference.engine == "laplace":
+        return function(*arguments)
+    i = inference
+    return function(*arguments, nsamples=i.nsamples, niters=i.niters, device=i.device, rng=i.seed)
