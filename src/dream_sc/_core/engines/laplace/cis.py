@@ -178,11 +178,8 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     weights, centre = _spread_weights(value[~control], priors)
     w_mean = (weights * mean[~control]).sum(1) - level
     w_var = (weights * (var[~control] + mean[~control] ** 2)).sum(1) - (w_mean + level) ** 2
-    mu, sigma = _population(w_mean, priors)
-    z = (w_mean - mu) / sigma
-    pull = (priors.guide_df + 1) / (priors.guide_df + z**2) / sigma**2
-    guide_var[~control] = 1 / (1 / w_var + pull)
-    guide_mean[~control] = guide_var[~control] * (w_mean / w_var + pull * mu)
+    mu, sigma = _population(w_mean, w_var, priors)
+    guide_mean[~control], guide_var[~control] = _shrink(w_mean, w_var, mu, sigma, priors.guide_df)
     within[~control] = np.sqrt(weights @ SPREADS**2)
     x, log_prior = _cell_priors(control, guide_mean, guide_var, weights)
     out = np.zeros((len(cells.counts), 4))
@@ -211,11 +208,32 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     )
 
 
-def _population(mean: np.ndarray, priors: CisPriors) -> tuple[float, float]:
-    """Centre and scale of the targeting guides' means, kept wide when they are few."""
-    mu = float(np.median(mean)) if len(mean) else 0.0
-    spread = float(((mean - mu) ** 2).sum())
-    return mu, float(np.sqrt((spread + 2 * priors.sigma_scale**2) / (len(mean) + 2)))
+def _population(mean: np.ndarray, var: np.ndarray, priors: CisPriors) -> tuple[float, float]:
+    """Centre and scale of the targeting guides' true means by EM, the scale kept wide when guides are few.
+
+    A guide without counts has a mean far below and a variance to match; it must not set the scale.
+    """
+    n = len(mean)
+    mu, sigma2 = float(np.average(mean, weights=1 / (var + priors.sigma_scale**2))), priors.sigma_scale**2
+    for _ in range(100):
+        keep = sigma2 / (sigma2 + var)
+        post = mu + keep * (mean - mu)
+        before, mu = mu, float(post.mean())
+        sigma2 = float((((post - mu) ** 2 + keep * var).sum() + 2 * priors.sigma_scale**2) / (n + 2))
+        if abs(mu - before) < 1e-8:
+            break
+    return mu, sigma2**0.5
+
+
+def _shrink(
+    mean: np.ndarray, var: np.ndarray, mu: float, sigma: float, df: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Guide means and variances under the Student t population, its pull taken at the posterior."""
+    pull = (df + 1) / df / sigma**2
+    for _ in range(50):
+        post = (mean / var + pull * mu) / (1 / var + pull)
+        pull = (df + 1) / (df + ((post - mu) / sigma) ** 2) / sigma**2
+    return (mean / var + pull * mu) / (1 / var + pull), 1 / (1 / var + pull)
 
 
 def _cell_priors(
