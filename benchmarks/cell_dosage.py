@@ -2,6 +2,7 @@
 
 The oracle knows everything but the cell's dosage: its guide's mean and spread, the cis gene's baseline, group
 effect and overdispersion, and the size factor. Its posterior mean by quadrature has the least squared error there is.
+"attainable" is one who knows all that but the guides' means, which a fit has to learn from some 180 cells each.
 """
 
 from __future__ import annotations
@@ -11,34 +12,56 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
 
 import dream_sc as ds
 
 CIS_GENE = "GFI1B"
-N_NODES = 401
+N_NODES = 121
 RMSE_BAR = 1.05
 COVERAGE_BAR = (0.93, 0.97)
 
 
-def oracle(adata, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean and central 95 % interval of the log2 dosage of `cells` under the truth."""
-    guides = adata.uns["titration"]["guides"].set_index("guide").loc[adata.obs["guide"].astype(str)[cells]]
+def posterior(count, exposure, o: float, mean, spread) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes of each cell's log2 dosage, their posterior weights, and the cell's log evidence."""
+    z = np.linspace(-5, 5, N_NODES)
+    x = np.asarray(mean)[:, None] + np.asarray(spread)[:, None] * z
+    expected = exposure[:, None] * 2.0**x
+    size = 1.0 / o**2
+    log_p = nbinom.logpmf(count[:, None], size, size / (size + expected)) + norm.logpdf(z)
+    evidence = logsumexp(log_p, axis=1)
+    return x, np.exp(log_p - evidence[:, None]), evidence
+
+
+def references(adata, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What can be known of the log2 dosage of `cells` under the truth.
+
+    Returns the oracle's posterior mean, its central 95 % interval, and the posterior mean of one who knows all that
+    the oracle knows but the guides' means (flat prior): no method does better without knowing these.
+    """
+    guide = adata.obs["guide"].astype(str).to_numpy()[cells]
+    guides = adata.uns["titration"]["guides"].set_index("guide")
     group = adata.obs["batch"].cat.codes.to_numpy()[cells]
     row = adata.var.loc[CIS_GENE]
+    o = row["true_overdispersion"]
     effect = adata.varm["true_technical_effects"][adata.var_names.get_loc(CIS_GENE)]
     exposure = row["true_baseline"] * adata.obs["true_size_factor"].to_numpy()[cells] * 2.0 ** effect[group]
-    z = np.linspace(-6, 6, N_NODES)
-    x = guides["log2_dosage"].to_numpy()[:, None] + guides["within_sd"].to_numpy()[:, None] * z
-    mean = exposure[:, None] * 2.0**x
-    size = 1.0 / row["true_overdispersion"] ** 2
-    count = adata[:, CIS_GENE].X.toarray()[cells]
-    log_p = nbinom.logpmf(count, size, size / (size + mean)) + norm.logpdf(z)
-    p = np.exp(log_p - log_p.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
+    count = adata[:, CIS_GENE].X.toarray()[cells].ravel()
+    mean, spread = guides["log2_dosage"][guide].to_numpy(), guides["within_sd"][guide].to_numpy()
+    x, p, _ = posterior(count, exposure, o, mean, spread)
     middle = p.cumsum(1) - 0.5 * p
     interval = [[np.interp(q, m, xi) for m, xi in zip(middle, x, strict=True)] for q in (0.025, 0.975)]
-    return (p * x).sum(1), np.array(interval)
+    attainable = np.zeros(len(count))
+    for name in np.unique(guide):
+        mine = guide == name
+        log_w, means = [], []
+        for shift in np.linspace(-1.2, 1.2, 49):
+            xs, ps, evidence = posterior(count[mine], exposure[mine], o, mean[mine] + shift, spread[mine])
+            log_w.append(evidence.sum())
+            means.append((ps * xs).sum(1))
+        attainable[mine] = np.exp(np.array(log_w) - logsumexp(log_w)) @ np.array(means)
+    return (p * x).sum(1), np.array(interval), attainable
 
 
 def one(cis_mean: float, seed: int, n_cells: int, n_genes: int) -> tuple[dict[str, float], pd.DataFrame]:
@@ -49,27 +72,32 @@ def one(cis_mean: float, seed: int, n_cells: int, n_genes: int) -> tuple[dict[st
     cells = (adata.obs["target"] == CIS_GENE).to_numpy()
     fitted = ds.get.cis(adata)[cells]
     truth = adata.obs["true_log2_dosage"].to_numpy()[cells]
-    best, interval = oracle(adata, cells)
+    best, interval, attainable = references(adata, cells)
     guides = ds.get.guides(adata).join(adata.uns["titration"]["guides"].set_index("guide"), rsuffix="_true")
     guides = guides[guides["target"] == CIS_GENE]
     error = guides["log2_dosage"] - guides["log2_dosage_true"]
     inside = (fitted["log2_q025"] <= truth) & (truth <= fitted["log2_q975"])
-    rmse = [float(np.sqrt(np.mean((e - truth) ** 2))) for e in (fitted["log2_x_true"].to_numpy(), best)]
+    rmse, least, limit = (
+        float(np.sqrt(np.mean((e - truth) ** 2))) for e in (fitted["log2_x_true"].to_numpy(), best, attainable)
+    )
     row = {
-        "cis mean": cis_mean, "seed": seed, "rmse": rmse[0], "oracle": rmse[1], "ratio": rmse[0] / rmse[1],
-        "coverage": float(inside.mean()), "oracle coverage": float(np.mean((interval[0] <= truth) & (truth <= interval[1]))),
+        "cis mean": cis_mean, "seed": seed, "rmse": rmse, "oracle": least, "ratio": rmse / least,
+        "attainable ratio": limit / least, "rmse / attainable": rmse / limit, "coverage": float(inside.mean()),
+        "oracle coverage": float(((interval[0] <= truth) & (truth <= interval[1])).mean()),
         "guide rmse": float(np.sqrt((error**2).mean())), "guide bias": float(error.mean()),
         "guide coverage": float((error.abs() <= 1.96 * guides["sd"]).mean()),
         "within_sd / true": float(guides["within_sd"].mean() / guides["within_sd_true"].mean()),
     }  # fmt: skip
-    count = adata[:, CIS_GENE].X.toarray().ravel()[cells]
     guide = adata.obs["guide"].astype(str).to_numpy()[cells]
-    cloud = pd.DataFrame({"estimate": fitted["log2_x_true"].to_numpy(), "truth": truth, "count": count, "guide": guide})
+    cloud = pd.DataFrame({"estimate": fitted["log2_x_true"].to_numpy(), "truth": truth, "guide": guide})
+    # truth on estimate within guides: 1 if only dosage is followed, near 0 if the counts' noise is
+    inner = cloud[["estimate", "truth"]] - cloud.groupby("guide")[["estimate", "truth"]].transform("mean")
+    row["slope within guides"] = float((inner["estimate"] * inner["truth"]).sum() / (inner["estimate"] ** 2).sum())
     return row, cloud
 
 
 def draw(clouds: dict[float, pd.DataFrame], path: Path) -> None:
-    """Estimated dosage: against truth, coloured by guide, and as histogram; bands at single counts would show in both."""
+    """Estimated dosage against truth, coloured by guide, and as histogram: bands at single counts would show."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(clouds), 7.5), layout="constrained")
@@ -90,7 +118,7 @@ def draw(clouds: dict[float, pd.DataFrame], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cis-means", type=float, nargs="+", default=[1.0, 4.0, 20.0])
-    parser.add_argument("--seeds", type=int, default=5, help="number of simulations per cis mean")
+    parser.add_argument("--seeds", type=int, default=10, help="number of simulations per cis mean")
     parser.add_argument("--cells", type=int, default=5000)
     parser.add_argument("--genes", type=int, default=20)
     parser.add_argument("--output", type=Path, help="folder for a picture and the table")
@@ -107,8 +135,15 @@ def main() -> None:
     print("\nmeans over seeds")
     print(summary.to_string(index=False, float_format="{:.3f}".format))
     low, high = COVERAGE_BAR
-    ok = (summary["ratio"] <= RMSE_BAR).all() and summary["coverage"].between(low, high).all()
-    print(f"\nbars: ratio <= {RMSE_BAR}, coverage {low:.2f} to {high:.2f}: {'held' if ok else 'MISSED'}")
+    bars = {
+        f"rmse <= {RMSE_BAR} of the oracle's": summary["ratio"] <= RMSE_BAR,
+        f"rmse <= {RMSE_BAR} of the attainable one": summary["rmse / attainable"] <= RMSE_BAR,
+        f"coverage of 95 % intervals {low:.2f} to {high:.2f}": summary["coverage"].between(low, high),
+    }
+    print()
+    for text, ok in bars.items():
+        missed = ", ".join(f"{m:g}" for m in summary["cis mean"][~ok])
+        print(f"{text}: {'held' if ok.all() else f'MISSED at cis mean {missed}'}")
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         frame.to_csv(args.output / "cell_dosage.csv", index=False)

@@ -90,7 +90,7 @@ def pose(adata: ad.AnnData, real: pd.DataFrame, rng: np.random.Generator) -> pd.
 
 def print_targets(adata: ad.AnnData, keys: dict[str, str]) -> None:
     rows = []
-    for name, (gene, label) in RUNS.items():
+    for name, (_, label) in RUNS.items():
         guides = ds.get.guides(adata, key=f"cis_{label}")
         dosage = np.sort(guides.loc[guides["target"] == label, "log2_dosage"].to_numpy())[::-1]
         hits = called(adata, keys[name])

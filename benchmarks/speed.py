@@ -1,7 +1,7 @@
 """Seconds and memory of the three steps on a simulated titration.
 
-A fresh process reads the h5ad and fits, nothing else, so its peak memory is that of a user's session. A small run before
-it fills the cache of compiled kernels.
+A fresh process reads the h5ad and fits, nothing else, so its peak memory is that of a user's session. A small run
+before it fills the cache of compiled kernels.
 """
 
 from __future__ import annotations
