@@ -1,0 +1,104 @@
+"""Options of the trans step beside its defaults: engines, curves, cell dosage, few guides, some features only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dream_sc as ds
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+
+@pytest.fixture(scope="module")
+def ready() -> ad.AnnData:
+    adata = ds.datasets.titration(1000, 16, rng=5, single_fraction=0.5, mean_range=(0.0, 4.0))
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata)
+    return adata
+
+
+def _clear(adata: ad.AnnData) -> list[str]:
+    table = ds.get.trans(adata)
+    return list(table.index[(table["qvalue"] < 0.01) & (table["log2fc_full"].abs() > 1)])
+
+
+@pytest.mark.parametrize("name", ["single_hill", "additive_hill", "polynomial"])
+def test_each_curve_finds_the_clear_responders(ready: ad.AnnData, name: str) -> None:
+    adata, clear = ready.copy(), _clear(ready)
+    assert len(clear) >= 3
+    ds.tl.fit_trans(adata, function_type=name, degree=3, key_added="other")
+    table = ds.get.trans(adata, key="other")
+    assert set(table["model"].dropna()) <= {"null", name}
+    assert (table.loc[clear, "lfdr"] < 0.05).all()
+    shift = (table["log2fc_full"] - ds.get.trans(adata)["log2fc_full"])[clear]
+    assert shift.abs().median() < 0.3
+    curves = ds.get.dose_response(adata, clear[0], key="other", scale="log2fc")
+    at_end = curves.loc[curves["log2_dosage"].idxmin(), "median"]
+    assert abs(at_end - table.loc[clear[0], "log2fc_full"]) < 0.3
+    assert table["log2_ec50"].isna().all() == (name == "polynomial")
+
+
+def test_a_part_of_the_features_has_the_rows_of_the_whole(ready: ad.AnnData) -> None:
+    adata, wanted = ready.copy(), ["gene_0003", "gene_0007"]
+    ds.tl.fit_trans(adata, features=wanted)
+    whole, part = ds.get.trans(ready), ds.get.trans(adata)
+    pd.testing.assert_frame_equal(
+        part.loc[wanted].astype(dict.fromkeys(("model", "class", "status"), str)),
+        whole.loc[wanted].astype(dict.fromkeys(("model", "class", "status"), str)),
+    )
+    others = part.drop(index=[*wanted, "GFI1B"])
+    assert (others["status"] == "not asked for").all()
+    assert others["lfdr"].isna().all()
+    with pytest.raises(KeyError, match="gene_0003"):
+        ds.tl.fit_trans(adata, features="gene_03")
+
+
+def test_cell_dosage_follows_the_guides(ready: ad.AnnData) -> None:
+    adata, clear = ready.copy(), _clear(ready)
+    ds.tl.fit_trans(adata, dosage="cell")
+    cell, guide = ds.get.trans(adata).loc[clear], ds.get.trans(ready).loc[clear]
+    assert (cell["lfdr"] < 0.05).all()
+    assert (cell["log2fc_full"] - guide["log2fc_full"]).abs().median() < 0.4
+
+
+def test_svi_keeps_the_calls_and_says_when_it_is_too_short(ready: ad.AnnData) -> None:
+    adata, clear = ready.copy(), _clear(ready)[:2]
+    ds.tl.fit_trans(adata, features=clear, inference="svi", niters=800, nsamples=100, device="cpu")
+    whole, svi = ds.get.trans(ready).loc[clear], ds.get.trans(adata).loc[clear]
+    np.testing.assert_allclose(svi["lfdr"], whole["lfdr"], rtol=1e-9)
+    assert (svi["log2fc_full"] - whole["log2fc_full"]).abs().max() < 0.5
+    assert adata.uns["trans"]["params"]["inference"] == "svi"
+    ds.tl.fit_trans(adata, features=clear, inference="nuts", niters=5, nsamples=20, device="cpu")
+    assert (ds.get.trans(adata).loc[clear, "status"] == "not converged: raise niters").all()
+
+
+@pytest.mark.parametrize("n_guides", [1, 2])
+def test_few_guides_give_calls_but_no_ec50(n_guides: int) -> None:
+    adata = ds.datasets.titration(
+        800, 12, rng=2, n_guides=n_guides, dosage_range=(-2.0, -1.5), single_fraction=0.5, mean_range=(1.0, 4.0)
+    )
+    ds.tl.fit_technical(adata)
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata)
+    table = ds.get.trans(adata).drop(index="GFI1B")
+    assert (table["status"] == "few_guides").all()
+    assert table["log2_ec50"].isna().all()
+    assert table["log2fc_full"].notna().all()
+    assert table["lfdr"].between(0, 1).all()
+    null = (adata.var["true_model"] == "null").reindex(table.index)
+    assert table.loc[null, "lfdr"].mean() > table.loc[~null, "lfdr"].mean()
+
+
+def test_unknown_options_name_the_known_ones(ready: ad.AnnData) -> None:
+    for keyword, value, known in (
+        ("function_type", "hill", "single_hill"), ("dosage", "cells", "guide"), ("inference", "vi", "laplace"),
+        ("distribution", "poisson", "negbinom"), ("autoguide", "Iaf", "AutoNormal"), ("degree", 9, "6"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=known):
+            ds.tl.fit_trans(ready, **{keyword: value})
