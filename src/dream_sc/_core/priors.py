@@ -52,6 +52,7 @@ class TransPriors:
     n_log_sd: float = 0.8
     movement_scales: tuple[float, ...] = (0.4, 1.0, 2.0)
     movement_weights: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
+    turn_scale: float = 0.2  # natural log
     polynomial_sd: float = 0.7
     tau_log_mean: float = log(0.06)
     tau_log_sd: float = 0.9

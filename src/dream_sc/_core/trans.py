@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from . import calls, engines, posterior, summary
 from .dose_response import CURVES, Curve, curve
+from .dose_response.additive_hill import turn_mass
 from .engines.laplace import trans as laplace
 from .types import Axis, GuideStats, RowDosage, TransFit
 
@@ -74,7 +75,11 @@ class Evidence:
 def _lattices(
     curves: list[Curve], axis: Axis, priors: TransPriors
 ) -> dict[str, tuple[Floats, Floats, Floats]]:
-    return {c.name: c.lattice(axis, priors) for c in curves}
+    out = {c.name: c.lattice(axis, priors) for c in curves}
+    if len(curves) > 2:
+        shapes, log_w, consts = out["additive_hill"]
+        out["additive_hill"] = shapes, log_w - np.log(turn_mass(axis, priors)), consts
+    return out
 
 
 def _block_evidence(
@@ -181,6 +186,8 @@ def fit(
     """
     p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
     curves = candidates(options.function_type, axis)
+    if len(curves) > 2:  # two Hills compete with one
+        p = replace(p, turn=True)
     grid = np.array(priors.tau_grid) if options.guide_effects else np.array([1e-6])
     lattices = _lattices(curves, axis, priors)
     n_t = len(p.counts)
@@ -325,7 +332,9 @@ def _replace_draws(
         int(p.group.max()) + 1,
     )
     dosage = RowDosage(p.dose_mean[p.dose], p.dose_spread[p.dose], p.error)
-    hyper = {"m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": p.alpha_sd}
+    hyper = {
+        "m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": p.alpha_sd, "turn": float(p.turn)
+    }  # fmt: skip
     out, info = engine.trans(
         stats,
         dosage,

@@ -15,6 +15,7 @@ from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment, torc
 from .single_hill import moment_mass
 
 PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
+N_TURN = 25  # points of the axis on which a turn is looked for
 # one Hill rises, the other falls: two steps of the same sign cannot be told from one Hill at a dozen dosages,
 # and would take its features (and the meaning of its EC50) away
 SIGNS = ((1.0, -1.0), (-1.0, 1.0))
@@ -71,6 +72,55 @@ def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
         reach = np.where(signs[:, i] > 0, rise, fall)
         mass = mass * 2 * moment_mass(reach, priors.movement_scales, priors.movement_weights)
     return shapes, log_w - np.log((np.exp(log_w) * mass).sum()), signs
+
+
+def turn_weight(x: Any, curves: Any, scale: float) -> Any:
+    """``turn^2 / (turn^2 + scale^2)`` of log curves over the axis `x` (last axis), zero for a monotone curve.
+
+    The turn is what a peak rises above both ends of the axis, or a trough falls below both.
+    """
+    first, last = curves[..., 0], curves[..., -1]
+    peak = curves.max(-1) - np.maximum(first, last)
+    trough = np.minimum(first, last) - curves.min(-1)
+    turn = np.maximum(peak, trough)
+    return turn**2 / (turn**2 + scale**2)
+
+
+def turn_mass(axis: Any, priors: Any, n: int = 64) -> float:
+    """Prior mean of the turn weight, over shapes and amplitudes; fixed draws, so that it is a constant."""
+    shapes, log_w, signs = lattice(axis, priors)
+    rng = np.random.default_rng(0)
+    x = np.linspace(axis.low, axis.high, N_TURN)
+    scales, weights = np.asarray(priors.movement_scales), np.asarray(priors.movement_weights)
+    params = np.zeros((len(shapes), n, 7))
+    params[..., 3:] = shapes[:, None]
+    inside = np.ones((len(shapes), n), dtype=bool)
+    for i in range(2):
+        # the moment prior of the movement is a chi distribution with three degrees of freedom
+        d = np.linalg.norm(rng.normal(size=(n, 3)), axis=1) * rng.choice(scales, size=n, p=weights)
+        rate = signs[:, i] * LN2 * np.exp(shapes[:, 2 * i + 1])
+        ends = np.stack([sigmoid(rate * (end - shapes[:, 2 * i])) for end in (axis.low, axis.high)])
+        rest = ends.max(0)[:, None] - np.exp(d) * ends.min(0)[:, None]
+        inside &= rest > 0
+        params[..., 1 + i] = np.log(np.expm1(d) / np.where(rest > 0, rest, 1.0))
+    w = turn_weight(x, log_curve(x, params, signs[:, None]), priors.turn_scale)
+    # the lattice's weights hold the mass of what each shape can reach
+    mass = np.exp(log_w)[:, None] * inside
+    return float((mass * w).sum() / mass.sum())
+
+
+def torch_turn(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
+    """Log of the turn weight, ``(T, 1)``, for the Pyro models."""
+    import torch
+
+    a = params["a"]
+    x = torch.linspace(axis.low, axis.high, N_TURN, dtype=a.dtype, device=a.device)
+    curves = torch_rows(params, x, torch.zeros_like(x), consts)[0]
+    first, last = curves[:, :1], curves[:, -1:]
+    peak = curves.amax(-1, keepdim=True) - torch.maximum(first, last)
+    trough = torch.minimum(first, last) - curves.amin(-1, keepdim=True)
+    square = torch.maximum(peak, trough) ** 2 + 1e-12
+    return square.log() - (square + priors.turn_scale**2).log()
 
 
 def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from dream_sc._core.dose_response.additive_hill import torch_turn
 from dream_sc._core.likelihood.negbinom import torch_log_density
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class TransData:
     tau_log_sd: float
     axis: Axis
     priors: TransPriors
+    turn: bool = False  # whether two Hills have to turn
 
     def feature(self, t: int) -> TransData:
         """The same design for one feature."""
@@ -94,6 +96,8 @@ def parameters(data: TransData, curve: Curve, degree: int) -> dict[str, Any]:
     for name in curve.params[1 : 1 + n_amplitudes]:
         out[name] = pyro.sample(name, Flat(one))
     pyro.factor("amplitudes", curve.torch_prior(out, data.axis, p, data.consts))
+    if data.turn and curve.name == "additive_hill":
+        pyro.factor("turn", torch_turn(out, data.axis, p, data.consts))
     return out
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm, qmc
 
+from dream_sc._core.dose_response.additive_hill import N_TURN, turn_weight
+
 from . import kernel
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SCREEN_TOL = 1e-2
 FINE_TOL = 1e-5
+TURN_DROP = 14.0
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the first and of the last local lattice, by number of shape parameters
 LATTICE_SIZES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -48,6 +51,7 @@ class Problem:
     alpha_sd: float
     axis: Axis
     priors: TransPriors
+    turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
 
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
@@ -117,8 +121,9 @@ def evidence(
     n_amp = degree if curve.name == "polynomial" else curve.n_amplitudes
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)
-    n_m = n_t if modes else 1
-    size = (n_s, n_k, 1 + n_amp) if modes else (0, 0, 0)
+    turning = p.turn and curve.name == "additive_hill"
+    n_m = n_t if modes or turning else 1
+    size = (n_s, n_k, 1 + n_amp) if modes or turning else (0, 0, 0)
     mode, cov = np.zeros((n_m, *size)), np.zeros((n_m, *size, size[-1]))
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     kernel.run(
@@ -151,7 +156,31 @@ def evidence(
         mode,
         cov,
     )
+    if turning:
+        _weigh_turns(p, curve, shapes, consts, log_z, mode, cov)
     return log_z, mode, cov
+
+
+def _weigh_turns(
+    p: Problem, curve: Curve, shapes: Floats, consts: Floats, log_z: Floats, mode: Floats, cov: Floats
+) -> None:
+    """Add the log of the mean turn weight to the evidence of every point that may matter, in place.
+
+    The mean over the amplitudes, Gaussian given the shape, is by the five points of the unscented transform.
+    """
+    near = log_z > log_z.max((1, 2), keepdims=True) - TURN_DROP
+    t, s, k = np.nonzero(near)
+    i = t if len(shapes) > 1 else np.zeros_like(t)
+    centre, chol = mode[t, s, k], np.linalg.cholesky(cov[t, s, k] + 1e-12 * np.eye(3))
+    x = np.linspace(p.axis.low, p.axis.high, N_TURN)
+    mean = np.zeros(len(t))
+    for column, sign in ((0, 0.0), (1, 1.0), (1, -1.0), (2, 1.0), (2, -1.0)):
+        point = centre + sign * np.sqrt(3.0) * chol[:, :, column]
+        params = np.concatenate([point, shapes[i, s]], 1)
+        weight = turn_weight(x, curve.log_curve(x, params, consts[i, s]), p.priors.turn_scale)
+        mean += (1 / 6 if sign else 1 / 3) * weight
+    log_z[~near] = -np.inf
+    log_z[t, s, k] += np.log(np.maximum(mean, 1e-12))
 
 
 def _local_lattice(
@@ -234,7 +263,9 @@ def draws(
             last = sizes is LATTICE_SIZES[curve.n_shape][-1]
             c = np.repeat(consts[:, None], shapes.shape[1], 1)
             use, tol = (tau_use, FINE_TOL) if last else (tau_use[:, :1], SCREEN_TOL)
-            log_z, mode, cov = evidence(p, curve, shapes, c, use, modes=last, tol=tol)
+            # the draws of the last lattice are weighted one by one
+            at = replace(p, turn=p.turn and not last)
+            log_z, mode, cov = evidence(at, curve, shapes, c, use, modes=last, tol=tol)
             log_z = log_z + _log_shape_prior(curve, shapes, p.priors)[:, :, None]
             if last:
                 log_z = log_z + log_tau_w[:, None, :]
@@ -293,6 +324,10 @@ def _sample(
         out[t] = np.concatenate([amp, points], 1)
     if curve.name == "single_hill":
         out = _reweight_moment(out, p)
+    if curve.name == "additive_hill" and p.turn:
+        x = np.linspace(p.axis.low, p.axis.high, N_TURN)
+        weight = turn_weight(x, curve.log_curve(x, out, consts[:, None]), p.priors.turn_scale)
+        out = _resample(out, np.maximum(weight, 1e-12), weight)
     return out
 
 
@@ -301,11 +336,15 @@ def _reweight_moment(out: Floats, p: Problem) -> Floats:
     from dream_sc._core.dose_response import curve as get
 
     ends = get("single_hill").log_curve(np.array([p.axis.low, p.axis.high]), out, None)
-    w = (ends[..., 1] - ends[..., 0]) ** 2
+    movement = ends[..., 1] - ends[..., 0]
+    return _resample(out, movement**2, movement)
+
+
+def _resample(out: Floats, weight: Floats, key: Floats) -> Floats:
+    """Draws ``(T, S, P)`` taken again by weight, systematically in the order of `key`."""
     n = out.shape[1]
-    # ordered by movement, so that systematic resampling is smooth in it
-    order = np.argsort(ends[..., 1] - ends[..., 0], axis=1, kind="stable")
-    cdf = np.cumsum(np.take_along_axis(w, order, 1), 1)
+    order = np.argsort(key, axis=1, kind="stable")
+    cdf = np.cumsum(np.take_along_axis(weight, order, 1), 1)
     cdf /= cdf[:, -1:]
     u0 = (np.arange(n) + 0.5) / n
     pick = np.stack([np.minimum(np.searchsorted(c, u0), n - 1) for c in cdf])
