@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _validate
-from dream_sc._keys import CIS, TECHNICAL, Slots
+from dream_sc._keys import CIS, CIS_COLUMNS, TECHNICAL, Slots
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
@@ -92,32 +92,14 @@ def fit_cis(
     target = _validate.labels(adata, params["target_key"], "target_key")
     guide = _validate.labels(adata, guide_key, "guide_key")
     is_control = _validate.controls(target, list(params["control"]), params["target_key"])
-    wanted = (
-        [cis_gene]
-        if cis_targets is None
-        else [cis_targets]
-        if isinstance(cis_targets, str)
-        else list(cis_targets)
-    )
-    acting = np.isin(target, wanted) & ~is_control
-    if not acting.any():
-        seen = sorted(set(target) - {""})
-        raise ValueError(
-            f"no cell's target is {wanted}: .obs[{params['target_key']!r}] holds {seen[:12]}. "
-            "Name the target label(s) of the guides that act on the gene as cis_targets="
-        )
+    wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
+    acting = _acting(target, is_control, wanted, params["target_key"])
     table, codes = _guides(guide, target, is_control, acting, min_cells_per_guide)
     cells, used = _cells(adata, gene, cis_gene, technical_key, technical, table, codes, min_count)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     fit = run("cis", chosen, cells, CisPriors())
     guides = _guide_table(table, fit)
-    obs = np.full((adata.n_obs, 5), np.nan)
-    obs[used] = np.column_stack(
-        [2.0**fit.cell_median, fit.cell_median, fit.cell_sd, fit.cell_q025, fit.cell_q975]
-    )
-    frame = pd.DataFrame(
-        obs, index=adata.obs_names, columns=["x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975"]
-    )
+    frame = _cell_table(adata, fit, used)
     info = _io.run_info(
         started, chosen.seed,
         {"cis_targets": wanted, "guide_key": guide_key, "technical_key": technical_key, "inference": inference,
@@ -127,6 +109,18 @@ def fit_cis(
          "overdispersion": cells.overdispersion}}  # fmt: skip
     _io.write(adata, "tl.fit_cis", {("obsm", key_added): frame, ("uns", key_added): info}, started)
     return data if copy else None
+
+
+def _acting(target: np.ndarray, is_control: np.ndarray, wanted: list[str], target_key: str) -> np.ndarray:
+    """Cells whose target is among the wanted ones."""
+    acting = np.isin(target, wanted) & ~is_control
+    if not acting.any():
+        seen = sorted(set(target) - {""})
+        raise ValueError(
+            f"no cell's target is {wanted}: .obs[{target_key!r}] holds {seen[:12]}. "
+            "Name the target label(s) of the guides that act on the gene as cis_targets="
+        )
+    return acting
 
 
 def _guides(
@@ -202,6 +196,14 @@ def group_codes(adata: AnnData, technical: Any) -> np.ndarray:
             f"the groups {unknown} were not there in the technical fit: call dream_sc.tl.fit_technical again"
         )
     return np.array([code[n] for n in labels], dtype=np.int64)
+
+
+def _cell_table(adata: AnnData, fit: Any, used: np.ndarray) -> pd.DataFrame:
+    obs = np.full((adata.n_obs, len(CIS_COLUMNS)), np.nan)
+    obs[used] = np.column_stack(
+        [2.0**fit.cell_median, fit.cell_median, fit.cell_sd, fit.cell_q025, fit.cell_q975]
+    )
+    return pd.DataFrame(obs, index=adata.obs_names, columns=list(CIS_COLUMNS))
 
 
 def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
