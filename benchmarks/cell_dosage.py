@@ -64,9 +64,11 @@ def references(adata, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     return (p * x).sum(1), np.array(interval), attainable
 
 
-def one(cis_mean: float, seed: int, n_cells: int, n_genes: int) -> tuple[dict[str, float], pd.DataFrame]:
+def one(cis_mean: float, seed: int, args: argparse.Namespace) -> tuple[dict[str, float], pd.DataFrame]:
     """Simulate, fit, and compare the targeted cells with the truth."""
-    adata = ds.datasets.titration(n_cells, n_genes, rng=seed, n_guides=18, cis_mean=cis_mean)
+    adata = ds.datasets.titration(
+        args.cells, args.genes, rng=seed, n_guides=args.guides, cis_mean=cis_mean, within_guide_sd=args.within_sd
+    )
     ds.tl.fit_technical(adata, batch_key="batch")
     ds.tl.fit_cis(adata, CIS_GENE)
     cells = (adata.obs["target"] == CIS_GENE).to_numpy()
@@ -121,12 +123,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="number of simulations per cis mean")
     parser.add_argument("--cells", type=int, default=5000)
     parser.add_argument("--genes", type=int, default=20)
+    parser.add_argument("--guides", type=int, default=12, help="guides on the cis gene; six NTC guides beside them")
+    parser.add_argument("--within-sd", type=float, default=0.2, help="mean sd of the dosage within a guide, log2")
     parser.add_argument("--output", type=Path, help="folder for a picture and the table")
     args = parser.parse_args()
     rows, clouds = [], {}
     for mean in args.cis_means:
         for seed in range(args.seeds):
-            row, cloud = one(mean, seed, args.cells, args.genes)
+            row, cloud = one(mean, seed, args)
             rows.append(row)
             clouds.setdefault(mean, cloud)
     frame = pd.DataFrame(rows)

@@ -32,8 +32,8 @@ class CisPriors:
     guide_df: float = 3.0
     sigma_scale: float = 2.0
     control_sd_scale: float = 0.1
-    within_median: float = 0.25
-    within_log_sd: float = 0.7
+    within_median: float = 0.2
+    within_log_sd: float = 0.4
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dream_sc._core.priors import CisPriors
     from dream_sc._core.types import CisCells
 
-SPREADS = np.geomspace(0.02, 1.6, 14)
+SPREADS = np.geomspace(0.03, 2.4, 15)
 N_X = 161
 
 
