@@ -54,10 +54,11 @@ def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | 
     frame = pd.DataFrame({"guide": labels.reindex(adata.obs_names).to_numpy(), "y": y, "s": s, "s2": s**2})
     sums = frame.groupby("guide")[["y", "s", "s2"]].sum()
     table = info["guides"].set_index("guide").join(sums, how="inner").reset_index()
+    exposure = table["s"] * 2.0 ** table["offset"]
     o = float(adata.varm[params["technical_key"]]["overdispersion"].iloc[j])
-    mean = (table["y"] + 0.5) / table["s"]
-    variance = mean / table["s"] + o**2 * mean**2 * table["s2"] / table["s"] ** 2
-    table["mean"], table["se"] = table["y"] / table["s"], np.sqrt(variance)
+    mean = (table["y"] + 0.5) / exposure
+    variance = mean / exposure + o**2 * mean**2 * table["s2"] / table["s"] ** 2
+    table["mean"], table["se"] = table["y"] / exposure, np.sqrt(variance)
     return table[["guide", "is_control", "log2_dosage", "sd", "n_cells", "mean", "se"]]
 
 

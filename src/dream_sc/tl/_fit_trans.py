@@ -30,6 +30,7 @@ def fit_trans(
     function_type: str = "auto",
     dosage: Literal["guide", "cell"] = "guide",
     guide_effects: bool = True,
+    guide_offsets: bool = True,
     features: str | Iterable[str] | None = None,
     technical_key: str = TECHNICAL,
     cis_key: str = CIS,
@@ -68,6 +69,10 @@ def fit_trans(
         co-expression of cis and trans counts within a guide for effect.
     guide_effects
         Integrate guide-specific shifts; without them cells of a guide count as independent.
+    guide_offsets
+        Scale each guide's exposure so that the features that differ least between guides do not move in the median:
+        where many features respond, size factors follow the dosage, and features that do not respond seem to. Needs
+        at least 20 features.
     features
         Names of the features to report, all by default. The others still take part in what is learned (prior odds,
         the prior of the guide effects, q-values); their rows stay empty.
@@ -118,13 +123,15 @@ def fit_trans(
     adata = _validate.resolve(data, mod)
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     seed = _io.seed_of(rng)
-    inputs = trans_inputs(adata, holder, technical_key, cis_key, layer, dosage)
-    asked = _asked(adata, features)
+    inputs = trans_inputs(
+        adata, holder, technical_key, cis_key, layer, dosage,
+        offsets=guide_offsets if hyper is None else hyper["guide_offsets"],
+    )  # fmt: skip
+    ok, asked = inputs.ok, _asked(adata, features)
     options = core.Options(
         function_type=function_type, guide_effects=guide_effects, degree=degree, nsamples=nsamples, niters=niters,
         inference=inference, device=device, seed=seed,
     )  # fmt: skip
-    ok = inputs.ok
     fit = core.fit(
         replace(inputs.stats, counts=inputs.stats.counts[ok]), inputs.dosage, inputs.overdispersion[ok],
         axis=inputs.axis, priors=TransPriors(), alpha_sd=inputs.alpha_sd, options=options, hyper=hyper,
@@ -133,16 +140,22 @@ def fit_trans(
     frame = _table(adata, fit, inputs, asked)
     params = {
         "layer": inputs.layer, "function_type": function_type, "dosage": dosage, "guide_effects": guide_effects,
-        "distribution": distribution, "degree": degree, "technical_key": technical_key, "cis_key": cis_key,
-        "nsamples": nsamples, "inference": inference, "autoguide": autoguide, "niters": niters, "device": device,
+        "guide_offsets": guide_offsets, "distribution": distribution, "degree": degree, "nsamples": nsamples,
+        "technical_key": technical_key, "cis_key": cis_key, "inference": inference, "autoguide": autoguide,
+        "niters": niters, "device": device,
     }  # fmt: skip
-    info = _io.run_info(started, seed, params) | {
-        "cis_gene": inputs.cis_gene, "cis_mod": cis_mod, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
-        "hyper": fit.hyper, "guides": inputs.guides.copy(),
-        "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
-    }  # fmt: skip
+    info = _io.run_info(started, seed, params) | _about(inputs, fit, frame) | {"cis_mod": cis_mod}
     _io.write(adata, "tl.fit_trans", _slots(key_added, frame, fit.records, ok & asked, info), started)
     return data if copy else None
+
+
+def _about(inputs: TransInputs, fit: Any, frame: pd.DataFrame) -> dict[str, Any]:
+    """What `.uns` says of the fit beside its parameters."""
+    return {
+        "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
+        "hyper": fit.hyper | {"guide_offsets": inputs.guides["offset"].tolist()}, "guides": inputs.guides.copy(),
+        "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
+    }  # fmt: skip
 
 
 def _check(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _validate
+from dream_sc._keys import Slots
+from dream_sc._logging import logger
 
 from ._fit_cis import group_codes
 
@@ -43,9 +45,13 @@ class TransInputs:
 
 
 def trans_inputs(
-    adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str
-) -> TransInputs:
-    """Read the earlier fits and sum the counts; `holder` is the object with the cis fit."""
+    adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str,
+    *, offsets: bool | list[float],
+) -> TransInputs:  # fmt: skip
+    """Read the earlier fits and sum the counts; `holder` is the object with the cis fit.
+
+    `offsets` of the guides: estimate them or not, or their values (log2) from an earlier fit.
+    """
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
@@ -53,11 +59,35 @@ def trans_inputs(
     overdispersion = adata.varm[technical_key]["overdispersion"].to_numpy(float)
     is_cis = np.asarray(adata.var_names == cis["cis_gene"])
     ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
+    guides = cis["guides"].assign(offset=0.0)
+    if offsets is True:
+        guides["offset"] = _offsets(stats, _expected(adata, technical_key, stats), overdispersion, ok)
+    elif offsets is not False:
+        guides["offset"] = np.asarray(offsets, dtype=float)
+    factor = 2.0 ** guides["offset"].to_numpy()[stats.guide]
+    stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
     scale = float(technical["effect_scale"]) * float(np.log(2))
     return TransInputs(
-        stats, row_dosage, overdispersion, is_cis, ok, _axis(cis["guides"]), scale, n_cells, layer,
-        str(cis["cis_gene"]), cis["guides"],
+        stats, row_dosage, overdispersion, is_cis, ok, _axis(guides), scale, n_cells, layer,
+        str(cis["cis_gene"]), guides,
     )  # fmt: skip
+
+
+def _expected(adata: AnnData, technical_key: str, stats: Any) -> np.ndarray:
+    """Counts ``(T, R)`` expected at NTC dosage."""
+    effects = adata.varm[Slots(technical_key).effects][:, stats.group]
+    return adata.varm[technical_key]["mu"].to_numpy(float)[:, None] * 2.0**effects * stats.exposure
+
+
+def _offsets(stats: Any, expected: np.ndarray, overdispersion: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Offset of each guide, log2."""
+    from dream_sc._core.offsets import guide_offsets
+
+    scale2 = stats.exposure2 / stats.exposure**2
+    offset, used = guide_offsets(stats.counts[ok], expected[ok], overdispersion[ok], scale2, stats.guide)
+    if not used:
+        logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
+    return np.asarray(offset / np.log(2))
 
 
 def guide_rows(
