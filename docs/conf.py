@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.metadata import metadata
+from pathlib import Path
+
+# the notebooks live beside the documentation; sphinx reads only what is inside its own folder
+_here = Path(__file__).parent
+shutil.copytree(_here.parent / "tutorials", _here / "tutorials", dirs_exist_ok=True)
 
 _info = metadata("dream-sc")
 
