@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate, get
-from dream_sc._keys import CIS
+from dream_sc._keys import CIS, TITRATION
 
-from ._style import BLUE, GRAY, axes
+from ._style import BLUE, GRAY, GREEN, SMALL, axes, dosage_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def cis_data(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFra
 
 
 def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = None) -> Any:
-    """Plot guide dosages with 95 % intervals, the dosages of their cells behind.
+    """Plot guide dosages with 95 % intervals, the dosages of their cells behind, and the truth of simulated data.
 
     Parameters
     ----------
@@ -51,22 +51,26 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
     labels = _validate.labels(adata, adata.uns[key]["params"]["guide_key"], "guide_key")
     x = adata.obsm[key]["log2_x_true"].to_numpy()
     gen = np.random.default_rng(0)
-    for i, (guide, row) in enumerate(table.iterrows()):
-        color = GRAY if row["is_control"] else BLUE
+    control = table["is_control"].astype(bool).to_numpy()
+    height = np.arange(len(table))
+    for i, guide in enumerate(table.index):
         cells = x[(labels == guide) & np.isfinite(x)]
         ax.plot(
-            cells,
-            i + gen.uniform(-0.3, 0.3, len(cells)),
-            ".",
-            ms=2,
-            color=color,
-            alpha=0.15,
-            mew=0,
-            rasterized=True,
-        )
-        ax.plot([row["log2fc_q025"], row["log2fc_q975"]], [i, i], color=color, lw=2)
-        ax.plot(row["log2_dosage"], i, "o", ms=4.5, color=color, mec="white", mew=0.6)
-    ax.axvline(0, color=GRAY, lw=0.8, ls="--", zorder=0)
-    ax.set_yticks(range(len(table)), table.index, fontsize=7)
-    ax.set_xlabel(f"log2 dosage of {adata.uns[key]['cis_gene']} relative to NTC")
+            cells, i + gen.uniform(-0.32, 0.32, len(cells)), ".", ms=2.5, color=GRAY if control[i] else BLUE,
+            alpha=0.3, mew=0, rasterized=True, label="cells" if i == 0 else None,
+        )  # fmt: skip
+    for mask, color, label in ((~control, BLUE, "targeting guide"), (control, GRAY, "NTC guide")):
+        rows = table[mask]
+        ax.hlines(height[mask], rows["log2fc_q025"], rows["log2fc_q975"], color=color, lw=2)
+        ax.plot(rows["log2_dosage"], height[mask], "o", ms=5, color=color, mec="white", mew=0.6, label=label)
+    if TITRATION in adata.uns:
+        truth = adata.uns[TITRATION]["guides"].set_index("guide")["log2_dosage"].reindex(table.index)
+        ax.plot(truth, height, "|", ms=9, mew=1.6, color=GREEN, zorder=3, label="truth")
+    ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
+    ax.set_yticks(height, table.index, fontsize=SMALL)
+    ax.set_ylim(-0.8, len(table) - 0.2)
+    ax.set_xlabel(dosage_label(adata.uns[key]["cis_gene"]) + ", 95 % interval")
+    legend: Any = ax.legend(frameon=False, fontsize=SMALL, loc="lower right", markerscale=1.2)
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
     return ax

@@ -10,12 +10,16 @@ import pandas as pd
 from dream_sc import _io, _validate, get
 from dream_sc._keys import TITRATION, TRANS, Slots
 
-from ._style import BLUE, GRAY, GREEN, INK, ORANGE, axes
+from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, axes, dosage_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+
+TARGETING, CONTROLS, FIT, BAND, LEVEL = "targeting guides", "NTC guides", "fit", "95 % band", "NTC level"
+EC50, EC50_RANGE, TRUTH = "EC50", "its 95 % interval", "truth"
+LEGEND = (TARGETING, CONTROLS, LEVEL, FIT, BAND, TRUTH, EC50, EC50_RANGE)  # order of the entries
 
 
 def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | None = None) -> pd.DataFrame:
@@ -68,13 +72,15 @@ def dose_response(
     *,
     key: str = TRANS,
     mod: str | None = None,
+    legend: bool = True,
     ax: Axes | None = None,
 ) -> Any:
     """Plot features against the dosage of the cis gene.
 
     Points are guides (targeting: blue, NTC: gray) with 95 % intervals in both directions; the line is the posterior
-    median with its 95 % band, dashed the NTC level, orange the EC50 with its interval, green the truth of simulated
-    data.
+    median of the best non-null curve with its 95 % band, dotted the NTC level. Orange, for features that respond: the
+    EC50 of each Hill with its 95 % interval; an arrow where it goes on beyond the observed dosages. Dashed green: the
+    truth of simulated data.
 
     Parameters
     ----------
@@ -86,6 +92,8 @@ def dose_response(
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    legend
+        Draw a legend: inside the axes of one feature, below a grid.
     ax
         Axes to draw one feature on.
 
@@ -94,7 +102,10 @@ def dose_response(
     Axes, or an array of them for several features.
     """
     if isinstance(features, str):
-        return _panel(data, features, key, mod, axes(ax))
+        ax = _panel(data, features, key, mod, axes(ax))
+        if legend:
+            ax.legend(*_handles([ax]), frameon=False, fontsize=SMALL)
+        return ax
     import matplotlib.pyplot as plt
 
     names = list(features)
@@ -102,55 +113,65 @@ def dose_response(
         raise ValueError("ax= takes one feature; leave it out for a grid of several")
     n_cols = min(len(names), 3)
     n_rows = -(-len(names) // n_cols)
-    _, grid = plt.subplots(
+    figure, grid = plt.subplots(
         n_rows, n_cols, figsize=(3.9 * n_cols, 3.0 * n_rows), layout="constrained", squeeze=False
     )
     for panel in grid.ravel()[len(names) :]:
         panel.set_visible(False)
-    return np.array([_panel(data, n, key, mod, axes(a)) for n, a in zip(names, grid.ravel(), strict=False)])
+    drawn = [_panel(data, n, key, mod, axes(a)) for n, a in zip(names, grid.ravel(), strict=False)]
+    if legend:
+        figure.legend(
+            *_handles(drawn), loc="outside lower center", ncols=3 * min(n_cols, 2), frameon=False, fontsize=SMALL + 1
+        )
+    return np.array(drawn)
+
+
+def _handles(panels: list[Any]) -> tuple[list[Any], list[str]]:
+    """Legend entries of all panels, each once, points first."""
+    entries = {label: h for ax in panels for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    labels = [label for label in LEGEND if label in entries]
+    return [entries[label] for label in labels], labels
 
 
 def _panel(data: Any, name: str, key: str, mod: str | None, ax: Any) -> Any:
     adata = _validate.readable(data, mod)
     points = dose_response_data(data, name, key=key, mod=mod)
     curve = get.dose_response(data, name, key=key, mod=mod)
+    x = curve["log2_dosage"].to_numpy()
     row = adata.varm[key].loc[name]
-    ax.axhline(row["baseline"], color=GRAY, lw=0.8, ls="--", zorder=0)
-    ax.fill_between(curve["log2_dosage"], curve["lower"], curve["upper"], color=INK, alpha=0.15, lw=0)
-    ax.plot(curve["log2_dosage"], curve["median"], color=INK, lw=1.6, label="fit, 95 % band")
-    for is_control, color, label in ((False, BLUE, "targeting guides"), (True, GRAY, "NTC guides")):
-        p = points[points["is_control"].astype(bool) == is_control]
-        ax.errorbar(
-            p["log2_dosage"], p["mean"], xerr=1.96 * p["sd"], yerr=1.96 * p["se"], fmt="o", ms=4, color=color,
-            elinewidth=0.8, mec="white", mew=0.5, label=label,
-        )  # fmt: skip
-    if (
-        TITRATION in adata.uns
-        and "true_model" in adata.var
-        and adata.var["true_model"].notna().get(name, False)
-    ):
+    ax.axhline(row["baseline"], color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
+    ax.fill_between(x, curve["lower"], curve["upper"], color=INK, alpha=0.15, lw=0, label=BAND)
+    ax.plot(x, curve["median"], color=INK, lw=1.6, label=FIT)
+    if TITRATION in adata.uns and "true_model" in adata.var and pd.notna(adata.var.loc[name, "true_model"]):
         from dream_sc.datasets import true_curve
 
-        x = curve["log2_dosage"].to_numpy()
-        ax.plot(x, true_curve(adata, name, x)[0], color=GREEN, lw=1.2, ls=":", label="truth")
+        ax.plot(x, true_curve(adata, name, x)[0], color=GREEN, lw=1.4, ls="--", zorder=2.5, label=TRUTH)
+    for is_control, color, label in ((False, BLUE, TARGETING), (True, GRAY, CONTROLS)):
+        p = points[points["is_control"].astype(bool) == is_control]
+        ax.errorbar(
+            p["log2_dosage"], p["mean"], xerr=1.96 * p["sd"], yerr=1.96 * p["se"], fmt="o", ms=4.5, color=color,
+            elinewidth=0.8, mec="white", mew=0.5, label=label, zorder=3,
+        )  # fmt: skip
     ax.set_ylim(bottom=0)
-    if np.isfinite(row["log2_ec50"]) and row["model"] != "null":
-        low, high = curve["log2_dosage"].min(), curve["log2_dosage"].max()
-        ends = np.clip([row["log2_ec50_q025"], row["log2_ec50_q975"]], low, high)
-        ax.plot(ends, [0.03, 0.03], color=ORANGE, lw=3, alpha=0.5, transform=ax.get_xaxis_transform())
-        if low <= row["log2_ec50"] <= high:
-            ax.plot(
-                row["log2_ec50"],
-                0.03,
-                "|",
-                color=ORANGE,
-                ms=9,
-                mew=2,
-                transform=ax.get_xaxis_transform(),
-                label="EC50",
-            )
-    ax.set_xlabel(f"log2 dosage of {adata.uns[key]['cis_gene']} relative to NTC")
-    ax.set_ylabel("counts per cell at size factor 1")
-    ax.set_title(f"{name}: {row['class']}, q = {row['qvalue']:.1e}", fontsize=10)
-    ax.legend(frameon=False, fontsize=7)
+    if row["model"] != "null":
+        for suffix, height in (("", 0.03), ("_b", 0.08)):
+            _ec50(ax, row, suffix, height, (x.min(), x.max()))
+    ax.set_xlabel(dosage_label(adata.uns[key]["cis_gene"]))
+    ax.set_ylabel("count per cell at size factor 1")
+    q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
+    ax.set_title(f"{name}: {str(row['class']).replace('_', ' ')}{q}", fontsize=TITLE)
     return ax
+
+
+def _ec50(ax: Any, row: pd.Series, suffix: str, height: float, span: tuple[float, float]) -> None:
+    """Mark the EC50 of a Hill and its interval just above the axis of dosage, as far as `span` goes."""
+    middle, *ends = (row.get(f"log2_ec50{suffix}{q}", np.nan) for q in ("", "_q025", "_q975"))
+    if not np.isfinite([middle, *ends]).all() or ends[0] > span[1] or ends[1] < span[0]:
+        return
+    style = {"color": ORANGE, "transform": ax.get_xaxis_transform(), "zorder": 4}
+    ax.plot(np.clip(ends, *span), [height] * 2, lw=3, alpha=0.5, solid_capstyle="butt", label=EC50_RANGE, **style)
+    for end, edge, marker in ((ends[0], span[0], "<"), (ends[1], span[1], ">")):
+        if (end < edge) if marker == "<" else (end > edge):
+            ax.plot(edge, height, marker, ms=5, mew=0, **style)
+    if span[0] <= middle <= span[1]:
+        ax.plot(middle, height, "|", ms=9, mew=2, label=EC50, **style)

@@ -1,10 +1,11 @@
-"""Colours (safe for colour-blind readers) and axes that the plots share."""
+"""Colours (safe for colour-blind readers), axes and text that the plots share."""
 
 from __future__ import annotations
 
 from typing import Any
 
 BLUE, ORANGE, GRAY, GREEN, INK = "#0072B2", "#D55E00", "#8A8A8A", "#009E73", "#222222"
+TITLE, LABEL, TICK, SMALL = 10, 9, 8, 7.5  # font sizes in points
 
 
 def axes(ax: Any, size: tuple[float, float] = (4.2, 3.2)) -> Any:
@@ -14,4 +15,20 @@ def axes(ax: Any, size: tuple[float, float] = (4.2, 3.2)) -> Any:
 
         _, ax = plt.subplots(figsize=size, layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=TICK)
+    ax.xaxis.label.set_size(LABEL)
+    ax.yaxis.label.set_size(LABEL)
     return ax
+
+
+def dosage_label(gene: str) -> str:
+    """Label of an axis of dosage."""
+    return rf"$\log_2$ dosage of {gene} relative to NTC"
+
+
+def number(value: float) -> str:
+    """A small number as text: 0.34, or a power of ten below a thousandth."""
+    if value >= 1e-3 or value == 0:
+        return f"{value:.2g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return rf"${mantissa}\times10^{{{int(exponent)}}}$"

@@ -1,0 +1,70 @@
+"""Size factors: each method against its definition and against the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dream_sc as ds
+
+
+@pytest.fixture(scope="module")
+def adata():
+    """Two genes that hold most counts and follow the perturbation."""
+    adata = ds.datasets.titration(800, 120, rng=3, single_fraction=0.0, additive_fraction=0.0, mean_range=(-2, 3))
+    x = adata.X.toarray()
+    rng = np.random.default_rng(0)
+    rise = np.where(adata.obs["target"] == "GFI1B", 3.0, 1.0) * adata.obs["true_size_factor"].to_numpy()
+    x[:, 50:52] = rng.poisson(rng.gamma(4, 1 / 4, (800, 2)) * 150 * rise[:, None])
+    adata.X = type(adata.X)(x)
+    return adata
+
+
+def _error(adata, **keywords) -> float:
+    """Log ratio of the mean size factor of targeted over control cells to the true one."""
+    ds.pp.size_factors(adata, key_added="s", **keywords)
+    ratio = np.log(adata.obs["s"] / adata.obs["true_size_factor"])
+    targeted = adata.obs["target"] == "GFI1B"
+    return abs(ratio[targeted].mean() - ratio[~targeted].mean())
+
+
+def test_total_is_the_total(adata) -> None:
+    ds.pp.size_factors(adata, key_added="s")
+    total = np.asarray(adata.X.sum(1)).ravel()
+    np.testing.assert_allclose(adata.obs["s"], total / total.mean())
+
+
+def test_excluded_features_do_not_count(adata) -> None:
+    names = list(adata.var_names[50:52])
+    ds.pp.size_factors(adata, key_added="s", exclude=names)
+    total = np.asarray(adata.X.sum(1) - adata.X[:, 50:52].sum(1)).ravel()
+    np.testing.assert_allclose(adata.obs["s"], total / total.mean())
+    with pytest.raises(KeyError, match="gene_0105"):
+        ds.pp.size_factors(adata, exclude=["gene_005"])
+
+
+def test_median_ratio_by_its_definition(adata) -> None:
+    ds.pp.size_factors(adata, key_added="s", method="median_ratio")
+    x = adata.X.toarray()
+    ratio = np.where(x > 0, x / x.mean(0), np.nan)
+    want = np.nanmedian(ratio, axis=1)
+    np.testing.assert_allclose(adata.obs["s"], want / want.mean(), rtol=1e-5)
+
+
+def test_stable_features_resist_a_dominating_responder(adata) -> None:
+    assert _error(adata) > 0.4
+    assert _error(adata, method="stable") < 0.1
+    assert _error(adata, method="stable") < _error(adata) / 4
+
+
+def test_what_cannot_be_done(adata) -> None:
+    with pytest.raises(ValueError, match="total"):
+        ds.pp.size_factors(adata, method="deconvolution")
+    with pytest.raises(ValueError, match="median_ratio"):
+        ds.pp.size_factors(adata[:, :10].copy(), method="stable")
+    empty = adata[:50].copy()
+    keep = np.ones(50)
+    keep[3] = 0
+    empty.X = empty.X.multiply(keep[:, None]).tocsr()
+    with pytest.raises(ValueError, match=r"1 cells have no count.*filter_cells"):
+        ds.pp.size_factors(empty)
