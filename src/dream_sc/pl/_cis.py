@@ -70,7 +70,6 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
     ax.set_yticks(height, table.index, fontsize=SMALL)
     ax.set_ylim(-0.8, len(table) - 0.2)
     ax.set_xlabel(dosage_label(adata.uns[key]["cis_gene"]) + ", 95 % interval")
-    legend: Any = ax.legend(frameon=False, fontsize=SMALL, loc="lower right", markerscale=1.2)
-    for handle in legend.legend_handles:
-        handle.set_alpha(1)
+    legend: Any = ax.legend(frameon=False, fontsize=SMALL, loc="lower right")
+    legend.legend_handles[0].set(alpha=0.8, markersize=5)
     return ax

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-TARGETING, CONTROLS, FIT, BAND, LEVEL = "targeting guides", "NTC guides", "fit", "95 % band", "NTC level"
-EC50, EC50_RANGE, TRUTH = "EC50", "its 95 % interval", "truth"
-LEGEND = (TARGETING, CONTROLS, LEVEL, FIT, BAND, TRUTH, EC50, EC50_RANGE)  # order of the entries
+TARGETING, CONTROLS, LEVEL, TRUTH = "targeting guides", "NTC guides", "NTC level", "truth"
+FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
+LEGEND = (TARGETING, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
 
 
 def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | None = None) -> pd.DataFrame:
@@ -120,16 +120,19 @@ def dose_response(
         panel.set_visible(False)
     drawn = [_panel(data, n, key, mod, axes(a)) for n, a in zip(names, grid.ravel(), strict=False)]
     if legend:
-        figure.legend(
-            *_handles(drawn), loc="outside lower center", ncols=3 * min(n_cols, 2), frameon=False, fontsize=SMALL + 1
-        )
+        figure.legend(*_handles(drawn), loc="outside lower center", ncols=2 * n_cols, frameon=False, fontsize=SMALL + 1)
     return np.array(drawn)
 
 
 def _handles(panels: list[Any]) -> tuple[list[Any], list[str]]:
-    """Legend entries of all panels, each once, points first."""
-    entries = {label: h for ax in panels for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    labels = [label for label in LEGEND if label in entries]
+    """Legend entries of the panels: each label once, with the artists that carry it in the panel that has most."""
+    entries: dict[str, tuple[Any, ...]] = {}
+    for ax in panels:
+        handles, labels = ax.get_legend_handles_labels()
+        for label in LEGEND:
+            found = tuple(h for h, text in zip(handles, labels, strict=True) if text == label)
+            entries[label] = max(entries.get(label, ()), found, key=len)
+    labels = [label for label in LEGEND if entries[label]]
     return [entries[label] for label in labels], labels
 
 
@@ -140,7 +143,7 @@ def _panel(data: Any, name: str, key: str, mod: str | None, ax: Any) -> Any:
     x = curve["log2_dosage"].to_numpy()
     row = adata.varm[key].loc[name]
     ax.axhline(row["baseline"], color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
-    ax.fill_between(x, curve["lower"], curve["upper"], color=INK, alpha=0.15, lw=0, label=BAND)
+    ax.fill_between(x, curve["lower"], curve["upper"], color=INK, alpha=0.15, lw=0, label=FIT)
     ax.plot(x, curve["median"], color=INK, lw=1.6, label=FIT)
     if TITRATION in adata.uns and "true_model" in adata.var and pd.notna(adata.var.loc[name, "true_model"]):
         from dream_sc.datasets import true_curve
@@ -168,8 +171,8 @@ def _ec50(ax: Any, row: pd.Series, suffix: str, height: float, span: tuple[float
     middle, *ends = (row.get(f"log2_ec50{suffix}{q}", np.nan) for q in ("", "_q025", "_q975"))
     if not np.isfinite([middle, *ends]).all() or ends[0] > span[1] or ends[1] < span[0]:
         return
-    style = {"color": ORANGE, "transform": ax.get_xaxis_transform(), "zorder": 4}
-    ax.plot(np.clip(ends, *span), [height] * 2, lw=3, alpha=0.5, solid_capstyle="butt", label=EC50_RANGE, **style)
+    style: dict[str, Any] = {"color": ORANGE, "transform": ax.get_xaxis_transform(), "zorder": 4}
+    ax.plot(np.clip(ends, *span), [height] * 2, lw=3, alpha=0.5, solid_capstyle="butt", label=EC50, **style)
     for end, edge, marker in ((ends[0], span[0], "<"), (ends[1], span[1], ">")):
         if (end < edge) if marker == "<" else (end > edge):
             ax.plot(edge, height, marker, ms=5, mew=0, **style)

@@ -76,5 +76,5 @@ def technical(
         ax.set_ylabel("overdispersion $o$ ± sd\n(variance $m + o^2 m^2$)")
     else:
         ax.axhline(0, color=GRAY, lw=1, ls=":", zorder=0)
-        ax.set_ylabel(rf"$\log_2$ effect of {group} against {groups[0]}, ± sd")
+        ax.set_ylabel(rf"$\log_2$ effect of {group} ± sd")
     return ax
