@@ -6,9 +6,12 @@ import shutil
 from importlib.metadata import metadata
 from pathlib import Path
 
-# the notebooks live beside the documentation; sphinx reads only what is inside its own folder
+# the notebooks live beside the documentation, and sphinx reads only what is inside its own folder
 _here = Path(__file__).parent
-shutil.copytree(_here.parent / "tutorials", _here / "tutorials", dirs_exist_ok=True)
+shutil.rmtree(_here / "tutorials", ignore_errors=True)
+(_here / "tutorials").mkdir()
+for _notebook in sorted((_here.parent / "tutorials").glob("*.ipynb")):
+    shutil.copy(_notebook, _here / "tutorials")
 
 _info = metadata("dream-sc")
 
