@@ -104,7 +104,8 @@ def dose_response(
     if isinstance(features, str):
         ax = _panel(data, features, key, mod, axes(ax))
         if legend:
-            ax.legend(*_handles([ax]), frameon=False, fontsize=SMALL)
+            # the best place above the marks of the EC50, which "best" does not see
+            ax.legend(*_handles([ax]), frameon=False, fontsize=SMALL, loc="best", bbox_to_anchor=(0, 0.1, 1, 0.9))
         return ax
     import matplotlib.pyplot as plt
 
