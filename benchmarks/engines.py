@@ -4,9 +4,9 @@
 
 A simulated titration with guide shifts; the guides' dosages are given. The reference samples the counts of single
 cells with latent guide effects and dosages (`cell_level`), gene by gene; the fast engine works on sums per guide and
-group with guide effects integrated. Compared are the EC50, the Hill coefficient and the two fold changes of the table:
-difference of medians in posterior sds, and ratio of the widths of the 95 % intervals. Also how far the guide-level
-Pyro model's log density is from the engine's at random points.
+group with guide effects integrated. All genes respond (where one does not, the posterior has two modes, one for
+either sign, and a single chain stays in one). Compared are the EC50, the Hill coefficient and two fold changes:
+difference of medians in posterior sds, and ratio of the widths of the 95 % intervals.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COLUMNS = ("log2_ec50", "hill_n", "log2fc_full", "log2fc_half")
 
 
 def fitted(n_cells: int, n_genes: int):
-    """A fit with the guides' true dosages; nulls and movers, half of them each way."""
+    """A fit with the guides' true dosages, and its first movers."""
     adata = ds.datasets.titration(n_cells, 200, rng=7, guide_shift_sd=0.1, additive_fraction=0.0, single_fraction=0.4)
     ds.tl.fit_technical(adata, batch_key="batch")
     ds.tl.fit_cis(adata, "GFI1B")
@@ -38,10 +38,7 @@ def fitted(n_cells: int, n_genes: int):
     guides["log2_dosage"], guides["sd"] = truth["log2_dosage"].to_numpy(), 1e-6
     guides["within_sd"] = truth["within_sd"].to_numpy()
     ds.tl.fit_trans(adata, function_type="single_hill", progress=False)
-    responding = np.flatnonzero(movers(adata))[: n_genes - n_genes // 5]
-    enough = np.asarray(adata.X.mean(0)).ravel() > 0.5
-    null = np.flatnonzero((adata.var["true_model"] == "null").to_numpy() & enough)[1 : 1 + n_genes // 5]
-    return adata, adata.var_names[responding], adata.var_names[null]
+    return adata, adata.var_names[np.flatnonzero(movers(adata))[:n_genes]]
 
 
 def reference(adata, genes, *, draws: int, warmup: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -93,22 +90,22 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=3000)
     parser.add_argument("--draws", type=int, default=1500)
     parser.add_argument("--warmup", type=int, default=600)
+    parser.add_argument("--output", help="file for the table of the reference")
     options = parser.parse_args()
     pd.set_option("display.width", 200)
-    adata, responding, null = fitted(options.cells, options.genes)
+    adata, genes = fitted(options.cells, options.genes)
     fast = ds.get.trans(adata)
-    hyper = adata.uns["trans"]["hyper"]
     ds.tl.fit_trans(
-        adata, function_type="single_hill", features=[*responding, *null], inference="svi", hyper=hyper,
+        adata, function_type="single_hill", features=genes, inference="svi", hyper=adata.uns["trans"]["hyper"],
         key_added="svi", progress=False,
     )  # fmt: skip
-    svi = ds.get.trans(adata, key="svi")
     start = time.perf_counter()
-    for label, genes in (("responding", responding), ("null", null)):
-        nuts, ok = reference(adata, genes, draws=options.draws, warmup=options.warmup)
-        print(f"\n{label}: {len(genes)} genes, NUTS converged in {ok.sum()}, {time.perf_counter() - start:.0f} s")
-        for engine_name, table in (("laplace", fast), ("svi", svi)):
-            print(f"{engine_name} against NUTS\n{compare(table, nuts)}", flush=True)
+    nuts, ok = reference(adata, genes, draws=options.draws, warmup=options.warmup)
+    print(f"{len(genes)} genes that respond, NUTS converged in {ok.sum()}, {time.perf_counter() - start:.0f} s")
+    if options.output:
+        nuts.to_csv(options.output)
+    for engine_name, table in (("laplace", fast), ("svi", ds.get.trans(adata, key="svi"))):
+        print(f"\n{engine_name} against NUTS\n{compare(table, nuts).to_string()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -321,6 +321,10 @@ def _sample(
             points = centre + (points + jitter - centre) * shrink
         chol = np.linalg.cholesky(cov[t] + 1e-14 * np.eye(n_amp1))
         amp = mode[t][s, k] + np.einsum("nij,nj->ni", chol[s, k], z)
+        if d:
+            # the amplitudes follow the shape off its lattice point, along the ridge
+            slopes = _mode_slopes(mode[t], log_z[t], step[t], LATTICE_SIZES[d][-1])
+            amp += np.einsum("nij,ni->nj", slopes[s, k], points - shapes[t][s])
         out[t] = np.concatenate([amp, points], 1)
     if curve.name == "single_hill":
         out = _reweight_moment(out, p)
@@ -329,6 +333,15 @@ def _sample(
         weight = turn_weight(x, curve.log_curve(x, out, consts[:, None]), p.priors.turn_scale)
         out = _resample(out, np.maximum(weight, 1e-12), weight)
     return out
+
+
+def _mode_slopes(mode: Floats, log_z: Floats, step: Floats, sizes: tuple[int, ...]) -> Floats:
+    """Derivative ``(S, K, d, A)`` of the conditional mode by the shape, by differences on the lattice."""
+    grid = mode.reshape(*sizes, *mode.shape[1:])
+    valid = np.isfinite(log_z).reshape(*sizes, -1)[..., None]
+    grid = np.where(valid, grid, np.nan)
+    parts = [np.nan_to_num(np.gradient(grid, step[i], axis=i)) for i in range(len(sizes))]
+    return np.stack(parts, -2).reshape(*mode.shape[:2], len(sizes), mode.shape[-1])
 
 
 def _reweight_moment(out: Floats, p: Problem) -> Floats:
