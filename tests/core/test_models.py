@@ -208,3 +208,22 @@ def test_cis_density_equals_scipy(rng: np.random.Generator) -> None:
     want += student_t(priors.guide_df, -0.5, 0.8).logpdf([-1.0, 0.4]).sum() + norm(0, 0.05).logpdf(0.02)
     want += lognorm(priors.within_log_sd, scale=np.exp(-1.2)).logpdf([0.2, 0.4]).sum()
     np.testing.assert_allclose(float(trace.log_prob_sum()), want, rtol=1e-7)
+
+
+def test_turn_weight_equals_its_torch_form_and_ignores_monotone_curves(rng: np.random.Generator) -> None:
+    from dream_sc._core.dose_response.additive_hill import N_TURN, torch_turn, turn_mass, turn_weight
+
+    c = curve("additive_hill")
+    params = _parameters(rng, "additive_hill", 40)
+    consts = c.lattice(AXIS, PRIORS)[2][rng.integers(100, size=40)]
+    x = np.linspace(AXIS.low, AXIS.high, N_TURN)
+    curves = c.log_curve(x, np.stack(list(params.values()), 1), consts)
+    want = turn_weight(x, curves, PRIORS.turn_scale)
+    tensors = {k: torch.as_tensor(v[:, None]) for k, v in params.items()}
+    got = torch_turn(tensors, AXIS, PRIORS, torch.as_tensor(consts)).exp().numpy()[:, 0]
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
+    monotone = (np.diff(curves, axis=1) >= 0).all(1) | (np.diff(curves, axis=1) <= 0).all(1)
+    assert monotone.any()
+    np.testing.assert_array_equal(want[monotone], 0.0)
+    assert 0.05 < turn_mass(AXIS, PRIORS) < 0.95
+    np.testing.assert_allclose(turn_mass(AXIS, PRIORS), turn_mass(AXIS, PRIORS, n=400), rtol=0.1)
