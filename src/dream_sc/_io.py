@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 BLOCK_BYTES = 64_000_000
+_ABSENT = object()
 
 
 def cell_blocks(x: Any, where: str) -> Iterator[tuple[int, Any]]:
@@ -79,24 +80,36 @@ def run_info(started: float, seed: int, params: dict[str, Any]) -> dict[str, Any
 
 def seed_of(rng: int | np.random.Generator) -> int:
     """The seed that a run uses: the integer itself, or a draw from a Generator."""
-    return int(rng) if isinstance(rng, int | np.integer) else int(rng.integers(2**31))
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**31))
+    if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
+        raise TypeError(f"rng={rng!r} is not a seed: use an int or a numpy Generator")
+    if rng < 0:
+        raise ValueError(f"rng={rng!r} is negative: a seed is 0 or more")
+    return int(rng)
 
 
 def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started: float) -> None:
-    """Assign all slots, or none: an error restores what was there before."""
+    """Assign all slots, or none: an error restores what was there before.
+
+    The entry of `.uns` also says which step wrote it.
+    """
     before: list[tuple[str, str, Any]] = []
     for attribute, key in slots:
+        if attribute == "uns":
+            _validate.new_key(adata, key, label)
+            slots[attribute, key]["step"] = label
         if key in getattr(adata, attribute):
             logger.info("%s: .%s[%r] is overwritten", label, attribute, key)
     try:
         for (attribute, key), value in slots.items():
             store = getattr(adata, attribute)
-            before.append((attribute, key, store[key] if key in store else None))
+            before.append((attribute, key, store[key] if key in store else _ABSENT))
             store[key] = value
     except BaseException:
         for attribute, key, value in before:
             store = getattr(adata, attribute)
-            if value is not None:
+            if value is not _ABSENT:
                 store[key] = value
             elif key in store:
                 del store[key]

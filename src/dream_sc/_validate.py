@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,19 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+CHUNK = 1_000_000  # values checked at once
+
 
 def close(name: str, names: Iterable[str]) -> str:
     """Say which of the names come close to an unknown one."""
     matches = get_close_matches(str(name), [str(n) for n in names], n=4, cutoff=0.5)
     return f"; did you mean {matches}?" if matches else ""
+
+
+def whole(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}={value!r} is not allowed: use a whole number, {least} or more")
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
@@ -40,6 +49,8 @@ def resolve(data: Any, mod: str | None) -> AnnData:
         adata = data
     if not (hasattr(adata, "varm") and hasattr(adata, "obs")):
         raise TypeError(f"data must be an AnnData or a MuData, not {type(data).__name__}")
+    if adata.is_view and adata.isbacked:
+        raise ValueError("data is a view of a backed file: call .to_memory() on the subset first")
     if getattr(data, "is_view", False) or adata.is_view:
         raise ValueError("data is a view, results would be lost: call .copy() on the subset first")
     for axis, names in (("var", adata.var_names), ("obs", adata.obs_names)):
@@ -66,14 +77,22 @@ def matrix(adata: AnnData, layer: str | None) -> Any:
 
 def counts(values: Any, where: str) -> None:
     """Refuse values that are not counts."""
-    v = np.asarray(values)
+    v = np.asarray(values).ravel()
+    if v.dtype.kind not in "iubf":
+        raise TypeError(f"{where} holds values of type {v.dtype}: raw counts are needed, pass them as layer=")
+    for start in range(0, v.size, CHUNK):
+        _counts(v[start : start + CHUNK], where)
+
+
+def _counts(v: np.ndarray, where: str) -> None:
     if v.dtype.kind in "iub":
         if v.dtype.kind == "i" and (v < 0).any():
             raise ValueError(f"{where} holds negative values: raw counts are needed, pass them as layer=")
         return
-    if np.isnan(v).any():
+    if not np.isfinite(v).all():
         raise ValueError(
-            f"{where} holds NaN: raw counts are needed; drop the cells or genes, or pass another layer="
+            f"{where} holds NaN or infinite values: raw counts are needed; drop the cells or genes, or pass "
+            "another layer="
         )
     if (v < 0).any():
         raise ValueError(
@@ -102,6 +121,8 @@ def labels(adata: AnnData, key: str, what: str) -> np.ndarray:
 def controls(target: np.ndarray, control: str | list[str], target_key: str) -> np.ndarray:
     """Which cells carry a control label."""
     wanted = [control] if isinstance(control, str) else list(control)
+    if not wanted:
+        raise ValueError(f"control is empty: name the label(s) of non-targeting cells in .obs[{target_key!r}]")
     for label in wanted:
         if not (target == label).any():
             seen = sorted(set(target) - {""})
@@ -136,10 +157,29 @@ def feature(adata: AnnData, name: str, what: str) -> int:
 
 
 def step(adata: AnnData, key: str, call: str) -> Any:
-    """The `.uns` entry of an earlier step."""
-    if key not in adata.uns:
+    """The `.uns` entry of an earlier step, given that its table is there too."""
+    entry = adata.uns.get(key)
+    if entry is None:
         raise KeyError(f".uns[{key!r}] is not there: call dream_sc.tl.{call} first")
-    return adata.uns[key]
+    slot = "obsm" if call.startswith("fit_cis") else "varm"
+    name = f"tl.{call.partition('(')[0]}"
+    if not isinstance(entry, Mapping) or "params" not in entry or entry.get("step", name) != name:
+        raise ValueError(f".uns[{key!r}] is not a result of {name}: call dream_sc.tl.{call} first, or name its key")
+    if key not in getattr(adata, slot):
+        raise KeyError(
+            f".uns[{key!r}] is there but .{slot}[{key!r}] is not, as after a concatenation: call dream_sc.tl.{call} again"
+        )
+    return entry
+
+
+def new_key(adata: AnnData, key: str, label: str) -> None:
+    """Refuse a `key_added` that files cannot hold, or that names the result of another step."""
+    if not isinstance(key, str) or not key or "/" in key:
+        raise ValueError(f"key_added={key!r} cannot be stored in a file: use a name without '/'")
+    before = adata.uns.get(key)
+    other = before.get("step", label) if isinstance(before, Mapping) else label
+    if other != label:
+        raise ValueError(f"key_added={key!r} names a result of {other}: choose another name")
 
 
 def readable(data: Any, mod: str | None) -> AnnData:
@@ -150,4 +190,6 @@ def readable(data: Any, mod: str | None) -> AnnData:
         return data.mod[mod]
     if not hasattr(data, "varm"):
         raise TypeError(f"data must be an AnnData or a MuData, not {type(data).__name__}")
+    if mod is not None:
+        raise ValueError(f"mod={mod!r} was given, but data is no MuData: leave it out")
     return data

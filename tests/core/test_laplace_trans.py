@@ -11,8 +11,8 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import nbinom, norm
 
 from dream_sc._core.dose_response import curve
+from dream_sc._core.engines import laplace
 from dream_sc._core.engines.laplace import kernel
-from dream_sc._core.engines.laplace import trans as laplace
 from dream_sc._core.likelihood import negbinom
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis, GuideStats, RowDosage

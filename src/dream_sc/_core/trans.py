@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from . import calls, engines, posterior, summary
 from .dose_response import CURVES, Curve, curve
 from .dose_response.additive_hill import turn_mass
-from .engines.laplace import trans as laplace
+from .engines import laplace
 from .types import Axis, GuideStats, RowDosage, TransFit
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _validate
+from dream_sc import _io, _validate
 from dream_sc._keys import TRANS, Slots
 
 from ._tables import table
@@ -72,12 +72,16 @@ def dose_response(
     if not 0 < ci < 1:
         raise ValueError(f"ci={ci} is not between 0 and 1")
     adata, names, records = _records(data, features, key, mod)
-    axis = adata.uns[key]["axis"]
-    x = np.linspace(axis["low"], axis["high"], 101) if doses is None else np.asarray(doses, dtype=float)
-    frames = []
+    info = _validate.step(adata, key, "fit_trans(data)")
+    axis = info["axis"]
+    if doses is None:
+        doses = np.linspace(axis["low"], axis["high"], 101)
+    x = np.atleast_1d(np.asarray(doses, dtype=float))
+    columns = ("log2_dosage", "median", "lower", "upper")
+    frames = [pd.DataFrame({"feature": np.empty(0, dtype=object)} | {c: np.empty(0) for c in columns})] * (not names)
     for name, record in zip(names, records, strict=True):
         c, consts, _, _ = core.unpack(record)
-        draws = core.draw(record, N_DRAWS, int(adata.uns[key]["seed"]), name)
+        draws = core.draw(record, N_DRAWS, int(info["seed"]), name)
         if scale == "derivative":
             values = c.slope(x, draws, consts)
         else:
@@ -98,7 +102,7 @@ def posterior(
     key: str = TRANS,
     nsamples: int | None = None,
     mod: str | None = None,
-    rng: int = 0,
+    rng: int | np.random.Generator = 0,
 ) -> xr.Dataset:
     """Posterior draws of the curve parameters of features.
 
@@ -115,7 +119,7 @@ def posterior(
     mod
         Modality of a MuData.
     rng
-        Seed. A feature's draws do not depend on which others are asked for.
+        Seed or Generator. A feature's draws do not depend on which others are asked for.
 
     Returns
     -------
@@ -130,13 +134,14 @@ def posterior(
     if features is None:
         features = [str(n) for n in adata.var_names[np.isfinite(np.asarray(records)[:, 0])]]
     adata, names, records = _records(data, features, key, mod)
-    n = int(adata.uns[key]["params"]["nsamples"]) if nsamples is None else int(nsamples)
+    info, seed = _validate.step(adata, key, "fit_trans(data)"), _io.seed_of(rng)
+    n = int(info["params"]["nsamples"]) if nsamples is None else int(nsamples)
     arrays: dict[str, np.ndarray] = {}
     models = []
     for i, (name, record) in enumerate(zip(names, records, strict=True)):
         c = core.unpack(record)[0]
         models.append(c.name)
-        for parameter, values in zip(c.params, core.draw(record, n, rng, name).T, strict=True):
+        for parameter, values in zip(c.params, core.draw(record, n, seed, name).T, strict=True):
             arrays.setdefault(parameter, np.full((len(names), n), np.nan))[i] = values
     coords = {"feature": names, "draw": np.arange(n), "model": ("feature", models)}
     return xr.Dataset({k: (("feature", "draw"), v) for k, v in arrays.items()}, coords=coords)

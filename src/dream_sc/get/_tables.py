@@ -40,7 +40,7 @@ def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.
     ``effect_sd_<group>``.
     """
     adata, frame = table(data, mod, "varm", key, "fit_technical(data)")
-    slots, groups = Slots(key), list(adata.uns[key]["groups"])
+    slots, groups = Slots(key), list(_validate.step(adata, key, "fit_technical(data)")["groups"])
     effects = pd.DataFrame(adata.varm[slots.effects], frame.index, [f"effect_{g}" for g in groups])
     sd = pd.DataFrame(adata.varm[slots.effects_sd], frame.index, [f"effect_sd_{g}" for g in groups])
     return pd.concat([frame, effects, sd], axis=1)

@@ -12,6 +12,8 @@ from dream_sc._keys import SIZE_FACTOR
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from anndata import AnnData
+
 METHODS = ("total", "median_ratio", "stable")
 MIN_MEAN = 0.05  # counts per cell of a feature that may count as stable
 MIN_STABLE = 10
@@ -58,14 +60,25 @@ def size_factors(
     ValueError
         If the counts are not counts, or a cell has none.
     """
+    started = _io.now()
     _validate.one_of("method", method, METHODS)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
-    x = _validate.matrix(adata, layer)
+    _validate.new_key(adata, key_added, "pp.size_factors")
     names = [] if exclude is None else [exclude] if isinstance(exclude, str) else list(exclude)
     keep = np.ones(adata.n_vars, dtype=bool)
     for name in names:
         keep[_validate.feature(adata, name, "exclude")] = False
+    _io.write(adata, "pp.size_factors", {("obs", key_added): compute(adata, layer, method, keep)}, started)
+    return data if copy else None
+
+
+def compute(
+    adata: AnnData, layer: str | None, method: str = "total", keep: np.ndarray | None = None
+) -> np.ndarray:
+    """Size factors with mean 1 over the features to keep."""
+    x = _validate.matrix(adata, layer)
+    keep = np.ones(adata.n_vars, dtype=bool) if keep is None else keep
     blocks = lambda: _io.cell_blocks(x, _io.source(layer))  # noqa: E731
     if method == "total":
         s = _totals(blocks, keep, adata.n_obs)
@@ -79,8 +92,7 @@ def size_factors(
             f"{int((s <= 0).sum())} cells have no count in the features used: drop them first, "
             "scanpy.pp.filter_cells(adata, min_counts=1)"
         )
-    _io.write(adata, "pp.size_factors", {("obs", key_added): s / s.mean()}, _io.now())
-    return data if copy else None
+    return s / s.mean()
 
 
 def _totals(blocks: Any, keep: np.ndarray, n: int) -> np.ndarray:

@@ -86,6 +86,8 @@ def fit_cis(
     _validate.one_of("inference", inference, ENGINES)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
+    _validate.new_key(adata, key_added, "tl.fit_cis")
+    _validate.whole("nsamples", nsamples)
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     params = technical["params"]
     gene = _validate.feature(adata, cis_gene, "cis gene")
@@ -129,6 +131,12 @@ def _guides(
     """The guides that take part, targeting ones first, and each cell's guide (-1: none)."""
     take = (is_control | acting) & (guide != "")
     counted = pd.DataFrame({"guide": guide, "target": target, "is_control": is_control})[take]
+    both = counted.groupby("guide")["is_control"].nunique().loc[lambda n: n > 1].index
+    if len(both):
+        raise ValueError(
+            f"the guides {list(both)[:12]} occur in control cells and in targeted ones: a guide has one target; check "
+            "guide_key and control="
+        )
     table = counted.groupby("guide", sort=True).agg(
         target=("target", "first"), is_control=("is_control", "first"), n_cells=("guide", "size")
     )
@@ -162,11 +170,17 @@ def _cells(
 
     params = technical["params"]
     y = _io.one_column(_validate.matrix(adata, params["layer"]), gene)
+    _validate.counts(y, _io.source(params["layer"]))
     used = codes >= 0
     row = adata.varm[key].iloc[gene]
     if y[used].sum() == 0:
         raise ValueError(f"the cis gene {name!r} has no count in any cell of its guides and the controls")
-    if not np.isfinite(row["mu"]) or row["mu"] < least:
+    if not np.isfinite(row["mu"]):
+        raise ValueError(
+            f"the cis gene {name!r} has no baseline, its status in .varm[{key!r}] is {row['status']!r}: without counts "
+            "in control cells there is no dosage relative to them"
+        )
+    if row["mu"] < least:
         raise ValueError(
             f"the cis gene {name!r} has a mean of {row['mu']:.3g} counts in control cells, less than "
             f"min_count={least}: its dosage cannot be told from noise; lower min_count to try all the same"

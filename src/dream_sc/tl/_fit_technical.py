@@ -92,11 +92,13 @@ def fit_technical(
     _validate.one_of("inference", inference, ENGINES)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
+    _validate.new_key(adata, key_added, "tl.fit_technical")
+    _validate.whole("nsamples", nsamples)
     x = _validate.matrix(adata, layer)
     target = _validate.labels(adata, target_key, "target_key")
     is_control = _validate.controls(target, control, target_key)
     groups, group = technical_groups(adata, batch_key, reference, is_control)
-    s = _ready_size_factors(adata, size_factor_key, mod, layer, data)
+    s, new = _ready_size_factors(adata, size_factor_key, layer)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     fit, ok = _fit(adata, x, layer, s, group, is_control, len(groups), chosen)
     params = {
@@ -104,7 +106,7 @@ def fit_technical(
         "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
     }  # fmt: skip
-    slots = _slots(adata, fit, ok, groups, key_added)
+    slots = _slots(adata, fit, ok, groups, key_added) | new
     slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | {
         "groups": list(groups), "beta_o": fit.beta_o, "effect_scale": fit.effect_scale,
         "n_control_cells": int(is_control.sum()),
@@ -136,6 +138,7 @@ def technical_groups(
         )
     if reference is None:
         reference = max(n_control, key=lambda n: n_control[n])
+    reference = str(reference)
     _validate.one_of("reference", reference, [str(n) for n in names])
     ordered = [reference, *(str(n) for n in names if str(n) != reference)]
     code = {n: i for i, n in enumerate(ordered)}
@@ -143,14 +146,16 @@ def technical_groups(
 
 
 def _ready_size_factors(
-    adata: AnnData, key: str, mod: str | None, layer: str | None, data: Any
-) -> np.ndarray:
-    if key == SIZE_FACTOR and key not in adata.obs:
-        from dream_sc import pp
+    adata: AnnData, key: str, layer: str | None
+) -> tuple[np.ndarray, dict[tuple[str, str], Any]]:
+    """Size factors, and the slot to write if they had to be computed."""
+    if key != SIZE_FACTOR or key in adata.obs:
+        return _validate.size_factors(adata, key), {}
+    from dream_sc.pp._size_factors import compute
 
-        logger.info("tl.fit_technical: .obs[%r] is missing, computed from totals by pp.size_factors", key)
-        pp.size_factors(data, mod=mod, layer=layer, key_added=key)
-    return _validate.size_factors(adata, key)
+    logger.info("tl.fit_technical: .obs[%r] is missing, computed from totals by pp.size_factors", key)
+    s = compute(adata, layer)
+    return s, {("obs", key): s}
 
 
 def _fit(
@@ -174,10 +179,17 @@ def _fit(
     sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
     tails = suffstats.TailSums(is_control, adata.n_vars, 1e7)
     for start, block in _io.cell_blocks(x, _io.source(layer)):
-        sums.add(start, block)
-        tails.add(start, block)
+        # a file sorted by target has blocks without control cells
+        if block[is_control[start : start + block.shape[0]]].nnz:
+            sums.add(start, block)
+            tails.add(start, block)
     stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups)
     ok = stats.counts.sum(1) >= MIN_COUNT
+    if not ok.any():
+        raise ValueError(
+            f"no feature has {MIN_COUNT} counts or more in the {int(is_control.sum())} control cells of "
+            f"{_io.source(layer)}: check control= and layer="
+        )
     used = stats.tail[ok].sum(0) > 0
     stats = replace(stats, counts=stats.counts[ok], tail=stats.tail[ok][:, used], tail_at=stats.tail_at[used])
     return run("technical", inference, stats, TechnicalPriors()), ok

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .cis import cis
+from .draws import draws
 from .technical import technical
-from .trans import draws, evidence, problem
+from .trans import Problem, evidence, problem
 
-__all__ = ["cis", "draws", "evidence", "problem", "technical"]
+__all__ = ["Problem", "cis", "draws", "evidence", "problem", "technical"]
