@@ -67,6 +67,13 @@ def test_cis_gene_below_min_count(technical: ad.AnnData) -> None:
         ds.tl.fit_cis(technical.copy(), "GFI1B", min_count=100)
 
 
+def test_a_guide_with_two_targets_is_named(technical: ad.AnnData) -> None:
+    adata = technical.copy()
+    adata.obs["guide"] = adata.obs["guide"].astype(str).replace({"GFI1B_g01": "NTC_01"})
+    with pytest.raises(ValueError, match=r"NTC_01.*one target"):
+        ds.tl.fit_cis(adata, "GFI1B")
+
+
 # controls and groups
 
 
