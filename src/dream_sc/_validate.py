@@ -167,15 +167,21 @@ def step(adata: AnnData, key: str, call: str) -> Any:
         raise ValueError(f".uns[{key!r}] is not a result of {name}: call dream_sc.tl.{call} first, or name its key")
     if key not in getattr(adata, slot):
         raise KeyError(
-            f".uns[{key!r}] is there but .{slot}[{key!r}] is not, as after a concatenation: call dream_sc.tl.{call} again"
+            f".uns[{key!r}] is there but .{slot}[{key!r}] is not, as after a concatenation: call "
+            f"dream_sc.tl.{call} again"
         )
     return entry
 
 
-def new_key(adata: AnnData, key: str, label: str) -> None:
-    """Refuse a `key_added` that files cannot hold, or that names the result of another step."""
+def storable(key: str) -> None:
+    """Refuse a `key_added` that files cannot hold."""
     if not isinstance(key, str) or not key or "/" in key:
         raise ValueError(f"key_added={key!r} cannot be stored in a file: use a name without '/'")
+
+
+def new_key(adata: AnnData, key: str, label: str) -> None:
+    """Refuse a `key_added` that files cannot hold, or that names the result of another step."""
+    storable(key)
     before = adata.uns.get(key)
     other = before.get("step", label) if isinstance(before, Mapping) else label
     if other != label:

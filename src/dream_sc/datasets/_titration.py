@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from dream_sc import _validate
 from dream_sc._keys import TITRATION, TRUE_EFFECTS
 
 CIS_GENE = "GFI1B"
 BLOCK = 1000
 MODELS = ("null", "single_hill", "additive_hill")
+SIZES = ("n_cells", "n_genes", "n_guides", "n_ntc_guides", "n_groups")
+FRACTIONS = ("ntc_fraction", "single_fraction", "additive_fraction", "guide_shift_fraction")
 
 
 def titration(
@@ -81,7 +84,13 @@ def titration(
     -------
     AnnData, counts in csr `.X`. `.obs`: guide, target, batch, size_factor (as given to the fit), true_size_factor,
     true_log2_dosage. `.var`: true_model and parameters (prefix "true"). `.uns["titration"]`: parameters, guides.
+
+    Raises
+    ------
+    ValueError
+        If a size is less than 1, a fraction not between 0 and 1, a spread negative or a range reversed.
     """
+    _check(locals())
     gen = np.random.default_rng(rng)
     guides = _guides(gen, n_guides, n_ntc_guides, dosage_range, within_guide_sd)
     obs = _cells(gen, n_cells, guides, ntc_fraction, n_groups, size_factor_sd)
@@ -109,6 +118,26 @@ def titration(
         },
     }  # fmt: skip
     return adata
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Refuse what cannot be simulated."""
+    for name in SIZES:
+        _validate.whole(name, given[name])
+    for name in FRACTIONS:
+        if not 0 <= given[name] <= 1:
+            raise ValueError(f"{name}={given[name]} is not between 0 and 1")
+    if given["single_fraction"] + given["additive_fraction"] > 1:
+        raise ValueError("single_fraction and additive_fraction are more than 1 together")
+    for name in (n for n in given if n.endswith("_sd")):
+        if not given[name] >= 0:
+            raise ValueError(f"{name}={given[name]} is negative: a spread is 0 or more")
+    for name in ("dosage_range", "mean_range"):
+        if not given[name][0] <= given[name][1]:
+            raise ValueError(f"{name}={given[name]} is reversed: give the lower end first")
+    for name in ("cis_mean", "cis_overdispersion"):
+        if not given[name] > 0:
+            raise ValueError(f"{name}={given[name]} is not allowed: use a number above 0")
 
 
 def _guides(
@@ -244,10 +273,21 @@ def true_curve(adata: ad.AnnData, features: str | list[str], doses: np.ndarray) 
 
     Returns
     -------
-    Expected counts at size factor 1 without technical effect, ``(features, doses)``.
+    Expected counts at size factor 1 without technical effect, ``(features, doses)``; the cis gene's are its dosage.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If the object was not simulated, or a feature is unknown.
     """
+    if TITRATION not in adata.uns:
+        raise ValueError(f".uns[{TITRATION!r}] is not there: only dream_sc.datasets.titration knows true curves")
     names = [features] if isinstance(features, str) else list(features)
-    return _curves(adata.var.loc[names], np.asarray(doses, dtype=float))
+    rows = [_validate.feature(adata, name, "feature") for name in names]
+    x = np.atleast_1d(np.asarray(doses, dtype=float))
+    curves = _curves(adata.var.iloc[rows], x)
+    curves[[n == CIS_GENE for n in names]] *= 2.0**x
+    return curves
 
 
 def _counts(

@@ -64,7 +64,7 @@ def size_factors(
     _validate.one_of("method", method, METHODS)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
-    _validate.new_key(adata, key_added, "pp.size_factors")
+    _validate.storable(key_added)
     names = [] if exclude is None else [exclude] if isinstance(exclude, str) else list(exclude)
     keep = np.ones(adata.n_vars, dtype=bool)
     for name in names:
