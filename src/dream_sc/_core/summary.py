@@ -42,6 +42,12 @@ def _hills(draws: Floats, c: Curve, consts: Floats) -> tuple[list[tuple[Floats, 
     return [], 0
 
 
+def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floats:
+    """Median curve ``(T, D)`` relative to NTC, natural log."""
+    curves = c.log_curve(np.append(dosages, 0.0), draws, consts[:, None, :])
+    return np.asarray(np.median(curves[..., :-1] - curves[..., -1:], axis=1))
+
+
 def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis) -> dict[str, NDArray[np.generic]]:
     """Table columns of a block of features that share a curve.
 

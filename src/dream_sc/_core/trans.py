@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logsumexp
 
-from . import calls, engines, posterior, summary
+from . import calls, engines, posterior, summary, support
 from .dose_response import CURVES, Curve, curve
 from .dose_response.additive_hill import turn_mass
 from .engines import laplace
@@ -296,6 +296,7 @@ def _posteriors(
             out, ok = _replace_draws(sub, c, const, out, prior, options)
             converged[index] = ok
         found = summary.summarise(out, c, const, p.axis)
+        found |= support.columns(sub, np.median(out[..., 0], 1), summary.at_dosages(out, c, const, p.dose_mean), tau)
         for name, value in found.items():
             if name not in columns:
                 columns[name] = np.full(

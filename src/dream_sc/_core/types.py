@@ -93,6 +93,7 @@ class RowDosage:
     mean: Floats  # (R,)
     spread: Floats  # (R,)
     error: Floats  # (G,)
+    control: NDArray[np.bool_] | None = None  # (G,) NTC guides; by default those at a dosage of 0
 
 
 @dataclass(frozen=True)

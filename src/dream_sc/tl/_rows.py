@@ -131,11 +131,12 @@ def guide_rows(
     mean = table["log2_dosage"].to_numpy(float)
     spread = np.where(table["is_control"].astype(bool), 0.0, table["within_sd"].to_numpy(float))
     error = table["sd"].to_numpy(float)
+    control = table["is_control"].to_numpy(bool)
     if dosage == "cell":
         centre = index["x"].mean().to_numpy()
         width = np.sqrt(index["var"].mean().to_numpy() + index["x"].var(ddof=0).to_numpy())
-        return stats, RowDosage(centre, width, np.zeros(len(table))), int(used.sum())
-    return stats, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error), int(used.sum())
+        return stats, RowDosage(centre, width, np.zeros(len(table)), control), int(used.sum())
+    return stats, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control), int(used.sum())
 
 
 def _axis(table: pd.DataFrame) -> Any:

@@ -37,6 +37,7 @@ class Problem:
     dose_mean: Floats
     dose_spread: Floats
     error: Floats
+    targeting: NDArray[np.bool_]  # (G,)
     overdispersion: Floats  # (T,)
     level: Floats  # (T,) log of the mean count
     alpha_sd: float
@@ -81,12 +82,19 @@ def problem(
         dose_mean=np.ascontiguousarray(doses[:, 0]),
         dose_spread=np.ascontiguousarray(doses[:, 1]),
         error=dosage.error[present].astype(np.float64),
+        targeting=_targeting(dosage, order, present, start),
         overdispersion=np.maximum(overdispersion, 0.01).astype(np.float64),
         level=np.log((counts.sum(1) + 0.5) / w.sum()),
         alpha_sd=alpha_sd,
         axis=axis,
         priors=priors,
     )
+
+
+def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArray[np.bool_]:
+    if dosage.control is not None:
+        return np.asarray(~dosage.control[present])
+    return np.asarray(dosage.mean[order][start] != 0.0)
 
 
 def evidence(
