@@ -41,7 +41,8 @@ def test_p_values_are_uniform_without_a_response(rng: np.random.Generator, tau: 
     found = _columns(p, 0.0, tau)
     assert kstest(found["p_trend_within_targeting"], "uniform").pvalue > 1e-3
     if tau == 0.0:
-        assert kstest(found["heterogeneity_p"], "uniform").statistic < 0.2  # nothing is fitted here, two parameters are counted
+        # two parameters are counted as fitted, here none is
+        assert kstest(found["heterogeneity_p"], "uniform").statistic < 0.2
     else:
         assert np.median(found["heterogeneity_p"]) < 0.05
 

@@ -49,9 +49,9 @@ def columns(p: Problem, level: Floats, curves: Floats, tau: Floats) -> dict[str,
     """Table columns of a block of features.
 
     `n_guides_support`: targeting guides that differ from the NTC level by themselves, at one-sided p < 0.05, towards
-    the fitted curve. `heterogeneity_p`: Cochran's Q of all guides around the fitted curve, counts alone: small where guides
-    differ for other reasons than the dosage. `p_trend_within_targeting`: slope over dosage among targeting guides only,
-    guide effects in the variance; NaN for fewer than three of them.
+    the fitted curve. `heterogeneity_p`: Cochran's Q of all guides around the fitted curve, counts alone: small where
+    guides differ for other reasons than the dosage. `p_trend_within_targeting`: slope over dosage among targeting
+    guides only, guide effects in the variance; NaN for fewer than three of them.
     """
     ratio, variance, dosage = log_ratios(p, level, curves)
     fitted = curves[:, p.dose[p.guide_start[:-1]]]
