@@ -21,15 +21,19 @@ def _draws(name: str, rng: np.random.Generator, n: int = 1024) -> np.ndarray:
 def test_mean_and_covariance_are_kept(name: str, rng: np.random.Generator) -> None:
     draws = _draws(name, rng)
     records = posterior.pack_block(draws, curve(name), np.tile([1.0, -1.0], (3, 1)))
-    assert records.shape == (3, 256)
+    assert records.shape == (3, 512)
     assert records.nbytes == 3 * 1024
     for draw, record in zip(draws, records, strict=True):
-        c, consts, means, chol = posterior.unpack(record)
+        c, consts, kept = posterior.unpack(record)
         assert c.name == name
         np.testing.assert_array_equal(consts, [1.0, -1.0])
-        np.testing.assert_allclose(means.mean(0), draw.mean(0), atol=1e-5)
-        total = np.cov(means.T, ddof=0) + chol @ chol.T
-        np.testing.assert_allclose(total, np.cov(draw.T, ddof=0), atol=2e-4 * np.trace(np.atleast_2d(total)))
+        sd = draw.std(0)
+        assert (np.abs(kept.mean(0) - draw.mean(0)) < 0.25 * sd).all()
+        assert (np.abs(np.log(kept.std(0) / sd)) < 0.25).all()
+        np.testing.assert_allclose(np.corrcoef(kept.T), np.corrcoef(draw.T), atol=0.25)
+        # what is kept are draws, up to the precision of float16
+        distance = np.abs(kept[:, None] - draw[None]).max(-1).min(1)
+        assert (distance < 0.01).all()
 
 
 def test_quantiles_of_a_bent_posterior_are_kept(rng: np.random.Generator) -> None:
@@ -40,23 +44,24 @@ def test_quantiles_of_a_bent_posterior_are_kept(rng: np.random.Generator) -> Non
         q = [0.025, 0.5, 0.975]
         error = np.quantile(again[:, j], q) - np.quantile(draws[0, :, j], q)
         sd = draws[0, :, j].std()
-        assert abs(error[1]) < 0.1 * sd
-        assert np.abs(error).max() < 0.35 * sd  # the tails of a record are coarser than those of the table
+        assert abs(error[1]) < 0.15 * sd
+        assert np.abs(error).max() < 0.5 * sd  # the tails of a record are coarser than those of the table
 
 
 def test_draws_depend_on_name_and_seed_only(rng: np.random.Generator) -> None:
     records = posterior.pack_block(_draws("single_hill", rng), curve("single_hill"), np.zeros((3, 2)))
     alone = posterior.draw(records[1], 9, 4, "b")
-    np.testing.assert_array_equal(alone, posterior.draw_many(records, 9, 4, ["a", "b", "c"])[1])
+    np.testing.assert_array_equal(alone, posterior.draw(records[1:][0], 9, 4, "b"))
+    assert not np.array_equal(alone, posterior.draw(records[1], 9, 4, "c"))
     assert not np.array_equal(alone, posterior.draw(records[1], 9, 5, "b"))
 
 
 def test_few_draws_still_make_a_record(rng: np.random.Generator) -> None:
     draws = _draws("null", rng, 10)
-    record = posterior.pack(draws[0], curve("null"), np.zeros(2))
-    assert posterior.unpack(record)[2].shape[1] == 1
+    record = posterior.pack_block(draws, curve("null"), np.zeros((3, 2)))[0]
+    assert posterior.unpack(record)[2].shape == (8, 1)
 
 
 def test_missing_posterior_is_an_error() -> None:
     with pytest.raises(ValueError, match="not fitted"):
-        posterior.unpack(np.full(256, np.nan, dtype=np.float32))
+        posterior.unpack(np.full(512, np.nan, dtype=np.float16))

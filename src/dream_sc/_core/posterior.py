@@ -1,8 +1,9 @@
-"""The compact posterior record of a feature: a kernel mixture in 1 kB, and draws from it.
+"""The compact posterior record of a feature: stratified draws in 1 kB.
 
-Layout (version 1) of the 256 float32 numbers: code of the curve (NaN: no posterior), number `M` of components, two
-constants of the curve; then the lower Cholesky factor, row by row, of the covariance that all components share; then
-the means of the components over the `P` parameters. Components have equal weight.
+Layout (version 2) of the 512 float16 numbers: code of the curve (NaN: no posterior), number `M` of draws, two constants
+of the curve; then `M` draws over the `P` parameters of the curve, of equal weight: 127 for one Hill, 72 for two. All
+draws are ordered by repeated bisection along the longest axis, and evenly spaced ones are kept, so that they cover the
+posterior better than random ones.
 """
 
 from __future__ import annotations
@@ -15,20 +16,17 @@ import numpy as np
 from .dose_response import curve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from .dose_response import Curve
 
     Floats = NDArray[np.float64]
 
-WIDTH = 256
+WIDTH = 512
 HEADER = 4
-LAYOUT_VERSION = 1
-
-
-N_COMPONENTS = 32
+LAYOUT_VERSION = 2
+MOST_KEPT = 128
+MAX_LEVELS = 7
 
 
 def _bisect(draws: Floats, levels: int) -> Floats:
@@ -47,61 +45,37 @@ def _bisect(draws: Floats, levels: int) -> Floats:
     return groups
 
 
-def pack_block(draws: Floats, c: Curve, consts: Floats) -> NDArray[np.float32]:
-    """Compress draws ``(T, S, P)`` into records ``(T, 256)``.
-
-    The draws are cut into 32 groups by repeated bisection; a component stands at each group's mean, and all share the
-    mean covariance within groups, so the total mean and covariance are kept and ridges stay bent.
-    """
+def pack_block(draws: Floats, c: Curve, consts: Floats) -> NDArray[np.float16]:
+    """Compress draws ``(T, S, P)`` into records ``(T, 512)``: as many evenly spread draws as fit, 128 at most."""
     n_t, n_s, n_p = draws.shape
-    levels = min(int(np.log2(N_COMPONENTS)), int(np.log2(max(n_s // 4, 1))))
-    m = 2**levels
-    # the same number of draws in each group: evenly spaced ones are taken
-    kept = draws[:, np.linspace(0, n_s - 1, n_s // m * m).round().astype(int)]
-    groups = _bisect(kept, levels)
-    means = groups.mean(2)
-    diff = groups - means[:, :, None]
-    cov = np.einsum("tgsi,tgsj->tij", diff, diff) / (groups.shape[1] * groups.shape[2])
-    ridge = 1e-10 + 1e-6 * np.einsum("tii->ti", cov)
-    chol = np.linalg.cholesky(cov + ridge[:, :, None] * np.eye(n_p))
-    out = np.zeros((n_t, WIDTH), dtype=np.float32)
-    out[:, 0], out[:, 1], out[:, 2:4] = c.code, m, consts
-    tril = np.tril_indices(n_p)
-    start = HEADER + len(tril[0])
-    out[:, HEADER:start] = chol[:, tril[0], tril[1]]
-    out[:, start : start + m * n_p] = means.reshape(n_t, -1)
+    levels = min(MAX_LEVELS, int(np.log2(n_s)))
+    # the same number of draws in each part: evenly spaced ones are taken
+    size = n_s // 2**levels
+    ordered = _bisect(draws[:, np.linspace(0, n_s - 1, size * 2**levels).round().astype(int)], levels)
+    ordered = ordered.reshape(n_t, -1, n_p)
+    n = ordered.shape[1]
+    m = min(n, (WIDTH - HEADER) // n_p, MOST_KEPT)
+    out = np.zeros((n_t, WIDTH), dtype=np.float16)
+    out[:, 0], out[:, 1], out[:, 2:HEADER] = c.code, m, consts
+    picked = ordered[:, ((np.arange(m) + 0.5) * n / m).astype(int)]
+    out[:, HEADER : HEADER + m * n_p] = picked.reshape(n_t, -1)
     return out
 
 
-def pack(draws: Floats, c: Curve, consts: Floats) -> NDArray[np.float32]:
-    """Compress the draws ``(S, P)`` of one feature."""
-    return pack_block(draws[None], c, np.asarray(consts)[None])[0]
-
-
-def unpack(record: NDArray[np.float32]) -> tuple[Curve, Floats, Floats, Floats]:
-    """Curve, constants ``(2,)``, means ``(M, P)`` and the shared Cholesky factor ``(P, P)`` of one record."""
+def unpack(record: NDArray[np.float16]) -> tuple[Curve, Floats, Floats]:
+    """Curve, constants ``(2,)`` and draws ``(M, P)`` of one record."""
     if not np.isfinite(record[0]):
         raise ValueError("this feature has no posterior: it was not fitted")
     c = curve(int(record[0]))
     m, n_p = int(record[1]), len(c.params)
-    body = record[HEADER:].astype(np.float64)
-    tril = np.tril_indices(n_p)
-    chol = np.zeros((n_p, n_p))
-    chol[tril] = body[: len(tril[0])]
-    means = body[len(tril[0]) : len(tril[0]) + m * n_p].reshape(m, n_p)
-    return c, record[2:4].astype(np.float64), means, chol
+    kept = record[HEADER : HEADER + m * n_p].astype(np.float64).reshape(m, n_p)
+    return c, record[2:HEADER].astype(np.float64), kept
 
 
-def draw(record: NDArray[np.float32], n: int, seed: int, name: str) -> Floats:
-    """`n` draws ``(n, P)`` of one feature, from a stream that is keyed by its name."""
-    _, _, means, chol = unpack(record)
+def draw(record: NDArray[np.float16], n: int, seed: int, name: str) -> Floats:
+    """`n` of the kept draws ``(n, P)`` of one feature, each equally often, in an order keyed by its name."""
+    kept = unpack(record)[2]
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    which = np.resize(np.arange(len(means)), n)
+    which = np.resize(rng.permutation(len(kept)), n)
     rng.shuffle(which)
-    z = rng.standard_normal((n, means.shape[1]))
-    return means[which] + z @ chol.T
-
-
-def draw_many(records: NDArray[np.float32], n: int, seed: int, names: Sequence[str]) -> list[Floats]:
-    """Draws of several features, a list because curves differ in their parameters."""
-    return [draw(r, n, seed, str(name)) for r, name in zip(records, names, strict=True)]
+    return kept[which]

@@ -259,11 +259,11 @@ def _posteriors(
     single: NDArray[np.float32],
     options: Options,
     progress: Callable[[Any], Any],
-) -> tuple[dict[str, Any], NDArray[np.float32], dict[str, Any]]:
+) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Draws of the best non-null curve of each feature, summed up in columns and compact records."""
     n_t = len(p.counts)
     columns: dict[str, Any] = {"guide_sd": np.full(n_t, np.nan)}
-    records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float32)
+    records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float16)
     converged = np.ones(n_t, dtype=bool)
     log_tau = prior.log_tau(grid)
     jobs = [

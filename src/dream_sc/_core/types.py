@@ -110,6 +110,6 @@ class TransFit:
     """Everything that the trans step says: table columns, compact posterior records, learned numbers."""
 
     columns: dict[str, NDArray[np.generic]]  # each (T,)
-    records: NDArray[np.float32]  # (T, 256)
+    records: NDArray[np.float16]  # (T, 512)
     hyper: dict[str, object]
     diagnostics: dict[str, object] = field(default_factory=dict)

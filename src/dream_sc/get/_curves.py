@@ -80,7 +80,7 @@ def dose_response(
     columns = ("log2_dosage", "median", "lower", "upper")
     frames = [pd.DataFrame({"feature": np.empty(0, dtype=object)} | {c: np.empty(0) for c in columns})] * (not names)
     for name, record in zip(names, records, strict=True):
-        c, consts, _, _ = core.unpack(record)
+        c, consts, _ = core.unpack(record)
         draws = core.draw(record, N_DRAWS, int(info["seed"]), name)
         if scale == "derivative":
             values = c.slope(x, draws, consts)
@@ -115,7 +115,8 @@ def posterior(
     key
         `key_added` of the fit.
     nsamples
-        Draws per feature; as many as the fit used by default.
+        Draws per feature; as many as the fit used by default. 127 of the draws are stored for one Hill, 72 for two, picked
+        to cover the posterior, and each is repeated equally often.
     mod
         Modality of a MuData.
     rng

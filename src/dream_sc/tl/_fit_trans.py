@@ -151,9 +151,12 @@ def fit_trans(
 
 def _about(inputs: TransInputs, fit: Any, frame: pd.DataFrame) -> dict[str, Any]:
     """What `.uns` says of the fit beside its parameters."""
+    from dream_sc._core.posterior import LAYOUT_VERSION
+
     return {
         "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
         "hyper": fit.hyper | {"guide_offsets": inputs.guides["offset"].tolist()}, "guides": inputs.guides.copy(),
+        "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }  # fmt: skip
 
@@ -178,7 +181,7 @@ def _slots(
     key: str, frame: pd.DataFrame, records: np.ndarray, ok: np.ndarray, info: dict[str, Any]
 ) -> dict[tuple[str, str], Any]:
     """What to write where; features that were not fitted have NaN records."""
-    every = np.full((len(ok), records.shape[1]), np.nan, dtype=np.float32)
+    every = np.full((len(ok), records.shape[1]), np.nan, dtype=records.dtype)
     every[ok] = records
     return {("varm", key): frame, ("varm", Slots(key).posterior): every, ("uns", key): info}
 

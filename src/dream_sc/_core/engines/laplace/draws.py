@@ -32,6 +32,7 @@ BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
 LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {2: ((10, 8), (16, 10)), 4: ((5, 4, 5, 4),)}
 PROPOSALS = (400, 400, 1000)  # points of each round of importance sampling
+FOLLOW_STEPS, EPS = 4, 1e-4  # Gauss-Newton steps and differences of amplitudes that follow a shape
 INFLATE = 1.3  # of the proposal's sd over the weighted points'
 
 
@@ -205,17 +206,14 @@ def _sample(
         index = np.minimum(np.searchsorted(cdf[t], u0), n_s * n_k - 1)
         s, k = index // n_k, index % n_k
         points = shapes[t][s]
+        chol = np.linalg.cholesky(cov[t] + 1e-14 * np.eye(n_amp1))
+        amp = mode[t][s, k] + np.einsum("nij,nj->ni", chol[s, k], z)
         if d and step[t].any():
             jitter = (sobol[order, 1 : 1 + d] - 0.5) * step[t]
             centre, var = points.mean(0), points.var(0)
             shrink = np.sqrt(var / (var + step[t] ** 2 / 12))
-            points = centre + (points + jitter - centre) * shrink
-        chol = np.linalg.cholesky(cov[t] + 1e-14 * np.eye(n_amp1))
-        amp = mode[t][s, k] + np.einsum("nij,nj->ni", chol[s, k], z)
-        if d and step[t].any():
-            # the amplitudes follow the shape off its lattice point, along the ridge
-            slopes = _mode_slopes(mode[t], log_z[t], step[t], LATTICE_SIZES[d][-1])
-            amp += np.einsum("nij,ni->nj", slopes[s, k], points - shapes[t][s])
+            move = (1 - shrink) * (centre - points) + shrink * jitter
+            amp, points = _off_lattice(curve, consts[t], np.append(p.axis.guides, 0.0), amp, points, move)
         out[t] = np.concatenate([amp, points], 1)
     if curve.name == "single_hill":
         out = _reweight_moment(out, p)
@@ -226,13 +224,34 @@ def _sample(
     return out
 
 
-def _mode_slopes(mode: Floats, log_z: Floats, step: Floats, sizes: tuple[int, ...]) -> Floats:
-    """Derivative ``(S, K, d, A)`` of the conditional mode by the shape, by differences on the lattice."""
-    grid = mode.reshape(*sizes, *mode.shape[1:])
-    valid = np.isfinite(log_z).reshape(*sizes, -1)[..., None]
-    grid = np.where(valid, grid, np.nan)
-    parts = [np.nan_to_num(np.gradient(grid, step[i], axis=i)) for i in range(len(sizes))]
-    return np.stack(parts, -2).reshape(*mode.shape[:2], len(sizes), mode.shape[-1])
+def _off_lattice(
+    curve: Curve, const: Floats, x: Floats, amp: Floats, points: Floats, move: Floats
+) -> tuple[Floats, Floats]:
+    """Move the shapes of draws off their lattice points while the amplitudes keep the curve at the dosages `x`.
+
+    The amplitudes follow by least squares. A draw moves as far as its curve stays within one posterior sd: beyond the
+    guides amplitude and EC50 lie on a ridge, off which the curve explodes.
+    """
+
+    def at(a: Floats, shape: Floats) -> Floats:
+        return curve.log_curve(x, np.concatenate([a, shape], 1)[None], const[None, None])[0]
+
+    here = at(amp, points)
+    sd = here.std(0) + 1e-6
+    left = np.ones(len(amp), dtype=bool)
+    new_amp, new_points, unit = amp.copy(), points.copy(), np.eye(amp.shape[1])
+    for fraction in (1.0, 0.5, 0.25):
+        a, shape = amp.copy(), points + fraction * move
+        for _ in range(FOLLOW_STEPS):
+            base = at(a, shape)
+            jac = np.stack([(at(a + EPS * u, shape) - base) / EPS for u in unit], -1) / sd[:, None]
+            gram = np.einsum("sxi,sxj->sij", jac, jac) + 1e-3 * unit
+            gap = np.einsum("sxi,sx->si", jac, (here - base) / sd)
+            a = a + np.clip(np.linalg.solve(gram, gap[..., None])[..., 0], -2, 2)
+        ok = left & (np.abs(at(a, shape) - here) <= sd).all(1)
+        new_amp[ok], new_points[ok] = a[ok], shape[ok]
+        left &= ~ok
+    return new_amp, new_points
 
 
 def _reweight_moment(out: Floats, p: Problem) -> Floats:
