@@ -120,8 +120,8 @@ def _write(adata: AnnData, frame: pd.DataFrame, output: Path) -> list[Path]:
     if genes:
         figure = Figure(figsize=(3.6 * columns, 3.1 * rows), layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for gene, ax in zip(genes, axes, strict=False):
-            pl.dose_response(adata, gene, ax=ax)
+        for i, (gene, ax) in enumerate(zip(genes, axes, strict=False)):
+            pl.dose_response(adata, gene, legend=i == 0, ax=ax)
         for ax in axes[len(genes) :]:
             ax.set_axis_off()
         paths.append(output / "dose_response.png")
