@@ -180,7 +180,7 @@ def _fit(
     tails = suffstats.TailSums(is_control, adata.n_vars, 1e7)
     for start, block in _io.cell_blocks(x, _io.source(layer)):
         # a file sorted by target has blocks without control cells
-        if block[is_control[start : start + block.shape[0]]].nnz:
+        if block[is_control[start : start + block.shape[0]]].count_nonzero():
             sums.add(start, block)
             tails.add(start, block)
     stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups)
