@@ -58,6 +58,19 @@ def test_it_is_sparse_reproducible_and_survives_h5ad(adata: ad.AnnData, tmp_path
     adata.write_h5ad(tmp_path / "a.h5ad")
     read = ad.read_h5ad(tmp_path / "a.h5ad")
     pd.testing.assert_frame_equal(read.uns["titration"]["guides"], adata.uns["titration"]["guides"])
+    np.testing.assert_array_equal(
+        ds.datasets.true_curve(read, "gene_0001", [-1.0]), ds.datasets.true_curve(adata, "gene_0001", [-1.0])
+    )
+
+
+def test_seeds_and_generators() -> None:
+    def counts(rng: int | np.random.Generator) -> np.ndarray:
+        return ds.datasets.titration(60, 8, rng=rng).X.toarray()
+
+    np.testing.assert_array_equal(counts(5), counts(np.random.default_rng(5)))
+    assert not np.array_equal(counts(5), counts(6))
+    rng = np.random.default_rng(5)
+    assert not np.array_equal(counts(rng), counts(rng))
 
 
 def test_fold_changes_in_the_table_are_those_of_the_curves(adata: ad.AnnData) -> None:
@@ -69,6 +82,81 @@ def test_fold_changes_in_the_table_are_those_of_the_curves(adata: ad.AnnData) ->
     one = adata.var.loc[kind.index[kind == "single_hill"]]
     rising = curves[kind == "single_hill", -2] > curves[kind == "single_hill", 0]
     np.testing.assert_array_equal(rising, one["true_hill_n"] > 0)
+
+
+def test_fold_changes_in_the_table_by_their_definition(adata: ad.AnnData) -> None:
+    names = list(adata.var_names[1:])
+    doses = adata.uns["titration"]["guides"]["log2_dosage"].to_numpy()
+    low, high = doses.min(), doses.max()
+    curves = np.log2(ds.datasets.true_curve(adata, names, np.r_[np.linspace(low, high, 101), 0.0]))
+    curves -= curves[:, -1:]
+    var = adata.var.loc[names]
+    np.testing.assert_allclose(var["true_log2fc_full"], curves[:, 0], atol=1e-9)
+    np.testing.assert_allclose(var["true_log2fc_max"], curves[:, -2], atol=1e-9)
+    np.testing.assert_allclose(var["true_log2fc_range"], np.ptp(curves[:, :-1], axis=1), atol=1e-9)
+    np.testing.assert_allclose(ds.datasets.true_curve(adata, names, [0.0])[:, 0], var["true_baseline"])
+
+
+def test_a_true_curve_by_hand(adata: ad.AnnData) -> None:
+    """A single Hill: halfway between its asymptotes at the EC50, their ratio the amplitude."""
+    one = adata.var.index[adata.var["true_model"] == "single_hill"]
+    for name in one:
+        k = adata.var.loc[name, "true_log2_ec50"]
+        bottom, middle, top = ds.datasets.true_curve(adata, name, [k - 60, k, k + 60])[0]
+        assert middle == pytest.approx((bottom + top) / 2)
+        rising = adata.var.loc[name, "true_hill_n"] > 0
+        assert np.log2(top / bottom) * (1 if rising else -1) > 0
+    assert ds.datasets.true_curve(adata, "GFI1B", [0.0, -2.0])[0] == pytest.approx([6.0, 1.5])
+
+
+def test_true_curve_says_what_it_lacks(adata: ad.AnnData) -> None:
+    with pytest.raises(KeyError, match=r"did you mean \['gene_0079'"):
+        ds.datasets.true_curve(adata, "gene_007", [0.0])
+    with pytest.raises(ValueError, match="titration"):
+        ds.datasets.true_curve(ad.AnnData(np.ones((3, 2), dtype=np.float32)), "0", [0.0])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("n_cells", 0, "1 or more"), ("n_genes", 2.5, "1 or more"), ("n_guides", 0, "1 or more"),
+        ("n_ntc_guides", 0, "1 or more"), ("ntc_fraction", 1.5, "between 0 and 1"),
+        ("single_fraction", 0.96, "more than 1 together"), ("guide_shift_sd", -0.1, "negative"),
+        ("size_factor_sd", np.nan, "negative"), ("dosage_range", (1.0, -3.0), "reversed"), ("cis_mean", 0.0, "above 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_simulated(keyword: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        ds.datasets.titration(**({"n_cells": 50, "n_genes": 5} | {keyword: value}))
+    assert keyword in str(error.value)
+
+
+def test_size_design_and_ranges() -> None:
+    adata = ds.datasets.titration(
+        4000, 30, rng=2, n_guides=4, n_ntc_guides=3, n_groups=3, ntc_fraction=0.5, dosage_range=(-2.0, 0.0),
+        mean_range=(-1.0, 2.0), single_fraction=0.6, additive_fraction=0.4,
+    )  # fmt: skip
+    assert adata.shape == (4000, 30)
+    assert adata.obs["guide"].nunique() == 7
+    assert list(adata.obs["batch"].cat.categories) == ["batch_1", "batch_2", "batch_3"]
+    assert abs((adata.obs["target"] == "NTC").mean() - 0.5) < 0.03
+    assert adata.var["true_baseline"].iloc[1:].between(0.5, 4.0).all()
+    assert set(adata.var["true_model"].iloc[1:]) == {"single_hill", "additive_hill"}
+    guides = adata.uns["titration"]["guides"]
+    assert guides.loc[guides["target"] == "GFI1B", "log2_dosage"].between(-2.4, 0.4).all()
+    ntc = adata.obs["target"] == "NTC"
+    assert (adata.obs.loc[ntc, "true_log2_dosage"] == 0).all()
+    assert adata.obs["true_size_factor"].mean() == pytest.approx(1.0)
+
+
+def test_group_effects_are_those_of_the_truth() -> None:
+    adata = ds.datasets.titration(
+        6000, 30, rng=9, group_effect_sd=0.8, single_fraction=0.0, additive_fraction=0.0, mean_range=(2.0, 5.0)
+    )
+    y = adata.X.toarray()[:, 1:] / adata.obs["true_size_factor"].to_numpy()[:, None]
+    first = (adata.obs["batch"] == "batch_1").to_numpy()
+    found = np.log2(y[~first].mean(0) / y[first].mean(0))
+    np.testing.assert_allclose(found, adata.varm["true_technical_effects"][1:, 1], atol=0.12)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3])
