@@ -115,8 +115,8 @@ def posterior(
     key
         `key_added` of the fit.
     nsamples
-        Draws per feature; as many as the fit used by default. 127 of the draws are stored for one Hill, 72 for two, picked
-        to cover the posterior, and each is repeated equally often.
+        Draws per feature; as many as the fit used by default. 127 of the draws are stored for one Hill, 72 for two,
+        picked to cover the posterior, and each is repeated equally often.
     mod
         Modality of a MuData.
     rng
