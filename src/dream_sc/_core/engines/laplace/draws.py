@@ -32,7 +32,7 @@ BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
 LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {2: ((10, 8), (16, 10)), 4: ((5, 4, 5, 4),)}
 PROPOSALS = (400, 400, 1000)  # points of each round of importance sampling
-FOLLOW_STEPS, EPS = 4, 1e-4  # Gauss-Newton steps and differences of amplitudes that follow a shape
+FOLLOW_STEPS, EPS = 3, 1e-4  # Gauss-Newton steps and differences of amplitudes that follow a shape
 INFLATE = 1.3  # of the proposal's sd over the weighted points'
 
 
@@ -238,19 +238,23 @@ def _off_lattice(
 
     here = at(amp, points)
     sd = here.std(0) + 1e-6
-    left = np.ones(len(amp), dtype=bool)
     new_amp, new_points, unit = amp.copy(), points.copy(), np.eye(amp.shape[1])
+    left = np.arange(len(amp))
     for fraction in (1.0, 0.5, 0.25):
-        a, shape = amp.copy(), points + fraction * move
+        a, shape = amp[left].copy(), points[left] + fraction * move[left]
         for _ in range(FOLLOW_STEPS):
             base = at(a, shape)
-            jac = np.stack([(at(a + EPS * u, shape) - base) / EPS for u in unit], -1) / sd[:, None]
+            # the level adds to the log curve
+            slopes = [np.ones_like(base), *((at(a + EPS * u, shape) - base) / EPS for u in unit[1:])]
+            jac = np.stack(slopes, -1) / sd[:, None]
             gram = np.einsum("sxi,sxj->sij", jac, jac) + 1e-3 * unit
-            gap = np.einsum("sxi,sx->si", jac, (here - base) / sd)
+            gap = np.einsum("sxi,sx->si", jac, (here[left] - base) / sd)
             a = a + np.clip(np.linalg.solve(gram, gap[..., None])[..., 0], -2, 2)
-        ok = left & (np.abs(at(a, shape) - here) <= sd).all(1)
-        new_amp[ok], new_points[ok] = a[ok], shape[ok]
-        left &= ~ok
+        ok = (np.abs(at(a, shape) - here[left]) <= sd).all(1)
+        new_amp[left[ok]], new_points[left[ok]] = a[ok], shape[ok]
+        left = left[~ok]
+        if not len(left):
+            break
     return new_amp, new_points
 
 
