@@ -74,7 +74,7 @@ def test_svi_keeps_the_calls_and_says_when_it_is_too_short(ready: ad.AnnData) ->
     np.testing.assert_allclose(svi["lfdr"], whole["lfdr"], rtol=1e-9)
     assert (svi["log2fc_full"] - whole["log2fc_full"]).abs().max() < 0.5
     assert adata.uns["trans"]["params"]["inference"] == "svi"
-    ds.tl.fit_trans(adata, features=clear[0], inference="nuts", niters=2, nsamples=8, device="cpu")
+    ds.tl.fit_trans(adata, features=clear[0], inference="nuts", niters=2, nsamples=10, device="cpu")
     assert ds.get.trans(adata).loc[clear[0], "status"] == "not converged: raise niters"
 
 
@@ -102,3 +102,18 @@ def test_unknown_options_name_the_known_ones(ready: ad.AnnData) -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=known):
             ds.tl.fit_trans(ready, **{keyword: value})
+
+
+def test_nothing_to_fit_is_said(ready: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match="asks for nothing"):
+        ds.tl.fit_trans(ready.copy(), features=[])
+    with pytest.raises(ValueError, match="nsamples=0"):
+        ds.tl.fit_trans(ready, nsamples=0)
+    with pytest.raises(ValueError, match="no feature can be fitted"):
+        ds.tl.fit_trans(ready[:, ["GFI1B"]].copy())
+    strangers = ready.copy()
+    strangers.obsm["cis"] = strangers.obsm["cis"] * np.nan
+    with pytest.raises(ValueError, match="no cell takes part"):
+        ds.tl.fit_trans(strangers)
+    with pytest.raises(ValueError, match="fit_cis"):
+        ds.tl.fit_trans(ready, key_added="cis")

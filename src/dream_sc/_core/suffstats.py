@@ -43,8 +43,8 @@ class RowSums:
     def add(self, start: int, block: Any) -> None:
         """Add the cells ``start, start + 1, ...`` of a sparse block."""
         rows = self.row_of_cell[start : start + block.shape[0]]
-        product = indicator(rows, self.n_rows) @ block
-        self.total[product.nonzero()] += np.asarray(product[product.nonzero()]).ravel()
+        product = (indicator(rows, self.n_rows) @ block).tocoo()
+        self.total[product.row, product.col] += product.data
 
 
 def guide_stats(sums: RowSums, size_factor: Floats, guide: Ints, group: Ints) -> GuideStats:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+MIN_DRAWS = 10
+
 
 def fit_trans(
     data: Any,
@@ -118,9 +120,10 @@ def fit_trans(
     from dream_sc._core.priors import TransPriors
 
     started = _io.now()
-    _check(distribution, function_type, dosage, inference, autoguide, degree)
+    _check(distribution, function_type, dosage, inference, autoguide, degree, nsamples)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
+    _validate.new_key(adata, key_added, "tl.fit_trans")
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     seed = _io.seed_of(rng)
     inputs = trans_inputs(
@@ -162,7 +165,7 @@ def _about(inputs: TransInputs, fit: Any, frame: pd.DataFrame) -> dict[str, Any]
 
 
 def _check(
-    distribution: str, function_type: str, dosage: str, inference: str, autoguide: str, degree: int
+    distribution: str, function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int
 ) -> None:
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
@@ -175,6 +178,7 @@ def _check(
     _validate.one_of("inference", inference, ENGINES)
     _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
     _validate.one_of("degree", degree, range(1, 7))
+    _validate.whole("nsamples", nsamples, MIN_DRAWS)
 
 
 def _slots(
@@ -191,7 +195,10 @@ def _asked(adata: AnnData, features: str | Iterable[str] | None) -> np.ndarray:
     if features is None:
         return np.ones(adata.n_vars, dtype=bool)
     out = np.zeros(adata.n_vars, dtype=bool)
-    for name in [features] if isinstance(features, str) else features:
+    names = [features] if isinstance(features, str) else list(features)
+    if not names:
+        raise ValueError("features=[] asks for nothing: name features, or leave it out for all")
+    for name in names:
         out[_validate.feature(adata, name, "features")] = True
     return out
 

@@ -66,6 +66,11 @@ def trans_inputs(
         guides["offset"] = np.asarray(offsets, dtype=float)
     factor = 2.0 ** guides["offset"].to_numpy()[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
+    if not ok.any():
+        raise ValueError(
+            f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "
+            "overdispersion in the technical fit"
+        )
     scale = float(technical["effect_scale"]) * float(np.log(2))
     return TransInputs(
         stats, row_dosage, overdispersion, is_cis, ok, _axis(guides), scale, n_cells, layer,
@@ -119,6 +124,11 @@ def guide_rows(
         frame["bin"] = np.where(frame["x"].notna(), ((rank - 1) * bins // size).fillna(0), 0).astype(int)
         keys = [*keys, "bin"]
     used = guide_code >= 0
+    if not used.any():
+        raise ValueError(
+            "no cell takes part in the cis fit: the cells of the modality and those of the one with the cis fit have "
+            "no name in common, or the cis fit is of other cells; call dream_sc.tl.fit_cis on this data"
+        )
     index = frame[used].groupby(keys, sort=True)
     row = np.full(adata.n_obs, -1, dtype=np.int64)
     row[used] = index.ngroup().to_numpy()

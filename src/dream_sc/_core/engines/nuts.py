@@ -87,8 +87,9 @@ def sample(
 def converged(diagnostics: dict[str, Any], names: tuple[str, ...]) -> bool:
     """Whether every site mixed."""
     found = [diagnostics[n] for n in names if n in diagnostics]
-    n_eff = min(float(np.nanmin(np.asarray(d["n_eff"]))) for d in found)
-    r_hat = max(float(np.nanmax(np.asarray(d["r_hat"]))) for d in found)
+    # after a very short run they are NaN, and no comparison holds
+    n_eff = min(float(np.min(np.asarray(d["n_eff"]))) for d in found)
+    r_hat = max(float(np.max(np.asarray(d["r_hat"]))) for d in found)
     return n_eff > LEAST_EFFECTIVE and r_hat < LARGEST_RHAT
 
 
