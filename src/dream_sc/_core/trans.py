@@ -27,9 +27,8 @@ BLOCK = 64
 N_NULL = 500
 TAU_TRIES = 3  # of the two-Hill lattice
 HOPELESS = -4.0  # log odds below which the two-Hill lattice is tried at one tau only
-MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5, "polynomial": 3}
+MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5}
 DISTINCT_GAP = 0.2  # log2
-FEW_GUIDES = 2
 
 
 @dataclass(frozen=True)
@@ -58,18 +57,10 @@ def distinct_dosages(axis: Axis) -> int:
 
 def candidates(function_type: str, axis: Axis) -> list[Curve]:
     """Curves to compare, the null first. A second Hill needs at least five distinct dosages."""
-    names = ["single_hill", "additive_hill"] if function_type == "auto" else [function_type]
+    names = [function_type]
     if function_type == "auto":
-        names = [n for n in names if distinct_dosages(axis) >= MIN_DISTINCT[n]]
+        names = [n for n, least in MIN_DISTINCT.items() if distinct_dosages(axis) >= least]
     return [curve("null"), *(curve(n) for n in names)]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Log evidence ``(T, M, K)`` by model and tau, and each curve's lattice."""
-
-    values: Floats
-    lattices: dict[str, tuple[Floats, Floats, Floats]]
 
 
 def _lattices(
@@ -207,13 +198,10 @@ def fit(
     log_bf = calls.log_bayes_factor(marginal, prior)
     lfdr = calls.local_fdr(log_bf, prior)
     best = 1 + (marginal[:, 1:] + np.log(prior.weights[1:])).argmax(1)
+    q_value = calls.q_values(lfdr)  # running means, over all features
     if report is not None:
-        # q-values are running means over all features
-        q_value = calls.q_values(lfdr)[report]
         p, best, single = p.take(report), best[report], single[report]
-        log_bf, lfdr = log_bf[report], lfdr[report]
-    else:
-        q_value = calls.q_values(lfdr)
+        log_bf, lfdr, q_value = log_bf[report], lfdr[report], q_value[report]
     columns, records, diagnostics = _posteriors(
         p, curves, lattices, grid, prior, best, single, options, progress
     )

@@ -179,10 +179,8 @@ def _fit(
     sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
     tails = suffstats.TailSums(is_control, adata.n_vars, 1e7)
     for start, block in _io.cell_blocks(x, _io.source(layer)):
-        # a file sorted by target has blocks without control cells
-        if block[is_control[start : start + block.shape[0]]].count_nonzero():
-            sums.add(start, block)
-            tails.add(start, block)
+        sums.add(start, block)
+        tails.add(start, block)
     stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups)
     ok = stats.counts.sum(1) >= MIN_COUNT
     if not ok.any():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
-    from dream_sc._core.types import Axis, CisCells, CisFit, GuideStats, RowDosage, TechnicalStats
+    from dream_sc._core.types import Axis, CisCells, CisFit, GuideStats, RowDosage, TechnicalFit, TechnicalStats
 
 
 def resolve_device(name: str) -> torch.device:
@@ -77,6 +77,16 @@ def technical_data(
         t(stats.counts), t(stats.n_cells), t(np.log(stats.size_factor)), t(stats.group), t(stats.tail),
         t(stats.tail_at), t(np.log((stats.counts.sum(1) + 0.5) / exposure)), stats.n_groups, scale * LN2, priors,
     )  # fmt: skip
+
+
+def technical_start(first: TechnicalFit, device: torch.device) -> dict[str, Any]:
+    """Start of the sampling engines at the fast engine's result."""
+    return {
+        "log_mu": tensor(np.log(first.mu)[:, None], device),
+        "overdispersion": tensor(np.maximum(first.overdispersion, 0.02)[:, None], device),
+        "beta_o": torch.as_tensor(first.beta_o),
+        "effects": tensor(first.effects[:, None, 1:] * LN2, device),
+    }
 
 
 def cis_data(cells: CisCells, priors: CisPriors, device: torch.device) -> tuple[CisData, Any]:

@@ -16,7 +16,6 @@ from pyro.infer import MCMC, NUTS
 from pyro.infer.mcmc.util import initialize_model
 from pyro.infer.reparam import LocScaleReparam
 
-from dream_sc._core.dose_response import LN2
 from dream_sc._core.dose_response import curve as get_curve
 from dream_sc._core.models.cis import cis as cis_model
 from dream_sc._core.models.technical import technical as technical_model
@@ -143,12 +142,7 @@ def technical(
     first, at = laplace.technical(stats, priors), _torch.resolve_device(device)
     with _torch.isolated(rng, at):
         data = _torch.technical_data(stats, first.effect_scale, priors, at)
-        start = {
-            "log_mu": _torch.tensor(np.log(first.mu)[:, None], at),
-            "overdispersion": _torch.tensor(np.maximum(first.overdispersion, 0.02)[:, None], at),
-            "beta_o": torch.as_tensor(first.beta_o),
-            "effects": _torch.tensor(first.effects[:, None, 1:] * LN2, at),
-        }
+        start = _torch.technical_start(first, at)
         found, diagnostics = sample(lambda: technical_model(data), start, nsamples, niters)
     n_eff = np.minimum(*(np.asarray(diagnostics[n]["n_eff"]).ravel() for n in ("log_mu", "overdispersion")))
     return technical_fit(found, first, n_eff > LEAST_EFFECTIVE)

@@ -142,13 +142,7 @@ def technical(
     first, at = laplace.technical(stats, priors), _torch.resolve_device(device)
     with _torch.isolated(rng, at):
         data = _torch.technical_data(stats, first.effect_scale, priors, at)
-        start = {
-            "log_mu": _torch.tensor(np.log(first.mu)[:, None], at),
-            "overdispersion": _torch.tensor(np.maximum(first.overdispersion, 0.02)[:, None], at),
-            "beta_o": torch.as_tensor(first.beta_o),
-        }
-        if stats.n_groups > 1:
-            start["effects"] = _torch.tensor(first.effects[:, None, 1:] * LN2, at)
+        start = _torch.technical_start(first, at)
         family, drift = _optimise(lambda: technical_model(data), start, niters or NITERS, rng)
         found = _draws(family, nsamples)
     converged = np.stack([drift[n].cpu().numpy()[:, 0] for n in ("log_mu", "overdispersion")], 1).max(1) < DRIFT
