@@ -122,6 +122,7 @@ def test_true_curve_says_what_it_lacks(adata: ad.AnnData) -> None:
         ("n_cells", 0, "1 or more"), ("n_genes", 2.5, "1 or more"), ("n_guides", 0, "1 or more"),
         ("n_ntc_guides", 0, "1 or more"), ("ntc_fraction", 1.5, "between 0 and 1"),
         ("single_fraction", 0.96, "more than 1 together"), ("guide_shift_sd", -0.1, "negative"),
+        ("escaper_fraction", 1.2, "between 0 and 1"), ("group_confounding", -0.1, "between 0 and 1"),
         ("size_factor_sd", np.nan, "negative"), ("dosage_range", (1.0, -3.0), "reversed"), ("cis_mean", 0.0, "above 0"),
     ],
 )  # fmt: skip
@@ -190,3 +191,46 @@ def test_size_factor_errors_and_a_rare_cis_gene() -> None:
     assert 0.3 < ntc.X[:, 0].mean() < 0.8
     plain = ds.datasets.titration(2000, 20, rng=6)
     np.testing.assert_array_equal(plain.obs["size_factor"], plain.obs["true_size_factor"])
+
+
+def test_switches_leave_the_rest_of_the_truth_as_it_is() -> None:
+    adata = ds.datasets.titration(300, 40, rng=3)
+    assert "true_escaper" not in adata.obs
+    on = ds.datasets.titration(300, 40, rng=3, escaper_fraction=0.3, group_confounding=0.5)
+    pd.testing.assert_frame_equal(on.var, adata.var)
+    pd.testing.assert_series_equal(on.obs["guide"], adata.obs["guide"])
+    np.testing.assert_array_equal(on.obs["true_size_factor"], adata.obs["true_size_factor"])
+
+
+def test_escapers_have_the_dosage_of_ntc_cells() -> None:
+    adata = ds.datasets.titration(6000, 5, rng=1, escaper_fraction=0.3, dosage_range=(-3.0, -2.0), cis_mean=20.0)
+    escaper, targeting = adata.obs["true_escaper"].to_numpy(), (adata.obs["target"] != "NTC").to_numpy()
+    assert not escaper[~targeting].any()
+    assert abs(escaper[targeting].mean() - 0.3) < 0.03
+    assert (adata.obs.loc[escaper, "true_log2_dosage"] == 0).all()
+    assert (adata.obs.loc[targeting & ~escaper, "true_log2_dosage"] < -1).all()
+    y = adata.X[:, 0].toarray().ravel() / adata.obs["true_size_factor"].to_numpy()
+    assert y[escaper].mean() / y[~targeting].mean() == pytest.approx(1.0, abs=0.1)
+    assert y[targeting & ~escaper].mean() < 0.3 * y[escaper].mean()
+
+
+@pytest.mark.parametrize("confounding", [0.5, 1.0])
+def test_groups_that_follow_the_class_of_the_guide(confounding: float) -> None:
+    adata = ds.datasets.titration(
+        6000, 30, rng=8, n_groups=3, group_confounding=confounding, group_effect_sd=0.8, single_fraction=0.0,
+        additive_fraction=0.0, mean_range=(2.0, 5.0),
+    )  # fmt: skip
+    targeting = (adata.obs["target"] != "NTC").to_numpy()
+    last = (adata.obs["batch"] == "batch_3").to_numpy()
+    assert list(adata.obs["batch"].cat.categories) == ["batch_1", "batch_2", "batch_3"]
+    assert abs(last[targeting].mean() - (confounding + (1 - confounding) / 3)) < 0.03
+    assert abs(last[~targeting].mean() - 1 / 3) < 0.03
+    # counts carry the effects of the groups the cells are in now
+    y = adata.X.toarray()[:, 1:] / adata.obs["true_size_factor"].to_numpy()[:, None]
+    found = np.log2(y[targeting & last].mean(0) / y[~targeting & last].mean(0))
+    np.testing.assert_allclose(found, 0.0, atol=0.15)
+
+
+def test_groups_cannot_be_confounded_where_there_is_one() -> None:
+    with pytest.raises(ValueError, match="n_groups is 1"):
+        ds.datasets.titration(50, 5, n_groups=1, group_confounding=1.0)

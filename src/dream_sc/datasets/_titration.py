@@ -16,7 +16,10 @@ CIS_GENE = "GFI1B"
 BLOCK = 1000
 MODELS = ("null", "single_hill", "additive_hill")
 SIZES = ("n_cells", "n_genes", "n_guides", "n_ntc_guides", "n_groups")
-FRACTIONS = ("ntc_fraction", "single_fraction", "additive_fraction", "guide_shift_fraction")
+FRACTIONS = (
+    "ntc_fraction", "single_fraction", "additive_fraction", "guide_shift_fraction", "escaper_fraction",
+    "group_confounding",
+)  # fmt: skip
 
 
 def titration(
@@ -41,6 +44,8 @@ def titration(
     guide_shift_fraction: float = 1.0,
     cell_state_sd: float = 0.0,
     size_factor_error_sd: float = 0.0,
+    escaper_fraction: float = 0.0,
+    group_confounding: float = 0.0,
 ) -> ad.AnnData:
     """Simulate guides that titrate the gene "GFI1B", and genes that respond to its dosage or do not.
 
@@ -79,16 +84,23 @@ def titration(
         Nuisance: log2 sd of a state of each cell that moves cis and trans genes together.
     size_factor_error_sd
         Nuisance: log2 error of the given size factors.
+    escaper_fraction
+        Nuisance: probability that a targeting guide did nothing in a cell, whose dosage is then that of NTC cells.
+    group_confounding
+        Nuisance: probability that a cell with a targeting guide is in the last technical group whatever it had
+        drawn. 0: groups are crossed with guides; 1: targeting guides are in one group only. NTC cells stay in all.
 
     Returns
     -------
     AnnData, counts in csr `.X`. `.obs`: guide, target, batch, size_factor (as given to the fit), true_size_factor,
-    true_log2_dosage. `.var`: true_model and parameters (prefix "true"). `.uns["titration"]`: parameters, guides.
+    true_log2_dosage and, with escapers, true_escaper. `.var`: true_model and parameters (prefix "true").
+    `.uns["titration"]`: parameters, guides.
 
     Raises
     ------
     ValueError
-        If a size is less than 1, a fraction not between 0 and 1, a spread negative or a range reversed.
+        If a size is less than 1, a fraction not between 0 and 1, a spread negative or a range reversed, or if groups
+        are to be confounded where there is only one.
     """
     _check(locals())
     gen = np.random.default_rng(rng)
@@ -105,6 +117,7 @@ def titration(
     state = gen.normal(0, cell_state_sd, n_cells)
     loading = gen.normal(0, 1, n_genes)
     loading[0] = 1.0
+    _spoil_cells(gen, obs, n_groups, escaper_fraction, group_confounding)
     x = _counts(gen, obs, var, effects, shift, state, loading)
     obs["size_factor"] = obs["true_size_factor"] * 2.0 ** gen.normal(0, size_factor_error_sd, n_cells)
     adata = ad.AnnData(x, obs=obs.drop(columns=["_guide", "_group"]), var=var)
@@ -115,6 +128,7 @@ def titration(
         "params": {
             "n_guides": n_guides, "n_ntc_guides": n_ntc_guides, "guide_shift_sd": guide_shift_sd,
             "cell_state_sd": cell_state_sd, "size_factor_error_sd": size_factor_error_sd, "cis_mean": cis_mean,
+            "escaper_fraction": escaper_fraction, "group_confounding": group_confounding,
         },
     }  # fmt: skip
     return adata
@@ -135,6 +149,10 @@ def _check(given: dict[str, Any]) -> None:
     for name in ("dosage_range", "mean_range"):
         if not given[name][0] <= given[name][1]:
             raise ValueError(f"{name}={given[name]} is reversed: give the lower end first")
+    if given["group_confounding"] > 0 and given["n_groups"] == 1:
+        raise ValueError(
+            f"group_confounding={given['group_confounding']} needs more than one technical group: n_groups is 1"
+        )
     for name in ("cis_mean", "cis_overdispersion"):
         if not given[name] > 0:
             raise ValueError(f"{name}={given[name]} is not allowed: use a number above 0")
@@ -178,6 +196,21 @@ def _cells(
         },
         index=[f"cell_{i}" for i in range(n_cells)],
     )
+
+
+def _spoil_cells(
+    gen: np.random.Generator, obs: pd.DataFrame, n_groups: int, escaper_fraction: float, group_confounding: float
+) -> None:
+    """Cells their guide did nothing to, and groups that follow the class of the guide; draws only what is asked."""
+    targeting = (obs["target"] != "NTC").to_numpy()
+    if escaper_fraction > 0:
+        escaper = targeting & (gen.random(len(obs)) < escaper_fraction)
+        obs["true_escaper"] = escaper
+        obs.loc[escaper, "true_log2_dosage"] = 0.0
+    if group_confounding > 0:
+        moved = targeting & (gen.random(len(obs)) < group_confounding)
+        obs.loc[moved, "_group"] = n_groups - 1
+        obs["batch"] = pd.Categorical([f"batch_{g + 1}" for g in obs["_group"]])
 
 
 def _genes(
