@@ -13,13 +13,13 @@ from scipy.stats import t as student_t
 
 from dream_sc._core.dose_response import CURVES, curve
 from dream_sc._core.engines import _torch
-from dream_sc._core.engines.laplace import curves as kernel_curves
 from dream_sc._core.engines.laplace import trans as laplace
 from dream_sc._core.engines.laplace.density import log_joint
 from dream_sc._core.models.cis import cis
 from dream_sc._core.models.technical import technical
 from dream_sc._core.models.trans import TransData, cell_level, guide_level
 from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
+from dream_sc._core.tail import with_tail
 from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage, TechnicalStats
 
 CPU = torch.device("cpu")
@@ -55,39 +55,29 @@ def _log_density(model, data: TransData, c, values) -> float:  # type: ignore[no
 
 def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float) -> float:  # type: ignore[no-untyped-def]
     n_amp = c.n_amplitudes
-    shape = theta[1 + n_amp : len(c.params)]
-    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
-    weights = weights / weights.sum()
-    tabs = np.zeros((len(p.dose_mean), kernel_curves.TABLE_WIDTH))
-    for d in range(len(tabs)):
-        kernel_curves.table(c.code, shape, consts, p.dose_mean[d], p.dose_spread[d], nodes, weights, tabs[d])
-    ends = []
-    for x in (0.0, AXIS.low, AXIS.high):
-        ends.append(np.zeros(kernel_curves.TABLE_WIDTH))
-        kernel_curves.table(c.code, shape, consts, x, 0.0, np.zeros(1), np.ones(1), ends[-1])
-    alpha = theta[len(c.params) :]
-    return log_joint(
-        c.code, np.concatenate([theta[: 1 + n_amp], alpha]), n_amp, u, p.counts[t], p.log_w,
-        1 / (p.overdispersion[t] ** 2 * p.scale2), p.group, p.guide_start, p.dose, p.error, tau, p.level[t],
-        PRIORS.level_sd, p.alpha_sd, tabs, *ends, consts, np.array(PRIORS.movement_scales),
-        np.array(PRIORS.movement_weights), PRIORS.polynomial_sd,
-    )  # fmt: skip
+    shape, alpha = theta[1 + n_amp : len(c.params)], theta[len(c.params) :]
+    phi = 1 / (p.overdispersion[t] ** 2 * p.design.scale2)
+    at = np.concatenate([theta[: 1 + n_amp], alpha])
+    value = log_joint(c.code, at, n_amp, u, p.counts[t], phi, p.level[t], tau, shape, consts, p.design)
+    return float(value)
 
 
 @pytest.mark.parametrize("name", [c.name for c in CURVES])
 @pytest.mark.parametrize("n_groups", [1, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_guide_level_density_equals_the_engine(name: str, n_groups: int, seed: int) -> None:
+@pytest.mark.parametrize("wide", [0.0, 0.05])
+def test_guide_level_density_equals_the_engine(name: str, n_groups: int, seed: int, wide: float) -> None:
     rng = np.random.default_rng(seed)
     stats, dosage = _design(rng, n_groups)
     c, n, n_g = curve(name), len(stats.counts), len(DOSES)
     o = rng.uniform(0.2, 1.5, n)
     p = laplace.problem(stats, dosage, o, alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
+    p, hyper = with_tail(p, wide, 0.4), HYPER | {"wide_weight": wide, "wide_sd": 0.4}
     params = _parameters(rng, name, n)
     all_consts = c.lattice(AXIS, PRIORS)[2]
     consts = all_consts[rng.integers(len(all_consts), size=n)]
     data = _torch.trans_data(
-        stats, dosage, overdispersion=o, axis=AXIS, priors=PRIORS, hyper=HYPER, consts=consts, device=CPU
+        stats, dosage, overdispersion=o, axis=AXIS, priors=PRIORS, hyper=hyper, consts=consts, device=CPU
     )
     u, alpha = rng.normal(0, 0.1, (n, n_g)), rng.normal(0, 0.3, (n, n_groups - 1))
     log_tau = rng.normal(-2, 0.5, n)
@@ -113,17 +103,18 @@ def test_torch_curves_equal_the_formulas(name: str, rng: np.random.Generator) ->
     consts = np.repeat(c.lattice(AXIS, PRIORS)[2][:1], 3, 0)
     x = np.linspace(-3, 1, 9)
     tensors = {k: torch.as_tensor(v[:, None]) for k, v in params.items()}
-    at, zero = torch.as_tensor(x).requires_grad_(), torch.zeros(1, dtype=torch.float64)
-    rows, slope = c.torch_rows(tensors, at, torch.zeros(9, dtype=torch.float64), torch.as_tensor(consts))
-    level = c.torch_rows(tensors, zero, zero, torch.as_tensor(consts))[0]
+    at, zero = torch.as_tensor(x).requires_grad_(), torch.zeros((1, 1), dtype=torch.float64)
+    one = torch.ones_like(zero)
+    rows = c.torch_rows(tensors, at[:, None], one.expand(9, 1), torch.as_tensor(consts))
+    level = c.torch_rows(tensors, zero, one, torch.as_tensor(consts))
     stacked = np.stack(list(params.values()), 1)
     np.testing.assert_allclose(
         (rows + tensors["a"] - level).detach(), c.log_curve(x, stacked, consts), rtol=1e-9, atol=1e-9
     )
+    slope = c.slope(x, stacked, consts)
     for t in range(3):
         (grad,) = torch.autograd.grad(rows[t].sum(), at, retain_graph=True)
-        np.testing.assert_allclose(slope[t].detach(), grad, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(slope.detach() / np.log(2), c.slope(x, stacked, consts), rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(grad / np.log(2), slope[t], rtol=1e-7, atol=1e-9)
 
 
 def test_movement_prior_has_mass_one() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.integrate import quad
+from scipy.stats import kstest, norm
 
-from dream_sc._core import support
+from dream_sc._core import calls, loo, support
+from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis, GuideStats, RowDosage
@@ -32,7 +34,7 @@ def _problem(rng: np.random.Generator, slope: float, tau: float, odd: float = 0.
 def _columns(p: laplace.Problem, slope: float, tau: float) -> dict[str, np.ndarray]:
     n = len(p.counts)
     curves = np.repeat(slope * p.dose_mean[None], n, 0)
-    return support.columns(p, np.full(n, 1.0), curves, np.full(n, tau))
+    return support.columns(p, np.full(n, 1.0), curves, np.full(n, tau), -1.0)[0]
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.1])
@@ -58,3 +60,55 @@ def test_one_odd_guide_is_heterogeneity_and_no_support(rng: np.random.Generator)
     found = _columns(_problem(rng, 0.0, 0.0, odd=0.6), -0.1, 0.02)
     assert np.median(found["heterogeneity_p"]) < 1e-4
     assert np.median(found["n_guides_support"]) <= 2
+
+
+def test_moment_bayes_factor_equals_quadrature() -> None:
+    priors, sd = TransPriors(), 0.3
+    for estimate in (0.0, 0.4, 2.0):
+        ratio = 0.0
+        for s, w in zip(priors.movement_scales, priors.movement_weights, strict=True):
+            density = lambda d, s=s: d**2 / s**2 * norm(0, s).pdf(d) * norm(d, sd).pdf(estimate)  # noqa: E731, B023
+            ratio += w * quad(density, -10, 10, limit=200)[0]
+        want = np.log(ratio / norm(0, sd).pdf(estimate))
+        np.testing.assert_allclose(support.log_moment_bf(np.array(estimate), np.array(sd), priors), want, rtol=1e-6)
+
+
+def test_a_detectable_movement_is_called_four_times_in_five(rng: np.random.Generator) -> None:
+    priors, log_odds = TransPriors(), -1.5
+    for sd in (0.02, 0.1, 0.4):
+        d = support.min_detectable(np.array([sd]), priors, log_odds)
+        estimates = d + sd * rng.normal(size=20_000)
+        odds = support.log_moment_bf(estimates, np.full(20_000, sd), priors) + log_odds
+        assert abs((odds > np.log(19)).mean() - 0.8) < 0.02
+
+
+def _loo(p: laplace.Problem) -> np.ndarray:
+    c, grid = curve("single_hill"), np.array([0.05, 0.2])
+    lattice = c.lattice(p.axis, p.priors)
+    prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    taus = np.repeat(grid[None], len(p.counts), 0), np.repeat(prior.log_tau(grid)[None], len(p.counts), 0)
+    full = loo._log_bf(p, c, lattice, *taus, 6)
+    return loo.least_log_bf(p, c, lattice, taus, full, _influence(p))
+
+
+def _influence(p: laplace.Problem) -> np.ndarray:
+    """Squared log ratio of each guide to NTC."""
+    n = len(p.counts)
+    ratio, variance, _ = support.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))
+    return np.asarray(ratio**2 / variance)
+
+
+def test_leaving_a_guide_out_hurts_calls_of_one_guide_most(rng: np.random.Generator) -> None:
+    graded = _loo(_problem(rng, 0.3, 0.02, n=20))
+    single = _loo(_problem(rng, 0.0, 0.02, odd=-0.9, n=20))
+    assert np.median(graded) > 5.0
+    assert np.median(single) < 1.0
+
+
+def test_one_guide_cannot_be_left_out(rng: np.random.Generator) -> None:
+    p = _problem(rng, 0.3, 0.02, n=3)
+    one = p.guides(np.arange(12) >= 7)
+    assert one.targeting.sum() == 1
+    pair = np.ones((3, 2))
+    got = loo.least_log_bf(one, curve("single_hill"), None, (pair, pair), np.ones(3), np.ones((3, 5)))
+    assert np.isnan(got).all()

@@ -18,19 +18,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prior:
-    """What is learned over features: weights of the models and the log-normal prior of the guide sd."""
+    """What is learned over features: weights of the models and the prior of the guide effects.
+
+    An effect has sd tau, which is log-normal over features; with probability `wide_weight` also `wide_sd`.
+    """
 
     weights: Floats  # (M,) null first
     tau_log_mean: float
     tau_log_sd: float
+    wide_weight: float = 0.0
+    wide_sd: float = 0.3
 
     def log_tau(self, grid: Floats) -> Floats:
         """Log prior weights of the grid of tau."""
         z = (np.log(grid) - self.tau_log_mean) / self.tau_log_sd
         return np.asarray(-0.5 * z**2 - logsumexp(-0.5 * z**2))
 
+    def log_density(self, tau: Floats) -> Floats:
+        """Log prior density of log tau, up to a constant."""
+        return np.asarray(-0.5 * ((np.log(tau) - self.tau_log_mean) / self.tau_log_sd) ** 2)
 
-def learn(evidence: Floats, grid: Floats, priors: TransPriors, *, n_iter: int = 500) -> Prior:
+
+def learn(
+    evidence: Floats, grid: Floats, priors: TransPriors, *, tail: tuple[float, float] = (0.0, 0.3), n_iter: int = 500
+) -> Prior:
     """Learn the prior by EM over features.
 
     Parameters
@@ -39,13 +50,15 @@ def learn(evidence: Floats, grid: Floats, priors: TransPriors, *, n_iter: int = 
         ``(T, M, K)`` log evidence of each model at each tau; ``-inf`` where a model was not tried.
     grid
         ``(K,)`` sd of the guide effects.
+    tail
+        Weight and sd of the wide component, which the evidence took for given.
 
     The start counts as `tau_strength` and `model_strength` features, so nothing collapses with few features.
     """
     n_models = evidence.shape[1]
     start = np.full(n_models, (1 - priors.null_weight) / max(n_models - 1, 1))
-    start[0] = priors.null_weight
-    prior = Prior(start, priors.tau_log_mean, priors.tau_log_sd)
+    start[0] = priors.null_weight if n_models > 1 else 1.0
+    prior = Prior(start, priors.tau_log_mean, priors.tau_log_sd, *tail)
     if not len(evidence):
         return prior
     log_grid = np.log(grid)
@@ -60,7 +73,7 @@ def learn(evidence: Floats, grid: Floats, priors: TransPriors, *, n_iter: int = 
         var = (tau * (log_grid - mean) ** 2).sum() + k * (
             priors.tau_log_sd**2 + (priors.tau_log_mean - mean) ** 2
         )
-        new = Prior(weights / weights.sum(), float(mean), float(max(np.sqrt(var / total), 0.3)))
+        new = Prior(weights / weights.sum(), float(mean), float(max(np.sqrt(var / total), 0.3)), *tail)
         change = max(np.abs(new.weights - prior.weights).max(), abs(new.tau_log_mean - prior.tau_log_mean))
         prior = new
         if change < 1e-7:

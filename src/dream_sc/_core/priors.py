@@ -43,7 +43,7 @@ class TransPriors:
     The amplitude prior is non-local: a moment prior on the movement ``D`` (natural log) between the two ends
     of the observed dosage axis, its scale mixed over `movement_scales` :cite:p:`Johnson2010`. The guide
     effects have sd ``tau``, ``log tau ~ Normal(tau_log_mean, tau_log_sd)``, learned over features from this
-    start.
+    start. A few effects are wider: their weight and sd are learned on NTC guides from `wide_weights` and `wide_sds`.
     """
 
     level_sd: float = 2.0
@@ -58,5 +58,9 @@ class TransPriors:
     tau_log_sd: float = 0.9
     tau_grid: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
     tau_strength: float = 10.0  # features' worth of weight of the start
+    wide_weights: tuple[float, ...] = (0.002, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2)
+    wide_sds: tuple[float, ...] = (0.2, 0.35, 0.6, 1.0)
+    wide_start: tuple[float, float] = (0.03, 0.35)  # weight and sd where NTC guides are too few to tell
+    wide_strength: float = 60.0  # guide effects' worth of weight of the start
     null_weight: float = 0.8
     model_strength: float = 5.0

@@ -9,16 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import logsumexp
 from scipy.stats import chi2, norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .engines.laplace import Problem
+    from .priors import TransPriors
 
     Floats = NDArray[np.float64]
 
 SUPPORT_Z = 1.645
+DETECT_LFDR, DETECT_POWER = 0.05, 0.8
 
 
 def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Floats, Floats]:
@@ -31,30 +34,34 @@ def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Float
     curves
         ``(T, D)`` log of the curve relative to NTC at the problem's dosages.
     """
-    start = p.guide_start[:-1]
-    expected = np.exp(level[:, None] + p.log_w)
-    fitted = expected * np.exp(curves[:, p.dose])
-    for c in range(1, int(p.group.max()) + 1):
-        rows = p.group == c
+    d = p.design
+    start = d.guide_start[:-1]
+    expected = np.exp(level[:, None] + d.log_w)
+    fitted = expected * np.exp(curves[:, d.dose])
+    for c in range(1, int(d.group.max()) + 1):
+        rows = d.group == c
         factor = (p.counts[:, rows].sum(1) + 0.5) / (fitted[:, rows].sum(1) + 0.5)
         expected[:, rows] *= factor[:, None]
         fitted[:, rows] *= factor[:, None]
     total = np.add.reduceat(p.counts, start, axis=1)
     mean, fit = (np.add.reduceat(m, start, axis=1) for m in (expected, fitted))
-    extra = np.add.reduceat(fitted**2 * p.scale2, start, axis=1) * (p.overdispersion[:, None] / fit) ** 2
-    return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, p.dose_mean[p.dose[start]]
+    extra = np.add.reduceat(fitted**2 * d.scale2, start, axis=1) * (p.overdispersion[:, None] / fit) ** 2
+    return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, p.dose_mean[d.dose[start]]
 
 
-def columns(p: Problem, level: Floats, curves: Floats, tau: Floats) -> dict[str, Floats]:
-    """Table columns of a block of features.
+def columns(
+    p: Problem, level: Floats, curves: Floats, tau: Floats, log_odds: float
+) -> tuple[dict[str, Floats], Floats]:
+    """Table columns of a block of features, and how much each guide speaks for the curve ``(T, G)``.
 
     `n_guides_support`: targeting guides that differ from the NTC level by themselves, at one-sided p < 0.05, towards
     the fitted curve. `heterogeneity_p`: Cochran's Q of all guides around the fitted curve, counts alone: small where
     guides differ for other reasons than the dosage. `p_trend_within_targeting`: slope over dosage among targeting
-    guides only, guide effects in the variance; NaN for fewer than three of them.
+    guides only, guide effects in the variance; NaN for fewer than three of them. `min_detectable_log2fc`: see there;
+    `log_odds` are the prior log odds of a response.
     """
     ratio, variance, dosage = log_ratios(p, level, curves)
-    fitted = curves[:, p.dose[p.guide_start[:-1]]]
+    fitted = curves[:, p.design.dose[p.design.guide_start[:-1]]]
     targeting = p.targeting
     wide = variance + tau[:, None] ** 2
     z = ratio * np.sign(fitted) / np.sqrt(wide)
@@ -63,12 +70,42 @@ def columns(p: Problem, level: Floats, curves: Floats, tau: Floats) -> dict[str,
     out["heterogeneity_p"] = chi2.sf(q, max(ratio.shape[1] - 2, 1))
     out["p_trend_within_targeting"] = np.full(len(ratio), np.nan)
     if targeting.sum() >= 3 and np.ptp(dosage[targeting]) > 0:
-        w = 1.0 / wide[:, targeting]
-        x, y = dosage[targeting], ratio[:, targeting]
-        x0 = (w @ x) / w.sum(1)
-        y0 = (w * y).sum(1) / w.sum(1)
-        dx = x - x0[:, None]
-        information = (w * dx**2).sum(1)
-        slope = (w * dx * (y - y0[:, None])).sum(1) / information
+        slope, information = _slope(dosage[targeting], ratio[:, targeting], wide[:, targeting])
         out["p_trend_within_targeting"] = 2 * norm.sf(np.abs(slope) * np.sqrt(information))
-    return out
+    information = _slope(dosage, ratio, wide)[1]
+    span = p.axis.high - p.axis.low
+    out["min_detectable_log2fc"] = min_detectable(span / np.sqrt(information), p.priors, log_odds) / np.log(2)
+    return out, (ratio**2 - (ratio - fitted) ** 2) / (2 * wide)
+
+
+def _slope(x: Floats, y: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """Weighted least squares of ``(T, G)`` on ``(G,)``: slope and its information."""
+    w = 1.0 / variance
+    dx = x - ((w @ x) / w.sum(1))[:, None]
+    information = np.maximum((w * dx**2).sum(1), 1e-300)
+    return (w * dx * (y - ((w * y).sum(1) / w.sum(1))[:, None])).sum(1) / information, information
+
+
+def log_moment_bf(estimate: Floats, sd: Floats, priors: TransPriors) -> Floats:
+    """Log Bayes factor of a movement under the moment prior against none, given a normal estimate of it."""
+    terms = []
+    for s, weight in zip(priors.movement_scales, priors.movement_weights, strict=True):
+        v = 1.0 / (1.0 / s**2 + 1.0 / sd**2)
+        m = v * estimate / sd**2
+        terms.append(np.log(weight) + 0.5 * np.log(v / s**2) + np.log((m**2 + v) / s**2) + 0.5 * m**2 / v)
+    return np.asarray(logsumexp(np.stack(terms), axis=0))
+
+
+def min_detectable(sd: Floats, priors: TransPriors, log_odds: float) -> Floats:
+    """Least movement over the observed dosages (natural log) that is called with a probability of 0.8.
+
+    For a response that is linear in log dosage, whose movement is known with this sd: called where the local FDR is
+    below 0.05. The boundary is found by bisection.
+    """
+    need = np.log(1.0 / DETECT_LFDR - 1.0) - log_odds
+    low, high = np.zeros_like(sd), 40.0 * sd + 1e-12
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        short = log_moment_bf(middle, sd, priors) < need
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return np.asarray(high + norm.ppf(DETECT_POWER) * sd)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logsumexp
 
-from . import calls, engines, posterior, summary, support
+from . import calls
 from .dose_response import CURVES, Curve, curve
 from .dose_response.additive_hill import turn_mass
 from .engines import laplace
+from .tail import learn_tail, with_tail
+from .trans_rows import blocks, describe
 from .types import Axis, GuideStats, RowDosage, TransFit
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BLOCK = 64
 N_NULL = 500
 TAU_TRIES = 3  # of the two-Hill lattice
 HOPELESS = -4.0  # log odds below which the two-Hill lattice is tried at one tau only
@@ -134,17 +135,15 @@ def _simulate_null(
     log_tau = null[pick] + prior.log_tau(grid)
     weights = np.exp(log_tau - logsumexp(log_tau, axis=1, keepdims=True))
     tau = grid[(weights.cumsum(1) > rng.random(n)[:, None]).argmax(1)]
-    guide = np.repeat(np.arange(len(p.guide_start) - 1), np.diff(p.guide_start))
-    u = rng.normal(size=(n, len(p.guide_start) - 1)) * tau[:, None]
-    mean = np.exp(q.level[:, None] + q.log_w[None] + u[:, guide])
-    phi = 1.0 / (q.overdispersion[:, None] ** 2 * q.scale2[None])
+    d = p.design
+    u = rng.normal(size=(n, len(d.guide_start) - 1))
+    wide = rng.random(u.shape) < prior.wide_weight
+    u *= np.sqrt(tau[:, None] ** 2 + wide * prior.wide_sd**2)
+    mean = np.exp(q.level[:, None] + d.log_w[None] + u[:, p.guide])
+    phi = 1.0 / (q.overdispersion[:, None] ** 2 * d.scale2[None])
     counts = rng.poisson(rng.gamma(phi, mean / phi)).astype(float)
-    level = np.log((counts.sum(1) + 0.5) / np.exp(q.log_w).sum())
+    level = np.log((counts.sum(1) + 0.5) / np.exp(d.log_w).sum())
     return replace(q, counts=counts, level=level)
-
-
-def _blocks(n: int) -> list[slice]:
-    return [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
 
 
 def fit(
@@ -181,16 +180,23 @@ def fit(
         p = replace(p, turn=True)
     grid = np.array(priors.tau_grid) if options.guide_effects else np.array([1e-6])
     lattices = _lattices(curves, axis, priors)
+    if not options.guide_effects:
+        tail = (0.0, 0.0)
+    elif hyper is None:
+        tail = learn_tail(p, grid)
+    else:
+        tail = float(hyper["wide_weight"]), float(hyper["wide_sd"])
+    p = with_tail(p, *tail)
     n_t = len(p.counts)
     values = np.full((n_t, len(curves), len(grid)), -np.inf)
     n_shapes = len(lattices["single_hill"][0]) if "single_hill" in lattices else 0
     single = np.zeros((n_t, n_shapes, len(grid)), dtype=np.float32)
-    for s in progress(_blocks(n_t)):
+    for s in progress(blocks(n_t)):
         values[s], block = _block_evidence(p.take(s), curves, lattices, grid, options.degree)
         if block is not None:
             single[s] = block - values[s, 1].max(1)[:, None, None]
     if hyper is None:
-        prior = calls.learn(values, grid, priors)
+        prior = calls.learn(values, grid, priors, tail=tail)
         null = _null_distribution(p, curves, lattices, grid, values, prior, options, progress)
     else:
         prior, null = _restore(hyper)
@@ -200,10 +206,10 @@ def fit(
     best = 1 + (marginal[:, 1:] + np.log(prior.weights[1:])).argmax(1)
     q_value = calls.q_values(lfdr)  # running means, over all features
     if report is not None:
-        p, best, single = p.take(report), best[report], single[report]
+        p, best, values, single = p.take(report), best[report], values[report], single[report]
         log_bf, lfdr, q_value = log_bf[report], lfdr[report], q_value[report]
-    columns, records, diagnostics = _posteriors(
-        p, curves, lattices, grid, prior, best, single, options, progress
+    columns, records, diagnostics = describe(
+        p, curves, lattices, grid, prior, best, values, single, log_bf, options, progress
     )
     columns |= {
         "lfdr": lfdr,
@@ -231,116 +237,10 @@ def _null_distribution(
     null_values = np.concatenate(
         [
             _block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0]
-            for s in progress(_blocks(n))
+            for s in progress(blocks(n))
         ]
     )
     return calls.null_distribution(calls.log_bayes_factor(calls.marginals(null_values, grid, prior), prior))
-
-
-def _posteriors(
-    p: laplace.Problem,
-    curves: list[Curve],
-    lattices: dict[str, Any],
-    grid: Floats,
-    prior: calls.Prior,
-    best: Any,
-    single: NDArray[np.float32],
-    options: Options,
-    progress: Callable[[Any], Any],
-) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-    """Draws of the best non-null curve of each feature, summed up in columns and compact records."""
-    n_t = len(p.counts)
-    columns: dict[str, Any] = {"guide_sd": np.full(n_t, np.nan)}
-    records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float16)
-    converged = np.ones(n_t, dtype=bool)
-    log_tau = prior.log_tau(grid)
-    jobs = [
-        (m, idx[s])
-        for m in range(1, len(curves))
-        for idx in [np.flatnonzero(best == m)]
-        for s in _blocks(len(idx))
-    ]
-    for m, index in progress(jobs):
-        c = curves[m]
-        shapes, log_w, consts = lattices[c.name]
-        sub = p.take(index)
-        if c.name == "single_hill":
-            log_post = single[index] + log_tau
-        else:
-            taus = np.repeat(grid[None], len(index), 0)
-            log_z = laplace.evidence(sub, c, shapes[None], consts[None], taus, degree=options.degree)[0]
-            log_post = log_z + log_w[None, :, None] + log_tau
-        out, const, tau = laplace.draws(
-            sub,
-            c,
-            (shapes, consts),
-            log_post,
-            (grid, log_tau),
-            n=options.nsamples,
-            seed=options.seed,
-            degree=options.degree,
-        )
-        if options.inference != "laplace":
-            out, ok = _replace_draws(sub, c, const, out, prior, options)
-            converged[index] = ok
-        found = summary.summarise(out, c, const, p.axis)
-        found |= support.columns(sub, np.median(out[..., 0], 1), summary.at_dosages(out, c, const, p.dose_mean), tau)
-        for name, value in found.items():
-            if name not in columns:
-                columns[name] = np.full(
-                    n_t,
-                    "" if value.dtype.kind in "UO" else np.nan,
-                    dtype=object if value.dtype.kind in "UO" else float,
-                )
-            columns[name][index] = value
-        out = _full_width(out, c)
-        columns["guide_sd"][index] = tau / np.log(2)
-        records[index] = posterior.pack_block(out, c, const)
-    return columns, records, {"converged": converged}
-
-
-def _full_width(draws: Floats, c: Curve) -> Floats:
-    """Zero coefficients for the powers above the degree of a polynomial."""
-    missing = len(c.params) - draws.shape[-1]
-    return np.pad(draws, ((0, 0), (0, 0), (0, missing))) if missing else draws
-
-
-def _replace_draws(
-    p: laplace.Problem, c: Curve, const: Floats, init: Floats, prior: calls.Prior, options: Options
-) -> tuple[Floats, Any]:
-    """Posterior of another engine, started at the fast engine's draws."""
-    engine = engines.engine(options.inference)
-    guide = np.repeat(np.arange(len(p.guide_start) - 1), np.diff(p.guide_start))
-    stats = GuideStats(
-        p.counts,
-        np.exp(p.log_w),
-        p.scale2 * np.exp(2 * p.log_w),
-        guide,
-        p.group,
-        len(p.guide_start) - 1,
-        int(p.group.max()) + 1,
-    )
-    dosage = RowDosage(p.dose_mean[p.dose], p.dose_spread[p.dose], p.error)
-    hyper = {
-        "m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": p.alpha_sd, "turn": float(p.turn)
-    }  # fmt: skip
-    out, info = engine.trans(
-        stats,
-        dosage,
-        overdispersion=p.overdispersion,
-        curve=c.name,
-        axis=p.axis,
-        priors=p.priors,
-        hyper=hyper,
-        consts=const,
-        init=init,
-        nsamples=options.nsamples,
-        niters=options.niters,
-        device=options.device,
-        rng=options.seed,
-        degree=options.degree,
-    )
-    return out, info["converged"]
 
 
 def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
@@ -348,6 +248,8 @@ def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
         "model_weights": prior.weights.tolist(),
         "tau_log_mean": prior.tau_log_mean,
         "tau_log_sd": prior.tau_log_sd,
+        "wide_weight": prior.wide_weight,
+        "wide_sd": prior.wide_sd,
         "null_log_bf": null.body,
         "null_threshold": null.threshold,
         "null_rate": null.rate,
@@ -356,7 +258,8 @@ def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
 
 def _restore(hyper: dict[str, Any]) -> tuple[calls.Prior, calls.NullDistribution]:
     prior = calls.Prior(
-        np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"])
+        np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"]),
+        float(hyper["wide_weight"]), float(hyper["wide_sd"]),
     )
     null = calls.NullDistribution(
         np.asarray(hyper["null_log_bf"]), float(hyper["null_threshold"]), float(hyper["null_rate"])

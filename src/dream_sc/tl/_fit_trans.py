@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MIN_DRAWS = 10
+MOST_PARETO_K = 0.7
 
 
 def fit_trans(
@@ -211,6 +212,9 @@ def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
     status[inputs.ok] = "not asked for"
     gap = fit.columns["single_gap"] > 0
     fitted = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
+    plain = fitted == "converged"
+    fitted[plain & fit.diagnostics["improved"]] = "converged after improvement"
+    fitted[plain & (fit.columns["pareto_k"] > MOST_PARETO_K)] = "pareto_k above 0.7: compare with inference='nuts'"
     fitted[~fit.diagnostics["converged"]] = "not converged: raise niters"
     status[inputs.ok & asked] = fitted
     return status

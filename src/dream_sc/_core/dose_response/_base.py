@@ -37,8 +37,8 @@ class Curve:
         shapes that all features share, with the log prior weights (they include the global normaliser of the
         amplitude prior).
     torch_rows
-        ``(params (T, 1) each, x (R,), spread (R,), consts (T, 2)) -> (raw, slope)``, both ``(T, R)``: the log of
-        the curve up to its level, averaged over the spread, and its derivative by log2 dosage; for the Pyro models.
+        ``(params (T, 1) each, at (R, J), weights (R, J), consts (T, 2)) -> (T, R)``: the log of the curve up to its
+        level, averaged over the nodes `at`; for the Pyro models.
     torch_prior
         ``(params, axis, priors, consts) -> (T, 1)``: log prior density of the amplitudes given the shape.
     """
@@ -50,7 +50,7 @@ class Curve:
     log_curve: Callable[[Any, Any, Any], Any]
     slope: Callable[[Any, Any, Any], Any]
     lattice: Callable[..., tuple[Floats, Floats, Floats]]
-    torch_rows: Callable[..., tuple[Any, Any]]
+    torch_rows: Callable[..., Any]
     torch_prior: Callable[..., Any]
 
     @property
@@ -74,24 +74,13 @@ def softplus(z: Floats) -> Floats:
     return np.logaddexp(0.0, z)
 
 
-def torch_nodes(x: Any, spread: Any) -> tuple[Any, Any]:
-    """Dosages ``(R, 7)`` of the Gauss-Hermite nodes around `x`, and their weights."""
-    import numpy as np
-
-    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
-    at = x[:, None] + spread[:, None] * x.new_tensor(nodes)
-    return at, x.new_tensor(weights / weights.sum())
-
-
-def torch_hill(rate: Any, k: Any, at: Any, weights: Any) -> tuple[Any, Any, Any]:
-    """Log of the mean of ``sigmoid(rate (x - k))`` over nodes, of its complement, and the slope by `x`."""
+def torch_hill(rate: Any, k: Any, at: Any, weights: Any) -> tuple[Any, Any]:
+    """Log of the mean of ``sigmoid(rate (x - k))`` over nodes, and of its complement."""
     from torch.nn.functional import logsigmoid
 
     z = rate[..., None] * (at - k[..., None])
     log_w = weights.log()
-    up, down = logsigmoid(z), logsigmoid(-z)
-    d = (weights * rate[..., None] * (up + down).exp()).sum(-1)
-    return (up + log_w).logsumexp(-1), (down + log_w).logsumexp(-1), d
+    return (logsigmoid(z) + log_w).logsumexp(-1), (logsigmoid(-z) + log_w).logsumexp(-1)
 
 
 def torch_moment(d: Any, d1: Any, priors: Any) -> Any:

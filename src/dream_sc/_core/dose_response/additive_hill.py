@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment, torch_nodes
+from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment
 from .single_hill import moment_mass
 
 PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
@@ -115,7 +115,7 @@ def torch_turn(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
 
     a = params["a"]
     x = torch.linspace(axis.low, axis.high, N_TURN, dtype=a.dtype, device=a.device)
-    curves = torch_rows(params, x, torch.zeros_like(x), consts)[0]
+    curves = torch_rows(params, x[:, None], torch.ones_like(x)[:, None], consts)
     first, last = curves[:, :1], curves[:, -1:]
     peak = curves.amax(-1, keepdim=True) - torch.maximum(first, last)
     trough = torch.minimum(first, last) - curves.amin(-1, keepdim=True)
@@ -123,19 +123,16 @@ def torch_turn(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
     return square.log() - (square + priors.turn_scale**2).log()
 
 
-def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
-    """Log curve up to its level and its slope by log2 dosage, ``(T, R)``, averaged over the spread."""
+def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
+    """Log curve up to its level ``(T, R)``, averaged over the nodes `at` ``(R, J)``."""
     import torch
 
-    at, weights = torch_nodes(x, spread)
-    terms, slopes = [torch.zeros_like(params["b1"] + x)], []
+    terms = [torch.zeros_like(params["b1"] + at[:, 0])]
     for i, suffix in enumerate(("", "_b")):
         rate = consts[:, i : i + 1] * LN2 * params[f"log_n{suffix}"].exp()
-        log_h, _, d = torch_hill(rate, params[f"log2_ec50{suffix}"], at, weights)
+        log_h, _ = torch_hill(rate, params[f"log2_ec50{suffix}"], at, weights)
         terms.append(params[f"b{i + 1}"] + log_h)
-        slopes.append(d * (-log_h).exp())
-    raw = torch.stack(terms).logsumexp(0)
-    return raw, (terms[1] - raw).exp() * slopes[0] + (terms[2] - raw).exp() * slopes[1]
+    return torch.stack(terms).logsumexp(0)
 
 
 def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:

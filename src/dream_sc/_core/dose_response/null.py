@@ -24,10 +24,9 @@ def lattice(axis: Any, priors: Any) -> tuple[Any, Any, Any]:
     return np.zeros((1, 0)), np.zeros(1), np.zeros((1, 2))
 
 
-def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
-    """Zero, as is the slope."""
-    zero = 0.0 * (params["a"] + x)
-    return zero, zero
+def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
+    """Zero."""
+    return 0.0 * (params["a"] + at[:, 0])
 
 
 def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import LN2, Curve, torch_nodes
+from ._base import LN2, Curve
 
 MAX_DEGREE = 6
 PARAMS = ("a", *(f"c{k}" for k in range(1, MAX_DEGREE + 1)))
@@ -52,15 +52,13 @@ def _degree(params: Any) -> int:
     return sum(f"c{k}" in params for k in range(1, MAX_DEGREE + 1))
 
 
-def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
-    """Log curve up to its level and its slope by log2 dosage, ``(T, R)``, averaged over the spread."""
-    at, weights = torch_nodes(x, spread)
+def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
+    """Log curve up to its level ``(T, R)``, averaged over the nodes `at` ``(R, J)``."""
     t = (at - consts[:, 0, None, None]) / consts[:, 1, None, None]
-    raw, slope_ = 0.0 * (params["a"] + x), 0.0 * (params["a"] + x)
+    raw = 0.0 * (params["a"] + at[:, 0])
     for k in range(1, _degree(params) + 1):
         raw = raw + params[f"c{k}"] * (weights * t**k).sum(-1)
-        slope_ = slope_ + params[f"c{k}"] * (weights * k * t ** (k - 1)).sum(-1) / consts[:, 1:2]
-    return raw, slope_
+    return raw
 
 
 def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:

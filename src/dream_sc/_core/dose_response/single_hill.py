@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import erf
 
-from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment, torch_nodes
+from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment
 
 PARAMS = ("a", "b", "log2_ec50", "log_n")
 
@@ -67,14 +67,12 @@ def lattice(axis: Any, priors: Any, step: float = 0.5, n_points: int = 6) -> tup
     return shapes, log_w - np.log((weight * mass).sum()), np.zeros((len(shapes), 2))
 
 
-def torch_rows(params: Any, x: Any, spread: Any, consts: Any) -> tuple[Any, Any]:
-    """Log curve up to its level and its slope by log2 dosage, ``(T, R)``, averaged over the spread."""
+def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
+    """Log curve up to its level ``(T, R)``, averaged over the nodes `at` ``(R, J)``."""
     import torch
 
-    at, weights = torch_nodes(x, spread)
-    log_h, log_c, d = torch_hill(LN2 * params["log_n"].exp(), params["log2_ec50"], at, weights)
-    raw = torch.logaddexp(params["b"] + log_h, log_c)
-    return raw, ((params["b"] - raw).exp() - (-raw).exp()) * d
+    log_h, log_c = torch_hill(LN2 * params["log_n"].exp(), params["log2_ec50"], at, weights)
+    return torch.logaddexp(params["b"] + log_h, log_c)
 
 
 def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:

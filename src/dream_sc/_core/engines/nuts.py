@@ -14,7 +14,7 @@ import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
 from pyro.infer.mcmc.util import initialize_model
-from pyro.infer.reparam import LocScaleReparam
+from pyro.infer.reparam import TransformReparam
 
 from dream_sc._core.dose_response import curve as get_curve
 from dream_sc._core.models.cis import cis as cis_model
@@ -97,7 +97,7 @@ def sample_feature(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Draws of one feature's guide-level or cell-level model, guide effects non-centred; `init` is ``(S, P)``."""
     model = MODELS[level]
-    reparam = poutine.reparam(lambda: model(data, c, degree), {"u": LocScaleReparam(0.0)})
+    reparam = poutine.reparam(lambda: model(data, c, degree), {"u": TransformReparam()})
     names = c.params[: init.shape[-1]]
     start = {name: torch.as_tensor(init[:, i].mean()) for i, name in enumerate(names)}
     start["log_tau"] = torch.as_tensor(data.tau_log_mean)

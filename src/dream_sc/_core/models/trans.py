@@ -5,16 +5,17 @@ Guide level: a row is one guide in one technical group; its count is the sum ove
 .. math::
 
     Y_{tr} \sim \mathrm{NB}(W_r \bar f_t(x_r) e^{\alpha_{tc} + u_{tg}},\; o_t^2 W2_r / W_r^2), \quad
-    u_{tg} \sim N(0, \tau_t^2 + (\partial \log f / \partial x)^2 \mathrm{Var}\, x_g)
+    u_{tg} \sim (1 - \pi) N(0, \tau_t^2 + \delta_{tg}^2) + \pi N(0, \tau_t^2 + \omega^2 + \delta_{tg}^2)
 
-with the error of a guide's dosage carried to first order. Cell level: every cell's count by itself, with
-overdispersion `o_t`, and the guides' dosages latent, so nothing is linearised. The curve's mean over the
-within-guide spread of the dosage is taken in both.
+with :math:`2 \delta = \log f(x_g + e_g) - \log f(x_g - e_g)` for the error :math:`e_g` of a guide's dosage. Cell level:
+every cell's count by itself, with overdispersion `o_t`, and the guides' dosages latent, so that their error is exact.
+The curve's mean over the within-guide spread of the dosage is taken in both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log, pi
 from typing import TYPE_CHECKING, Any
 
 import pyro
@@ -59,8 +60,8 @@ class TransData:
     scale2: Any  # (R,) W2 / W^2; 1 for a single cell
     guide: Any  # (R,) long
     group: Any  # (R,) long
-    dosage: Any  # (R,) log2, of the row
-    spread: Any  # (R,)
+    at: Any  # (R, J) log2 dosages that stand for the row's cells
+    weights: Any  # (R, J)
     error: Any  # (G,) sd of a guide's dosage
     overdispersion: Any  # (T,)
     level: Any  # (T,) centre of the prior of the level
@@ -69,6 +70,8 @@ class TransData:
     alpha_sd: float
     tau_log_mean: float
     tau_log_sd: float
+    wide_weight: float  # of the wide component of the guide effects
+    wide_sd: float
     axis: Axis
     priors: TransPriors
     turn: bool = False  # whether two Hills have to turn
@@ -116,6 +119,38 @@ def _observe(data: TransData, log_mean: Any) -> None:
     pyro.factor("counts", torch_log_density(data.counts, log_mean, phi).sum(-1, keepdim=True))
 
 
+class TwoNormals(dist.Normal):
+    """Mixture of a standard normal and a wide one of the same centre, with the real line as its support."""
+
+    def __init__(self, wide_sd: Any, weight: float, validate_args: bool | None = None) -> None:
+        self.wide_sd, self.weight = wide_sd, weight
+        super().__init__(torch.zeros_like(wide_sd), torch.ones_like(wide_sd), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> TwoNormals:
+        """The same density for a batch."""
+        return TwoNormals(self.wide_sd.expand(batch_shape), self.weight)
+
+    def rsample(self, sample_shape: Any = ()) -> Any:
+        """Draws."""
+        z = super().rsample(torch.Size(sample_shape))
+        return torch.where(torch.rand_like(z) < self.weight, self.wide_sd, torch.ones_like(z)) * z
+
+    def log_prob(self, value: Any) -> Any:
+        """Log density."""
+        wide = -0.5 * (value / self.wide_sd) ** 2 - self.wide_sd.log() + log(self.weight)
+        narrow = -0.5 * value**2 + log(1.0 - self.weight)
+        return torch.logaddexp(narrow, wide) - 0.5 * log(2.0 * pi)
+
+
+def guide_effect(data: TransData, var: Any) -> Any:
+    """Distribution of a guide effect whose narrow component has this variance, written as a scaled one."""
+    one = torch.ones_like(var)
+    base: Any = dist.Normal(0.0 * one, one)
+    if data.wide_weight > 0:
+        base = TwoNormals((1.0 + data.wide_sd**2 / var).sqrt(), data.wide_weight)
+    return dist.TransformedDistribution(base, [dist.transforms.AffineTransform(0.0, var.sqrt())])
+
+
 def guide_level(data: TransData, curve: Curve, degree: int = 6) -> None:
     """Joint density of sums per guide and group; the density that the fast engine integrates."""
     n = data.counts.shape[0]
@@ -123,13 +158,15 @@ def guide_level(data: TransData, curve: Curve, degree: int = 6) -> None:
     with pyro.plate("features", n, dim=-2):
         params = parameters(data, curve, degree)
         log_tau = pyro.sample("log_tau", dist.Normal(data.tau_log_mean + zero, data.tau_log_sd))
-        rows, slope = curve.torch_rows(params, data.dosage, data.spread, data.consts)
-        at_ntc, _ = curve.torch_rows(params, zero, zero, data.consts)
-        # a guide's rows have one dosage, so any of them gives its slope
-        first = _last_row(data.guide, len(data.error))
-        var = log_tau.exp() ** 2 + (slope[:, first] * data.error) ** 2 + LEAST_VARIANCE
+        rows = curve.torch_rows(params, data.at, data.weights, data.consts)
+        at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
+        # a guide's rows have one dosage, so any of them stands for all
+        one = _last_row(data.guide, len(data.error))
+        shift, weights = data.error[:, None], data.weights[one]
+        up, down = (curve.torch_rows(params, data.at[one] + s, weights, data.consts) for s in (shift, -shift))
+        var = log_tau.exp() ** 2 + (0.5 * (up - down)) ** 2 + LEAST_VARIANCE
         with pyro.plate("guides", len(data.error), dim=-1):
-            u = pyro.sample("u", dist.Normal(0.0 * var, var.sqrt()))
+            u = pyro.sample("u", guide_effect(data, var))
         effects = row_effects(data, n)
         _observe(data, data.log_w + params["a"] + rows - at_ntc + effects + u[:, data.guide])
 
@@ -147,14 +184,14 @@ def cell_level(data: TransData, curve: Curve, degree: int = 6) -> None:
         log_tau = pyro.sample("log_tau", dist.Normal(data.tau_log_mean + zero, data.tau_log_sd))
         with pyro.plate("guides", n_guides, dim=-1):
             z = pyro.sample("z", dist.Normal(zero, 1.0 + zero))
-            u = pyro.sample("u", dist.Normal(0.0 * zero, log_tau.exp()))
+            u = pyro.sample("u", guide_effect(data, log_tau.exp() ** 2 + 0.0 * z))
         effects = row_effects(data, n)
-        at_ntc, _ = curve.torch_rows(params, zero, zero, data.consts)
+        at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
         logs = []
         for t in range(n):  # the latent dosages differ between features
             own = {name: value[t : t + 1] for name, value in params.items()}
-            x = data.dosage[some] + data.error * z[t]
-            logs.append(curve.torch_rows(own, x, data.spread[some], data.consts[t : t + 1])[0])
+            x = data.at[some] + (data.error * z[t])[:, None]
+            logs.append(curve.torch_rows(own, x, data.weights[some], data.consts[t : t + 1]))
         by_guide = torch.cat(logs) + u
         _observe(data, data.log_w + params["a"] - at_ntc + effects + by_guide[:, data.guide])
 

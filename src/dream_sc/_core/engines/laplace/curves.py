@@ -1,7 +1,7 @@
 """The curves inside the kernel: tables per shape, log curve, derivatives and amplitude prior.
 
-A curve's table at one dosage holds what does not depend on the amplitudes, averaged over the within-guide
-spread of the dosage. `raw` is the log of the curve up to its level; the kernel subtracts its value at NTC
+A curve's table at one dosage holds what does not depend on the amplitudes, averaged over nodes that stand for the
+cells' dosages. `raw` is the log of the curve up to its level; the kernel subtracts its value at NTC
 dosage.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from dream_sc._core.dose_response import LN2
 
-TABLE_WIDTH = 12
+TABLE_WIDTH = 6
 SQRT_2PI = sqrt(2.0 * pi)
 
 
@@ -33,78 +33,83 @@ def _sigmoid(z):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _hill_average(rate, k, mean, spread, nodes, weights):
-    """Log of the mean of ``sigmoid(rate (x - k))`` over the spread, of its complement, and its slope."""
-    if spread < 1e-6:
-        z = rate * (mean - k)
-        h = _sigmoid(z)
-        return -_softplus(-z), -_softplus(z), rate * h * (1.0 - h)
-    h, hc, d = 0.0, 0.0, 0.0
+def _hill_average(rate, k, nodes, weights):
+    """Log of the mean of ``sigmoid(rate (x - k))`` over the nodes, and of its complement."""
+    first = nodes[0]
+    if nodes[-1] == first:
+        z = rate * (first - k)
+        return -_softplus(-z), -_softplus(z)
+    h, hc = 0.0, 0.0
     for j in range(nodes.size):
-        z = rate * (mean + spread * nodes[j] - k)
-        p = _sigmoid(z)
-        c = _sigmoid(-z)
+        z = rate * (nodes[j] - k)
+        e = exp(-abs(z))
+        p, c = 1.0 / (1.0 + e), e / (1.0 + e)
+        if z < 0:
+            p, c = c, p
         h += weights[j] * p
         hc += weights[j] * c
-        d += weights[j] * rate * p * c
-    return log(max(h, 1e-300)), log(max(hc, 1e-300)), d
+    return log(max(h, 1e-300)), log(max(hc, 1e-300))
 
 
 @nb.njit(cache=True, error_model="numpy")
-def table(code, shape, consts, mean, spread, nodes, weights, out):
-    """Fill one row of the table of a shape at a dosage."""
+def table(code, shape, consts, nodes, weights, out):
+    """Fill one row of the table of a shape: its mean over the nodes of a dosage."""
     if code == 1:
-        lh, lc, d = _hill_average(LN2 * exp(shape[1]), shape[0], mean, spread, nodes, weights)
+        lh, lc = _hill_average(LN2 * exp(shape[1]), shape[0], nodes, weights)
         out[0] = lh
         out[1] = lc
-        out[2] = d
     elif code == 2:
         for i in range(2):
             rate = consts[i] * LN2 * exp(shape[2 * i + 1])
-            lh, _, d = _hill_average(rate, shape[2 * i], mean, spread, nodes, weights)
-            out[2 * i] = lh
-            out[2 * i + 1] = d * exp(-lh)
+            out[2 * i] = _hill_average(rate, shape[2 * i], nodes, weights)[0]
     elif code == 3:
-        for k in range(12):
+        for k in range(6):
             out[k] = 0.0
         for j in range(nodes.size):
-            t = (mean + spread * nodes[j] - consts[0]) / consts[1]
+            t = (nodes[j] - consts[0]) / consts[1]
             power = 1.0
             for k in range(6):
-                out[6 + k] += weights[j] * (k + 1) * power / consts[1]
                 power *= t
                 out[k] += weights[j] * power
 
 
 @nb.njit(cache=True, error_model="numpy")
-def raw(code, amplitudes, tab, grad, hess):
-    """Log curve up to its level, with gradient and Hessian by the amplitudes; returns (value, d/dx)."""
+def _add_logs(a, b):
+    top = max(a, b)
+    return top + log(1.0 + exp(min(a, b) - top))
+
+
+@nb.njit(cache=True, error_model="numpy")
+def raw_value(code, amplitudes, tab):
+    """Log curve up to its level."""
     if code == 1:
-        lb = amplitudes[0] + tab[0]
-        top = max(lb, tab[1])
-        value = top + log(exp(lb - top) + exp(tab[1] - top))
-        p = exp(lb - value)
+        return _add_logs(amplitudes[0] + tab[0], tab[1])
+    if code == 2:
+        return _add_logs(0.0, _add_logs(amplitudes[0] + tab[0], amplitudes[1] + tab[2]))
+    value = 0.0
+    if code == 3:
+        for k in range(amplitudes.size):
+            value += amplitudes[k] * tab[k]
+    return value
+
+
+@nb.njit(cache=True, error_model="numpy")
+def raw(code, amplitudes, tab, grad, hess):
+    """Log curve up to its level, with gradient and Hessian by the amplitudes."""
+    value = raw_value(code, amplitudes, tab)
+    if code == 1:
+        p = exp(amplitudes[0] + tab[0] - value)
         grad[0] = p
         hess[0, 0] = p * (1.0 - p)
-        return value, (exp(amplitudes[0] - value) - exp(-value)) * tab[2]
-    if code == 2:
-        t1 = amplitudes[0] + tab[0]
-        t2 = amplitudes[1] + tab[2]
-        top = max(0.0, max(t1, t2))
-        value = top + log(exp(-top) + exp(t1 - top) + exp(t2 - top))
-        p1, p2 = exp(t1 - value), exp(t2 - value)
+    elif code == 2:
+        p1, p2 = exp(amplitudes[0] + tab[0] - value), exp(amplitudes[1] + tab[2] - value)
         grad[0], grad[1] = p1, p2
         hess[0, 0], hess[1, 1] = p1 * (1.0 - p1), p2 * (1.0 - p2)
         hess[0, 1] = hess[1, 0] = -p1 * p2
-        return value, p1 * tab[1] + p2 * tab[3]
-    if code == 3:
-        value, slope = 0.0, 0.0
+    elif code == 3:
         for k in range(amplitudes.size):
-            value += amplitudes[k] * tab[k]
-            slope += amplitudes[k] * tab[6 + k]
             grad[k] = tab[k]
-        return value, slope
-    return 0.0, 0.0
+    return value
 
 
 @nb.njit(cache=True, error_model="numpy")

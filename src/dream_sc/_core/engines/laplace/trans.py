@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dream_sc._core.dosage import dosage_nodes
 from dream_sc._core.dose_response.additive_hill import N_TURN, turn_weight
 
 from . import kernel
+from .design import Design
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-SCREEN_TOL = 1e-2
+SCREEN_TOL = 0.05
 TURN_DROP = 14.0
 
 
@@ -29,18 +31,13 @@ class Problem:
     """Counts and design with rows sorted by guide, ready for the kernel."""
 
     counts: Floats  # (T, R)
-    log_w: Floats
-    scale2: Floats  # W2 / W^2
-    group: NDArray[np.int64]
-    guide_start: NDArray[np.int64]
-    dose: NDArray[np.int64]
-    dose_mean: Floats
-    dose_spread: Floats
-    error: Floats
-    targeting: NDArray[np.bool_]  # (G,)
     overdispersion: Floats  # (T,)
     level: Floats  # (T,) log of the mean count
-    alpha_sd: float
+    design: Design
+    guide: NDArray[np.int64]  # (R,)
+    dose_mean: Floats  # (D,)
+    dose_spread: Floats  # (D,)
+    targeting: NDArray[np.bool_]  # (G,)
     axis: Axis
     priors: TransPriors
     turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
@@ -54,6 +51,31 @@ class Problem:
             level=self.level[features],
         )
 
+    def guides(self, keep: NDArray[np.bool_]) -> Problem:
+        """The rows of some guides ``(G,)`` only."""
+        d = self.design
+        rows = keep[self.guide]
+        _, start, guide = np.unique(self.guide[rows], return_index=True, return_inverse=True)
+        design = d._replace(
+            log_w=d.log_w[rows],
+            scale2=d.scale2[rows],
+            group=d.group[rows],
+            guide_start=np.append(start, rows.sum()).astype(np.int64),
+            dose=d.dose[rows],
+            error=d.error[keep],
+        )
+        return replace(
+            self,
+            counts=np.ascontiguousarray(self.counts[:, rows]),
+            design=design,
+            guide=guide.reshape(-1).astype(np.int64),
+            targeting=self.targeting[keep],
+        )
+
+    def with_design(self, **changes: Any) -> Problem:
+        """The same counts under a design with other entries."""
+        return replace(self, design=self.design._replace(**changes))
+
 
 def problem(
     stats: GuideStats,
@@ -66,26 +88,39 @@ def problem(
 ) -> Problem:
     """Sort rows by guide and give rows of equal dosage one entry in the table of dosages."""
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
-    guide = stats.guide[order]
-    present, start = np.unique(guide, return_index=True)
+    present, start, guide = np.unique(stats.guide[order], return_index=True, return_inverse=True)
     pairs = np.stack([dosage.mean[order], dosage.spread[order]], 1)
     doses, dose = np.unique(pairs, axis=0, return_inverse=True)
     counts = np.ascontiguousarray(stats.counts[:, order], dtype=np.float64)
     w = stats.exposure[order]
-    return Problem(
-        counts=counts,
+    nodes, node_weights = dosage_nodes(doses[:, 0], doses[:, 1])
+    design = Design(
         log_w=np.log(w),
         scale2=stats.exposure2[order] / w**2,
         group=stats.group[order].astype(np.int64),
         guide_start=np.append(start, len(order)).astype(np.int64),
         dose=dose.reshape(-1).astype(np.int64),
-        dose_mean=np.ascontiguousarray(doses[:, 0]),
-        dose_spread=np.ascontiguousarray(doses[:, 1]),
+        nodes=nodes,
+        node_weights=node_weights,
         error=dosage.error[present].astype(np.float64),
-        targeting=_targeting(dosage, order, present, start),
+        wide_sd=np.array([0.0]),
+        wide_weight=np.array([1.0]),
+        level_sd=priors.level_sd,
+        alpha_sd=alpha_sd,
+        axis=np.array([axis.low, axis.high]),
+        scales=np.array(priors.movement_scales),
+        weights=np.array(priors.movement_weights),
+        polynomial_sd=priors.polynomial_sd,
+    )
+    return Problem(
+        counts=counts,
         overdispersion=np.maximum(overdispersion, 0.01).astype(np.float64),
         level=np.log((counts.sum(1) + 0.5) / w.sum()),
-        alpha_sd=alpha_sd,
+        design=design,
+        guide=guide.reshape(-1).astype(np.int64),
+        dose_mean=np.ascontiguousarray(doses[:, 0]),
+        dose_spread=np.ascontiguousarray(doses[:, 1]),
+        targeting=_targeting(dosage, order, present, start),
         axis=axis,
         priors=priors,
     )
@@ -95,6 +130,11 @@ def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArr
     if dosage.control is not None:
         return np.asarray(~dosage.control[present])
     return np.asarray(dosage.mean[order][start] != 0.0)
+
+
+def n_amplitudes(curve: Curve, degree: int) -> int:
+    """Number of amplitudes of a curve, for a polynomial of this degree."""
+    return degree if curve.name == "polynomial" else curve.n_amplitudes
 
 
 def evidence(
@@ -117,46 +157,31 @@ def evidence(
     taus
         ``(T, K)`` sd of the guide effects; a negative value is skipped.
     """
-    n_amp = degree if curve.name == "polynomial" else curve.n_amplitudes
+    n_amp = n_amplitudes(curve, degree)
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)
     turning = p.turn and curve.name == "additive_hill"
     n_m = n_t if modes or turning else 1
-    size = (n_s, n_k, 1 + n_amp) if modes or turning else (0, 0, 0)
+    n = 1 + n_amp + int(p.design.group.max())
+    size = (n_s, n_k, n) if modes or turning else (0, 0, 0)
     mode, cov = np.zeros((n_m, *size)), np.zeros((n_m, *size, size[-1]))
-    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     kernel.run(
         curve.code,
         n_amp,
         p.counts,
-        p.log_w,
-        p.scale2,
         p.overdispersion,
-        p.group,
-        p.guide_start,
-        p.dose,
-        p.dose_mean,
-        p.dose_spread,
-        p.error,
         p.level,
-        p.priors.level_sd,
-        p.alpha_sd,
+        p.design,
         np.ascontiguousarray(shapes),
         np.ascontiguousarray(consts),
         np.ascontiguousarray(taus),
-        nodes,
-        weights / weights.sum(),
-        np.array([p.axis.low, p.axis.high]),
-        np.array(p.priors.movement_scales),
-        np.array(p.priors.movement_weights),
-        p.priors.polynomial_sd,
         tol,
         log_z,
         mode,
         cov,
     )
     if turning:
-        _weigh_turns(p, curve, shapes, consts, log_z, mode, cov)
+        _weigh_turns(p, curve, shapes, consts, log_z, mode[..., :3], cov[..., :3, :3])
     return log_z, mode, cov
 
 

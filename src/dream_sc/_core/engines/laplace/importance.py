@@ -1,0 +1,213 @@
+"""Draws from the nested Laplace approximation, weighted to the density that it approximates.
+
+A draw's weight is its density, guide effects integrated by quadrature, over that of the proposal: a cell of the
+lattice of shapes and taus by its Laplace evidence, uniform within the cell, then a Student t for the rest. Smoothed
+weights give `pareto_k`; where it is above 0.7 the proposal is replaced by kernels around the draws, until it is not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import chi2, norm, qmc
+
+from dream_sc._core.dose_response.additive_hill import N_TURN, turn_weight
+from dream_sc._core.pareto import smooth
+
+from . import density
+from .trans import n_amplitudes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dream_sc._core.calls import Prior
+    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.priors import TransPriors
+
+    from .trans import Problem
+
+    Floats = NDArray[np.float64]
+
+DF = 8.0  # of the Student t given the shape
+MOST_K = 0.7
+ROUNDS, CENTRES, KERNEL_DF = 4, 200, 5.0
+NODES = np.polynomial.hermite_e.hermegauss(9)
+
+
+class Lattice(NamedTuple):
+    """Laplace approximation at shapes and taus of each feature."""
+
+    shapes: Floats  # (T, S, d)
+    step: Floats  # (T, d) spacing, 0 for points that are not on a lattice
+    tau: Floats  # (T, K)
+    tau_step: Floats  # (T,) of log tau
+    log_z: Floats  # (T, S, K) log posterior density
+    log_weight: Floats  # (T, S, K) log mass: the same on a lattice
+    mode: Floats  # (T, S, K, n)
+    cov: Floats  # (T, S, K, n, n)
+    size: tuple[int, ...]  # points per axis of the lattice of shapes
+
+
+class Draws(NamedTuple):
+    """Posterior draws of a block of features."""
+
+    params: Floats  # (T, N, P)
+    consts: Floats  # (T, 2)
+    tau: Floats  # (T,) posterior mean
+    pareto_k: Floats  # (T,)
+    improved: NDArray[np.bool_]  # (T,) whether the proposal had to be replaced
+
+
+class _Points(NamedTuple):
+    """Points of one block in the space of the full density."""
+
+    theta: Floats  # (T, N, n)
+    shapes: Floats  # (T, N, d)
+    log_tau: Floats  # (T, N)
+
+
+def log_shape_prior(curve: Curve, shapes: Floats, priors: TransPriors) -> Floats:
+    """Log prior density of shapes, up to a constant."""
+    out = np.zeros(shapes.shape[:-1])
+    for d in range(0, curve.n_shape, 2):
+        out -= 0.5 * (shapes[..., d] / priors.ec50_sd) ** 2
+        out -= 0.5 * ((shapes[..., d + 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
+    if curve.n_shape == 4:
+        out = np.where(shapes[..., 0] < shapes[..., 2], out, -np.inf)
+    return out
+
+
+def log_target(p: Problem, curve: Curve, points: _Points, consts: Floats, prior: Prior, n_amp: int) -> Floats:
+    """Log density ``(T, N)`` of points, up to a constant per feature."""
+    tau = np.exp(points.log_tau)
+    out = np.zeros(tau.shape)
+    density.log_marginal(
+        curve.code, n_amp, p.counts, p.overdispersion, p.level, p.design, np.ascontiguousarray(points.theta),
+        tau, np.ascontiguousarray(points.shapes), np.ascontiguousarray(consts), NODES[0],
+        NODES[1] / NODES[1].sum(), out,
+    )  # fmt: skip
+    out += log_shape_prior(curve, points.shapes, p.priors) + prior.log_density(tau)
+    if curve.name == "additive_hill" and p.turn:
+        x = np.linspace(p.axis.low, p.axis.high, N_TURN)
+        params = np.concatenate([points.theta[..., : 1 + n_amp], points.shapes], -1)
+        weight = turn_weight(x, curve.log_curve(x, params, consts[:, None]), p.priors.turn_scale)
+        out += np.log(np.maximum(weight, 1e-12))
+    return np.where(np.isfinite(out), out, -np.inf)
+
+
+def _slopes(lattice: Lattice, t: int) -> list[Floats]:
+    """Derivatives ``(S, K, n)`` of the modes along each axis of the lattice, tau last; zero next to failed points."""
+    n_s, n_k, n = lattice.mode.shape[1:]
+    grid = lattice.mode[t].reshape(*lattice.size, n_k, n)
+    failed = np.where(np.isfinite(lattice.log_z[t]), 0.0, 1.0).reshape(*lattice.size, n_k)
+    out = []
+    for axis, step in enumerate([*lattice.step[t], lattice.tau_step[t]]):
+        if step == 0:
+            out.append(np.zeros((n_s, n_k, n)))
+            continue
+        slope = np.gradient(grid, step, axis=axis)
+        near = (np.gradient(failed, axis=axis) != 0) | (failed > 0)
+        out.append(np.where(near[..., None], 0.0, slope).reshape(n_s, n_k, n))
+    return out
+
+
+def _propose(lattice: Lattice, n: int, seed: int) -> tuple[_Points, Floats]:
+    """Points of every feature and the log density of the proposal."""
+    n_t, n_s, n_k = lattice.log_z.shape
+    dim, d = lattice.mode.shape[-1], lattice.shapes.shape[-1]
+    sobol = qmc.Sobol(3 + d + dim, seed=seed).random(1 << int(np.ceil(np.log2(n))))[:n]
+    sobol = np.clip(sobol[np.argsort(sobol[:, 0], kind="stable")], 1e-9, 1 - 1e-9)
+    stretch = np.sqrt(DF / chi2.ppf(sobol[:, 1], DF))
+    z = norm.ppf(sobol[:, 3 + d :])
+    jitter = sobol[:, 2 : 3 + d] - 0.5  # tau first
+    u0 = (np.arange(n) + 0.5) / n
+    theta, shapes = np.zeros((n_t, n, dim)), np.zeros((n_t, n, d))
+    log_tau, log_q = np.zeros((n_t, n)), np.zeros((n_t, n))
+    for t in range(n_t):
+        cdf = np.cumsum(np.exp(lattice.log_weight[t] - lattice.log_weight[t].max()).ravel())
+        index = np.minimum(np.searchsorted(cdf / cdf[-1], u0), n_s * n_k - 1)
+        s, k = index // n_k, index % n_k
+        moves = [*(jitter[:, 1 + i] * lattice.step[t, i] for i in range(d)), jitter[:, 0] * lattice.tau_step[t]]
+        centre = lattice.mode[t][s, k]
+        if lattice.size or d == 0:
+            for move, slope in zip(moves, _slopes(lattice, t), strict=True):
+                centre = centre + move[:, None] * slope[s, k]
+        chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[s, k]
+        theta[t] = centre + stretch[:, None] * np.einsum("nij,nj->ni", chol, z)
+        shapes[t] = lattice.shapes[t][s] + np.stack(moves[:-1], 1) if d else 0.0
+        log_tau[t] = np.log(lattice.tau[t])[k] + moves[-1]
+        log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
+        square = (z**2).sum(1) * stretch**2
+        log_q[t] = lattice.log_z[t][s, k] - log_det - 0.5 * (DF + dim) * np.log1p(square / DF)
+    return _Points(theta, shapes, log_tau), log_q
+
+
+def sample(
+    p: Problem, curve: Curve, lattice: Lattice, consts: Floats, prior: Prior, *, n: int, seed: int, degree: int
+) -> Draws:
+    """`n` draws of equal weight for each feature."""
+    n_amp = n_amplitudes(curve, degree)
+    points, log_q = _propose(lattice, n, seed)
+    log_w = log_target(p, curve, points, consts, prior, n_amp) - log_q
+    found = [smooth(w) for w in log_w]
+    weight, k = np.stack([w for w, _ in found]), np.array([k for _, k in found])
+    if not lattice.size and curve.n_shape:
+        # shapes that are drawn, not on a lattice, have weights of their own
+        mass = logsumexp(lattice.log_weight, axis=2)
+        k = np.maximum(k, [smooth(m)[1] for m in mass])
+    improved = k > MOST_K
+    every = np.concatenate([points.theta[..., : 1 + n_amp], points.shapes, points.log_tau[..., None]], -1)
+    every = _resample(every, weight)
+    for t in np.flatnonzero(improved):
+        full = np.concatenate([points.theta[t], points.shapes[t], points.log_tau[t][:, None]], 1)
+        better, k[t] = _improve(p.take([t]), curve, full, weight[t], consts[t : t + 1], prior, n_amp, seed)
+        keep = [*range(1 + n_amp), *range(points.theta.shape[2], better.shape[1])]
+        every[t] = better[:, keep]
+    return Draws(every[..., :-1], consts, np.exp(every[..., -1]).mean(1), k, improved)
+
+
+def _improve(
+    p: Problem, curve: Curve, x: Floats, weight: Floats, consts: Floats, prior: Prior, n_amp: int, seed: int
+) -> tuple[Floats, float]:
+    """Population Monte Carlo :cite:p:`Cappe2004`: kernels around the weighted draws of one feature as the proposal.
+
+    Returns draws ``(N, D)`` of equal weight, and their Pareto k, of the best round.
+    """
+    n, dim = x.shape
+    d = curve.n_shape
+    best, best_k = x[_pick(weight, n)], np.inf
+    for i in range(ROUNDS):
+        rng = np.random.default_rng([seed, i])
+        mean = weight @ x
+        cov = np.einsum("n,ni,nj->ij", weight, x - mean, x - mean) + 1e-8 * np.eye(dim)
+        h = (4.0 / (CENTRES * (dim + 2))) ** (1.0 / (dim + 4))
+        chol = np.linalg.cholesky(cov) * h
+        centres = x[_pick(weight, CENTRES)]
+        z = rng.normal(size=(n, dim)) * np.sqrt(KERNEL_DF / rng.chisquare(KERNEL_DF, n))[:, None]
+        x = centres[np.arange(n) % CENTRES] + z @ chol.T
+        white = np.linalg.solve(chol, x.T).T
+        white_c = np.linalg.solve(chol, centres.T).T
+        square = ((white[:, None] - white_c[None]) ** 2).sum(-1)
+        log_q = logsumexp(-0.5 * (KERNEL_DF + dim) * np.log1p(square / KERNEL_DF), axis=1)
+        points = _Points(x[None, :, : dim - d - 1], x[None, :, dim - d - 1 : -1], x[None, :, -1])
+        log_w = log_target(p, curve, points, consts, prior, n_amp)[0] - log_q
+        weight, k = smooth(log_w)
+        if k < best_k:
+            best, best_k = x[_pick(weight, n)], k
+        if k <= MOST_K:
+            break
+    return best, best_k
+
+
+def _pick(weight: Floats, n: int) -> NDArray[np.int64]:
+    """Indices of `n` draws of equal weight, systematically."""
+    cdf = np.cumsum(weight)
+    return np.minimum(np.searchsorted(cdf / cdf[-1], (np.arange(n) + 0.5) / n), len(weight) - 1)
+
+
+def _resample(every: Floats, weight: Floats) -> Floats:
+    """Draws ``(T, N, D)`` taken again by weight."""
+    pick = np.stack([_pick(w, weight.shape[1]) for w in weight])
+    return np.take_along_axis(every, pick[:, :, None], 1)

@@ -1,0 +1,80 @@
+"""Does a call rest on one guide? The least Bayes factor over leaving one guide out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from .dose_response import curve
+from .engines import laplace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .calls import Prior
+    from .dose_response import Curve
+
+    Floats = NDArray[np.float64]
+
+MOST_GUIDES = 4  # the most influential guides of a feature, left out one by one
+
+
+def _log_bf(p: laplace.Problem, c: Curve, lattice: Any, taus: Floats, log_prior: Floats, degree: int) -> Floats:
+    """Log Bayes factor of a curve against the null over the taus ``(T, K)``."""
+    shapes, log_w, consts = lattice
+    log_z = laplace.evidence(p, c, shapes[None], consts[None], taus, degree=degree)[0]
+    alternative = logsumexp(log_z + log_w[None, :, None] + log_prior[:, None], axis=(1, 2))
+    null = curve("null")
+    log_z = laplace.evidence(p, null, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
+    return np.asarray(alternative - logsumexp(log_z[:, 0] + log_prior, axis=1))
+
+
+def two_taus(log_post: Floats, log_null: Floats, grid: Floats, prior: Prior) -> tuple[Floats, Floats]:
+    """The likeliest tau under the curve and under the null ``(T, 2)``, and their log prior; one of them if equal.
+
+    `log_post` and `log_null` are the log posteriors ``(T, K)`` of tau under the two.
+    """
+    pick = np.stack([log_post.argmax(1), log_null.argmax(1)], 1)
+    taus, log_prior = grid[pick], prior.log_tau(grid)[pick]
+    same = pick[:, 0] == pick[:, 1]
+    taus[same, 1], log_prior[same, 1] = -1.0, -np.inf
+    return taus, log_prior
+
+
+def least_log_bf(
+    p: laplace.Problem,
+    c: Curve,
+    lattice: Any,
+    taus: tuple[Floats, Floats],
+    log_bf: Floats,
+    influence: Floats,
+    *,
+    degree: int = 6,
+) -> Floats:
+    """Least log Bayes factor over leaving out one of the most influential targeting guides.
+
+    Parameters
+    ----------
+    taus
+        Two values of tau for each feature and the log of their prior: see `two_taus`. The difference that a guide
+        makes is taken at these, and added to `log_bf`.
+    influence
+        ``(T, G)`` how much each guide speaks for the curve.
+
+    NaN with fewer than two targeting guides.
+    """
+    targeting = np.flatnonzero(p.targeting)
+    if len(targeting) < 2 or not len(log_bf):
+        return np.full(len(log_bf), np.nan)
+    order = np.argsort(-influence[:, targeting], axis=1, kind="stable")[:, :MOST_GUIDES]
+    top = targeting[order]
+    full = _log_bf(p, c, lattice, *taus, degree)
+    least = np.full(len(log_bf), np.inf)
+    for g in np.unique(top):
+        rows = np.flatnonzero((top == g).any(1))
+        keep = np.arange(len(p.targeting)) != g
+        without = _log_bf(p.take(rows).guides(keep), c, lattice, taus[0][rows], taus[1][rows], degree)
+        least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])
+    return least

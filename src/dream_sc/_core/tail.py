@@ -1,0 +1,61 @@
+"""How often guides shift a feature by much: the wide component of the guide effects, learned on NTC guides.
+
+NTC guides tell of guide effects without telling of dosage, so neither responders nor their curves take part.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from . import calls
+from .dose_response import curve
+from .engines import laplace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .engines.laplace import Problem
+
+LEAST_GUIDES = 3
+MOST_FEATURES = 1000
+LOG_SD_SD = 0.7  # prior sd of the log of the wide sd
+
+
+def with_tail(p: Problem, weight: float, sd: float) -> Problem:
+    """The problem with a wide component of the guide effects; none at a weight of 0."""
+    if weight <= 0:
+        return p.with_design(wide_sd=np.array([0.0]), wide_weight=np.array([1.0]))
+    return p.with_design(wide_sd=np.array([0.0, sd]), wide_weight=np.array([1.0 - weight, weight]))
+
+
+def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
+    """Weight and sd (natural log) of the wide component.
+
+    Maximises the marginal likelihood of the NTC guides' sums over the values of the prior; tau is learned beside.
+    """
+    priors = p.priors
+    if (~p.targeting).sum() < LEAST_GUIDES:
+        return priors.wide_start
+    n = len(p.counts)
+    some = np.unique(np.linspace(0, n - 1, min(n, MOST_FEATURES)).round().astype(int))
+    q = p.take(some).guides(~p.targeting)
+    taus = np.repeat(grid[None], len(some), 0)
+    null = curve("null")
+    start_weight, start_sd = priors.wide_start
+    best, found = -np.inf, priors.wide_start
+    for sd in priors.wide_sds:
+        for weight in priors.wide_weights:
+            tail = with_tail(q, weight, sd)
+            log_z = laplace.evidence(tail, null, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
+            prior = calls.learn(log_z, grid, priors, n_iter=100)
+            value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
+            value += priors.wide_strength * (
+                start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight)
+            )
+            value -= 0.5 * (np.log(sd / start_sd) / LOG_SD_SD) ** 2
+            if value > best:
+                best, found = value, (weight, sd)
+    return found

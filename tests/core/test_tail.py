@@ -1,0 +1,42 @@
+"""The wide component of the guide effects is found where it is, and stays small where it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dream_sc._core.engines import laplace
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.tail import learn_tail
+from dream_sc._core.types import Axis, GuideStats, RowDosage
+
+N_NTC, N_TARGETING = 8, 4
+GRID = np.array(TransPriors().tau_grid)
+
+
+def _problem(rng: np.random.Generator, share: float, sd: float, n: int = 300, n_ntc: int = N_NTC) -> laplace.Problem:
+    n_g = n_ntc + N_TARGETING
+    dose = np.r_[np.linspace(-2, -0.5, N_TARGETING), np.zeros(n_ntc)]
+    u = rng.normal(0, 0.05, (n, n_g)) + (rng.random((n, n_g)) < share) * rng.normal(0, sd, (n, n_g))
+    u[:, :N_TARGETING] += rng.normal(0, 1, (n, 1)) * dose[:N_TARGETING]  # responders everywhere
+    w = np.full(n_g, 200.0)
+    counts = rng.poisson(np.exp(0.5 + u) * w).astype(float)
+    stats = GuideStats(counts, w, w, np.arange(n_g), np.zeros(n_g, dtype=int), n_g, 1)
+    dosage = RowDosage(dose, np.zeros(n_g), np.full(n_g, 0.05), np.arange(n_g) >= N_TARGETING)
+    axis = Axis(-2.0, 0.05, dose[:N_TARGETING])
+    return laplace.problem(stats, dosage, np.full(n, 0.1), alpha_sd=0.3, axis=axis, priors=TransPriors())
+
+
+@pytest.mark.parametrize(("share", "sd"), [(0.1, 0.35), (0.15, 0.6)])
+def test_large_effects_of_a_few_guides_are_found(share: float, sd: float, rng: np.random.Generator) -> None:
+    weight, wide = learn_tail(_problem(rng, share, sd), GRID)
+    assert share / 2 < weight < 2 * share
+    assert sd / 2 < wide < 2 * sd
+
+
+def test_without_large_effects_the_weight_is_small(rng: np.random.Generator) -> None:
+    assert learn_tail(_problem(rng, 0.0, 1.0), GRID)[0] <= 0.01
+
+
+def test_two_ntc_guides_cannot_tell(rng: np.random.Generator) -> None:
+    assert learn_tail(_problem(rng, 0.3, 1.0, n_ntc=2), GRID) == TransPriors().wide_start
