@@ -63,7 +63,7 @@ def trans_data(
     at, weights = dosage_nodes(dosage.mean, dosage.spread)
     return TransData(
         t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
-        t(stats.group), t(at), t(weights), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
+        t(stats.group), t(dosage.mean), t(at), t(weights), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
         t(np.log((stats.counts.sum(1) + 0.5) / stats.exposure.sum())), t(consts), stats.n_groups,
         hyper["alpha_scale"], hyper["m_tau"], hyper["s_tau"], hyper.get("wide_weight", 0.0),
         hyper.get("wide_sd", 0.0), axis, priors, bool(hyper.get("turn", 0.0)),

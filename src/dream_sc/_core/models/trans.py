@@ -60,6 +60,7 @@ class TransData:
     scale2: Any  # (R,) W2 / W^2; 1 for a single cell
     guide: Any  # (R,) long
     group: Any  # (R,) long
+    mean: Any  # (R,) log2 dosage
     at: Any  # (R, J) log2 dosages that stand for the row's cells
     weights: Any  # (R, J)
     error: Any  # (G,) sd of a guide's dosage
@@ -162,8 +163,9 @@ def guide_level(data: TransData, curve: Curve, degree: int = 6) -> None:
         at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
         # a guide's rows have one dosage, so any of them stands for all
         one = _last_row(data.guide, len(data.error))
-        shift, weights = data.error[:, None], data.weights[one]
-        up, down = (curve.torch_rows(params, data.at[one] + s, weights, data.consts) for s in (shift, -shift))
+        mean, weights = data.mean[one][:, None], torch.ones_like(data.error)[:, None]
+        shift = data.error[:, None]
+        up, down = (curve.torch_rows(params, mean + s, weights, data.consts) for s in (shift, -shift))
         var = log_tau.exp() ** 2 + (0.5 * (up - down)) ** 2 + LEAST_VARIANCE
         with pyro.plate("guides", len(data.error), dim=-1):
             u = pyro.sample("u", guide_effect(data, var))

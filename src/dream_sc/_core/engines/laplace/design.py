@@ -23,6 +23,7 @@ class Design(NamedTuple):
     group: Ints  # (R,)
     guide_start: Ints  # (G + 1,)
     dose: Ints  # (R,) which of the D dosages
+    mean: Floats  # (D,) log2
     nodes: Floats  # (D, J) log2
     node_weights: Floats  # (D, J)
     error: Floats  # (G,) sd of the guide's dosage
@@ -109,6 +110,8 @@ def fill_tables(code, shape, consts, design, tabs):
         table(code, shape, consts, design.nodes[d], design.node_weights[d], tabs.dose[d])
     for g in range(design.error.size):
         if design.error[g] > 0:
-            d = design.dose[design.guide_start[g]]
-            table(code, shape, consts, design.nodes[d] + design.error[g], design.node_weights[d], tabs.up[g])
-            table(code, shape, consts, design.nodes[d] - design.error[g], design.node_weights[d], tabs.down[g])
+            mean = design.mean[design.dose[design.guide_start[g]]]
+            point[0] = mean + design.error[g]
+            table(code, shape, consts, point, one, tabs.up[g])
+            point[0] = mean - design.error[g]
+            table(code, shape, consts, point, one, tabs.down[g])

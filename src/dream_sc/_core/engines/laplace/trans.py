@@ -35,12 +35,16 @@ class Problem:
     level: Floats  # (T,) log of the mean count
     design: Design
     guide: NDArray[np.int64]  # (R,)
-    dose_mean: Floats  # (D,)
     dose_spread: Floats  # (D,)
     targeting: NDArray[np.bool_]  # (G,)
     axis: Axis
     priors: TransPriors
     turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
+
+    @property
+    def dose_mean(self) -> Floats:
+        """Mean log2 dosage ``(D,)`` of each entry of the table of dosages."""
+        return self.design.mean
 
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
@@ -100,6 +104,7 @@ def problem(
         group=stats.group[order].astype(np.int64),
         guide_start=np.append(start, len(order)).astype(np.int64),
         dose=dose.reshape(-1).astype(np.int64),
+        mean=np.ascontiguousarray(doses[:, 0]),
         nodes=nodes,
         node_weights=node_weights,
         error=dosage.error[present].astype(np.float64),
@@ -118,7 +123,6 @@ def problem(
         level=np.log((counts.sum(1) + 0.5) / w.sum()),
         design=design,
         guide=guide.reshape(-1).astype(np.int64),
-        dose_mean=np.ascontiguousarray(doses[:, 0]),
         dose_spread=np.ascontiguousarray(doses[:, 1]),
         targeting=_targeting(dosage, order, present, start),
         axis=axis,
