@@ -62,6 +62,7 @@ def reference(adata, genes, *, draws: int, warmup: int) -> tuple[pd.DataFrame, n
         cells, dosage, overdispersion=ds.get.technical(adata).loc[genes, "overdispersion"].to_numpy(),
         curve="single_hill", axis=axis, priors=TransPriors(), consts=np.zeros((len(genes), 2)), init=init,
         hyper={"m_tau": hyper["tau_log_mean"], "s_tau": hyper["tau_log_sd"],
+               "wide_weight": hyper["wide_weight"], "wide_sd": hyper["wide_sd"],
                "alpha_scale": technical["effect_scale"] * np.log(2)},
         nsamples=draws, niters=warmup, device="cpu", rng=0, level="cell",
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
     from .calls import Prior
     from .dose_response import Curve
+    from .evidence import Lattice
 
     Floats = NDArray[np.float64]
 
 MOST_GUIDES = 4  # the most influential guides of a feature, left out one by one
 
 
-def _log_bf(p: laplace.Problem, c: Curve, lattice: Any, taus: Floats, log_prior: Floats, degree: int) -> Floats:
-    """Log Bayes factor of a curve against the null over the taus ``(T, K)``."""
-    shapes, log_w, consts = lattice
+def _log_bf(p: laplace.Problem, c: Curve, lattice: Lattice, taus: Floats, log_prior: Floats, degree: int) -> Floats:
+    """Log Bayes factor of a curve on its thinned lattice against the null, over the taus ``(T, K)``."""
+    shapes, consts = lattice.shapes[lattice.thin], lattice.consts[lattice.thin]
     log_z = laplace.evidence(p, c, shapes[None], consts[None], taus, degree=degree)[0]
-    alternative = logsumexp(log_z + log_w[None, :, None] + log_prior[:, None], axis=(1, 2))
+    alternative = logsumexp(log_z + lattice.thin_log_weight[:, None] + log_prior[:, None], axis=(1, 2))
     null = curve("null")
     log_z = laplace.evidence(p, null, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
     return np.asarray(alternative - logsumexp(log_z[:, 0] + log_prior, axis=1))
@@ -46,7 +47,7 @@ def two_taus(log_post: Floats, log_null: Floats, grid: Floats, prior: Prior) -> 
 def least_log_bf(
     p: laplace.Problem,
     c: Curve,
-    lattice: Any,
+    lattice: Lattice,
     taus: tuple[Floats, Floats],
     log_bf: Floats,
     influence: Floats,

@@ -50,7 +50,7 @@ def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
         for weight in priors.wide_weights:
             tail = with_tail(q, weight, sd)
             log_z = laplace.evidence(tail, null, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
-            prior = calls.learn(log_z, grid, priors, n_iter=100)
+            prior = calls.learn(log_z, grid, priors, n_iter=30)
             value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
             value += priors.wide_strength * (
                 start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight)

@@ -10,8 +10,8 @@ from scipy.special import logsumexp
 
 from . import calls
 from .dose_response import CURVES, Curve, curve
-from .dose_response.additive_hill import turn_mass
 from .engines import laplace
+from .evidence import block_evidence, lattices_of
 from .tail import learn_tail, with_tail
 from .trans_rows import blocks, describe
 from .types import Axis, GuideStats, RowDosage, TransFit
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 N_NULL = 500
-TAU_TRIES = 3  # of the two-Hill lattice
-HOPELESS = -4.0  # log odds below which the two-Hill lattice is tried at one tau only
 MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5}
 DISTINCT_GAP = 0.2  # log2
 
@@ -64,65 +62,7 @@ def candidates(function_type: str, axis: Axis) -> list[Curve]:
     return [curve("null"), *(curve(n) for n in names)]
 
 
-def _lattices(
-    curves: list[Curve], axis: Axis, priors: TransPriors
-) -> dict[str, tuple[Floats, Floats, Floats]]:
-    out = {c.name: c.lattice(axis, priors) for c in curves}
-    if len(curves) > 2:
-        shapes, log_w, consts = out["additive_hill"]
-        out["additive_hill"] = shapes, log_w - np.log(turn_mass(axis, priors)), consts
-    return out
-
-
-def _block_evidence(
-    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, degree: int
-) -> tuple[Floats, Floats | None]:
-    """Evidence ``(T, M, K)`` of one block of features, and the single Hill's on its lattice ``(T, S, K)``."""
-    n = len(p.counts)
-    values = np.full((n, len(curves), len(grid)), -np.inf)
-    single = None
-    for m, c in enumerate(curves):
-        shapes, log_w, consts = lattices[c.name]
-        if c.name == "additive_hill" and m > 1:
-            values[:, m] = _second_hill(p, c, lattices[c.name], grid, values[:, :m])
-            continue
-        log_z, _, _ = laplace.evidence(
-            p, c, shapes[None], consts[None], np.repeat(grid[None], n, 0), degree=degree
-        )
-        log_z = log_z + log_w[None, :, None]
-        values[:, m] = logsumexp(log_z, axis=1)
-        if c.name == "single_hill":
-            single = log_z
-    return values, single
-
-
-def _second_hill(p: laplace.Problem, c: Curve, lattice: Any, grid: Floats, simpler: Floats) -> Floats:
-    """Evidence ``(T, K)`` of two Hills at the likeliest tau, more of them where two Hills may win.
-
-    Elsewhere the evidence keeps its ratio to the single Hill at the likeliest tau.
-    """
-    shapes, log_w, consts = lattice
-    n = len(p.counts)
-    order = np.argsort(-simpler[:, 1], axis=1, kind="stable")
-    out = np.full((n, len(grid)), -np.inf)
-
-    def run(rows: Any, picks: Any) -> None:
-        taus = np.full((len(rows), len(grid)), -1.0)
-        np.put_along_axis(taus, picks, grid[picks], 1)
-        log_z, _, _ = laplace.evidence(p.take(rows), c, shapes[None], consts[None], taus)
-        found = logsumexp(log_z + log_w[None, :, None], axis=1)
-        out[rows] = np.where(taus < 0, out[rows], found)
-
-    run(np.arange(n), order[:, :1])
-    best = np.take_along_axis(out, order[:, :1], 1)[:, 0]
-    hopeful = np.flatnonzero(best > simpler.max(axis=(1, 2)) + HOPELESS)
-    if len(hopeful) and len(grid) > 1:
-        run(hopeful, order[hopeful, 1:TAU_TRIES])
-    gap = best - np.take_along_axis(simpler[:, 1], order[:, :1], 1)[:, 0]
-    return np.where(np.isfinite(out), out, simpler[:, 1] + gap[:, None])
-
-
-def _simulate_null(
+def simulate_null(
     p: laplace.Problem, grid: Floats, values: Floats, prior: calls.Prior, n: int, seed: int
 ) -> laplace.Problem:
     """Features without response, alike the likely null ones in level, overdispersion and guide effects."""
@@ -179,7 +119,7 @@ def fit(
     if len(curves) > 2:  # two Hills compete with one
         p = replace(p, turn=True)
     grid = np.array(priors.tau_grid) if options.guide_effects else np.array([1e-6])
-    lattices = _lattices(curves, axis, priors)
+    lattices = lattices_of(curves, axis, priors)
     if not options.guide_effects:
         tail = (0.0, 0.0)
     elif hyper is None:
@@ -189,17 +129,17 @@ def fit(
     p = with_tail(p, *tail)
     n_t = len(p.counts)
     values = np.full((n_t, len(curves), len(grid)), -np.inf)
-    n_shapes = len(lattices["single_hill"][0]) if "single_hill" in lattices else 0
+    n_shapes = len(lattices["single_hill"].shapes) if "single_hill" in lattices else 0
     single = np.zeros((n_t, n_shapes, len(grid)), dtype=np.float32)
     for s in progress(blocks(n_t)):
-        values[s], block = _block_evidence(p.take(s), curves, lattices, grid, options.degree)
+        values[s], block = block_evidence(p.take(s), curves, lattices, grid, options.degree)
         if block is not None:
             single[s] = block - values[s, 1].max(1)[:, None, None]
     if hyper is None:
         prior = calls.learn(values, grid, priors, tail=tail)
         null = _null_distribution(p, curves, lattices, grid, values, prior, options, progress)
     else:
-        prior, null = _restore(hyper)
+        prior, null = restore(hyper)
     marginal = calls.marginals(values, grid, prior)
     log_bf = calls.log_bayes_factor(marginal, prior)
     lfdr = calls.local_fdr(log_bf, prior)
@@ -233,10 +173,10 @@ def _null_distribution(
     progress: Callable[[Any], Any],
 ) -> calls.NullDistribution:
     n = N_NULL
-    sim = _simulate_null(p, grid, values, prior, n, options.seed)
+    sim = simulate_null(p, grid, values, prior, n, options.seed)
     null_values = np.concatenate(
         [
-            _block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0]
+            block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0]
             for s in progress(blocks(n))
         ]
     )
@@ -256,7 +196,8 @@ def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
     }
 
 
-def _restore(hyper: dict[str, Any]) -> tuple[calls.Prior, calls.NullDistribution]:
+def restore(hyper: dict[str, Any]) -> tuple[calls.Prior, calls.NullDistribution]:
+    """What a fit has learned, from how it is stored."""
     prior = calls.Prior(
         np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"]),
         float(hyper["wide_weight"]), float(hyper["wide_sd"]),

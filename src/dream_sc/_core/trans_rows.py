@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 BLOCK = 64
+QUICK_DRAWS = 256  # of a feature that is not called
 
 
 def blocks(n: int) -> list[slice]:
@@ -58,25 +59,29 @@ def describe(
     records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float16)
     diagnostics = {"converged": np.ones(n_t, dtype=bool), "improved": np.zeros(n_t, dtype=bool)}
     log_tau = prior.log_tau(grid)
+    likely = log_bf + _log_odds(prior) > 0
     jobs = [
-        (m, idx[s])
+        (m, quick, idx[s])
         for m in range(1, len(curves))
-        for idx in [np.flatnonzero(best == m)]
+        for quick in (False, True)
+        for idx in [np.flatnonzero((best == m) & (likely != quick))]
         for s in blocks(len(idx))
     ]
-    for m, index in progress(jobs):
+    for m, quick, index in progress(jobs):
         c = curves[m]
-        shapes, log_w, consts = lattices[c.name]
+        lattice = lattices[c.name]
         sub = p.take(index)
         if c.name == "single_hill":
             log_post = single[index] + log_tau
         else:
             taus = np.repeat(grid[None], len(index), 0)
-            log_z = laplace.evidence(sub, c, shapes[None], consts[None], taus, degree=options.degree)[0]
-            log_post = log_z + log_w[None, :, None] + log_tau
+            log_z = laplace.evidence(
+                sub, c, lattice.shapes[None], lattice.consts[None], taus, degree=options.degree
+            )[0]
+            log_post = log_z + lattice.log_weight[:, None] + log_tau
         drawn = laplace.draws(
-            sub, c, (shapes, consts), log_post, grid, prior, n=options.nsamples, seed=options.seed,
-            degree=options.degree,
+            sub, c, (lattice.shapes, lattice.consts), log_post, grid, prior, seed=options.seed,
+            n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples, degree=options.degree, quick=quick,
         )  # fmt: skip
         out, const = drawn.params, drawn.consts
         diagnostics["improved"][index] = drawn.improved
@@ -97,13 +102,18 @@ def describe(
     return columns, records, diagnostics
 
 
+def _log_odds(prior: Prior) -> float:
+    """Prior log odds of a response."""
+    return float(np.log1p(-prior.weights[0]) - np.log(prior.weights[0]))
+
+
 def _support(
     p: laplace.Problem, m: int, curves: list[Curve], lattices: dict[str, Any], grid: Floats, prior: Prior,
     out: Floats, const: Floats, tau: Floats, values: Floats, log_bf: Floats, degree: int,
 ) -> dict[str, Floats]:  # fmt: skip
     """Columns that say whether single guides bear a response out; without the last one for likely nulls."""
     c = curves[m]
-    log_odds = float(np.log1p(-prior.weights[0]) - np.log(prior.weights[0]))
+    log_odds = _log_odds(prior)
     at = summary.at_dosages(out, c, const, p.dose_mean)
     found, influence = support.columns(p, np.median(out[..., 0], 1), at, tau, log_odds)
     log_tau = prior.log_tau(grid)

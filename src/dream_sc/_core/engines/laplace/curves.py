@@ -180,3 +180,34 @@ def movement(code, amplitudes, low, high):
     zl, zh = low[0] - low[1], high[0] - high[1]
     d = _softplus(b + zh) - _softplus(zh) - _softplus(b + zl) + _softplus(zl)
     return d, _sigmoid(b + zh) - _sigmoid(b + zl)
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _matched(e, top, bottom, top_c, bottom_c, b):
+    """Amplitude whose factor is `e` between two Hill values (their logs and those of their complements), or `b`."""
+    below = exp(top) - e * exp(bottom)
+    ratio = (e * exp(bottom_c) - exp(top_c)) / below if below != 0.0 else -1.0
+    if not 1e-6 < ratio < 1e6:
+        return b
+    return log(ratio)
+
+
+@nb.njit(cache=True, error_model="numpy")
+def match(code, amplitudes, low, high, new_low, new_high, consts):
+    """Amplitudes with which a new shape moves as much over the axis as another does with `amplitudes`, in place.
+
+    Unchanged where the new shape cannot.
+    """
+    if code == 1:
+        d, _d1 = movement(code, amplitudes, low, high)
+        amplitudes[0] = _matched(exp(d), new_high[0], new_low[0], new_high[1], new_low[1], amplitudes[0])
+    elif code == 2:
+        for i in range(2):
+            j = 2 * i
+            b = amplitudes[i]
+            if consts[i] > 0:
+                e = exp(_softplus(b + high[j]) - _softplus(b + low[j]))
+                amplitudes[i] = _matched(e, new_high[j], new_low[j], 0.0, 0.0, b)
+            else:
+                e = exp(_softplus(b + low[j]) - _softplus(b + high[j]))
+                amplitudes[i] = _matched(e, new_low[j], new_high[j], 0.0, 0.0, b)

@@ -15,6 +15,7 @@ from .design import fill_tables, new_scratch, new_tables
 from .kernel import LOG_2PI, components, curve_values, log_priors, row_means
 
 EXACT_ODDS = 1e-3  # components of a guide's effect below these odds keep their Laplace value
+LAPLACE_ERROR = 1e-3  # of the log density of a guide, below which quadrature is not worth its time
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -56,12 +57,23 @@ def log_joint(code, theta, n_amp, u, y, phi, level, tau, shape, consts, design):
 
 
 @nb.njit(cache=True, error_model="numpy")
+def _laplace_error(g, m, design, s):
+    """Bound of the next term of the Laplace expansion of a guide's density."""
+    k, k3 = 0.0, 0.0
+    for r in range(design.guide_start[g], design.guide_start[g + 1]):
+        k += s.parts[m, r, 1]
+        k3 += s.parts[m, r, 2]
+    variance = s.shrink[g, m]
+    return variance * variance * (5.0 / 24.0 * k3 * k3 * variance + 0.125 * k)
+
+
+@nb.njit(cache=True, error_model="numpy")
 def _log_ratio(y, phi, tau, g, nodes, weights, design, s):
     """Log of a guide's density by Gauss-Hermite quadrature around each component's mode, over that by Laplace."""
     ratio = 0.0
     for m in range(s.odds.shape[1]):
         odds = s.odds[g, m]
-        if odds < EXACT_ODDS:
+        if odds < EXACT_ODDS or _laplace_error(g, m, design, s) < LAPLACE_ERROR:
             ratio += odds
             continue
         v = tau * tau + design.wide_sd[m] ** 2 + s.v_dose[g]

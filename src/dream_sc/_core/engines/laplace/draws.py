@@ -33,9 +33,10 @@ FINE_TOL = 1e-4
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
 LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((10, 8), (12, 8)), 4: ((5, 4, 5, 4),)}
-PROPOSALS = (400, 400, 1000)  # points of each round of importance sampling
+QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((10, 7),), 4: ((4, 3, 4, 3),)}
+PROPOSALS, QUICK_PROPOSALS = (400, 400, 1000), (200, 400)  # points of each round of importance sampling
 INFLATE = 1.3  # of the proposal's sd over the weighted points'
-TAU_POINTS = np.array([-1.8, -0.6, 0.6, 1.8])  # posterior sds of log tau
+TAU_POINTS, QUICK_TAU_POINTS = np.array([-1.8, -0.6, 0.6, 1.8]), np.array([-1.0, 1.0])  # posterior sds of log tau
 
 
 class TauGrid(NamedTuple):
@@ -66,7 +67,7 @@ def _steps(shapes: Floats) -> Floats:
     )
 
 
-def _tau_grid(log_post: Floats, grid: Floats) -> TauGrid:
+def _tau_grid(log_post: Floats, grid: Floats, points: Floats) -> TauGrid:
     """A few values around the posterior of log tau on the shared grid."""
     post = logsumexp(log_post, axis=1)
     best = grid[post.argmax(1)][:, None]
@@ -78,7 +79,7 @@ def _tau_grid(log_post: Floats, grid: Floats) -> TauGrid:
     mean = post @ log_grid
     spacing = np.diff(log_grid).mean()
     sd = np.sqrt((post * (log_grid - mean[:, None]) ** 2).sum(1) + spacing**2 / 12)
-    return TauGrid(np.exp(mean[:, None] + sd[:, None] * TAU_POINTS), sd * np.diff(TAU_POINTS)[0], best)
+    return TauGrid(np.exp(mean[:, None] + sd[:, None] * points), sd * np.diff(points)[0], best)
 
 
 def _at_shapes(
@@ -100,7 +101,7 @@ def _at_shapes(
 
 def _adapt(
     p: Problem, curve: Curve, shapes: Floats, log_post: Floats, step: Floats, consts: Floats, tau: TauGrid,
-    prior: Prior, seed: int,
+    prior: Prior, seed: int, proposals: tuple[int, ...],
 ) -> Lattice:  # fmt: skip
     """Shapes drawn from a normal proposal that adapts twice.
 
@@ -111,7 +112,7 @@ def _adapt(
     floor = step**2 / 12  # a lattice point stands for its cell
     found = log_q = np.zeros(0)
     mode = cov = found
-    for i, n in enumerate(PROPOSALS):
+    for i, n in enumerate(proposals):
         weight = weight / weight.sum(1, keepdims=True)
         mean = np.einsum("ts,tsi->ti", weight, shapes)
         diff = shapes - mean[:, None]
@@ -122,7 +123,7 @@ def _adapt(
         sobol = qmc.Sobol(d, seed=np.random.default_rng([seed, i])).random(1 << int(np.ceil(np.log2(n))))[:n]
         z = norm.ppf(np.clip(sobol, 1e-9, 1 - 1e-9))
         shapes = mean[:, None] + np.einsum("tij,sj->tsi", chol, z)
-        last = i == len(PROPOSALS) - 1
+        last = i == len(proposals) - 1
         taus = tau.tau if last else tau.best
         found, mode, cov = _at_shapes(p, curve, shapes, consts, taus, prior, fine=last)
         log_q = -0.5 * (z**2).sum(1)[None, :, None]
@@ -142,6 +143,7 @@ def draws(
     n: int,
     seed: int,
     degree: int = 6,
+    quick: bool = False,
 ) -> Draws:
     """Posterior draws of the features' curve parameters.
 
@@ -153,17 +155,19 @@ def draws(
         ``(T, S, K)`` log posterior on it, up to a constant per feature.
     grid
         ``(K,)`` sd of the guide effects on the coarse lattice.
+    quick
+        Coarser lattices: for features that are not called.
     """
     shapes0, consts0 = coarse
     n_t = len(p.counts)
-    tau = _tau_grid(log_post, grid)
+    tau = _tau_grid(log_post, grid, QUICK_TAU_POINTS if quick else TAU_POINTS)
     s_post = logsumexp(log_post, axis=2)
     best = s_post.argmax(1)
     consts = consts0[best] if len(consts0) > 1 else np.repeat(consts0, n_t, 0)
     shapes = np.repeat(shapes0[None], n_t, 0)
     step = np.repeat(_steps(shapes0)[None], n_t, 0)
     s_post = np.where((consts0[None] == consts[:, None]).all(-1), s_post, -np.inf)
-    stages = LATTICE_SIZES[curve.n_shape]
+    stages = (QUICK_SIZES if quick else LATTICE_SIZES)[curve.n_shape]
     on_lattice = curve.n_shape <= 2
     for i, sizes in enumerate(stages):
         local = [_local_lattice(shapes[t], s_post[t], step[t], sizes) for t in range(n_t)]
@@ -175,5 +179,6 @@ def draws(
         size = stages[-1] if stages else ()
         lattice = Lattice(shapes, step, tau.tau, tau.step, log_z, log_z, mode, cov, size)
     else:
-        lattice = _adapt(p, curve, shapes, s_post, step, consts, tau, prior, seed)
+        proposals = QUICK_PROPOSALS if quick else PROPOSALS
+        lattice = _adapt(p, curve, shapes, s_post, step, consts, tau, prior, seed, proposals)
     return importance.sample(p, curve, lattice, consts, prior, n=n, seed=seed, degree=degree)

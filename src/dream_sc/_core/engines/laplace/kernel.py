@@ -14,7 +14,7 @@ from math import exp, log, pi
 import numba as nb
 import numpy as np
 
-from .curves import movement, prior, raw, raw_value
+from .curves import match, movement, prior, raw, raw_value
 from .design import fill_tables, new_scratch, new_tables
 from .linalg import cholesky, solve
 
@@ -302,10 +302,16 @@ def _feature(code, n_amp, y, phi, level, design, shapes, consts, taus, tol, log_
     n = 1 + n_amp + max(design.group.max(), 0)
     s, tabs = new_scratch(n, n_amp, phi, design), new_tables(design)
     theta, best, step, unit, chol = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros((n, n))
+    low, high = tabs.low.copy(), tabs.high.copy()
     _start(code, theta, n_amp, level)
     best[:] = theta
     for i in range(shapes.shape[0]):
         fill_tables(code, shapes[i], consts[i], design, tabs)
+        if i > 0 and code == 2 and (consts[i] != consts[i - 1]).any():
+            _start(code, best, n_amp, level)
+        elif i > 0:
+            match(code, best[1 : 1 + n_amp], low, high, tabs.low, tabs.high, consts[i])
+        low[:], high[:] = tabs.low, tabs.high
         theta[:] = best
         first = True
         for k in range(taus.size):

@@ -1,0 +1,67 @@
+"""Evidence with effort where it matters against the same with all effort everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from dream_sc._core import calls
+from dream_sc._core.dose_response import curve
+from dream_sc._core.engines import laplace
+from dream_sc._core.evidence import block_evidence, lattices_of, thinned
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.tail import with_tail
+from dream_sc._core.types import Axis, GuideStats, RowDosage
+
+DOSES = np.r_[np.linspace(-3, 1.2, 8), np.zeros(4)]
+AXIS = Axis(-3.0, 1.2, DOSES[:8])
+CURVES = [curve(n) for n in ("null", "single_hill", "additive_hill")]
+GRID = np.array(TransPriors().tau_grid)
+
+
+def _problem(rng: np.random.Generator) -> laplace.Problem:
+    """Nulls, Hills of all sizes, peaks."""
+    n, n_g = 60, len(DOSES)
+    slope = np.r_[np.zeros(20), rng.normal(0, 0.25, 25), np.zeros(15)]
+    bump = np.r_[np.zeros(45), rng.uniform(0.2, 1.5, 15)]
+    log_mean = rng.uniform(-2, 3, n)[:, None] + slope[:, None] * DOSES + bump[:, None] * np.exp(-((DOSES + 1.5) ** 2))
+    log_mean += rng.normal(0, 0.08, (n, n_g))
+    w = np.full(n_g, 150.0)
+    counts = rng.poisson(np.exp(log_mean) * w).astype(float)
+    stats = GuideStats(counts, w, w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
+    dosage = RowDosage(DOSES, np.where(DOSES != 0, 0.2, 0.0), np.full(n_g, 0.05), DOSES == 0)
+    p = laplace.problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    return with_tail(replace(p, turn=True), 0.03, 0.35)
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[np.ndarray, np.ndarray]:
+    p = _problem(np.random.default_rng(1))
+    lattices = lattices_of(CURVES, AXIS, p.priors)
+    return tuple(block_evidence(p, CURVES, lattices, GRID, 6, whole=whole)[0] for whole in (True, False))  # type: ignore[return-value]
+
+
+def test_calls_are_those_of_all_effort(both: tuple[np.ndarray, np.ndarray]) -> None:
+    prior = [calls.learn(v, GRID, TransPriors()) for v in both]
+    np.testing.assert_allclose(prior[0].weights, prior[1].weights, atol=0.01)
+    log_bf = [calls.log_bayes_factor(calls.marginals(v, GRID, prior[0]), prior[0]) for v in both]
+    doubt = (log_bf[0] > -1.5) & (log_bf[0] < 9)
+    assert doubt.sum() > 8
+    np.testing.assert_allclose(log_bf[1][doubt], log_bf[0][doubt], atol=0.1)
+    np.testing.assert_allclose(log_bf[1], log_bf[0], atol=2.0)
+    lfdr = [calls.local_fdr(b, prior[0]) for b in log_bf]
+    np.testing.assert_allclose(lfdr[1], lfdr[0], atol=0.03)
+
+
+def test_thinned_lattice_keeps_the_weight_and_the_signs() -> None:
+    for c in CURVES[1:]:
+        shapes, log_weight, consts = c.lattice(AXIS, TransPriors())
+        lattice = thinned(shapes, log_weight, consts)
+        assert len(shapes) / 6 < len(lattice.thin) < len(shapes) / 2
+        np.testing.assert_allclose(logsumexp(lattice.thin_log_weight), logsumexp(log_weight))
+        for sign in np.unique(consts, axis=0):
+            of = (consts == sign).all(1), (consts[lattice.thin] == sign).all(1)
+            np.testing.assert_allclose(logsumexp(lattice.thin_log_weight[of[1]]), logsumexp(log_weight[of[0]]))
