@@ -27,6 +27,15 @@ def cis_data(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFra
         `key_added` of the fit.
     mod
         Modality of a MuData.
+
+    Returns
+    -------
+    The table of guides.
+
+    Raises
+    ------
+    KeyError
+        If the fit is not there.
     """
     return get.guides(data, key=key, mod=mod).sort_values("log2_dosage")
 
@@ -44,6 +53,15 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
         Modality of a MuData.
     ax
         Axes to draw on.
+
+    Returns
+    -------
+    Axes.
+
+    Raises
+    ------
+    KeyError
+        If the fit is not there.
     """
     adata = _validate.readable(data, mod)
     table = cis_data(data, key=key, mod=mod)
