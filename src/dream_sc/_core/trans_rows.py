@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .calls import Prior
     from .dose_response import Curve
+    from .evidence import Lattice
     from .trans import Options
 
     Floats = NDArray[np.float64]
@@ -74,11 +75,7 @@ def describe(
         if c.name == "single_hill":
             log_post = single[index] + log_tau
         else:
-            taus = np.repeat(grid[None], len(index), 0)
-            log_z = laplace.evidence(
-                sub, c, lattice.shapes[None], lattice.consts[None], taus, degree=options.degree
-            )[0]
-            log_post = log_z + lattice.log_weight[:, None] + log_tau
+            log_post = _at_best_tau(sub, c, lattice, grid, values[index, m], options) + log_tau
         drawn = laplace.draws(
             sub, c, (lattice.shapes, lattice.consts), log_post, grid, prior, seed=options.seed,
             n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples, degree=options.degree, quick=quick,
@@ -100,6 +97,15 @@ def describe(
             columns[name][index] = value
         records[index] = posterior.pack_block(_full_width(out, c), c, const)
     return columns, records, diagnostics
+
+
+def _at_best_tau(
+    p: laplace.Problem, c: Curve, lattice: Lattice, grid: Floats, value: Floats, options: Options
+) -> Floats:
+    """Log evidence ``(T, S, K)`` on the lattice: of the shapes at the likeliest tau, of the taus by `value` ``(T, K)``."""
+    best = value.argmax(1)[:, None]
+    log_z = laplace.evidence(p, c, lattice.shapes[None], lattice.consts[None], grid[best], degree=options.degree)[0]
+    return log_z + lattice.log_weight[:, None] + (value - np.take_along_axis(value, best, 1))[:, None]
 
 
 def _log_odds(prior: Prior) -> float:

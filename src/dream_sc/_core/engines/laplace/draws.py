@@ -34,7 +34,7 @@ BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
 LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((10, 8), (12, 8)), 4: ((5, 4, 5, 4),)}
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((10, 7),), 4: ((4, 3, 4, 3),)}
-PROPOSALS, QUICK_PROPOSALS = (400, 400, 1000), (200, 400)  # points of each round of importance sampling
+PROPOSALS, QUICK_PROPOSALS = (300, 300, 400), (150, 200)  # points of each round of importance sampling
 INFLATE = 1.3  # of the proposal's sd over the weighted points'
 TAU_POINTS, QUICK_TAU_POINTS = np.array([-1.8, -0.6, 0.6, 1.8]), np.array([-1.0, 1.0])  # posterior sds of log tau
 
@@ -160,7 +160,7 @@ def draws(
     """
     shapes0, consts0 = coarse
     n_t = len(p.counts)
-    tau = _tau_grid(log_post, grid, QUICK_TAU_POINTS if quick else TAU_POINTS)
+    tau = _tau_grid(log_post, grid, QUICK_TAU_POINTS if quick or curve.n_shape > 2 else TAU_POINTS)
     s_post = logsumexp(log_post, axis=2)
     best = s_post.argmax(1)
     consts = consts0[best] if len(consts0) > 1 else np.repeat(consts0, n_t, 0)

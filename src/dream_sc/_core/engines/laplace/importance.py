@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DF = 8.0  # of the Student t given the shape
 MOST_K = 0.7
-ROUNDS, CENTRES, KERNEL_DF = 4, 200, 5.0
+ROUNDS, CENTRES, KERNEL_DF = 8, 200, 5.0
 NODES = np.polynomial.hermite_e.hermegauss(9)
 
 
