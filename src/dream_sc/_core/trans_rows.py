@@ -102,7 +102,7 @@ def describe(
 def _at_best_tau(
     p: laplace.Problem, c: Curve, lattice: Lattice, grid: Floats, value: Floats, options: Options
 ) -> Floats:
-    """Log evidence ``(T, S, K)`` on the lattice: of the shapes at the likeliest tau, of the taus by `value` ``(T, K)``."""
+    """Log evidence ``(T, S, K)`` on the lattice: shapes at the likeliest tau, taus by `value` ``(T, K)``."""
     best = value.argmax(1)[:, None]
     log_z = laplace.evidence(p, c, lattice.shapes[None], lattice.consts[None], grid[best], degree=options.degree)[0]
     return log_z + lattice.log_weight[:, None] + (value - np.take_along_axis(value, best, 1))[:, None]
