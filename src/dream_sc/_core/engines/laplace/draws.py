@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
-from scipy.stats import norm, qmc
+from scipy.stats import chi2, norm, qmc
 
 from . import importance
 from .importance import Draws, Lattice
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 FINE_TOL = 1e-4
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
-LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((10, 8), (12, 8)), 4: ((5, 4, 5, 4),)}
-QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((10, 7),), 4: ((4, 3, 4, 3),)}
-PROPOSALS, QUICK_PROPOSALS = (300, 300, 400), (150, 200)  # points of each round of importance sampling
-INFLATE = 1.3  # of the proposal's sd over the weighted points'
-TAU_POINTS, QUICK_TAU_POINTS = np.array([-1.8, -0.6, 0.6, 1.8]), np.array([-1.0, 1.0])  # posterior sds of log tau
+LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
+QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
+PROPOSALS, QUICK_PROPOSALS = (200, 200, 250), (100, 150)  # points of each round of importance sampling
+SHAPE_DF = 5.0  # of that proposal, a Student t
+INFLATE = 1.1  # of its scale over the sd of the weighted points
+TAU_POINTS, QUICK_TAU_POINTS = np.array([-1.5, 0.0, 1.5]), np.array([-1.0, 1.0])  # posterior sds of log tau
 
 
 class TauGrid(NamedTuple):
@@ -103,7 +104,7 @@ def _adapt(
     p: Problem, curve: Curve, shapes: Floats, log_post: Floats, step: Floats, consts: Floats, tau: TauGrid,
     prior: Prior, seed: int, proposals: tuple[int, ...],
 ) -> Lattice:  # fmt: skip
-    """Shapes drawn from a normal proposal that adapts twice.
+    """Shapes drawn from a Student t that adapts twice.
 
     The same Sobol points serve every feature, so that a feature does not depend on its block.
     """
@@ -120,13 +121,14 @@ def _adapt(
         spread[:, np.arange(d), np.arange(d)] += floor + 1e-6
         floor = 0.02 * np.einsum("tii->ti", spread)
         chol = np.linalg.cholesky(spread) * INFLATE
-        sobol = qmc.Sobol(d, seed=np.random.default_rng([seed, i])).random(1 << int(np.ceil(np.log2(n))))[:n]
-        z = norm.ppf(np.clip(sobol, 1e-9, 1 - 1e-9))
+        sobol = qmc.Sobol(1 + d, seed=np.random.default_rng([seed, i])).random(1 << int(np.ceil(np.log2(n))))[:n]
+        sobol = np.clip(sobol, 1e-9, 1 - 1e-9)
+        z = norm.ppf(sobol[:, 1:]) * np.sqrt(SHAPE_DF / chi2.ppf(sobol[:, :1], SHAPE_DF))
         shapes = mean[:, None] + np.einsum("tij,sj->tsi", chol, z)
         last = i == len(proposals) - 1
         taus = tau.tau if last else tau.best
         found, mode, cov = _at_shapes(p, curve, shapes, consts, taus, prior, fine=last)
-        log_q = -0.5 * (z**2).sum(1)[None, :, None]
+        log_q = -0.5 * (SHAPE_DF + d) * np.log1p((z**2).sum(1) / SHAPE_DF)[None, :, None]
         total = logsumexp(found - log_q, axis=2)
         weight = np.exp(total - total.max(1, keepdims=True))
     return Lattice(shapes, np.zeros_like(step), tau.tau, tau.step, found, found - log_q, mode, cov, ())

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DF = 8.0  # of the Student t given the shape
 MOST_K = 0.7
 ROUNDS, CENTRES, KERNEL_DF = 8, 200, 5.0
+LEAST_COUNT = 0.2  # effective share of the draws that kernels are put around
 NODES = np.polynomial.hermite_e.hermegauss(9)
 
 
@@ -180,17 +181,17 @@ def _improve(
     best, best_k = x[_pick(weight, n)], np.inf
     for i in range(ROUNDS):
         rng = np.random.default_rng([seed, i])
-        mean = weight @ x
-        cov = np.einsum("n,ni,nj->ij", weight, x - mean, x - mean) + 1e-8 * np.eye(dim)
-        h = (4.0 / (CENTRES * (dim + 2))) ** (1.0 / (dim + 4))
+        more = 1 if i < ROUNDS // 2 else 3  # points and kernels where the first rounds did not do
+        n_new, n_c = n * more, CENTRES * more
+        guide = _tempered(weight)
+        mean = guide @ x
+        cov = np.einsum("n,ni,nj->ij", guide, x - mean, x - mean) + 1e-8 * np.eye(dim)
+        h = (4.0 / (n_c * (dim + 2))) ** (1.0 / (dim + 4))
         chol = np.linalg.cholesky(cov) * h
-        centres = x[_pick(weight, CENTRES)]
-        z = rng.normal(size=(n, dim)) * np.sqrt(KERNEL_DF / rng.chisquare(KERNEL_DF, n))[:, None]
-        x = centres[np.arange(n) % CENTRES] + z @ chol.T
-        white = np.linalg.solve(chol, x.T).T
-        white_c = np.linalg.solve(chol, centres.T).T
-        square = ((white[:, None] - white_c[None]) ** 2).sum(-1)
-        log_q = logsumexp(-0.5 * (KERNEL_DF + dim) * np.log1p(square / KERNEL_DF), axis=1)
+        centres = x[_pick(guide, n_c)]
+        z = rng.normal(size=(n_new, dim)) * np.sqrt(KERNEL_DF / rng.chisquare(KERNEL_DF, n_new))[:, None]
+        x = centres[np.arange(n_new) % n_c] + z @ chol.T
+        log_q = _log_kernels(np.linalg.solve(chol, x.T).T, np.linalg.solve(chol, centres.T).T)
         points = _Points(x[None, :, : dim - d - 1], x[None, :, dim - d - 1 : -1], x[None, :, -1])
         log_w = log_target(p, curve, points, consts, prior, n_amp)[0] - log_q
         weight, k = smooth(log_w)
@@ -199,6 +200,23 @@ def _improve(
         if k <= MOST_K:
             break
     return best, best_k
+
+
+def _tempered(weight: Floats) -> Floats:
+    """Weights raised to a power at which enough of them count: few large ones would make the kernels collapse."""
+    log_weight = np.log(np.maximum(weight, 1e-300))
+    for power in 0.8 ** np.arange(20):
+        out = np.exp(power * (log_weight - log_weight.max()))
+        out /= out.sum()
+        if 1 / (out**2).sum() >= LEAST_COUNT * len(out):
+            break
+    return np.asarray(out)
+
+
+def _log_kernels(x: Floats, centres: Floats) -> Floats:
+    """Log density, up to a constant, of a mixture of Student t kernels of unit scale."""
+    square = (x**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * x @ centres.T
+    return np.asarray(logsumexp(-0.5 * (KERNEL_DF + x.shape[1]) * np.log1p(np.maximum(square, 0) / KERNEL_DF), axis=1))
 
 
 def _pick(weight: Floats, n: int) -> NDArray[np.int64]:
