@@ -37,7 +37,7 @@ def fitted(n_cells: int, n_genes: int):
     truth = adata.uns["titration"]["guides"].set_index("guide").loc[guides["guide"]]
     guides["log2_dosage"], guides["sd"] = truth["log2_dosage"].to_numpy(), 1e-6
     guides["within_sd"] = truth["within_sd"].to_numpy()
-    ds.tl.fit_trans(adata, function_type="single_hill", progress=False)
+    ds.tl.fit_trans(adata, function_type="single_hill", nsamples=4000, progress=False)
     return adata, adata.var_names[np.flatnonzero(movers(adata))[:n_genes]]
 
 
@@ -49,7 +49,8 @@ def reference(adata, genes, *, draws: int, warmup: int) -> tuple[pd.DataFrame, n
     used = adata.obs["guide"].isin(guides["guide"]).to_numpy()
     code = pd.Index(guides["guide"]).get_indexer(adata.obs["guide"][used])
     group = pd.Index(technical["groups"]).get_indexer(adata.obs["batch"][used])
-    s = adata.obs["size_factor"].to_numpy()[used]
+    offset = adata.uns["trans"]["guides"]["offset"].to_numpy()
+    s = adata.obs["size_factor"].to_numpy()[used] * 2.0 ** offset[code]
     counts = adata[:, genes].X.toarray()[used].T.astype(float)
     cells = GuideStats(counts, s, s**2, code, group, len(guides), 2)
     spread = np.where(guides["is_control"], 0.0, guides["within_sd"])
@@ -104,7 +105,7 @@ def main() -> None:
     nuts, ok = reference(adata, genes, draws=options.draws, warmup=options.warmup)
     print(f"{len(genes)} genes that respond, NUTS converged in {ok.sum()}, {time.perf_counter() - start:.0f} s")
     if options.output:
-        nuts.to_csv(options.output)
+        nuts.assign(converged=ok).to_csv(options.output)
     for engine_name, table in (("laplace", fast), ("svi", ds.get.trans(adata, key="svi"))):
         print(f"\n{engine_name} against NUTS\n{compare(table, nuts).to_string()}", flush=True)
 
