@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
-TECHNICAL, CIS, TRANS = "technical", "cis", "trans"
+TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 SIZE_FACTOR = "size_factor"
 TITRATION = "titration"
 TRUE_EFFECTS = "true_technical_effects"
@@ -47,6 +47,7 @@ TRANS_COLUMNS = (
     "p_trend_within_targeting",
     "heterogeneity_p",
     "class",
+    "p_class",
     "log2_ec50",
     "log2_ec50_q025",
     "log2_ec50_q975",
@@ -85,6 +86,9 @@ TRANS_COLUMNS = (
     "mean",
     "status",
 )
+# what `tl.calibrate(replace=True)` puts another number in, and where it keeps what was there
+THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
+CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 GUIDE_COLUMNS = (
     "guide",
     "target",

@@ -68,6 +68,15 @@ def test_threshold_and_single_gap(rng: np.random.Generator) -> None:
     assert gentle["single_gap"][0] == 0.0
 
 
+def test_class_is_the_likeliest_among_the_draws(rng: np.random.Generator) -> None:
+    """Half a log2 up in three draws of four, down in one."""
+    rise, fall = _tight([1.0, 0.35, -1.0, 0.3], rng), _tight([1.0, -0.35, -1.0, 0.3], rng)
+    draws = np.where(np.arange(200)[None, :, None] % 4 == 0, fall, rise)
+    out = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), AXIS)
+    assert out["class"][0] == "up"
+    assert out["p_class"][0] == pytest.approx(0.75, abs=0.05)
+
+
 def test_blocks_do_not_change_a_feature(rng: np.random.Generator) -> None:
     draws = np.array([1.0, -1.0, -0.5, 0.5]) + 0.3 * rng.normal(size=(4, 300, 4))
     together = summary.summarise(draws, curve("single_hill"), np.zeros((4, 2)), AXIS)

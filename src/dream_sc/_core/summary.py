@@ -20,6 +20,8 @@ N_GRID = 33
 MIN_SIDE = 0.1  # log2: an end of the axis nearer to NTC than this has no fold change
 MIN_TURN = 0.2  # log2: both arms of a biphasic curve move at least this much
 QUANTILES = (0.5, 0.025, 0.975)
+CLASSES = ("up", "down", "threshold", "biphasic_min", "biphasic_max")
+CLASS_DRAWS = 100  # curves whose classes are counted
 
 
 def _quantiles(name: str, values: Floats) -> dict[str, Floats]:
@@ -82,9 +84,8 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis) -> dict[str, 
     out["slope_ntc"] = np.median(slopes[..., -1], 1)
     median_slope = np.median(slopes[..., :-1], 1)
     out["inflection"] = x[np.abs(median_slope).argmax(1)]
-    median = np.median(curves[..., :N_GRID], 1)
-    out["class"], out["single_gap"] = _classes(median, x, axis)
-
+    some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], CLASS_DRAWS)).round().astype(int)
+    out |= _classes(curves[:, some, :N_GRID], x, axis)
     return out
 
 
@@ -102,32 +103,38 @@ def _fold_changes(curves: Floats, axis: Axis, nan: Floats) -> dict[str, Floats]:
     return out
 
 
-def _classes(median: Floats, x: Floats, axis: Axis) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Shape of the median curve, and whether most of its movement lies in one gap between guides."""
-    n_t = len(median)
-    rise = median[:, -1] - median[:, 0]
-    top, bottom = median.max(1), median.min(1)
-    ends_top = np.maximum(median[:, 0], median[:, -1])
-    ends_bottom = np.minimum(median[:, 0], median[:, -1])
-    other_top = np.minimum(median[:, 0], median[:, -1])
-    peak = (top - ends_top > MIN_TURN) & (top - other_top > MIN_TURN)
-    trough = (ends_bottom - bottom > MIN_TURN) & (top - bottom > MIN_TURN)
-    out = np.where(rise >= 0, "up", "down").astype("<U12")
+def _classes(curves: Floats, x: Floats, axis: Axis) -> dict[str, NDArray[np.generic]]:
+    """Likeliest shape of the curves ``(T, S, X)`` and its probability; whether the movement likely lies in one gap."""
+    n_t, n_s, n_x = curves.shape
+    code, gap = _shapes(curves.reshape(-1, n_x), x, axis)
+    share = (code.reshape(n_t, n_s, 1) == np.arange(len(CLASSES))).mean(1)
+    return {
+        "class": np.array(CLASSES)[share.argmax(1)],
+        "p_class": share.max(1),
+        "single_gap": (gap.reshape(n_t, n_s).mean(1) > 0.5).astype(float),
+    }
+
+
+def _shapes(curves: Floats, x: Floats, axis: Axis) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Class of each curve ``(N, X)``, as its place in `CLASSES`, and whether one gap between guides holds its move."""
+    first, last = curves[:, 0], curves[:, -1]
+    top, bottom = curves.max(1), curves.min(1)
+    peak = top - np.maximum(first, last) > MIN_TURN
+    trough = np.minimum(first, last) - bottom > MIN_TURN
     span = np.maximum(top - bottom, 1e-9)
     levels = np.sort(np.append(axis.guides, 0.0))
-    fine = np.stack([np.interp(levels, x, m) for m in median]) if n_t else np.zeros((0, len(levels)))
-    gaps = np.abs(np.diff(fine, axis=1))
-    wide = np.diff(levels) > 0.2
-    share = (gaps * wide).max(1, initial=0.0) / span
-    single_gap = (share >= 0.8) & (span > MIN_TURN)
-    steep = np.zeros(n_t, dtype=bool)
+    # linear interpolation of the curves at the guides' dosages
+    weights = np.stack([np.interp(levels, x, unit) for unit in np.eye(len(x))])
+    gaps = np.abs(np.diff(curves @ weights, axis=1)) * (np.diff(levels) > 0.2)
+    single_gap = (gaps.max(1, initial=0.0) / span >= 0.8) & (span > MIN_TURN)
+    steep = np.zeros(len(curves), dtype=bool)
     for centre in x:
         inside = (x >= centre - 0.5) & (x <= centre + 0.5)
-        sides = (levels < centre - 0.5).any() and (levels > centre + 0.5).any()
-        if sides:
-            moved = median[:, inside].max(1) - median[:, inside].min(1)
-            steep |= moved >= 0.8 * span
-    out[steep & (span > MIN_TURN)] = "threshold"
-    out[peak] = "biphasic_max"
-    out[trough & ~peak] = "biphasic_min"
-    return out, single_gap.astype(float)
+        if (levels < centre - 0.5).any() and (levels > centre + 0.5).any():
+            near = curves[:, inside]
+            steep |= near.max(1) - near.min(1) >= 0.8 * span
+    code = np.where(last >= first, CLASSES.index("up"), CLASSES.index("down"))
+    code[steep & (span > MIN_TURN)] = CLASSES.index("threshold")
+    code[trough] = CLASSES.index("biphasic_min")
+    code[peak] = CLASSES.index("biphasic_max")
+    return code, single_gap

@@ -159,6 +159,7 @@ def fit(
         "model": np.where(lfdr > 0.5, "null", np.array([c.name for c in curves])[best]),
     }
     columns["class"] = np.where(lfdr > 0.5, "null", columns["class"])
+    columns["p_class"] = np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr))
     return TransFit(columns, records, _store(prior, null), diagnostics)
 
 

@@ -104,6 +104,12 @@ class Axis:
     high: float
     guides: Floats  # (n,)
 
+    @classmethod
+    def of(cls, doses: Floats) -> Axis:
+        """The axis of these dosages of targeting guides; guides at the NTC level still get one of some length."""
+        low, high = min(float(doses.min()), -0.05), max(float(doses.max()), 0.05)
+        return cls(low, high, doses[doses.argsort()])
+
 
 @dataclass(frozen=True)
 class TransFit:

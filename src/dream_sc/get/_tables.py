@@ -1,4 +1,4 @@
-"""Tables of the three steps."""
+"""Tables of the three steps and of their calibration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._keys import CIS, TECHNICAL, TRANS, Slots
+from dream_sc._keys import CALIBRATION, CALIBRATION_TABLES, CIS, TECHNICAL, TRANS, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,15 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:
         `key_added` of the fit.
     mod
         Modality of a MuData.
+
+    Returns
+    -------
+    A row per cell.
+
+    Raises
+    ------
+    KeyError
+        If the fit is not there.
     """
     return table(data, mod, "obsm", key, "fit_cis(data, cis_gene)")[1].copy()
 
@@ -72,6 +81,15 @@ def guides(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame
         `key_added` of the fit.
     mod
         Modality of a MuData.
+
+    Returns
+    -------
+    A row per guide.
+
+    Raises
+    ------
+    KeyError
+        If the fit is not there.
     """
     frame: pd.DataFrame = table(data, mod, "uns", key, "fit_cis(data, cis_gene)")[1]["guides"]
     return frame.set_index("guide")
@@ -112,3 +130,37 @@ def trans(
             _validate.feature(adata, name, "feature")
         frame = frame.loc[names]
     return frame.sort_values(["lfdr", "log_bf"], ascending=[True, False]) if sort else frame.copy()
+
+
+def calibration(
+    data: Any, table: str = "fpr", *, key: str = CALIBRATION, mod: str | None = None
+) -> pd.DataFrame:
+    """What `tl.calibrate` found.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    table
+        "fpr": false-positive rate at each level, with its standard error over regroupings. "regroupings": a row for
+        each, with its calls at q < 0.05 and the guides that stood for targeting ones. "features": those called most.
+        "qq": quantiles of the p-values by expression. "held_out": the rates before and after `replace=True` on NTC
+        guides that had no part in it.
+    key
+        `key_added` of the calibration.
+    mod
+        Modality of a MuData.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If the calibration is not there, or has no such table.
+    """
+    adata = _validate.readable(data, mod)
+    entry = adata.uns.get(key)
+    if entry is None:
+        raise KeyError(f".uns[{key!r}] is not there: call dream_sc.tl.calibrate(data) first, or name another key=")
+    _validate.one_of("table", table, CALIBRATION_TABLES)
+    if table not in entry:
+        raise ValueError(f".uns[{key!r}] has no table {table!r}: dream_sc.tl.calibrate(data, replace=True) makes it")
+    return entry[table].copy()

@@ -1,7 +1,8 @@
-"""The three steps: technical effects, latent dosage, dose-response of every feature."""
+"""The three steps: technical effects, latent dosage, dose-response of every feature; and their calibration."""
 
+from ._calibrate import calibrate
 from ._fit_cis import fit_cis
 from ._fit_technical import fit_technical
 from ._fit_trans import fit_trans
 
-__all__ = ["fit_cis", "fit_technical", "fit_trans"]
+__all__ = ["calibrate", "fit_cis", "fit_technical", "fit_trans"]

@@ -95,14 +95,37 @@ def _offsets(stats: Any, expected: np.ndarray, overdispersion: np.ndarray, ok: n
     return np.asarray(offset / np.log(2))
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Which cells make which row of (guide, group), or (guide, group, dosage bin), and the rows' dosages."""
+
+    row: np.ndarray  # (N,) -1 where a cell takes no part
+    rows: np.ndarray  # (R, 2 or 3) codes
+    dosage: Any  # RowDosage
+
+
 def guide_rows(
     adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, layer: str | None, dosage: str
 ) -> tuple[Any, Any, int]:
-    """Sums over the rows of (guide, group), or (guide, group, dosage bin), and the dosage of each row.
+    """Sums over the rows and the dosage of each row; the third value is the number of cells used."""
+    layout = row_layout(adata, holder, technical, cis, cis_key, dosage)
+    stats = row_stats(adata, technical, layer, layout.row, layout.rows)
+    return stats, layout.dosage, int((layout.row >= 0).sum())
 
-    The third value is the number of cells used.
-    """
+
+def row_stats(adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray) -> Any:
+    """Sum the counts and size factors of the cells of each row, in one pass."""
     from dream_sc._core import suffstats
+
+    sums = suffstats.RowSums(row, len(rows), adata.n_vars)
+    for start, block in _io.cell_blocks(_validate.matrix(adata, layer), _io.source(layer)):
+        sums.add(start, block)
+    s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
+    return suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
+
+
+def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, dosage: str) -> Layout:
+    """Sort the cells into rows; `holder` is the object with the cis fit."""
     from dream_sc._core.types import RowDosage
 
     table = cis["guides"]
@@ -133,11 +156,6 @@ def guide_rows(
     row = np.full(adata.n_obs, -1, dtype=np.int64)
     row[used] = index.ngroup().to_numpy()
     rows = np.array([k for k, _ in index], dtype=np.int64)
-    sums = suffstats.RowSums(row, len(rows), adata.n_vars)
-    for start, block in _io.cell_blocks(_validate.matrix(adata, layer), _io.source(layer)):
-        sums.add(start, block)
-    s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
-    stats = suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
     mean = table["log2_dosage"].to_numpy(float)
     spread = np.where(table["is_control"].astype(bool), 0.0, table["within_sd"].to_numpy(float))
     error = table["sd"].to_numpy(float)
@@ -145,13 +163,11 @@ def guide_rows(
     if dosage == "cell":
         centre = index["x"].mean().to_numpy()
         width = np.sqrt(index["var"].mean().to_numpy() + index["x"].var(ddof=0).to_numpy())
-        return stats, RowDosage(centre, width, np.zeros(len(table)), control), int(used.sum())
-    return stats, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control), int(used.sum())
+        return Layout(row, rows, RowDosage(centre, width, np.zeros(len(table)), control))
+    return Layout(row, rows, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control))
 
 
 def _axis(table: pd.DataFrame) -> Any:
     from dream_sc._core.types import Axis
 
-    doses = np.sort(table.loc[~table["is_control"].astype(bool), "log2_dosage"].to_numpy(float))
-    # a design at the NTC level still needs an axis of some length
-    return Axis(float(min(doses[0], -0.05)), float(max(doses[-1], 0.05)), doses)
+    return Axis.of(table.loc[~table["is_control"].astype(bool), "log2_dosage"].to_numpy(float))

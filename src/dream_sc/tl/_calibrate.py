@@ -1,0 +1,370 @@
+"""Honest nulls of the trans step: how often it calls where nothing responds."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _io, _validate
+from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
+from dream_sc._progress import bar
+
+from ._calibration_tables import feature_table, held_out_table, quantile_table, rate_table, regrouping_table
+from ._fit_cis import group_codes
+from ._rows import MIN_COUNT, TransInputs, row_layout, row_stats, trans_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+NULLS = ("ntc_guides", "permutation", "simulation")
+LEAST_NTC, LEAST_HALVES, FEW_NTC = 2, 4, 6
+DEPTH_STRATA = 5
+NULL_LFDR = 0.5  # features above it are taken for null by the fit
+SAME = 1e-3  # of log Bayes factors computed twice
+
+
+def calibrate(
+    data: Any,
+    *,
+    null: Literal["ntc_guides", "permutation", "simulation"] = "ntc_guides",
+    n: int = 20,
+    within: Literal["cell"] | None = None,
+    key: str = TRANS,
+    mod: str | None = None,
+    replace: bool = False,
+    rng: int | np.random.Generator = 0,
+    progress: bool | None = None,
+    key_added: str = CALIBRATION,
+    copy: bool = False,
+) -> Any:
+    """Refit the trans step where nothing can respond, and count what it calls.
+
+    Counts are summed once; every refit computes evidence only. The offsets of guides, the prior of the guide effects
+    and the technical fit are those of the fit; the prior odds behind q-values are learned anew in each refit, as an
+    analysis of its own would.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.fit_trans` has run.
+    null
+        "ntc_guides": NTC guides pose as targeting ones, as many as there are but at most half of the NTC guides,
+        with the dosages of real guides (if fewer, dosages spread evenly over theirs, and p-values from null features
+        simulated in that design); all other NTC guides stay controls. This has the guide effects of real cells, and is
+        the one to believe.
+        "permutation": dosages, each with its error, its spread and its control flag, permuted between all guides,
+        over the features that the fit takes for null. Features that respond unnoticed are in it.
+        "simulation": features simulated without response from the fit. It tests the machine, not the model.
+    n
+        Number of regroupings, permutations or simulations; fewer if there are not as many different ones.
+    within
+        "cell", for a permutation: move cells instead of dosages, between guides, within technical group and fifth of
+        depth. It breaks guide effects up, so it is too kind: the difference to "ntc_guides" is what they do.
+    key
+        Name of the fit.
+    mod
+        Modality of a MuData.
+    replace
+        Put p-values from the regroupings in place of those from simulated null features: ranks of the theoretical
+        p-values among those of the regroupings, an exponential tail beyond, and step-up q-values. The regroupings of
+        one half of the NTC guides are tested on the other half and the reverse (table "held_out"). What was there is
+        kept in the columns `pvalue_theory` and `qvalue_theory`.
+    rng
+        Seed; the same seed gives the same result.
+    progress
+        Show a progress bar; by default only in a terminal.
+    key_added
+        Name under which results are stored.
+    copy
+        Return a new object instead of writing into `data`.
+
+    Returns
+    -------
+    The object if `copy`, else None. Writes `.uns[key_added]`, whose tables `get.calibration` returns: false-positive
+    rates at p of 0.05, 1e-3 and 1e-5 with standard errors over regroupings, calls at q < 0.05 of each regrouping, the
+    features called most, and quantiles of p by expression; with `replace` also `.varm[key]`.
+
+    Warns
+    -----
+    UserWarning
+        With fewer than 6 NTC guides: what they cannot show.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If the fit is missing or older than the steps before it, an argument is not known, or there are fewer than 2
+        NTC guides (4 with `replace`).
+    """
+    started = _io.now()
+    _check(null, n, within, replace)
+    data = data.copy() if copy else data
+    adata = _validate.resolve(data, mod)
+    _validate.new_key(adata, key_added, "tl.calibrate")
+    fit = _read(data, adata, key)
+    pool = _ntc_guides(fit) if null == "ntc_guides" else np.zeros(0, dtype=np.int64)
+    warning = _too_few(fit, pool, replace) if null == "ntc_guides" else ""
+    seed, wrap = _io.seed_of(rng), bar(progress, "calibration")
+    if null == "ntc_guides":
+        run = _ntc(fit, pool, n, seed, wrap)
+    else:
+        run = _simulated(fit, n, seed, wrap) if null == "simulation" else _permuted(fit, n, within, seed, wrap)
+    params = {"null": null, "n": n, "within": within, "key": key, "replace": replace}
+    info = _io.run_info(started, seed, params) | _report(fit, run, seed)
+    info |= {"warning": warning, "n_ntc_guides": int(fit.fitted.control[fit.present].sum())}
+    slots: dict[tuple[str, str], Any] = {("uns", key_added): info}
+    if replace:
+        info["held_out"] = _held_out(fit, pool, n, seed, wrap)
+        slots["varm", key] = _replaced(fit, run)
+    _io.write(adata, "tl.calibrate", slots, started)
+    return data if copy else None
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The fit that is calibrated, and its sums of the features that were fitted."""
+
+    adata: AnnData
+    holder: AnnData
+    info: Any
+    frame: pd.DataFrame
+    inputs: TransInputs
+    stats: Any  # GuideStats of the features in inputs.ok
+    fitted: Any  # calibration.Fitted
+    names: np.ndarray
+
+    @property
+    def present(self) -> np.ndarray:
+        """Guides that have cells."""
+        return np.unique(self.stats.guide)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The null refits and what they were of."""
+
+    nulls: Any  # calibration.Nulls
+    names: np.ndarray | None  # (T,) None where features are simulated
+    sources: list[np.ndarray]
+
+
+def _check(null: str, n: int, within: str | None, replace: bool) -> None:
+    _validate.one_of("null", null, NULLS)
+    _validate.whole("n", n)
+    _validate.one_of("within", within, (None, "cell"))
+    if within is not None and null != "permutation":
+        raise ValueError(f"within={within!r} is of a permutation, but null={null!r}: leave it out")
+    if replace and null != "ntc_guides":
+        raise ValueError(
+            f"replace=True learns from NTC guides and is tested on others of them, but null={null!r}: use "
+            "null='ntc_guides', or leave replace out"
+        )
+
+
+def _read(data: Any, adata: AnnData, key: str) -> _Fit:
+    """The fit, with its counts summed over guides in one pass."""
+    from dream_sc._core import trans
+    from dream_sc._core.calibration import Fitted
+    from dream_sc._core.priors import TransPriors
+
+    info = _validate.step(adata, key, "fit_trans(data)")
+    params, hyper = info["params"], info["hyper"]
+    holder = adata if info["cis_mod"] is None else _validate.resolve(data, info["cis_mod"])
+    before = info["guides"]
+    cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")["guides"]
+    same = len(cis) == len(before) and (cis["guide"].to_numpy() == before["guide"].to_numpy()).all()
+    if not (same and np.allclose(cis["log2_dosage"], before["log2_dosage"])):
+        raise ValueError(
+            f".uns[{params['cis_key']!r}] holds other dosages than {key!r} was fitted with: call "
+            "dream_sc.tl.fit_trans(data) again first"
+        )
+    inputs = trans_inputs(
+        adata, holder, params["technical_key"], params["cis_key"], params["layer"], params["dosage"],
+        offsets=list(hyper["guide_offsets"]),
+    )  # fmt: skip
+    options = trans.Options(
+        function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])
+    )
+    table, ok = inputs.guides, inputs.ok
+    control = table["is_control"].to_numpy(bool)
+    spread = np.where(control, 0.0, table["within_sd"].to_numpy(float))
+    prior, null = trans.restore(hyper)
+    fitted = Fitted(
+        dosage=inputs.dosage, guide=inputs.stats.guide, guide_mean=table["log2_dosage"].to_numpy(float),
+        guide_spread=spread if params["dosage"] == "guide" else None, control=control,
+        overdispersion=inputs.overdispersion[ok], alpha_sd=inputs.alpha_sd, priors=TransPriors(), options=options,
+        prior=prior, null=null,
+    )  # fmt: skip
+    stats = _take(inputs.stats, ok)
+    return _Fit(adata, holder, info, adata.varm[key], inputs, stats, fitted, np.asarray(adata.var_names)[ok])
+
+
+def _take(stats: Any, features: np.ndarray) -> Any:
+    return replace(stats, counts=stats.counts[features])
+
+
+def _ntc_guides(fit: _Fit) -> np.ndarray:
+    """NTC guides with cells; fewer than two are refused."""
+    control = fit.fitted.control
+    pool = fit.present[control[fit.present]]
+    if len(pool) < LEAST_NTC:
+        names = fit.inputs.guides["guide"].to_numpy()[pool].tolist()
+        raise ValueError(
+            f"{len(pool)} NTC guide(s) with cells {names}: null='ntc_guides' needs at least {LEAST_NTC}, one to pose "
+            "and one control, and 6 to show much. If NTC cells carry several guides, name the column that tells them "
+            "apart as guide_key= of dream_sc.tl.fit_cis; else use null='permutation' or null='simulation'"
+        )
+    return pool
+
+
+def _too_few(fit: _Fit, pool: np.ndarray, replace: bool) -> str:
+    """Warn of few NTC guides; the text is stored too."""
+    m = len(pool)
+    if replace and m < LEAST_HALVES:
+        raise ValueError(
+            f"{m} NTC guides: replace=True needs at least {LEAST_HALVES}, two to learn from and two to test on; "
+            "leave replace out"
+        )
+    if m >= FEW_NTC:
+        return ""
+    n_posing = min(m // 2, _n_targeting(fit))
+    text = (
+        f"only {m} NTC guides: {n_posing} pose(s) as targeting, {m - n_posing} stay(s) control. Shifts that one guide "
+        "in ten has are hardly among them, all regroupings share the same few guides (their standard errors are too "
+        "small), and error rates far below 0.05 cannot be known; 6 or more NTC guides would tell"
+    )
+    warnings.warn(text, UserWarning, stacklevel=3)
+    return text
+
+
+def _ntc(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> _Run:
+    """NTC guides of `pool` pose as targeting ones."""
+    from dream_sc._core import calibration
+
+    mean = np.full(len(fit.fitted.control), np.nan)
+    mean[fit.present] = fit.fitted.guide_mean[fit.present]
+    sources = calibration.posing_sources(mean, fit.fitted.control, pool, n, seed)
+    counted = fit.stats.counts[:, np.isin(fit.stats.guide, pool)].sum(1) >= MIN_COUNT
+    if not counted.any():
+        raise ValueError(f"no feature has {MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
+    stats, fitted = _take(fit.stats, counted), fit.fitted.take(counted)
+    nulls = calibration.null_refits(
+        fitted, [(stats, s) for s in sources], own_null=_n_targeting(fit, sources[0]) < _n_targeting(fit), seed=seed,
+        n=len(sources), progress=wrap,
+    )  # fmt: skip
+    return _Run(nulls, fit.names[counted], sources)
+
+
+def _n_targeting(fit: _Fit, source: np.ndarray | None = None) -> int:
+    """Number of guides with cells that target, or that are given the dosage of one that does."""
+    at = fit.present if source is None else source[source >= 0]
+    return int((~fit.fitted.control[at]).sum())
+
+
+def _observed(fit: _Fit) -> Any:
+    """Evidence of the fit itself; refused if it is not what was stored."""
+    from dream_sc._core import calibration
+
+    identity = np.arange(len(fit.fitted.control))
+    evidence = calibration.refit(fit.fitted, fit.stats, identity)
+    stored = fit.frame["log_bf"].to_numpy(float)[fit.inputs.ok]
+    known = np.isfinite(stored)
+    if not np.allclose(evidence.log_bf(fit.fitted.prior)[known], stored[known], rtol=SAME, atol=SAME):
+        raise ValueError(
+            "the counts, size factors or technical fit are not those of the trans fit any more: call "
+            "dream_sc.tl.fit_trans(data) again first"
+        )
+    return evidence
+
+
+def _likely_null(fit: _Fit) -> np.ndarray:
+    from dream_sc._core import calls
+
+    log_bf = _observed(fit).log_bf(fit.fitted.prior)
+    keep: np.ndarray = calls.local_fdr(log_bf, fit.fitted.prior) > NULL_LFDR
+    if not keep.any():
+        raise ValueError("the fit takes no feature for null, so none is left to permute: use null='ntc_guides'")
+    return keep
+
+
+def _permuted(fit: _Fit, n: int, within: str | None, seed: int, wrap: Any) -> _Run:
+    """Dosages permuted between guides, or cells between guides, over the features that the fit takes for null."""
+    from dream_sc._core import calibration
+
+    keep = _likely_null(fit)
+    fitted, pairs = fit.fitted.take(keep), None
+    if within == "cell":
+        sources = [np.arange(len(fitted.control))] * n
+        pairs = ((_take(s, keep), sources[0]) for s in _permuted_sums(fit, n, seed))
+    else:
+        sources = calibration.permuted_sources(fit.present, len(fitted.control), n, seed)
+        stats = _take(fit.stats, keep)
+        pairs = ((stats, s) for s in sources)
+    nulls = calibration.null_refits(fitted, pairs, own_null=False, seed=seed, n=len(sources), progress=wrap)
+    return _Run(nulls, fit.names[keep], [] if within == "cell" else sources)
+
+
+def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
+    """Sums over rows whose cells are permuted, one pass over the counts for each."""
+    from dream_sc._core.calibration import permuted_cells
+
+    params, adata = fit.info["params"], fit.adata
+    technical = adata.uns[params["technical_key"]]
+    cis = fit.holder.uns[params["cis_key"]]
+    layout = row_layout(adata, fit.holder, technical, cis, params["cis_key"], params["dosage"])
+    depth = _validate.size_factors(adata, technical["params"]["size_factor_key"])
+    group = group_codes(adata, technical)
+    for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
+        row = permuted_cells(layout.row, group, depth, DEPTH_STRATA, s)
+        yield _take(row_stats(adata, technical, fit.inputs.layer, row, layout.rows), fit.inputs.ok)
+
+
+def _simulated(fit: _Fit, n: int, seed: int, wrap: Any) -> _Run:
+    from dream_sc._core import calibration
+
+    return _Run(calibration.simulated_refits(fit.fitted, _observed(fit), n, seed=seed, progress=wrap), None, [])
+
+
+def _report(fit: _Fit, run: _Run, seed: int) -> dict[str, Any]:
+    """What `.uns` says of the null refits."""
+    nulls = run.nulls
+    table = regrouping_table(nulls, run.sources, fit.fitted.control, fit.inputs.guides["guide"].to_numpy(str))
+    any_call = table["n_calls"] > 0
+    share = float(any_call.mean())
+    return {
+        "cis_gene": str(fit.inputs.cis_gene), "n_regroupings": len(table), "n_features": int(nulls.pvalue.shape[1]),
+        "n_posing": _n_targeting(fit, run.sources[0]) if run.sources else 0, "n_targeting": _n_targeting(fit),
+        "any_call": share,
+        "any_call_se": float(np.sqrt(share * (1 - share) / len(table))), "mean_calls": float(table["n_calls"].mean()),
+        "fpr": rate_table(nulls.pvalue), "regroupings": table, "features": feature_table(nulls, run.names),
+        "qq": quantile_table(nulls, seed),
+    }  # fmt: skip
+
+
+def _held_out(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> pd.DataFrame:
+    """Learn the null on regroupings of one half of the NTC guides, test it on the other half, and the reverse."""
+    order = np.random.default_rng(seed).permutation(pool)
+    halves = [np.sort(order[: len(pool) // 2]), np.sort(order[len(pool) // 2 :])]
+    return held_out_table(*(_ntc(fit, half, n, seed + i, wrap).nulls.pvalue for i, half in enumerate(halves)))
+
+
+def _replaced(fit: _Fit, run: _Run) -> pd.DataFrame:
+    """The table of the fit with p- and q-values by the regroupings; the theoretical ones in columns of their own."""
+    from dream_sc._core import calibration
+
+    theory = fit.fitted.null.p_value(_observed(fit).log_bf(fit.fitted.prior))
+    p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)
+    frame = fit.frame.copy()
+    reported = frame["pvalue"].notna().to_numpy()
+    for (name, kept), values in zip(THEORY_COLUMNS.items(), (p, calibration.step_up(p)), strict=True):
+        if kept not in frame:
+            frame.insert(frame.columns.get_loc(name) + 1, kept, frame[name])
+        every = np.full(len(frame), np.nan)
+        every[fit.inputs.ok] = values
+        frame[name] = np.where(reported, every, np.nan)
+    return frame
