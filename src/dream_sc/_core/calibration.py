@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LEVELS = (0.05, 1e-3, 1e-5)
 Q_LEVEL = 0.05
+N_NULL = 2000
 TAIL_SIZE, TAIL_SHARES = 200, (0.002, 0.05)  # of the empirical null
 TAIL_STRENGTH = 5.0  # null tests' worth of weight of the theoretical tail
 N_QUANTILES = 40
@@ -242,12 +243,12 @@ def null_refits(
     sources
         Pairs of sums and sources, `n` of them.
     own_null
-        Take p-values from null features simulated in the refits' own design, `N_NULL` over all refits, instead of
-        the fit's. Bayes factors of designs with fewer targeting guides do not reach as far, so they do not compare
-        with the fit's; p-values do.
+        Take p-values from null features simulated in the refits' own designs, `N_NULL` over all refits, instead of
+        the fit's. Bayes factors of designs with other guides, or other numbers of cells, do not compare with the
+        fit's; p-values do.
     """
     seeds = np.random.default_rng(seed).integers(2**31, size=n).tolist()
-    each = -(-trans.N_NULL // n)
+    each = -(-N_NULL // n)
     log_bf, simulated_bf, found = [], [], []
     for (stats, source), s in zip(progress(sources), seeds, strict=True):
         e = refit(fitted, stats, source)

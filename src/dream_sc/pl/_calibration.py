@@ -119,7 +119,8 @@ def _rates(ax: Any, info: Any) -> None:
         low = np.maximum(fpr - error, floor)
         ax.vlines(at[some], low[some], (fpr + error)[some], color=color, lw=1.4)
         ax.plot(at[some], fpr[some], "o", ms=6, mec="white", mew=0.6, color=color, label=label or "observed")
-        ax.plot(at[~some], np.full((~some).sum(), floor), "v", ms=5.5, mfc="white", mec=color, label="none" if i == 0 else None)
+        none = "none" if i == 0 else None
+        ax.plot(at[~some], np.full((~some).sum(), floor), "v", ms=5.5, mfc="white", mec=color, label=none)
     ax.set_yscale("log")
     ax.set_ylim(min(level.min(), floor) / 2, 0.5)
     ax.set_xlim(-0.6, len(x) - 0.4)

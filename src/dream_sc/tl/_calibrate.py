@@ -55,9 +55,9 @@ def calibrate(
         AnnData or MuData on which `tl.fit_trans` has run.
     null
         "ntc_guides": NTC guides pose as targeting ones, as many as there are but at most half of the NTC guides,
-        with the dosages of real guides (if fewer, dosages spread evenly over theirs, and p-values from null features
-        simulated in that design); all other NTC guides stay controls. This has the guide effects of real cells, and is
-        the one to believe.
+        with the dosages of real guides (if fewer, dosages spread evenly over theirs); all other NTC guides stay
+        controls. They have numbers of cells of their own, so p-values are from null features simulated in that design.
+        This has the guide effects of real cells, and is the one to believe.
         "permutation": dosages, each with its error, its spread and its control flag, permuted between all guides,
         over the features that the fit takes for null. Features that respond unnoticed are in it.
         "simulation": features simulated without response from the fit. It tests the machine, not the model.
@@ -254,9 +254,8 @@ def _ntc(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> _Run:
         raise ValueError(f"no feature has {MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
     stats, fitted = _take(fit.stats, counted), fit.fitted.take(counted)
     nulls = calibration.null_refits(
-        fitted, [(stats, s) for s in sources], own_null=_n_targeting(fit, sources[0]) < _n_targeting(fit), seed=seed,
-        n=len(sources), progress=wrap,
-    )  # fmt: skip
+        fitted, [(stats, s) for s in sources], own_null=True, seed=seed, n=len(sources), progress=wrap
+    )
     return _Run(nulls, fit.names[counted], sources)
 
 

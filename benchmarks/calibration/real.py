@@ -1,0 +1,174 @@
+"""Real screens: NTC guides that pose as targeting ones, permuted dosages, and responses that are known.
+
+Two ways to the negative controls. `tl.calibrate` refits the evidence of several hundred regroupings on what the fit has
+learned. `refits` does all three steps anew for each of a few regroupings, as an analysis of its own would, so that
+the quick way is not its only witness.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import store
+from screens import CONTROL, LEAST_CELLS, SCREENS, Screen, load
+
+import dream_sc as ds
+
+PART = "real"
+Q_LEVEL = 0.05
+LEVELS = {"p05": 0.05, "p001": 1e-3}
+NULLS = ("ntc_guides", "permutation")
+DOSAGE = ["log2_dosage", "sd", "log2fc", "log2fc_q025", "log2fc_q975", "within_sd"]
+
+
+def names_of(adata: ad.AnnData, genes: Any) -> list[str]:
+    """Symbols, where there are some beside the names of the features."""
+    return [str(s) for s in (adata.var.loc[list(genes), "symbol"] if "symbol" in adata.var else genes)]
+
+
+def controls_row(adata: ad.AnnData, screen: Screen, run: str, gene: str, label: str) -> dict[str, Any]:
+    """What the fit of one cis gene found; `adata` holds the fit."""
+    guides = ds.get.guides(adata)
+    mine = guides[guides["target"] == label]
+    dosage = np.sort(mine["log2_dosage"].to_numpy())[::-1]
+    table = ds.get.trans(adata, sort=True).drop(index=gene)
+    table.index = names_of(adata, table.index)
+    hits = table[table["qvalue"] < Q_LEVEL]
+    row = {
+        "run": run, "cis_gene": names_of(adata, [gene])[0], "guides": len(mine), "cells": int(mine["n_cells"].sum()),
+        "log2_dosages": " ".join(f"{d:+.2f}" for d in dosage), "tested": int(table["pvalue"].notna().sum()),
+        "p05": float((table["pvalue"] < 0.05).mean()), "calls": len(hits),
+        "called": "; ".join(f"{g} ({r.log2fc_full:+.2f})" for g, r in hits.iterrows()),
+        "quiet": run in screen.quiet, "expected": screen.expected.get(run, ""),
+    }  # fmt: skip
+    if row["expected"]:
+        known = table.loc[row["expected"]]
+        row |= {"expected_q": float(known["qvalue"]), "expected_log2fc": float(known["log2fc_full"])}
+    return row
+
+
+def null_row(adata: ad.AnnData, run: str, null: str, n: int) -> dict[str, Any]:
+    """Regroupings of the fit that `adata` holds, by `tl.calibrate`."""
+    start = time.perf_counter()
+    ds.tl.calibrate(adata, null=null, n=n, progress=False)
+    info, rates = adata.uns["calibration"], ds.get.calibration(adata).set_index("level")
+    top = ds.get.calibration(adata, "features").query("n_calls > 0").head(5)
+    genes = names_of(adata, top["feature"])
+    return {
+        "run": run, "null": null, "n": int(info["n_regroupings"]), "genes": int(info["n_features"]),
+        "posing": int(info["n_posing"]),
+        **{f"{k}{e}": float(rates.loc[v, c]) for k, v in LEVELS.items() for e, c in (("", "fpr"), ("_se", "se"))},
+        "any_call": float(info["any_call"]), "any_call_se": float(info["any_call_se"]),
+        "mean_calls": float(info["mean_calls"]),
+        "most_called": "; ".join(f"{g} ({c})" for g, c in zip(genes, top["n_calls"], strict=True)),
+        "seconds": time.perf_counter() - start,
+    }  # fmt: skip
+
+
+def posed(controls: ad.AnnData, real: pd.DataFrame, label: str, rng: np.random.Generator) -> tuple[ad.AnnData, list]:
+    """Random NTC guides with the dosages of the real guides: all cells of `controls`, ready for the trans step."""
+    adata = controls.copy()
+    guide = adata.obs["guide"].astype(str)
+    counts = guide.value_counts()
+    chosen = rng.choice(np.sort(counts.index[counts >= LEAST_CELLS]), len(real), replace=False).tolist()
+    adata.obs["target"] = np.where(guide.isin(chosen), label, CONTROL)
+    return adata, chosen
+
+
+def refit(adata: ad.AnnData, chosen: list[str], real: pd.DataFrame, gene: str, label: str) -> pd.DataFrame:
+    """All three steps, the dosages of the posing guides in place of what their cells show."""
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, gene, cis_targets=label)
+    table, cells = adata.uns["cis"]["guides"].set_index("guide"), adata.obsm["cis"].copy()
+    for name, (_, row) in zip(chosen, real.iterrows(), strict=True):
+        shift = row["log2_dosage"] - table.loc[name, "log2_dosage"]
+        mine = (adata.obs["guide"] == name).to_numpy()
+        cells.loc[mine, ["log2_x_true", "log2_q025", "log2_q975"]] += shift
+        cells.loc[mine, "x_true"] *= 2.0**shift
+        table.loc[name, DOSAGE] = row[DOSAGE].to_numpy(float)
+    adata.obsm["cis"], adata.uns["cis"]["guides"] = cells, table.reset_index()
+    ds.tl.fit_trans(adata, progress=False)
+    return ds.get.trans(adata).drop(index=gene)
+
+
+def refits(adata: ad.AnnData, path: Path, run: str, gene: str, label: str, n: int) -> None:
+    """Regroupings with all steps anew, a row each; `adata` holds the fit of the real guides."""
+    have = store.read(path)
+    done = set(have.loc[have["run"] == run, "seed"]) if len(have) else set()
+    guides = ds.get.guides(adata)
+    real = guides[guides["target"] == label]
+    controls = adata[(adata.obs["target"] == CONTROL).to_numpy()].copy()
+    del controls.obsm, controls.uns, controls.varm
+    for seed in sorted(set(range(n)) - done):
+        other, chosen = posed(controls, real, label, np.random.default_rng(seed))
+        table = refit(other, chosen, real, gene, label)
+        p = table["pvalue"].dropna()
+        called = names_of(adata, table.index[table["qvalue"] < Q_LEVEL])
+        low = {f"{name}_genes": ";".join(names_of(adata, p.index[p < level])) for name, level in LEVELS.items()}
+        row = {"run": run, "seed": seed, "tested": len(p), **{k: int((p < v).sum()) for k, v in LEVELS.items()}}
+        store.append(path, row | {"calls": len(called), "called": ";".join(called)} | low)
+        print(f"{run}: NTC guides posing, all steps anew, {seed}: {len(called)} calls", flush=True)
+
+
+def clustered(rows: pd.DataFrame, level: str) -> tuple[float, float]:
+    """Rate of rejections over regroupings and genes, and its standard error.
+
+    Rejections of one regrouping share guides, those of one gene share that gene's guide effects, so the variance is
+    that between regroupings plus that between genes less what both count.
+    """
+    n, genes = len(rows), rows["tested"].mean()
+    rate = float(rows[level].sum() / rows["tested"].sum())
+    names = Counter(g for text in rows[f"{level}_genes"].fillna("") for g in text.split(";") if g)
+    by_gene = np.zeros(max(round(genes), len(names)))
+    by_gene[: len(names)] = np.array(list(names.values()), float) / n
+    by_run = (rows[level] / rows["tested"]).to_numpy()
+    alone = rate * (1 - rate) / (n * genes)
+    between = [x.var(ddof=1) / len(x) if len(x) > 1 else 0.0 for x in (by_run, by_gene)]
+    return rate, float(np.sqrt(max(sum(between) - alone, max(between), alone)))
+
+
+def one_screen(screen: Screen, adata: ad.AnnData, root: Path, *, n: int, n_refits: int, wanted: list[str]) -> None:
+    """Every cis gene of a screen, then its negative controls; what has a row is not done again."""
+    paths = {k: root / PART / f"{screen.name}_{k}.csv" for k in ("controls", "nulls", "refits")}
+    ds.tl.fit_technical(adata, batch_key="batch")
+    runs = {k: v for k, v in screen.runs(adata).items() if not wanted or k in wanted}
+    for run, (gene, label) in runs.items():
+        nulls = store.read(paths["nulls"])
+        have = set(nulls.loc[nulls["run"] == run, "null"]) if len(nulls) else set()
+        missing = [k for k in NULLS if run in screen.nulls and k not in have]
+        again = run in screen.nulls and n_refits > 0
+        if run in store.done(paths["controls"], "run") and not missing and not again:
+            continue
+        try:
+            ds.tl.fit_cis(adata, gene, cis_targets=label)
+            ds.tl.fit_trans(adata, progress=False)
+        except ValueError as error:
+            if run not in store.done(paths["controls"], "run"):
+                store.append(paths["controls"], {"run": run, "cis_gene": gene, "refused": str(error)})
+            print(f"{run}: refused, {error}", flush=True)
+            continue
+        if run not in store.done(paths["controls"], "run"):
+            row = controls_row(adata, screen, run, gene, label)
+            store.append(paths["controls"], row)
+            print(f"{run}: {row['calls']} calls: {row['called'] or 'none'}", flush=True)
+        for null in missing if hasattr(ds.tl, "calibrate") else []:
+            row = null_row(adata, run, null, n)
+            store.append(paths["nulls"], row)
+            print(f"{run}, {null}: {row['p05']:.4f} at 0.05, any call {row['any_call']:.3f}", flush=True)
+        if again:
+            refits(adata, paths["refits"], run, gene, label, n_refits)
+
+
+def run(root: Path, data: Path | None, *, n: int = 200, n_refits: int = 20, wanted: list[str] | None = None) -> None:
+    """Both screens, those that are there."""
+    for screen in SCREENS.values():
+        adata = load(screen, data)
+        if adata is not None:
+            print(f"{screen.name}: {adata.n_obs} cells with one guide, {adata.n_vars} genes", flush=True)
+            one_screen(screen, adata, root, n=n, n_refits=n_refits, wanted=wanted or [])
