@@ -24,6 +24,7 @@ PART = "real"
 Q_LEVEL = 0.05
 LEVELS = {"p05": 0.05, "p001": 1e-3}
 NULLS = ("ntc_guides", "permutation")
+TABLES = ("controls", "nulls", "qq", "refits")
 DOSAGE = ["log2_dosage", "sd", "log2fc", "log2fc_q025", "log2fc_q975", "within_sd"]
 
 
@@ -53,30 +54,33 @@ def controls_row(adata: ad.AnnData, screen: Screen, run: str, gene: str, label: 
     return row
 
 
-def null_row(adata: ad.AnnData, run: str, null: str, n: int) -> dict[str, Any]:
-    """Regroupings of the fit that `adata` holds, by `tl.calibrate`."""
+def null_row(adata: ad.AnnData, run: str, null: str, n: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Regroupings of the fit that `adata` holds, by `tl.calibrate`, and the quantiles of their p-values."""
     start = time.perf_counter()
     ds.tl.calibrate(adata, null=null, n=n, progress=False)
+    seconds = time.perf_counter() - start
     info, rates = adata.uns["calibration"], ds.get.calibration(adata).set_index("level")
     top = ds.get.calibration(adata, "features").query("n_calls > 0").head(5)
     genes = names_of(adata, top["feature"])
-    return {
+    row = {
         "run": run, "null": null, "n": int(info["n_regroupings"]), "genes": int(info["n_features"]),
         "posing": int(info["n_posing"]),
         **{f"{k}{e}": float(rates.loc[v, c]) for k, v in LEVELS.items() for e, c in (("", "fpr"), ("_se", "se"))},
         "any_call": float(info["any_call"]), "any_call_se": float(info["any_call_se"]),
         "mean_calls": float(info["mean_calls"]),
         "most_called": "; ".join(f"{g} ({c})" for g, c in zip(genes, top["n_calls"], strict=True)),
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
     }  # fmt: skip
+    quantiles = ds.get.calibration(adata, "qq").assign(run=run, null=null)
+    return row, quantiles.to_dict("records")
 
 
-def posed(controls: ad.AnnData, real: pd.DataFrame, label: str, rng: np.random.Generator) -> tuple[ad.AnnData, list]:
-    """Random NTC guides with the dosages of the real guides: all cells of `controls`, ready for the trans step."""
+def posed(controls: ad.AnnData, n: int, label: str, rng: np.random.Generator) -> tuple[ad.AnnData, list[str]]:
+    """All cells of `controls`, `n` random guides of which have the target `label`; the names of these guides."""
     adata = controls.copy()
     guide = adata.obs["guide"].astype(str)
     counts = guide.value_counts()
-    chosen = rng.choice(np.sort(counts.index[counts >= LEAST_CELLS]), len(real), replace=False).tolist()
+    chosen = rng.choice(np.sort(counts.index[counts >= LEAST_CELLS]), n, replace=False).tolist()
     adata.obs["target"] = np.where(guide.isin(chosen), label, CONTROL)
     return adata, chosen
 
@@ -97,22 +101,27 @@ def refit(adata: ad.AnnData, chosen: list[str], real: pd.DataFrame, gene: str, l
     return ds.get.trans(adata).drop(index=gene)
 
 
+def seeds_left(path: Path, run: str, n: int) -> list[int]:
+    """Regroupings of a run without a row yet."""
+    have = store.read(path)
+    return sorted(set(range(n)) - (set(have.loc[have["run"] == run, "seed"]) if len(have) else set()))
+
+
 def refits(adata: ad.AnnData, path: Path, run: str, gene: str, label: str, n: int) -> None:
     """Regroupings with all steps anew, a row each; `adata` holds the fit of the real guides."""
-    have = store.read(path)
-    done = set(have.loc[have["run"] == run, "seed"]) if len(have) else set()
     guides = ds.get.guides(adata)
     real = guides[guides["target"] == label]
     controls = adata[(adata.obs["target"] == CONTROL).to_numpy()].copy()
     del controls.obsm, controls.uns, controls.varm
-    for seed in sorted(set(range(n)) - done):
-        other, chosen = posed(controls, real, label, np.random.default_rng(seed))
+    for seed in seeds_left(path, run, n):
+        other, chosen = posed(controls, len(real), label, np.random.default_rng(seed))
         table = refit(other, chosen, real, gene, label)
         p = table["pvalue"].dropna()
         called = names_of(adata, table.index[table["qvalue"] < Q_LEVEL])
         low = {f"{name}_genes": ";".join(names_of(adata, p.index[p < level])) for name, level in LEVELS.items()}
         row = {"run": run, "seed": seed, "tested": len(p), **{k: int((p < v).sum()) for k, v in LEVELS.items()}}
-        store.append(path, row | {"calls": len(called), "called": ";".join(called)} | low)
+        row |= {"calls": len(called), "called": ";".join(called), "pvalues": " ".join(f"{x:.3g}" for x in p)}
+        store.append(path, row | low)
         print(f"{run}: NTC guides posing, all steps anew, {seed}: {len(called)} calls", flush=True)
 
 
@@ -133,42 +142,49 @@ def clustered(rows: pd.DataFrame, level: str) -> tuple[float, float]:
     return rate, float(np.sqrt(max(sum(between) - alone, max(between), alone)))
 
 
-def one_screen(screen: Screen, adata: ad.AnnData, root: Path, *, n: int, n_refits: int, wanted: list[str]) -> None:
-    """Every cis gene of a screen, then its negative controls; what has a row is not done again."""
-    paths = {k: root / PART / f"{screen.name}_{k}.csv" for k in ("controls", "nulls", "refits")}
-    ds.tl.fit_technical(adata, batch_key="batch")
-    runs = {k: v for k, v in screen.runs(adata).items() if not wanted or k in wanted}
-    for run, (gene, label) in runs.items():
-        nulls = store.read(paths["nulls"])
-        have = set(nulls.loc[nulls["run"] == run, "null"]) if len(nulls) else set()
-        missing = [k for k in NULLS if run in screen.nulls and k not in have]
-        again = run in screen.nulls and n_refits > 0
-        if run in store.done(paths["controls"], "run") and not missing and not again:
-            continue
-        try:
-            ds.tl.fit_cis(adata, gene, cis_targets=label)
-            ds.tl.fit_trans(adata, progress=False)
-        except ValueError as error:
-            if run not in store.done(paths["controls"], "run"):
-                store.append(paths["controls"], {"run": run, "cis_gene": gene, "refused": str(error)})
-            print(f"{run}: refused, {error}", flush=True)
-            continue
-        if run not in store.done(paths["controls"], "run"):
-            row = controls_row(adata, screen, run, gene, label)
-            store.append(paths["controls"], row)
-            print(f"{run}: {row['calls']} calls: {row['called'] or 'none'}", flush=True)
-        for null in missing if hasattr(ds.tl, "calibrate") else []:
-            row = null_row(adata, run, null, n)
-            store.append(paths["nulls"], row)
-            print(f"{run}, {null}: {row['p05']:.4f} at 0.05, any call {row['any_call']:.3f}", flush=True)
-        if again:
-            refits(adata, paths["refits"], run, gene, label, n_refits)
+def one_run(
+    screen: Screen, adata: ad.AnnData, paths: dict[str, Path], run: str, gene: str, label: str, n: int, n_refits: int
+) -> None:
+    """One cis gene, then its negative controls; what has a row is not done again."""
+    nulls, known = store.read(paths["nulls"]), run in store.done(paths["controls"], "run")
+    have = set(nulls.loc[nulls["run"] == run, "null"]) if len(nulls) else set()
+    missing = [k for k in NULLS if n and run in screen.nulls and k not in have]
+    again = run in screen.nulls and bool(seeds_left(paths["refits"], run, n_refits))
+    if known and not missing and not again:
+        return
+    try:
+        ds.tl.fit_cis(adata, gene, cis_targets=label)
+        start = time.perf_counter()
+        ds.tl.fit_trans(adata, progress=False)
+        seconds = time.perf_counter() - start
+    except ValueError as error:
+        if not known:
+            store.append(paths["controls"], {"run": run, "cis_gene": names_of(adata, [gene])[0], "refused": str(error)})
+        print(f"{run}: refused, {error}", flush=True)
+        return
+    if not known:
+        row = controls_row(adata, screen, run, gene, label) | {"seconds": seconds}
+        store.append(paths["controls"], row)
+        print(f"{run}: {row['calls']} calls: {row['called'] or 'none'}", flush=True)
+    for null in missing:
+        row, quantiles = null_row(adata, run, null, n)
+        store.append(paths["qq"], quantiles)
+        store.append(paths["nulls"], row | {"fit_seconds": seconds})
+        print(f"{run}, {null}: {row['p05']:.4f} at 0.05, any call {row['any_call']:.3f}", flush=True)
+    if again:
+        refits(adata, paths["refits"], run, gene, label, n_refits)
 
 
 def run(root: Path, data: Path | None, *, n: int = 200, n_refits: int = 20, wanted: list[str] | None = None) -> None:
     """Both screens, those that are there."""
     for screen in SCREENS.values():
         adata = load(screen, data)
-        if adata is not None:
-            print(f"{screen.name}: {adata.n_obs} cells with one guide, {adata.n_vars} genes", flush=True)
-            one_screen(screen, adata, root, n=n, n_refits=n_refits, wanted=wanted or [])
+        if adata is None:
+            continue
+        runs = {k: v for k, v in screen.runs(adata).items() if not wanted or k in wanted}
+        print(f"{screen.name}: {adata.n_obs} cells with one guide, {adata.n_vars} genes, {len(runs)} runs", flush=True)
+        if runs:
+            ds.tl.fit_technical(adata, batch_key="batch")
+        paths = {k: root / PART / f"{screen.name}_{k}.csv" for k in TABLES}
+        for name, (gene, label) in runs.items():
+            one_run(screen, adata, paths, name, gene, label, n, n_refits)

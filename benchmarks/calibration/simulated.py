@@ -1,6 +1,6 @@
 """Error rates, power, EC50 error and coverage on simulated titrations, scenario by scenario.
 
-A row of results per scenario and seed: counts, from which `collect` makes rates. A mover has at least 0.5 counts per
+A row of results per scenario and seed: counts, from which `summary` makes rates. A mover has at least 0.5 counts per
 cell and moves by at least 1 log2 at two guides (at one, where there is only one).
 """
 
@@ -103,21 +103,29 @@ def covered(table: pd.DataFrame, truth: Truth) -> dict[str, np.ndarray]:
     return out
 
 
-def score(table: pd.DataFrame, truth: Truth) -> dict[str, float]:
-    """Counts over genes of one fit."""
-    called = (table["qvalue"] < Q_LEVEL).to_numpy()
-    p, model = table["pvalue"].to_numpy(float), table["model"].astype(str).to_numpy()
+def score_calls(called: np.ndarray, p: np.ndarray, truth: Truth) -> dict[str, float]:
+    """Counts over genes that any method can be asked for: its calls and its p-values, NaN where not tested."""
     tested = truth.null & np.isfinite(p)
     single, two = truth.single & truth.mover, truth.two & truth.mover
-    inside = single & truth.inside
-    error = np.abs(table["log2_ec50"].to_numpy(float) - truth.values["log2_ec50"])[inside]
-    error = error[np.isfinite(error)]
     out = {
         "called": called.sum(), "false": (called & truth.null).sum(), "nulls": tested.sum(),
         **{name: (p[tested] < level).sum() for name, level in LEVELS.items()},
         "single": single.sum(), "single_called": (called & single).sum(),
         "two": two.sum(), "two_called": (called & two).sum(),
         "responders": truth.responder.sum(), "responders_called": (called & truth.responder).sum(),
+    }  # fmt: skip
+    return {k: float(v) for k, v in out.items()}
+
+
+def score(table: pd.DataFrame, truth: Truth) -> dict[str, float]:
+    """Counts over genes of one fit."""
+    called, model = (table["qvalue"] < Q_LEVEL).to_numpy(), table["model"].astype(str).to_numpy()
+    out: dict[str, Any] = score_calls(called, table["pvalue"].to_numpy(float), truth)
+    single, two = truth.single & truth.mover, truth.two & truth.mover
+    inside = single & truth.inside
+    error = np.abs(table["log2_ec50"].to_numpy(float) - truth.values["log2_ec50"])[inside]
+    error = error[np.isfinite(error)]
+    out |= {
         "single_as_two": (model[single] == "additive_hill").sum(),
         "two_as_two": (model[two] == "additive_hill").sum(),
         "ec50_error": np.median(error) if error.size else np.nan, "ec50_n": error.size,

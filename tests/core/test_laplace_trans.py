@@ -13,7 +13,7 @@ from scipy.stats import nbinom, norm
 from dream_sc._core import calls
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace import design, kernel
+from dream_sc._core.engines.laplace import curves, design, marginal
 from dream_sc._core.engines.laplace.density import LAPLACE_ERROR, log_marginal
 from dream_sc._core.likelihood import negbinom
 from dream_sc._core.priors import TransPriors
@@ -132,14 +132,14 @@ def test_gradient_of_the_marginal_density(name: str, wide: float, rng: np.random
 
 
 def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
-    phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)
-    s, tabs = design.new_scratch(len(theta), c.n_amplitudes, phi, p.design), design.new_tables(p.design)
-    design.fill_tables(c.code, shape, consts, p.design, tabs)
+    counts = design.counts_of(p.counts[0], p.overdispersion[0], p.level[0], p.design)
+    s, tabs = design.new_scratch(len(theta), c.n_amplitudes, p.design, 1), design.new_tables(p.design, 1)
+    tabs.consts[:, 0] = consts
+    curves.fill_tables(c.code, shape.reshape(-1, 1), p.design, tabs)
+    value = np.zeros(1)
     for _ in range(3):  # the modes of the guide effects start where the last call left them
-        value = kernel.evaluate(
-            c.code, theta, c.n_amplitudes, p.counts[0], phi, p.level[0], tau, consts, p.design, tabs, s
-        )
-    return value, s.grad.copy(), s.hess.copy()
+        marginal.evaluate(c.code, theta[:, None], c.n_amplitudes, counts, np.array([tau]), p.design, tabs, s, value)
+    return value[0], s.grad[:, 0].copy(), s.hess[:, :, 0].copy()
 
 
 def test_blocks_do_not_change_a_feature(rng: np.random.Generator) -> None:

@@ -56,9 +56,8 @@ def _log_density(model, data: TransData, c, values) -> float:  # type: ignore[no
 def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float) -> float:  # type: ignore[no-untyped-def]
     n_amp = c.n_amplitudes
     shape, alpha = theta[1 + n_amp : len(c.params)], theta[len(c.params) :]
-    phi = 1 / (p.overdispersion[t] ** 2 * p.design.scale2)
     at = np.concatenate([theta[: 1 + n_amp], alpha])
-    value = log_joint(c.code, at, n_amp, u, p.counts[t], phi, p.level[t], tau, shape, consts, p.design)
+    value = log_joint(c.code, at, n_amp, u, p.counts[t], p.overdispersion[t], p.level[t], tau, shape, consts, p.design)
     return float(value)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 # log Bayes factors against the null, or of two Hills against one
+LEFT_AT_ONCE = -4.0  # below it, taus by the likeliest shape of the thinned lattice: left there
 HOPELESS = -2.5  # below it on the thinned lattice: left there
 CLEAR = 11.0  # above it on the lattice at the likeliest tau: left there
 HOPELESS_SECOND = -3.5
@@ -145,23 +146,37 @@ def on_lattice(
         return _run(p, c, lattice, np.arange(n_s), every, degree) + lattice.log_weight[:, None]
     start = null.argmax(1)[:, None]
     coarse = _run(p, c, lattice, lattice.thin, _only(grid, start), degree)
-    coarse = np.take_along_axis(coarse, start[:, None], 2)[..., 0] + lattice.thin_log_weight
-    lead = np.argsort(-coarse, axis=1, kind="stable")[:, :LEADERS]
-    leaders = lattice.thin[lead]
-    at_leaders = _run(p, c, lattice, leaders, every, degree)
-    best = logsumexp(at_leaders + lattice.thin_log_weight[lead][..., None], axis=1).argmax(1)
-    nearest = _nearest(lattice)
-    out = _fill((coarse - lattice.thin_log_weight)[:, nearest], leaders, at_leaders, start[:, 0])
+    coarse = np.take_along_axis(coarse, start[:, None], 2)[..., 0]
+    # what tau does is first taken from the likeliest shape alone
+    first = lattice.thin[(coarse + lattice.thin_log_weight).argmax(1)][:, None]
+    at_first = _run(p, c, lattice, first, every, degree)
+    out = _fill(coarse[:, _nearest(lattice)], first, at_first, start[:, 0])
     base = logsumexp(null, axis=1)
     log_bf = logsumexp(out + lattice.log_weight[:, None], axis=(1, 2)) - base
-    hopeful = np.flatnonzero(log_bf > HOPELESS)
-    if len(hopeful):
-        out[hopeful] = _closer(p.take(hopeful), c, lattice, grid, best[hopeful], leaders[hopeful], degree)
-        log_bf[hopeful] = logsumexp(out[hopeful] + lattice.log_weight[:, None], axis=(1, 2)) - base[hopeful]
+    some = np.flatnonzero(log_bf > LEFT_AT_ONCE)
+    if len(some):
+        out[some], best, leaders = _all_taus(p.take(some), c, lattice, grid, coarse[some], start[some, 0], degree)
+        log_bf[some] = logsumexp(out[some] + lattice.log_weight[:, None], axis=(1, 2)) - base[some]
+        hopeful = log_bf[some] > HOPELESS
+        rows = some[hopeful]
+        if len(rows):
+            out[rows] = _closer(p.take(rows), c, lattice, grid, best[hopeful], leaders[hopeful], degree)
+            log_bf[rows] = logsumexp(out[rows] + lattice.log_weight[:, None], axis=(1, 2)) - base[rows]
     doubt = np.flatnonzero((log_bf > HOPELESS) & (log_bf < CLEAR))
     if len(doubt):
         out[doubt] = _run(p.take(doubt), c, lattice, np.arange(n_s), every[doubt], degree)
     return out + lattice.log_weight[:, None]
+
+
+def _all_taus(
+    p: laplace.Problem, c: Curve, lattice: Lattice, grid: Floats, coarse: Floats, start: Ints, degree: int
+) -> tuple[Floats, Ints, Ints]:
+    """Evidence ``(T, S, K)`` from the thinned lattice at one tau and its leaders at all; likeliest tau and leaders."""
+    lead = np.argsort(-(coarse + lattice.thin_log_weight), axis=1, kind="stable")[:, :LEADERS]
+    leaders = lattice.thin[lead]
+    at_leaders = _run(p, c, lattice, leaders, np.repeat(grid[None], len(coarse), 0), degree)
+    best = logsumexp(at_leaders + lattice.thin_log_weight[lead][..., None], axis=1).argmax(1)
+    return _fill(coarse[:, _nearest(lattice)], leaders, at_leaders, start), best, leaders
 
 
 def _nearest(lattice: Lattice) -> Ints:

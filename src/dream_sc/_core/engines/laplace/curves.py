@@ -1,8 +1,8 @@
 """The curves inside the kernel: tables per shape, log curve, derivatives and amplitude prior.
 
 A curve's table at one dosage holds what does not depend on the amplitudes, averaged over nodes that stand for the
-cells' dosages. `raw` is the log of the curve up to its level; the kernel subtracts its value at NTC
-dosage.
+cells' dosages: Hill values and their complements, or powers. The log curve is up to its level: the kernel subtracts
+its value at NTC dosage.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -15,12 +15,167 @@ import numpy as np
 
 from dream_sc._core.dose_response import LN2
 
-TABLE_WIDTH = 6
+from .vector import vexp, vlog
+
 SQRT_2PI = sqrt(2.0 * pi)
+LEAST = 1e-300
+LEAST_VARIANCE = 1e-10
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _softplus(z):
+def _hills(rates, shapes, i, nodes, weights, out):
+    """Means of ``sigmoid(rate (x - k))`` of Hill `i`, and of its complement, over nodes ``(D, J)``; `out` (D, W, L)."""
+    h, hc, n_lanes = 2 * i, 2 * i + 1, rates.shape[1]
+    for d in range(nodes.shape[0]):
+        n_nodes = 1 if nodes[d, -1] == nodes[d, 0] else nodes.shape[1]
+        for lane in range(n_lanes):
+            out[d, h, lane], out[d, hc, lane] = LEAST, LEAST
+        for j in range(n_nodes):
+            x, w = nodes[d, j], weights[d, j] if n_nodes > 1 else 1.0
+            for lane in range(n_lanes):
+                z = rates[i, lane] * (x - shapes[h, lane])
+                e = vexp(-abs(z))
+                p = w / (1.0 + e)
+                c = e * p
+                out[d, h, lane] += p if z >= 0 else c
+                out[d, hc, lane] += c if z >= 0 else p
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _tables(code, shapes, rates, consts, nodes, weights, out):
+    """Fill the tables ``(D, W, L)`` at dosages that are means over nodes ``(D, J)``."""
+    if code == 1 or code == 2:
+        for i in range(code):
+            _hills(rates, shapes, i, nodes, weights, out)
+    elif code == 3:
+        out[:, :, :] = 0.0
+        for d in range(nodes.shape[0]):
+            for lane in range(out.shape[2]):
+                for j in range(nodes.shape[1]):
+                    t = (nodes[d, j] - consts[0, lane]) / consts[1, lane]
+                    power = 1.0
+                    for k in range(out.shape[1]):
+                        power *= t
+                        out[d, k, lane] += weights[d, j] * power
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _end(code, shapes, rates, consts, x, out):
+    """Tables at an end of the axis: logs of Hill values and of their complements, without underflow."""
+    if code == 1 or code == 2:
+        for i in range(code):
+            for lane in range(out.shape[1]):
+                z = rates[i, lane] * (x - shapes[2 * i, lane])
+                out[2 * i, lane], out[2 * i + 1, lane] = -softplus(-z), -softplus(z)
+    elif code == 3:
+        _tables(code, shapes, rates, consts, np.full((1, 1), x), np.ones((1, 1)), out.reshape((1, *out.shape)))
+
+
+@nb.njit(cache=True, error_model="numpy")
+def fill_tables(code, shapes, design, tabs):
+    """Tables of the lanes' shapes ``(d, L)`` at the design's dosages; `tabs.consts` has to be filled before."""
+    consts, n_lanes = tabs.consts, tabs.consts.shape[1]
+    rates = np.empty((2, n_lanes))
+    for lane in range(n_lanes):
+        if code == 1:
+            rates[0, lane] = LN2 * exp(shapes[1, lane])
+        elif code == 2:
+            rates[0, lane] = consts[0, lane] * LN2 * exp(shapes[1, lane])
+            rates[1, lane] = consts[1, lane] * LN2 * exp(shapes[3, lane])
+    if code == 0:
+        return
+    n_dose, n_guides = design.nodes.shape[0], design.error.size
+    _tables(code, shapes, rates, consts, design.nodes, design.node_weights, tabs.dose[:n_dose])
+    _tables(code, shapes, rates, consts, np.zeros((1, 1)), np.ones((1, 1)), tabs.dose[n_dose:])
+    _end(code, shapes, rates, consts, design.axis[0], tabs.low)
+    _end(code, shapes, rates, consts, design.axis[1], tabs.high)
+    if design.error.max() > 0:
+        mean = design.mean[design.dose[design.guide_start[:n_guides]]]
+        unit = np.ones((n_guides, 1))
+        _tables(code, shapes, rates, consts, (mean + design.error).reshape(-1, 1), unit, tabs.up)
+        _tables(code, shapes, rates, consts, (mean - design.error).reshape(-1, 1), unit, tabs.down)
+
+
+# ---- log curve -------------------------------------------------------------------------------------------------------
+
+
+@nb.njit(cache=True, error_model="numpy")
+def log_curves(code, theta, n_amp, tabs, s):
+    """Log curve up to its level at every dosage, with its gradient by the amplitudes."""
+    table, factor, out, grad = tabs.dose, s.factor, s.curve, s.curve_grad
+    n_dose, n_lanes = out.shape
+    for d in range(n_dose):
+        if code == 1:
+            for lane in range(n_lanes):
+                a = factor[0, lane] * table[d, 0, lane]
+                f = a + table[d, 1, lane]
+                out[d, lane] = vlog(f)
+                grad[d, 0, lane] = a / f
+        elif code == 2:
+            for lane in range(n_lanes):
+                a, b = factor[0, lane] * table[d, 0, lane], factor[1, lane] * table[d, 2, lane]
+                f = 1.0 + a + b
+                out[d, lane] = vlog(f)
+                grad[d, 0, lane], grad[d, 1, lane] = a / f, b / f
+        elif code == 3:
+            for lane in range(n_lanes):
+                out[d, lane] = 0.0
+            for k in range(n_amp):
+                for lane in range(n_lanes):
+                    out[d, lane] += theta[1 + k, lane] * table[d, k, lane]
+                    grad[d, k, lane] = table[d, k, lane]
+
+
+@nb.njit(cache=True, error_model="numpy")
+def dose_variances(code, theta, n_amp, error, tabs, s):
+    """Variance of each guide's log curve by the error of its dosage, in `s.v_dose`.
+
+    An error moves the log curve by half the difference between one sd up and one sd down: unlike the slope,
+    that stays bounded where the curve is steep.
+    """
+    up, down, factor, out = tabs.up, tabs.down, s.factor, s.v_dose
+    n_guides, n_lanes = out.shape
+    for g in range(n_guides):
+        if error[g] <= 0 or n_amp == 0:
+            for lane in range(n_lanes):
+                out[g, lane] = LEAST_VARIANCE
+        elif code == 1:
+            for lane in range(n_lanes):
+                top = factor[0, lane] * up[g, 0, lane] + up[g, 1, lane]
+                bottom = factor[0, lane] * down[g, 0, lane] + down[g, 1, lane]
+                move = 0.5 * vlog(top / bottom)
+                out[g, lane] = move * move + LEAST_VARIANCE
+        elif code == 2:
+            for lane in range(n_lanes):
+                top = 1.0 + factor[0, lane] * up[g, 0, lane] + factor[1, lane] * up[g, 2, lane]
+                bottom = 1.0 + factor[0, lane] * down[g, 0, lane] + factor[1, lane] * down[g, 2, lane]
+                move = 0.5 * vlog(top / bottom)
+                out[g, lane] = move * move + LEAST_VARIANCE
+        else:
+            for lane in range(n_lanes):
+                move = 0.0
+                for k in range(n_amp):
+                    move += 0.5 * theta[1 + k, lane] * (up[g, k, lane] - down[g, k, lane])
+                out[g, lane] = move * move + LEAST_VARIANCE
+
+
+@nb.njit(cache=True, error_model="numpy")
+def fill_factors(theta, n_amp, factor):
+    """Exponentials of the amplitudes."""
+    for i in range(n_amp):
+        for lane in range(factor.shape[1]):
+            factor[i, lane] = vexp(theta[1 + i, lane])
+
+
+# ---- amplitudes of one lane ------------------------------------------------------------------------------------------
+
+
+@nb.njit(cache=True, error_model="numpy")
+def softplus(z):
+    """``log(1 + exp(z))`` without overflow."""
     return z + log1p(exp(-z)) if z > 0 else log1p(exp(z))
 
 
@@ -30,86 +185,6 @@ def _sigmoid(z):
         return 1.0 / (1.0 + exp(-z))
     e = exp(z)
     return e / (1.0 + e)
-
-
-@nb.njit(cache=True, error_model="numpy")
-def _hill_average(rate, k, nodes, weights):
-    """Log of the mean of ``sigmoid(rate (x - k))`` over the nodes, and of its complement."""
-    first = nodes[0]
-    if nodes[-1] == first:
-        z = rate * (first - k)
-        return -_softplus(-z), -_softplus(z)
-    h, hc = 0.0, 0.0
-    for j in range(nodes.size):
-        z = rate * (nodes[j] - k)
-        e = exp(-abs(z))
-        p, c = 1.0 / (1.0 + e), e / (1.0 + e)
-        if z < 0:
-            p, c = c, p
-        h += weights[j] * p
-        hc += weights[j] * c
-    return log(max(h, 1e-300)), log(max(hc, 1e-300))
-
-
-@nb.njit(cache=True, error_model="numpy")
-def table(code, shape, consts, nodes, weights, out):
-    """Fill one row of the table of a shape: its mean over the nodes of a dosage."""
-    if code == 1:
-        lh, lc = _hill_average(LN2 * exp(shape[1]), shape[0], nodes, weights)
-        out[0] = lh
-        out[1] = lc
-    elif code == 2:
-        for i in range(2):
-            rate = consts[i] * LN2 * exp(shape[2 * i + 1])
-            out[2 * i] = _hill_average(rate, shape[2 * i], nodes, weights)[0]
-    elif code == 3:
-        for k in range(6):
-            out[k] = 0.0
-        for j in range(nodes.size):
-            t = (nodes[j] - consts[0]) / consts[1]
-            power = 1.0
-            for k in range(6):
-                power *= t
-                out[k] += weights[j] * power
-
-
-@nb.njit(cache=True, error_model="numpy")
-def _add_logs(a, b):
-    top = max(a, b)
-    return top + log(1.0 + exp(min(a, b) - top))
-
-
-@nb.njit(cache=True, error_model="numpy")
-def raw_value(code, amplitudes, tab):
-    """Log curve up to its level."""
-    if code == 1:
-        return _add_logs(amplitudes[0] + tab[0], tab[1])
-    if code == 2:
-        return _add_logs(0.0, _add_logs(amplitudes[0] + tab[0], amplitudes[1] + tab[2]))
-    value = 0.0
-    if code == 3:
-        for k in range(amplitudes.size):
-            value += amplitudes[k] * tab[k]
-    return value
-
-
-@nb.njit(cache=True, error_model="numpy")
-def raw(code, amplitudes, tab, grad, hess):
-    """Log curve up to its level, with gradient and Hessian by the amplitudes."""
-    value = raw_value(code, amplitudes, tab)
-    if code == 1:
-        p = exp(amplitudes[0] + tab[0] - value)
-        grad[0] = p
-        hess[0, 0] = p * (1.0 - p)
-    elif code == 2:
-        p1, p2 = exp(amplitudes[0] + tab[0] - value), exp(amplitudes[1] + tab[2] - value)
-        grad[0], grad[1] = p1, p2
-        hess[0, 0], hess[1, 1] = p1 * (1.0 - p1), p2 * (1.0 - p2)
-        hess[0, 1] = hess[1, 0] = -p1 * p2
-    elif code == 3:
-        for k in range(amplitudes.size):
-            grad[k] = tab[k]
-    return value
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -128,57 +203,61 @@ def _normal_mixture(d, scales, weights):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def prior(code, amplitudes, low, high, consts, scales, weights, sd, grad, hess):
-    """Log prior of the amplitudes given the shape, its gradient and its Hessian (the last kept negative).
-
-    For the single Hill the factor D^2 of the moment prior is left out: see `moment_factor`. `low` and `high`
-    are the curve's tables at the ends of the observed axis.
-    """
-    if code == 1:
-        b = amplitudes[0]
-        zl, zh = low[0] - low[1], high[0] - high[1]
-        pl, ph = _sigmoid(b + zl), _sigmoid(b + zh)
-        d = _softplus(b + zh) - _softplus(zh) - _softplus(b + zl) + _softplus(zl)
-        # ph - pl without cancellation
-        d1 = max(ph * (1.0 - pl) * -np.expm1(zl - zh), 1e-300)
-        d2 = ph * (1 - ph) - pl * (1 - pl)
-        d3 = ph * (1 - ph) * (1 - 2 * ph) - pl * (1 - pl) * (1 - 2 * pl)
-        lq, r1 = _normal_mixture(d, scales, weights)
-        grad[0] = -d * r1 * d1 + d2 / d1
-        hess[0, 0] = min(-r1 * d1 * d1 - r1 * d * d2 + d3 / d1 - (d2 / d1) ** 2, -1e-3)
-        return lq + log(d1)
-    if code == 2:
-        value = 0.0
-        for i in range(2):
-            b = amplitudes[i]
-            top, bottom = high[2 * i], low[2 * i]
-            if consts[i] < 0:
-                top, bottom = bottom, top
-            d = max(_softplus(b + top) - _softplus(b + bottom), 1e-300)
-            pt, pb = _sigmoid(b + top), _sigmoid(b + bottom)
-            d1 = max(pt * (1.0 - pb) * -np.expm1(bottom - top), 1e-300)
-            d2 = pt * (1 - pt) - pb * (1 - pb)
-            d3 = pt * (1 - pt) * (1 - 2 * pt) - pb * (1 - pb) * (1 - 2 * pb)
-            lq, r1 = _normal_mixture(d, scales, weights)
-            value += log(2.0) + lq + 2.0 * log(d) + log(d1)
-            grad[i] = (2.0 / d - d * r1) * d1 + d2 / d1
-            h = (-2.0 / d**2 - r1) * d1 * d1 + (2.0 / d - d * r1) * d2 + d3 / d1 - (d2 / d1) ** 2
-            hess[i, i] = min(h, -1e-3)
-        return value
-    value = 0.0
-    for k in range(amplitudes.size):
-        value += -0.5 * (amplitudes[k] / sd) ** 2 - log(sd * SQRT_2PI)
-        grad[k] = -amplitudes[k] / sd**2
-        hess[k, k] = -1.0 / sd**2
-    return value
+def _prior_two(b, bottom, top, scales, weights):
+    """Log moment prior of the movement of one of two Hills, with first and second derivative by its amplitude."""
+    d = max(softplus(b + top) - softplus(b + bottom), LEAST)
+    pt, pb = _sigmoid(b + top), _sigmoid(b + bottom)
+    d1 = max(pt * (1.0 - pb) * -np.expm1(bottom - top), LEAST)
+    d2 = pt * (1 - pt) - pb * (1 - pb)
+    d3 = pt * (1 - pt) * (1 - 2 * pt) - pb * (1 - pb) * (1 - 2 * pb)
+    lq, r1 = _normal_mixture(d, scales, weights)
+    grad = (2.0 / d - d * r1) * d1 + d2 / d1
+    hess = (-2.0 / d**2 - r1) * d1 * d1 + (2.0 / d - d * r1) * d2 + d3 / d1 - (d2 / d1) ** 2
+    return log(2.0) + lq + 2.0 * log(d) + log(d1), grad, min(hess, -1e-3)
 
 
 @nb.njit(cache=True, error_model="numpy")
-def movement(code, amplitudes, low, high):
+def add_prior(code, n_amp, theta, tabs, design, s, value):
+    """Add the log prior of the amplitudes given the shape, its gradient and its Hessian (the last kept negative).
+
+    For the single Hill the factor D^2 of the moment prior is left out: its expectation is taken at the end.
+    """
+    low, high, scales, weights = tabs.low, tabs.high, design.scales, design.weights
+    for lane in range(value.size):
+        if code == 1:
+            b, zl, zh = theta[1, lane], low[0, lane] - low[1, lane], high[0, lane] - high[1, lane]
+            pl, ph = _sigmoid(b + zl), _sigmoid(b + zh)
+            d = softplus(b + zh) - softplus(zh) - softplus(b + zl) + softplus(zl)
+            # ph - pl without cancellation
+            d1 = max(ph * (1.0 - pl) * -np.expm1(zl - zh), LEAST)
+            d2 = ph * (1 - ph) - pl * (1 - pl)
+            d3 = ph * (1 - ph) * (1 - 2 * ph) - pl * (1 - pl) * (1 - 2 * pl)
+            lq, r1 = _normal_mixture(d, scales, weights)
+            value[lane] += lq + log(d1)
+            s.grad[1, lane] += -d * r1 * d1 + d2 / d1
+            s.gauss[1, 1, lane] -= min(-r1 * d1 * d1 - r1 * d * d2 + d3 / d1 - (d2 / d1) ** 2, -1e-3)
+        elif code == 2:
+            for i in range(2):
+                top, bottom = high[2 * i, lane], low[2 * i, lane]
+                if tabs.consts[i, lane] < 0:
+                    top, bottom = bottom, top
+                v, grad, hess = _prior_two(theta[1 + i, lane], bottom, top, scales, weights)
+                value[lane] += v
+                s.grad[1 + i, lane] += grad
+                s.gauss[1 + i, 1 + i, lane] -= hess
+        else:
+            sd = design.polynomial_sd
+            for k in range(n_amp):
+                value[lane] += -0.5 * (theta[1 + k, lane] / sd) ** 2 - log(sd * SQRT_2PI)
+                s.grad[1 + k, lane] -= theta[1 + k, lane] / sd**2
+                s.gauss[1 + k, 1 + k, lane] += 1.0 / sd**2
+
+
+@nb.njit(cache=True, error_model="numpy")
+def movement(b, low, high, lane):
     """Movement D of the single Hill between the ends of the axis, and its derivative by the amplitude."""
-    b = amplitudes[0]
-    zl, zh = low[0] - low[1], high[0] - high[1]
-    d = _softplus(b + zh) - _softplus(zh) - _softplus(b + zl) + _softplus(zl)
+    zl, zh = low[0, lane] - low[1, lane], high[0, lane] - high[1, lane]
+    d = softplus(b + zh) - softplus(zh) - softplus(b + zl) + softplus(zl)
     return d, _sigmoid(b + zh) - _sigmoid(b + zl)
 
 
@@ -193,21 +272,29 @@ def _matched(e, top, bottom, top_c, bottom_c, b):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def match(code, amplitudes, low, high, new_low, new_high, consts):
-    """Amplitudes with which a new shape moves as much over the axis as another does with `amplitudes`, in place.
+def match(code, theta, old, tabs, lane):
+    """Amplitudes with which a lane's shape moves as much over the axis as `old` does with its own, in place.
 
-    Unchanged where the new shape cannot.
+    `old` is a column ``(n,)`` of parameters followed by its tables at the ends. Unchanged where the shape cannot.
     """
+    n, w = theta.shape[0], tabs.low.shape[0]
+    low, high = old[n : n + w], old[n + w :]
+    new_low, new_high = tabs.low, tabs.high
+    for i in range(n):
+        theta[i, lane] = old[i]
     if code == 1:
-        d, _d1 = movement(code, amplitudes, low, high)
-        amplitudes[0] = _matched(exp(d), new_high[0], new_low[0], new_high[1], new_low[1], amplitudes[0])
+        b = old[1]
+        zl, zh = low[0] - low[1], high[0] - high[1]
+        e = exp(softplus(b + zh) - softplus(zh) - softplus(b + zl) + softplus(zl))
+        theta[1, lane] = _matched(
+            e, new_high[0, lane], new_low[0, lane], new_high[1, lane], new_low[1, lane], b
+        )
     elif code == 2:
         for i in range(2):
-            j = 2 * i
-            b = amplitudes[i]
-            if consts[i] > 0:
-                e = exp(_softplus(b + high[j]) - _softplus(b + low[j]))
-                amplitudes[i] = _matched(e, new_high[j], new_low[j], 0.0, 0.0, b)
+            j, b = 2 * i, old[1 + i]
+            if tabs.consts[i, lane] > 0:
+                e = exp(softplus(b + high[j]) - softplus(b + low[j]))
+                theta[1 + i, lane] = _matched(e, new_high[j, lane], new_low[j, lane], 0.0, 0.0, b)
             else:
-                e = exp(_softplus(b + low[j]) - _softplus(b + high[j]))
-                amplitudes[i] = _matched(e, new_low[j], new_high[j], 0.0, 0.0, b)
+                e = exp(softplus(b + low[j]) - softplus(b + high[j]))
+                theta[1 + i, lane] = _matched(e, new_low[j, lane], new_high[j, lane], 0.0, 0.0, b)

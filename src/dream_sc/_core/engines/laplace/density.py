@@ -9,81 +9,128 @@ from __future__ import annotations
 from math import exp, log
 
 import numba as nb
+import numpy as np
 
-from .curves import movement
-from .design import fill_tables, new_scratch, new_tables
-from .kernel import LOG_2PI, components, curve_values, log_priors, row_means
+from .curves import fill_tables, movement
+from .design import counts_of, new_scratch, new_tables
+from .effects import integrate
+from .kernel import LANES
+from .marginal import LOG_2PI, add_priors, row_means
+from .vector import vexp, vlog
 
 EXACT_ODDS = 1e-3  # components of a guide's effect below these odds keep their Laplace value
 LAPLACE_ERROR = 1e-3  # of the log density of a guide, below which quadrature is not worth its time
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _log_prior(code, theta, n_amp, level, consts, design, tabs, s):
-    """Prior of level, group effects and amplitudes, with the moment factor of the single Hill."""
-    value = log_priors(code, theta, n_amp, level, consts, design, tabs, s)
+def _add_priors(code, theta, n_amp, level, design, tabs, s, value):
+    """Priors of level, group effects and amplitudes, with the moment factor of the single Hill."""
+    add_priors(code, theta, n_amp, level, design, tabs, s, value)
     if code == 1:
-        d, _d1 = movement(code, theta[1:2], tabs.low, tabs.high)
-        value += 2.0 * log(max(abs(d), 1e-150))
-    return value
+        for lane in range(value.size):
+            d, _d1 = movement(theta[1, lane], tabs.low, tabs.high, lane)
+            value[lane] += 2.0 * log(max(abs(d), 1e-150))
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _rows(y, phi, g, u, design, s):
-    """Log density of a guide's rows at an effect `u`."""
-    value = 0.0
-    for r in range(design.guide_start[g], design.guide_start[g + 1]):
-        eta = s.base[r] + u
-        value += y[r] * eta - (y[r] + phi[r]) * log(1.0 + exp(eta))
-    return value
-
-
-@nb.njit(cache=True, error_model="numpy")
-def log_joint(code, theta, n_amp, u, y, phi, level, tau, shape, consts, design):
+def log_joint(code, theta, n_amp, u, y, overdispersion, level, tau, shape, consts, design):
     """Log density of counts, parameters and guide effects `u`, without the count-only terms and the shape's prior."""
-    s, tabs = new_scratch(theta.size, n_amp, phi, design), new_tables(design)
-    fill_tables(code, shape, consts, design, tabs)
-    curve_values(code, theta, n_amp, tabs, s)
-    row_means(code, theta, n_amp, design, tabs, s)
-    value = 0.0
+    counts = counts_of(y, overdispersion, level, design)
+    s, tabs = new_scratch(theta.size, n_amp, design, 1), new_tables(design, 1)
+    tabs.consts[:, 0] = consts
+    fill_tables(code, shape.reshape(-1, 1), design, tabs)
+    at = theta.reshape(-1, 1)
+    row_means(code, at, n_amp, counts, design, tabs, s)
+    value = np.zeros(1)
+    _add_priors(code, at, n_amp, level, design, tabs, s, value)
     for g in range(u.size):
-        value += _rows(y, phi, g, u[g], design, s)
+        for r in range(design.guide_start[g], design.guide_start[g + 1]):
+            eta = s.base[r, 0] + u[g]
+            value[0] += y[r] * eta - (y[r] + counts.phi[r]) * log(1.0 + exp(eta))
         density = 0.0
         for m in range(design.wide_sd.size):
-            v = tau * tau + design.wide_sd[m] ** 2 + s.v_dose[g]
+            v = tau * tau + design.wide_sd[m] ** 2 + s.v_dose[g, 0]
             density += design.wide_weight[m] * exp(-0.5 * u[g] ** 2 / v) / v**0.5
-        value += log(density) - 0.5 * LOG_2PI
-    return value + _log_prior(code, theta, n_amp, level, consts, design, tabs, s)
+        value[0] += log(density) - 0.5 * LOG_2PI
+    return value[0]
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _laplace_error(g, m, design, s):
-    """Bound of the next term of the Laplace expansion of a guide's density."""
-    k, k3 = 0.0, 0.0
-    for r in range(design.guide_start[g], design.guide_start[g + 1]):
-        k += s.parts[m, r, 1]
-        k3 += s.parts[m, r, 2]
-    variance = s.shrink[g, m]
-    return variance * variance * (5.0 / 24.0 * k3 * k3 * variance + 0.125 * k)
-
-
-@nb.njit(cache=True, error_model="numpy")
-def _log_ratio(y, phi, tau, g, nodes, weights, design, s):
-    """Log of a guide's density by Gauss-Hermite quadrature around each component's mode, over that by Laplace."""
-    ratio = 0.0
-    for m in range(s.odds.shape[1]):
-        odds = s.odds[g, m]
-        if odds < EXACT_ODDS or _laplace_error(g, m, design, s) < LAPLACE_ERROR:
-            ratio += odds
+def _needed(g, m, design, s):
+    """Whether Laplace's method is not good enough for a component in any lane, by the next term of its expansion."""
+    for lane in range(s.odds.shape[2]):
+        if s.odds[g, m, lane] < EXACT_ODDS:
             continue
-        v = tau * tau + design.wide_sd[m] ** 2 + s.v_dose[g]
-        u, sd = s.u[g, m], s.shrink[g, m] ** 0.5
-        at_mode = _rows(y, phi, g, u, design, s) - 0.5 * u * u / v
-        for k in range(nodes.size):
-            here = u + sd * nodes[k]
-            value = _rows(y, phi, g, here, design, s) - 0.5 * here * here / v
-            ratio += odds * weights[k] * exp(value - at_mode + 0.5 * nodes[k] ** 2)
-    return log(ratio)
+        k, k3 = 0.0, 0.0
+        for r in range(design.guide_start[g], design.guide_start[g + 1]):
+            k += s.parts[m, r, 1, lane]
+            k3 += s.parts[m, r, 2, lane]
+        variance = s.shrink[g, m, lane]
+        if variance * variance * (5.0 / 24.0 * k3 * k3 * variance + 0.125 * k) > LAPLACE_ERROR:
+            return True
+    return False
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _add_ratio(counts, g, m, nodes, weights, design, s, ratio):
+    """Add a component's density by Gauss-Hermite quadrature around its mode, over that by Laplace, by its odds."""
+    u, shrink, odds, variance, rows = s.u, s.shrink, s.odds, s.variance, s.ratio
+    at_mode, value, total = s.buffer_a, s.buffer_b, s.buffer_c
+    for lane in range(ratio.size):
+        at_mode[lane], total[lane] = vexp(u[g, m, lane]), 0.0
+    for k in range(nodes.size):
+        node = nodes[k]
+        for lane in range(ratio.size):
+            move = shrink[g, m, lane] ** 0.5 * node
+            value[lane] = 0.5 * node * node - move * (u[g, m, lane] + 0.5 * move) / variance[g, m, lane]
+        for r in range(design.guide_start[g], design.guide_start[g + 1]):
+            y, n = counts.y[r], counts.y[r] + counts.phi[r]
+            for lane in range(ratio.size):
+                move = shrink[g, m, lane] ** 0.5 * node
+                e = rows[r, lane] * at_mode[lane]
+                value[lane] += y * move - n * vlog((1.0 + e * vexp(move)) / (1.0 + e))
+        for lane in range(ratio.size):
+            total[lane] += weights[k] * vexp(value[lane])
+    for lane in range(ratio.size):
+        ratio[lane] += odds[g, m, lane] * total[lane]
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _chunk(code, n_amp, counts, design, theta, tau, tabs, nodes, weights, s, value):
+    """Log density of the lanes' points."""
+    value[:] = 0.0
+    _add_priors(code, theta, n_amp, counts.level, design, tabs, s, value)
+    row_means(code, theta, n_amp, counts, design, tabs, s)
+    integrate(counts, tau, design, s)
+    ratio = s.climb[3]
+    for g in range(s.odds.shape[0]):
+        ratio[:] = 0.0
+        for m in range(s.odds.shape[1]):
+            if _needed(g, m, design, s):
+                _add_ratio(counts, g, m, nodes, weights, design, s, ratio)
+            else:
+                for lane in range(ratio.size):
+                    ratio[lane] += s.odds[g, m, lane]
+        for lane in range(ratio.size):
+            value[lane] += s.log_density[g, lane] + vlog(ratio[lane])
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _feature(code, n_amp, counts, design, theta, tau, shapes, consts, nodes, weights, out):
+    """All points of one feature, a chunk of lanes at a time; a chunk that is not full repeats its last point."""
+    n_points, n = theta.shape
+    n_lanes, d = min(LANES, n_points), shapes.shape[1]
+    s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
+    at, shape, taus = np.zeros((n, n_lanes)), np.zeros((max(d, 1), n_lanes)), np.zeros(n_lanes)
+    value = np.zeros(n_lanes)
+    for first in range(0, n_points, n_lanes):
+        for lane in range(n_lanes):
+            i = min(first + lane, n_points - 1)
+            at[:, lane], taus[lane], shape[:d, lane], tabs.consts[:, lane] = theta[i], tau[i], shapes[i], consts
+        fill_tables(code, shape, design, tabs)
+        _chunk(code, n_amp, counts, design, at, taus, tabs, nodes, weights, s, value)
+        for lane in range(min(n_lanes, n_points - first)):
+            out[first + lane] = value[lane]
 
 
 @nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
@@ -92,16 +139,6 @@ def log_marginal(code, n_amp, counts, overdispersion, level, design, theta, tau,
 
     `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d), `consts` (T, 2), `out` (T, S).
     """
-    n_guides = design.guide_start.size - 1
     for t in nb.prange(counts.shape[0]):
-        phi = 1.0 / (overdispersion[t] ** 2 * design.scale2)
-        s, tabs = new_scratch(theta.shape[2], n_amp, phi, design), new_tables(design)
-        for i in range(theta.shape[1]):
-            fill_tables(code, shapes[t, i], consts[t], design, tabs)
-            curve_values(code, theta[t, i], n_amp, tabs, s)
-            value = _log_prior(code, theta[t, i], n_amp, level[t], consts[t], design, tabs, s)
-            row_means(code, theta[t, i], n_amp, design, tabs, s)
-            components(counts[t], phi, tau[t, i], design, s)
-            for g in range(n_guides):
-                value += s.log_density[g] + _log_ratio(counts[t], phi, tau[t, i], g, nodes, weights, design, s)
-            out[t, i] = value
+        one = counts_of(counts[t], overdispersion[t], level[t], design)
+        _feature(code, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])

@@ -1,4 +1,8 @@
-"""What the kernels take: the shared design, the tables of one shape, and room to work in, as named tuples."""
+"""What the kernels take: the shared design, the tables of shapes, and room to work in, as named tuples.
+
+The kernels treat several points of one feature at once, `L` lanes: each a shape, a tau and parameters of its own. Lanes
+are the last axis everywhere, so that the innermost loops run over them in vector instructions.
+"""
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -9,10 +13,10 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from .curves import TABLE_WIDTH, table
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+TABLE_WIDTH = 6
 
 
 class Design(NamedTuple):
@@ -37,81 +41,86 @@ class Design(NamedTuple):
     polynomial_sd: float
 
 
-class Tables(NamedTuple):
-    """The curve's tables of one shape."""
+class Counts(NamedTuple):
+    """One feature: its rows and the centre of the prior of its level."""
 
-    dose: Floats  # (D, W)
-    up: Floats  # (G, W) a guide's dosage plus its error
-    down: Floats  # (G, W)
-    ntc: Floats  # (W,)
-    low: Floats
-    high: Floats
+    y: Floats  # (R,)
+    phi: Floats  # (R,)
+    log_phi: Floats  # (R,)
+    level: float
+
+
+class Tables(NamedTuple):
+    """The curve's tables of the lanes' shapes: what does not depend on the amplitudes."""
+
+    dose: Floats  # (D + 1, W, L), NTC dosage last
+    up: Floats  # (G, W, L) a guide's dosage plus its error
+    down: Floats  # (G, W, L)
+    low: Floats  # (W, L) the ends of the axis, Hills as logs
+    high: Floats  # (W, L)
+    consts: Floats  # (2, L)
 
 
 class Scratch(NamedTuple):
-    """Room for one feature: `n` parameters, `A` amplitudes, `M` components of the guide effects."""
+    """Room for one feature: `n` parameters, `A` amplitudes, `M` components of the guide effects, `L` lanes."""
 
-    log_phi: Floats  # (R,)
-    u: Floats  # (G, M) modes of the guide effects, kept as starts
-    base: Floats  # (R,) log mean less log phi
-    jac: Floats  # (R, n)
-    parts: Floats  # (M, R, 3) gradient, curvature and third derivative by component
-    v_dose: Floats  # (G,) variance of a guide's log curve by the error of its dosage
-    log_density: Floats  # (G,) of a guide's rows, its effect integrated
-    odds: Floats  # (G, M) posterior probabilities of the components
-    shrink: Floats  # (G, M) v / (1 + v k), the posterior variance of the effect
-    curve: Floats  # (D + 1,) log curve at each dosage, NTC last
-    curve_grad: Floats  # (D + 1, A)
-    curve_hess: Floats  # (D + 1, A, A)
-    row_grad: Floats  # (R,)
-    first: Floats  # (n,)
-    second: Floats  # (n,)
-    total: Floats  # (n,)
-    a_grad: Floats  # (A,)
-    a_hess: Floats  # (A, A)
-    grad: Floats  # (n,)
-    hess: Floats  # (n, n)
-    gauss: Floats  # (n, n)
+    factor: Floats  # (A, L) exp of the amplitudes
+    curve: Floats  # (D + 1, L) log curve at each dosage, NTC last
+    curve_grad: Floats  # (D + 1, A, L) its gradient by the amplitudes
+    jac: Floats  # (D, A, L) the gradient less that at NTC dosage
+    base: Floats  # (R, L) log mean less log phi
+    ratio: Floats  # (R, L) its exponential
+    v_dose: Floats  # (G, L) variance of a guide's log curve by the error of its dosage
+    u: Floats  # (G, M, L) modes of the guide effects, kept as starts
+    parts: Floats  # (M, R, 3, L) gradient, curvature and third derivative by component
+    log_density: Floats  # (G, L) of a guide's rows, its effect integrated
+    odds: Floats  # (G, M, L) posterior probabilities of the components
+    shrink: Floats  # (G, M, L) v / (1 + v k), the posterior variance of the effect
+    row_grad: Floats  # (D, L) gradient by the log mean, summed over the rows of a dosage
+    first: Floats  # (n, L)
+    second: Floats  # (n, L)
+    total: Floats  # (n, L)
+    grad: Floats  # (n, L)
+    hess: Floats  # (n, n, L) negative Hessian, lower triangle
+    gauss: Floats  # (n, n, L) a form of it that is positive definite
+    variance: Floats  # (G, M, L) prior variances of the guide effects
+    climb: Floats  # (4, L) of the Newton steps
+    buffer_a: Floats  # (L,) room within one function
+    buffer_b: Floats  # (L,)
+    buffer_c: Floats  # (L,)
+    one: Floats  # (n,) room for one lane
+    square: Floats  # (n, n)
 
 
 @nb.njit(cache=True, error_model="numpy")
-def new_tables(design):
+def new_tables(design, n_lanes):
     """Empty tables."""
     w, n_dose, n_guides = TABLE_WIDTH, design.nodes.shape[0], design.error.size
     return Tables(
-        np.zeros((n_dose, w)), np.zeros((n_guides, w)), np.zeros((n_guides, w)), np.zeros(w), np.zeros(w), np.zeros(w)
-    )
-
-
-@nb.njit(cache=True, error_model="numpy")
-def new_scratch(n, n_amp, phi, design):
-    """Room for one feature."""
-    a, n_rows, n_dose = max(n_amp, 1), phi.size, design.nodes.shape[0] + 1
-    n_guides, n_parts = design.guide_start.size - 1, design.wide_sd.size
-    return Scratch(
-        np.log(phi), np.zeros((n_guides, n_parts)), np.zeros(n_rows), np.zeros((n_rows, n)),
-        np.zeros((n_parts, n_rows, 3)), np.zeros(n_guides), np.zeros(n_guides), np.zeros((n_guides, n_parts)),
-        np.zeros((n_guides, n_parts)), np.zeros(n_dose), np.zeros((n_dose, a)), np.zeros((n_dose, a, a)),
-        np.zeros(n_rows), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(a),
-        np.zeros((a, a)), np.zeros(n), np.zeros((n, n)), np.zeros((n, n)),
+        np.zeros((n_dose + 1, w, n_lanes)), np.zeros((n_guides, w, n_lanes)), np.zeros((n_guides, w, n_lanes)),
+        np.zeros((w, n_lanes)), np.zeros((w, n_lanes)), np.zeros((2, n_lanes)),
     )  # fmt: skip
 
 
 @nb.njit(cache=True, error_model="numpy")
-def fill_tables(code, shape, consts, design, tabs):
-    """Tables of one shape at the design's dosages."""
-    point, one = np.zeros(1), np.ones(1)
-    table(code, shape, consts, point, one, tabs.ntc)
-    point[0] = design.axis[0]
-    table(code, shape, consts, point, one, tabs.low)
-    point[0] = design.axis[1]
-    table(code, shape, consts, point, one, tabs.high)
-    for d in range(design.nodes.shape[0]):
-        table(code, shape, consts, design.nodes[d], design.node_weights[d], tabs.dose[d])
-    for g in range(design.error.size):
-        if design.error[g] > 0:
-            mean = design.mean[design.dose[design.guide_start[g]]]
-            point[0] = mean + design.error[g]
-            table(code, shape, consts, point, one, tabs.up[g])
-            point[0] = mean - design.error[g]
-            table(code, shape, consts, point, one, tabs.down[g])
+def new_scratch(n, n_amp, design, n_lanes):
+    """Room for one feature; starts of the guide effects at 0."""
+    a, n_rows, n_dose, lanes = max(n_amp, 1), design.log_w.size, design.nodes.shape[0], n_lanes
+    n_guides, n_parts = design.guide_start.size - 1, design.wide_sd.size
+    return Scratch(
+        np.empty((a, lanes)), np.zeros((n_dose + 1, lanes)), np.zeros((n_dose + 1, a, lanes)),
+        np.zeros((n_dose, a, lanes)), np.empty((n_rows, lanes)), np.empty((n_rows, lanes)),
+        np.empty((n_guides, lanes)), np.zeros((n_guides, n_parts, lanes)), np.empty((n_parts, n_rows, 3, lanes)),
+        np.empty((n_guides, lanes)), np.empty((n_guides, n_parts, lanes)), np.empty((n_guides, n_parts, lanes)),
+        np.empty((n_dose, lanes)), np.empty((n, lanes)), np.empty((n, lanes)), np.empty((n, lanes)),
+        np.empty((n, lanes)), np.empty((n, n, lanes)), np.empty((n, n, lanes)),
+        np.empty((n_guides, n_parts, lanes)), np.empty((4, lanes)), np.empty(lanes), np.empty(lanes),
+        np.empty(lanes), np.empty(n), np.empty((n, n)),
+    )  # fmt: skip
+
+
+@nb.njit(cache=True, error_model="numpy")
+def counts_of(y, overdispersion, level, design):
+    """The rows of one feature."""
+    phi = 1.0 / (overdispersion**2 * design.scale2)
+    return Counts(y, phi, np.log(phi), level)

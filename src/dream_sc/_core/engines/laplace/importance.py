@@ -13,10 +13,9 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
 
-from dream_sc._core.dose_response.additive_hill import N_TURN, turn_weight
 from dream_sc._core.pareto import smooth
 
-from . import density
+from . import density, turns
 from .trans import n_amplitudes
 
 if TYPE_CHECKING:
@@ -91,10 +90,10 @@ def log_target(p: Problem, curve: Curve, points: _Points, consts: Floats, prior:
     )  # fmt: skip
     out += log_shape_prior(curve, points.shapes, p.priors) + prior.log_density(tau)
     if curve.name == "additive_hill" and p.turn:
-        x = np.linspace(p.axis.low, p.axis.high, N_TURN)
-        params = np.concatenate([points.theta[..., : 1 + n_amp], points.shapes], -1)
-        weight = turn_weight(x, curve.log_curve(x, params, consts[:, None]), p.priors.turn_scale)
-        out += np.log(np.maximum(weight, 1e-12))
+        turns.add_each(
+            out, np.ascontiguousarray(points.theta), np.ascontiguousarray(points.shapes), np.ascontiguousarray(consts),
+            p.turn_points, p.priors.turn_scale,
+        )  # fmt: skip
     return np.where(np.isfinite(out), out, -np.inf)
 
 

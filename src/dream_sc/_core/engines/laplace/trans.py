@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc._core.dosage import dosage_nodes
-from dream_sc._core.dose_response.additive_hill import N_TURN, turn_weight
+from dream_sc._core.dose_response.additive_hill import N_TURN
 
-from . import kernel
+from . import kernel, turns
 from .design import Design
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 SCREEN_TOL = 0.05
-TURN_DROP = 14.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ class Problem:
     def dose_mean(self) -> Floats:
         """Mean log2 dosage ``(D,)`` of each entry of the table of dosages."""
         return self.design.mean
+
+    @property
+    def turn_points(self) -> Floats:
+        """Dosages (log2) at which a turn is looked for."""
+        return np.linspace(self.axis.low, self.axis.high, N_TURN)
 
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
@@ -185,27 +189,8 @@ def evidence(
         cov,
     )
     if turning:
-        _weigh_turns(p, curve, shapes, consts, log_z, mode[..., :3], cov[..., :3, :3])
+        turns.add_mean(
+            log_z, mode, cov, np.ascontiguousarray(shapes), np.ascontiguousarray(consts), p.turn_points,
+            p.priors.turn_scale,
+        )  # fmt: skip
     return log_z, mode, cov
-
-
-def _weigh_turns(
-    p: Problem, curve: Curve, shapes: Floats, consts: Floats, log_z: Floats, mode: Floats, cov: Floats
-) -> None:
-    """Add the log of the mean turn weight to the evidence of every point that may matter, in place.
-
-    The mean over the amplitudes, Gaussian given the shape, is by the five points of the unscented transform.
-    """
-    near = log_z > log_z.max((1, 2), keepdims=True) - TURN_DROP
-    t, s, k = np.nonzero(near)
-    i = t if len(shapes) > 1 else np.zeros_like(t)
-    centre, chol = mode[t, s, k], np.linalg.cholesky(cov[t, s, k] + 1e-12 * np.eye(3))
-    x = np.linspace(p.axis.low, p.axis.high, N_TURN)
-    mean = np.zeros(len(t))
-    for column, sign in ((0, 0.0), (1, 1.0), (1, -1.0), (2, 1.0), (2, -1.0)):
-        point = centre + sign * np.sqrt(3.0) * chol[:, :, column]
-        params = np.concatenate([point, shapes[i, s]], 1)
-        weight = turn_weight(x, curve.log_curve(x, params, consts[i, s]), p.priors.turn_scale)
-        mean += (1 / 6 if sign else 1 / 3) * weight
-    log_z[~near] = -np.inf
-    log_z[t, s, k] += np.log(np.maximum(mean, 1e-12))

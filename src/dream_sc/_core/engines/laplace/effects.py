@@ -1,0 +1,146 @@
+"""Guide effects integrated by Laplace's method, one component of their prior at a time, in lanes.
+
+Most effects have sd `tau`, a few a wide one; each component's variance also holds what the error of the guide's dosage
+does to the curve. A guide's effect is shared by its rows.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from math import log
+
+import numba as nb
+
+from .vector import vexp, vlog
+
+SMALL_STEP = 4e-4  # squared, in posterior variances of the effect
+MOST_STEPS = 12
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _variances(tau, design, s):
+    """Prior variances of the guide effects, with what the dosages' errors add."""
+    variance, v_dose, wide_sd = s.variance, s.v_dose, design.wide_sd
+    for g in range(variance.shape[0]):
+        for m in range(variance.shape[1]):
+            wide = wide_sd[m] ** 2
+            for lane in range(tau.size):
+                variance[g, m, lane] = tau[lane] * tau[lane] + wide + v_dose[g, lane]
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _modes(counts, design, s):
+    """Modes of the effects, by Newton steps from where they are, in place.
+
+    The last step is small enough for what is left to be negligible.
+    """
+    u, variance, ratio, guide_start = s.u, s.variance, s.ratio, design.guide_start
+    grad, curvature, factor, ys, phi = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.phi
+    n_lanes = grad.size
+    for g in range(u.shape[0]):
+        for m in range(u.shape[1]):
+            for _ in range(MOST_STEPS):
+                for lane in range(n_lanes):
+                    precision = 1.0 / variance[g, m, lane]
+                    grad[lane], curvature[lane] = -u[g, m, lane] * precision, precision
+                for lane in range(n_lanes):
+                    factor[lane] = vexp(u[g, m, lane])
+                for r in range(guide_start[g], guide_start[g + 1]):
+                    y, n = ys[r], ys[r] + phi[r]
+                    for lane in range(n_lanes):
+                        e = ratio[r, lane] * factor[lane]
+                        p = 1.0 / (1.0 + e)
+                        total = n * (e * p)
+                        grad[lane] += y - total
+                        curvature[lane] += total * p
+                moving = 0
+                for lane in range(n_lanes):
+                    step = min(max(grad[lane] / curvature[lane], -2.0), 2.0)
+                    u[g, m, lane] += step
+                    moving += 1 if step * step * curvature[lane] >= SMALL_STEP else 0
+                if moving == 0:
+                    break
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _at_modes(counts, design, s):
+    """Laplace's method at the modes: log densities of the components, in `s.odds`.
+
+    `s.parts` gets the rows' gradients of the marginal density and their curvatures.
+    """
+    u, variance, base, ratio, guide_start = s.u, s.variance, s.base, s.ratio, design.guide_start
+    parts, value, shrink = s.parts, s.odds, s.shrink
+    curvature, third, factor, ys, phi = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.phi
+    n_lanes = curvature.size
+    for g in range(u.shape[0]):
+        start, stop = guide_start[g], guide_start[g + 1]
+        for m in range(u.shape[1]):
+            log_weight = log(design.wide_weight[m])
+            for lane in range(n_lanes):
+                factor[lane], curvature[lane], third[lane] = vexp(u[g, m, lane]), 0.0, 0.0
+            for lane in range(n_lanes):
+                value[g, m, lane] = log_weight - 0.5 * u[g, m, lane] * u[g, m, lane] / variance[g, m, lane]
+            for r in range(start, stop):
+                y, n = ys[r], ys[r] + phi[r]
+                for lane in range(n_lanes):
+                    e = ratio[r, lane] * factor[lane]
+                    value[g, m, lane] += y * (base[r, lane] + u[g, m, lane]) - n * vlog(1.0 + e)
+                for lane in range(n_lanes):
+                    e = ratio[r, lane] * factor[lane]
+                    p = 1.0 / (1.0 + e)
+                    q = e * p
+                    kappa = n * q * p
+                    parts[m, r, 0, lane], parts[m, r, 1, lane] = y - n * q, kappa
+                    parts[m, r, 2, lane] = kappa * (p - q)
+                for lane in range(n_lanes):
+                    curvature[lane] += parts[m, r, 1, lane]
+                    third[lane] += parts[m, r, 2, lane]
+            for lane in range(n_lanes):
+                w = 1.0 + variance[g, m, lane] * curvature[lane]
+                shrink[g, m, lane] = variance[g, m, lane] / w
+                value[g, m, lane] -= 0.5 * vlog(w)
+            for r in range(start, stop):
+                for lane in range(n_lanes):
+                    v = shrink[g, m, lane]
+                    pull = parts[m, r, 2, lane] - third[lane] * v * parts[m, r, 1, lane]
+                    parts[m, r, 0, lane] -= 0.5 * v * pull
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _mix(s):
+    """Log of the sum of the components' densities; `s.odds` becomes their posterior probabilities."""
+    odds, log_density, top = s.odds, s.log_density, s.buffer_a
+    n_guides, n_parts, n_lanes = odds.shape
+    for g in range(n_guides):
+        if n_parts == 1:
+            for lane in range(n_lanes):
+                log_density[g, lane], odds[g, 0, lane] = odds[g, 0, lane], 1.0
+            continue
+        for lane in range(n_lanes):
+            top[lane] = odds[g, 0, lane]
+            log_density[g, lane] = 0.0
+        for m in range(1, n_parts):
+            for lane in range(n_lanes):
+                top[lane] = max(top[lane], odds[g, m, lane])
+        for m in range(n_parts):
+            for lane in range(n_lanes):
+                odds[g, m, lane] = vexp(odds[g, m, lane] - top[lane])
+                log_density[g, lane] += odds[g, m, lane]
+        for m in range(n_parts):
+            for lane in range(n_lanes):
+                odds[g, m, lane] /= log_density[g, lane]
+        for lane in range(n_lanes):
+            log_density[g, lane] = top[lane] + vlog(log_density[g, lane])
+
+
+@nb.njit(cache=True, error_model="numpy")
+def integrate(counts, tau, design, s):
+    """Log marginal density of each guide's rows, in `s.log_density`.
+
+    Leaves the components' row derivatives in `s.parts`, their posterior probabilities in `s.odds`, `v / (1 + v k)`
+    in `s.shrink`.
+    """
+    _variances(tau, design, s)
+    _modes(counts, design, s)
+    _at_modes(counts, design, s)
+    _mix(s)

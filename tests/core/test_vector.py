@@ -1,0 +1,76 @@
+"""Vector exponential, logarithm and turn weights of the kernels against numpy."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+import pytest
+
+from dream_sc._core.dose_response import curve
+from dream_sc._core.dose_response.additive_hill import N_TURN, turn_weight
+from dream_sc._core.engines.laplace import turns
+from dream_sc._core.engines.laplace.vector import vexp, vlog
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.types import Axis
+
+AXIS = Axis(-3.0, 1.2, np.linspace(-3, 1.2, 6))
+X = np.linspace(AXIS.low, AXIS.high, N_TURN)
+SCALE = TransPriors().turn_scale
+
+
+@nb.njit
+def _exp(x, out):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        out[i] = vexp(x[i])
+
+
+@nb.njit
+def _log(x, out):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        out[i] = vlog(x[i])
+
+
+def test_exponential(rng: np.random.Generator) -> None:
+    x = np.concatenate([rng.uniform(-680, 680, 3001), rng.normal(0, 1e-3, 500), [0.0, -0.0, 1.0]])
+    out = np.empty_like(x)
+    _exp(x, out)
+    np.testing.assert_allclose(out, np.exp(x), rtol=1e-11)
+    _exp(np.array([-1e5, 1e5]), out[:2])
+    assert 0 < out[0] < 1e-299
+    assert 1e299 < out[1] < np.inf
+
+
+def test_logarithm(rng: np.random.Generator) -> None:
+    x = np.concatenate([np.exp(rng.uniform(-690, 690, 3001)), 1 + rng.normal(0, 1e-6, 500), [1.0, 0.5**0.5, 2.0**0.5]])
+    out = np.empty_like(x)
+    _log(x, out)
+    np.testing.assert_allclose(out, np.log(x), rtol=1e-13, atol=1e-15)
+
+
+def _two_hills(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shapes, _, consts = curve("additive_hill").lattice(AXIS, TransPriors())
+    pick = rng.integers(len(shapes), size=n)
+    return shapes[pick], consts[pick], rng.normal(0, 1.5, (n, 3))
+
+
+def test_turns_of_points(rng: np.random.Generator) -> None:
+    shapes, consts, theta = _two_hills(rng, 40)
+    curves = curve("additive_hill").log_curve(X, np.concatenate([theta, shapes], 1), consts)
+    out = np.zeros((40, 1))
+    turns.add_each(out, theta[:, None], shapes[:, None], consts, X, SCALE)
+    want = np.log(np.maximum(turn_weight(X, curves, SCALE), turns.LEAST))
+    np.testing.assert_allclose(out[:, 0], want, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("sd", [1e-4, 0.3])
+def test_mean_turn_equals_its_mean_over_draws(sd: float, rng: np.random.Generator) -> None:
+    shapes, consts, theta = _two_hills(rng, 6)
+    cov = np.array([[1.0, 0.3, 0.0], [0.3, 1.0, -0.6], [0.0, -0.6, 1.0]]) * sd**2
+    log_z = np.zeros((1, 6, 1))
+    args = theta[None, :, None], np.tile(cov, (1, 6, 1, 1, 1)), shapes[None], consts[None]
+    turns.add_mean(log_z, *args, X, SCALE)
+    draws = theta + rng.multivariate_normal(np.zeros(3), cov, (4000, 1))
+    params = np.concatenate([draws, np.broadcast_to(shapes, (4000, 6, 4))], -1)
+    want = turn_weight(X, curve("additive_hill").log_curve(X, params, consts), SCALE).mean(0)
+    got = np.exp(log_z[0, :, 0])
+    np.testing.assert_allclose(got, np.maximum(want, turns.LEAST), rtol=0.1 * sd / 0.3, atol=0.02 * sd)
