@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
-from dream_sc._core import calls, loo, support
+from dream_sc._core import calls, loo, strength, support
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.evidence import thinned
@@ -71,7 +71,7 @@ def test_moment_bayes_factor_equals_quadrature() -> None:
             density = lambda d, s=s: d**2 / s**2 * norm(0, s).pdf(d) * norm(d, sd).pdf(estimate)  # noqa: E731, B023
             ratio += w * quad(density, -10, 10, limit=200)[0]
         want = np.log(ratio / norm(0, sd).pdf(estimate))
-        np.testing.assert_allclose(support.log_moment_bf(np.array(estimate), np.array(sd), priors), want, rtol=1e-6)
+        np.testing.assert_allclose(strength.log_moment_bf(np.array(estimate), np.array(sd), priors), want, rtol=1e-6)
 
 
 def test_a_detectable_movement_is_called_four_times_in_five(rng: np.random.Generator) -> None:
@@ -79,7 +79,7 @@ def test_a_detectable_movement_is_called_four_times_in_five(rng: np.random.Gener
     for sd in (0.02, 0.1, 0.4):
         d = support.min_detectable(np.array([sd]), priors, log_odds)
         estimates = d + sd * rng.normal(size=20_000)
-        odds = support.log_moment_bf(estimates, np.full(20_000, sd), priors) + log_odds
+        odds = strength.log_moment_bf(estimates, np.full(20_000, sd), priors) + log_odds
         assert abs((odds > np.log(19)).mean() - 0.8) < 0.02
 
 

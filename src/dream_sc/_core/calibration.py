@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import beta
 
-from . import calls, evidence, trans
+from . import calls, evidence, support, trans
 from .engines import laplace
+from .strength import strength
 from .tail import with_tail
 from .trans_rows import blocks
 from .types import Axis, GuideStats, RowDosage
@@ -159,7 +160,8 @@ class Fitted:
         )  # fmt: skip
         control = self.control[source]
         doses = self.guide_mean[source[(source >= 0) & ~control]]
-        return kept, RowDosage(mean, spread, self.dosage.error[source], control), Axis.of(doses)
+        error, level = self.dosage.error[source], self.dosage.level_error
+        return kept, RowDosage(mean, spread, error, control, level), Axis.of(doses)
 
     def take(self, features: Any) -> Fitted:
         """The same for some of the features."""
@@ -179,6 +181,11 @@ class Evidence:
     def log_bf(self, prior: calls.Prior) -> Floats:
         """Log Bayes factor of each feature."""
         return calls.log_bayes_factor(calls.marginals(self.values, self.grid, prior), prior)
+
+    def strength(self, prior: calls.Prior) -> Floats:
+        """Strength of the evidence of each feature, which null features are compared by."""
+        sd = support.movement_sd(self.problem, self.values, self.grid, prior)
+        return strength(self.log_bf(prior), sd, self.problem.priors)
 
 
 def refit(fitted: Fitted, stats: GuideStats, source: Ints) -> Evidence:
@@ -244,33 +251,32 @@ def null_refits(
         Pairs of sums and sources, `n` of them.
     own_null
         Take p-values from null features simulated in the refits' own designs, `N_NULL` over all refits, instead of
-        the fit's. Bayes factors of designs with other guides, or other numbers of cells, do not compare with the
-        fit's; p-values do.
+        the fit's: with other guides, or other numbers of cells, evidence does not compare with the fit's.
     """
     seeds = np.random.default_rng(seed).integers(2**31, size=n).tolist()
     each = -(-N_NULL // n)
-    log_bf, simulated_bf, found = [], [], []
+    observed, drawn, found = [], [], []
     for (stats, source), s in zip(progress(sources), seeds, strict=True):
         e = refit(fitted, stats, source)
         prior = prior_for(fitted.prior, e)
-        log_bf.append(e.log_bf(prior))
+        observed.append(e.strength(prior))
         found.append(_calls(fitted, e))
         if own_null:
-            simulated_bf.append(simulated(fitted, e, each, s).log_bf(prior))
-    null = calls.null_distribution(np.concatenate(simulated_bf)) if own_null else fitted.null
-    return _nulls(null.p_value(np.array(log_bf)), found)
+            drawn.append(simulated(fitted, e, each, s).strength(prior))
+    null = calls.null_distribution(np.concatenate(drawn)) if own_null else fitted.null
+    return _nulls(null.p_value(np.array(observed)), found)
 
 
 def simulated_refits(
     fitted: Fitted, like: Evidence, n: int, *, seed: int, progress: Callable[[Any], Any] = lambda x: x
 ) -> Nulls:
     """Simulate as many null features as the fit has, `n` times."""
-    log_bf, found = [], []
+    observed, found = [], []
     for s in progress(np.random.default_rng(seed).integers(2**31, size=n).tolist()):
         e = simulated(fitted, like, len(like.values), s)
-        log_bf.append(e.log_bf(prior_for(fitted.prior, e)))
+        observed.append(e.strength(prior_for(fitted.prior, e)))
         found.append(_calls(fitted, e))
-    return _nulls(fitted.null.p_value(np.array(log_bf)), found)
+    return _nulls(fitted.null.p_value(np.array(observed)), found)
 
 
 def _calls(fitted: Fitted, e: Evidence) -> tuple[NDArray[np.bool_], Floats, float]:
@@ -319,10 +325,8 @@ def quantiles(pvalue: Floats, member: NDArray[np.bool_], seed: int) -> tuple[Flo
     observed = np.quantile(pooled, expected, method="weibull")
     rng = np.random.default_rng(seed)
     rows = [pvalue[b, member[b]] for b in range(len(pvalue))]
-    again = [
-        np.quantile(np.concatenate([rows[b] for b in rng.integers(len(rows), size=len(rows))]), expected)
-        for _ in range(N_RESAMPLED)
-    ]
+    draws = rng.integers(len(rows), size=(N_RESAMPLED, len(rows)))
+    again = [np.quantile(np.concatenate([rows[b] for b in draw]), expected, method="weibull") for draw in draws]
     lower, upper = np.quantile(again, [(1 - BAND) / 2, (1 + BAND) / 2], axis=0)
     return expected, observed, lower, upper
 
@@ -340,9 +344,11 @@ def empirical_null(pvalue: Floats) -> calls.NullDistribution:
     It is of rate 1 where the p-values are right, and of a lower one where small p-values are too frequent. A higher
     one, a tail lighter than the theoretical, is not taken from so few tests.
     """
-    z = np.sort(-np.log(pvalue.ravel()))
+    z = np.sort(_minus_log(pvalue.ravel()))
     share = float(np.clip(TAIL_SIZE / len(z), *TAIL_SHARES))
     threshold = float(np.quantile(z, 1 - share))
+    if threshold >= z[-1]:  # ties at the top are the tail: one of no share would give p-values of 0
+        threshold = float(np.nextafter(threshold, -np.inf))
     excess = z[z > threshold] - threshold
     rate = (len(excess) + TAIL_STRENGTH) / (excess.sum() + TAIL_STRENGTH)
     return calls.NullDistribution(z, threshold, float(min(rate, 1.0)))
@@ -350,7 +356,12 @@ def empirical_null(pvalue: Floats) -> calls.NullDistribution:
 
 def recalibrated(null: calls.NullDistribution, pvalue: Floats) -> Floats:
     """Share of null p-values that are as small."""
-    return null.p_value(-np.log(pvalue))
+    return null.p_value(_minus_log(pvalue))
+
+
+def _minus_log(pvalue: Floats) -> Floats:
+    """``-log p``, finite where p underflows."""
+    return np.asarray(-np.log(np.maximum(pvalue, np.finfo(float).tiny)))
 
 
 def step_up(pvalue: Floats) -> Floats:

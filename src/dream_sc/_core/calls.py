@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+LEAST_P = 1e-300
+TAIL_STRENGTH = 10.0  # features' worth of weight of an exponential tail of rate 1
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -111,27 +114,30 @@ def q_values(lfdr: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class NullDistribution:
-    """Log Bayes factors of simulated null features: the body by ranks, the tail by an exponential."""
+    """A statistic of simulated null features: the body by ranks, the tail by an exponential."""
 
     body: Floats  # sorted
     threshold: float
     rate: float
 
-    def p_value(self, log_bf: Floats) -> Floats:
-        """Upper-tail probability of a log Bayes factor under the null."""
+    def p_value(self, statistic: Floats) -> Floats:
+        """Upper-tail probability under the null, at least 1e-300."""
         n = len(self.body)
-        above = n - np.searchsorted(self.body, log_bf, side="left")
+        above = n - np.searchsorted(self.body, statistic, side="left")
         p = (above + 1.0) / (n + 1.0)
         share = (self.body > self.threshold).mean()
-        tail = share * np.exp(-self.rate * np.maximum(log_bf - self.threshold, 0.0))
-        return np.asarray(np.where(log_bf > self.threshold, np.minimum(tail, 1.0), np.minimum(p, 1.0)))
+        tail = share * np.exp(-self.rate * np.maximum(statistic - self.threshold, 0.0))
+        out = np.where(statistic > self.threshold, tail, p)
+        return np.asarray(np.clip(out, LEAST_P, 1.0))
 
 
-def null_distribution(log_bf: Floats, tail: float = 0.05) -> NullDistribution:
-    """Fit the null distribution: an exponential tail above the ``1 - tail`` quantile."""
-    body = np.sort(log_bf[np.isfinite(log_bf)])
+def null_distribution(statistic: Floats, tail: float = 0.05) -> NullDistribution:
+    """Fit the null distribution: an exponential tail above the ``1 - tail`` quantile.
+
+    Its rate is shrunk to 1: so falls the tail of half a squared normal variable.
+    """
+    body = np.sort(statistic[np.isfinite(statistic)])
     threshold = float(np.quantile(body, 1 - tail))
     excess = body[body > threshold] - threshold
-    # shrunk to rate 1, where P(BF > x) falls as 1 / x: the slowest decay a valid Bayes factor can show
-    rate = (len(excess) + 5.0) / (excess.sum() + 5.0)
+    rate = (len(excess) + TAIL_STRENGTH) / (excess.sum() + TAIL_STRENGTH)
     return NullDistribution(body, threshold, float(max(rate, 0.5)))

@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import softmax
 from scipy.stats import chi2, norm
+
+from .strength import log_moment_bf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .calls import Prior
     from .engines.laplace import Problem
     from .priors import TransPriors
 
@@ -47,6 +50,18 @@ def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Float
     mean, fit = (np.add.reduceat(m, start, axis=1) for m in (expected, fitted))
     extra = np.add.reduceat(fitted**2 * d.scale2, start, axis=1) * (p.overdispersion[:, None] / fit) ** 2
     return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, p.dose_mean[d.dose[start]]
+
+
+def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Floats:
+    """How well counts and guide effects tell the movement ``(T,)`` over the observed dosages, natural log.
+
+    For a response that is linear in log2 dosage. `values` ``(T, M, K)`` is the log evidence of each curve at each tau.
+    """
+    joint = values + np.log(prior.weights)[:, None] + prior.log_tau(grid)
+    tau = np.exp(softmax(joint, axis=(1, 2)).sum(1) @ np.log(grid))
+    ratio, variance, dosage = log_ratios(p, p.level, np.zeros((len(p.counts), len(p.dose_mean))))
+    information = _slope(dosage, ratio, variance + tau[:, None] ** 2)[1]
+    return np.asarray((p.axis.high - p.axis.low) / np.sqrt(information))
 
 
 def columns(
@@ -84,16 +99,6 @@ def _slope(x: Floats, y: Floats, variance: Floats) -> tuple[Floats, Floats]:
     dx = x - ((w @ x) / w.sum(1))[:, None]
     information = np.maximum((w * dx**2).sum(1), 1e-300)
     return (w * dx * (y - ((w * y).sum(1) / w.sum(1))[:, None])).sum(1) / information, information
-
-
-def log_moment_bf(estimate: Floats, sd: Floats, priors: TransPriors) -> Floats:
-    """Log Bayes factor of a movement under the moment prior against none, given a normal estimate of it."""
-    terms = []
-    for s, weight in zip(priors.movement_scales, priors.movement_weights, strict=True):
-        v = 1.0 / (1.0 / s**2 + 1.0 / sd**2)
-        m = v * estimate / sd**2
-        terms.append(np.log(weight) + 0.5 * np.log(v / s**2) + np.log((m**2 + v) / s**2) + 0.5 * m**2 / v)
-    return np.asarray(logsumexp(np.stack(terms), axis=0))
 
 
 def min_detectable(sd: Floats, priors: TransPriors, log_odds: float) -> Floats:

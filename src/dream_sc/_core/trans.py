@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logsumexp
 
-from . import calls
+from . import calls, support
 from .dose_response import CURVES, Curve, curve
 from .engines import laplace
 from .evidence import block_evidence, lattices_of
+from .strength import strength
 from .tail import learn_tail, with_tail
 from .trans_rows import blocks, describe
 from .types import Axis, GuideStats, RowDosage, TransFit
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-N_NULL = 500
+N_NULL = 1000
 MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5}
 DISTINCT_GAP = 0.2  # log2
+MORE_COMPLEX = float(np.log(3.0))
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,15 @@ def candidates(function_type: str, axis: Axis) -> list[Curve]:
     if function_type == "auto":
         names = [n for n, least in MIN_DISTINCT.items() if distinct_dosages(axis) >= least]
     return [curve("null"), *(curve(n) for n in names)]
+
+
+def simplest(marginal: Floats, prior: calls.Prior) -> NDArray[np.int64]:
+    """Index ``(T,)`` of the curve to describe a response by: a more complex one has to be three times as probable."""
+    joint = marginal[:, 1:] + np.log(prior.weights[1:])
+    best = np.zeros(len(joint), dtype=np.int64)
+    for m in range(1, joint.shape[1]):
+        best = np.where(joint[:, m] > joint[np.arange(len(joint)), best] + MORE_COMPLEX, m, best)
+    return 1 + best
 
 
 def simulate_null(
@@ -143,18 +154,19 @@ def fit(
     marginal = calls.marginals(values, grid, prior)
     log_bf = calls.log_bayes_factor(marginal, prior)
     lfdr = calls.local_fdr(log_bf, prior)
-    best = 1 + (marginal[:, 1:] + np.log(prior.weights[1:])).argmax(1)
+    p_value = null.p_value(strength(log_bf, support.movement_sd(p, values, grid, prior), priors))
+    best = simplest(marginal, prior)
     q_value = calls.q_values(lfdr)  # running means, over all features
     if report is not None:
         p, best, values, single = p.take(report), best[report], values[report], single[report]
-        log_bf, lfdr, q_value = log_bf[report], lfdr[report], q_value[report]
+        log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
     columns, records, diagnostics = describe(
         p, curves, lattices, grid, prior, best, values, single, log_bf, options, progress
     )
     columns |= {
         "lfdr": lfdr,
         "qvalue": q_value,
-        "pvalue": null.p_value(log_bf),
+        "pvalue": p_value,
         "log_bf": log_bf,
         "model": np.where(lfdr > 0.5, "null", np.array([c.name for c in curves])[best]),
     }
@@ -181,7 +193,9 @@ def _null_distribution(
             for s in progress(blocks(n))
         ]
     )
-    return calls.null_distribution(calls.log_bayes_factor(calls.marginals(null_values, grid, prior), prior))
+    log_bf = calls.log_bayes_factor(calls.marginals(null_values, grid, prior), prior)
+    sd = support.movement_sd(sim, null_values, grid, prior)
+    return calls.null_distribution(strength(log_bf, sd, p.priors))
 
 
 def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
@@ -191,7 +205,7 @@ def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
         "tau_log_sd": prior.tau_log_sd,
         "wide_weight": prior.wide_weight,
         "wide_sd": prior.wide_sd,
-        "null_log_bf": null.body,
+        "null_strength": null.body,
         "null_threshold": null.threshold,
         "null_rate": null.rate,
     }
@@ -204,7 +218,7 @@ def restore(hyper: dict[str, Any]) -> tuple[calls.Prior, calls.NullDistribution]
         float(hyper["wide_weight"]), float(hyper["wide_sd"]),
     )
     null = calls.NullDistribution(
-        np.asarray(hyper["null_log_bf"]), float(hyper["null_threshold"]), float(hyper["null_rate"])
+        np.asarray(hyper["null_strength"]), float(hyper["null_threshold"]), float(hyper["null_rate"])
     )
     return prior, null
 

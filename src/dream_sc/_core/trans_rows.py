@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import norm
 
 from . import engines, loo, posterior, summary, support
 from .engines import laplace
@@ -85,6 +86,7 @@ def describe(
         if options.inference != "laplace":
             out, ok = _replace_draws(sub, c, const, out, prior, options)
             diagnostics["converged"][index] = ok
+        out = _with_level_error(out, c, p.level_error, options.seed)
         found = summary.summarise(out, c, const, p.axis)
         found |= _support(
             sub, m, curves, lattices, grid, prior, out, const, drawn.tau, values[index], log_bf[index], options.degree
@@ -131,6 +133,20 @@ def _support(
         degree=degree,
     )  # fmt: skip
     return found
+
+
+def _with_level_error(draws: Floats, c: Curve, sd: float, seed: int) -> Floats:
+    """Draws ``(T, S, P)`` with the error of the NTC level, which shifts the dosages of all targeting guides alike.
+
+    EC50s move with them. Its draws are the same for every feature, as the error is.
+    """
+    n = draws.shape[1]
+    shift = sd * np.random.default_rng([seed, 1]).permutation(norm.ppf((np.arange(n) + 0.5) / n))
+    out = draws.copy()
+    for i, name in enumerate(c.params):
+        if name.startswith("log2_ec50"):
+            out[..., i] += shift
+    return out
 
 
 def _full_width(draws: Floats, c: Curve) -> Floats:

@@ -88,12 +88,16 @@ class GuideStats:
 
 @dataclass(frozen=True)
 class RowDosage:
-    """Dosage of each row in log2 relative to NTC, its spread between cells and its estimation error."""
+    """Dosage of each row in log2 relative to NTC, its spread between cells and its estimation error.
+
+    The error of the NTC level shifts all targeting guides alike.
+    """
 
     mean: Floats  # (R,)
     spread: Floats  # (R,)
     error: Floats  # (G,)
     control: NDArray[np.bool_] | None = None  # (G,) NTC guides; by default those at a dosage of 0
+    level_error: float = 0.0  # sd of the NTC level
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def calibration_data(data: Any, *, key: str = CALIBRATION, mod: str | None = Non
     """
     table = get.calibration(data, "qq", key=key, mod=mod)
     columns = ["expected", "observed", "lower", "upper"]
-    table[columns] = -np.log10(table[columns])
+    table[columns] = -np.log10(np.maximum(table[columns], np.finfo(float).tiny))
     return table.rename(columns={"lower": "upper", "upper": "lower"})
 
 

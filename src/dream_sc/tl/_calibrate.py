@@ -114,13 +114,14 @@ def calibrate(
         run = _ntc(fit, pool, n, seed, wrap)
     else:
         run = _simulated(fit, n, seed, wrap) if null == "simulation" else _permuted(fit, n, within, seed, wrap)
-    params = {"null": null, "n": n, "within": within, "key": key, "replace": replace}
-    info = _io.run_info(started, seed, params) | _report(fit, run, seed)
-    info |= {"warning": warning, "n_ntc_guides": int(fit.fitted.control[fit.present].sum())}
-    slots: dict[tuple[str, str], Any] = {("uns", key_added): info}
+    found = _report(fit, run, seed)
+    found |= {"warning": warning, "n_ntc_guides": int(fit.fitted.control[fit.present].sum())}
+    slots: dict[tuple[str, str], Any] = {}
     if replace:
-        info["held_out"] = _held_out(fit, pool, n, seed, wrap)
         slots["varm", key] = _replaced(fit, run)
+        found["held_out"] = _held_out(fit, pool, n, seed, wrap)
+    params = {"null": null, "n": n, "within": within, "key": key, "replace": replace}
+    slots["uns", key_added] = _io.run_info(started, seed, params) | found
     _io.write(adata, "tl.calibrate", slots, started)
     return data if copy else None
 
@@ -194,6 +195,8 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     control = table["is_control"].to_numpy(bool)
     spread = np.where(control, 0.0, table["within_sd"].to_numpy(float))
     prior, null = trans.restore(hyper)
+    if not options.guide_effects:  # not even those of a fit whose `hyper` was taken
+        prior = replace(prior, wide_weight=0.0)
     fitted = Fitted(
         dosage=inputs.dosage, guide=inputs.stats.guide, guide_mean=table["log2_dosage"].to_numpy(float),
         guide_spread=spread if params["dosage"] == "guide" else None, control=control,
@@ -356,7 +359,7 @@ def _replaced(fit: _Fit, run: _Run) -> pd.DataFrame:
     """The table of the fit with p- and q-values by the regroupings; the theoretical ones in columns of their own."""
     from dream_sc._core import calibration
 
-    theory = fit.fitted.null.p_value(_observed(fit).log_bf(fit.fitted.prior))
+    theory = fit.fitted.null.p_value(_observed(fit).strength(fit.fitted.prior))
     p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)
     frame = fit.frame.copy()
     reported = frame["pvalue"].notna().to_numpy()

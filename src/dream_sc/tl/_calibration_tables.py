@@ -63,6 +63,8 @@ def quantile_table(nulls: Any, seed: int) -> pd.DataFrame:
     parts = []
     for i, name in enumerate(names):
         member = stratum == i
+        if not member.any():  # as many features of one mean
+            continue
         expected, observed, lower, upper = quantiles(nulls.pvalue, member, seed)
         columns = {
             "stratum": name, "mean_low": nulls.mean[member].min(), "mean_high": nulls.mean[member].max(),

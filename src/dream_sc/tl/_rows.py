@@ -160,11 +160,12 @@ def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_ke
     spread = np.where(table["is_control"].astype(bool), 0.0, table["within_sd"].to_numpy(float))
     error = table["sd"].to_numpy(float)
     control = table["is_control"].to_numpy(bool)
+    level = float(cis["diagnostics"]["ntc_level_sd"])
     if dosage == "cell":
         centre = index["x"].mean().to_numpy()
         width = np.sqrt(index["var"].mean().to_numpy() + index["x"].var(ddof=0).to_numpy())
-        return Layout(row, rows, RowDosage(centre, width, np.zeros(len(table)), control))
-    return Layout(row, rows, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control))
+        return Layout(row, rows, RowDosage(centre, width, np.zeros(len(table)), control, level))
+    return Layout(row, rows, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control, level))
 
 
 def _axis(table: pd.DataFrame) -> Any:

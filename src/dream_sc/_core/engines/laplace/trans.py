@@ -38,6 +38,7 @@ class Problem:
     targeting: NDArray[np.bool_]  # (G,)
     axis: Axis
     priors: TransPriors
+    level_error: float = 0.0  # sd of the NTC level of the dosages, log2
     turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
 
     @property
@@ -131,6 +132,7 @@ def problem(
         targeting=_targeting(dosage, order, present, start),
         axis=axis,
         priors=priors,
+        level_error=dosage.level_error,
     )
 
 

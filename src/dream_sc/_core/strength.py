@@ -1,0 +1,51 @@
+"""Evidence on a scale that means the same whatever the data can tell, so that null features can be compared.
+
+Without a response, the log Bayes factor of a feature with many counts is far below 0, that of one with few is near 0. A
+null distribution over all features would therefore give small p-values to features that say little. The *strength* comes
+from the z at which a movement along the dosage axis, known as well as the feature's is, has the same Bayes factor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .priors import TransPriors
+
+    Floats = NDArray[np.float64]
+
+N_BISECTIONS = 60
+
+
+def log_moment_bf(estimate: Floats, sd: Floats, priors: TransPriors) -> Floats:
+    """Log Bayes factor of a movement under the moment prior against none, given a normal estimate of it."""
+    terms = []
+    for s, weight in zip(priors.movement_scales, priors.movement_weights, strict=True):
+        v = 1.0 / (1.0 / s**2 + 1.0 / sd**2)
+        m = v * estimate / sd**2
+        terms.append(np.log(weight) + 0.5 * np.log(v / s**2) + np.log((m**2 + v) / s**2) + 0.5 * m**2 / v)
+    return np.asarray(logsumexp(np.stack(terms), axis=0))
+
+
+def strength(log_bf: Floats, sd: Floats, priors: TransPriors) -> Floats:
+    """Half the square of the equivalent z, on which null features are about exponential in the tail.
+
+    Parameters
+    ----------
+    log_bf
+        Log Bayes factors, any shape.
+    sd
+        How well each feature's movement is known, natural log: see `support.movement_sd`.
+    """
+    most = np.sqrt(2 * np.maximum(log_bf, 0.0) * (1 + (sd / max(priors.movement_scales)) ** 2))
+    low, high = np.zeros(np.shape(log_bf)), 12.0 + 2.0 * most
+    for _ in range(N_BISECTIONS):
+        middle = 0.5 * (low + high)
+        short = log_moment_bf(middle * sd, sd, priors) < log_bf
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return np.asarray(0.5 * low**2)
