@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 from math import comb
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,11 +16,22 @@ from dream_sc._core import calibration, trans
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 N_TARGETING, N_NTC = 6, 4
 N_GUIDES = N_TARGETING + N_NTC
 CONTROL = np.arange(N_GUIDES) >= N_TARGETING
 DOSES = np.r_[0.9, -2.5, -0.4, -1.7, -1.1, 0.4, np.zeros(N_NTC)]  # not sorted
 POOL = np.flatnonzero(CONTROL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_null_features() -> Iterator[None]:
+    """The p-values of a fit rest on fewer simulated features, which is most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trans, "N_NULL", 100)
+        yield
 
 
 # which guide gets whose dosage

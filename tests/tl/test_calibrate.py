@@ -228,7 +228,7 @@ def test_calibrations_side_by_side(fitted: ad.AnnData, runs: dict[str, ad.AnnDat
 
 
 def test_p_values_of_simulated_nulls_are_uniform(fitted: ad.AnnData) -> None:
-    """Within the Monte Carlo error of these tests and of the null features behind the p-values; some p are 1 together."""
+    """Within the Monte Carlo error of these tests and of the null features that the p-values rest on."""
     adata = ds.tl.calibrate(fitted, null="simulation", n=16, copy=True)
     n = 16 * adata.uns["calibration"]["n_features"]
     hyper = fitted.uns["trans"]["hyper"]

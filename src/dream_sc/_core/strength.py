@@ -1,8 +1,8 @@
 """Evidence on a scale that means the same whatever the data can tell, so that null features can be compared.
 
-Without a response, the log Bayes factor of a feature with many counts is far below 0, that of one with few is near 0. A
-null distribution over all features would therefore give small p-values to features that say little. The *strength* comes
-from the z at which a movement along the dosage axis, known as well as the feature's is, has the same Bayes factor.
+Without a response, the log Bayes factor of a feature with many counts is far below 0, that of one with few is near 0.
+One null distribution of it would therefore give small p-values to features that say little. The *strength* comes from
+the z at which a movement along the dosage axis, known as well as the feature's is, has the same Bayes factor.
 """
 
 from __future__ import annotations

@@ -138,14 +138,7 @@ def fit(
     else:
         tail = float(hyper["wide_weight"]), float(hyper["wide_sd"])
     p = with_tail(p, *tail)
-    n_t = len(p.counts)
-    values = np.full((n_t, len(curves), len(grid)), -np.inf)
-    n_shapes = len(lattices["single_hill"].shapes) if "single_hill" in lattices else 0
-    single = np.zeros((n_t, n_shapes, len(grid)), dtype=np.float32)
-    for s in progress(blocks(n_t)):
-        values[s], block = block_evidence(p.take(s), curves, lattices, grid, options.degree)
-        if block is not None:
-            single[s] = block - values[s, 1].max(1)[:, None, None]
+    values, single = _evidence(p, curves, lattices, grid, options, progress)
     if hyper is None:
         prior = calls.learn(values, grid, priors, tail=tail)
         null = _null_distribution(p, curves, lattices, grid, values, prior, options, progress)
@@ -158,8 +151,10 @@ def fit(
     best = simplest(marginal, prior)
     q_value = calls.q_values(lfdr)  # running means, over all features
     if report is not None:
-        p, best, values, single = p.take(report), best[report], values[report], single[report]
-        log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
+        p = p.take(report)
+        best, values, single, log_bf, lfdr, q_value, p_value = (
+            a[report] for a in (best, values, single, log_bf, lfdr, q_value, p_value)
+        )
     columns, records, diagnostics = describe(
         p, curves, lattices, grid, prior, best, values, single, log_bf, options, progress
     )
@@ -173,6 +168,22 @@ def fit(
     columns["class"] = np.where(lfdr > 0.5, "null", columns["class"])
     columns["p_class"] = np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr))
     return TransFit(columns, records, _store(prior, null), diagnostics)
+
+
+def _evidence(
+    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, options: Options,
+    progress: Callable[[Any], Any],
+) -> tuple[Floats, NDArray[np.float32]]:  # fmt: skip
+    """Log evidence ``(T, M, K)`` of every feature, and that of one Hill on its lattice ``(T, S, K)``, less its best."""
+    n_t = len(p.counts)
+    values = np.full((n_t, len(curves), len(grid)), -np.inf)
+    n_shapes = len(lattices["single_hill"].shapes) if "single_hill" in lattices else 0
+    single = np.zeros((n_t, n_shapes, len(grid)), dtype=np.float32)
+    for s in progress(blocks(n_t)):
+        values[s], block = block_evidence(p.take(s), curves, lattices, grid, options.degree)
+        if block is not None:
+            single[s] = block - values[s, 1].max(1)[:, None, None]
+    return values, single
 
 
 def _null_distribution(
