@@ -36,7 +36,7 @@ def fitted(n_cells: int, n_genes: int):
     guides = adata.uns["cis"]["guides"]
     truth = adata.uns["titration"]["guides"].set_index("guide").loc[guides["guide"]]
     guides["log2_dosage"], guides["sd"] = truth["log2_dosage"].to_numpy(), 1e-6
-    guides["within_sd"] = truth["within_sd"].to_numpy()
+    guides["within_sd"], guides["escaper_fraction"] = truth["within_sd"].to_numpy(), 0.0
     ds.tl.fit_trans(adata, function_type="single_hill", nsamples=4000, progress=False)
     return adata, adata.var_names[np.flatnonzero(movers(adata))[:n_genes]]
 

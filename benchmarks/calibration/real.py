@@ -25,7 +25,8 @@ Q_LEVEL = 0.05
 LEVELS = {"p05": 0.05, "p001": 1e-3}
 NULLS = ("ntc_guides", "permutation")
 TABLES = ("controls", "nulls", "qq", "refits")
-DOSAGE = ["log2_dosage", "sd", "log2fc", "log2fc_q025", "log2fc_q975", "within_sd"]
+DOSAGE = ["log2_dosage", "sd", "log2fc", "log2fc_q025", "log2fc_q975", "within_sd",
+          "escaper_fraction", "log2_dosage_acting", "sd_acting"]
 
 
 def names_of(adata: ad.AnnData, genes: Any) -> list[str]:

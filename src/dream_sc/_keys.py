@@ -77,6 +77,8 @@ TRANS_COLUMNS = (
     "log2fc_range_q025",
     "log2fc_range_q975",
     "slope_ntc",
+    "slope_within",
+    "slope_within_sd",
     "inflection",
     "overdispersion",
     "min_detectable_log2fc",
@@ -100,4 +102,7 @@ GUIDE_COLUMNS = (
     "log2fc_q025",
     "log2fc_q975",
     "within_sd",
+    "escaper_fraction",
+    "log2_dosage_acting",
+    "sd_acting",
 )

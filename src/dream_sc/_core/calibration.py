@@ -146,6 +146,7 @@ class Fitted:
     options: trans.Options
     prior: calls.Prior
     null: calls.NullDistribution
+    guide_escape: Floats | None = None  # (G,) share of cells without effect; none by default
 
     def rearranged(self, stats: GuideStats, source: Ints) -> tuple[GuideStats, RowDosage, Axis]:
         """Sums, dosages and axis with each guide's dosage from its source."""
@@ -161,7 +162,8 @@ class Fitted:
         control = self.control[source]
         doses = self.guide_mean[source[(source >= 0) & ~control]]
         error, level = self.dosage.error[source], self.dosage.level_error
-        return kept, RowDosage(mean, spread, error, control, level), Axis.of(doses)
+        escape = None if self.guide_escape is None else self.guide_escape[new]
+        return kept, RowDosage(mean, spread, error, control, level, escape), Axis.of(doses)
 
     def take(self, features: Any) -> Fitted:
         """The same for some of the features."""

@@ -14,8 +14,17 @@ if TYPE_CHECKING:
 N_NODES = 7
 
 
-def dosage_nodes(mean: Floats, spread: Floats) -> tuple[Floats, Floats]:
-    """Gauss-Hermite nodes and weights ``(R, 7)`` of normal dosages with these means and spreads (log2)."""
+def dosage_nodes(mean: Floats, spread: Floats, escape: Floats | None = None) -> tuple[Floats, Floats]:
+    """Gauss-Hermite nodes and weights ``(R, J)`` of normal dosages with these means and spreads (log2).
+
+    Where a share `escape` of the cells is at the NTC level, one node more stands for these.
+    """
     nodes, weights = np.polynomial.hermite_e.hermegauss(N_NODES)
     at = np.asarray(mean)[:, None] + np.asarray(spread)[:, None] * nodes
-    return at, np.tile(weights / weights.sum(), (len(at), 1))
+    share = np.tile(weights / weights.sum(), (len(at), 1))
+    if escape is None or not (escape > 0).any():
+        return at, share
+    escape = np.asarray(escape)[:, None]
+    # a row without such cells repeats a node, so that its nodes are equal where it has no spread
+    at = np.concatenate([at, np.where(escape > 0, 0.0, at[:, :1])], 1)
+    return at, np.concatenate([share * (1 - escape), escape], 1)

@@ -22,28 +22,31 @@ EXACT_TAIL = 25
 TAIL_RATIO = 1.15
 
 
-def indicator(row_of_cell: Ints, n_rows: int) -> sparse.csr_matrix:
-    """Rows x cells matrix of ones; cells with row -1 take no part."""
+def indicator(row_of_cell: Ints, n_rows: int, weight: Floats | None = None) -> sparse.csr_matrix:
+    """Rows x cells matrix of ones, or of the cells' weights; cells with row -1 take no part."""
     cells = np.flatnonzero(row_of_cell >= 0)
     shape = (n_rows, len(row_of_cell))
-    return sparse.csr_matrix((np.ones(len(cells)), (row_of_cell[cells], cells)), shape=shape)
+    values = np.ones(len(cells)) if weight is None else weight[cells]
+    return sparse.csr_matrix((values, (row_of_cell[cells], cells)), shape=shape)
 
 
 @dataclass
 class RowSums:
-    """Sums of counts over the cells of each row, filled block by block."""
+    """Sums of counts over the cells of each row, weighted if there are weights, filled block by block."""
 
     row_of_cell: Ints
     n_rows: int
     n_features: int
+    weight: Floats | None = None
 
     def __post_init__(self) -> None:
         self.total = np.zeros((self.n_rows, self.n_features))
 
     def add(self, start: int, block: Any) -> None:
         """Add the cells ``start, start + 1, ...`` of a sparse block."""
-        rows = self.row_of_cell[start : start + block.shape[0]]
-        product = (indicator(rows, self.n_rows) @ block).tocoo()
+        part = slice(start, start + block.shape[0])
+        weight = None if self.weight is None else self.weight[part]
+        product = (indicator(self.row_of_cell[part], self.n_rows, weight) @ block).tocoo()
         self.total[product.row, product.col] += product.data
 
 

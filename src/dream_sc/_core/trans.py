@@ -151,10 +151,8 @@ def fit(
     best = simplest(marginal, prior)
     q_value = calls.q_values(lfdr)  # running means, over all features
     if report is not None:
-        p = p.take(report)
-        best, values, single, log_bf, lfdr, q_value, p_value = (
-            a[report] for a in (best, values, single, log_bf, lfdr, q_value, p_value)
-        )
+        p, best, values, single = p.take(report), best[report], values[report], single[report]
+        log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
     columns, records, diagnostics = describe(
         p, curves, lattices, grid, prior, best, values, single, log_bf, options, progress
     )

@@ -122,7 +122,8 @@ def _support(
     """Columns that say whether single guides bear a response out; without the last one for likely nulls."""
     c = curves[m]
     log_odds = _log_odds(prior)
-    at = summary.at_dosages(out, c, const, p.dose_mean)
+    # cells without effect dilute what a guide shows
+    at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(summary.at_dosages(out, c, const, p.dose_mean)))
     found, influence = support.columns(p, np.median(out[..., 0], 1), at, tau, log_odds)
     log_tau = prior.log_tau(grid)
     two = loo.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, grid, prior)
@@ -164,7 +165,7 @@ def _replace_draws(
     stats = GuideStats(
         p.counts, w, d.scale2 * w**2, p.guide, d.group, len(d.guide_start) - 1, int(d.group.max()) + 1
     )
-    dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error)
+    dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
     hyper = {
         "m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": d.alpha_sd, "turn": float(p.turn),
         "wide_weight": prior.wide_weight, "wide_sd": prior.wide_sd,

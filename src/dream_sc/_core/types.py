@@ -61,7 +61,7 @@ class CisCells:
 class CisFit:
     """Posterior of the dosage, in log2 relative to NTC, of guides and of cells."""
 
-    guide_mean: Floats  # (G,)
+    guide_mean: Floats  # (G,) of all cells of a guide
     guide_sd: Floats  # (G,)
     within_sd: Floats  # (G,)
     baseline_sd: float  # sd of the NTC level that all guides share
@@ -71,6 +71,9 @@ class CisFit:
     cell_q975: Floats  # (N,)
     hyper: dict[str, float]
     converged: bool
+    escape: Floats | None = None  # (G,) share of the guide's cells at the NTC level; None if not looked for
+    acting_mean: Floats | None = None  # (G,) of the other cells
+    acting_sd: Floats | None = None  # (G,)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class GuideStats:
 class RowDosage:
     """Dosage of each row in log2 relative to NTC, its spread between cells and its estimation error.
 
-    The error of the NTC level shifts all targeting guides alike.
+    The error of the NTC level shifts all targeting guides alike. A share `escape` of a row's cells is at the NTC level.
     """
 
     mean: Floats  # (R,)
@@ -98,6 +101,7 @@ class RowDosage:
     error: Floats  # (G,)
     control: NDArray[np.bool_] | None = None  # (G,) NTC guides; by default those at a dosage of 0
     level_error: float = 0.0  # sd of the NTC level
+    escape: Floats | None = None  # (R,), 0 by default
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dream_sc._progress import bar
 
 from ._calibration_tables import feature_table, held_out_table, quantile_table, rate_table, regrouping_table
 from ._fit_cis import group_codes
-from ._rows import MIN_COUNT, TransInputs, row_layout, row_stats, trans_inputs
+from ._rows import MIN_COUNT, TransInputs, acting, row_layout, row_stats, trans_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,8 +198,9 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     if not options.guide_effects:  # not even those of a fit whose `hyper` was taken
         prior = replace(prior, wide_weight=0.0)
     fitted = Fitted(
-        dosage=inputs.dosage, guide=inputs.stats.guide, guide_mean=table["log2_dosage"].to_numpy(float),
+        dosage=inputs.dosage, guide=inputs.stats.guide, guide_mean=acting(table)[0],
         guide_spread=spread if params["dosage"] == "guide" else None, control=control,
+        guide_escape=table["escaper_fraction"].to_numpy(float) * (params["dosage"] == "guide"),
         overdispersion=inputs.overdispersion[ok], alpha_sd=inputs.alpha_sd, priors=TransPriors(), options=options,
         prior=prior, null=null,
     )  # fmt: skip
@@ -323,7 +324,7 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
     group = group_codes(adata, technical)
     for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
         row = permuted_cells(layout.row, group, depth, DEPTH_STRATA, s)
-        yield _take(row_stats(adata, technical, fit.inputs.layer, row, layout.rows), fit.inputs.ok)
+        yield _take(row_stats(adata, technical, fit.inputs.layer, row, layout.rows)[0], fit.inputs.ok)
 
 
 def _simulated(fit: _Fit, n: int, seed: int, wrap: Any) -> _Run:

@@ -38,6 +38,9 @@ def fit_cis(
     A cell's log2 dosage is normal around its guide's; its count is negative binomial with the overdispersion
     fixed at the technical estimate, so that the dosage cannot take the noise of the counts for itself. That
     overdispersion holds the natural spread of unperturbed cells: only spread beyond that of NTC cells is dosage.
+    A guide that fails in a part of its cells gets a dosage in two parts where the counts clearly ask for it: a share
+    of its cells (escaper_fraction in the table of guides) is at the NTC level, the others are where the guide acts
+    (log2_dosage_acting), and log2_dosage is the log2 of the mean of both. The trans step averages curves over the two.
 
     Parameters
     ----------
@@ -59,7 +62,7 @@ def fit_cis(
         Name of the technical fit.
     inference
         "laplace": the fast engine, each cell by quadrature. "svi" or "nuts": the same model in Pyro with a latent
-        dosage per cell; "nuts" for some hundred cells.
+        dosage per cell, without escaping cells; "nuts" for some hundred cells.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
     rng
@@ -222,7 +225,10 @@ def _cell_table(adata: AnnData, fit: Any, used: np.ndarray) -> pd.DataFrame:
 
 def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
     low, high = fit.guide_mean - 1.959964 * fit.guide_sd, fit.guide_mean + 1.959964 * fit.guide_sd
-    return table.assign(
+    table = table.assign(
         log2_dosage=fit.guide_mean, sd=fit.guide_sd, log2fc=fit.guide_mean, log2fc_q025=low, log2fc_q975=high,
         within_sd=fit.within_sd,
     )  # fmt: skip
+    if fit.escape is None:
+        return table.assign(escaper_fraction=0.0, log2_dosage_acting=fit.guide_mean, sd_acting=fit.guide_sd)
+    return table.assign(escaper_fraction=fit.escape, log2_dosage_acting=fit.acting_mean, sd_acting=fit.acting_sd)

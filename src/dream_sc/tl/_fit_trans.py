@@ -220,6 +220,16 @@ def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
     return status
 
 
+def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
+    """Slope among the cells of one guide, and its sd."""
+    from dream_sc._core.within import within_slope
+
+    if inputs.within is None:
+        return {}
+    pair = within_slope(inputs.within, inputs.stats.counts, inputs.stats.exposure, inputs.overdispersion)
+    return {n: np.where(fitted, v, np.nan) for n, v in zip(("slope_within", "slope_within_sd"), pair, strict=True)}
+
+
 def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> pd.DataFrame:
     """One row per feature; what could not be computed is NaN, its reason is in `status`."""
     fitted = inputs.ok & asked
@@ -234,6 +244,7 @@ def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> 
             columns[name][fitted] = values.astype(float)
             if inputs.few_guides and name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
                 columns[name][:] = np.nan
+    columns |= _within(inputs, fitted)
     columns["overdispersion"] = inputs.overdispersion
     columns["n_cells"] = np.full(adata.n_vars, inputs.n_cells)
     columns["mean"] = inputs.stats.counts.sum(1) / inputs.stats.exposure.sum()

@@ -37,6 +37,7 @@ class TransInputs:
     layer: str | None
     cis_gene: str
     guides: pd.DataFrame
+    within: Any = None  # WithinStats of all features; None for dosages of cells
 
     @property
     def few_guides(self) -> bool:
@@ -55,7 +56,8 @@ def trans_inputs(
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
-    stats, row_dosage, n_cells = guide_rows(adata, holder, technical, cis, cis_key, layer, dosage)
+    layout = row_layout(adata, holder, technical, cis, cis_key, dosage)
+    stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, layout.x)
     overdispersion = adata.varm[technical_key]["overdispersion"].to_numpy(float)
     is_cis = np.asarray(adata.var_names == cis["cis_gene"])
     ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
@@ -73,8 +75,8 @@ def trans_inputs(
         )
     scale = float(technical["effect_scale"]) * float(np.log(2))
     return TransInputs(
-        stats, row_dosage, overdispersion, is_cis, ok, _axis(guides), scale, n_cells, layer,
-        str(cis["cis_gene"]), guides,
+        stats, layout.dosage, overdispersion, is_cis, ok, _axis(guides), scale, int((layout.row >= 0).sum()), layer,
+        str(cis["cis_gene"]), guides, within,
     )  # fmt: skip
 
 
@@ -102,26 +104,33 @@ class Layout:
     row: np.ndarray  # (N,) -1 where a cell takes no part
     rows: np.ndarray  # (R, 2 or 3) codes
     dosage: Any  # RowDosage
+    x: np.ndarray | None = None  # (N,) log2 dosage of the cells of targeting guides, NaN of others
 
 
-def guide_rows(
-    adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, layer: str | None, dosage: str
-) -> tuple[Any, Any, int]:
-    """Sums over the rows and the dosage of each row; the third value is the number of cells used."""
-    layout = row_layout(adata, holder, technical, cis, cis_key, dosage)
-    stats = row_stats(adata, technical, layer, layout.row, layout.rows)
-    return stats, layout.dosage, int((layout.row >= 0).sum())
+def row_stats(
+    adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray, x: np.ndarray | None = None
+) -> tuple[Any, Any]:
+    """Sum the counts and size factors of the cells of each row, in one pass.
 
+    The second value holds the sums weighted by the cells' dosages `x` (NaN: takes no part in them), if there are any.
+    """
+    from dream_sc._core import suffstats, within
 
-def row_stats(adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray) -> Any:
-    """Sum the counts and size factors of the cells of each row, in one pass."""
-    from dream_sc._core import suffstats
-
-    sums = suffstats.RowSums(row, len(rows), adata.n_vars)
-    for start, block in _io.cell_blocks(_validate.matrix(adata, layer), _io.source(layer)):
-        sums.add(start, block)
     s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
-    return suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
+    sums = [suffstats.RowSums(row, len(rows), adata.n_vars)]
+    if x is not None:
+        differs = np.where(np.isfinite(x), row, -1)
+        d = within.centred_dosage(differs, np.nan_to_num(x), s, len(rows))
+        sums.append(suffstats.RowSums(differs, len(rows), adata.n_vars, d))
+    for start, block in _io.cell_blocks(_validate.matrix(adata, layer), _io.source(layer)):
+        for each in sums:
+            each.add(start, block)
+    stats = suffstats.guide_stats(sums[0], s, rows[:, 0], rows[:, 1])
+    if x is None:
+        return stats, None
+    use = differs >= 0
+    spread, spread2 = (np.bincount(differs[use], (s**k * d**2)[use], len(rows)).astype(float) for k in (1, 2))
+    return stats, within.WithinStats(np.ascontiguousarray(sums[1].total.T), spread, spread2)
 
 
 def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, dosage: str) -> Layout:
@@ -156,19 +165,31 @@ def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_ke
     row = np.full(adata.n_obs, -1, dtype=np.int64)
     row[used] = index.ngroup().to_numpy()
     rows = np.array([k for k, _ in index], dtype=np.int64)
-    mean = table["log2_dosage"].to_numpy(float)
+    mean, error = acting(table)
     spread = np.where(table["is_control"].astype(bool), 0.0, table["within_sd"].to_numpy(float))
-    error = table["sd"].to_numpy(float)
     control = table["is_control"].to_numpy(bool)
     level = float(cis["diagnostics"]["ntc_level_sd"])
     if dosage == "cell":
         centre = index["x"].mean().to_numpy()
         width = np.sqrt(index["var"].mean().to_numpy() + index["x"].var(ddof=0).to_numpy())
         return Layout(row, rows, RowDosage(centre, width, np.zeros(len(table)), control, level))
-    return Layout(row, rows, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control, level))
+    escape = table["escaper_fraction"].to_numpy(float)[rows[:, 0]]
+    x = cells["log2_x_true"].reindex(adata.obs_names).to_numpy(float, copy=True)
+    x[~used | control[guide_code]] = np.nan
+    return Layout(row, rows, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control, level, escape), x)
 
 
 def _axis(table: pd.DataFrame) -> Any:
     from dream_sc._core.types import Axis
 
-    return Axis.of(table.loc[~table["is_control"].astype(bool), "log2_dosage"].to_numpy(float))
+    return Axis.of(acting(table)[0][~table["is_control"].to_numpy(bool)])
+
+
+def acting(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Log2 dosage of the cells in which each guide acts, and its sd; those of all its cells where none escape."""
+    two = table["escaper_fraction"].to_numpy(float) > 0
+    mean, sd = (
+        np.where(two, table[a].to_numpy(float), table[b].to_numpy(float))
+        for a, b in (("log2_dosage_acting", "log2_dosage"), ("sd_acting", "sd"))
+    )
+    return mean, sd

@@ -60,7 +60,7 @@ def trans_data(
 ) -> TransData:  # fmt: skip
     """Tensors of the guide-level model; rows of single cells give those of the cell-level one."""
     t = lambda x: tensor(x, device)  # noqa: E731
-    at, weights = dosage_nodes(dosage.mean, dosage.spread)
+    at, weights = dosage_nodes(dosage.mean, dosage.spread, dosage.escape)
     return TransData(
         t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
         t(stats.group), t(dosage.mean), t(at), t(weights), t(dosage.error), t(np.maximum(overdispersion, 0.01)),

@@ -19,12 +19,15 @@ from scipy.special import logsumexp
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.types import CisFit
 
+from . import escapers
+
 if TYPE_CHECKING:
     from dream_sc._core.priors import CisPriors
     from dream_sc._core.types import CisCells
 
 SPREADS = np.geomspace(0.03, 2.4, 15)
 N_X = 161
+ESCAPER_SD = 0.06  # log2: a grid point stands for the NTC level
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -172,6 +175,7 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     sd_c = _control_sd(c_mean, c_var, priors.control_sd_scale)
     precision = 1 / (c_var + sd_c**2)
     level = float((precision * c_mean).sum() / precision.sum())
+    escape, escape_sd, value, mean, var = escapers.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
     guide_mean, guide_var, within = np.zeros(len(control)), np.zeros(len(control)), np.zeros(len(control))
     shrink = sd_c**2 / (sd_c**2 + c_var)
     guide_mean[control], guide_var[control] = shrink * (c_mean - level), shrink * c_var
@@ -181,7 +185,7 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     mu, sigma = _population(w_mean, w_var, priors)
     guide_mean[~control], guide_var[~control] = _shrink(w_mean, w_var, mu, sigma, priors.guide_df)
     within[~control] = np.sqrt(weights @ SPREADS**2)
-    x, log_prior = _cell_priors(control, guide_mean, guide_var, weights)
+    x, log_prior = _cell_priors(control, guide_mean, guide_var, weights, escape)
     out = np.zeros((len(cells.counts), 4))
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
     _cells(
@@ -194,9 +198,10 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
         out,
     )
     hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": sd_c, "within_median": centre, "ntc_level": level}
+    overall_mean, overall_sd = escapers.overall(guide_mean, guide_var, escape, escape_sd)
     return CisFit(
-        guide_mean,
-        np.sqrt(guide_var),
+        overall_mean,
+        overall_sd,
         within,
         float(precision.sum() ** -0.5),
         out[:, 0],
@@ -205,6 +210,9 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
         out[:, 3],
         hyper,
         bool(np.isfinite(guide_mean).all()),
+        escape,
+        guide_mean,
+        np.sqrt(guide_var),
     )
 
 
@@ -237,9 +245,9 @@ def _shrink(
 
 
 def _cell_priors(
-    control: np.ndarray, guide_mean: np.ndarray, guide_var: np.ndarray, weights: np.ndarray
+    control: np.ndarray, guide_mean: np.ndarray, guide_var: np.ndarray, weights: np.ndarray, escape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each guide's density of a cell's log2 dosage on a grid, its spread integrated."""
+    """Each guide's density of a cell's log2 dosage on a grid, its spread integrated; a part may be at 0."""
     n_g = len(control)
     spread = np.zeros((n_g, len(SPREADS)))
     w = np.zeros((n_g, len(SPREADS)))
@@ -247,7 +255,13 @@ def _cell_priors(
     spread[~control], w[~control] = SPREADS, weights
     sd = np.sqrt(spread**2 + guide_var[:, None] + 1e-6)
     half = 5.0 * np.sqrt((w * sd**2).sum(1)) + 2.5 * np.sqrt((w * spread**2).sum(1))
-    x = guide_mean[:, None] + np.linspace(-1, 1, N_X) * half[:, None]
+    low, high = guide_mean - half, guide_mean + half
+    two = escape > 0
+    low[two], high[two] = np.minimum(low[two], -4 * ESCAPER_SD), np.maximum(high[two], 4 * ESCAPER_SD)
+    x = low[:, None] + np.linspace(0, 1, N_X) * (high - low)[:, None]
     d = (x - guide_mean[:, None])[:, :, None] / sd[:, None]
     log_prior = logsumexp(-0.5 * d**2 - np.log(sd)[:, None], b=w[:, None], axis=2)
+    at_ntc = -0.5 * (x[two] / ESCAPER_SD) ** 2 - np.log(ESCAPER_SD)
+    share = escape[two][:, None]
+    log_prior[two] = np.logaddexp(np.log1p(-share) + log_prior[two], np.log(share) + at_ntc)
     return x, log_prior

@@ -35,6 +35,7 @@ class Problem:
     design: Design
     guide: NDArray[np.int64]  # (R,)
     dose_spread: Floats  # (D,)
+    dose_escape: Floats  # (D,)
     targeting: NDArray[np.bool_]  # (G,)
     axis: Axis
     priors: TransPriors
@@ -98,11 +99,12 @@ def problem(
     """Sort rows by guide and give rows of equal dosage one entry in the table of dosages."""
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
     present, start, guide = np.unique(stats.guide[order], return_index=True, return_inverse=True)
-    pairs = np.stack([dosage.mean[order], dosage.spread[order]], 1)
-    doses, dose = np.unique(pairs, axis=0, return_inverse=True)
+    escape = np.zeros(len(order)) if dosage.escape is None else dosage.escape
+    triples = np.stack([dosage.mean[order], dosage.spread[order], escape[order]], 1)
+    doses, dose = np.unique(triples, axis=0, return_inverse=True)
     counts = np.ascontiguousarray(stats.counts[:, order], dtype=np.float64)
     w = stats.exposure[order]
-    nodes, node_weights = dosage_nodes(doses[:, 0], doses[:, 1])
+    nodes, node_weights = dosage_nodes(doses[:, 0], doses[:, 1], doses[:, 2])
     design = Design(
         log_w=np.log(w),
         scale2=stats.exposure2[order] / w**2,
@@ -129,6 +131,7 @@ def problem(
         design=design,
         guide=guide.reshape(-1).astype(np.int64),
         dose_spread=np.ascontiguousarray(doses[:, 1]),
+        dose_escape=np.ascontiguousarray(doses[:, 2]),
         targeting=_targeting(dosage, order, present, start),
         axis=axis,
         priors=priors,

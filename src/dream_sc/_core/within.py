@@ -1,0 +1,64 @@
+"""The slope among the cells of one guide: whether cells with more of the cis gene have more of a feature, too.
+
+It takes no part in calls. Cells of one guide differ in dosage, but cis and trans counts of a cell also share its state,
+so this slope agrees with the curve at best, and says nothing where it does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .dose_response import LN2
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WithinStats:
+    """Sums over the cells of each row, weighted by a cell's log2 dosage less the mean of its row, `d`."""
+
+    counts: Floats  # (T, R) sum of d y
+    spread: Floats  # (R,) sum of s d^2
+    spread2: Floats  # (R,) sum of s^2 d^2
+
+
+def centred_dosage(row: Ints, dosage: Floats, size_factor: Floats, n_rows: int) -> Floats:
+    """Log2 dosage of each cell less the mean of its row, weighted by size factor; 0 where a cell takes no part."""
+    used = row >= 0
+    weight = np.bincount(row[used], size_factor[used], n_rows)
+    mean = np.bincount(row[used], (size_factor * dosage)[used], n_rows) / np.maximum(weight, 1e-300)
+    out = np.zeros(len(row))
+    out[used] = dosage[used] - mean[row[used]]
+    return out
+
+
+def within_slope(stats: WithinStats, counts: Floats, exposure: Floats, overdispersion: Floats) -> tuple[Floats, Floats]:
+    """Derivative of the log expected count by log dosage among the cells of a row, pooled over rows, and its sd.
+
+    Parameters
+    ----------
+    counts, exposure
+        ``(T, R)`` sums of counts and ``(R,)`` of size factors.
+    overdispersion
+        ``(T,)`` of single cells.
+
+    Weighted least squares: the sum of d y has mean `slope ln2 mu S`, `S` the sum of s d^2, and the variance of a sum of
+    independent negative binomials. NaN where no row has cells that differ.
+    """
+    mu = counts / exposure
+    unit = LN2 * mu * stats.spread
+    variance = mu * stats.spread + overdispersion[:, None] ** 2 * mu**2 * stats.spread2
+    ok = variance > 0
+    weight = np.divide(unit, variance, out=np.zeros_like(unit), where=ok)
+    information = (weight * unit).sum(1)
+    known = information > 0
+    nan = np.full(len(counts), np.nan)
+    slope = np.divide((weight * stats.counts).sum(1), information, out=nan.copy(), where=known)
+    return slope, np.divide(1.0, np.sqrt(information), out=nan, where=known)
