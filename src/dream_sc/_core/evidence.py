@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LEFT_AT_ONCE = -4.0  # below it, taus by the likeliest shape of the thinned lattice: left there
 HOPELESS = -2.5  # below it on the thinned lattice: left there
 CLEAR = 11.0  # above it on the lattice at the likeliest tau: left there
+MATTERS = 5.0  # taus whose evidence is this far below the best keep what the leaders say
 HOPELESS_SECOND = -3.5
 TAU_TRIES = 3  # of the two-Hill lattice
 LEADERS = 8  # points of the lattice that stand for all at the other taus
@@ -164,7 +165,10 @@ def on_lattice(
             log_bf[rows] = logsumexp(out[rows] + lattice.log_weight[:, None], axis=(1, 2)) - base[rows]
     doubt = np.flatnonzero((log_bf > HOPELESS) & (log_bf < CLEAR))
     if len(doubt):
-        out[doubt] = _run(p.take(doubt), c, lattice, np.arange(n_s), every[doubt], degree)
+        by_tau = logsumexp(out[doubt] + lattice.log_weight[:, None], axis=1)
+        taus = np.where(by_tau > by_tau.max(1, keepdims=True) - MATTERS, grid, -1.0)
+        exact = _run(p.take(doubt), c, lattice, np.arange(n_s), taus, degree)
+        out[doubt] = np.where(taus[:, None] > 0, exact, out[doubt])
     return out + lattice.log_weight[:, None]
 
 
