@@ -22,7 +22,7 @@ import simulated
 
 PARTS = ("simulated", "real", "peers", "report")
 MOST_SEEDS = ("plain", "all_005", "all_015", "all_sparse")  # the scenarios on which the error rates are claimed
-MANY, SOME = 20, 5
+MANY, SOME, FEW = 20, 5, 3  # seeds
 HERE = Path(__file__).parent
 
 
@@ -34,7 +34,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--docs", type=Path, default=HERE.parents[1] / "docs", help="where the report goes")
     parser.add_argument("--peers", help="folder into which pysceptre was installed, if it is not in the environment")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--seeds", type=int, help=f"default: {MANY} for {', '.join(MOST_SEEDS)}, else {SOME}")
+    most = ", ".join(MOST_SEEDS)
+    parser.add_argument(
+        "--seeds", type=int, help=f"default: {MANY} for {most}; {FEW} with dosage='cell'; {SOME} for others"
+    )
     parser.add_argument(
         "--only",
         nargs="+",
@@ -51,8 +54,10 @@ def arguments() -> argparse.Namespace:
 
 
 def simulate(root: Path, names: list[str], seeds: int | None, override: dict[str, int]) -> None:
-    """A few seeds of everything first, then the rest of those that get many."""
-    simulated.run(root, names, range(seeds or SOME), **override)
+    """A few seeds of everything first, then the rest of those that get many; the slow rivals get the fewest."""
+    slow = [n for n in names if scenarios.GRID[n].dosage == "cell"]
+    simulated.run(root, [n for n in names if n not in slow], range(seeds or SOME), **override)
+    simulated.run(root, slow, range(seeds or FEW), **override)
     if seeds is None:
         simulated.run(root, [n for n in names if n in MOST_SEEDS], range(SOME, MANY), **override)
 

@@ -27,6 +27,7 @@ PARTS: dict[str, list[str | tuple[Callable[..., str], tuple[Any, ...]]]] = {
     "curves": ["coverage", (tables.curves, (("nuisance",),))],
     "designs": ["designs", (tables.calls, (("guides", "cells per guide", "curves"),)),
                 (tables.curves, (("guides", "cells per guide", "curves"),))],
+    "dosage": [(tables.calls, (("dosage",),))],
     "few_guides": [(tables.calls, (("few guides",),)), (tables.curves, (("few guides",),))],
     "strata": [(tables.strata, ())],
     "nulls": ["nulls", (tables.nulls, (SCREEN,)), "quantiles"],

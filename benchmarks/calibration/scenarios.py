@@ -24,7 +24,8 @@ class Scenario:
     """One kind of screen.
 
     `changes` are the arguments of `titration` that differ from `BASE`. Cells of guides with a dosage above
-    `below` are taken away, which leaves curves whose EC50 lies outside what was observed.
+    `below` are taken away, which leaves curves whose EC50 lies outside what was observed. `dosage` is the argument of
+    `tl.fit_trans`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Scenario:
     oracle: bool = False
     strata: bool = False
     below: float | None = None
+    dosage: str = "guide"
 
     def simulate(self, seed: int, **override: Any):
         """The screen and its truth; `override` goes over everything."""
@@ -95,7 +97,16 @@ def _designs() -> list[Scenario]:
         Scenario("means", "mean counts of 2^-4 to 2^4, evenly", "curves",
                  shift | {"mean_range": (-4.0, 4.0), "single_fraction": 0.3, "additive_fraction": 0.0}, strata=True),
     ]  # fmt: skip
-    return [*guides, *few, *cells, *curves]
+    rivals = [
+        Scenario("cell_plain", 'no nuisance, `dosage="cell"`', "dosage", {}, dosage="cell"),
+        Scenario("cell_state_alone", 'cell state, sd 0.3, `dosage="cell"`', "dosage", {"cell_state_sd": 0.3},
+                 dosage="cell"),
+        Scenario("cell_all_015", 'all three, shifts of sd 0.15, `dosage="cell"`', "dosage",
+                 OTHERS | {"guide_shift_sd": 0.15}, dosage="cell"),
+        Scenario("cell_targeting_2", '2 targeting guides, knock-down only, `dosage="cell"`', "dosage",
+                 shift | KNOCK_DOWN | {"n_guides": 2, "n_cells": 3000}, dosage="cell"),
+    ]  # fmt: skip
+    return [*guides, *few, *cells, *curves, *rivals]
 
 
 GRID = {s.name: s for s in (*_nuisances(), *_designs())}

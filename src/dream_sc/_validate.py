@@ -37,7 +37,7 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
 
 def resolve(data: Any, mod: str | None) -> AnnData:
     """The AnnData to work on: the object itself, or a modality of a MuData."""
-    if hasattr(data, "mod"):
+    if isinstance(getattr(data, "mod", None), Mapping):
         if mod is None:
             raise ValueError(f"data is a MuData: name the modality, mod= one of {list(data.mod)}")
         if mod not in data.mod:

@@ -95,13 +95,18 @@ def test_every_set_of_guides_poses_before_one_does_again() -> None:
 
 def test_dosages_are_permuted_between_the_guides_present() -> None:
     present = np.array([0, 2, 3, 7])
-    sources = calibration.permuted_sources(present, N_GUIDES, 100, 1)
+    control = np.zeros(N_GUIDES, dtype=bool)
+    sources = calibration.permuted_sources(present, control, 100, 1)
     assert len({tuple(s) for s in sources}) == len(sources) == 23  # 4! without the identity
     for source in sources:
         np.testing.assert_array_equal(np.sort(source[present]), present)
         assert not np.array_equal(source[present], present)
         assert (np.delete(source, present) == -1).all()
-    np.testing.assert_array_equal(calibration.permuted_sources(present, N_GUIDES, 3, 1), sources[:3])
+    np.testing.assert_array_equal(calibration.permuted_sources(present, control, 3, 1), sources[:3])
+    control[present[1:]] = True
+    sources = calibration.permuted_sources(present, control, 100, 1)
+    assert len(sources) == 24 - 6  # the one targeting guide never keeps its dosage
+    assert all(s[present[0]] != present[0] for s in sources)
 
 
 def test_permuted_cells_stay_in_their_group_and_fifth_of_depth(rng: np.random.Generator) -> None:

@@ -90,17 +90,23 @@ def _distinct_draws(n_items: int, k: int, n: int, rng: np.random.Generator) -> I
         yield draw
 
 
-def permuted_sources(present: Ints, n_guides: int, n: int, seed: int) -> list[Ints]:
-    """Dosages permuted between all guides that are present; no two permutations alike, none the identity."""
+def permuted_sources(present: Ints, control: NDArray[np.bool_], n: int, seed: int) -> list[Ints]:
+    """Dosages permuted between all guides that are present; no two permutations alike.
+
+    None in which all targeting guides keep their own: with few of them many permutations only swap NTC guides, which
+    differ by little.
+    """
     rng = np.random.default_rng(seed)
-    seen = {tuple(present.tolist())}
+    targeting = ~control[present]
+    most = factorial(len(present)) - factorial(int((~targeting).sum()))
+    seen: set[tuple[int, ...]] = set()
     out: list[Ints] = []
-    while len(out) < min(n, factorial(len(present)) - 1):
+    while len(out) < min(n, most):
         order = rng.permutation(present)
-        if tuple(order.tolist()) in seen:
+        if tuple(order.tolist()) in seen or (order == present)[targeting].all():
             continue
         seen.add(tuple(order.tolist()))
-        source = np.full(n_guides, -1, dtype=np.int64)
+        source = np.full(len(control), -1, dtype=np.int64)
         source[present] = order
         out.append(source)
     return out

@@ -161,6 +161,8 @@ def calibration(
     if entry is None:
         raise KeyError(f".uns[{key!r}] is not there: call dream_sc.tl.calibrate(data) first, or name another key=")
     _validate.one_of("table", table, CALIBRATION_TABLES)
+    if "fpr" not in entry:
+        raise KeyError(f".uns[{key!r}] was not made by dream_sc.tl.calibrate: name its key_added as key=")
     if table not in entry:
         raise ValueError(f".uns[{key!r}] has no table {table!r}: dream_sc.tl.calibrate(data, replace=True) makes it")
     return entry[table].copy()

@@ -27,7 +27,9 @@ def dosage_label(gene: str) -> str:
 
 
 def number(value: float) -> str:
-    """A small number as text: 0.34, or a power of ten below a thousandth."""
+    """A number as text: 417, 0.34, or a power of ten below a thousandth."""
+    if value >= 10:
+        return f"{value:.0f}"
     if value >= 1e-3 or value == 0:
         return f"{value:.2g}"
     mantissa, exponent = f"{value:.1e}".split("e")

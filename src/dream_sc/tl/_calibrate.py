@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -45,9 +46,9 @@ def calibrate(
 ) -> Any:
     """Refit the trans step where nothing can respond, and count what it calls.
 
-    Counts are summed once; every refit computes evidence only. The offsets of guides, the prior of the guide effects
-    and the technical fit are those of the fit; the prior odds behind q-values are learned anew in each refit, as an
-    analysis of its own would.
+    Counts are summed once (once per permutation of cells); every refit computes evidence only. The offsets of guides,
+    the prior of the guide effects and the technical fit are those of the fit; the prior odds behind q-values are
+    learned anew in each refit, as an analysis of its own would.
 
     Parameters
     ----------
@@ -111,6 +112,7 @@ def calibrate(
     warning = _too_few(fit, pool, replace) if null == "ntc_guides" else ""
     seed, wrap = _io.seed_of(rng), bar(progress, "calibration")
     if null == "ntc_guides":
+        _ = fit.observed  # refuses other counts than those of the fit
         run = _ntc(fit, pool, n, seed, wrap)
     else:
         run = _simulated(fit, n, seed, wrap) if null == "simulation" else _permuted(fit, n, within, seed, wrap)
@@ -143,6 +145,11 @@ class _Fit:
     def present(self) -> np.ndarray:
         """Guides that have cells."""
         return np.unique(self.stats.guide)
+
+    @cached_property
+    def observed(self) -> Any:
+        """Evidence of the fit itself; refused if it is not what was stored."""
+        return _observed(self)
 
 
 @dataclass(frozen=True)
@@ -288,7 +295,7 @@ def _observed(fit: _Fit) -> Any:
 def _likely_null(fit: _Fit) -> np.ndarray:
     from dream_sc._core import calls
 
-    log_bf = _observed(fit).log_bf(fit.fitted.prior)
+    log_bf = fit.observed.log_bf(fit.fitted.prior)
     keep: np.ndarray = calls.local_fdr(log_bf, fit.fitted.prior) > NULL_LFDR
     if not keep.any():
         raise ValueError("the fit takes no feature for null, so none is left to permute: use null='ntc_guides'")
@@ -305,7 +312,7 @@ def _permuted(fit: _Fit, n: int, within: str | None, seed: int, wrap: Any) -> _R
         sources = [np.arange(len(fitted.control))] * n
         pairs = ((_take(s, keep), sources[0]) for s in _permuted_sums(fit, n, seed))
     else:
-        sources = calibration.permuted_sources(fit.present, len(fitted.control), n, seed)
+        sources = calibration.permuted_sources(fit.present, fitted.control, n, seed)
         stats = _take(fit.stats, keep)
         pairs = ((stats, s) for s in sources)
     nulls = calibration.null_refits(fitted, pairs, own_null=False, seed=seed, n=len(sources), progress=wrap)
@@ -330,7 +337,7 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
 def _simulated(fit: _Fit, n: int, seed: int, wrap: Any) -> _Run:
     from dream_sc._core import calibration
 
-    return _Run(calibration.simulated_refits(fit.fitted, _observed(fit), n, seed=seed, progress=wrap), None, [])
+    return _Run(calibration.simulated_refits(fit.fitted, fit.observed, n, seed=seed, progress=wrap), None, [])
 
 
 def _report(fit: _Fit, run: _Run, seed: int) -> dict[str, Any]:
@@ -360,7 +367,7 @@ def _replaced(fit: _Fit, run: _Run) -> pd.DataFrame:
     """The table of the fit with p- and q-values by the regroupings; the theoretical ones in columns of their own."""
     from dream_sc._core import calibration
 
-    theory = fit.fitted.null.p_value(_observed(fit).strength(fit.fitted.prior))
+    theory = fit.fitted.null.p_value(fit.observed.strength(fit.fitted.prior))
     p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)
     frame = fit.frame.copy()
     reported = frame["pvalue"].notna().to_numpy()
