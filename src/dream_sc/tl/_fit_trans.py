@@ -210,7 +210,7 @@ def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
     status[np.isnan(inputs.overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
     status[inputs.is_cis] = "cis gene"
     status[inputs.ok] = "not asked for"
-    gap = fit.columns["single_gap"] > 0
+    gap = (fit.columns["single_gap"] > 0) | inputs.one_dosage
     fitted = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
     plain = fitted == "converged"
     fitted[plain & fit.diagnostics["improved"]] = "converged after improvement"
@@ -232,7 +232,7 @@ def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
 
 def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> pd.DataFrame:
     """One row per feature; what could not be computed is NaN, its reason is in `status`."""
-    fitted = inputs.ok & asked
+    fitted, no_ec50 = inputs.ok & asked, inputs.few_guides or inputs.one_dosage
     columns: dict[str, Any] = {}
     for name, values in fit.columns.items():
         if name in ("model", "class"):
@@ -242,7 +242,7 @@ def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> 
         elif name in TRANS_COLUMNS:
             columns[name] = np.full(adata.n_vars, np.nan)
             columns[name][fitted] = values.astype(float)
-            if inputs.few_guides and name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
+            if no_ec50 and name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
                 columns[name][:] = np.nan
     columns |= _within(inputs, fitted)
     columns["overdispersion"] = inputs.overdispersion

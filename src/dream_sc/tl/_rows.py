@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 N_CELL_BINS = 8
 MIN_COUNT = 10
 FEW_GUIDES = 2
+ONE_DOSAGE, ONE_DOSAGE_SDS = 0.2, 3.0  # range of dosages, log2 or in their sds, below which they are taken for one
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class TransInputs:
     def few_guides(self) -> bool:
         """Whether there are too few targeting guides for an EC50."""
         return int((~self.guides["is_control"].astype(bool)).sum()) <= FEW_GUIDES
+
+    @property
+    def one_dosage(self) -> bool:
+        """Whether the dosages of the targeting guides cannot be told apart, so that there is no place for an EC50."""
+        mean, sd = (values[~self.guides["is_control"].to_numpy(bool)] for values in acting(self.guides))
+        return bool(np.ptp(mean) <= max(ONE_DOSAGE, ONE_DOSAGE_SDS * float(np.median(sd))))
 
 
 def trans_inputs(
