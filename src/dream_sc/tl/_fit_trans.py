@@ -10,6 +10,7 @@ import pandas as pd
 
 from dream_sc import _io, _validate
 from dream_sc._keys import CIS, TECHNICAL, TRANS, TRANS_COLUMNS, Slots
+from dream_sc._logging import logger
 from dream_sc._progress import bar
 
 from ._rows import MIN_COUNT, TransInputs, trans_inputs
@@ -165,6 +166,13 @@ def _about(inputs: TransInputs, fit: Any, frame: pd.DataFrame) -> dict[str, Any]
     }  # fmt: skip
 
 
+def _say_compiling() -> None:
+    from dream_sc._core.engines.laplace import compiled
+
+    if not compiled():
+        logger.info("tl.fit_trans: compiling its kernel, once per installation: about half a minute")
+
+
 def _check(
     distribution: str, function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int
 ) -> None:
@@ -180,6 +188,7 @@ def _check(
     _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
     _validate.one_of("degree", degree, range(1, 7))
     _validate.whole("nsamples", nsamples, MIN_DRAWS)
+    _say_compiling()
 
 
 def _slots(

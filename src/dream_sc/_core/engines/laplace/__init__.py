@@ -5,6 +5,6 @@ from __future__ import annotations
 from .cis import cis
 from .draws import draws
 from .technical import technical
-from .trans import Problem, evidence, problem
+from .trans import Problem, compiled, evidence, problem
 
-__all__ = ["Problem", "cis", "draws", "evidence", "problem", "technical"]
+__all__ = ["Problem", "cis", "compiled", "draws", "evidence", "problem", "technical"]

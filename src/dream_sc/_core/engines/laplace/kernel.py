@@ -144,50 +144,33 @@ def _store(code, theta, chol, lane, tabs, s, value, log_z, modes, covs, i, k):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _one_shape(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, modes, covs):
-    """One shape at several taus, which are the lanes."""
-    n, valid = 1 + n_amp + max(design.group.max(), 0), np.flatnonzero(taus >= 0)
-    n_lanes = valid.size
+def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, modes, covs):
+    """One feature: its shapes are the lanes, at one tau after another; of a single shape, the taus are."""
+    valid, together = np.flatnonzero(taus >= 0), shapes.shape[0] == 1
+    n, n_s = 1 + n_amp + max(design.group.max(), 0), shapes.shape[0]
+    n_lanes = valid.size if together else min(LANES, n_s)
     s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
-    theta, value, at = np.zeros((n, n_lanes)), np.zeros(n_lanes), np.zeros((max(shapes.shape[1], 1), n_lanes))
-    chol = np.zeros((n_lanes, n, n))
-    _fill_lanes(code, 0, shapes, consts, at, design, tabs)
-    for lane in range(n_lanes):
-        _start(code, theta, n_amp, counts.level, lane)
-    climb(code, theta, n_amp, counts, taus[valid], design, tabs, tol, s, chol, value)
-    for lane in range(n_lanes):
-        if np.isfinite(value[lane]):
-            _store(code, theta, chol[lane], lane, tabs, s, value[lane], log_z, modes, covs, 0, valid[lane])
-
-
-@nb.njit(cache=True, error_model="numpy")
-def _many_shapes(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, modes, covs):
-    """Several shapes, which are the lanes, at one tau after another."""
-    n = 1 + n_amp + max(design.group.max(), 0)
-    n_s, n_lanes = shapes.shape[0], min(LANES, shapes.shape[0])
-    s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
-    theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), np.zeros(n_lanes)
+    theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), taus[valid] if together else np.zeros(n_lanes)
     chol, at = np.zeros((n_lanes, n, n)), np.zeros((max(shapes.shape[1], 1), n_lanes))
     old, old_consts, known = np.zeros(n + 2 * tabs.low.shape[0]), np.zeros(2), False
     for first in range(0, n_s, n_lanes):
         _fill_lanes(code, first, shapes, consts, at, design, tabs)
         _starts(code, n_amp, counts, old, old_consts, known, theta, tabs)
-        fresh = True
-        for k in range(taus.size):
-            if taus[k] < 0:
-                continue
-            tau[:] = taus[k]
+        fresh, used = True, n_lanes if together else min(n_lanes, n_s - first)
+        for round_ in range(1 if together else valid.size):
+            if not together:
+                tau[:] = taus[valid[round_]]
             climb(code, theta, n_amp, counts, tau, design, tabs, tol, s, chol, value)
-            best = -1
-            for lane in range(min(n_lanes, n_s - first)):
-                i = first + lane
+            best, most = -1, -np.inf
+            for lane in range(used):
+                i, k = (0, valid[lane]) if together else (first + lane, valid[round_])
                 if not np.isfinite(value[lane]):
                     _start(code, theta, n_amp, counts.level, lane)
                     s.u[:, :, lane] = 0.0
                     continue
                 _store(code, theta, chol[lane], lane, tabs, s, value[lane], log_z, modes, covs, i, k)
-                if best < 0 or log_z[i, k] > log_z[first + best, k]:
-                    best = lane
+                if log_z[i, k] > most:
+                    best, most = lane, log_z[i, k]
             if fresh and best >= 0:
                 _remember(theta, tabs, best, old, old_consts)
                 fresh, known = False, True
@@ -204,7 +187,4 @@ def run(code, n_amp, counts, overdispersion, level, design, shapes, consts, taus
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
         one = counts_of(counts[t], overdispersion[t], level[t], design)
-        if shapes.shape[1] == 1:
-            _one_shape(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])
-        else:
-            _many_shapes(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])
+        _feature(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])

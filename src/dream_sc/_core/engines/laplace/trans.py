@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,6 +144,12 @@ def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArr
     if dosage.control is not None:
         return np.asarray(~dosage.control[present])
     return np.asarray(dosage.mean[order][start] != 0.0)
+
+
+def compiled() -> bool:
+    """Whether the kernel has been compiled on this machine before; else the first call takes half a minute more."""
+    folder = kernel.run.stats.cache_path
+    return folder is not None and any(Path(folder).glob("kernel.run-*.nbi"))
 
 
 def n_amplitudes(curve: Curve, degree: int) -> int:
