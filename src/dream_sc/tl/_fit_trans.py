@@ -170,7 +170,8 @@ def _say_compiling() -> None:
     from dream_sc._core.engines.laplace import compiled
 
     if not compiled():
-        logger.info("tl.fit_trans: compiling its kernel, once per installation: about half a minute")
+        # at a level that is shown by default: half a minute of silence looks like a fault
+        logger.warning("tl.fit_trans: compiling its kernel, once per installation: about half a minute")
 
 
 def _check(
