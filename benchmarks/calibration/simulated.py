@@ -87,6 +87,7 @@ def with_true_dosages(adata: Any) -> pd.DataFrame:
     known = other.uns["titration"]["guides"].set_index("guide").loc[guides["guide"]]
     guides["log2_dosage"], guides["sd"] = known["log2_dosage"].to_numpy(), 1e-3
     guides["within_sd"], guides["escaper_fraction"] = known["within_sd"].to_numpy(), 0.0
+    other.uns["cis"]["diagnostics"]["ntc_level_sd"] = 0.0
     other.uns["cis"]["guides"] = guides
     ds.tl.fit_trans(other, hyper=adata.uns["trans"]["hyper"], progress=False)
     return ds.get.trans(other)
