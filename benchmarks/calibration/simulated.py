@@ -75,8 +75,8 @@ def fit(adata: Any, dosage: str = "guide") -> dict[str, float]:
 
 
 def axis_of(adata: Any) -> tuple[float, float]:
-    """Lowest and highest fitted log2 dosage of a guide, NTC (0) among them."""
-    dosage = adata.uns["cis"]["guides"]["log2_dosage"].to_numpy()
+    """Lowest and highest fitted log2 dosage of the cells in which a guide acts, NTC (0) among them."""
+    dosage = adata.uns["cis"]["guides"]["log2_dosage_acting"].to_numpy()
     return float(min(dosage.min(), 0.0)), float(max(dosage.max(), 0.0))
 
 

@@ -95,7 +95,7 @@ def _loo(p: laplace.Problem) -> np.ndarray:
 def _influence(p: laplace.Problem) -> np.ndarray:
     """Squared log ratio of each guide to NTC."""
     n = len(p.counts)
-    ratio, variance, _ = support.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))
+    ratio, variance, *_ = support.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))
     return np.asarray(ratio**2 / variance)
 
 

@@ -25,6 +25,12 @@ def dosage_nodes(mean: Floats, spread: Floats, escape: Floats | None = None) -> 
     if escape is None or not (escape > 0).any():
         return at, share
     escape = np.asarray(escape)[:, None]
-    # a row without such cells repeats a node, so that its nodes are equal where it has no spread
+    # a row without such cells repeats its first node, with no weight
     at = np.concatenate([at, np.where(escape > 0, 0.0, at[:, :1])], 1)
     return at, np.concatenate([share * (1 - escape), escape], 1)
+
+
+def shifted_nodes(mean: Floats, escape: Floats) -> tuple[Floats, Floats]:
+    """Nodes and weights ``(G, 2)`` of guides at a dosage, a share `escape` of their cells at the NTC level."""
+    at = np.stack([mean, np.where(escape > 0, 0.0, mean)], 1)
+    return at, np.stack([1 - escape, escape], 1)

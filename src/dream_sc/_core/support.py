@@ -27,8 +27,10 @@ SUPPORT_Z = 1.645
 DETECT_LFDR, DETECT_POWER = 0.05, 0.8
 
 
-def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Floats, Floats]:
-    """Log ratio to the expected count, its variance by counts alone, and the mean dosage, per guide.
+def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Per guide: log ratio to the expected count, its variance by counts alone, the mean dosage, and the fitted ratio.
+
+    A guide's dosage is the log2 of the mean over its rows, cells at the NTC level among them.
 
     Parameters
     ----------
@@ -49,7 +51,10 @@ def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Float
     total = np.add.reduceat(p.counts, start, axis=1)
     mean, fit = (np.add.reduceat(m, start, axis=1) for m in (expected, fitted))
     extra = np.add.reduceat(fitted**2 * d.scale2, start, axis=1) * (p.overdispersion[:, None] / fit) ** 2
-    return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, p.dose_mean[d.dose[start]]
+    dose = (p.dose_escape + (1 - p.dose_escape) * 2.0**p.dose_mean)[d.dose]
+    w = np.exp(d.log_w)
+    dosage = np.log2(np.add.reduceat(w * dose, start) / np.add.reduceat(w, start))
+    return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, dosage, np.log(fit / mean)
 
 
 def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Floats:
@@ -59,7 +64,7 @@ def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Float
     """
     joint = values + np.log(prior.weights)[:, None] + prior.log_tau(grid)
     tau = np.exp(softmax(joint, axis=(1, 2)).sum(1) @ np.log(grid))
-    ratio, variance, dosage = log_ratios(p, p.level, np.zeros((len(p.counts), len(p.dose_mean))))
+    ratio, variance, dosage, _ = log_ratios(p, p.level, np.zeros((len(p.counts), len(p.dose_mean))))
     information = _slope(dosage, ratio, variance + tau[:, None] ** 2)[1]
     return np.asarray((p.axis.high - p.axis.low) / np.sqrt(information))
 
@@ -75,8 +80,7 @@ def columns(
     guides only, guide effects in the variance; NaN for fewer than three of them. `min_detectable_log2fc`: see there;
     `log_odds` are the prior log odds of a response.
     """
-    ratio, variance, dosage = log_ratios(p, level, curves)
-    fitted = curves[:, p.design.dose[p.design.guide_start[:-1]]]
+    ratio, variance, dosage, fitted = log_ratios(p, level, curves)
     targeting = p.targeting
     wide = variance + tau[:, None] ** 2
     z = ratio * np.sign(fitted) / np.sqrt(wide)

@@ -143,7 +143,9 @@ def fit(
         prior = calls.learn(values, grid, priors, tail=tail)
         null = _null_distribution(p, curves, lattices, grid, values, prior, options, progress)
     else:
+        _check_curves(hyper, curves)
         prior, null = restore(hyper)
+        prior = prior if options.guide_effects else replace(prior, wide_weight=0.0)
     marginal = calls.marginals(values, grid, prior)
     log_bf = calls.log_bayes_factor(marginal, prior)
     lfdr = calls.local_fdr(log_bf, prior)
@@ -165,7 +167,13 @@ def fit(
     }
     columns["class"] = np.where(lfdr > 0.5, "null", columns["class"])
     columns["p_class"] = np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr))
-    return TransFit(columns, records, _store(prior, null), diagnostics)
+    return TransFit(columns, records, _store(prior, null) | {"curves": [c.name for c in curves]}, diagnostics)
+
+
+def _check_curves(hyper: dict[str, Any], curves: list[Curve]) -> None:
+    have, want = [str(name) for name in hyper["curves"]], [c.name for c in curves]
+    if have != want:
+        raise ValueError(f"hyper= is of a fit that compared {have}, but this one compares {want}: leave it out")
 
 
 def _evidence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 BLOCK = 64
+NO_TAU = float(np.log(1e-3)), 0.1  # prior of log tau of the Pyro engines without guide effects
 QUICK_DRAWS = 256  # of a feature that is not called
 
 
@@ -82,7 +84,7 @@ def describe(
             n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples, degree=options.degree, quick=quick,
         )  # fmt: skip
         out, const = drawn.params, drawn.consts
-        diagnostics["improved"][index] = drawn.improved
+        diagnostics["improved"][index] = drawn.improved & (options.inference == "laplace")
         if options.inference != "laplace":
             out, ok = _replace_draws(sub, c, const, out, prior, options)
             diagnostics["converged"][index] = ok
@@ -91,7 +93,8 @@ def describe(
         found |= _support(
             sub, m, curves, lattices, grid, prior, out, const, drawn.tau, values[index], log_bf[index], options.degree
         )
-        found |= {"guide_sd": drawn.tau / np.log(2), "pareto_k": drawn.pareto_k}
+        k = drawn.pareto_k if options.inference == "laplace" else np.nan  # of the fast engine's draws
+        found |= {"guide_sd": drawn.tau / np.log(2), "pareto_k": np.broadcast_to(k, len(index)).astype(float)}
         for name, value in found.items():
             if name not in columns:
                 text = value.dtype.kind in "UO"
@@ -139,7 +142,8 @@ def _support(
 def _with_level_error(draws: Floats, c: Curve, sd: float, seed: int) -> Floats:
     """Draws ``(T, S, P)`` with the error of the NTC level, which shifts the dosages of all targeting guides alike.
 
-    EC50s move with them. Its draws are the same for every feature, as the error is.
+    The curve moves along the axis with them, and with it what it says at a given dosage. The draws of the error are the
+    same for every feature, as the error is.
     """
     n = draws.shape[1]
     shift = sd * np.random.default_rng([seed, 1]).permutation(norm.ppf((np.arange(n) + 0.5) / n))
@@ -166,6 +170,8 @@ def _replace_draws(
         p.counts, w, d.scale2 * w**2, p.guide, d.group, len(d.guide_start) - 1, int(d.group.max()) + 1
     )
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
+    if not options.guide_effects:
+        prior = replace(prior, tau_log_mean=NO_TAU[0], tau_log_sd=NO_TAU[1], wide_weight=0.0)
     hyper = {
         "m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": d.alpha_sd, "turn": float(p.turn),
         "wide_weight": prior.wide_weight, "wide_sd": prior.wide_sd,

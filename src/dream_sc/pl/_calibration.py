@@ -122,7 +122,8 @@ def _rates(ax: Any, info: Any) -> None:
         none = "none" if i == 0 else None
         ax.plot(at[~some], np.full((~some).sum(), floor), "v", ms=5.5, mfc="white", mec=color, label=none)
     ax.set_yscale("log")
-    ax.set_ylim(min(level.min(), floor) / 2, 0.5)
+    most = max(float(rates[name].max()) for _, name, _, _ in series)
+    ax.set_ylim(min(level.min(), floor) / 2, max(0.5, min(1.3 * most, 1.0)))
     ax.set_xlim(-0.6, len(x) - 0.4)
     ax.set_xticks(x, [number(v) for v in level])
     ax.set_xlabel("level of $p$")

@@ -47,8 +47,8 @@ def calibrate(
     """Refit the trans step where nothing can respond, and count what it calls.
 
     Counts are summed once (once per permutation of cells); every refit computes evidence only. The offsets of guides,
-    the prior of the guide effects and the technical fit are those of the fit; the prior odds behind q-values are
-    learned anew in each refit, as an analysis of its own would.
+    the prior of the guide effects and the technical fit are those of the fit; for q-values the prior odds and the
+    prior of tau are learned anew in each refit, as an analysis of its own would.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
         )
     inputs = trans_inputs(
         adata, holder, params["technical_key"], params["cis_key"], params["layer"], params["dosage"],
-        offsets=list(hyper["guide_offsets"]),
+        offsets=True, known=hyper,
     )  # fmt: skip
     options = trans.Options(
         function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])
@@ -329,9 +329,13 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
     layout = row_layout(adata, fit.holder, technical, cis, params["cis_key"], params["dosage"])
     depth = _validate.size_factors(adata, technical["params"]["size_factor_key"])
     group = group_codes(adata, technical)
+    # a cell keeps the offset of its own guide, wherever it goes
+    offset = 2.0 ** fit.inputs.guides["offset"].to_numpy(float)
+    factor = np.where(layout.row >= 0, offset[layout.rows[layout.row, 0]], 1.0)
     for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
         row = permuted_cells(layout.row, group, depth, DEPTH_STRATA, s)
-        yield _take(row_stats(adata, technical, fit.inputs.layer, row, layout.rows)[0], fit.inputs.ok)
+        sums = row_stats(adata, technical, fit.inputs.layer, row, layout.rows, factor=factor)[0]
+        yield _take(sums, fit.inputs.ok)
 
 
 def _simulated(fit: _Fit, n: int, seed: int, wrap: Any) -> _Run:

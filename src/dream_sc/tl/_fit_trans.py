@@ -129,10 +129,9 @@ def fit_trans(
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     seed = _io.seed_of(rng)
     inputs = trans_inputs(
-        adata, holder, technical_key, cis_key, layer, dosage,
-        offsets=guide_offsets if hyper is None else hyper["guide_offsets"],
+        adata, holder, technical_key, cis_key, layer, dosage, offsets=bool(guide_offsets), known=hyper,
     )  # fmt: skip
-    ok, asked = inputs.ok, _asked(adata, features)
+    ok, asked = inputs.ok, _asked(adata, features, inputs.ok)
     options = core.Options(
         function_type=function_type, guide_effects=guide_effects, degree=degree, nsamples=nsamples, niters=niters,
         inference=inference, device=device, seed=seed,
@@ -160,7 +159,8 @@ def _about(inputs: TransInputs, fit: Any, frame: pd.DataFrame) -> dict[str, Any]
 
     return {
         "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
-        "hyper": fit.hyper | {"guide_offsets": inputs.guides["offset"].tolist()}, "guides": inputs.guides.copy(),
+        "hyper": fit.hyper | {"guides": inputs.guides["guide"].astype(str).tolist(),
+                              "guide_offsets": inputs.guides["offset"].tolist()}, "guides": inputs.guides.copy(),
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }  # fmt: skip
@@ -201,7 +201,7 @@ def _slots(
     return {("varm", key): frame, ("varm", Slots(key).posterior): every, ("uns", key): info}
 
 
-def _asked(adata: AnnData, features: str | Iterable[str] | None) -> np.ndarray:
+def _asked(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray) -> np.ndarray:
     """Which features to report."""
     if features is None:
         return np.ones(adata.n_vars, dtype=bool)
@@ -211,6 +211,8 @@ def _asked(adata: AnnData, features: str | Iterable[str] | None) -> np.ndarray:
         raise ValueError("features=[] asks for nothing: name features, or leave it out for all")
     for name in names:
         out[_validate.feature(adata, name, "features")] = True
+    if not (ok & out).any():
+        raise ValueError(f"none of features={names} can be fitted: each is the cis gene or has too few counts")
     return out
 
 
@@ -235,7 +237,7 @@ def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
     from dream_sc._core.within import within_slope
 
     if inputs.within is None:
-        return {}
+        return {n: np.full(len(fitted), np.nan) for n in ("slope_within", "slope_within_sd")}
     pair = within_slope(inputs.within, inputs.stats.counts, inputs.stats.exposure, inputs.overdispersion)
     return {n: np.where(fitted, v, np.nan) for n, v in zip(("slope_within", "slope_within_sd"), pair, strict=True)}
 

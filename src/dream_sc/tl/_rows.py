@@ -54,11 +54,11 @@ class TransInputs:
 
 def trans_inputs(
     adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str,
-    *, offsets: bool | list[float],
+    *, offsets: bool, known: dict[str, Any] | None = None,
 ) -> TransInputs:  # fmt: skip
     """Read the earlier fits and sum the counts; `holder` is the object with the cis fit.
 
-    `offsets` of the guides: estimate them or not, or their values (log2) from an earlier fit.
+    `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
     """
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
@@ -69,12 +69,14 @@ def trans_inputs(
     is_cis = np.asarray(adata.var_names == cis["cis_gene"])
     ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
     guides = cis["guides"].assign(offset=0.0)
-    if offsets is True:
+    if offsets and known is None:
         guides["offset"] = _offsets(stats, _expected(adata, technical_key, stats), overdispersion, ok)
-    elif offsets is not False:
-        guides["offset"] = np.asarray(offsets, dtype=float)
+    elif offsets:
+        guides["offset"] = _known_offsets(known, guides["guide"])
     factor = 2.0 ** guides["offset"].to_numpy()[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
+    if within is not None:
+        within = replace(within, spread=within.spread * factor, spread2=within.spread2 * factor**2)
     if not ok.any():
         raise ValueError(
             f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "
@@ -85,6 +87,17 @@ def trans_inputs(
         stats, layout.dosage, overdispersion, is_cis, ok, _axis(guides), scale, int((layout.row >= 0).sum()), layer,
         str(cis["cis_gene"]), guides, within,
     )  # fmt: skip
+
+
+def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
+    """Offsets of an earlier fit, by the names of the guides."""
+    earlier = dict(zip(map(str, known["guides"]), known["guide_offsets"], strict=True))
+    lacking = [g for g in guides.astype(str) if g not in earlier]
+    if lacking:
+        raise ValueError(
+            f"hyper= is of a fit without the guides {lacking[:8]}: give that of a fit with the same guides, or none"
+        )
+    return np.array([earlier[g] for g in guides.astype(str)], dtype=float)
 
 
 def _expected(adata: AnnData, technical_key: str, stats: Any) -> np.ndarray:
@@ -115,15 +128,17 @@ class Layout:
 
 
 def row_stats(
-    adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray, x: np.ndarray | None = None
-) -> tuple[Any, Any]:
+    adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray, x: np.ndarray | None = None,
+    factor: float | np.ndarray = 1.0,
+) -> tuple[Any, Any]:  # fmt: skip
     """Sum the counts and size factors of the cells of each row, in one pass.
 
     The second value holds the sums weighted by the cells' dosages `x` (NaN: takes no part in them), if there are any.
+    `factor` scales the size factors of the cells.
     """
     from dream_sc._core import suffstats, within
 
-    s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
+    s = _validate.size_factors(adata, technical["params"]["size_factor_key"]) * factor
     sums = [suffstats.RowSums(row, len(rows), adata.n_vars)]
     if x is not None:
         differs = np.where(np.isfinite(x), row, -1)

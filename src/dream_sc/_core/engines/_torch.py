@@ -9,7 +9,7 @@ import numpy as np
 import pyro
 import torch
 
-from dream_sc._core.dosage import dosage_nodes
+from dream_sc._core.dosage import N_NODES, dosage_nodes, shifted_nodes
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.models.cis import CisData
 from dream_sc._core.models.technical import TechnicalData
@@ -61,9 +61,11 @@ def trans_data(
     """Tensors of the guide-level model; rows of single cells give those of the cell-level one."""
     t = lambda x: tensor(x, device)  # noqa: E731
     at, weights = dosage_nodes(dosage.mean, dosage.spread, dosage.escape)
+    own, shares = shifted_nodes(dosage.mean, np.zeros(len(at)) if dosage.escape is None else dosage.escape)
     return TransData(
         t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
-        t(stats.group), t(dosage.mean), t(at), t(weights), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
+        t(stats.group), t(dosage.mean), t(at), t(weights), t(np.arange(at.shape[1]) < N_NODES).double(),
+        t(own), t(shares), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
         t(np.log((stats.counts.sum(1) + 0.5) / stats.exposure.sum())), t(consts), stats.n_groups,
         hyper["alpha_scale"], hyper["m_tau"], hyper["s_tau"], hyper.get("wide_weight", 0.0),
         hyper.get("wide_sd", 0.0), axis, priors, bool(hyper.get("turn", 0.0)),

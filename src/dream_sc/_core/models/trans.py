@@ -63,6 +63,9 @@ class TransData:
     mean: Any  # (R,) log2 dosage
     at: Any  # (R, J) log2 dosages that stand for the row's cells
     weights: Any  # (R, J)
+    moves: Any  # (J,) 1 for nodes that move with the guide's dosage, 0 for that of cells at the NTC level
+    own: Any  # (R, 2) the guide's dosage, and that of cells at the NTC level
+    shares: Any  # (R, 2) of these two
     error: Any  # (G,) sd of a guide's dosage
     overdispersion: Any  # (T,)
     level: Any  # (T,) centre of the prior of the level
@@ -163,9 +166,11 @@ def guide_level(data: TransData, curve: Curve, degree: int = 6) -> None:
         at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
         # a guide's rows have one dosage, so any of them stands for all
         one = _last_row(data.guide, len(data.error))
-        mean, weights = data.mean[one][:, None], torch.ones_like(data.error)[:, None]
-        shift = data.error[:, None]
-        up, down = (curve.torch_rows(params, mean + s, weights, data.consts) for s in (shift, -shift))
+        moved, still, error = data.own[one, :1], data.own[one, 1:], data.error[:, None]
+        up, down = (
+            curve.torch_rows(params, torch.cat([moved + s, still], 1), data.shares[one], data.consts)
+            for s in (error, -error)
+        )
         var = log_tau.exp() ** 2 + (0.5 * (up - down)) ** 2 + LEAST_VARIANCE
         with pyro.plate("guides", len(data.error), dim=-1):
             u = pyro.sample("u", guide_effect(data, var))
@@ -192,7 +197,7 @@ def cell_level(data: TransData, curve: Curve, degree: int = 6) -> None:
         logs = []
         for t in range(n):  # the latent dosages differ between features
             own = {name: value[t : t + 1] for name, value in params.items()}
-            x = data.at[some] + (data.error * z[t])[:, None]
+            x = data.at[some] + (data.error * z[t])[:, None] * data.moves
             logs.append(curve.torch_rows(own, x, data.weights[some], data.consts[t : t + 1]))
         by_guide = torch.cat(logs) + u
         _observe(data, data.log_w + params["a"] - at_ntc + effects + by_guide[:, data.guide])

@@ -30,7 +30,8 @@ def _hills(rates, shapes, i, nodes, weights, out):
     """Means of ``sigmoid(rate (x - k))`` of Hill `i`, and of its complement, over nodes ``(D, J)``; `out` (D, W, L)."""
     h, hc, n_lanes = 2 * i, 2 * i + 1, rates.shape[1]
     for d in range(nodes.shape[0]):
-        n_nodes = 1 if nodes[d, -1] == nodes[d, 0] else nodes.shape[1]
+        middle = nodes[d, nodes.shape[1] // 2]
+        n_nodes = 1 if nodes[d, -1] == nodes[d, 0] and middle == nodes[d, 0] else nodes.shape[1]
         for lane in range(n_lanes):
             out[d, h, lane], out[d, hc, lane] = LEAST, LEAST
         for j in range(n_nodes):
@@ -75,6 +76,18 @@ def _end(code, shapes, rates, consts, x, out):
 
 
 @nb.njit(cache=True, error_model="numpy")
+def _shifted(code, shapes, rates, consts, design, sign, out):
+    """Tables at the guides' dosages moved by their errors; cells at the NTC level stay there."""
+    n_guides = design.error.size
+    at, weights = np.empty((n_guides, 2)), np.empty((n_guides, 2))
+    for g in range(n_guides):
+        at[g, 0] = design.mean[design.dose[design.guide_start[g]]] + sign * design.error[g]
+        at[g, 1] = 0.0 if design.escape[g] > 0 else at[g, 0]
+        weights[g, 0], weights[g, 1] = 1.0 - design.escape[g], design.escape[g]
+    _tables(code, shapes, rates, consts, at, weights, out)
+
+
+@nb.njit(cache=True, error_model="numpy")
 def fill_tables(code, shapes, design, tabs):
     """Tables of the lanes' shapes ``(d, L)`` at the design's dosages; `tabs.consts` has to be filled before."""
     consts, n_lanes = tabs.consts, tabs.consts.shape[1]
@@ -87,16 +100,14 @@ def fill_tables(code, shapes, design, tabs):
             rates[1, lane] = consts[1, lane] * LN2 * exp(shapes[3, lane])
     if code == 0:
         return
-    n_dose, n_guides = design.nodes.shape[0], design.error.size
+    n_dose = design.nodes.shape[0]
     _tables(code, shapes, rates, consts, design.nodes, design.node_weights, tabs.dose[:n_dose])
     _tables(code, shapes, rates, consts, np.zeros((1, 1)), np.ones((1, 1)), tabs.dose[n_dose:])
     _end(code, shapes, rates, consts, design.axis[0], tabs.low)
     _end(code, shapes, rates, consts, design.axis[1], tabs.high)
     if design.error.max() > 0:
-        mean = design.mean[design.dose[design.guide_start[:n_guides]]]
-        unit = np.ones((n_guides, 1))
-        _tables(code, shapes, rates, consts, (mean + design.error).reshape(-1, 1), unit, tabs.up)
-        _tables(code, shapes, rates, consts, (mean - design.error).reshape(-1, 1), unit, tabs.down)
+        _shifted(code, shapes, rates, consts, design, 1.0, tabs.up)
+        _shifted(code, shapes, rates, consts, design, -1.0, tabs.down)
 
 
 # ---- log curve -------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class Design(NamedTuple):
     nodes: Floats  # (D, J) log2
     node_weights: Floats  # (D, J)
     error: Floats  # (G,) sd of the guide's dosage
+    escape: Floats  # (G,) share of the guide's cells at the NTC level
     wide_sd: Floats  # (M,) what each component of the guide effects adds to tau, 0 first
     wide_weight: Floats  # (M,)
     level_sd: float

@@ -74,6 +74,7 @@ class Problem:
             guide_start=np.append(start, rows.sum()).astype(np.int64),
             dose=d.dose[rows],
             error=d.error[keep],
+            escape=d.escape[keep],
         )
         return replace(
             self,
@@ -116,6 +117,7 @@ def problem(
         nodes=nodes,
         node_weights=node_weights,
         error=dosage.error[present].astype(np.float64),
+        escape=escape[order][start],
         wide_sd=np.array([0.0]),
         wide_weight=np.array([1.0]),
         level_sd=priors.level_sd,
