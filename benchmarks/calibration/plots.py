@@ -245,12 +245,12 @@ def peers(root: Path, names: Iterable[str]) -> Figure | None:
     for i, (method, (color, marker)) in enumerate(LOOK.items()):
         rows = [sets.get(method, pd.DataFrame()) for _, sets in found]
         rates = [[f(r) if len(r) else summary.NONE for r in rows] for f in (
-            summary.fdp, lambda r: summary.power(r, "single"), lambda r: summary.power(r, "two"))]  # fmt: skip
+            summary.fdp, lambda r: summary.power(r, "responders"), lambda r: summary.power(r, "two"))]  # fmt: skip
         for ax, values in zip(axes, rates, strict=True):
             dots(ax, at + 0.2 * (i - 1.5), values, color, marker, LABELS[method])
     axes[0].axvline(FDP_BAR, color=INK, lw=1, ls=":")
     named_rows(axes, [text for text, _ in found])
-    labels = ("false discovery proportion", "power, one Hill", "power, two Hills")
+    labels = ("false discovery proportion", "all responders called", "movers with two Hills called")
     for ax, label in zip(axes, labels, strict=True):
         ax.set_xlim(left=-0.03 * ax.get_xlim()[1])
         ax.set_xlabel(label)

@@ -18,6 +18,7 @@ STRATA = {"mean": "log2 mean count", "hill_n": "Hill coefficient", "ec50": "EC50
 METHODS = {
     "nb_glm": "NB regression of cells", "sceptre": "sceptre, guides together", "sceptre_guides": "sceptre, by guide",
 }  # fmt: skip
+LEAST_SEEDS, MOST = 10, 10**6
 KINDS = {"ntc_guides": "NTC guides pose, `tl.calibrate`", "permutation": "dosages permuted, `tl.calibrate`"}
 
 
@@ -41,23 +42,23 @@ def text(rate: Rate, digits: int = 3) -> str:
     return number(rate.value, digits) + (f" ± {rate.se:.{digits}f}" if rate.se > 0 else "")
 
 
-def against(cell: str, held: bool | None) -> str:
-    """The cell, and whether the bar was held."""
-    return cell if held is None or cell == "–" else f"{cell}, {'held' if held else '**missed**'}"
+def against(cell: str, held: bool | None, seeds: int = MOST) -> str:
+    """The cell, and whether the bar was held; few seeds decide nothing."""
+    return cell if held is None or seeds < LEAST_SEEDS or cell == "–" else f"{cell}, {'held' if held else '**missed**'}"
 
 
 def bar_fdp(rate: Rate) -> str:
-    """At most 0.05 with two Monte Carlo errors on top; a single seed decides nothing."""
-    return against(text(rate), rate.value <= FDP_BAR + 2 * rate.se if np.isfinite(rate.se) else None)
+    """At most 0.05 with two Monte Carlo errors on top."""
+    return against(text(rate), rate.value <= FDP_BAR + 2 * rate.se if np.isfinite(rate.se) else None, rate.n)
 
 
-def bar_power(rate: Rate, bar: float) -> str:
+def bar_power(rate: Rate, bar: float, seeds: int) -> str:
     cell = f"{text(rate, 2)} of {rate.n}" if rate.known else "–"
-    return against(cell, rate.value >= bar if rate.known else None)
+    return against(cell, rate.value >= bar if rate.known else None, seeds)
 
 
-def bar_coverage(rate: Rate) -> str:
-    return against(text(rate), COVERAGE_BAR[0] <= rate.value <= COVERAGE_BAR[1] if rate.known else None)
+def bar_coverage(rate: Rate, seeds: int) -> str:
+    return against(text(rate), COVERAGE_BAR[0] <= rate.value <= COVERAGE_BAR[1] if rate.known else None, seeds)
 
 
 def calls(root: Path, groups: Iterable[str]) -> str:
@@ -68,7 +69,7 @@ def calls(root: Path, groups: Iterable[str]) -> str:
         oracle = [number(summary.power(rows, k, "oracle_").value, 2) for k in ("single", "two", "responders")]
         lines.append([
             scenario.text, str(len(rows)), bar_fdp(summary.fdp(rows)), number(summary.worst(rows)),
-            text(summary.null_rate(rows)), bar_power(single, SINGLE_BAR), bar_power(two, TWO_BAR),
+            text(summary.null_rate(rows)), bar_power(single, SINGLE_BAR, len(rows)), bar_power(two, TWO_BAR, len(rows)),
             text(summary.power(rows, "responders"), 2), " / ".join(oracle) if set(oracle) != {"–"} else "–",
         ])  # fmt: skip
     head = ["scenario", "seeds", "FDP", "worst seed", "nulls with p < 0.05", "power, one Hill", "power, two Hills",
@@ -83,8 +84,8 @@ def curves(root: Path, groups: Iterable[str]) -> str:
         ratio = summary.ec50_ratio(rows)
         lines.append([
             scenario.text, text(summary.ec50_error(rows), 2),
-            against(number(ratio, 2), ratio <= EC50_BAR if np.isfinite(ratio) else None),
-            *(bar_coverage(summary.coverage(rows, name)) for name in INTERVALS),
+            against(number(ratio, 2), ratio <= EC50_BAR if np.isfinite(ratio) else None, len(rows)),
+            *(bar_coverage(summary.coverage(rows, name), len(rows)) for name in INTERVALS),
             text(summary.pooled(rows, "single_as_two", "single"), 2),
             text(summary.pooled(rows, "two_as_two", "two"), 2), text(summary.pooled(rows, "pareto_ok", "pareto_of")),
         ])  # fmt: skip
