@@ -59,4 +59,6 @@ def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     for old, new in zip(_code(committed), _code(notebook), strict=True):
-        assert [o.output_type for o in new.outputs] == [o.output_type for o in old.outputs], new.source
+        # the first fit of an installation says that it compiles
+        outputs = [o for o in new.outputs if "compiling its kernel" not in o.get("text", "")]
+        assert [o.output_type for o in outputs] == [o.output_type for o in old.outputs], new.source
