@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _validate
-from dream_sc._keys import CIS, CIS_COLUMNS, TECHNICAL, Slots
+from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE_COLUMNS, TECHNICAL, Slots
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
@@ -230,5 +230,7 @@ def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
         within_sd=fit.within_sd,
     )  # fmt: skip
     if fit.escape is None:
-        return table.assign(escaper_fraction=0.0, log2_dosage_acting=fit.guide_mean, sd_acting=fit.guide_sd)
-    return table.assign(escaper_fraction=fit.escape, log2_dosage_acting=fit.acting_mean, sd_acting=fit.acting_sd)
+        two = {"escaper_fraction": 0.0, "log2_dosage_acting": fit.guide_mean, "sd_acting": fit.guide_sd}
+    else:
+        two = {"escaper_fraction": fit.escape, "log2_dosage_acting": fit.acting_mean, "sd_acting": fit.acting_sd}
+    return table.assign(**two)[list(GUIDE_COLUMNS)]
