@@ -9,7 +9,6 @@ TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 SIZE_FACTOR = "size_factor"
 TITRATION = "titration"
 TRUE_EFFECTS = "true_technical_effects"
-INTERVAL = ("_q025", "_q975")
 
 
 @dataclass(frozen=True)

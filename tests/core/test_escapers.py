@@ -8,8 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
 
 from dream_sc._core.dosage import dosage_nodes
-from dream_sc._core.engines.laplace import cis, escapers
-from dream_sc._core.engines.laplace.cis import _cell
+from dream_sc._core.engines.laplace import cells, cis, escapers
 from dream_sc._core.priors import CisPriors
 from dream_sc._core.types import CisCells
 
@@ -63,13 +62,12 @@ def test_cells_without_effect_are_told_apart(rng: np.random.Generator) -> None:
 
 def test_mixture_density_equals_integration(rng: np.random.Generator) -> None:
     """Of one guide at its mode: every cell's density by a fine grid over its dosage, plus the part at the NTC level."""
-    cells = _cells(rng, 0.3)
-    use = cells.guide == 1
-    y, e, phi = cells.counts[use], cells.exposure[use], 1 / OVERDISPERSION**2
-    log_null = np.array([escapers._log_cell(a, b, phi, 0.1) for a, b in zip(y, e, strict=True)])
+    made = _cells(rng, 0.3)
+    use = made.guide == 1
+    y, e, phi = made.counts[use], made.exposure[use], 1 / OVERDISPERSION**2
     sd, share = 0.4, 0.2
     value, x, _ = escapers._mixture_mode(
-        _cell, y, e, phi, log_null, -2.0, sd, share, NODES[0], np.log(NODES[1] / NODES[1].sum())
+        y, e, phi, 0.1, -2.0, sd, share, NODES[0], np.log(NODES[1] / NODES[1].sum())
     )
     grid = np.linspace(x - 6 * sd, x + 6 * sd, 2001)
 
@@ -82,7 +80,7 @@ def test_mixture_density_equals_integration(rng: np.random.Generator) -> None:
     by_cell = np.logaddexp(np.log(1 - share) + acted, np.log(share) + escaped)
     # the engine leaves out what depends on the count alone
     constant = nbinom(phi, phi / (phi + e)).logpmf(y) - np.array(
-        [escapers._log_cell(a, b, phi, 0.0) for a, b in zip(y, e, strict=True)]
+        [cells.log_count(a, b, phi, 0.0) for a, b in zip(y, e, strict=True)]
     )
     np.testing.assert_allclose(value + constant.sum(), by_cell.sum(), rtol=1e-5)
 
@@ -94,3 +92,11 @@ def test_nodes_hold_the_share_at_ntc() -> None:
     assert weights[0, -1] == 0.25
     assert (at[1] == at[1, 0]).all()
     np.testing.assert_allclose((weights[0] * at[0]).sum(), -1.5)
+
+
+def test_rows_without_such_cells_keep_their_spread_beside_one_that_has_them() -> None:
+    at, weights = dosage_nodes(np.array([-2.0, -1.0, 0.1]), np.array([0.3, 0.4, 0.0]), np.array([0.25, 0.0, 0.0]))
+    mean = (weights * at).sum(1)
+    np.testing.assert_allclose(mean, [-1.5, -1.0, 0.1])
+    np.testing.assert_allclose((weights[1] * (at[1] + 1.0) ** 2).sum(), 0.4**2)
+    assert (weights[2] > 0).sum() == 1

@@ -14,10 +14,10 @@ import numpy as np
 from scipy.stats import beta
 
 from . import calls, evidence, support, trans
+from .blocks import blocks
 from .engines import laplace
 from .strength import strength
 from .tail import with_tail
-from .trans_rows import blocks
 from .types import Axis, GuideStats, RowDosage
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Fitted:
     options: trans.Options
     prior: calls.Prior
     null: calls.NullDistribution
-    guide_escape: Floats | None = None  # (G,) share of cells without effect; none by default
+    guide_escape: Floats | float = 0.0  # (G,) share of cells without effect, or one for all
 
     def rearranged(self, stats: GuideStats, source: Ints) -> tuple[GuideStats, RowDosage, Axis]:
         """Sums, dosages and axis with each guide's dosage from its source."""
@@ -168,7 +168,7 @@ class Fitted:
         control = self.control[source]
         doses = self.guide_mean[source[(source >= 0) & ~control]]
         error, level = self.dosage.error[source], self.dosage.level_error
-        escape = None if self.guide_escape is None else self.guide_escape[new]
+        escape = np.broadcast_to(self.guide_escape, self.control.shape)[new]
         return kept, RowDosage(mean, spread, error, control, level, escape), Axis.of(doses)
 
     def take(self, features: Any) -> Fitted:
@@ -352,14 +352,8 @@ def empirical_null(pvalue: Floats) -> calls.NullDistribution:
     It is of rate 1 where the p-values are right, and of a lower one where small p-values are too frequent. A higher
     one, a tail lighter than the theoretical, is not taken from so few tests.
     """
-    z = np.sort(_minus_log(pvalue.ravel()))
-    share = float(np.clip(TAIL_SIZE / len(z), *TAIL_SHARES))
-    threshold = float(np.quantile(z, 1 - share))
-    if threshold >= z[-1]:  # ties at the top are the tail: one of no share would give p-values of 0
-        threshold = float(np.nextafter(threshold, -np.inf))
-    excess = z[z > threshold] - threshold
-    rate = (len(excess) + TAIL_STRENGTH) / (excess.sum() + TAIL_STRENGTH)
-    return calls.NullDistribution(z, threshold, float(min(rate, 1.0)))
+    share = float(np.clip(TAIL_SIZE / pvalue.size, *TAIL_SHARES))
+    return calls.null_distribution(_minus_log(pvalue.ravel()), share, strength=TAIL_STRENGTH, rates=(0.0, 1.0))
 
 
 def recalibrated(null: calls.NullDistribution, pvalue: Floats) -> Floats:

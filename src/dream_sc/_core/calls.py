@@ -131,13 +131,19 @@ class NullDistribution:
         return np.asarray(np.clip(out, LEAST_P, 1.0))
 
 
-def null_distribution(statistic: Floats, tail: float = 0.05) -> NullDistribution:
+def null_distribution(
+    statistic: Floats, tail: float = 0.05, *, strength: float = TAIL_STRENGTH,
+    rates: tuple[float, float] = (0.5, np.inf),
+) -> NullDistribution:  # fmt: skip
     """Fit the null distribution: an exponential tail above the ``1 - tail`` quantile.
 
-    Its rate is shrunk to 1: so falls the tail of half a squared normal variable.
+    Its rate is shrunk to 1, with the weight of `strength` features, and kept within `rates`. At 1 falls the tail of
+    half a squared normal variable, and that of minus the log of a p-value.
     """
     body = np.sort(statistic[np.isfinite(statistic)])
     threshold = float(np.quantile(body, 1 - tail))
+    if threshold >= body[-1]:  # ties at the top are the tail: one of no share would give p-values of 0
+        threshold = float(np.nextafter(threshold, -np.inf))
     excess = body[body > threshold] - threshold
-    rate = (len(excess) + TAIL_STRENGTH) / (excess.sum() + TAIL_STRENGTH)
-    return NullDistribution(body, threshold, float(max(rate, 0.5)))
+    rate = (len(excess) + strength) / (excess.sum() + strength)
+    return NullDistribution(body, threshold, float(np.clip(rate, *rates)))

@@ -14,23 +14,19 @@ if TYPE_CHECKING:
 N_NODES = 7
 
 
-def dosage_nodes(mean: Floats, spread: Floats, escape: Floats | None = None) -> tuple[Floats, Floats]:
-    """Gauss-Hermite nodes and weights ``(R, J)`` of normal dosages with these means and spreads (log2).
+def dosage_nodes(mean: Floats, spread: Floats, escape: Floats) -> tuple[Floats, Floats]:
+    """Gauss-Hermite nodes and weights ``(R, 8)`` of normal dosages with these means and spreads (log2).
 
-    Where a share `escape` of the cells is at the NTC level, one node more stands for these.
+    The last node is for the share `escape` of the cells at the NTC level. Nodes without weight stand for nothing: a row
+    without spread has one, one without such cells does not use the last.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(N_NODES)
-    at = np.asarray(mean)[:, None] + np.asarray(spread)[:, None] * nodes
-    share = np.tile(weights / weights.sum(), (len(at), 1))
-    if escape is None or not (escape > 0).any():
-        return at, share
-    escape = np.asarray(escape)[:, None]
-    # a row without such cells repeats its first node, with no weight
-    at = np.concatenate([at, np.where(escape > 0, 0.0, at[:, :1])], 1)
-    return at, np.concatenate([share * (1 - escape), escape], 1)
+    mean, spread, escape = (np.asarray(a, dtype=float)[:, None] for a in (mean, spread, escape))
+    weights = np.where(spread > 0, weights / weights.sum(), np.arange(N_NODES) == 0)
+    at = np.concatenate([mean + spread * nodes, np.where(escape > 0, 0.0, mean)], 1)
+    return at, np.concatenate([weights * (1 - escape), escape], 1)
 
 
-def shifted_nodes(mean: Floats, escape: Floats) -> tuple[Floats, Floats]:
-    """Nodes and weights ``(G, 2)`` of guides at a dosage, a share `escape` of their cells at the NTC level."""
-    at = np.stack([mean, np.where(escape > 0, 0.0, mean)], 1)
-    return at, np.stack([1 - escape, escape], 1)
+def two_parts(mean: Floats, escape: Floats) -> tuple[Floats, Floats]:
+    """The same without the spread, ``(G, 2)``: the guide's dosage, and that of its cells at the NTC level."""
+    return np.stack([mean, np.zeros_like(mean)], 1), np.stack([1 - escape, escape], 1)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import chi2, norm
 
+from .blocks import blocks
 from .strength import log_moment_bf
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Float
     """
     joint = values + np.log(prior.weights)[:, None] + prior.log_tau(grid)
     tau = np.exp(softmax(joint, axis=(1, 2)).sum(1) @ np.log(grid))
-    ratio, variance, dosage, _ = log_ratios(p, p.level, np.zeros((len(p.counts), len(p.dose_mean))))
-    information = _slope(dosage, ratio, variance + tau[:, None] ** 2)[1]
+    information = np.zeros(len(tau))
+    for s in blocks(len(tau)):
+        ratio, variance, dosage, _ = log_ratios(p.take(s), p.level[s], np.zeros((len(tau[s]), len(p.dose_mean))))
+        information[s] = _slope(dosage, ratio, variance + tau[s, None] ** 2)[1]
     return np.asarray((p.axis.high - p.axis.low) / np.sqrt(information))
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from scipy.special import logsumexp
 
 from . import calls, support
+from .blocks import blocks
 from .dose_response import CURVES, Curve, curve
 from .engines import laplace
 from .evidence import block_evidence, lattices_of
 from .strength import strength
 from .tail import learn_tail, with_tail
-from .trans_rows import blocks, describe
+from .trans_rows import describe
 from .types import Axis, GuideStats, RowDosage, TransFit
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import norm
 
 from . import engines, loo, posterior, summary, support
+from .blocks import blocks
 from .engines import laplace
 from .types import GuideStats, RowDosage
 
@@ -24,14 +25,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BLOCK = 64
 NO_TAU = float(np.log(1e-3)), 0.1  # prior of log tau of the Pyro engines without guide effects
 QUICK_DRAWS = 256  # of a feature that is not called
-
-
-def blocks(n: int) -> list[slice]:
-    """Slices that cover `n` features."""
-    return [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
 
 
 def describe(

@@ -71,9 +71,9 @@ class CisFit:
     cell_q975: Floats  # (N,)
     hyper: dict[str, float]
     converged: bool
-    escape: Floats | None = None  # (G,) share of the guide's cells at the NTC level; None if not looked for
-    acting_mean: Floats | None = None  # (G,) of the other cells
-    acting_sd: Floats | None = None  # (G,)
+    escape: Floats  # (G,) share of the guide's cells at the NTC level, 0 where not looked for
+    acting_mean: Floats  # (G,) of the other cells
+    acting_sd: Floats  # (G,)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class RowDosage:
     error: Floats  # (G,)
     control: NDArray[np.bool_] | None = None  # (G,) NTC guides; by default those at a dosage of 0
     level_error: float = 0.0  # sd of the NTC level
-    escape: Floats | None = None  # (R,), 0 by default
+    escape: Floats | float = 0.0  # (R,), or one for all
 
 
 @dataclass(frozen=True)

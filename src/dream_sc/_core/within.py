@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .blocks import blocks
 from .dose_response import LN2
 
 if TYPE_CHECKING:
@@ -52,13 +53,12 @@ def within_slope(stats: WithinStats, counts: Floats, exposure: Floats, overdispe
     Weighted least squares: the sum of d y has mean `slope ln2 mu S`, `S` the sum of s d^2, and the variance of a sum of
     independent negative binomials. NaN where no row has cells that differ.
     """
-    mu = counts / exposure
-    unit = LN2 * mu * stats.spread
-    variance = mu * stats.spread + overdispersion[:, None] ** 2 * mu**2 * stats.spread2
-    ok = variance > 0
-    weight = np.divide(unit, variance, out=np.zeros_like(unit), where=ok)
-    information = (weight * unit).sum(1)
-    known = information > 0
-    nan = np.full(len(counts), np.nan)
-    slope = np.divide((weight * stats.counts).sum(1), information, out=nan.copy(), where=known)
-    return slope, np.divide(1.0, np.sqrt(information), out=nan, where=known)
+    moved, information = np.zeros(len(counts)), np.zeros(len(counts))
+    for s in blocks(len(counts)):
+        mu = counts[s] / exposure
+        unit = LN2 * mu * stats.spread
+        variance = mu * stats.spread + overdispersion[s, None] ** 2 * mu**2 * stats.spread2
+        weight = np.divide(unit, variance, out=np.zeros_like(unit), where=variance > 0)
+        moved[s], information[s] = (weight * stats.counts[s]).sum(1), (weight * unit).sum(1)
+    information[information <= 0] = np.nan
+    return moved / information, 1.0 / np.sqrt(information)

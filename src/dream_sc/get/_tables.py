@@ -118,6 +118,10 @@ def trans(
     sort
         Put the surest responders first.
 
+    Returns
+    -------
+    A row per feature; fold changes and dosages in log2 relative to NTC, NaN with its reason in `status`.
+
     Raises
     ------
     KeyError
@@ -150,6 +154,10 @@ def calibration(
         `key_added` of the calibration.
     mod
         Modality of a MuData.
+
+    Returns
+    -------
+    The table: a row per level, regrouping, feature or quantile.
 
     Raises
     ------

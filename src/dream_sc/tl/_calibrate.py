@@ -193,7 +193,7 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
         )
     inputs = trans_inputs(
         adata, holder, params["technical_key"], params["cis_key"], params["layer"], params["dosage"],
-        offsets=True, known=hyper,
+        offsets=True, known=hyper, slopes=False,
     )  # fmt: skip
     options = trans.Options(
         function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])

@@ -225,12 +225,8 @@ def _cell_table(adata: AnnData, fit: Any, used: np.ndarray) -> pd.DataFrame:
 
 def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
     low, high = fit.guide_mean - 1.959964 * fit.guide_sd, fit.guide_mean + 1.959964 * fit.guide_sd
-    table = table.assign(
+    return table.assign(
         log2_dosage=fit.guide_mean, sd=fit.guide_sd, log2fc=fit.guide_mean, log2fc_q025=low, log2fc_q975=high,
-        within_sd=fit.within_sd,
-    )  # fmt: skip
-    if fit.escape is None:
-        two = {"escaper_fraction": 0.0, "log2_dosage_acting": fit.guide_mean, "sd_acting": fit.guide_sd}
-    else:
-        two = {"escaper_fraction": fit.escape, "log2_dosage_acting": fit.acting_mean, "sd_acting": fit.acting_sd}
-    return table.assign(**two)[list(GUIDE_COLUMNS)]
+        within_sd=fit.within_sd, escaper_fraction=fit.escape, log2_dosage_acting=fit.acting_mean,
+        sd_acting=fit.acting_sd,
+    )[list(GUIDE_COLUMNS)]  # fmt: skip

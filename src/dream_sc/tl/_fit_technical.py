@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _validate
-from dream_sc._keys import SIZE_FACTOR, TECHNICAL, Slots
+from dream_sc._keys import SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
@@ -203,9 +203,7 @@ def _slots(
 
     status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells", dtype=object)
     status[ok] = np.where(fit.converged, "converged", "not converged: look at its counts in control cells")
-    table = {
-        name: spread(getattr(fit, name)) for name in ("mu", "mu_sd", "overdispersion", "overdispersion_sd")
-    }
+    table = {name: spread(getattr(fit, name)) for name in TECHNICAL_COLUMNS if name != "status"}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
     slots = Slots(key)
     return {

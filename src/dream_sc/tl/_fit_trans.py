@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -136,17 +136,16 @@ def fit_trans(
         function_type=function_type, guide_effects=guide_effects, degree=degree, nsamples=nsamples, niters=niters,
         inference=inference, device=device, seed=seed,
     )  # fmt: skip
+    _say_compiling()
     fit = core.fit(
         replace(inputs.stats, counts=inputs.stats.counts[ok]), inputs.dosage, inputs.overdispersion[ok],
         axis=inputs.axis, priors=TransPriors(), alpha_sd=inputs.alpha_sd, options=options, hyper=hyper,
         report=asked[ok], progress=bar(progress, "dose-response"),
     )  # fmt: skip
     frame = _table(adata, fit, inputs, asked)
-    params = {
-        "layer": inputs.layer, "function_type": function_type, "dosage": dosage, "guide_effects": guide_effects,
-        "guide_offsets": guide_offsets, "distribution": distribution, "degree": degree, "nsamples": nsamples,
-        "technical_key": technical_key, "cis_key": cis_key, "inference": inference, "autoguide": autoguide,
-        "niters": niters, "device": device,
+    params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
+        "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
+        "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide,
     }  # fmt: skip
     info = _io.run_info(started, seed, params) | _about(inputs, fit, frame) | {"cis_mod": cis_mod}
     _io.write(adata, "tl.fit_trans", _slots(key_added, frame, fit.records, ok & asked, info), started)
@@ -189,7 +188,6 @@ def _check(
     _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
     _validate.one_of("degree", degree, range(1, 7))
     _validate.whole("nsamples", nsamples, MIN_DRAWS)
-    _say_compiling()
 
 
 def _slots(

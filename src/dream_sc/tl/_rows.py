@@ -38,7 +38,7 @@ class TransInputs:
     layer: str | None
     cis_gene: str
     guides: pd.DataFrame
-    within: Any = None  # WithinStats of all features; None for dosages of cells
+    within: Any = None  # WithinStats of all features; None for dosages of cells, or where not asked for
 
     @property
     def few_guides(self) -> bool:
@@ -54,17 +54,18 @@ class TransInputs:
 
 def trans_inputs(
     adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str,
-    *, offsets: bool, known: dict[str, Any] | None = None,
+    *, offsets: bool, known: dict[str, Any] | None = None, slopes: bool = True,
 ) -> TransInputs:  # fmt: skip
     """Read the earlier fits and sum the counts; `holder` is the object with the cis fit.
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
+    `slopes`: sum also what the slopes within guides need.
     """
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
     layout = row_layout(adata, holder, technical, cis, cis_key, dosage)
-    stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, layout.x)
+    stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, layout.x if slopes else None)
     overdispersion = adata.varm[technical_key]["overdispersion"].to_numpy(float)
     is_cis = np.asarray(adata.var_names == cis["cis_gene"])
     ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis

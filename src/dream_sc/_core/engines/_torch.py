@@ -9,7 +9,7 @@ import numpy as np
 import pyro
 import torch
 
-from dream_sc._core.dosage import N_NODES, dosage_nodes, shifted_nodes
+from dream_sc._core.dosage import N_NODES, dosage_nodes, two_parts
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.models.cis import CisData
 from dream_sc._core.models.technical import TechnicalData
@@ -60,8 +60,9 @@ def trans_data(
 ) -> TransData:  # fmt: skip
     """Tensors of the guide-level model; rows of single cells give those of the cell-level one."""
     t = lambda x: tensor(x, device)  # noqa: E731
-    at, weights = dosage_nodes(dosage.mean, dosage.spread, dosage.escape)
-    own, shares = shifted_nodes(dosage.mean, np.zeros(len(at)) if dosage.escape is None else dosage.escape)
+    escape = np.broadcast_to(dosage.escape, dosage.mean.shape)
+    at, weights = dosage_nodes(dosage.mean, dosage.spread, escape)
+    own, shares = two_parts(dosage.mean, escape)
     return TransData(
         t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
         t(stats.group), t(dosage.mean), t(at), t(weights), t(np.arange(at.shape[1]) < N_NODES).double(),
@@ -125,7 +126,8 @@ def cis_fit(cells: CisCells, order: Any, draws: dict[str, Any], converged: bool)
         "mu": float(d["mu"].mean()), "sigma": float(d["sigma"].mean()), "ntc_guide_sd": float(d["control_sd"].mean()),
         "within_median": float(np.exp(d["within_centre"]).mean()), "ntc_level": float(d["level"].mean()),
     }  # fmt: skip
+    mean, sd = by_guide.mean(0), by_guide.std(0)
     return CisFit(
-        by_guide.mean(0), by_guide.std(0), within, float(d["level"].std()), median, x.std(0), low, high, hyper,
-        converged,
+        mean, sd, within, float(d["level"].std()), median, x.std(0), low, high, hyper, converged, np.zeros_like(mean),
+        mean, sd,
     )  # fmt: skip

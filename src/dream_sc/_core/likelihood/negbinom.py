@@ -9,15 +9,6 @@ import numba as nb
 NAME = "negbinom"
 
 
-@nb.njit(cache=True, error_model="numpy", inline="always")
-def derivatives(y, log_mean, phi):  # type: ignore[no-untyped-def]
-    """First derivative by the log mean, minus the second, and minus the third."""
-    m = exp(log_mean)
-    q = m / (m + phi)
-    curvature = (y + phi) * q * (1.0 - q)
-    return y - (y + phi) * q, curvature, curvature * (1.0 - 2.0 * q)
-
-
 @nb.njit(cache=True, error_model="numpy")
 def log_density(y, log_mean, phi):  # type: ignore[no-untyped-def]
     """Log of the density without the terms that do not depend on the mean (see `log_normaliser`)."""

@@ -8,7 +8,7 @@ so `s_g` is the spread beyond that of NTC cells, and zero for NTC guides.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from math import exp, log, log1p, pi
+from math import exp, log, pi
 from typing import TYPE_CHECKING
 
 import numba as nb
@@ -16,10 +16,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from dream_sc._core.dose_response import LN2
 from dream_sc._core.types import CisFit
 
 from . import escapers
+from .cells import integrate, log_count
 
 if TYPE_CHECKING:
     from dream_sc._core.priors import CisPriors
@@ -30,38 +30,6 @@ N_X = 161
 ESCAPER_SD = 0.06  # log2: a grid point stands for the NTC level
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _cell(y, e, phi, mean, sd, nodes, log_w):
-    """Log marginal density of a count, and mean and variance of its cell's log2 dosage."""
-    x = mean
-    h = 1.0
-    for _ in range(20):
-        m = e * exp(LN2 * x)
-        q = m / (m + phi)
-        g = LN2 * (y - (y + phi) * q) - (x - mean) / sd**2
-        h = LN2**2 * (y + phi) * q * (1.0 - q) + 1.0 / sd**2
-        step = min(max(g / h, -2.0), 2.0)
-        x += step
-        if abs(step) < 1e-6:
-            break
-    width = h**-0.5
-    top, total, first, second = -np.inf, 0.0, 0.0, 0.0
-    for j in range(nodes.size):
-        z = x + width * nodes[j]
-        m = e * exp(LN2 * z)
-        value = y * (log(m) - log(phi)) - (y + phi) * log1p(m / phi) - 0.5 * ((z - mean) / sd) ** 2
-        value += log_w[j] + 0.5 * nodes[j] ** 2
-        if value > top:
-            scale = exp(top - value) if top > -np.inf else 0.0
-            total, first, second, top = total * scale, first * scale, second * scale, value
-        p = exp(value - top)
-        total += p
-        first += p * z
-        second += p * z * z
-    m1 = first / total
-    return top + log(total) + log(width / sd), m1, max(second / total - m1 * m1, 1e-12)
-
-
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _guide_mode(counts, exposure, phi, start, sd, nodes, log_w):
     """Mode over the guide's mean at a fixed spread: returns (log density, mean, variance)."""
@@ -69,7 +37,7 @@ def _guide_mode(counts, exposure, phi, start, sd, nodes, log_w):
     for _ in range(40):
         g, h, value = 0.0, 0.0, 0.0
         for i in range(counts.size):
-            lp, m, v = _cell(counts[i], exposure[i], phi, x, sd, nodes, log_w)
+            lp, m, v = integrate(counts[i], exposure[i], phi, x, sd, nodes, log_w)
             value += lp
             g += (m - x) / sd**2
             h += 1.0 / sd**2 - v / sd**4
@@ -90,8 +58,7 @@ def _cells(counts, exposure, phi, guide, x, log_prior, out):
         p = np.empty(n)
         top = -np.inf
         for j in range(n):
-            m = exposure[i] * exp(LN2 * x[g, j])
-            p[j] = log_prior[g, j] + counts[i] * log(m) - (counts[i] + phi) * log1p(m / phi)
+            p[j] = log_prior[g, j] + log_count(counts[i], exposure[i], phi, x[g, j])
             top = max(top, p[j])
         total, m1, m2 = 0.0, 0.0, 0.0
         for j in range(n):

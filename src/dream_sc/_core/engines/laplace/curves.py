@@ -30,12 +30,12 @@ def _hills(rates, shapes, i, nodes, weights, out):
     """Means of ``sigmoid(rate (x - k))`` of Hill `i`, and of its complement, over nodes ``(D, J)``; `out` (D, W, L)."""
     h, hc, n_lanes = 2 * i, 2 * i + 1, rates.shape[1]
     for d in range(nodes.shape[0]):
-        middle = nodes[d, nodes.shape[1] // 2]
-        n_nodes = 1 if nodes[d, -1] == nodes[d, 0] and middle == nodes[d, 0] else nodes.shape[1]
         for lane in range(n_lanes):
             out[d, h, lane], out[d, hc, lane] = LEAST, LEAST
-        for j in range(n_nodes):
-            x, w = nodes[d, j], weights[d, j] if n_nodes > 1 else 1.0
+        for j in range(nodes.shape[1]):
+            x, w = nodes[d, j], weights[d, j]
+            if w == 0.0:
+                continue
             for lane in range(n_lanes):
                 z = rates[i, lane] * (x - shapes[h, lane])
                 e = vexp(-abs(z))
@@ -78,13 +78,9 @@ def _end(code, shapes, rates, consts, x, out):
 @nb.njit(cache=True, error_model="numpy")
 def _shifted(code, shapes, rates, consts, design, sign, out):
     """Tables at the guides' dosages moved by their errors; cells at the NTC level stay there."""
-    n_guides = design.error.size
-    at, weights = np.empty((n_guides, 2)), np.empty((n_guides, 2))
-    for g in range(n_guides):
-        at[g, 0] = design.mean[design.dose[design.guide_start[g]]] + sign * design.error[g]
-        at[g, 1] = 0.0 if design.escape[g] > 0 else at[g, 0]
-        weights[g, 0], weights[g, 1] = 1.0 - design.escape[g], design.escape[g]
-    _tables(code, shapes, rates, consts, at, weights, out)
+    at = design.own.copy()
+    at[:, 0] += sign * design.error
+    _tables(code, shapes, rates, consts, at, design.shares, out)
 
 
 @nb.njit(cache=True, error_model="numpy")

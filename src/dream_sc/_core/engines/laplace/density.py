@@ -75,20 +75,21 @@ def _needed(g, m, design, s):
 def _add_ratio(counts, g, m, nodes, weights, design, s, ratio):
     """Add a component's density by Gauss-Hermite quadrature around its mode, over that by Laplace, by its odds."""
     u, shrink, odds, variance, rows = s.u, s.shrink, s.odds, s.variance, s.ratio
-    at_mode, value, total = s.buffer_a, s.buffer_b, s.buffer_c
+    at_mode, value, total, move, factor = s.buffer_a, s.buffer_b, s.buffer_c, s.climb[0], s.climb[1]
     for lane in range(ratio.size):
         at_mode[lane], total[lane] = vexp(u[g, m, lane]), 0.0
     for k in range(nodes.size):
         node = nodes[k]
         for lane in range(ratio.size):
-            move = shrink[g, m, lane] ** 0.5 * node
-            value[lane] = 0.5 * node * node - move * (u[g, m, lane] + 0.5 * move) / variance[g, m, lane]
+            move[lane] = shrink[g, m, lane] ** 0.5 * node
+            factor[lane] = vexp(move[lane])
+        for lane in range(ratio.size):
+            value[lane] = 0.5 * node * node - move[lane] * (u[g, m, lane] + 0.5 * move[lane]) / variance[g, m, lane]
         for r in range(design.guide_start[g], design.guide_start[g + 1]):
             y, n = counts.y[r], counts.y[r] + counts.phi[r]
             for lane in range(ratio.size):
-                move = shrink[g, m, lane] ** 0.5 * node
                 e = rows[r, lane] * at_mode[lane]
-                value[lane] += y * move - n * vlog((1.0 + e * vexp(move)) / (1.0 + e))
+                value[lane] += y * move[lane] - n * vlog((1.0 + e * factor[lane]) / (1.0 + e))
         for lane in range(ratio.size):
             total[lane] += weights[k] * vexp(value[lane])
     for lane in range(ratio.size):

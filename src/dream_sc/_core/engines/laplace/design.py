@@ -27,11 +27,11 @@ class Design(NamedTuple):
     group: Ints  # (R,)
     guide_start: Ints  # (G + 1,)
     dose: Ints  # (R,) which of the D dosages
-    mean: Floats  # (D,) log2
     nodes: Floats  # (D, J) log2
     node_weights: Floats  # (D, J)
-    error: Floats  # (G,) sd of the guide's dosage
-    escape: Floats  # (G,) share of the guide's cells at the NTC level
+    own: Floats  # (G, 2) the guide's dosage, and that of cells at the NTC level, log2
+    shares: Floats  # (G, 2) of its cells at these two
+    error: Floats  # (G,) sd of the first
     wide_sd: Floats  # (M,) what each component of the guide effects adds to tau, 0 first
     wide_weight: Floats  # (M,)
     level_sd: float

@@ -7,7 +7,7 @@ guide is tried; its evidence for two parts, `pi` and the spread integrated over 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from math import exp, log, log1p, pi
+from math import exp, log, pi
 from typing import TYPE_CHECKING, NamedTuple
 
 import numba as nb
@@ -15,6 +15,8 @@ import numpy as np
 from scipy.special import expit, logit, logsumexp
 
 from dream_sc._core.dose_response import LN2
+
+from .cells import integrate, log_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,22 +43,18 @@ class TwoParts(NamedTuple):
     var: Floats  # (G, S)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _log_cell(y, e, phi, x):
-    """Log density of a count at a log2 dosage, as `cis._cell` has it."""
-    m = e * exp(LN2 * x)
-    return y * (log(m) - log(phi)) - (y + phi) * log1p(m / phi)
-
-
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _mixture_mode(cell, counts, exposure, phi, log_null, start, sd, share, nodes, log_w):
+def _mixture_mode(counts, exposure, phi, level, start, sd, share, nodes, log_w):
     """Mode over the guide's mean at a spread and a share: log density, mean, variance."""
+    log_null = np.empty(counts.size)
+    for i in range(counts.size):
+        log_null[i] = log(share) + log_count(counts[i], exposure[i], phi, level)
     x, h, value = start, 1.0, 0.0
     for _ in range(40):
         g, h, value = 0.0, 0.0, 0.0
         for i in range(counts.size):
-            lp, m, v = cell(counts[i], exposure[i], phi, x, sd, nodes, log_w)
-            a, b = log(1.0 - share) + lp, log(share) + log_null[i]
+            lp, m, v = integrate(counts[i], exposure[i], phi, x, sd, nodes, log_w)
+            a, b = log(1.0 - share) + lp, log_null[i]
             top = max(a, b)
             total = top + log(exp(a - top) + exp(b - top))
             r = exp(a - total)
@@ -139,16 +137,13 @@ def _guide(
     cells: CisCells, g: int, spreads: Floats, start: Floats, level: float, nodes: Floats, log_w: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Log evidence, mean and variance ``(P, S)`` of one guide at every share and spread."""
-    from .cis import _cell
-
     use = cells.guide == g
     y, e = cells.counts[use].astype(float), cells.exposure[use].astype(float)
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
-    log_null = np.array([_log_cell(a, b, phi, level) for a, b in zip(y, e, strict=True)])
     out = np.zeros((3, len(SHARES), len(spreads)))
     for j, sd in enumerate(spreads):
         x = float(start[j])
         for k, p in enumerate(SHARES):
-            v, x, s2 = _mixture_mode(_cell, y, e, phi, log_null, x, float(sd), float(p), nodes, log_w)
+            v, x, s2 = _mixture_mode(y, e, phi, level, x, float(sd), float(p), nodes, log_w)
             out[:, k, j] = v + 0.5 * log(2 * pi * s2), x, s2
     return out[0], out[1], out[2]

@@ -132,7 +132,7 @@ def _remember(theta, tabs, lane, old, old_consts):
 def _store(code, theta, chol, lane, tabs, s, value, log_z, modes, covs, i, k):
     """Write one lane's result to place ``(i, k)``."""
     n = theta.shape[0]
-    step = s.first[:, 0].copy()
+    step = np.empty(n)
     log_z[i, k] = value + _log_laplace(code, theta, tabs, chol, lane, s, step)
     if modes.size > 0:
         modes[i, k, :] = theta[:, lane]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._core.dosage import dosage_nodes
+from dream_sc._core.dosage import dosage_nodes, two_parts
 from dream_sc._core.dose_response.additive_hill import N_TURN
 
 from . import kernel, turns
@@ -35,6 +35,7 @@ class Problem:
     level: Floats  # (T,) log of the mean count
     design: Design
     guide: NDArray[np.int64]  # (R,)
+    dose_mean: Floats  # (D,) log2 dosage of each entry of the table of dosages, its spread, and the share that escapes
     dose_spread: Floats  # (D,)
     dose_escape: Floats  # (D,)
     targeting: NDArray[np.bool_]  # (G,)
@@ -42,11 +43,6 @@ class Problem:
     priors: TransPriors
     level_error: float = 0.0  # sd of the NTC level of the dosages, log2
     turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
-
-    @property
-    def dose_mean(self) -> Floats:
-        """Mean log2 dosage ``(D,)`` of each entry of the table of dosages."""
-        return self.design.mean
 
     @property
     def turn_points(self) -> Floats:
@@ -73,8 +69,9 @@ class Problem:
             group=d.group[rows],
             guide_start=np.append(start, rows.sum()).astype(np.int64),
             dose=d.dose[rows],
+            own=d.own[keep],
+            shares=d.shares[keep],
             error=d.error[keep],
-            escape=d.escape[keep],
         )
         return replace(
             self,
@@ -101,23 +98,24 @@ def problem(
     """Sort rows by guide and give rows of equal dosage one entry in the table of dosages."""
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
     present, start, guide = np.unique(stats.guide[order], return_index=True, return_inverse=True)
-    escape = np.zeros(len(order)) if dosage.escape is None else dosage.escape
-    triples = np.stack([dosage.mean[order], dosage.spread[order], escape[order]], 1)
-    doses, dose = np.unique(triples, axis=0, return_inverse=True)
+    by_row = np.stack([dosage.mean, dosage.spread, np.broadcast_to(dosage.escape, dosage.mean.shape)], 1)[order]
+    doses, dose = np.unique(by_row, axis=0, return_inverse=True)
     counts = np.ascontiguousarray(stats.counts[:, order], dtype=np.float64)
     w = stats.exposure[order]
-    nodes, node_weights = dosage_nodes(doses[:, 0], doses[:, 1], doses[:, 2])
+    mean, spread, escape = (np.ascontiguousarray(column) for column in doses.T)
+    nodes, node_weights = dosage_nodes(mean, spread, escape)
+    own, shares = two_parts(by_row[start, 0], by_row[start, 2])
     design = Design(
         log_w=np.log(w),
         scale2=stats.exposure2[order] / w**2,
         group=stats.group[order].astype(np.int64),
         guide_start=np.append(start, len(order)).astype(np.int64),
         dose=dose.reshape(-1).astype(np.int64),
-        mean=np.ascontiguousarray(doses[:, 0]),
         nodes=nodes,
         node_weights=node_weights,
+        own=own,
+        shares=shares,
         error=dosage.error[present].astype(np.float64),
-        escape=escape[order][start],
         wide_sd=np.array([0.0]),
         wide_weight=np.array([1.0]),
         level_sd=priors.level_sd,
@@ -133,8 +131,9 @@ def problem(
         level=np.log((counts.sum(1) + 0.5) / w.sum()),
         design=design,
         guide=guide.reshape(-1).astype(np.int64),
-        dose_spread=np.ascontiguousarray(doses[:, 1]),
-        dose_escape=np.ascontiguousarray(doses[:, 2]),
+        dose_mean=mean,
+        dose_spread=spread,
+        dose_escape=escape,
         targeting=_targeting(dosage, order, present, start),
         axis=axis,
         priors=priors,
