@@ -1,0 +1,20 @@
+"""How many threads a kernel may use."""
+
+from __future__ import annotations
+
+import os
+
+
+def n_threads() -> int:
+    """Threads granted to this process: by affinity and cgroup, by Slurm, and by numba's own settings.
+
+    Results do not depend on it.
+    """
+    import joblib
+    import numba
+
+    granted = [joblib.cpu_count(), numba.get_num_threads()]
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdecimal():
+        granted.append(int(slurm))
+    return max(1, min(granted))
