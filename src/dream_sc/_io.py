@@ -15,43 +15,29 @@ from ._keys import SCHEMA_VERSION
 from ._logging import logger, wrote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from anndata import AnnData
 
-BLOCK_BYTES = 64_000_000
+    from ._reading import Counts
+
 _ABSENT = object()
 
 
-def cell_blocks(x: Any, where: str) -> Iterator[tuple[int, Any]]:
-    """Yield ``(first cell, csr block)`` over a matrix in memory or on disk, each block checked for counts.
+def counts(
+    adata: AnnData, layer: str | None, limit: int | str | None = None, held: Mapping[str, int] | None = None
+) -> Counts:
+    """The counts of `.X` or a layer, to be read block by block; see `_reading.open_counts`."""
+    from ._reading import open_counts
 
-    Sparse or dense, csr or csc: a dense block is never larger than some 64 MB.
-    """
-    from scipy import sparse
-
-    if hasattr(x, "format") and x.format == "csc" and sparse.issparse(x):
-        x = x.tocsr()
-    n, t = x.shape
-    step = n if sparse.issparse(x) else max(1, BLOCK_BYTES // (8 * max(t, 1)))
-    for start in range(0, n, max(step, 1)):
-        block = x if step >= n and sparse.issparse(x) else x[start : start + step]
-        if sparse.issparse(block):
-            block = block.tocsr()
-            _validate.counts(block.data, where)
-        else:
-            block = np.asarray(block)
-            _validate.counts(block, where)
-            block = sparse.csr_matrix(block)
-        yield start, block
+    return open_counts(_validate.matrix(adata, layer), source(layer), limit, held)
 
 
 def one_column(x: Any, j: int) -> np.ndarray:
     """One feature of all cells as a dense vector."""
-    col = x[:, j]
-    if hasattr(col, "toarray"):
-        col = col.toarray()
-    return np.asarray(col, dtype=np.float64).ravel()
+    from ._reading import open_counts
+
+    return open_counts(x, "the matrix of counts").column(j)
 
 
 def source(layer: str | None) -> str:

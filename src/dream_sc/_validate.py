@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from anndata import AnnData
 
-CHUNK = 1_000_000  # values checked at once
+NO_COUNTS = {
+    "not finite": "NaN or infinite values: raw counts are needed; drop the cells or genes, or pass another layer=",
+    "negative integer": "negative values: raw counts are needed, pass them as layer=",
+    "negative": "negative values, it looks scaled: pass the layer of raw counts as layer=",
+    "fraction": "fractions, it looks normalised or log-transformed: pass the raw counts as layer=",
+}
 
 
 def close(name: str, names: Iterable[str]) -> str:
@@ -49,6 +55,11 @@ def resolve(data: Any, mod: str | None) -> AnnData:
         adata = data
     if not (hasattr(adata, "varm") and hasattr(adata, "obs")):
         raise TypeError(f"data must be an AnnData or a MuData, not {type(data).__name__}")
+    if not isinstance(adata.obs, pd.DataFrame):
+        raise TypeError(
+            "the tables of data are read lazily: load them, data.obs = data.obs.to_memory() and "
+            "data.var = data.var.to_memory(); the counts may stay where they are"
+        )
     if adata.is_view and adata.isbacked:
         raise ValueError("data is a view of a backed file: call .to_memory() on the subset first")
     if getattr(data, "is_view", False) or adata.is_view:
@@ -64,44 +75,40 @@ def resolve(data: Any, mod: str | None) -> AnnData:
 
 def matrix(adata: AnnData, layer: str | None) -> Any:
     """The matrix of counts: `.X` or a layer."""
-    if layer is None:
-        if adata.X is None:
-            raise ValueError(f".X is empty: name a layer of counts, layer= one of {list(adata.layers)}")
-        return adata.X
-    if layer not in adata.layers:
-        raise KeyError(
-            f"layer {layer!r} is not there; there are {list(adata.layers)}{close(layer, adata.layers)}"
-        )
-    return adata.layers[layer]
-
-
-def counts(values: Any, where: str) -> None:
-    """Refuse values that are not counts."""
-    v = np.asarray(values).ravel()
-    if v.dtype.kind not in "iubf":
-        raise TypeError(f"{where} holds values of type {v.dtype}: raw counts are needed, pass them as layer=")
-    for start in range(0, v.size, CHUNK):
-        _counts(v[start : start + CHUNK], where)
-
-
-def _counts(v: np.ndarray, where: str) -> None:
-    if v.dtype.kind in "iub":
-        if v.dtype.kind == "i" and (v < 0).any():
-            raise ValueError(f"{where} holds negative values: raw counts are needed, pass them as layer=")
-        return
-    if not np.isfinite(v).all():
+    try:
+        known = list(adata.layers)
+        x = adata.X if layer is None else adata.layers[layer] if layer in known else None
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{where} holds NaN or infinite values: raw counts are needed; drop the cells or genes, or pass "
-            "another layer="
-        )
-    if (v < 0).any():
-        raise ValueError(
-            f"{where} holds negative values, it looks scaled: pass the layer of raw counts as layer="
-        )
-    if (v != np.floor(v)).any():
-        raise ValueError(
-            f"{where} holds fractions, it looks normalised or log-transformed: pass the raw counts as layer="
-        )
+            f"the counts cannot be reached ({error}): if they lie in a file that was closed, open it again and read "
+            "them from it"
+        ) from error
+    if layer is not None and layer not in known:
+        raise KeyError(f"layer {layer!r} is not there; there are {known}{close(layer, known)}")
+    if x is None:
+        raise ValueError(f".X is empty: name a layer of counts, layer= one of {known}")
+    return x
+
+
+def kind_of_counts(dtype: np.dtype[Any], where: str) -> None:
+    """Refuse values of a type that counts do not have."""
+    if dtype.kind not in "iubf":
+        raise TypeError(f"{where} holds values of type {dtype}: raw counts are needed, pass them as layer=")
+
+
+def counts(values: np.ndarray, where: str) -> None:
+    """Refuse values that are not counts; for one feature, where blocks are looked at as they are read."""
+    if not np.isfinite(values).all():
+        not_counts("not finite", where)
+    if (values < 0).any():
+        not_counts("negative", where)
+    if (values != np.floor(values)).any():
+        not_counts("fraction", where)
+
+
+def not_counts(fault: str, where: str) -> NoReturn:
+    """Say what is wrong with values and what to do."""
+    raise ValueError(f"{where} holds {NO_COUNTS[fault]}")
 
 
 def column(adata: AnnData, key: str, what: str) -> Any:

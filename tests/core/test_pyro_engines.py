@@ -56,12 +56,14 @@ def test_svi_agrees_with_the_fast_engine_on_the_technical_step() -> None:
     m = s[:, None] * mu * np.exp(np.array([0.2, -0.1, 0.3]) * group[:, None])
     from scipy import sparse
 
+    from dream_sc._core.counts import CountBlock
+
     y = sparse.csr_matrix(rng.poisson(rng.gamma(1 / o**2, o**2 * m)).astype(float))
     control = np.ones(800, dtype=bool)
     bins, group_of_bin = size_factor_bins(s, group, control)
     sums, tails = RowSums(bins, len(group_of_bin), 3), TailSums(control, 3, 1e7)
-    sums.add(0, y)
-    tails.add(0, y)
+    sums.add(CountBlock.of(y))
+    tails.add(CountBlock.of(y))
     stats = technical_stats(sums, tails, s, group_of_bin, 2)
     fast = engine("laplace").technical(stats, TechnicalPriors())
     svi = engine("svi").technical(stats, TechnicalPriors(), niters=1500, nsamples=400, device="cpu")

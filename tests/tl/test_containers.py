@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc import _io
+from dream_sc import _io, _reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,14 +100,16 @@ def test_blocks_do_not_change_the_result(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     """Sorted by target, many blocks hold no control cell; on disk sparse counts come in blocks too."""
-    monkeypatch.setattr(_io, "BLOCK_BYTES", 8 * base.n_vars * 47)
+    monkeypatch.setattr(_reading, "LARGEST_BLOCK", 12 * base.n_vars * 47)
     adata = base[np.argsort(base.obs["target"].to_numpy(), kind="stable")].copy()
     adata.X = FORMS[form](adata.X)
     if form == "csr":
         adata.write_h5ad(tmp_path / "a.h5ad")
         adata = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    starts = [start for start, _ in _io.cell_blocks(adata.X, ".X")]
-    assert starts == list(range(0, 600, 47))
+    starts = [block.cell for block in _io.counts(adata, None).blocks()]
+    assert len(starts) > 5
+    if form == "dense":
+        assert starts == list(range(0, 600, 47))
     _fit(adata, hyper)
     _same(adata, fitted)
     ds.pp.size_factors(adata, key_added="s")
@@ -181,6 +183,116 @@ def test_zarr_round_trip(fitted: ad.AnnData, hyper: dict[str, Any], tmp_path: Pa
     # the steps go on from what was read
     ds.tl.fit_trans(again, function_type="single_hill", hyper=again.uns["trans"]["hyper"])
     _same(again, fitted)
+
+
+STORES = ["zarr csr", "zarr csc", "dask csr", "dask csc", "dask dense", "lazy h5ad", "lazy zarr"]
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data", "ignore:zarr v3 autosharding")
+@pytest.mark.parametrize("store", STORES)
+def test_counts_are_read_where_they_are(
+    base: ad.AnnData, fitted: ad.AnnData, hyper: dict[str, Any], store: str, tmp_path: Path
+) -> None:
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    kind, form = store.split()
+    counts = FORMS[form](base.X) if form in FORMS else base.X
+    if kind == "zarr":
+        group = zarr.open_group(str(tmp_path / "a"), mode="w")
+        ad.io.write_elem(group, "x", counts)
+        counts = ad.io.sparse_dataset(group["x"])
+    elif kind == "dask":
+        chunks = {"csr": (70, -1), "csc": (-1, 7), "dense": (70, 7)}[form]
+        counts = da.from_array(base.X.toarray(), chunks=chunks)
+        counts = counts if form == "dense" else counts.map_blocks(FORMS[form])
+    if kind == "lazy":
+        write, path = (base.write_h5ad, "a.h5ad") if form == "h5ad" else (base.write_zarr, "a.zarr")
+        write(tmp_path / path)
+        with pytest.raises(TypeError, match=r"read lazily: load them, data\.obs = data\.obs\.to_memory\(\)"):
+            _fit(ad.experimental.read_lazy(tmp_path / path))
+        adata = ad.experimental.read_lazy(tmp_path / path)
+        adata.obs, adata.var = adata.obs.to_memory(), adata.var.to_memory()
+    else:
+        adata = ad.AnnData(counts, obs=base.obs, var=base.var)
+    kept = type(adata.X)
+    _fit(adata, hyper)
+    _same(adata, fitted)
+    for method in ("total", "median_ratio"):
+        ds.pp.size_factors(adata, method=method, key_added="s")
+        ds.pp.size_factors(fitted, method=method, key_added="s")
+        np.testing.assert_allclose(adata.obs["s"], fitted.obs["s"], rtol=1e-6)
+    assert type(adata.X) is kept
+    if adata.file:
+        adata.file.close()
+
+
+def test_steps_within_a_memory_limit(
+    backed: Any, fitted: ad.AnnData, hyper: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata, limit = backed("csr", "r"), "1.2MB"
+    sizes = []
+
+    def note(x: Any, where: str, given: Any, held: Any) -> Any:
+        sizes.append(open_counts(x, where, given, held).size)
+        return open_counts(x, where, given, held)
+
+    open_counts = _reading.open_counts
+    monkeypatch.setattr(_reading, "open_counts", note)
+    ds.pp.size_factors(adata, memory_limit="8kB", key_added="s")
+    ds.tl.fit_technical(adata, batch_key="batch", memory_limit="2MB")
+    ds.tl.fit_cis(adata, "GFI1B", memory_limit="8kB")
+    ds.tl.fit_trans(adata, function_type="single_hill", hyper=hyper, memory_limit=limit)
+    _same(adata, fitted)
+    assert max(sizes[0], sizes[2]) <= 2000
+    assert max(sizes) <= 500_000
+    with pytest.raises(ValueError, match=r"'200kB'.*sums of 20 features in \d+ rows, one per guide"):
+        ds.tl.fit_trans(adata, memory_limit="200kB", key_added="new")
+    with pytest.raises(ValueError, match=r"'200kB'.*over \d+ bins of control cells.*histograms"):
+        ds.tl.fit_technical(adata, memory_limit="200kB", key_added="new")
+    with pytest.raises(ValueError, match=r"memory_limit='little' is no amount of memory"):
+        ds.tl.fit_cis(adata, "GFI1B", memory_limit="little", key_added="new")
+    assert "new" not in adata.uns
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupted_read_leaves_nothing_behind(
+    backed: Any, hyper: dict[str, Any], error: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import h5py
+
+    adata, read, n = backed("csr", "r"), h5py.Dataset.__getitem__, 0
+    _fit(adata, hyper)
+    before = {slot: set(getattr(adata, slot)) for slot in ("obs", "uns", "obsm", "varm")}
+
+    def fail(self: Any, part: Any, **keywords: Any) -> Any:
+        nonlocal n
+        n += 1
+        if n > 4:
+            raise error("while reading")
+        return read(self, part, **keywords)
+
+    monkeypatch.setattr(_reading, "LARGEST_BLOCK", 5000)
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", fail)
+    for call in (
+        lambda: ds.pp.size_factors(adata, key_added="new"), lambda: ds.tl.fit_technical(adata, key_added="new"),
+        lambda: ds.tl.fit_cis(adata, "GFI1B", key_added="new"), lambda: ds.tl.fit_trans(adata, key_added="new"),
+    ):  # fmt: skip
+        n = 0
+        with pytest.raises(error, match="while reading"):
+            call()
+        assert n == 5
+        assert {slot: set(getattr(adata, slot)) for slot in before} == before
+
+
+def test_a_layer_in_a_closed_file(base: ad.AnnData, tmp_path: Path) -> None:
+    import h5py
+
+    adata = base.copy()
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        ad.io.write_elem(f, "x", base.X)
+        adata.layers["counts"] = ad.io.sparse_dataset(f["x"])
+    with pytest.raises(ValueError, match="a file that was closed, open it again"):
+        ds.tl.fit_technical(adata, layer="counts")
 
 
 # MuData

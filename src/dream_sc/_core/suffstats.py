@@ -1,17 +1,26 @@
-"""Sufficient statistics from one pass over sparse counts, fed block by block of cells."""
+"""Sufficient statistics from one pass over sparse counts, fed block by block.
+
+Every class here takes blocks of cells and blocks of features alike; blocks with the same feature have to come in the
+order of cells. Sums of whole counts are exact, weighted ones run in the order of cells: what comes out depends
+neither on the blocks nor on the number of threads.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
+from . import sparse_pass
+from .sparse_pass import TILE, shares
+from .threads import granted
 from .types import GuideStats, TechnicalStats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .counts import CountBlock
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -22,42 +31,99 @@ EXACT_TAIL = 25
 TAIL_RATIO = 1.15
 
 
-def indicator(row_of_cell: Ints, n_rows: int, weight: Floats | None = None) -> sparse.csr_matrix:
-    """Rows x cells matrix of ones, or of the cells' weights; cells with row -1 take no part."""
-    cells = np.flatnonzero(row_of_cell >= 0)
-    shape = (n_rows, len(row_of_cell))
-    values = np.ones(len(cells)) if weight is None else weight[cells]
-    return sparse.csr_matrix((values, (row_of_cell[cells], cells)), shape=shape)
+class _Tiles:
+    """Sums `(rows, T)` in tiles of features, transposed in place once they are complete."""
+
+    def __init__(self, n_rows: int, n_features: int) -> None:
+        self.n_rows, self.n_features = n_rows, n_features
+        self.n_tiles = -(-n_features // TILE)
+        self.flat = np.zeros(self.n_tiles * n_rows * TILE)
+
+    def closed(self) -> Floats:
+        """The sums as `(T, rows)`, in the same memory."""
+        shape = self.n_rows, TILE
+        buffer = np.empty(shape)
+        with granted():
+            for tile in self.flat.reshape(self.n_tiles, self.n_rows * TILE):
+                buffer[:] = tile.reshape(shape)
+                sparse_pass.transpose(buffer, tile.reshape(shape[::-1]))
+        return self.flat.reshape(self.n_tiles * TILE, self.n_rows)[: self.n_features]
 
 
-@dataclass
 class RowSums:
-    """Sums of counts over the cells of each row, weighted if there are weights, filled block by block."""
+    """Sums of counts over the cells of each row, and sums weighted by a number of each cell.
 
-    row_of_cell: Ints
-    n_rows: int
-    n_features: int
-    weight: Floats | None = None
+    Parameters
+    ----------
+    row_of_cell
+        ``(N,)``, -1 where a cell takes no part.
+    n_rows, n_features
+        R and T.
+    weight
+        ``(N,)``; rows whose cells have no weight but 0 have no weighted sums, which saves their memory.
+    """
 
-    def __post_init__(self) -> None:
-        self.total = np.zeros((self.n_rows, self.n_features))
+    def __init__(self, row_of_cell: Ints, n_rows: int, n_features: int, weight: Floats | None = None) -> None:
+        self.row_of_cell, self.n_rows, self.used = row_of_cell, n_rows, row_of_cell >= 0
+        self.weight = np.zeros(len(row_of_cell)) if weight is None else weight
+        self.weighted_rows = weighted_rows(row_of_cell, weight)
+        self._total, self._weighted = (_Tiles(n, n_features) for n in (n_rows, len(self.weighted_rows)))
+        # the row of each cell among all and among those with weighted sums; for none, one beyond the last
+        self._row = np.where(self.used, row_of_cell, n_rows)
+        moved = self.used & (self.weight != 0)
+        self._moved = np.full(len(row_of_cell), len(self.weighted_rows))
+        self._moved[moved] = np.searchsorted(self.weighted_rows, row_of_cell[moved])
 
-    def add(self, start: int, block: Any) -> None:
-        """Add the cells ``start, start + 1, ...`` of a sparse block."""
-        part = slice(start, start + block.shape[0])
-        weight = None if self.weight is None else self.weight[part]
-        product = (indicator(self.row_of_cell[part], self.n_rows, weight) @ block).tocoo()
-        self.total[product.row, product.col] += product.data
+    def add(self, block: CountBlock) -> None:
+        """Add the cells of a block."""
+        c = block.cells
+        arrays = block.indptr, block.indices, block.data, block.feature
+        sums = (
+            self._row[c], self._total.flat, self.n_rows,
+            self.weight[c], self._moved[c], self._weighted.flat, self._weighted.n_rows,
+        )  # fmt: skip
+        with granted() as n:
+            if block.by_cell:
+                sparse_pass.add_cells(*arrays, *_grouped(self.row_of_cell[c], block.indptr, n), *sums)
+            else:
+                sparse_pass.add_features(*arrays, shares(block.indptr, n), *sums)
+
+    def closed(self) -> tuple[Floats, Floats]:
+        """The sums ``(T, R)`` and the weighted ones ``(T, len(weighted_rows))``; nothing can be added from here on."""
+        total, weighted = self._total.closed(), self._weighted.closed()
+        del self._total, self._weighted
+        return total, weighted
 
 
-def guide_stats(sums: RowSums, size_factor: Floats, guide: Ints, group: Ints) -> GuideStats:
-    """Close the sums of rows of (guide, group); `guide` and `group` are per row."""
-    used = sums.row_of_cell >= 0
-    rows, s = sums.row_of_cell[used], size_factor[used]
+def weighted_rows(row_of_cell: Ints, weight: Floats | None) -> Ints:
+    """The rows with a cell whose weight is not 0."""
+    if weight is None:
+        return np.zeros(0, dtype=np.int64)
+    return np.unique(row_of_cell[(row_of_cell >= 0) & (weight != 0)])
+
+
+def row_bytes(n_rows: int, n_features: int) -> int:
+    """Memory that the sums of so many rows take."""
+    return 8 * n_rows * TILE * (-(-n_features // TILE) + 1)
+
+
+def _grouped(row: Ints, indptr: Ints, n: int) -> tuple[Ints, Ints]:
+    """Cells sorted by row, and bounds of `n` runs of whole rows with about equal numbers of counts."""
+    cells = np.flatnonzero(row >= 0)
+    cells = cells[np.argsort(row[cells], kind="stable")]
+    first = np.flatnonzero(np.diff(row[cells], prepend=-1))
+    load = np.concatenate([[0], np.cumsum(np.diff(indptr)[cells])])
+    bounds = np.append(first, len(cells))
+    return cells, bounds[shares(load[bounds], n)]
+
+
+def guide_stats(sums: RowSums, size_factor: Floats, guide: Ints, group: Ints) -> tuple[GuideStats, Floats]:
+    """Close the sums of rows of (guide, group); `guide` and `group` are per row. The weighted sums come second."""
+    rows, s = sums.row_of_cell[sums.used], size_factor[sums.used]
     exposure = np.bincount(rows, s, sums.n_rows).astype(np.float64)
     exposure2 = np.bincount(rows, s**2, sums.n_rows).astype(np.float64)
-    counts = np.ascontiguousarray(sums.total.T)
-    return GuideStats(counts, exposure, exposure2, guide, group, int(guide.max()) + 1, int(group.max()) + 1)
+    counts, weighted = sums.closed()
+    return GuideStats(counts, exposure, exposure2, guide, group, int(guide.max()) + 1, int(group.max()) + 1), weighted
 
 
 def size_factor_bins(size_factor: Floats, group: Ints, control: NDArray[np.bool_]) -> tuple[Ints, Ints]:
@@ -81,6 +147,11 @@ def tail_edges(largest: float) -> Floats:
     return np.array(edges, dtype=np.float64)
 
 
+def tail_bytes(n_features: int, largest: float) -> int:
+    """Memory that the histograms of so many features take."""
+    return 16 * n_features * len(tail_edges(largest))
+
+
 @dataclass
 class TailSums:
     """Per feature, the number of control cells above each count, summed over bins of counts."""
@@ -91,20 +162,27 @@ class TailSums:
 
     def __post_init__(self) -> None:
         self.edges = tail_edges(self.largest)
-        self.total = np.zeros((self.n_features, len(self.edges) - 1))
+        self._count = np.zeros((self.n_features, len(self.edges)), dtype=np.int64)
+        self._excess = np.zeros((self.n_features, len(self.edges) - 1))
 
-    def add(self, start: int, block: Any) -> None:
-        """Add the control cells of a sparse block that starts at cell `start`."""
-        keep = np.flatnonzero(self.control[start : start + block.shape[0]])
-        part = block[keep].tocoo()
-        y, feature = part.data.astype(np.float64), part.col
-        for j in range(len(self.edges) - 1):
-            low, high = self.edges[j], self.edges[j + 1]
-            above = y > low
-            if not above.any():
-                break
-            y, feature = y[above], feature[above]
-            self.total[:, j] += np.bincount(feature, np.minimum(y - low, high - low), self.n_features)
+    def add(self, block: CountBlock) -> None:
+        """Add the control cells of a block."""
+        use, mine = self.control[block.cells], block.features
+        matrix = block.indptr, block.indices, block.data
+        bins = self.edges, EXACT_TAIL, self._count[mine], self._excess[mine]
+        with granted() as n:
+            if block.by_cell:
+                runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
+                sparse_pass.add_tails_of_cells(*matrix, np.flatnonzero(use), runs, *bins)
+            else:
+                sparse_pass.add_tails_of_features(*matrix, use, shares(block.indptr, n), *bins)
+
+    def closed(self) -> Floats:
+        """The sums ``(T, J)``; nothing can be added from here on."""
+        with granted():
+            sparse_pass.close_tails(self._count, self._excess, self.edges, EXACT_TAIL)
+        del self._count
+        return self._excess
 
     @property
     def at(self) -> Floats:
@@ -116,8 +194,36 @@ def technical_stats(
     sums: RowSums, tails: TailSums, size_factor: Floats, group_of_bin: Ints, n_groups: int
 ) -> TechnicalStats:
     """Close the sums over control cells."""
-    used = sums.row_of_cell >= 0
-    n_cells = np.bincount(sums.row_of_cell[used], minlength=sums.n_rows).astype(np.float64)
-    mean = np.bincount(sums.row_of_cell[used], size_factor[used], sums.n_rows) / n_cells
-    counts = np.ascontiguousarray(sums.total.T)
-    return TechnicalStats(counts, n_cells, mean, group_of_bin, n_groups, tails.total, tails.at)
+    bins = sums.row_of_cell[sums.used]
+    n_cells = np.bincount(bins, minlength=sums.n_rows).astype(np.float64)
+    mean = np.bincount(bins, size_factor[sums.used], sums.n_rows) / n_cells
+    counts, _ = sums.closed()
+    return TechnicalStats(counts, n_cells, mean, group_of_bin, n_groups, tails.closed(), tails.at)
+
+
+def add_feature_moments(block: CountBlock, weight: Floats, out: Floats) -> None:
+    """Add to the sums over cells ``(T, 3)`` of counts, their squares, and counts times the cell's weight."""
+    _add_moments(block, weight[block.cells], out[block.features], by_major=not block.by_cell)
+
+
+def add_cell_moments(block: CountBlock, weight: Floats, out: Floats) -> None:
+    """Add to the sums over features ``(N, 3)`` of counts, their squares, and counts times the feature's weight."""
+    _add_moments(block, weight[block.features], out[block.cells], by_major=block.by_cell)
+
+
+def _add_moments(block: CountBlock, weight: Floats, out: Floats, *, by_major: bool) -> None:
+    matrix = block.indptr, block.indices, block.data, weight
+    with granted() as n:
+        if by_major:
+            sparse_pass.major_moments(*matrix, shares(block.indptr, n), out)
+        else:
+            runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
+            sparse_pass.minor_moments(*matrix, runs, out)
+
+
+def median_ratios(block: CountBlock, keep: NDArray[np.bool_], means: Floats) -> Floats:
+    """Median over the features kept of a cell's counts above 0 over the features' means; 0 where there is none."""
+    out = np.zeros(block.n_major)
+    with granted():
+        sparse_pass.median_ratios(block.indptr, block.indices, block.data, keep, means, out)
+    return out

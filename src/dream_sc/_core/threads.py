@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def n_threads() -> int:
@@ -18,3 +23,16 @@ def n_threads() -> int:
     if slurm.isdecimal():
         granted.append(int(slurm))
     return max(1, min(granted))
+
+
+@contextmanager
+def granted() -> Iterator[int]:
+    """Let numba use the threads granted, and no more, for a while; gives their number."""
+    import numba
+
+    before, n = numba.get_num_threads(), n_threads()
+    numba.set_num_threads(n)
+    try:
+        yield n
+    finally:
+        numba.set_num_threads(before)

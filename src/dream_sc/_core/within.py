@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WithinStats:
-    """Sums over the cells of each row, weighted by a cell's log2 dosage less the mean of its row, `d`."""
+    """Sums over the cells of each row, weighted by a cell's log2 dosage less the mean of its row, `d`.
 
-    counts: Floats  # (T, R) sum of d y
-    spread: Floats  # (R,) sum of s d^2
-    spread2: Floats  # (R,) sum of s^2 d^2
+    Only the rows whose cells differ in dosage, `W` of all `R`, have them.
+    """
+
+    counts: Floats  # (T, W) sum of d y
+    spread: Floats  # (W,) sum of s d^2
+    spread2: Floats  # (W,) sum of s^2 d^2
+    rows: Ints | None = None  # (W,), all by default
 
 
 def centred_dosage(row: Ints, dosage: Floats, size_factor: Floats, n_rows: int) -> Floats:
@@ -56,6 +60,7 @@ def within_slope(stats: WithinStats, counts: Floats, exposure: Floats, overdispe
     moved, information = np.zeros(len(counts)), np.zeros(len(counts))
     for s in blocks(len(counts)):
         mu = counts[s] / exposure
+        mu = mu if stats.rows is None else mu[:, stats.rows]
         unit = LN2 * mu * stats.spread
         variance = mu * stats.spread + overdispersion[s, None] ** 2 * mu**2 * stats.spread2
         weight = np.divide(unit, variance, out=np.zeros_like(unit), where=variance > 0)

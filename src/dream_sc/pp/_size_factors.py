@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from dream_sc._reading import Counts
+
 METHODS = ("total", "median_ratio", "stable")
 MIN_MEAN = 0.05  # counts per cell of a feature that may count as stable
 MIN_STABLE = 10
@@ -26,6 +28,7 @@ def size_factors(
     layer: str | None = None,
     method: Literal["total", "median_ratio", "stable"] = "total",
     exclude: Iterable[str] | None = None,
+    memory_limit: int | str | None = None,
     key_added: str = SIZE_FACTOR,
     copy: bool = False,
 ) -> Any:
@@ -46,6 +49,8 @@ def size_factors(
         moments, is least compared with features of similar mean: what moves with a perturbation is left out.
     exclude
         Names of features to leave out, such as the cis gene or one that holds much of all counts.
+    memory_limit
+        Bytes, or a text such as "4GB", for reading the counts; half of what is available by default.
     key_added
         Column of `.obs` to write.
     copy
@@ -69,24 +74,22 @@ def size_factors(
     keep = np.ones(adata.n_vars, dtype=bool)
     for name in names:
         keep[_validate.feature(adata, name, "exclude")] = False
-    _io.write(adata, "pp.size_factors", {("obs", key_added): compute(adata, layer, method, keep)}, started)
+    s = compute(adata, layer, method, keep, limit=memory_limit)
+    _io.write(adata, "pp.size_factors", {("obs", key_added): s}, started)
     return data if copy else None
 
 
 def compute(
-    adata: AnnData, layer: str | None, method: str = "total", keep: np.ndarray | None = None
+    adata: AnnData, layer: str | None, method: str = "total", keep: np.ndarray | None = None,
+    limit: int | str | None = None,
 ) -> np.ndarray:
     """Size factors with mean 1 over the features to keep."""
-    x = _validate.matrix(adata, layer)
+    counts = _io.counts(adata, layer, limit)
     keep = np.ones(adata.n_vars, dtype=bool) if keep is None else keep
-    blocks = lambda: _io.cell_blocks(x, _io.source(layer))  # noqa: E731
-    if method == "total":
-        s = _totals(blocks, keep, adata.n_obs)
-    else:
-        s = _median_ratios(blocks, keep, adata.n_obs)
+    s = _totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
     if method == "stable":
         # from totals, a feature that dominates them would seem the most stable of all
-        s = _totals(blocks, _stable(blocks, s / s.mean(), keep), adata.n_obs)
+        s = _totals(counts, _stable(counts, s / s.mean(), keep))
     if (s <= 0).any():
         raise ValueError(
             f"{int((s <= 0).sum())} cells have no count in the features used: drop them first, "
@@ -95,35 +98,40 @@ def compute(
     return s / s.mean()
 
 
-def _totals(blocks: Any, keep: np.ndarray, n: int) -> np.ndarray:
+def _totals(counts: Counts, keep: np.ndarray) -> np.ndarray:
     """Total count of each cell over the features to keep."""
-    s = np.zeros(n)
-    for start, block in blocks():
-        s[start : start + block.shape[0]] = np.asarray(block[:, keep].sum(1)).ravel()
-    return s
+    from dream_sc._core.suffstats import add_cell_moments
+
+    out = np.zeros((counts.shape[0], 3))
+    for block in counts.blocks():
+        add_cell_moments(block, keep.astype(np.float64), out)
+    return out[:, 2].copy()
 
 
-def _median_ratios(blocks: Any, keep: np.ndarray, n: int) -> np.ndarray:
+def _feature_moments(counts: Counts, s: np.ndarray) -> np.ndarray:
+    """Sums over cells of each feature's counts, their squares, and counts times size factor, ``(3, T)``."""
+    from dream_sc._core.suffstats import add_feature_moments
+
+    out = np.zeros((counts.shape[1], 3))
+    for block in counts.blocks():
+        add_feature_moments(block, s, out)
+    return out.T
+
+
+def _median_ratios(counts: Counts, keep: np.ndarray) -> np.ndarray:
     """Median over a cell's detected features of count over mean."""
-    means = np.sum([np.asarray(b.sum(0)).ravel() for _, b in blocks()], axis=0) / n
-    s = np.zeros(n)
-    for start, block in blocks():
-        for i in range(block.shape[0]):
-            row = slice(block.indptr[i], block.indptr[i + 1])
-            use = keep[block.indices[row]] & (block.data[row] > 0)
-            if use.any():
-                s[start + i] = np.median(block.data[row][use] / means[block.indices[row][use]])
+    from dream_sc._core.suffstats import median_ratios
+
+    means = _feature_moments(counts, np.zeros(counts.shape[0]))[0] / counts.shape[0]
+    s = np.zeros(counts.shape[0])
+    for block in counts.cell_blocks():
+        s[block.cells] = median_ratios(block, keep, means)
     return s
 
 
-def _stable(blocks: Any, s: np.ndarray, keep: np.ndarray) -> np.ndarray:
+def _stable(counts: Counts, s: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Features whose overdispersion at the size factors `s` is least for their mean."""
-    y, y2, ys = (np.zeros(len(keep)) for _ in range(3))
-    for start, block in blocks():
-        block = block.astype(np.float64)
-        y += np.asarray(block.sum(0)).ravel()
-        y2 += np.asarray(block.multiply(block).sum(0)).ravel()
-        ys += block.T @ s[start : start + block.shape[0]]
+    y, y2, ys = _feature_moments(counts, s)
     mean = y / s.sum()
     candidates = np.flatnonzero(keep & (mean >= MIN_MEAN))
     if len(candidates) < 2 * MIN_STABLE:

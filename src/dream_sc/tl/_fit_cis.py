@@ -29,6 +29,7 @@ def fit_cis(
     nsamples: int = 1000,
     niters: int | None = None,
     device: str = "auto",
+    memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     key_added: str = CIS,
     copy: bool = False,
@@ -65,6 +66,8 @@ def fit_cis(
         dosage per cell, without escaping cells; "nuts" for some hundred cells.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
+    memory_limit
+        Bytes, or a text such as "4GB", for reading the counts; half of what is available by default.
     rng
         Seed, stored with the results; the fast engine is deterministic.
     key_added
@@ -100,7 +103,7 @@ def fit_cis(
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
     acting = _acting(target, is_control, wanted, params["target_key"])
     table, codes = _guides(guide, target, is_control, acting, min_cells_per_guide)
-    cells, used = _cells(adata, gene, cis_gene, technical_key, technical, table, codes, min_count)
+    cells, used = _cells(adata, gene, cis_gene, technical_key, technical, table, codes, min_count, memory_limit)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     fit = run("cis", chosen, cells, CisPriors())
     guides = _guide_table(table, fit)
@@ -168,13 +171,14 @@ def _cells(
     table: pd.DataFrame,
     codes: np.ndarray,
     least: float,
+    limit: int | str | None,
 ) -> tuple[Any, np.ndarray]:
     from dream_sc._core.types import CisCells
 
     params = technical["params"]
-    y = _io.one_column(_validate.matrix(adata, params["layer"]), gene)
-    _validate.counts(y, _io.source(params["layer"]))
     used = codes >= 0
+    y = _io.counts(adata, params["layer"], limit).column(gene, used)
+    _validate.counts(y, _io.source(params["layer"]))
     row = adata.varm[key].iloc[gene]
     if y[used].sum() == 0:
         raise ValueError(f"the cis gene {name!r} has no count in any cell of its guides and the controls")

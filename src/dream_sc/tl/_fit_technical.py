@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MIN_COUNT = 3
+LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 
 
 def fit_technical(
@@ -32,6 +33,7 @@ def fit_technical(
     nsamples: int = 1000,
     niters: int | None = None,
     device: str = "auto",
+    memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     key_added: str = TECHNICAL,
     copy: bool = False,
@@ -66,6 +68,8 @@ def fit_technical(
         in Pyro, the latter for a few features.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
+    memory_limit
+        Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
     rng
         Seed, stored with the results; the fast engine is deterministic.
     key_added
@@ -94,13 +98,13 @@ def fit_technical(
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _validate.whole("nsamples", nsamples)
-    x = _validate.matrix(adata, layer)
+    _validate.matrix(adata, layer)
     target = _validate.labels(adata, target_key, "target_key")
     is_control = _validate.controls(target, control, target_key)
     groups, group = technical_groups(adata, batch_key, reference, is_control)
-    s, new = _ready_size_factors(adata, size_factor_key, layer)
+    s, new = _ready_size_factors(adata, size_factor_key, layer, memory_limit)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
-    fit, ok = _fit(adata, x, layer, s, group, is_control, len(groups), chosen)
+    fit, ok = _fit(adata, layer, s, group, is_control, len(groups), chosen, memory_limit)
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
@@ -146,7 +150,7 @@ def technical_groups(
 
 
 def _ready_size_factors(
-    adata: AnnData, key: str, layer: str | None
+    adata: AnnData, key: str, layer: str | None, limit: int | str | None
 ) -> tuple[np.ndarray, dict[tuple[str, str], Any]]:
     """Size factors, and the slot to write if they had to be computed."""
     if key != SIZE_FACTOR or key in adata.obs:
@@ -154,19 +158,19 @@ def _ready_size_factors(
     from dream_sc.pp._size_factors import compute
 
     logger.info("tl.fit_technical: .obs[%r] is missing, computed from totals by pp.size_factors", key)
-    s = compute(adata, layer)
+    s = compute(adata, layer, limit=limit)
     return s, {("obs", key): s}
 
 
 def _fit(
     adata: AnnData,
-    x: Any,
     layer: str | None,
     s: np.ndarray,
     group: np.ndarray,
     is_control: np.ndarray,
     n_groups: int,
     inference: Any,
+    limit: int | str | None,
 ) -> tuple[Any, np.ndarray]:
     """One pass over the counts, then the engine on the features that have any."""
     from dataclasses import replace
@@ -176,11 +180,17 @@ def _fit(
     from dream_sc._core.priors import TechnicalPriors
 
     bins, group_of_bin = suffstats.size_factor_bins(s, group, is_control)
+    held = {
+        f"sums of {adata.n_vars} features over {len(group_of_bin)} bins of control cells":
+            suffstats.row_bytes(len(group_of_bin), adata.n_vars),
+        "their histograms": suffstats.tail_bytes(adata.n_vars, LARGEST_COUNT),
+    }  # fmt: skip
+    counts = _io.counts(adata, layer, limit, held)
     sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
-    tails = suffstats.TailSums(is_control, adata.n_vars, 1e7)
-    for start, block in _io.cell_blocks(x, _io.source(layer)):
-        sums.add(start, block)
-        tails.add(start, block)
+    tails = suffstats.TailSums(is_control, adata.n_vars, LARGEST_COUNT)
+    for block in counts.blocks(is_control):
+        sums.add(block)
+        tails.add(block)
     stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups)
     ok = stats.counts.sum(1) >= MIN_COUNT
     if not ok.any():

@@ -43,6 +43,7 @@ def fit_trans(
     autoguide: str = "auto",
     nsamples: int = 1000,
     niters: int | None = None,
+    memory_limit: int | str | None = None,
     device: str = "auto",
     hyper: dict[str, Any] | None = None,
     rng: int | np.random.Generator = 0,
@@ -94,6 +95,8 @@ def fit_trans(
         Posterior draws behind the intervals; at most 256 for features whose local FDR is above 0.5.
     niters
         Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
+    memory_limit
+        Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
     device
         "cpu", "cuda" or "auto", for "svi" and "nuts".
     hyper
@@ -130,6 +133,7 @@ def fit_trans(
     seed = _io.seed_of(rng)
     inputs = trans_inputs(
         adata, holder, technical_key, cis_key, layer, dosage, offsets=bool(guide_offsets), known=hyper,
+        limit=memory_limit,
     )  # fmt: skip
     ok, asked = inputs.ok, _asked(adata, features, inputs.ok)
     options = core.Options(

@@ -54,18 +54,19 @@ class TransInputs:
 
 def trans_inputs(
     adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str,
-    *, offsets: bool, known: dict[str, Any] | None = None, slopes: bool = True,
+    *, offsets: bool, known: dict[str, Any] | None = None, slopes: bool = True, limit: int | str | None = None,
 ) -> TransInputs:  # fmt: skip
     """Read the earlier fits and sum the counts; `holder` is the object with the cis fit.
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
-    `slopes`: sum also what the slopes within guides need.
+    `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
     """
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
     layout = row_layout(adata, holder, technical, cis, cis_key, dosage)
-    stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, layout.x if slopes else None)
+    x = layout.x if slopes else None
+    stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, x, limit=limit)
     overdispersion = adata.varm[technical_key]["overdispersion"].to_numpy(float)
     is_cis = np.asarray(adata.var_names == cis["cis_gene"])
     ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
@@ -77,7 +78,8 @@ def trans_inputs(
     factor = 2.0 ** guides["offset"].to_numpy()[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
     if within is not None:
-        within = replace(within, spread=within.spread * factor, spread2=within.spread2 * factor**2)
+        mine = factor[within.rows]
+        within = replace(within, spread=within.spread * mine, spread2=within.spread2 * mine**2)
     if not ok.any():
         raise ValueError(
             f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "
@@ -130,30 +132,34 @@ class Layout:
 
 def row_stats(
     adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray, x: np.ndarray | None = None,
-    factor: float | np.ndarray = 1.0,
+    factor: float | np.ndarray = 1.0, limit: int | str | None = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Sum the counts and size factors of the cells of each row, in one pass.
 
     The second value holds the sums weighted by the cells' dosages `x` (NaN: takes no part in them), if there are any.
-    `factor` scales the size factors of the cells.
+    `factor` scales the size factors of the cells; `limit` is that of memory.
     """
     from dream_sc._core import suffstats, within
 
     s = _validate.size_factors(adata, technical["params"]["size_factor_key"]) * factor
-    sums = [suffstats.RowSums(row, len(rows), adata.n_vars)]
-    if x is not None:
-        differs = np.where(np.isfinite(x), row, -1)
-        d = within.centred_dosage(differs, np.nan_to_num(x), s, len(rows))
-        sums.append(suffstats.RowSums(differs, len(rows), adata.n_vars, d))
-    for start, block in _io.cell_blocks(_validate.matrix(adata, layer), _io.source(layer)):
-        for each in sums:
-            each.add(start, block)
-    stats = suffstats.guide_stats(sums[0], s, rows[:, 0], rows[:, 1])
-    if x is None:
+    differs = np.full(len(row), -1) if x is None else np.where(np.isfinite(x), row, -1)
+    d = None if x is None else within.centred_dosage(differs, np.nan_to_num(x), s, len(rows))
+    n_moved = len(suffstats.weighted_rows(row, d))
+    held = {
+        f"sums of {adata.n_vars} features in {n} {what}": suffstats.row_bytes(n, adata.n_vars)
+        for n, what in ((len(rows), "rows, one per guide and technical group"), (n_moved, "of them weighted by dosage"))
+        if n
+    }
+    counts = _io.counts(adata, layer, limit, held)
+    sums = suffstats.RowSums(row, len(rows), adata.n_vars, d)
+    for block in counts.blocks(row >= 0):
+        sums.add(block)
+    stats, weighted = suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
+    if d is None:
         return stats, None
-    use = differs >= 0
-    spread, spread2 = (np.bincount(differs[use], (s**k * d**2)[use], len(rows)).astype(float) for k in (1, 2))
-    return stats, within.WithinStats(np.ascontiguousarray(sums[1].total.T), spread, spread2)
+    use, moved = differs >= 0, sums.weighted_rows
+    spread, spread2 = (np.bincount(differs[use], (s**k * d**2)[use], len(rows))[moved].astype(float) for k in (1, 2))
+    return stats, within.WithinStats(weighted, spread, spread2, moved)
 
 
 def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, dosage: str) -> Layout:
