@@ -132,8 +132,10 @@ def test_gradient_of_the_marginal_density(name: str, wide: float, rng: np.random
 
 
 def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
-    counts = design.counts_of(p.counts[0], p.overdispersion[0], p.level[0], p.design)
+    anchor = p.anchor(np.ones((len(p.counts), 1)))
+    counts = design.counts_of(p.counts[0], p.overdispersion[0], *(part[0] for part in anchor), p.design)
     s, tabs = design.new_scratch(len(theta), c.n_amplitudes, p.design, 1), design.new_tables(p.design, 1)
+    design.hold(counts, 0, 0, s)
     tabs.consts[:, 0] = consts
     curves.fill_tables(c.code, shape.reshape(-1, 1), p.design, tabs)
     value = np.zeros(1)
@@ -166,8 +168,9 @@ def test_draws_recover_a_strong_response(rng: np.random.Generator) -> None:
     grid = np.array(p.priors.tau_grid)
     log_z = laplace.evidence(p, c, shapes[None], consts[None], grid[None])[0]
     prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    log_post = log_z + log_w[None, :, None] + prior.log_tau(grid)
     drawn = laplace.draws(
-        p, c, (shapes, consts), log_z + log_w[None, :, None] + prior.log_tau(grid), grid, prior, n=1000, seed=0
+        p, c, (shapes, consts), logsumexp(log_post, axis=2), logsumexp(log_post, axis=1), grid, prior, n=1000, seed=0
     )
     out = drawn.params
     assert drawn.pareto_k[0] < 0.7
@@ -189,8 +192,8 @@ def test_quadrature_of_the_guide_effects_equals_scipy(level: float, wide: float,
     out = np.zeros((1, 1))
     nodes, weights = np.polynomial.hermite_e.hermegauss(9)
     log_marginal(
-        c.code, 0, p.counts, p.overdispersion, p.level, p.design, p.level[None, None], np.array([[tau]]),
-        np.zeros((1, 1, 0)), np.zeros((1, 2)), nodes, weights / weights.sum(), out,
+        c.code, 0, p.counts, p.overdispersion, p.anchor(np.ones((1, 1))), p.design, p.level[None, None],
+        np.array([[tau]]), np.zeros((1, 1, 0)), np.zeros((1, 2)), nodes, weights / weights.sum(), out,
     )  # fmt: skip
     phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)
     want = norm(p.level[0], p.priors.level_sd).logpdf(p.level[0])

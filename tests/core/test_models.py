@@ -60,7 +60,9 @@ def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float)
     n_amp = c.n_amplitudes
     shape, alpha = theta[1 + n_amp : len(c.params)], theta[len(c.params) :]
     at = np.concatenate([theta[: 1 + n_amp], alpha])
-    value = log_joint(c.code, at, n_amp, u, p.counts[t], p.overdispersion[t], p.level[t], tau, shape, consts, p.design)
+    anchor = p.take([t]).anchor(np.ones((1, 1)))
+    anchor = type(anchor)(*(part[0] for part in anchor))
+    value = log_joint(c.code, at, n_amp, u, p.counts[t], p.overdispersion[t], anchor, tau, shape, consts, p.design)
     return float(value)
 
 

@@ -14,10 +14,8 @@ import numpy as np
 from scipy.stats import beta
 
 from . import calls, evidence, support, trans
-from .blocks import blocks
 from .engines import laplace
 from .strength import strength
-from .tail import with_tail
 from .types import Axis, GuideStats, RowDosage
 
 if TYPE_CHECKING:
@@ -182,9 +180,12 @@ class Evidence:
 
     problem: laplace.Problem
     values: Floats  # (T, M, K)
-    grid: Floats  # (K,)
-    lattices: dict[str, Any]
-    curves: list[Any]
+    comparison: evidence.Comparison
+
+    @property
+    def grid(self) -> Floats:
+        """Taus ``(K,)``."""
+        return self.comparison.grid
 
     def log_bf(self, prior: calls.Prior) -> Floats:
         """Log Bayes factor of each feature."""
@@ -200,35 +201,25 @@ def refit(fitted: Fitted, stats: GuideStats, source: Ints) -> Evidence:
     """Evidence of every feature with the dosages rearranged: no posteriors, no draws."""
     kept, dosage, axis = fitted.rearranged(stats, source)
     options, priors, prior = fitted.options, fitted.priors, fitted.prior
-    curves = trans.candidates(options.function_type, axis)
-    grid = np.array(priors.tau_grid) if options.guide_effects else np.array([1e-6])
     p = laplace.problem(kept, dosage, fitted.overdispersion, alpha_sd=fitted.alpha_sd, axis=axis, priors=priors)
-    if len(curves) > 2:
-        p = replace(p, turn=True)
-    p = with_tail(p, prior.wide_weight, prior.wide_sd)
-    lattices = evidence.lattices_of(curves, axis, priors)
-    return _evaluate(p, curves, lattices, grid, options)
+    return _evaluate(p, options, prior)
 
 
-def _evaluate(
-    p: laplace.Problem, curves: list[Any], lattices: dict[str, Any], grid: Floats, options: trans.Options
-) -> Evidence:
-    values = [
-        evidence.block_evidence(p.take(s), curves, lattices, grid, options.degree)[0] for s in blocks(len(p.counts))
-    ]
-    return Evidence(p, np.concatenate(values), grid, lattices, curves)
+def _evaluate(p: laplace.Problem, options: trans.Options, prior: calls.Prior) -> Evidence:
+    p, comparison = trans.set_up(p, options, (prior.wide_weight, prior.wide_sd))
+    return Evidence(p, trans.evaluate(p, comparison).values, comparison)
 
 
 def simulated(fitted: Fitted, like: Evidence, n: int, seed: int) -> Evidence:
     """Evidence of `n` features without response, alike the likely null ones of a refit."""
     prior = prior_for(fitted.prior, like)
     p = trans.simulate_null(like.problem, like.grid, like.values, prior, n, seed)
-    return _evaluate(p, like.curves, like.lattices, like.grid, fitted.options)
+    return _evaluate(p, fitted.options, prior)
 
 
 def prior_for(prior: calls.Prior, e: Evidence) -> calls.Prior:
     """The prior for the curves of a refit, of which there are fewer where the dosages are fewer."""
-    weights = prior.weights[: len(e.curves)]
+    weights = prior.weights[: len(e.comparison.curves)]
     return replace(prior, weights=weights / weights.sum())
 
 

@@ -6,14 +6,16 @@ follows at the likeliest tau, and where it also leaves it in doubt, at every tau
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
-from .dose_response import curve
+from .calls import Prior
 from .dose_response.additive_hill import turn_mass
 from .engines import laplace
+from .screening import Columns, columns_of, first_look, null_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +33,8 @@ HOPELESS = -2.5  # below it on the thinned lattice: left there
 CLEAR = 11.0  # above it on the lattice at the likeliest tau: left there
 MATTERS = 5.0  # taus whose evidence is this far below the best keep what the leaders say
 HOPELESS_SECOND = -3.5
+NO_HOPE = 0.5  # after a first look, of one Hill and of two
+NO_SECOND = -5.0  # of two Hills against one, after a first look
 TAU_TRIES = 3  # of the two-Hill lattice
 LEADERS = 8  # points of the lattice that stand for all at the other taus
 
@@ -76,27 +80,89 @@ def lattices_of(curves: list[Curve], axis: Axis, priors: TransPriors) -> dict[st
     return out
 
 
-def block_evidence(
-    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Lattice], grid: Floats, degree: int,
-    *, whole: bool = False,
-) -> tuple[Floats, Floats | None]:  # fmt: skip
-    """Evidence ``(T, M, K)`` of one block of features, and the single Hill's on its lattice ``(T, S, K)``.
+@dataclass(frozen=True)
+class Comparison:
+    """The curves that compete on one design, and where they are evaluated."""
 
-    `whole` spends all effort on all features.
+    curves: list[Curve]  # the null first
+    lattices: dict[str, Lattice]
+    grid: Floats  # (K,) of tau
+    columns: dict[str, Columns] | None  # of the first look, where there is one
+    degree: int = 6
+
+
+class Found(NamedTuple):
+    """Log evidence of features."""
+
+    values: Floats  # (T, M, K) of each curve at each tau
+    shapes: NDArray[np.float32]  # (T, S) log mass of one Hill on its lattice, up to a constant per feature
+
+
+def compare(p: laplace.Problem, curves: list[Curve], grid: Floats, degree: int) -> Comparison:
+    """Set up the comparison of curves on the design of a problem."""
+    lattices = lattices_of(curves, p.axis, p.priors)
+    names = [c.name for c in curves[1:]]
+    columns = None
+    if p.one_dose_each and "polynomial" not in names:
+        q = p.take(slice(0, 0)).guides(p.targeting)  # whose positions are wanted
+        columns = {c.name: columns_of(q, c, lattices[c.name]) for c in curves[1:]}
+    return Comparison(curves, lattices, grid, columns, degree)
+
+
+def block_evidence(p: laplace.Problem, c: Comparison, *, whole: bool = False) -> Found:
+    """Evidence of one block of features; `whole` spends all effort on all of them."""
+    n_t, grid, taus = len(p.counts), c.grid, p.taus(c.grid)
+    values = np.full((n_t, len(c.curves), len(grid)), -np.inf)
+    null = null_of(p, taus)
+    values[:, 0] = null.log_z
+    n_shapes = len(c.lattices["single_hill"].shapes) if "single_hill" in c.lattices else 0
+    shapes = np.zeros((n_t, n_shapes), dtype=np.float32)
+    weight = np.zeros((n_t, len(grid))) if p.tau_weight is None else p.tau_weight
+    rows, second = np.arange(n_t), np.ones(n_t, dtype=bool)
+    if c.columns is not None and not whole:
+        ntc = None if p.background is None else p.background.evidence(taus)
+        factors, masses = first_look(p, c.columns, null, taus, ntc)
+        values[:, 1:] = null.log_z[:, None] + factors
+        base = logsumexp(null.log_z, axis=1)
+        by_curve = logsumexp(values[:, 1:], axis=2) - base[:, None]
+        rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
+        second = by_curve[rows, -1] > by_curve[rows, 0] + NO_SECOND
+        if n_shapes:
+            shapes[:] = masses["single_hill"] - masses["single_hill"].max(1, keepdims=True)
+    if len(rows):
+        values[rows, 1:], found = _closely(p.take(rows), c, values[rows], second, whole=whole)
+        if found is not None:
+            start = Prior(np.ones(1), p.priors.tau_log_mean, p.priors.tau_log_sd).log_tau(grid)
+            mass = logsumexp(found + (start + weight[rows])[:, None], axis=2)
+            shapes[rows] = mass - mass.max(1, keepdims=True)
+    return Found(values + weight[:, None], shapes)
+
+
+def _closely(
+    p: laplace.Problem, c: Comparison, before: Floats, second: NDArray[np.bool_], *, whole: bool
+) -> tuple[Floats, Floats | None]:
+    """Evidence ``(T, M - 1, K)`` by the kernel, and that of one Hill on its lattice ``(T, S, K)``.
+
+    Two Hills keep their ratio to one where `second` says that a first look leaves them no hope.
     """
-    values = np.full((len(p.counts), len(curves), len(grid)), -np.inf)
-    values[:, 0] = null_evidence(p, grid)
-    single = None
-    for m, c in enumerate(curves[1:], 1):
-        lattice = lattices[c.name]
-        if c.name == "additive_hill" and m > 1:
-            values[:, m] = two_hills(p, c, lattice, grid, values[:, :m], degree, whole=whole)
+    values, single = before.copy(), None
+    for m, each in enumerate(c.curves[1:], 1):
+        lattice = c.lattices[each.name]
+        if each.name == "additive_hill" and m > 1:
+            rows = np.flatnonzero(second)
+            known = np.isfinite(before[:, m])
+            ratio = np.where(known, before[:, m], 0.0) - np.where(known, before[:, 1], 0.0)
+            values[:, m] = values[:, 1] + ratio
+            if len(rows):
+                values[rows, m] = two_hills(
+                    p.take(rows), each, lattice, c.grid, values[rows, :m], c.degree, whole=whole
+                )
             continue
-        log_z = on_lattice(p, c, lattice, grid, values[:, 0], degree, whole=whole)
+        log_z = on_lattice(p, each, lattice, c.grid, values[:, 0], c.degree, whole=whole)
         values[:, m] = logsumexp(log_z, axis=1)
-        if c.name == "single_hill":
+        if each.name == "single_hill":
             single = log_z
-    return values, single
+    return values[:, 1:], single
 
 
 def _run(p: laplace.Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floats, degree: int) -> Floats:
@@ -107,17 +173,11 @@ def _run(p: laplace.Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floa
     return laplace.evidence(p, c, shapes, consts, taus, degree=degree)[0]
 
 
-def _only(grid: Floats, picks: Ints) -> Floats:
+def _only(p: laplace.Problem, grid: Floats, picks: Ints) -> Floats:
     """Taus ``(T, K)`` with all but some of each feature's masked."""
     taus = np.full((len(picks), len(grid)), -1.0)
     np.put_along_axis(taus, picks, grid[picks], 1)
-    return taus
-
-
-def null_evidence(p: laplace.Problem, grid: Floats) -> Floats:
-    """Log evidence of the null ``(T, K)``."""
-    taus = np.repeat(grid[None], len(p.counts), 0)
-    return laplace.evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0][:, 0]
+    return np.where(p.taus(grid) > 0, taus, -1.0)
 
 
 def _fill(log_z: Floats, leaders: Ints, at_leaders: Floats, best: Ints) -> Floats:
@@ -126,7 +186,7 @@ def _fill(log_z: Floats, leaders: Ints, at_leaders: Floats, best: Ints) -> Float
     The ratio to the evidence at the one tau is taken from the leaders, by their weight.
     """
     here = np.take_along_axis(at_leaders, best[:, None, None], 2)
-    weight = here - logsumexp(here, axis=1, keepdims=True)
+    weight = here - logsumexp(here, axis=1, keepdims=True)  # what a feature does without stays at -inf
     ratio = logsumexp(at_leaders - here + weight, axis=1)
     out = log_z[:, :, None] + ratio[:, None]
     rows = np.arange(len(out))[:, None]
@@ -141,12 +201,12 @@ def on_lattice(
 
     `whole` spends all effort on all features.
     """
-    n, n_s, n_k = len(p.counts), len(lattice.shapes), len(grid)
-    every = np.repeat(grid[None], n, 0)
+    n_s, n_k = len(lattice.shapes), len(grid)
+    every = p.taus(grid)
     if whole or n_s == 1 or n_k == 1:
         return _run(p, c, lattice, np.arange(n_s), every, degree) + lattice.log_weight[:, None]
     start = null.argmax(1)[:, None]
-    coarse = _run(p, c, lattice, lattice.thin, _only(grid, start), degree)
+    coarse = _run(p, c, lattice, lattice.thin, _only(p, grid, start), degree)
     coarse = np.take_along_axis(coarse, start[:, None], 2)[..., 0]
     # what tau does is first taken from the likeliest shape alone
     first = lattice.thin[(coarse + lattice.thin_log_weight).argmax(1)][:, None]
@@ -178,7 +238,7 @@ def _all_taus(
     """Evidence ``(T, S, K)`` from the thinned lattice at one tau and its leaders at all; likeliest tau and leaders."""
     lead = np.argsort(-(coarse + lattice.thin_log_weight), axis=1, kind="stable")[:, :LEADERS]
     leaders = lattice.thin[lead]
-    at_leaders = _run(p, c, lattice, leaders, np.repeat(grid[None], len(coarse), 0), degree)
+    at_leaders = _run(p, c, lattice, leaders, p.taus(grid), degree)
     best = logsumexp(at_leaders + lattice.thin_log_weight[lead][..., None], axis=1).argmax(1)
     return _fill(coarse[:, _nearest(lattice)], leaders, at_leaders, start), best, leaders
 
@@ -195,10 +255,10 @@ def _closer(
 ) -> Floats:
     """The whole lattice at the likeliest tau, its leaders at all taus."""
     picks = best[:, None]
-    at_best = _run(p, c, lattice, np.arange(len(lattice.shapes)), _only(grid, picks), degree)
+    at_best = _run(p, c, lattice, np.arange(len(lattice.shapes)), _only(p, grid, picks), degree)
     at_best = np.take_along_axis(at_best, picks[:, None], 2)[..., 0]
     leaders = np.argsort(-(at_best + lattice.log_weight), axis=1, kind="stable")[:, :LEADERS]
-    at_leaders = _run(p, c, lattice, leaders, np.repeat(grid[None], len(best), 0), degree)
+    at_leaders = _run(p, c, lattice, leaders, p.taus(grid), degree)
     return _fill(at_best, leaders, at_leaders, best)
 
 
@@ -217,7 +277,8 @@ def two_hills(
     strongest = np.take_along_axis(simpler.max(1), first, 1)[:, 0]
 
     def at_first(rows: Ints, which: Ints, log_weight: Floats) -> Floats:
-        log_z = _run(p.take(rows), c, lattice, which, _only(grid, first[rows]), degree)
+        q = p.take(rows)
+        log_z = _run(q, c, lattice, which, _only(q, grid, first[rows]), degree)
         log_z = np.take_along_axis(log_z, first[rows][:, None], 2)[..., 0]
         return np.asarray(logsumexp(log_z + log_weight, axis=1))
 
@@ -234,7 +295,8 @@ def two_hills(
     hopeful = np.flatnonzero(best > simpler.max(axis=(1, 2)) + HOPELESS) if not whole else every
     if len(hopeful) and len(grid) > 1:
         picks = order[hopeful, 1:TAU_TRIES]
-        log_z = _run(p.take(hopeful), c, lattice, np.arange(len(lattice.shapes)), _only(grid, picks), degree)
+        q = p.take(hopeful)
+        log_z = _run(q, c, lattice, np.arange(len(lattice.shapes)), _only(q, grid, picks), degree)
         found = logsumexp(log_z + lattice.log_weight[:, None], axis=1)
         rows = np.arange(len(hopeful))[:, None]
         out[hopeful[:, None], picks] = found[rows, picks]

@@ -5,12 +5,14 @@ NTC guides tell of guide effects without telling of dosage, so neither responder
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
 
 from . import calls
+from .blocks import blocks, each
 from .dose_response import curve
 from .engines import laplace
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from .engines.laplace import Problem
 
 LEAST_GUIDES = 3
-MOST_FEATURES = 1000
+MOST_FEATURES, LEAST_FEATURES = 1000, 200
+MOST_EFFECTS = 20_000  # pairs of a feature and a guide: enough to tell the tail
 LOG_SD_SD = 0.7  # prior sd of the log of the wide sd
 
 
@@ -31,6 +34,13 @@ def with_tail(p: Problem, weight: float, sd: float) -> Problem:
     return p.with_design(wide_sd=np.array([0.0, sd]), wide_weight=np.array([1.0 - weight, weight]))
 
 
+def _null_evidence(p: Problem, grid: NDArray[np.float64], s: slice) -> NDArray[np.float64]:
+    """Log evidence ``(T, 1, K)`` of the null for some features."""
+    q = p.take(s)
+    taus = np.repeat(grid[None], len(q.counts), 0)
+    return laplace.evidence(q, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
+
+
 def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
     """Weight and sd (natural log) of the wide component.
 
@@ -39,17 +49,15 @@ def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
     priors = p.priors
     if (~p.targeting).sum() < LEAST_GUIDES:
         return priors.wide_start
-    n = len(p.counts)
-    some = np.unique(np.linspace(0, n - 1, min(n, MOST_FEATURES)).round().astype(int))
+    n = min(len(p.counts), max(LEAST_FEATURES, min(MOST_FEATURES, MOST_EFFECTS // int((~p.targeting).sum()))))
+    some = np.unique(np.linspace(0, len(p.counts) - 1, n).round().astype(int))
     q = p.take(some).guides(~p.targeting)
-    taus = np.repeat(grid[None], len(some), 0)
-    null = curve("null")
     start_weight, start_sd = priors.wide_start
     best, found = -np.inf, priors.wide_start
     for sd in priors.wide_sds:
         for weight in priors.wide_weights:
             tail = with_tail(q, weight, sd)
-            log_z = laplace.evidence(tail, null, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
+            log_z = np.concatenate([z for _, z in each(partial(_null_evidence, tail, grid), blocks(len(some)))])
             prior = calls.learn(log_z, grid, priors, n_iter=30)
             value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
             value += priors.wide_strength * (

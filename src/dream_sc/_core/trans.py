@@ -9,13 +9,13 @@ import numpy as np
 from scipy.special import logsumexp
 
 from . import calls, support
-from .blocks import blocks
+from .blocks import blocks, each
 from .dose_response import CURVES, Curve, curve
 from .engines import laplace
-from .evidence import block_evidence, lattices_of
+from .evidence import Comparison, Found, block_evidence, compare
 from .strength import strength
 from .tail import learn_tail, with_tail
-from .trans_rows import describe
+from .trans_rows import Choice, describe
 from .types import Axis, GuideStats, RowDosage, TransFit
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ N_NULL = 1000
 MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5}
 DISTINCT_GAP = 0.2  # log2
 MORE_COMPLEX = float(np.log(3.0))
+FINER = 4  # points of the fine grid of tau for each of the priors'
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def simulate_null(
     phi = 1.0 / (q.overdispersion[:, None] ** 2 * d.scale2[None])
     counts = rng.poisson(rng.gamma(phi, mean / phi)).astype(float)
     level = np.log((counts.sum(1) + 0.5) / np.exp(d.log_w).sum())
-    return replace(q, counts=counts, level=level)
+    return replace(q, counts=counts, level=level, background=None, tau_weight=None)
 
 
 def fit(
@@ -127,22 +128,18 @@ def fit(
         Wraps the iterable of blocks, such as tqdm.
     """
     p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
-    curves = candidates(options.function_type, axis)
-    if len(curves) > 2:  # two Hills compete with one
-        p = replace(p, turn=True)
-    grid = np.array(priors.tau_grid) if options.guide_effects else np.array([1e-6])
-    lattices = lattices_of(curves, axis, priors)
     if not options.guide_effects:
         tail = (0.0, 0.0)
     elif hyper is None:
-        tail = learn_tail(p, grid)
+        tail = learn_tail(p, np.array(priors.tau_grid))
     else:
         tail = float(hyper["wide_weight"]), float(hyper["wide_sd"])
-    p = with_tail(p, *tail)
-    values, single = _evidence(p, curves, lattices, grid, options, progress)
+    p, c = set_up(p, options, tail)
+    grid, curves = c.grid, c.curves
+    values, shapes = evaluate(p, c, progress)
     if hyper is None:
         prior = calls.learn(values, grid, priors, tail=tail)
-        null = _null_distribution(p, curves, lattices, grid, values, prior, options, progress)
+        null = _null_distribution(p, c, values, prior, options, progress)
     else:
         _check_curves(hyper, curves)
         prior, null = restore(hyper)
@@ -154,11 +151,9 @@ def fit(
     best = simplest(marginal, prior)
     q_value = calls.q_values(lfdr)  # running means, over all features
     if report is not None:
-        p, best, values, single = p.take(report), best[report], values[report], single[report]
+        p, best, values, shapes = p.take(report), best[report], values[report], shapes[report]
         log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
-    columns, records, diagnostics = describe(
-        p, curves, lattices, grid, prior, best, values, single, log_bf, options, progress
-    )
+    columns, records, diagnostics = describe(Choice(p, c, prior, values, shapes, log_bf, options), best, progress)
     columns |= {
         "lfdr": lfdr,
         "qvalue": q_value,
@@ -177,43 +172,49 @@ def _check_curves(hyper: dict[str, Any], curves: list[Curve]) -> None:
         raise ValueError(f"hyper= is of a fit that compared {have}, but this one compares {want}: leave it out")
 
 
-def _evidence(
-    p: laplace.Problem, curves: list[Curve], lattices: dict[str, Any], grid: Floats, options: Options,
-    progress: Callable[[Any], Any],
-) -> tuple[Floats, NDArray[np.float32]]:  # fmt: skip
-    """Log evidence ``(T, M, K)`` of every feature, and that of one Hill on its lattice ``(T, S, K)``, less its best."""
-    n_t = len(p.counts)
-    values = np.full((n_t, len(curves), len(grid)), -np.inf)
-    n_shapes = len(lattices["single_hill"].shapes) if "single_hill" in lattices else 0
-    single = np.zeros((n_t, n_shapes, len(grid)), dtype=np.float32)
-    for s in progress(blocks(n_t)):
-        values[s], block = block_evidence(p.take(s), curves, lattices, grid, options.degree)
-        if block is not None:
-            single[s] = block - values[s, 1].max(1)[:, None, None]
-    return values, single
+def set_up(
+    p: laplace.Problem, options: Options, tail: tuple[float, float]
+) -> tuple[laplace.Problem, Comparison]:
+    """The problem with what depends on the options and the tail of the guide effects, and the curves that compete."""
+    curves = candidates(options.function_type, p.axis)
+    knots = np.array(p.priors.tau_grid if options.guide_effects else [1e-6])
+    # two Hills have to turn where they compete with one
+    p = with_tail(replace(p, turn=len(curves) > 2), *tail)
+    grid = knots
+    if p.pooled:
+        background = _sum_up_ntc(p, knots)
+        p = replace(p, background=background)
+        if options.guide_effects:
+            grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
+            start = calls.Prior(np.ones(1), p.priors.tau_log_mean, p.priors.tau_log_sd)
+            p = replace(p, tau_weight=laplace.ntc.grid_weights(background, grid, start.log_tau(grid)))
+    return p, compare(p, curves, grid, options.degree)
+
+
+def evaluate(p: laplace.Problem, c: Comparison, progress: Callable[[Any], Any] = lambda x: x) -> Found:
+    """Evidence of every feature."""
+    parts = [found for _, found in each(lambda s: block_evidence(p.take(s), c), blocks(len(p.counts)), progress)]
+    return Found(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _sum_up_ntc(p: laplace.Problem, knots: Floats) -> laplace.ntc.Background:
+    """Sum up the NTC guides of every feature."""
+
+    def call(s: slice) -> Any:
+        return p.take(s).with_background(knots).background
+
+    return laplace.ntc.joined([part for _, part in each(call, blocks(len(p.counts)))])
 
 
 def _null_distribution(
-    p: laplace.Problem,
-    curves: list[Curve],
-    lattices: dict[str, Any],
-    grid: Floats,
-    values: Floats,
-    prior: calls.Prior,
-    options: Options,
+    p: laplace.Problem, c: Comparison, values: Floats, prior: calls.Prior, options: Options,
     progress: Callable[[Any], Any],
-) -> calls.NullDistribution:
-    n = N_NULL
-    sim = simulate_null(p, grid, values, prior, n, options.seed)
-    null_values = np.concatenate(
-        [
-            block_evidence(sim.take(s), curves, lattices, grid, options.degree)[0]
-            for s in progress(blocks(n))
-        ]
-    )
-    log_bf = calls.log_bayes_factor(calls.marginals(null_values, grid, prior), prior)
-    sd = support.movement_sd(sim, null_values, grid, prior)
-    return calls.null_distribution(strength(log_bf, sd, p.priors))
+) -> calls.NullDistribution:  # fmt: skip
+    sim = simulate_null(p, c.grid, values, prior, N_NULL, options.seed)
+    sim, c = set_up(sim, options, (prior.wide_weight, prior.wide_sd))
+    found = evaluate(sim, c, progress).values
+    log_bf = calls.log_bayes_factor(calls.marginals(found, c.grid, prior), prior)
+    return calls.null_distribution(strength(log_bf, support.movement_sd(sim, found, c.grid, prior), p.priors))
 
 
 def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
 from . import engines, loo, posterior, summary, support
-from .blocks import blocks
+from .blocks import blocks, each
 from .engines import laplace
+from .quick import quick_draws
 from .types import GuideStats, RowDosage
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from .calls import Prior
     from .dose_response import Curve
-    from .evidence import Lattice
+    from .engines.laplace.importance import Draws
+    from .evidence import Comparison, Lattice
     from .trans import Options
 
     Floats = NDArray[np.float64]
@@ -29,107 +31,130 @@ NO_TAU = float(np.log(1e-3)), 0.1  # prior of log tau of the Pyro engines withou
 QUICK_DRAWS = 256  # of a feature that is not called
 
 
-def describe(
-    p: laplace.Problem,
-    curves: list[Curve],
-    lattices: dict[str, Any],
-    grid: Floats,
-    prior: Prior,
-    best: Any,
-    values: Floats,
-    single: NDArray[np.float32],
-    log_bf: Floats,
-    options: Options,
-    progress: Callable[[Any], Any],
-) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-    """Columns, records and diagnostics of the best non-null curve of each feature.
+@dataclass(frozen=True)
+class Choice:
+    """What the choice of the curves leaves for their description."""
 
-    Parameters
-    ----------
-    best
-        ``(T,)`` index of the curve.
-    values
-        ``(T, M, K)`` log evidence of each curve.
-    single
-        ``(T, S, K)`` log evidence of one Hill on its lattice, shape prior included.
-    """
-    n_t = len(p.counts)
+    problem: laplace.Problem
+    comparison: Comparison
+    prior: Prior
+    values: Floats  # (T, M, K) log evidence of each curve
+    shapes: NDArray[np.float32]  # (T, S) log mass of one Hill on its lattice, up to a constant per feature
+    log_bf: Floats  # (T,)
+    options: Options
+
+    def take(self, features: Any) -> Choice:
+        """That of some features."""
+        rows = {n: getattr(self, n)[features] for n in ("values", "shapes", "log_bf")}
+        return replace(self, problem=self.problem.take(features), **rows)
+
+    @property
+    def likely(self) -> NDArray[np.bool_]:
+        """Which features rather respond than not."""
+        return self.log_bf + log_odds(self.prior) > 0
+
+
+class Job(NamedTuple):
+    """A block of features with the same curve and effort."""
+
+    curve: int
+    quick: bool
+    features: NDArray[np.int64]
+
+
+def describe(
+    choice: Choice, best: NDArray[np.int64], progress: Callable[[Any], Any]
+) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
+    """Columns, records and diagnostics of the best non-null curve of each feature, its index `best` ``(T,)``."""
+    n_t = len(best)
     columns: dict[str, Any] = {}
     records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float16)
     diagnostics = {"converged": np.ones(n_t, dtype=bool), "improved": np.zeros(n_t, dtype=bool)}
-    log_tau = prior.log_tau(grid)
-    likely = log_bf + _log_odds(prior) > 0
     jobs = [
-        (m, quick, idx[s])
-        for m in range(1, len(curves))
+        Job(m, quick, index[s])
+        for m in range(1, len(choice.comparison.curves))
         for quick in (False, True)
-        for idx in [np.flatnonzero((best == m) & (likely != quick))]
-        for s in blocks(len(idx))
+        for index in [np.flatnonzero((best == m) & (choice.likely != quick))]
+        for s in blocks(len(index))
     ]
-    for m, quick, index in progress(jobs):
-        c = curves[m]
-        lattice = lattices[c.name]
-        sub = p.take(index)
-        if c.name == "single_hill":
-            log_post = single[index] + log_tau
-        else:
-            log_post = _at_best_tau(sub, c, lattice, grid, values[index, m], options) + log_tau
-        drawn = laplace.draws(
-            sub, c, (lattice.shapes, lattice.consts), log_post, grid, prior, seed=options.seed,
-            n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples, degree=options.degree, quick=quick,
-        )  # fmt: skip
-        out, const = drawn.params, drawn.consts
-        diagnostics["improved"][index] = drawn.improved & (options.inference == "laplace")
-        if options.inference != "laplace":
-            out, ok = _replace_draws(sub, c, const, out, prior, options)
-            diagnostics["converged"][index] = ok
-        out = _with_level_error(out, c, p.level_error, options.seed)
-        found = summary.summarise(out, c, const, p.axis)
-        found |= _support(
-            sub, m, curves, lattices, grid, prior, out, const, drawn.tau, values[index], log_bf[index], options.degree
-        )
-        k = drawn.pareto_k if options.inference == "laplace" else np.nan  # of the fast engine's draws
-        found |= {"guide_sd": drawn.tau / np.log(2), "pareto_k": np.broadcast_to(k, len(index)).astype(float)}
+
+    def call(job: Job) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
+        return _describe_block(choice.take(job.features), job.curve, quick=job.quick)
+
+    alone = choice.options.inference != "laplace"  # Pyro's state is one for all threads
+    for job, (found, record, said) in each(call, jobs, progress, alone=alone):
         for name, value in found.items():
             if name not in columns:
                 text = value.dtype.kind in "UO"
                 columns[name] = np.full(n_t, "" if text else np.nan, dtype=object if text else float)
-            columns[name][index] = value
-        records[index] = posterior.pack_block(_full_width(out, c), c, const)
+            columns[name][job.features] = value
+        records[job.features] = record
+        for name, flag in said.items():
+            diagnostics[name][job.features] = flag
     return columns, records, diagnostics
 
 
+def _describe_block(
+    e: Choice, m: int, *, quick: bool
+) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
+    """Columns, records and diagnostics of one block of features with curve `m`."""
+    p, c, options = e.problem, e.comparison.curves[m], e.options
+    drawn = _draws(e, m, quick=quick)
+    out, const, fast = drawn.params, drawn.consts, options.inference == "laplace"
+    said: dict[str, Any] = {"improved": drawn.improved & fast, "converged": np.ones(len(out), dtype=bool)}
+    if not fast:
+        out, said["converged"] = _replace_draws(p, c, const, out, e.prior, options)
+    out = _with_level_error(out, c, p.level_error, options.seed)
+    found: dict[str, Any] = summary.summarise(out, c, const, p.axis) | _support(e, m, out, const, drawn.tau)
+    k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
+    found |= {"guide_sd": drawn.tau / np.log(2), "pareto_k": k}
+    return found, posterior.pack_block(_full_width(out, c), c, const), said
+
+
+def _draws(e: Choice, m: int, *, quick: bool) -> Draws:
+    """Draws of curve `m` by the fast engine, or from the first look where there was one."""
+    p, c, options, columns = e.problem, e.comparison.curves[m], e.options, e.comparison.columns
+    lattice, grid = e.comparison.lattices[c.name], e.comparison.grid
+    shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + e.prior.log_tau(grid)
+    if quick and columns is not None and c.name == "single_hill":
+        return quick_draws(p, c, lattice.shapes, columns[c.name], (np.log(grid), tau_post), e.prior, options.seed)
+    if c.name == "single_hill":
+        shape_post = e.shapes.astype(float)
+    else:
+        shape_post = _at_best_tau(p, c, lattice, grid, e.values[:, m], options.degree)
+    return laplace.draws(
+        p, c, shapes, shape_post, tau_post, grid, e.prior, seed=options.seed, degree=options.degree, quick=quick,
+        n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,
+    )  # fmt: skip
+
+
 def _at_best_tau(
-    p: laplace.Problem, c: Curve, lattice: Lattice, grid: Floats, value: Floats, options: Options
+    p: laplace.Problem, c: Curve, lattice: Lattice, grid: Floats, value: Floats, degree: int
 ) -> Floats:
-    """Log evidence ``(T, S, K)`` on the lattice: shapes at the likeliest tau, taus by `value` ``(T, K)``."""
+    """Log mass ``(T, S)`` of the shapes of a lattice at the tau that is likeliest by `value` ``(T, K)``."""
     best = value.argmax(1)[:, None]
-    log_z = laplace.evidence(p, c, lattice.shapes[None], lattice.consts[None], grid[best], degree=options.degree)[0]
-    return log_z + lattice.log_weight[:, None] + (value - np.take_along_axis(value, best, 1))[:, None]
+    log_z = laplace.evidence(p, c, lattice.shapes[None], lattice.consts[None], grid[best], degree=degree)[0]
+    return np.asarray(log_z[..., 0] + lattice.log_weight)
 
 
-def _log_odds(prior: Prior) -> float:
+def log_odds(prior: Prior) -> float:
     """Prior log odds of a response."""
     return float(np.log1p(-prior.weights[0]) - np.log(prior.weights[0]))
 
 
-def _support(
-    p: laplace.Problem, m: int, curves: list[Curve], lattices: dict[str, Any], grid: Floats, prior: Prior,
-    out: Floats, const: Floats, tau: Floats, values: Floats, log_bf: Floats, degree: int,
-) -> dict[str, Floats]:  # fmt: skip
+def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict[str, Floats]:
     """Columns that say whether single guides bear a response out; without the last one for likely nulls."""
-    c = curves[m]
-    log_odds = _log_odds(prior)
+    p, c = e.problem, e.comparison.curves[m]
     # cells without effect dilute what a guide shows
     at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(summary.at_dosages(out, c, const, p.dose_mean)))
-    found, influence = support.columns(p, np.median(out[..., 0], 1), at, tau, log_odds)
-    log_tau = prior.log_tau(grid)
-    two = loo.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, grid, prior)
-    likely = log_bf + log_odds > 0
-    found["log_bf_loo"] = np.full(len(log_bf), np.nan)
+    found, influence = support.columns(p, np.median(out[..., 0], 1), at, tau, log_odds(e.prior))
+    lattice, grid, likely = e.comparison.lattices[c.name], e.comparison.grid, e.likely
+    log_tau = e.prior.log_tau(grid)
+    two = loo.two_taus(e.values[:, m] + log_tau, e.values[:, 0] + log_tau, grid, e.prior)
+    found["log_bf_loo"] = np.full(len(tau), np.nan)
     found["log_bf_loo"][likely] = loo.least_log_bf(
-        p.take(likely), c, lattices[c.name], (two[0][likely], two[1][likely]), log_bf[likely], influence[likely],
-        degree=degree,
+        p.take(likely), c, lattice, (two[0][likely], two[1][likely]), e.log_bf[likely], influence[likely],
+        degree=e.options.degree,
     )  # fmt: skip
     return found
 

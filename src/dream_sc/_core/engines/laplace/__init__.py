@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from . import ntc
 from .cis import cis
 from .draws import draws
 from .technical import technical
 from .trans import Problem, compiled, evidence, problem
 
-__all__ = ["Problem", "cis", "compiled", "draws", "evidence", "problem", "technical"]
+__all__ = ["Problem", "cis", "compiled", "draws", "evidence", "ntc", "problem", "technical"]

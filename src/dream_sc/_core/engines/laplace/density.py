@@ -12,7 +12,7 @@ import numba as nb
 import numpy as np
 
 from .curves import fill_tables, movement
-from .design import counts_of, new_scratch, new_tables
+from .design import counts_of, hold, new_scratch, new_tables
 from .effects import integrate
 from .kernel import LANES
 from .marginal import LOG_2PI, add_priors, row_means
@@ -23,9 +23,9 @@ LAPLACE_ERROR = 1e-3  # of the log density of a guide, below which quadrature is
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _add_priors(code, theta, n_amp, level, design, tabs, s, value):
+def _add_priors(code, theta, n_amp, design, tabs, s, value):
     """Priors of level, group effects and amplitudes, with the moment factor of the single Hill."""
-    add_priors(code, theta, n_amp, level, design, tabs, s, value)
+    add_priors(code, theta, n_amp, design, tabs, s, value)
     if code == 1:
         for lane in range(value.size):
             d, _d1 = movement(theta[1, lane], tabs.low, tabs.high, lane)
@@ -33,16 +33,20 @@ def _add_priors(code, theta, n_amp, level, design, tabs, s, value):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def log_joint(code, theta, n_amp, u, y, overdispersion, level, tau, shape, consts, design):
-    """Log density of counts, parameters and guide effects `u`, without the count-only terms and the shape's prior."""
-    counts = counts_of(y, overdispersion, level, design)
+def log_joint(code, theta, n_amp, u, y, overdispersion, anchor, tau, shape, consts, design):
+    """Log density of counts, parameters and guide effects `u`, without the count-only terms and the shape's prior.
+
+    `anchor` is that of one feature.
+    """
+    counts = counts_of(y, overdispersion, anchor.value, anchor.mode, anchor.precision, design)
     s, tabs = new_scratch(theta.size, n_amp, design, 1), new_tables(design, 1)
+    hold(counts, 0, 0, s)
     tabs.consts[:, 0] = consts
     fill_tables(code, shape.reshape(-1, 1), design, tabs)
     at = theta.reshape(-1, 1)
     row_means(code, at, n_amp, counts, design, tabs, s)
     value = np.zeros(1)
-    _add_priors(code, at, n_amp, level, design, tabs, s, value)
+    _add_priors(code, at, n_amp, design, tabs, s, value)
     for g in range(u.size):
         for r in range(design.guide_start[g], design.guide_start[g + 1]):
             eta = s.base[r, 0] + u[g]
@@ -100,7 +104,7 @@ def _add_ratio(counts, g, m, nodes, weights, design, s, ratio):
 def _chunk(code, n_amp, counts, design, theta, tau, tabs, nodes, weights, s, value):
     """Log density of the lanes' points."""
     value[:] = 0.0
-    _add_priors(code, theta, n_amp, counts.level, design, tabs, s, value)
+    _add_priors(code, theta, n_amp, design, tabs, s, value)
     row_means(code, theta, n_amp, counts, design, tabs, s)
     integrate(counts, tau, design, s)
     ratio = s.climb[3]
@@ -128,18 +132,20 @@ def _feature(code, n_amp, counts, design, theta, tau, shapes, consts, nodes, wei
         for lane in range(n_lanes):
             i = min(first + lane, n_points - 1)
             at[:, lane], taus[lane], shape[:d, lane], tabs.consts[:, lane] = theta[i], tau[i], shapes[i], consts
+            hold(counts, i, lane, s)
         fill_tables(code, shape, design, tabs)
         _chunk(code, n_amp, counts, design, at, taus, tabs, nodes, weights, s, value)
         for lane in range(min(n_lanes, n_points - first)):
             out[first + lane] = value[lane]
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def log_marginal(code, n_amp, counts, overdispersion, level, design, theta, tau, shapes, consts, nodes, weights, out):
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_marginal(code, n_amp, counts, overdispersion, anchor, design, theta, tau, shapes, consts, nodes, weights, out):
     """Log density of points: guide effects integrated by quadrature, nothing else; shape and tau without their priors.
 
-    `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d), `consts` (T, 2), `out` (T, S).
+    `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d), `consts` (T, 2), `out` (T, S); the `anchor` is that of each
+    point, or one for all of a feature's.
     """
-    for t in nb.prange(counts.shape[0]):
-        one = counts_of(counts[t], overdispersion[t], level[t], design)
+    for t in range(counts.shape[0]):
+        one = counts_of(counts[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design)
         _feature(code, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])

@@ -42,13 +42,24 @@ class Design(NamedTuple):
     polynomial_sd: float
 
 
+class Anchor(NamedTuple):
+    """What is known of level and group effects beside the rows: a Gaussian log density, one for each tau or for all.
+
+    Their prior, or the prior and the NTC guides together: see `ntc`.
+    """
+
+    value: Floats  # (..., K) at the mode
+    mode: Floats  # (..., K, C) level, then the effects of the groups but the first
+    precision: Floats  # (..., K, C, C)
+
+
 class Counts(NamedTuple):
-    """One feature: its rows and the centre of the prior of its level."""
+    """One feature: its rows, and what is known of its level and group effects beside them."""
 
     y: Floats  # (R,)
     phi: Floats  # (R,)
     log_phi: Floats  # (R,)
-    level: float
+    anchor: Anchor  # K is 1 or the number of taus
 
 
 class Tables(NamedTuple):
@@ -91,6 +102,7 @@ class Scratch(NamedTuple):
     buffer_c: Floats  # (L,)
     one: Floats  # (n,) room for one lane
     square: Floats  # (n, n)
+    anchor: Anchor  # of each lane: (L,), (C, L), (C, C, L)
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -117,11 +129,21 @@ def new_scratch(n, n_amp, design, n_lanes):
         np.empty((n, lanes)), np.empty((n, n, lanes)), np.empty((n, n, lanes)),
         np.empty((n_guides, n_parts, lanes)), np.empty((4, lanes)), np.empty(lanes), np.empty(lanes),
         np.empty(lanes), np.empty(n), np.empty((n, n)),
+        Anchor(np.empty(lanes), np.empty((n - n_amp, lanes)), np.empty((n - n_amp, n - n_amp, lanes))),
     )  # fmt: skip
 
 
 @nb.njit(cache=True, error_model="numpy")
-def counts_of(y, overdispersion, level, design):
-    """The rows of one feature."""
+def counts_of(y, overdispersion, value, mode, precision, design):
+    """One feature, with the entries of its anchor."""
     phi = 1.0 / (overdispersion**2 * design.scale2)
-    return Counts(y, phi, np.log(phi), level)
+    return Counts(y, phi, np.log(phi), Anchor(value, mode, precision))
+
+
+@nb.njit(cache=True, error_model="numpy")
+def hold(counts, k, lane, s):
+    """Let a lane know the anchor of tau `k`."""
+    i = k if counts.anchor.value.size > 1 else 0
+    s.anchor.value[lane] = counts.anchor.value[i]
+    s.anchor.mode[:, lane] = counts.anchor.mode[i]
+    s.anchor.precision[:, :, lane] = counts.anchor.precision[i]

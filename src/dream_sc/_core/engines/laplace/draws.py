@@ -68,9 +68,8 @@ def _steps(shapes: Floats) -> Floats:
     )
 
 
-def _tau_grid(log_post: Floats, grid: Floats, points: Floats) -> TauGrid:
-    """A few values around the posterior of log tau on the shared grid."""
-    post = logsumexp(log_post, axis=1)
+def _tau_grid(post: Floats, grid: Floats, points: Floats) -> TauGrid:
+    """A few values around the posterior of log tau on the shared grid; `post` is its log ``(T, K)``."""
     best = grid[post.argmax(1)][:, None]
     if len(grid) == 1:
         return TauGrid(best, np.zeros(len(best)), best)
@@ -138,7 +137,8 @@ def draws(
     p: Problem,
     curve: Curve,
     coarse: tuple[Floats, Floats],
-    log_post: Floats,
+    shape_post: Floats,
+    tau_post: Floats,
     grid: Floats,
     prior: Prior,
     *,
@@ -153,8 +153,8 @@ def draws(
     ----------
     coarse
         Shapes ``(S, n_shape)`` and constants ``(S, 2)`` of the coarse lattice.
-    log_post
-        ``(T, S, K)`` log posterior on it, up to a constant per feature.
+    shape_post, tau_post
+        ``(T, S)`` log posterior of the shapes on it and ``(T, K)`` of the grid of tau, up to a constant per feature.
     grid
         ``(K,)`` sd of the guide effects on the coarse lattice.
     quick
@@ -162,8 +162,8 @@ def draws(
     """
     shapes0, consts0 = coarse
     n_t = len(p.counts)
-    tau = _tau_grid(log_post, grid, QUICK_TAU_POINTS if quick or curve.n_shape > 2 else TAU_POINTS)
-    s_post = logsumexp(log_post, axis=2)
+    tau = _tau_grid(tau_post, grid, QUICK_TAU_POINTS if quick or curve.n_shape > 2 else TAU_POINTS)
+    s_post = shape_post
     best = s_post.argmax(1)
     consts = consts0[best] if len(consts0) > 1 else np.repeat(consts0, n_t, 0)
     shapes = np.repeat(shapes0[None], n_t, 0)

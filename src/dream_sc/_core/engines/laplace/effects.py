@@ -134,13 +134,19 @@ def _mix(s):
 
 
 @nb.njit(cache=True, error_model="numpy")
+def components(counts, tau, design, s):
+    """Log marginal density of each guide's rows by component, weights included, in `s.odds`."""
+    _variances(tau, design, s)
+    _modes(counts, design, s)
+    _at_modes(counts, design, s)
+
+
+@nb.njit(cache=True, error_model="numpy")
 def integrate(counts, tau, design, s):
     """Log marginal density of each guide's rows, in `s.log_density`.
 
     Leaves the components' row derivatives in `s.parts`, their posterior probabilities in `s.odds`, `v / (1 + v k)`
     in `s.shrink`.
     """
-    _variances(tau, design, s)
-    _modes(counts, design, s)
-    _at_modes(counts, design, s)
+    components(counts, tau, design, s)
     _mix(s)

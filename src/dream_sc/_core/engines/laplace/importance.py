@@ -60,7 +60,7 @@ class Draws(NamedTuple):
     improved: NDArray[np.bool_]  # (T,) whether the proposal had to be replaced
 
 
-class _Points(NamedTuple):
+class Points(NamedTuple):
     """Points of one block in the space of the full density."""
 
     theta: Floats  # (T, N, n)
@@ -79,12 +79,13 @@ def log_shape_prior(curve: Curve, shapes: Floats, priors: TransPriors) -> Floats
     return out
 
 
-def log_target(p: Problem, curve: Curve, points: _Points, consts: Floats, prior: Prior, n_amp: int) -> Floats:
+def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: Prior, n_amp: int) -> Floats:
     """Log density ``(T, N)`` of points, up to a constant per feature."""
     tau = np.exp(points.log_tau)
     out = np.zeros(tau.shape)
+    anchor, p = p.anchor(tau), p.in_kernel()
     density.log_marginal(
-        curve.code, n_amp, p.counts, p.overdispersion, p.level, p.design, np.ascontiguousarray(points.theta),
+        curve.code, n_amp, p.counts, p.overdispersion, anchor, p.design, np.ascontiguousarray(points.theta),
         tau, np.ascontiguousarray(points.shapes), np.ascontiguousarray(consts), NODES[0],
         NODES[1] / NODES[1].sum(), out,
     )  # fmt: skip
@@ -113,7 +114,7 @@ def _slopes(lattice: Lattice, t: int) -> list[Floats]:
     return out
 
 
-def _propose(lattice: Lattice, n: int, seed: int) -> tuple[_Points, Floats]:
+def _propose(lattice: Lattice, n: int, seed: int) -> tuple[Points, Floats]:
     """Points of every feature and the log density of the proposal."""
     n_t, n_s, n_k = lattice.log_z.shape
     dim, d = lattice.mode.shape[-1], lattice.shapes.shape[-1]
@@ -141,7 +142,7 @@ def _propose(lattice: Lattice, n: int, seed: int) -> tuple[_Points, Floats]:
         log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
         square = (z**2).sum(1) * stretch**2
         log_q[t] = lattice.log_z[t][s, k] - log_det - 0.5 * (DF + dim) * np.log1p(square / DF)
-    return _Points(theta, shapes, log_tau), log_q
+    return Points(theta, shapes, log_tau), log_q
 
 
 def sample(
@@ -159,7 +160,7 @@ def sample(
         k = np.maximum(k, [smooth(m)[1] for m in mass])
     improved = k > MOST_K
     every = np.concatenate([points.theta[..., : 1 + n_amp], points.shapes, points.log_tau[..., None]], -1)
-    every = _resample(every, weight)
+    every = resample(every, weight)
     for t in np.flatnonzero(improved):
         full = np.concatenate([points.theta[t], points.shapes[t], points.log_tau[t][:, None]], 1)
         better, k[t] = _improve(p.take([t]), curve, full, weight[t], consts[t : t + 1], prior, n_amp, seed)
@@ -191,7 +192,7 @@ def _improve(
         z = rng.normal(size=(n_new, dim)) * np.sqrt(KERNEL_DF / rng.chisquare(KERNEL_DF, n_new))[:, None]
         x = centres[np.arange(n_new) % n_c] + z @ chol.T
         log_q = _log_kernels(np.linalg.solve(chol, x.T).T, np.linalg.solve(chol, centres.T).T)
-        points = _Points(x[None, :, : dim - d - 1], x[None, :, dim - d - 1 : -1], x[None, :, -1])
+        points = Points(x[None, :, : dim - d - 1], x[None, :, dim - d - 1 : -1], x[None, :, -1])
         log_w = log_target(p, curve, points, consts, prior, n_amp)[0] - log_q
         weight, k = smooth(log_w)
         if k < best_k:
@@ -224,7 +225,7 @@ def _pick(weight: Floats, n: int) -> NDArray[np.int64]:
     return np.minimum(np.searchsorted(cdf / cdf[-1], (np.arange(n) + 0.5) / n), len(weight) - 1)
 
 
-def _resample(every: Floats, weight: Floats) -> Floats:
+def resample(every: Floats, weight: Floats) -> Floats:
     """Draws ``(T, N, D)`` taken again by weight."""
     pick = np.stack([_pick(w, weight.shape[1]) for w in weight])
     return np.take_along_axis(every, pick[:, :, None], 1)

@@ -14,7 +14,7 @@ import numba as nb
 import numpy as np
 
 from .curves import fill_tables, match, movement
-from .design import counts_of, new_scratch, new_tables
+from .design import counts_of, hold, new_scratch, new_tables
 from .linalg import cholesky, solve
 from .marginal import LOG_2PI, evaluate
 
@@ -91,22 +91,23 @@ def _log_laplace(code, theta, tabs, chol, lane, s, step):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _start(code, theta, n_amp, level, lane):
+def _start(code, theta, n_amp, s, lane):
     theta[:, lane] = 0.0
-    theta[0, lane] = level
+    theta[0, lane] = s.anchor.mode[0, lane]
+    theta[1 + n_amp :, lane] = s.anchor.mode[1:, lane]
     if code == 2:
         theta[1 : 1 + n_amp, lane] = -0.5
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _starts(code, n_amp, counts, old, old_consts, known, theta, tabs):
+def _starts(code, n_amp, s, old, old_consts, known, theta, tabs):
     """Starts of a chunk of shapes: from the best one before, moved so that the curve moves as much."""
     for lane in range(theta.shape[1]):
         same = code != 2 or (tabs.consts[0, lane] == old_consts[0] and tabs.consts[1, lane] == old_consts[1])
         if known and same:
             match(code, theta, old, tabs, lane)
         else:
-            _start(code, theta, n_amp, counts.level, lane)
+            _start(code, theta, n_amp, s, lane)
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -153,19 +154,23 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
     theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), taus[valid] if together else np.zeros(n_lanes)
     chol, at = np.zeros((n_lanes, n, n)), np.zeros((max(shapes.shape[1], 1), n_lanes))
     old, old_consts, known = np.zeros(n + 2 * tabs.low.shape[0]), np.zeros(2), False
+    for lane in range(n_lanes):
+        hold(counts, valid[lane] if together else valid[0], lane, s)
     for first in range(0, n_s, n_lanes):
         _fill_lanes(code, first, shapes, consts, at, design, tabs)
-        _starts(code, n_amp, counts, old, old_consts, known, theta, tabs)
+        _starts(code, n_amp, s, old, old_consts, known, theta, tabs)
         fresh, used = True, n_lanes if together else min(n_lanes, n_s - first)
         for round_ in range(1 if together else valid.size):
             if not together:
                 tau[:] = taus[valid[round_]]
+                for lane in range(n_lanes):
+                    hold(counts, valid[round_], lane, s)
             climb(code, theta, n_amp, counts, tau, design, tabs, tol, s, chol, value)
             best, most = -1, -np.inf
             for lane in range(used):
                 i, k = (0, valid[lane]) if together else (first + lane, valid[round_])
                 if not np.isfinite(value[lane]):
-                    _start(code, theta, n_amp, counts.level, lane)
+                    _start(code, theta, n_amp, s, lane)
                     s.u[:, :, lane] = 0.0
                     continue
                 _store(code, theta, chol[lane], lane, tabs, s, value[lane], log_z, modes, covs, i, k)
@@ -176,15 +181,17 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
                 fresh, known = False, True
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def run(code, n_amp, counts, overdispersion, level, design, shapes, consts, taus, tol, log_z, modes, covs):
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run(code, n_amp, counts, overdispersion, anchor, design, shapes, consts, taus, tol, log_z, modes, covs):
     """All features of a block; `log_z` is -inf where nothing was found.
 
     `shapes` and `consts` are (1 or T, S, ...); `taus` is (T, K), a negative tau is skipped.
     """
     shared = shapes.shape[0] == 1
-    for t in nb.prange(counts.shape[0]):
+    for t in range(counts.shape[0]):
+        if taus[t].max() < 0.0:
+            continue
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
-        one = counts_of(counts[t], overdispersion[t], level[t], design)
+        one = counts_of(counts[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design)
         _feature(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])

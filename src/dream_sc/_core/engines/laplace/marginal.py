@@ -36,20 +36,20 @@ def row_means(code, theta, n_amp, counts, design, tabs, s):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def add_priors(code, theta, n_amp, level, design, tabs, s, value):
-    """Add the log priors of level, group effects and amplitudes, and their derivatives."""
-    level_sd, alpha_sd = design.level_sd, design.alpha_sd
+def add_priors(code, theta, n_amp, design, tabs, s, value):
+    """Add what the anchor says of level and group effects, and the prior of the amplitudes, and their derivatives."""
+    at, mode, precision = s.anchor.value, s.anchor.mode, s.anchor.precision
     for lane in range(value.size):
-        off = (theta[0, lane] - level) / level_sd
-        value[lane] += -0.5 * off * off - log(level_sd) - 0.5 * LOG_2PI
-        s.grad[0, lane] -= off / level_sd
-        s.gauss[0, 0, lane] += 1.0 / level_sd**2
-    for i in range(1 + n_amp, theta.shape[0]):
-        for lane in range(value.size):
-            off = theta[i, lane] / alpha_sd
-            value[lane] += -0.5 * off * off - log(alpha_sd) - 0.5 * LOG_2PI
-            s.grad[i, lane] -= off / alpha_sd
-            s.gauss[i, i, lane] += 1.0 / alpha_sd**2
+        value[lane] += at[lane]
+    for c in range(mode.shape[0]):
+        i = 0 if c == 0 else n_amp + c
+        for d in range(mode.shape[0]):
+            j = 0 if d == 0 else n_amp + d
+            for lane in range(value.size):
+                pull = precision[c, d, lane] * (theta[j, lane] - mode[d, lane])
+                value[lane] -= 0.5 * (theta[i, lane] - mode[c, lane]) * pull
+                s.grad[i, lane] -= pull
+                s.gauss[i, j, lane] += precision[c, d, lane]
     if n_amp > 0:
         add_prior(code, n_amp, theta, tabs, design, s, value)
 
@@ -207,7 +207,7 @@ def evaluate(code, theta, n_amp, counts, tau, design, tabs, s, value):
     for g in range(log_density.shape[0]):
         for lane in range(n_lanes):
             value[lane] += log_density[g, lane]
-    add_priors(code, theta, n_amp, counts.level, design, tabs, s, value)
+    add_priors(code, theta, n_amp, design, tabs, s, value)
     for i in range(n):
         for j in range(i + 1):
             for lane in range(n_lanes):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc._core.dosage import dosage_nodes, two_parts
+from dream_sc._core.dose_response import curve
 from dream_sc._core.dose_response.additive_hill import N_TURN
 
-from . import kernel, turns
-from .design import Design
+from . import kernel, ntc, turns
+from .design import Anchor, Design
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 SCREEN_TOL = 0.05
+BACKGROUND_TOL = 1e-3
+MANY_NTC, MORE_NTC = 50, 2
+NULL = curve("null")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Problem:
     priors: TransPriors
     level_error: float = 0.0  # sd of the NTC level of the dosages, log2
     turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
+    background: ntc.Background | None = None  # of the NTC guides, whose rows the kernel then does without
+    pooled: bool = False  # whether there are NTC guides enough to be summed up
+    tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
 
     @property
     def turn_points(self) -> Floats:
@@ -56,6 +63,8 @@ class Problem:
             counts=self.counts[features],
             overdispersion=self.overdispersion[features],
             level=self.level[features],
+            background=None if self.background is None else self.background.take(features),
+            tau_weight=None if self.tau_weight is None else self.tau_weight[features],
         )
 
     def guides(self, keep: NDArray[np.bool_]) -> Problem:
@@ -81,6 +90,42 @@ class Problem:
             targeting=self.targeting[keep],
         )
 
+    @property
+    def one_dose_each(self) -> bool:
+        """Whether all cells of a targeting guide are at one dosage."""
+        d = self.design
+        first = d.dose[d.guide_start[:-1]]
+        return bool((d.dose == first[self.guide])[self.targeting[self.guide]].all())
+
+    def taus(self, grid: Floats) -> Floats:
+        """The grid of tau ``(T, K)``, negative where a feature does without a value."""
+        every = np.repeat(grid[None], len(self.counts), 0)
+        return every if self.tau_weight is None else np.where(np.isfinite(self.tau_weight), every, -1.0)
+
+    def in_kernel(self) -> Problem:
+        """The problem without the NTC guides that the background sums up."""
+        if self.background is None or self.targeting.all():
+            return self
+        return self.guides(self.targeting)
+
+    def anchor(self, taus: Floats) -> Anchor:
+        """What is known of level and group effects beside the rows that the kernel sees: their prior at least."""
+        if self.background is not None:
+            return self.background.at(taus)
+        d, n_t, n_c = self.design, len(self.counts), 1 + int(self.design.group.max())
+        sd = np.where(np.arange(n_c) == 0, d.level_sd, d.alpha_sd)
+        mode, precision = np.zeros((n_t, 1, n_c)), np.zeros((n_t, 1, n_c, n_c))
+        mode[:, 0, 0], precision[:] = self.level, np.diag(sd**-2.0)
+        return Anchor(np.full((n_t, 1), -np.log(sd).sum() - 0.5 * n_c * ntc.LOG_2PI), mode, precision)
+
+    def with_background(self, knots: Floats) -> Problem:
+        """With the NTC guides summed up at these sds of the guide effects."""
+        alone = replace(self, background=None).guides(~self.targeting)
+        taus = np.repeat(knots[None], len(self.counts), 0)
+        none = np.zeros((1, 1, 0)), np.zeros((1, 1, 2))
+        log_z, mode, cov = evidence(alone, NULL, *none, taus, tol=BACKGROUND_TOL, modes=True)
+        return replace(self, background=ntc.summed_up(mode[:, 0], cov[:, 0], log_z[:, 0], knots))
+
     def with_design(self, **changes: Any) -> Problem:
         """The same counts under a design with other entries."""
         return replace(self, design=self.design._replace(**changes))
@@ -96,6 +141,13 @@ def problem(
     priors: TransPriors,
 ) -> Problem:
     """Sort rows by guide and give rows of equal dosage one entry in the table of dosages."""
+    pooled = _many_ntc(dosage)
+    if pooled:  # beside many others, an NTC guide's own dosage is not worth its time
+        control = np.asarray(dosage.control)
+        at_level = control[stats.guide]
+        dosage = replace(
+            dosage, mean=np.where(at_level, 0.0, dosage.mean), error=np.where(control, 0.0, dosage.error)
+        )
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
     present, start, guide = np.unique(stats.guide[order], return_index=True, return_inverse=True)
     by_row = np.stack([dosage.mean, dosage.spread, np.broadcast_to(dosage.escape, dosage.mean.shape)], 1)[order]
@@ -138,7 +190,16 @@ def problem(
         axis=axis,
         priors=priors,
         level_error=dosage.level_error,
+        pooled=pooled,
     )
+
+
+def _many_ntc(dosage: RowDosage) -> bool:
+    """Whether there are NTC guides enough to be summed up: many, and more than targeting ones."""
+    if dosage.control is None:
+        return False
+    n = int(dosage.control.sum())
+    return n >= MANY_NTC and n >= MORE_NTC * (len(dosage.control) - n)
 
 
 def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArray[np.bool_]:
@@ -160,7 +221,7 @@ def n_amplitudes(curve: Curve, degree: int) -> int:
 
 def evidence(
     p: Problem,
-    curve: Curve,
+    c: Curve,
     shapes: Floats,
     consts: Floats,
     taus: Floats,
@@ -178,20 +239,21 @@ def evidence(
     taus
         ``(T, K)`` sd of the guide effects; a negative value is skipped.
     """
-    n_amp = n_amplitudes(curve, degree)
+    anchor, p = p.anchor(taus), p.in_kernel()
+    n_amp = n_amplitudes(c, degree)
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)
-    turning = p.turn and curve.name == "additive_hill"
+    turning = p.turn and c.name == "additive_hill"
     n_m = n_t if modes or turning else 1
     n = 1 + n_amp + int(p.design.group.max())
     size = (n_s, n_k, n) if modes or turning else (0, 0, 0)
     mode, cov = np.zeros((n_m, *size)), np.zeros((n_m, *size, size[-1]))
     kernel.run(
-        curve.code,
+        c.code,
         n_amp,
         p.counts,
         p.overdispersion,
-        p.level,
+        anchor,
         p.design,
         np.ascontiguousarray(shapes),
         np.ascontiguousarray(consts),

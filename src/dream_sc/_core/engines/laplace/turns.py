@@ -45,14 +45,14 @@ def _weight(b1, b2, hills, scale):
     return turn * turn / (turn * turn + scale * scale)
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def add_mean(log_z, modes, covs, shapes, consts, x, scale):
     """Add the log of the mean weight to the evidence ``(T, S, K)`` of every point that may matter, in place.
 
     The mean over the amplitudes, Gaussian given the shape, is by the five points of the unscented transform. `shapes`
     and `consts` are ``(1 or T, S, ...)``; `x` ``(X,)`` covers the axis.
     """
-    for t in nb.prange(log_z.shape[0]):
+    for t in range(log_z.shape[0]):
         i = np.int64(t) if shapes.shape[0] > 1 else np.int64(0)
         hills, best = np.empty((2, x.size)), log_z[t].max()
         for s in range(log_z.shape[1]):
@@ -71,10 +71,10 @@ def add_mean(log_z, modes, covs, shapes, consts, x, scale):
                 log_z[t, s, k] += log(max(mean, LEAST))
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def add_each(out, theta, shapes, consts, x, scale):
     """Add the log weight of every point to `out` ``(T, N)``, in place: `theta` (T, N, n), `shapes` (T, N, 4)."""
-    for t in nb.prange(out.shape[0]):
+    for t in range(out.shape[0]):
         hills = np.empty((2, x.size))
         for i in range(out.shape[1]):
             _fill_hills(shapes[t, i], consts[t], x, hills)

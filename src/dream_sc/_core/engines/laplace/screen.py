@@ -1,0 +1,233 @@
+"""A first look at every feature: the evidence of curves on a fixed set of shapes and amplitudes, by table look-up.
+
+A guide's likelihood, its effect integrated, depends on one number: how far the curve moves it from the null's mean.
+It is tabulated over that number once for each feature and guide, by component of the guide effects, which are smooth.
+The likelihood of any curve is then a sum of entries, interpolated cubically in single precision; what the level and the
+group effects gain by following is taken to second order. Features are the lanes.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numba as nb
+import numpy as np
+
+from .curves import LEAST_VARIANCE
+from .design import Anchor, Counts, new_scratch
+from .effects import components
+from .vector import vexp, vlog
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .trans import Problem
+
+    Floats = NDArray[np.float64]
+
+LANES = 16
+WIDE = 3 * LANES  # a move's entries: value, slope and bend of each of two components
+ROW = 2 * WIDE
+F32 = np.float32
+ZERO, HALF, ONE, INV_32, BEND = F32(0.0), F32(0.5), F32(1.0), F32(1 / 32), F32(0.193)
+NEVER = -1e30  # log likelihood of a component that is not there
+MOVES = np.linspace(-5.0, 5.0, 31)  # natural log
+LARGE_GAIN, NO_MATTER = 2.0, -2.0  # of the level's following: looked at again, unless the curve is out of question
+LEAST_GAIN = 0.1  # of the level's precision that a curve may leave
+
+
+class Look(NamedTuple):
+    """The null at one sd of the guide effects, and how level and group effects may follow the curves.
+
+    They follow in one direction: that in which the null gives way to a common move of the targeting guides.
+    """
+
+    log_mean: Floats  # (T, R) of the rows, exposure included
+    tau: Floats  # (T,)
+    moves: Floats  # (T, G) how far each guide moves with a unit step, natural log
+    held: Floats  # (T, 2) gradient and precision along the direction, of all but the guides
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _fill(y, overdispersion, log_mean, tau, moves, design, table):
+    """Log likelihood of one feature's guides moved by `moves`, by component: ``(G, M, J)``, less that of the null."""
+    n_lanes, middle = moves.size, moves.size // 2
+    phi = 1.0 / (overdispersion**2 * design.scale2)
+    none = np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1))
+    counts = Counts(y, phi, np.log(phi), Anchor(none[0], none[1], none[2]))
+    s = new_scratch(1, 0, design, n_lanes)
+    for r in range(y.size):
+        for lane in range(n_lanes):
+            s.base[r, lane] = log_mean[r] - counts.log_phi[r] + moves[lane]
+        for lane in range(n_lanes):
+            s.ratio[r, lane] = vexp(s.base[r, lane])
+    s.v_dose[:, :] = LEAST_VARIANCE
+    components(counts, np.full(n_lanes, tau), design, s)
+    n_parts = table.shape[1]
+    for g in range(table.shape[0]):
+        null = s.odds[g, 0, middle]
+        if n_parts > 1:
+            null = np.logaddexp(null, s.odds[g, 1, middle])
+        for m in range(n_parts):
+            for lane in range(n_lanes):
+                table[g, m, lane] = s.odds[g, m, lane] - null
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _enter(one, lane, step, pack):
+    """Write a feature's table ``(G, M, J)`` and its differences along the moves into its lane."""
+    n_guides, n_parts, n = one.shape
+    for g in range(n_guides):
+        for m in range(2):
+            for j in range(n):
+                at = (g * n + j) * ROW + 3 * m * LANES + lane
+                if m >= n_parts:
+                    pack[at], pack[at + LANES], pack[at + 2 * LANES] = NEVER, 0.0, 0.0
+                    continue
+                i = min(max(j, 1), n - 2)
+                below, here, above = one[g, m, i - 1], one[g, m, i], one[g, m, i + 1]
+                pack[at] = one[g, m, j]
+                pack[at + LANES] = (above - below) / (2.0 * step)
+                pack[at + 2 * LANES] = (above - 2.0 * here + below) / step**2
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _weights(position, n_moves):
+    """First of the four entries around a position, the position after the second, and their cubic weights."""
+    i = min(max(int(position), 1), n_moves - 3)
+    x = position - i
+    w0, w1 = x * (x - 1.0) * (2.0 - x) * (1.0 / 6.0), (x + 1.0) * (x - 1.0) * (x - 2.0) * 0.5
+    w2, w3 = (x + 1.0) * x * (2.0 - x) * 0.5, (x + 1.0) * x * (x - 1.0) * (1.0 / 6.0)
+    return i - 1, x, w0, w1, w2, w3
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _add_guide(position, g, n_moves, pack, unit, sums):
+    """Add a guide's log likelihood and its derivatives by a step of the level to the sums over guides.
+
+    The value is by cubic interpolation, derivatives by linear. Of two components the larger one gives the derivatives;
+    the logarithm of what the other adds is a polynomial, right to a hundredth.
+    """
+    i, y, v0, v1, v2, v3 = _weights(position, n_moves)
+    x, w0, w1, w2, w3 = F32(y), F32(v0), F32(v1), F32(v2), F32(v3)
+    at, own = (g * n_moves + i) * ROW, g * LANES
+    for lane in range(LANES):
+        k = at + lane
+        a = w0 * pack[k] + w1 * pack[k + ROW] + w2 * pack[k + 2 * ROW] + w3 * pack[k + 3 * ROW]
+        k += WIDE
+        b = w0 * pack[k] + w1 * pack[k + ROW] + w2 * pack[k + 2 * ROW] + w3 * pack[k + 3 * ROW]
+        k = at + ROW + LANES + lane
+        a1, a2 = pack[k], pack[k + LANES]
+        a1, a2 = a1 + x * (pack[k + ROW] - a1), a2 + x * (pack[k + ROW + LANES] - a2)
+        k += WIDE
+        b1, b2 = pack[k], pack[k + LANES]
+        b1, b2 = b1 + x * (pack[k + ROW] - b1), b2 + x * (pack[k + ROW + LANES] - b2)
+        # exp(-d) as (1 - d / 32)^32
+        rest = max(ONE - abs(a - b) * INV_32, ZERO)
+        rest = rest * rest
+        rest = rest * rest
+        rest = rest * rest
+        rest = rest * rest
+        rest = rest * rest
+        move, first = unit[own + lane], a >= b
+        sums[lane] += max(a, b) + rest * (ONE - rest * (HALF - BEND * rest))
+        sums[LANES + lane] += move * (a1 if first else b1)
+        sums[2 * LANES + lane] += move * move * (a2 if first else b2)
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _moved(position, g, lane, n_moves, pack):
+    """One lane's log likelihood of a guide at a position, by cubic interpolation."""
+    i, _, w0, w1, w2, w3 = _weights(position, n_moves)
+    at = (g * n_moves + i) * ROW + lane
+    a = w0 * pack[at] + w1 * pack[at + ROW] + w2 * pack[at + 2 * ROW] + w3 * pack[at + 3 * ROW]
+    at += WIDE
+    b = w0 * pack[at] + w1 * pack[at + ROW] + w2 * pack[at + 2 * ROW] + w3 * pack[at + 3 * ROW]
+    return max(a, b) + np.log1p(np.exp(-min(abs(a - b), 700.0)))
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _followed(positions, shift, unit, held, step, lane, n_moves, pack):
+    """One lane's log likelihood where level and group effects have followed by `shift`, without a Gaussian's help."""
+    total = held[lane] * shift - 0.5 * held[LANES + lane] * shift * shift
+    for g in range(positions.size):
+        at = positions[g] + shift * unit[g * LANES + lane] / step
+        total += _moved(min(max(at, 0.0), n_moves - 1.0), g, lane, n_moves, pack)
+    return total
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _columns(positions, which, pack, n_moves, unit, step, held, out, shifts):
+    """Log likelihood ratio of every curve ``(N, G')`` for some features ``(N, L)``, and how far the level follows.
+
+    `which` are the guides that the curves move, `unit` is how far each follows a step of the level.
+    """
+    middle, n_guides = n_moves // 2, unit.size // LANES
+    null, fixed, sums = np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32)
+    at, moving = np.full(n_guides, float(middle)), np.zeros(n_guides, dtype=np.bool_)
+    moving[which] = True
+    for g in range(n_guides):
+        _add_guide(float(middle), g, n_moves, pack, unit, null)
+        if not moving[g]:
+            _add_guide(float(middle), g, n_moves, pack, unit, fixed)
+    fixed[:LANES] = 0.0
+    for lane in range(LANES):
+        fixed[LANES + lane] += held[lane]
+        fixed[2 * LANES + lane] -= held[LANES + lane]
+    for c in range(positions.shape[0]):
+        sums[:] = fixed
+        for i in range(which.size):
+            _add_guide(positions[c, i], which[i], n_moves, pack, unit, sums)
+        for lane in range(LANES):
+            precise = held[LANES + lane] - float(null[2 * LANES + lane])
+            looser = max(-float(sums[2 * LANES + lane]), LEAST_GAIN * precise)
+            shifts[c, lane] = sums[LANES + lane] / looser
+            gain = 0.5 * sums[LANES + lane] * shifts[c, lane]
+            half = 0.5 * vlog(looser / precise)
+            out[c, lane] = sums[lane] + gain - half
+            if gain > LARGE_GAIN and out[c, lane] > NO_MATTER:
+                at[which] = positions[c]
+                out[c, lane] = _followed(at, shifts[c, lane], unit, held, step, lane, n_moves, pack) - half
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def run(counts, overdispersion, log_mean, tau, unit, held, moves, design, which, positions, out, shifts):
+    """Every feature of a block against every curve: `out` and `shifts` are (T, N)."""
+    n_t, n_guides, n_moves, n_parts = counts.shape[0], design.error.size, moves.size, design.wide_sd.size
+    step, pack = moves[1] - moves[0], np.zeros(n_guides * n_moves * ROW, F32)
+    one, units, holds = np.zeros((n_guides, n_parts, n_moves)), np.ones(n_guides * LANES, F32), np.ones(2 * LANES)
+    found, shift = np.zeros((positions.shape[0], LANES)), np.zeros((positions.shape[0], LANES))
+    for first in range(0, n_t, LANES):
+        n = min(LANES, n_t - first)
+        for lane in range(n):
+            t = first + lane
+            _fill(counts[t], overdispersion[t], log_mean[t], tau[t], moves, design, one)
+            _enter(one, lane, step, pack)
+            holds[lane], holds[LANES + lane] = held[t, 0], held[t, 1]
+            for g in range(n_guides):
+                units[g * LANES + lane] = unit[t, g]
+        _columns(positions, which, pack, n_moves, units, step, holds, found, shift)
+        for lane in range(n):
+            out[first + lane] = found[:, lane]
+            shifts[first + lane] = shift[:, lane]
+
+
+def look(p: Problem, at: Look, positions: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Log likelihood ratio to the null ``(T, N)`` of curves, and how far ``(T, N)`` level and group effects follow.
+
+    Parameters
+    ----------
+    p
+        Problem as the kernel sees it.
+    positions
+        ``(N, G')`` where each curve moves each targeting guide to, in steps of `MOVES`.
+    """
+    size = (len(p.counts), len(positions))
+    out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    which = np.flatnonzero(p.targeting)
+    run(
+        p.counts, p.overdispersion, at.log_mean, at.tau, at.moves, at.held, MOVES, p.design, which, positions, out,
+        shifts,
+    )  # fmt: skip
+    return out, shifts
