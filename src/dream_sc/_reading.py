@@ -109,7 +109,7 @@ class Counts:
                 continue
             if block.by_cell:
                 block = by_feature(block.part(low - block.cell, high - block.cell))
-            with granted() as n:
+            with granted(len(block.data)) as n:
                 runs = np.linspace(low, high, n + 1).astype(np.int64) - block.cell
                 arrays = block.indptr, block.indices, block.data, block.feature
                 regroup(*arrays, runs, place[low - start : high - start], indices, data)

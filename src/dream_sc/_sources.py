@@ -116,7 +116,7 @@ def pick(blocks: Iterable[CountBlock], j: int, used: np.ndarray, where: str) -> 
             continue
         minor, known = j - block.feature, block.known()
         if block.by_cell:
-            with granted():
+            with granted(len(known.data)):
                 arrays = known.indptr, known.indices, known.data
                 sparse_pass.pick(*arrays, minor, used[block.cells], out[block.cells])
         else:

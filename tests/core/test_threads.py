@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import pytest
 
-from dream_sc._core.threads import n_threads
+from dream_sc._core.threads import LOAD, granted, n_threads
 
 
 def test_at_most_what_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +31,14 @@ def test_numba_is_obeyed() -> None:
         assert n_threads() == 1
     finally:
         numba.set_num_threads(before)
+
+
+def test_few_values_take_one_thread_and_numba_is_left_as_it_was() -> None:
+    before = numba.get_num_threads()
+    with granted(LOAD - 1) as n:
+        assert n == numba.get_num_threads() == 1
+    with granted(1000 * LOAD) as n:
+        assert n == numba.get_num_threads() == n_threads()
+    with pytest.raises(KeyError), granted(0):
+        raise KeyError
+    assert numba.get_num_threads() == before

@@ -51,7 +51,7 @@ class CountBlock:
         x = _native(x if by_cell else x.T)
         major, minor = (used, NOBODY) if by_cell else (np.ones(len(x), dtype=bool), used)
         stored = np.zeros(len(x) + 1, dtype=np.int64)
-        with granted():
+        with granted(x.size):
             sparse_pass.count_dense(x, major, minor, stored[1:])
             indptr = stored.cumsum()
             indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1], dtype=x.dtype)
@@ -113,7 +113,7 @@ class CountBlock:
         mine = used[self.cells]
         major = mine if self.by_cell else np.ones(self.n_major, dtype=bool)
         minor = NOBODY if self.by_cell or mine.all() else mine
-        with granted() as n:
+        with granted(len(self.indices)) as n:
             bounds = sparse_pass.shares(self.indptr, n)
             found = sparse_pass.check(self.indptr, self.indices, self.data, self.n_minor, major, minor, bounds)
         return reduce(or_, found.tolist(), 0)

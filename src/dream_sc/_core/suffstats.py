@@ -43,7 +43,7 @@ class _Tiles:
         """The sums as `(T, rows)`, in the same memory."""
         shape = self.n_rows, TILE
         buffer = np.empty(shape)
-        with granted():
+        with granted(self.flat.size):
             for tile in self.flat.reshape(self.n_tiles, self.n_rows * TILE):
                 buffer[:] = tile.reshape(shape)
                 sparse_pass.transpose(buffer, tile.reshape(shape[::-1]))
@@ -82,7 +82,7 @@ class RowSums:
             self._row[c], self._total.flat, self.n_rows,
             self.weight[c], self._moved[c], self._weighted.flat, self._weighted.n_rows,
         )  # fmt: skip
-        with granted() as n:
+        with granted(len(block.data)) as n:
             if block.by_cell:
                 sparse_pass.add_cells(*arrays, *_grouped(self.row_of_cell[c], block.indptr, n), *sums)
             else:
@@ -170,7 +170,7 @@ class TailSums:
         use, mine = self.control[block.cells], block.features
         matrix = block.indptr, block.indices, block.data
         bins = self.edges, EXACT_TAIL, self._count[mine], self._excess[mine]
-        with granted() as n:
+        with granted(len(block.data)) as n:
             if block.by_cell:
                 runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
                 sparse_pass.add_tails_of_cells(*matrix, np.flatnonzero(use), runs, *bins)
@@ -179,7 +179,7 @@ class TailSums:
 
     def closed(self) -> Floats:
         """The sums ``(T, J)``; nothing can be added from here on."""
-        with granted():
+        with granted(self._count.size):
             sparse_pass.close_tails(self._count, self._excess, self.edges, EXACT_TAIL)
         del self._count
         return self._excess
@@ -213,7 +213,7 @@ def add_cell_moments(block: CountBlock, weight: Floats, out: Floats) -> None:
 
 def _add_moments(block: CountBlock, weight: Floats, out: Floats, *, by_major: bool) -> None:
     matrix = block.indptr, block.indices, block.data, weight
-    with granted() as n:
+    with granted(len(block.data)) as n:
         if by_major:
             sparse_pass.major_moments(*matrix, shares(block.indptr, n), out)
         else:
@@ -224,6 +224,6 @@ def _add_moments(block: CountBlock, weight: Floats, out: Floats, *, by_major: bo
 def median_ratios(block: CountBlock, keep: NDArray[np.bool_], means: Floats) -> Floats:
     """Median over the features kept of a cell's counts above 0 over the features' means; 0 where there is none."""
     out = np.zeros(block.n_major)
-    with granted():
+    with granted(len(block.data)):
         sparse_pass.median_ratios(block.indptr, block.indices, block.data, keep, means, out)
     return out

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LOAD = 50_000  # values that are worth a thread
+
 
 def n_threads() -> int:
     """Threads granted to this process: by affinity and cgroup, by Slurm, and by numba's own settings.
@@ -26,11 +28,14 @@ def n_threads() -> int:
 
 
 @contextmanager
-def granted() -> Iterator[int]:
-    """Let numba use the threads granted, and no more, for a while; gives their number."""
+def granted(load: int) -> Iterator[int]:
+    """Let numba use the threads granted, and no more, for a while; gives their number.
+
+    `load` is a number of values: few of them are not worth waiting for another thread.
+    """
     import numba
 
-    before, n = numba.get_num_threads(), n_threads()
+    before, n = numba.get_num_threads(), min(n_threads(), 1 + load // LOAD)
     numba.set_num_threads(n)
     try:
         yield n

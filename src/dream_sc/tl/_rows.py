@@ -72,7 +72,7 @@ def trans_inputs(
     ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
     guides = cis["guides"].assign(offset=0.0)
     if offsets and known is None:
-        guides["offset"] = _offsets(stats, _expected(adata, technical_key, stats), overdispersion, ok)
+        guides["offset"] = _offsets(stats, _expected(adata, technical_key, stats, ok), overdispersion, ok)
     elif offsets:
         guides["offset"] = _known_offsets(known, guides["guide"])
     factor = 2.0 ** guides["offset"].to_numpy()[stats.guide]
@@ -103,10 +103,14 @@ def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
     return np.array([earlier[g] for g in guides.astype(str)], dtype=float)
 
 
-def _expected(adata: AnnData, technical_key: str, stats: Any) -> np.ndarray:
-    """Counts ``(T, R)`` expected at NTC dosage."""
-    effects = adata.varm[Slots(technical_key).effects][:, stats.group]
-    return adata.varm[technical_key]["mu"].to_numpy(float)[:, None] * 2.0**effects * stats.exposure
+def _expected(adata: AnnData, technical_key: str, stats: Any, ok: np.ndarray) -> np.ndarray:
+    """Counts of the features to fit, per row, expected at NTC dosage."""
+    # in place: with many guides each array of this shape is large
+    out = adata.varm[Slots(technical_key).effects][ok][:, stats.group].astype(np.float64, copy=False)
+    np.exp2(out, out=out)
+    out *= adata.varm[technical_key]["mu"].to_numpy(float)[ok, None]
+    out *= stats.exposure
+    return out
 
 
 def _offsets(stats: Any, expected: np.ndarray, overdispersion: np.ndarray, ok: np.ndarray) -> np.ndarray:
@@ -114,7 +118,7 @@ def _offsets(stats: Any, expected: np.ndarray, overdispersion: np.ndarray, ok: n
     from dream_sc._core.offsets import guide_offsets
 
     scale2 = stats.exposure2 / stats.exposure**2
-    offset, used = guide_offsets(stats.counts[ok], expected[ok], overdispersion[ok], scale2, stats.guide)
+    offset, used = guide_offsets(stats.counts[ok], expected, overdispersion[ok], scale2, stats.guide)
     if not used:
         logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
     return np.asarray(offset / np.log(2))
