@@ -65,11 +65,12 @@ def learn(
     if not len(evidence):
         return prior
     log_grid = np.log(grid)
+    likelihood = np.exp(evidence - evidence.max(axis=(1, 2), keepdims=True)).reshape(len(evidence), -1)
     for _ in range(n_iter):
-        joint = evidence + np.log(prior.weights)[None, :, None] + prior.log_tau(grid)
-        joint = np.exp(joint - logsumexp(joint, axis=(1, 2), keepdims=True))
-        weights = joint.sum((0, 2)) + priors.model_strength * start
-        tau = joint.sum((0, 1))
+        mass = (prior.weights[:, None] * np.exp(prior.log_tau(grid))).ravel()
+        joint = (mass * ((1.0 / (likelihood @ mass + LEAST_P)) @ likelihood)).reshape(n_models, -1)
+        weights = joint.sum(1) + priors.model_strength * start
+        tau = joint.sum(0)
         k = priors.tau_strength
         total = tau.sum() + k
         mean = ((tau * log_grid).sum() + k * priors.tau_log_mean) / total

@@ -18,7 +18,7 @@ from .design import counts_of, hold, new_scratch, new_tables
 from .linalg import cholesky, solve
 from .marginal import LOG_2PI, evaluate
 
-LANES = 16
+LANES, FILL = 16, 8
 MOST_STEPS = 40
 FIRST_RADIUS = 1.5
 
@@ -148,6 +148,9 @@ def _store(code, theta, chol, lane, tabs, s, value, log_z, modes, covs, i, k):
 def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, modes, covs):
     """One feature: its shapes are the lanes, at one tau after another; of a single shape, the taus are."""
     valid, together = np.flatnonzero(taus >= 0), shapes.shape[0] == 1
+    n_valid = valid.size
+    if together:  # lanes that fill a vector repeat the last tau
+        valid = np.append(valid, np.full(-n_valid % FILL, valid[n_valid - 1]))
     n, n_s = 1 + n_amp + max(design.group.max(), 0), shapes.shape[0]
     n_lanes = valid.size if together else min(LANES, n_s)
     s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
@@ -159,8 +162,8 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
     for first in range(0, n_s, n_lanes):
         _fill_lanes(code, first, shapes, consts, at, design, tabs)
         _starts(code, n_amp, s, old, old_consts, known, theta, tabs)
-        fresh, used = True, n_lanes if together else min(n_lanes, n_s - first)
-        for round_ in range(1 if together else valid.size):
+        fresh, used = True, n_valid if together else min(n_lanes, n_s - first)
+        for round_ in range(1 if together else n_valid):
             if not together:
                 tau[:] = taus[valid[round_]]
                 for lane in range(n_lanes):
