@@ -65,11 +65,11 @@ def _centre(zeros: float) -> float:
 def _draw(rate, size_factor, phi, seeds, out):
     """Negative binomial counts ``(cells, genes)`` by inversion; `rate` are their means at size factor 1."""
     for i in nb.prange(out.shape[0]):
-        np.random.seed(seeds[i])
+        np.random.seed(seeds[i])  # noqa: NPY002  # a Generator cannot be made in a compiled loop
         s = size_factor[i]
         for t in range(out.shape[1]):
             m, f = rate[i, t] * s, phi[t]
-            u = np.random.random()
+            u = np.random.random()  # noqa: NPY002
             if u < 1.0 - m:  # the probability of a zero is at least that
                 out[i, t] = 0
                 continue

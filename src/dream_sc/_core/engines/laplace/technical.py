@@ -14,17 +14,25 @@ from typing import TYPE_CHECKING
 import numba as nb
 import numpy as np
 
+from dream_sc._core.blocks import blocks, each
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.types import TechnicalFit
 
 from .linalg import cholesky, solve
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from dream_sc._core.priors import TechnicalPriors
     from dream_sc._core.types import TechnicalStats
 
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+    _Pass = tuple[Floats, Floats]
+
 N_GRID = 16
 N_PASSES = 3
+MOST_FEATURES = 2000  # that what is shared is learned from
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -83,12 +91,12 @@ def _mode(
     return value
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _run(
     counts, n_cells, log_s, group, tail, tail_at, mu_sd, scale, df, beta_o, n_groups, n_grid, out, effects
 ):
     """Fill ``out`` (T, 5: log mu, sd, o, sd, converged) and ``effects`` (T, C, 2: natural log, sd)."""
-    for t in nb.prange(counts.shape[0]):
+    for t in range(counts.shape[0]):
         y = counts[t]
         total, exposure = 0.5, 0.0
         for b in range(y.size):
@@ -165,41 +173,36 @@ def _run(
                 effects[t, i, 0], effects[t, i, 1] = m1, sd
 
 
+def _pass(stats: TechnicalStats, some: Ints, beta_o: float, scale: float, priors: TechnicalPriors) -> _Pass:
+    """Fit some features given what is shared."""
+    log_s, n_cells = np.log(stats.size_factor), stats.n_cells.astype(np.float64)
+
+    def call(s: slice) -> _Pass:
+        out, effects = np.zeros((s.stop - s.start, 5)), np.zeros((s.stop - s.start, stats.n_groups, 2))
+        _run(
+            stats.counts[some[s]].astype(np.float64), n_cells, log_s, stats.group,
+            stats.tail[some[s]].astype(np.float64), stats.tail_at.astype(np.float64), priors.log_mu_sd, scale * LN2,
+            priors.effect_df, beta_o, stats.n_groups, N_GRID, out, effects,
+        )  # fmt: skip
+        return out, effects
+
+    out, effects = zip(*(found for _, found in each(call, blocks(len(some)))), strict=True)
+    return np.concatenate(out), np.concatenate(effects)
+
+
 def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
     """Fit all features of `stats`; features without a count must have been left out.
 
-    `beta_o` is the posterior mean given the overdispersions (Gamma prior), `effect_scale` an EM update of a
-    Student t scale.
+    `beta_o` is the posterior mean given the overdispersions (Gamma prior), `effect_scale` an EM update of a Student t
+    scale. Both are learned from `MOST_FEATURES` features at most, evenly spaced ones.
     """
-    n_t, n_c = len(stats.counts), stats.n_groups
-    out, effects = np.zeros((n_t, 5)), np.zeros((n_t, n_c, 2))
-    beta_o = priors.beta_o_shape / priors.beta_o_rate
-    scale, df = priors.effect_scale, priors.effect_df
-    log_s = np.log(stats.size_factor)
-    for _ in range(N_PASSES):
-        _run(
-            np.ascontiguousarray(stats.counts, dtype=np.float64),
-            stats.n_cells.astype(np.float64),
-            log_s,
-            stats.group,
-            np.ascontiguousarray(stats.tail, dtype=np.float64),
-            stats.tail_at.astype(np.float64),
-            priors.log_mu_sd,
-            scale * LN2,
-            df,
-            beta_o,
-            n_c,
-            N_GRID,
-            out,
-            effects,
-        )
-        beta_o = (priors.beta_o_shape + n_t) / (priors.beta_o_rate + out[:, 2].sum())
-        if n_c > 1:
-            second = (effects[:, 1:] ** 2).sum(-1) / LN2**2
-            weight = (df + 1) / (df + second / scale**2)
-            # ten features' worth of the start, so that a few features do not decide alone
-            update = ((weight * second).sum() + 10 * priors.effect_scale**2) / (weight.size + 10)
-            scale = float(np.clip(np.sqrt(update), *priors.effect_scale_bounds))
+    n_t = len(stats.counts)
+    beta_o, scale = priors.beta_o_shape / priors.beta_o_rate, priors.effect_scale
+    some = np.unique(np.linspace(0, n_t - 1, min(n_t, MOST_FEATURES)).round().astype(np.int64))
+    for _ in range(N_PASSES - 1):
+        beta_o, scale = _learn(*_pass(stats, some, beta_o, scale, priors), scale, priors)
+    out, effects = _pass(stats, np.arange(n_t), beta_o, scale, priors)
+    beta_o, scale = _learn(out[some], effects[some], scale, priors)
     return TechnicalFit(
         mu=np.exp(out[:, 0]),
         mu_sd=out[:, 1].copy(),
@@ -211,3 +214,15 @@ def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
         effect_scale=float(scale),
         converged=out[:, 4] > 0,
     )
+
+
+def _learn(out: Floats, effects: Floats, scale: float, priors: TechnicalPriors) -> tuple[float, float]:
+    """Rate of the prior of the overdispersion, and scale of the group effects (log2)."""
+    beta_o = float((priors.beta_o_shape + len(out)) / (priors.beta_o_rate + out[:, 2].sum()))
+    if effects.shape[1] > 1:
+        second = (effects[:, 1:] ** 2).sum(-1) / LN2**2
+        weight = (priors.effect_df + 1) / (priors.effect_df + second / scale**2)
+        # ten features' worth of the start, so that a few features do not decide alone
+        update = ((weight * second).sum() + 10 * priors.effect_scale**2) / (weight.size + 10)
+        scale = float(np.clip(np.sqrt(update), *priors.effect_scale_bounds))
+    return beta_o, scale
