@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
 
 from dream_sc._core import calls
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
-from dream_sc._core.evidence import NO_HOPE, block_evidence, compare, thinned
+from dream_sc._core.evidence import NO_HOPE, block_evidence, compare
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.tail import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
@@ -48,21 +47,10 @@ def test_calls_are_those_of_all_effort(both: tuple[np.ndarray, np.ndarray]) -> N
     prior = [calls.learn(v, GRID, TransPriors()) for v in both]
     np.testing.assert_allclose(prior[0].weights, prior[1].weights, atol=0.02)
     log_bf = [calls.log_bayes_factor(calls.marginals(v, GRID, prior[0]), prior[0]) for v in both]
-    doubt = (log_bf[0] > NO_HOPE + 1.2) & (log_bf[0] < 9)
+    doubt = (log_bf[0] > NO_HOPE + 1.0) & (log_bf[0] < 9)
     assert doubt.sum() > 8
-    np.testing.assert_allclose(log_bf[1][doubt], log_bf[0][doubt], atol=0.1)
+    np.testing.assert_allclose(log_bf[1][doubt], log_bf[0][doubt], atol=0.2)
     np.testing.assert_allclose(log_bf[1], log_bf[0], atol=1.5)
     lfdr = [calls.local_fdr(b, prior[0]) for b in log_bf]
     np.testing.assert_allclose(lfdr[1][doubt], lfdr[0][doubt], atol=0.02)
-    np.testing.assert_array_equal(lfdr[1] < 0.2, lfdr[0] < 0.2)
-
-
-def test_thinned_lattice_keeps_the_weight_and_the_signs() -> None:
-    for c in CURVES[1:]:
-        shapes, log_weight, consts = c.lattice(AXIS, TransPriors())
-        lattice = thinned(shapes, log_weight, consts)
-        assert len(shapes) / 6 < len(lattice.thin) < len(shapes) / 2
-        np.testing.assert_allclose(logsumexp(lattice.thin_log_weight), logsumexp(log_weight))
-        for sign in np.unique(consts, axis=0):
-            of = (consts == sign).all(1), (consts[lattice.thin] == sign).all(1)
-            np.testing.assert_allclose(logsumexp(lattice.thin_log_weight[of[1]]), logsumexp(log_weight[of[0]]))
+    np.testing.assert_allclose(lfdr[1], lfdr[0], atol=0.25)

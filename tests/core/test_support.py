@@ -10,7 +10,7 @@ from scipy.stats import kstest, norm
 from dream_sc._core import calls, loo, strength, support
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
-from dream_sc._core.evidence import thinned
+from dream_sc._core.evidence import Lattice
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -85,7 +85,8 @@ def test_a_detectable_movement_is_called_four_times_in_five(rng: np.random.Gener
 
 def _loo(p: laplace.Problem) -> np.ndarray:
     c, grid = curve("single_hill"), np.array([0.05, 0.2])
-    lattice = thinned(*c.lattice(p.axis, p.priors))
+    every = Lattice(*c.lattice(p.axis, p.priors))
+    lattice = loo.leading_shapes(every, np.repeat(every.log_weight[None], len(p.counts), 0))
     prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     taus = np.repeat(grid[None], len(p.counts), 0), np.repeat(prior.log_tau(grid)[None], len(p.counts), 0)
     full = loo._log_bf(p, c, lattice, *taus, 6)

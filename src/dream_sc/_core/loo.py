@@ -19,14 +19,22 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+MOST_SHAPES = 16
 MOST_GUIDES = 4  # the most influential guides of a feature, left out one by one
 
 
-def _log_bf(p: laplace.Problem, c: Curve, lattice: Lattice, taus: Floats, log_prior: Floats, degree: int) -> Floats:
-    """Log Bayes factor of a curve on its thinned lattice against the null, over the taus ``(T, K)``."""
-    shapes, consts = lattice.shapes[lattice.thin], lattice.consts[lattice.thin]
-    log_z = laplace.evidence(p, c, shapes[None], consts[None], taus, degree=degree)[0]
-    alternative = logsumexp(log_z + lattice.thin_log_weight[:, None] + log_prior[:, None], axis=(1, 2))
+def leading_shapes(lattice: Lattice, mass: NDArray[np.float32]) -> Lattice:
+    """The shapes of most mass ``(T, S', ...)`` of each feature, given the mass ``(T, S)`` of all."""
+    top = np.argsort(-mass, axis=1, kind="stable")[:, :MOST_SHAPES]
+    return lattice._replace(
+        shapes=lattice.shapes[top], log_weight=lattice.log_weight[top], consts=lattice.consts[top]
+    )
+
+
+def _log_bf(p: laplace.Problem, c: Curve, some: Lattice, taus: Floats, log_prior: Floats, degree: int) -> Floats:
+    """Log Bayes factor of a curve on some of its shapes against the null, over the taus ``(T, K)``."""
+    log_z = laplace.evidence(p, c, some.shapes, some.consts, taus, degree=degree)[0]
+    alternative = logsumexp(log_z + some.log_weight[..., None] + log_prior[:, None], axis=(1, 2))
     null = curve("null")
     log_z = laplace.evidence(p, null, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
     return np.asarray(alternative - logsumexp(log_z[:, 0] + log_prior, axis=1))
@@ -47,7 +55,7 @@ def two_taus(log_post: Floats, log_null: Floats, grid: Floats, prior: Prior) -> 
 def least_log_bf(
     p: laplace.Problem,
     c: Curve,
-    lattice: Lattice,
+    some: Lattice,
     taus: tuple[Floats, Floats],
     log_bf: Floats,
     influence: Floats,
@@ -58,6 +66,8 @@ def least_log_bf(
 
     Parameters
     ----------
+    some
+        Shapes of each feature: see `leading_shapes`.
     taus
         Two values of tau for each feature and the log of their prior: see `two_taus`. The difference that a guide
         makes is taken at these, and added to `log_bf`.
@@ -71,11 +81,12 @@ def least_log_bf(
         return np.full(len(log_bf), np.nan)
     order = np.argsort(-influence[:, targeting], axis=1, kind="stable")[:, :MOST_GUIDES]
     top = targeting[order]
-    full = _log_bf(p, c, lattice, *taus, degree)
+    full = _log_bf(p, c, some, *taus, degree)
     least = np.full(len(log_bf), np.inf)
     for g in np.unique(top):
         rows = np.flatnonzero((top == g).any(1))
         keep = np.arange(len(p.targeting)) != g
-        without = _log_bf(p.take(rows).guides(keep), c, lattice, taus[0][rows], taus[1][rows], degree)
+        part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
+        without = _log_bf(p.take(rows).guides(keep), c, part, taus[0][rows], taus[1][rows], degree)
         least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])
     return least

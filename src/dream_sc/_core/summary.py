@@ -21,6 +21,7 @@ MIN_SIDE = 0.1  # log2: an end of the axis nearer to NTC than this has no fold c
 MIN_TURN = 0.2  # log2: both arms of a biphasic curve move at least this much
 QUANTILES = (0.5, 0.025, 0.975)
 CLASSES = ("up", "down", "threshold", "biphasic_min", "biphasic_max")
+MEDIAN_DRAWS = 250  # curves of which medians are taken
 CLASS_DRAWS = 100  # curves whose classes are counted
 
 
@@ -46,7 +47,8 @@ def _hills(draws: Floats, c: Curve, consts: Floats) -> tuple[list[tuple[Floats, 
 
 def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floats:
     """Median curve ``(T, D)`` relative to NTC, natural log."""
-    curves = c.log_curve(np.append(dosages, 0.0), draws, consts[:, None, :])
+    some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], MEDIAN_DRAWS)).round().astype(int)
+    curves = c.log_curve(np.append(dosages, 0.0), draws[:, some], consts[:, None, :])
     return np.asarray(np.median(curves[..., :-1] - curves[..., -1:], axis=1))
 
 
@@ -80,7 +82,8 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis) -> dict[str, 
     curves = c.log_curve(grid, draws, consts[:, None, :]) / LN2
     curves = curves - curves[..., -1:]
     out |= _fold_changes(curves, axis, nan)
-    slopes = c.slope(np.append(x, 0.0), draws, consts[:, None, :])
+    some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], MEDIAN_DRAWS)).round().astype(int)
+    slopes = c.slope(np.append(x, 0.0), draws[:, some], consts[:, None, :])
     out["slope_ntc"] = np.median(slopes[..., -1], 1)
     median_slope = np.median(slopes[..., :-1], 1)
     out["inflection"] = x[np.abs(median_slope).argmax(1)]

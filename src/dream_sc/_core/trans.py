@@ -136,7 +136,7 @@ def fit(
         tail = float(hyper["wide_weight"]), float(hyper["wide_sd"])
     p, c = set_up(p, options, tail)
     grid, curves = c.grid, c.curves
-    values, shapes = evaluate(p, c, progress)
+    values, masses = evaluate(p, c, progress)
     if hyper is None:
         prior = calls.learn(values, grid, priors, tail=tail)
         null = _null_distribution(p, c, values, prior, options, progress)
@@ -151,9 +151,9 @@ def fit(
     best = simplest(marginal, prior)
     q_value = calls.q_values(lfdr)  # running means, over all features
     if report is not None:
-        p, best, values, shapes = p.take(report), best[report], values[report], shapes[report]
+        p, best, values, masses = p.take(report), best[report], values[report], tuple(m[report] for m in masses)
         log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
-    columns, records, diagnostics = describe(Choice(p, c, prior, values, shapes, log_bf, options), best, progress)
+    columns, records, diagnostics = describe(Choice(p, c, prior, values, masses, log_bf, options), best, progress)
     columns |= {
         "lfdr": lfdr,
         "qvalue": q_value,
@@ -194,7 +194,8 @@ def set_up(
 def evaluate(p: laplace.Problem, c: Comparison, progress: Callable[[Any], Any] = lambda x: x) -> Found:
     """Evidence of every feature."""
     parts = [found for _, found in each(lambda s: block_evidence(p.take(s), c), blocks(len(p.counts)), progress)]
-    return Found(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    masses = zip(*(part.masses for part in parts), strict=True)
+    return Found(np.concatenate([part.values for part in parts]), tuple(np.concatenate(mass) for mass in masses))
 
 
 def _sum_up_ntc(p: laplace.Problem, knots: Floats) -> laplace.ntc.Background:

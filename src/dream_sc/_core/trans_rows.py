@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .calls import Prior
     from .dose_response import Curve
     from .engines.laplace.importance import Draws
-    from .evidence import Comparison, Lattice
+    from .evidence import Comparison
     from .trans import Options
 
     Floats = NDArray[np.float64]
@@ -39,14 +39,17 @@ class Choice:
     comparison: Comparison
     prior: Prior
     values: Floats  # (T, M, K) log evidence of each curve
-    shapes: NDArray[np.float32]  # (T, S) log mass of one Hill on its lattice, up to a constant per feature
+    masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
     log_bf: Floats  # (T,)
     options: Options
 
     def take(self, features: Any) -> Choice:
         """That of some features."""
-        rows = {n: getattr(self, n)[features] for n in ("values", "shapes", "log_bf")}
-        return replace(self, problem=self.problem.take(features), **rows)
+        masses = tuple(mass[features] for mass in self.masses)
+        return replace(
+            self, problem=self.problem.take(features), values=self.values[features], masses=masses,
+            log_bf=self.log_bf[features],
+        )  # fmt: skip
 
     @property
     def likely(self) -> NDArray[np.bool_]:
@@ -118,23 +121,10 @@ def _draws(e: Choice, m: int, *, quick: bool) -> Draws:
     shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + e.prior.log_tau(grid)
     if quick and columns is not None and c.name == "single_hill":
         return quick_draws(p, c, lattice.shapes, columns[c.name], (np.log(grid), tau_post), e.prior, options.seed)
-    if c.name == "single_hill":
-        shape_post = e.shapes.astype(float)
-    else:
-        shape_post = _at_best_tau(p, c, lattice, grid, e.values[:, m], options.degree)
     return laplace.draws(
-        p, c, shapes, shape_post, tau_post, grid, e.prior, seed=options.seed, degree=options.degree, quick=quick,
-        n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,
+        p, c, shapes, e.masses[m - 1].astype(float), tau_post, grid, e.prior, seed=options.seed,
+        degree=options.degree, quick=quick, n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,
     )  # fmt: skip
-
-
-def _at_best_tau(
-    p: laplace.Problem, c: Curve, lattice: Lattice, grid: Floats, value: Floats, degree: int
-) -> Floats:
-    """Log mass ``(T, S)`` of the shapes of a lattice at the tau that is likeliest by `value` ``(T, K)``."""
-    best = value.argmax(1)[:, None]
-    log_z = laplace.evidence(p, c, lattice.shapes[None], lattice.consts[None], grid[best], degree=degree)[0]
-    return np.asarray(log_z[..., 0] + lattice.log_weight)
 
 
 def log_odds(prior: Prior) -> float:
@@ -152,8 +142,9 @@ def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict
     log_tau = e.prior.log_tau(grid)
     two = loo.two_taus(e.values[:, m] + log_tau, e.values[:, 0] + log_tau, grid, e.prior)
     found["log_bf_loo"] = np.full(len(tau), np.nan)
+    shapes = loo.leading_shapes(lattice, e.masses[m - 1][likely])
     found["log_bf_loo"][likely] = loo.least_log_bf(
-        p.take(likely), c, lattice, (two[0][likely], two[1][likely]), e.log_bf[likely], influence[likely],
+        p.take(likely), c, shapes, (two[0][likely], two[1][likely]), e.log_bf[likely], influence[likely],
         degree=e.options.degree,
     )  # fmt: skip
     return found
