@@ -1,0 +1,64 @@
+"""The same result whatever the size of blocks and the number of threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dream_sc._core import blocks, trans
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.types import Axis, GuideStats, RowDosage, TransFit
+
+N, N_CIS = 40, 6
+COLUMNS = ("log_bf", "qvalue", "pvalue", "log2_ec50", "log2fc_full", "log2fc_full_q025", "guide_sd", "pareto_k")
+
+
+def _fit(n_ntc: int) -> TransFit:
+    rng = np.random.default_rng(5)
+    doses = np.r_[np.linspace(-2.5, 1.0, N_CIS), np.zeros(n_ntc)]
+    n_g = len(doses)
+    slope = np.where(np.arange(N) % 4 == 0, rng.normal(0, 0.5, N), 0.0)
+    log_mean = rng.uniform(-2, 2, N)[:, None] + slope[:, None] * doses + rng.normal(0, 0.1, (N, n_g))
+    w = rng.uniform(40, 60, n_g)
+    counts = rng.poisson(np.exp(log_mean) * w).astype(float)
+    guide = np.arange(n_g)
+    stats = GuideStats(counts, w, 1.1 * w, guide, np.zeros(n_g, dtype=np.int64), n_g, 1)
+    control = guide >= N_CIS
+    dosage = RowDosage(doses, np.where(control, 0.0, 0.2), np.where(control, 0.02, 0.08), control)
+    return trans.fit(
+        stats, dosage, np.full(N, 0.4), axis=Axis.of(doses[:N_CIS]), priors=TransPriors(), alpha_sd=0.3,
+        options=trans.Options(nsamples=200),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n_ntc", [4, 60])
+def test_blocks_and_threads_change_nothing(n_ntc: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trans, "N_NULL", 100)
+    monkeypatch.setattr(blocks, "n_threads", lambda: 1)
+    one = _fit(n_ntc)
+    monkeypatch.setattr(blocks, "n_threads", lambda: 3)
+    monkeypatch.setattr(blocks, "BLOCK", 7)
+    other = _fit(n_ntc)
+    assert (one.columns["model"] != "null").sum() >= 3
+    for name in COLUMNS:
+        np.testing.assert_allclose(other.columns[name], one.columns[name], rtol=1e-6, atol=1e-9, err_msg=name)
+    np.testing.assert_array_equal(other.records, one.records)
+
+
+def test_an_interruption_stops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "n_threads", lambda: 2)
+    begun = []
+
+    def call(i: int) -> int:
+        begun.append(i)
+        if i == 1:
+            raise KeyboardInterrupt
+        return i
+
+    with pytest.raises(KeyboardInterrupt):
+        list(blocks.each(call, list(range(1000))))
+    assert len(begun) < 1000
+
+
+def test_results_come_in_order() -> None:
+    assert list(blocks.each(lambda i: i * i, [3, 1, 2])) == [(3, 9), (1, 1), (2, 4)]
