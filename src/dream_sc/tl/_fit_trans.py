@@ -92,7 +92,7 @@ def fit_trans(
     autoguide
         Variational family of "svi": "AutoNormal", which is what "auto" stands for.
     nsamples
-        Posterior draws behind the intervals; at most 256 for features whose local FDR is above 0.5.
+        Posterior draws behind the intervals; 192 or 256 at most for features whose local FDR is above 0.5.
     niters
         Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
     memory_limit
