@@ -2,6 +2,7 @@
 
 Counts are simulated and written block by block; a fresh process reads the h5ad, or leaves it on disk with `--backed`,
 and fits. The last line is one plain pass over the same matrix, ``W.T @ X`` with the indicator of guides and groups.
+`--sweep` varies one size after another.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 
 BARS = {"3": (150.0, 6e9, 3e9), "4": (None, 24e9, 24e9)}  # seconds, bytes in memory, bytes backed
+SWEEP = {
+    "n_genes": (1000, 2000, 4000), "n_cells": (10_000, 20_000, 40_000), "n_groups": (1, 2, 4), "n_cis": (18, 60, 200),
+    "zeros": (0.7, 0.85, 0.95),
+}  # fmt: skip
+LABELS = {
+    "n_genes": "genes", "n_cells": "cells", "n_groups": "technical groups", "n_cis": "guides on the cis gene",
+    "zeros": "fraction of zeros",
+}  # fmt: skip
 OPTIONS = ("n_genes", "n_cells", "n_groups", "n_guides", "n_cis", "n_ntc", "zeros", "single_fraction")
 
 
@@ -91,6 +100,47 @@ def child(path: Path, args: argparse.Namespace) -> dict:
     return json.loads(run.stdout.splitlines()[-1])
 
 
+def sweep(args: argparse.Namespace) -> None:
+    """One size after another around a base: processor seconds, which other work on the machine hardly changes."""
+    import _screens
+
+    base = _screens.Screen(n_genes=2000, n_cells=20_000, n_guides=520, n_ntc=400)
+    rows = []
+    for name, values in SWEEP.items():
+        for value in values:
+            more = {"n_guides": 500 + value} if name == "n_cis" else {}
+            screen = replace(base, **{name: value}, **more)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "screen.h5ad"
+                _screens.write(screen, path)
+                result = child(path, args)
+            cpu = {k: result["steps"][k][2] for k in ("technical", "cis", "trans")}
+            rows.append((name, value, cpu, result["called"], result["steps"]["trans"][1]))
+            print(f"{name:<10} {value:8g}   technical {cpu['technical']:6.1f}   cis {cpu['cis']:5.1f}   "
+                  f"trans {cpu['trans']:6.1f} processor seconds; {result['called']} called", flush=True)  # fmt: skip
+    if args.output:
+        _plot(rows, Path(args.output))
+
+
+def _plot(rows: list, folder: Path) -> None:
+    """Cost of each step against each size."""
+    import matplotlib.pyplot as plt
+
+    names = list(SWEEP)
+    figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 3), sharey=True, layout="constrained")
+    for ax, name in zip(axes, names, strict=True):
+        here = [row for row in rows if row[0] == name]
+        for step in ("technical", "cis", "trans"):
+            ax.plot([row[1] for row in here], [row[2][step] for row in here], "o-", label=step)
+        ax.set(xlabel=LABELS[name], yscale="log", xscale="linear" if name == "zeros" else "log")
+        ax.set_xticks(SWEEP[name], [f"{value:,g}" for value in SWEEP[name]])
+        ax.set_xticks([], minor=True)
+    axes[0].set_ylabel("processor seconds")
+    axes[0].legend(frameon=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "scaling.png", dpi=110)
+
+
 def report(screen, result: dict, args: argparse.Namespace) -> None:
     """Print the table."""
     steps = result["steps"]
@@ -126,10 +176,15 @@ def main() -> None:
     parser.add_argument("--function-type", default="auto")
     parser.add_argument("--keep", help="h5ad to write, or to use if it is there; a temporary one by default")
     parser.add_argument("--table", help="csv or parquet to write the table of features to")
+    parser.add_argument("--sweep", action="store_true", help="vary one size after another")
+    parser.add_argument("--output", help="folder for the picture of the sweep")
     parser.add_argument("--fit", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.fit:
         fit(args.fit, args)
+        return
+    if args.sweep:
+        sweep(args)
         return
     import _screens
 
