@@ -34,8 +34,9 @@ def each(
     """
     n = 1 if alone else min(n_threads(), len(items))
     if n <= 1:
-        for item in progress(items):
-            yield item, call(item)
+        with threadpool_limits(1, user_api="blas"):
+            for item in progress(items):
+                yield item, call(item)
         return
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n, thread_name_prefix="dream_sc") as pool:
         futures = [pool.submit(call, item) for item in items]
