@@ -71,6 +71,13 @@ def _same(a: Any, b: ad.AnnData, *, mod: str | None = None) -> None:
 # in memory
 
 
+def _same_size_factors(adata: ad.AnnData, fitted: ad.AnnData) -> None:
+    for method in ("total", "median_ratio"):
+        ds.pp.size_factors(adata, method=method, key_added="s")
+        ds.pp.size_factors(fitted, method=method, key_added="s")
+        np.testing.assert_allclose(adata.obs["s"], fitted.obs["s"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_counts_gives_the_same_result(
     base: ad.AnnData, fitted: ad.AnnData, hyper: dict[str, Any], form: str
@@ -79,10 +86,7 @@ def test_every_form_of_counts_gives_the_same_result(
     adata.X = FORMS[form](adata.X)
     _fit(adata, hyper)
     _same(adata, fitted)
-    for method in ("total", "median_ratio"):
-        ds.pp.size_factors(adata, method=method, key_added="s")
-        ds.pp.size_factors(fitted, method=method, key_added="s")
-        np.testing.assert_allclose(adata.obs["s"], fitted.obs["s"], rtol=1e-6)
+    _same_size_factors(adata, fitted)
 
 
 def test_a_layer_is_used_by_all_steps(base: ad.AnnData, fitted: ad.AnnData, hyper: dict[str, Any]) -> None:
@@ -217,10 +221,7 @@ def test_counts_are_read_where_they_are(
     kept = type(adata.X)
     _fit(adata, hyper)
     _same(adata, fitted)
-    for method in ("total", "median_ratio"):
-        ds.pp.size_factors(adata, method=method, key_added="s")
-        ds.pp.size_factors(fitted, method=method, key_added="s")
-        np.testing.assert_allclose(adata.obs["s"], fitted.obs["s"], rtol=1e-6)
+    _same_size_factors(adata, fitted)
     assert type(adata.X) is kept
     if adata.file:
         adata.file.close()

@@ -32,6 +32,11 @@ class Prior:
     wide_weight: float = 0.0
     wide_sd: float = 0.3
 
+    @classmethod
+    def start(cls, priors: TransPriors) -> Prior:
+        """The prior of tau before anything is learned, of the null alone."""
+        return cls(np.ones(1), priors.tau_log_mean, priors.tau_log_sd)
+
     def log_tau(self, grid: Floats) -> Floats:
         """Log prior weights of the grid of tau."""
         z = (np.log(grid) - self.tau_log_mean) / self.tau_log_sd

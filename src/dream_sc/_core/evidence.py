@@ -91,7 +91,7 @@ def block_evidence(p: laplace.Problem, c: Comparison, *, whole: bool = False) ->
     values = np.full((len(taus), len(c.curves), len(grid)), -np.inf)
     values[:, 0] = null.log_z
     weight = np.zeros(taus.shape) if p.tau_weight is None else p.tau_weight
-    start = Prior(np.ones(1), p.priors.tau_log_mean, p.priors.tau_log_sd).log_tau(grid)
+    start = Prior.start(p.priors).log_tau(grid)
     if c.columns is None or whole:
         masses = []
         for m, each in enumerate(c.curves[1:], 1):

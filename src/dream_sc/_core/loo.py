@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from .dose_response import curve
 from .engines import laplace
 
 if TYPE_CHECKING:
@@ -35,9 +34,8 @@ def _log_bf(p: laplace.Problem, c: Curve, some: Lattice, taus: Floats, log_prior
     """Log Bayes factor of a curve on some of its shapes against the null, over the taus ``(T, K)``."""
     log_z = laplace.evidence(p, c, some.shapes, some.consts, taus, degree=degree)[0]
     alternative = logsumexp(log_z + some.log_weight[..., None] + log_prior[:, None], axis=(1, 2))
-    null = curve("null")
-    log_z = laplace.evidence(p, null, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
-    return np.asarray(alternative - logsumexp(log_z[:, 0] + log_prior, axis=1))
+    null = laplace.null_evidence(p, taus)[0]
+    return np.asarray(alternative - logsumexp(null + log_prior, axis=1))
 
 
 def two_taus(log_post: Floats, log_null: Floats, grid: Floats, prior: Prior) -> tuple[Floats, Floats]:

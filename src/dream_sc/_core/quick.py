@@ -52,7 +52,8 @@ def quick_draws(
     ratio, shift = look(q, start, columns.positions)
     sobol = qmc.Sobol(3 + null.mode.shape[2], seed=seed).random(256)[:N_DRAWS]
     log_mass = ratio + columns.log_weight
-    pick = _picks(log_mass)
+    mass = np.exp(log_mass - log_mass.max(1, keepdims=True))
+    pick = np.stack([importance.pick(row, N_DRAWS) for row in mass])
     at, b, log_cell = _within_cells(p, shapes, columns, pick, sobol[:, :3])
     z = norm.ppf(np.clip(sobol[:, 3:], 1e-9, 1 - 1e-9))
     follow = np.take_along_axis(shift, pick, 1).astype(float)
@@ -65,13 +66,6 @@ def quick_draws(
     weight, k = np.stack([w for w, _ in found]), np.array([k for _, k in found])
     every = importance.resample(np.concatenate([theta[..., :2], at], -1), weight)
     return importance.Draws(every, consts, tau, k, np.zeros(n_t, dtype=bool))
-
-
-def _picks(log_mass: Floats) -> Ints:
-    """Columns ``(T, N)`` by their mass, systematically."""
-    cdf = np.cumsum(np.exp(log_mass - log_mass.max(1, keepdims=True)), axis=1)
-    at = (np.arange(N_DRAWS) + 0.5) / N_DRAWS
-    return np.stack([np.minimum(np.searchsorted(row / row[-1], at), len(row) - 1) for row in cdf])
 
 
 def _within_cells(

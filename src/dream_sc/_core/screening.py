@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import expit, log_expit, logsumexp
 
-from .dose_response import LN2, curve
+from .dose_response import LN2
 from .dose_response.additive_hill import turn_weight
 from .dose_response.single_hill import moment_mass
 from .engines import laplace
@@ -144,9 +144,7 @@ class Null(NamedTuple):
 
 def null_of(p: Problem, taus: Floats) -> Null:
     """The null at taus ``(T, K)``; a negative one is skipped."""
-    none = np.zeros((1, 1, 0)), np.zeros((1, 1, 2))
-    log_z, mode, cov = laplace.evidence(p, curve("null"), *none, taus, modes=True)
-    return Null(log_z[:, 0], mode[:, 0], cov[:, 0])
+    return Null(*laplace.null_evidence(p, taus, modes=True))
 
 
 def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Floats]:
@@ -231,7 +229,7 @@ def _added(masses: Floats, some: Ints, more: Floats) -> Floats:
 
 
 def sum_by_shape(log_ratio: NDArray[np.float32], columns: Columns) -> Floats:
-    """Log mass ``(T, S)`` of each shape from ratios ``(T, N)``; -inf of a shape without a curve."""
+    """Log mass ``(T, S)`` of each shape from ratios ``(T, N)``; next to nothing of a shape without a curve."""
     joint = log_ratio + columns.log_weight
     top = joint.max(1, keepdims=True)
     cumulative = np.cumsum(np.exp(joint - top), axis=1)

@@ -13,7 +13,6 @@ from scipy.special import logsumexp
 
 from . import calls
 from .blocks import blocks, each
-from .dose_response import curve
 from .engines import laplace
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ def with_tail(p: Problem, weight: float, sd: float) -> Problem:
 def _null_evidence(p: Problem, grid: NDArray[np.float64], s: slice) -> NDArray[np.float64]:
     """Log evidence ``(T, 1, K)`` of the null for some features."""
     q = p.take(s)
-    taus = np.repeat(grid[None], len(q.counts), 0)
-    return laplace.evidence(q, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus)[0]
+    return laplace.null_evidence(q, np.repeat(grid[None], len(q.counts), 0))[0][:, None]
 
 
 def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:

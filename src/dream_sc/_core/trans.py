@@ -186,8 +186,8 @@ def set_up(
         p = replace(p, background=background)
         if options.guide_effects:
             grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
-            start = calls.Prior(np.ones(1), p.priors.tau_log_mean, p.priors.tau_log_sd)
-            p = replace(p, tau_weight=laplace.ntc.grid_weights(background, grid, start.log_tau(grid)))
+            start = calls.Prior.start(p.priors).log_tau(grid)
+            p = replace(p, tau_weight=laplace.ntc.grid_weights(background, grid, start))
     return p, compare(p, curves, grid, options.degree)
 
 

@@ -6,6 +6,6 @@ from . import ntc
 from .cis import cis
 from .draws import draws
 from .technical import technical
-from .trans import Problem, compiled, evidence, problem
+from .trans import Problem, compiled, evidence, null_evidence, problem
 
-__all__ = ["Problem", "cis", "compiled", "draws", "evidence", "ntc", "problem", "technical"]
+__all__ = ["Problem", "cis", "compiled", "draws", "evidence", "ntc", "null_evidence", "problem", "technical"]

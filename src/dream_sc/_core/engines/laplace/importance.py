@@ -178,7 +178,7 @@ def _improve(
     """
     n, dim = x.shape
     d = curve.n_shape
-    best, best_k = x[_pick(weight, n)], np.inf
+    best, best_k = x[pick(weight, n)], np.inf
     for i in range(ROUNDS):
         rng = np.random.default_rng([seed, i])
         more = 1 if i < ROUNDS // 2 else 3  # points and kernels where the first rounds did not do
@@ -188,7 +188,7 @@ def _improve(
         cov = np.einsum("n,ni,nj->ij", guide, x - mean, x - mean) + 1e-8 * np.eye(dim)
         h = (4.0 / (n_c * (dim + 2))) ** (1.0 / (dim + 4))
         chol = np.linalg.cholesky(cov) * h
-        centres = x[_pick(guide, n_c)]
+        centres = x[pick(guide, n_c)]
         z = rng.normal(size=(n_new, dim)) * np.sqrt(KERNEL_DF / rng.chisquare(KERNEL_DF, n_new))[:, None]
         x = centres[np.arange(n_new) % n_c] + z @ chol.T
         log_q = _log_kernels(np.linalg.solve(chol, x.T).T, np.linalg.solve(chol, centres.T).T)
@@ -196,7 +196,7 @@ def _improve(
         log_w = log_target(p, curve, points, consts, prior, n_amp)[0] - log_q
         weight, k = smooth(log_w)
         if k < best_k:
-            best, best_k = x[_pick(weight, n)], k
+            best, best_k = x[pick(weight, n)], k
         if k <= MOST_K:
             break
     return best, best_k
@@ -219,7 +219,7 @@ def _log_kernels(x: Floats, centres: Floats) -> Floats:
     return np.asarray(logsumexp(-0.5 * (KERNEL_DF + x.shape[1]) * np.log1p(np.maximum(square, 0) / KERNEL_DF), axis=1))
 
 
-def _pick(weight: Floats, n: int) -> NDArray[np.int64]:
+def pick(weight: Floats, n: int) -> NDArray[np.int64]:
     """Indices of `n` draws of equal weight, systematically."""
     cdf = np.cumsum(weight)
     return np.minimum(np.searchsorted(cdf / cdf[-1], (np.arange(n) + 0.5) / n), len(weight) - 1)
@@ -227,5 +227,5 @@ def _pick(weight: Floats, n: int) -> NDArray[np.int64]:
 
 def resample(every: Floats, weight: Floats) -> Floats:
     """Draws ``(T, N, D)`` taken again by weight."""
-    pick = np.stack([_pick(w, weight.shape[1]) for w in weight])
-    return np.take_along_axis(every, pick[:, :, None], 1)
+    which = np.stack([pick(w, weight.shape[1]) for w in weight])
+    return np.take_along_axis(every, which[:, :, None], 1)

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 
 LOG_2PI = float(np.log(2 * np.pi))
 STRIDES = ((0.35, 1), (0.7, 2), (np.inf, 4))  # sd of log tau given the NTC guides, points of the fine grid a step
-WINDOW = 12.0  # nats below the best beyond which a tau is left out
 
 
 @dataclass(frozen=True)
 class Background:
-    """The Gaussians at a few sds of the guide effects, and which sds of the fine grid a feature needs."""
+    """The Gaussians at a few sds of the guide effects."""
 
     log_tau: Floats  # (J,) knots
     value: Floats  # (T, J) log density at the mode, priors included

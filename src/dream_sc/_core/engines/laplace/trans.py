@@ -122,9 +122,8 @@ class Problem:
         """With the NTC guides summed up at these sds of the guide effects."""
         alone = replace(self, background=None).guides(~self.targeting)
         taus = np.repeat(knots[None], len(self.counts), 0)
-        none = np.zeros((1, 1, 0)), np.zeros((1, 1, 2))
-        log_z, mode, cov = evidence(alone, NULL, *none, taus, tol=BACKGROUND_TOL, modes=True)
-        return replace(self, background=ntc.summed_up(mode[:, 0], cov[:, 0], log_z[:, 0], knots))
+        log_z, mode, cov = null_evidence(alone, taus, tol=BACKGROUND_TOL, modes=True)
+        return replace(self, background=ntc.summed_up(mode, cov, log_z, knots))
 
     def with_design(self, **changes: Any) -> Problem:
         """The same counts under a design with other entries."""
@@ -195,7 +194,7 @@ def problem(
 
 
 def _many_ntc(dosage: RowDosage) -> bool:
-    """Whether there are NTC guides enough to be summed up: many, and more than targeting ones."""
+    """Whether there are NTC guides enough to be summed up: many, and some for each targeting one."""
     if dosage.control is None:
         return False
     n = int(dosage.control.sum())
@@ -269,3 +268,11 @@ def evidence(
             p.priors.turn_scale,
         )  # fmt: skip
     return log_z, mode, cov
+
+
+def null_evidence(
+    p: Problem, taus: Floats, *, tol: float = SCREEN_TOL, modes: bool = False
+) -> tuple[Floats, Floats, Floats]:
+    """Log evidence ``(T, K)`` of the null, and on request its mode ``(T, K, C)`` and covariance ``(T, K, C, C)``."""
+    log_z, mode, cov = evidence(p, NULL, np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), taus, tol=tol, modes=modes)
+    return log_z[:, 0], mode[:, 0] if modes else mode, cov[:, 0] if modes else cov
