@@ -35,7 +35,7 @@ class Slots:
 
 TECHNICAL_COLUMNS = ("mu", "mu_sd", "overdispersion", "overdispersion_sd", "status")
 CIS_COLUMNS = ("x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975")
-TRANS_COLUMNS = (
+_TRANS_COLUMNS = (  # with what an effect is called in place of "effect"
     "model",
     "lfdr",
     "qvalue",
@@ -63,30 +63,38 @@ TRANS_COLUMNS = (
     "hill_n_b_q025",
     "hill_n_b_q975",
     "amplitude_b",
-    "log2fc_full",
-    "log2fc_full_q025",
-    "log2fc_full_q975",
-    "log2fc_half",
-    "log2fc_half_q025",
-    "log2fc_half_q975",
-    "log2fc_max",
-    "log2fc_max_q025",
-    "log2fc_max_q975",
-    "log2fc_range",
-    "log2fc_range_q025",
-    "log2fc_range_q975",
+    "effect_full",
+    "effect_full_q025",
+    "effect_full_q975",
+    "effect_half",
+    "effect_half_q025",
+    "effect_half_q975",
+    "effect_max",
+    "effect_max_q025",
+    "effect_max_q975",
+    "effect_range",
+    "effect_range_q025",
+    "effect_range_q975",
     "slope_ntc",
     "slope_within",
     "slope_within_sd",
     "inflection",
     "overdispersion",
-    "min_detectable_log2fc",
+    "min_detectable_effect",
     "guide_sd",
     "pareto_k",
     "n_cells",
     "mean",
     "status",
 )
+TRANS_COLUMNS = tuple(name.replace("effect", "log2fc") for name in _TRANS_COLUMNS)
+
+
+def trans_columns(effect: str) -> tuple[str, ...]:
+    """Columns of the table of the trans step, where an effect is called "log2fc", "delta_p" or "delta"."""
+    return tuple(name.replace("effect", effect) for name in _TRANS_COLUMNS)
+
+
 # what `tl.calibrate(replace=True)` puts another number in, and where it keeps what was there
 THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
 CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")

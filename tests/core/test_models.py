@@ -62,7 +62,10 @@ def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float)
     at = np.concatenate([theta[: 1 + n_amp], alpha])
     anchor = p.take([t]).anchor(np.ones((1, 1)))
     anchor = type(anchor)(*(part[0] for part in anchor))
-    value = log_joint(c.code, at, n_amp, u, p.counts[t], p.overdispersion[t], anchor, tau, shape, consts, p.design)
+    row_weights = p.weights[t]
+    value = log_joint(
+        c.code, at, n_amp, u, p.counts[t], row_weights, p.overdispersion[t], anchor, tau, shape, consts, p.design
+    )
     return float(value)
 
 

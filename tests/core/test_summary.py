@@ -7,8 +7,10 @@ import pytest
 
 from dream_sc._core import summary
 from dream_sc._core.dose_response import curve
+from dream_sc._core.likelihood import likelihood
 from dream_sc._core.types import Axis
 
+NEGBINOM = likelihood("negbinom")
 AXIS = Axis(-3.0, 1.2, np.linspace(-3, 1.2, 12))
 
 
@@ -25,7 +27,7 @@ def _log2(params: list[float], x: float, name: str = "single_hill", consts: np.n
 
 def test_single_hill_columns(rng: np.random.Generator) -> None:
     params = [1.0, -1.5, -0.7, 0.4]
-    out = summary.summarise(_tight(params, rng), curve("single_hill"), np.zeros((1, 2)), AXIS)
+    out = summary.summarise(_tight(params, rng), curve("single_hill"), np.zeros((1, 2)), AXIS, NEGBINOM)
     assert out["log2_ec50"][0] == pytest.approx(-0.7, abs=1e-4)
     assert out["hill_n"][0] == pytest.approx(-np.exp(0.4), abs=1e-4)
     assert out["amplitude"][0] == pytest.approx(-1.5 / np.log(2), abs=1e-4)
@@ -44,7 +46,7 @@ def test_single_hill_columns(rng: np.random.Generator) -> None:
 
 def test_ends_without_guides_have_no_fold_change(rng: np.random.Generator) -> None:
     draws = _tight([1.0, 1.0, -1.0, 0.4], rng)
-    out = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), Axis(-2.0, 0.05, np.linspace(-2, 0, 5)))
+    out = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), Axis(-2.0, 0.05, np.linspace(-2, 0, 5)), NEGBINOM)
     assert np.isnan(out["log2fc_max"][0])
     assert np.isfinite(out["log2fc_full"][0])
 
@@ -52,7 +54,7 @@ def test_ends_without_guides_have_no_fold_change(rng: np.random.Generator) -> No
 @pytest.mark.parametrize(("signs", "expected"), [((-1.0, 1.0), "biphasic_min"), ((1.0, -1.0), "biphasic_max")])
 def test_biphasic_classes(signs: tuple[float, float], expected: str, rng: np.random.Generator) -> None:
     params = [1.0, 1.5, 1.5, -2.0, 1.2, 0.2, 1.2]
-    out = summary.summarise(_tight(params, rng), curve("additive_hill"), np.array([signs]), AXIS)
+    out = summary.summarise(_tight(params, rng), curve("additive_hill"), np.array([signs]), AXIS, NEGBINOM)
     assert out["class"][0] == expected
     assert out["hill_n"][0] == pytest.approx(signs[0] * np.exp(1.2), abs=1e-3)
     assert out["log2_ec50_b"][0] == pytest.approx(0.2, abs=1e-3)
@@ -60,11 +62,11 @@ def test_biphasic_classes(signs: tuple[float, float], expected: str, rng: np.ran
 
 def test_threshold_and_single_gap(rng: np.random.Generator) -> None:
     steep = _tight([1.0, -2.0, -1.0, np.log(9.0)], rng)
-    assert summary.summarise(steep, curve("single_hill"), np.zeros((1, 2)), AXIS)["class"][0] == "threshold"
+    assert summary.summarise(steep, curve("single_hill"), np.zeros((1, 2)), AXIS, NEGBINOM)["class"][0] == "threshold"
     sparse = Axis(-3.0, 1.2, np.array([-3.0, -2.6, -0.2, 1.2]))
-    out = summary.summarise(steep, curve("single_hill"), np.zeros((1, 2)), sparse)
+    out = summary.summarise(steep, curve("single_hill"), np.zeros((1, 2)), sparse, NEGBINOM)
     assert out["single_gap"][0] == 1.0
-    gentle = summary.summarise(_tight([1.0, -2.0, -1.0, 0.3], rng), curve("single_hill"), np.zeros((1, 2)), AXIS)
+    gentle = summary.summarise(_tight([1.0, -2.0, -1.0, 0.3], rng), curve("single_hill"), np.zeros((1, 2)), AXIS, NEGBINOM)
     assert gentle["single_gap"][0] == 0.0
 
 
@@ -72,14 +74,14 @@ def test_class_is_the_likeliest_among_the_draws(rng: np.random.Generator) -> Non
     """Half a log2 up in three draws of four, down in one."""
     rise, fall = _tight([1.0, 0.35, -1.0, 0.3], rng), _tight([1.0, -0.35, -1.0, 0.3], rng)
     draws = np.where(np.arange(200)[None, :, None] % 4 == 0, fall, rise)
-    out = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), AXIS)
+    out = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), AXIS, NEGBINOM)
     assert out["class"][0] == "up"
     assert out["p_class"][0] == pytest.approx(0.75, abs=0.05)
 
 
 def test_blocks_do_not_change_a_feature(rng: np.random.Generator) -> None:
     draws = np.array([1.0, -1.0, -0.5, 0.5]) + 0.3 * rng.normal(size=(4, 300, 4))
-    together = summary.summarise(draws, curve("single_hill"), np.zeros((4, 2)), AXIS)
-    alone = summary.summarise(draws[2:3], curve("single_hill"), np.zeros((1, 2)), AXIS)
+    together = summary.summarise(draws, curve("single_hill"), np.zeros((4, 2)), AXIS, NEGBINOM)
+    alone = summary.summarise(draws[2:3], curve("single_hill"), np.zeros((1, 2)), AXIS, NEGBINOM)
     for name, value in alone.items():
         assert (value[0] == together[name][2]) or (value[0] != value[0])

@@ -159,10 +159,7 @@ class Fitted:
         # rows of one guide may differ in dosage: they keep their distance to its mean
         mean = self.guide_mean[new] + (self.dosage.mean[rows] - self.guide_mean[own])
         spread = self.dosage.spread[rows] if self.guide_spread is None else self.guide_spread[new]
-        kept = replace(
-            stats, counts=stats.counts[:, rows], exposure=stats.exposure[rows], exposure2=stats.exposure2[rows],
-            guide=stats.guide[rows], group=stats.group[rows],
-        )  # fmt: skip
+        kept = stats.some_rows(rows)
         control = self.control[source]
         doses = self.guide_mean[source[(source >= 0) & ~control]]
         error, level = self.dosage.error[source], self.dosage.level_error
@@ -283,7 +280,7 @@ def _calls(fitted: Fitted, e: Evidence) -> tuple[NDArray[np.bool_], Floats, floa
     tail = fitted.prior.wide_weight, fitted.prior.wide_sd
     prior = calls.learn(e.values, e.grid, fitted.priors, tail=tail)
     called = calls.q_values(calls.local_fdr(e.log_bf(prior), prior)) < Q_LEVEL
-    return called, e.problem.counts.sum(1) / np.exp(e.problem.design.log_w).sum(), float(prior.weights[0])
+    return called, e.problem.mean, float(prior.weights[0])
 
 
 def _nulls(pvalue: Floats, found: list[tuple[NDArray[np.bool_], Floats, float]]) -> Nulls:

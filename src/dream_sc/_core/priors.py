@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 
@@ -64,3 +64,15 @@ class TransPriors:
     wide_strength: float = 60.0  # guide effects' worth of weight of the start
     null_weight: float = 0.8
     model_strength: float = 5.0
+    unit: float = 1.0  # of all amplitudes and effects
+
+    def in_unit(self, unit: float) -> TransPriors:
+        """The same priors for a predictor in another unit."""
+        scaled = {
+            name: tuple(x * unit for x in getattr(self, name)) for name in ("movement_scales", "tau_grid", "wide_sds")
+        }
+        return replace(
+            self, **scaled, unit=self.unit * unit, level_sd=self.level_sd * unit, turn_scale=self.turn_scale * unit,
+            polynomial_sd=self.polynomial_sd * unit, tau_log_mean=self.tau_log_mean + log(unit),
+            wide_start=(self.wide_start[0], self.wide_start[1] * unit),
+        )  # fmt: skip

@@ -78,7 +78,7 @@ def _within_cells(
     steps = np.array([np.diff(np.unique(axis)).min() for axis in shapes.T])
     base, wanted, ones = shapes[columns.shape[pick]], columns.move[pick], np.ones((*pick.shape, 1))
     at = base + (u[:, 1:] - 0.5) * steps
-    move = wanted * np.exp((u[:, :1] - 0.5) * np.log(EDGES[1][1] / EDGES[1][0]))
+    move = wanted * np.exp((u[:, :1] - 0.5) * np.log(EDGES[1][1] / EDGES[1][0]))  # a ratio, whatever the unit
     b = movements(p, at, ones, move)
     ok = np.isfinite(b)
     at, move = np.where(ok, at, base), np.where(ok, move, wanted)

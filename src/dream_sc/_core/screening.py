@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-# edges of the movements, natural log
+# edges of the movements, in the unit of the priors
 EDGES = {1: np.geomspace(0.03, 6.0, 18), 2: np.geomspace(0.1, 5.0, 7)}
 LEAST_RATIO = 1e-8
 FLAT = 0.5  # log likelihood of the null between two taus, below which tau does not matter
@@ -86,7 +86,7 @@ def movements(p: Problem, shapes: Floats, signs: Floats, move: Floats) -> Floats
 def columns_of(p: Problem, c: Curve, lattice: Lattice) -> Columns:
     """The curves to look at; `p` has the rows of targeting guides."""
     n_hills = c.n_amplitudes
-    edges = EDGES[n_hills]
+    edges = p.priors.unit * EDGES[n_hills]
     mass = np.diff(moment_mass(edges, p.priors.movement_scales, p.priors.movement_weights))
     middle = np.sqrt(edges[1:] * edges[:-1])
     if n_hills == 1:
@@ -96,7 +96,8 @@ def columns_of(p: Problem, c: Curve, lattice: Lattice) -> Columns:
     shape, amplitude, log_weight, curves, move = (np.concatenate(part) for part in zip(*out, strict=True))
     order = np.argsort(shape, kind="stable")
     shape = shape[order]
-    positions = np.clip((curves[order] - MOVES[0]) / (MOVES[1] - MOVES[0]), 0.0, len(MOVES) - 1.0)
+    moves = p.priors.unit * MOVES
+    positions = np.clip((curves[order] - moves[0]) / (moves[1] - moves[0]), 0.0, len(moves) - 1.0)
     first = np.searchsorted(shape, np.arange(len(lattice.shapes)))
     return Columns(shape, amplitude[order], log_weight[order], np.ascontiguousarray(positions), first, move[order])
 

@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .dose_response import LN2
+from .dose_response.additive_hill import raw
+from .likelihood import BINOMIAL
+from .likelihood.binomial import ec50_of_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .dose_response import Curve
+    from .likelihood import Likelihood
     from .types import Axis
 
     Floats = NDArray[np.float64]
 
 N_GRID = 33
 MIN_SIDE = 0.1  # log2: an end of the axis nearer to NTC than this has no fold change
-MIN_TURN = 0.2  # log2: both arms of a biphasic curve move at least this much
+MIN_TURN = 0.2  # log2, or units of the predictor over ln 2: both arms of a biphasic curve move at least this much
+SLOPE_STEP = 1e-4  # of the predictor's unit
 QUANTILES = (0.5, 0.025, 0.975)
 CLASSES = ("up", "down", "threshold", "biphasic_min", "biphasic_max")
 MEDIAN_DRAWS = 250  # curves of which medians are taken
@@ -30,19 +35,32 @@ def _quantiles(name: str, values: Floats) -> dict[str, Floats]:
     return {name: q[0], f"{name}_q025": q[1], f"{name}_q975": q[2]}
 
 
-def _hills(draws: Floats, c: Curve, consts: Floats) -> tuple[list[tuple[Floats, Floats, Floats]], int]:
-    """(log2 EC50, signed n, log2 amplitude) of each Hill."""
+def _hills(
+    draws: Floats, c: Curve, consts: Floats, like: Likelihood
+) -> tuple[list[tuple[Floats, Floats, Floats]], int]:
+    """(log2 EC50, signed n, amplitude) of each Hill: of one Hill on the scale of the expected value."""
     if c.name == "single_hill":
-        b = draws[..., 1]
-        return [(draws[..., 2], np.sign(b) * np.exp(draws[..., 3]), b / LN2)], 1
+        b, k, n = draws[..., 1], draws[..., 2], np.exp(draws[..., 3])
+        low = draws[..., 0] + _from_ntc_to_low(b, k, n)
+        if like.code == BINOMIAL:
+            k = ec50_of_share(k, n, low, low + b)
+        return [(k, np.sign(b) * n, like.change(low + b, low))], 1
     if c.name == "additive_hill":
         out = []
+        bottom = draws[..., 0] - raw(np.zeros(1), draws, consts[:, None, :])[..., 0]
         for i in range(2):
             sign = consts[:, i : i + 1]
             n = sign * np.exp(draws[..., 4 + 2 * i])
-            out.append((draws[..., 3 + 2 * i], n, sign * np.logaddexp(0.0, draws[..., 1 + i]) / LN2))
+            top = bottom + np.logaddexp(0.0, draws[..., 1 + i])
+            out.append((draws[..., 3 + 2 * i], n, sign * like.change(top, bottom)))
         return out, 2
     return [], 0
+
+
+def _from_ntc_to_low(b: Floats, k: Floats, n: Floats) -> Floats:
+    """Predictor of one Hill at the lowest dosages less that at NTC dosage."""
+    z = -LN2 * n * k
+    return np.asarray(np.logaddexp(0.0, z) - np.logaddexp(0.0, b + z))
 
 
 def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floats:
@@ -52,8 +70,10 @@ def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floa
     return np.asarray(np.median(curves[..., :-1] - curves[..., -1:], axis=1))
 
 
-def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis) -> dict[str, NDArray[np.generic]]:
-    """Table columns of a block of features that share a curve.
+def summarise(
+    draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood
+) -> dict[str, NDArray[np.generic]]:
+    """Table columns of a block of features that share a curve; effects are called what the likelihood calls them.
 
     Parameters
     ----------
@@ -65,7 +85,7 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis) -> dict[str, 
     n_t = len(draws)
     nan = np.full(n_t, np.nan)
     out: dict[str, NDArray[np.generic]] = {}
-    hills, n_hills = _hills(draws, c, consts)
+    hills, n_hills = _hills(draws, c, consts, like)
     for i, suffix in enumerate(("", "_b")):
         if i < n_hills:
             k, n, amplitude = hills[i]
@@ -76,33 +96,40 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis) -> dict[str, 
             out |= {name: nan.copy() for name in [*names, f"amplitude{suffix}"]}
     inside = (hills[0][0] > axis.low) & (hills[0][0] < axis.high) if n_hills else None
     out["p_ec50_inside"] = inside.mean(1) if inside is not None else nan.copy()
-    out["baseline"] = np.exp(np.median(draws[..., 0], 1))
+    out["baseline"] = like.expected(np.median(draws[..., 0], 1))
     x = np.linspace(axis.low, axis.high, N_GRID)
     grid = np.concatenate([x, [axis.low / 2, 0.0]])
-    curves = c.log_curve(grid, draws, consts[:, None, :]) / LN2
-    curves = curves - curves[..., -1:]
-    out |= _fold_changes(curves, axis, nan)
+    curves = c.log_curve(grid, draws, consts[:, None, :])
+    effects = _effects(like.change(curves, curves[..., -1:]), axis, nan)
+    out |= {name.replace("effect", like.effect): values for name, values in effects.items()}
     some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], MEDIAN_DRAWS)).round().astype(int)
-    slopes = c.slope(np.append(x, 0.0), draws[:, some], consts[:, None, :])
+    slopes = slope(np.append(x, 0.0), draws[:, some], c, consts[:, None, :], like)
     out["slope_ntc"] = np.median(slopes[..., -1], 1)
     median_slope = np.median(slopes[..., :-1], 1)
     out["inflection"] = x[np.abs(median_slope).argmax(1)]
     some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], CLASS_DRAWS)).round().astype(int)
-    out |= _classes(curves[:, some, :N_GRID], x, axis)
-    return out
+    relative = (curves[:, some, :N_GRID] - curves[:, some, -1:]) / (LN2 * like.unit)
+    return out | _classes(relative, x, axis)
 
 
-def _fold_changes(curves: Floats, axis: Axis, nan: Floats) -> dict[str, Floats]:
+def slope(x: Floats, draws: Floats, c: Curve, consts: Floats, like: Likelihood) -> Floats:
+    """Derivative of the effect by log2 dosage at dosages `x`, shape ``(..., X)``."""
+    predictor, by_log = c.log_curve(x, draws, consts), LN2 * c.slope(x, draws, consts)
+    step = like.unit * SLOPE_STEP
+    return np.asarray(by_log * like.change(predictor + step, predictor - step) / (2 * step))
+
+
+def _effects(curves: Floats, axis: Axis, nan: Floats) -> dict[str, Floats]:
     out: dict[str, Floats] = {}
     main = curves[..., :N_GRID]
     blank = {q: nan.copy() for q in ("", "_q025", "_q975")}
     for name, value, ok in (
-        ("log2fc_full", main[..., 0], axis.low <= -MIN_SIDE),
-        ("log2fc_half", curves[..., N_GRID], axis.low <= -MIN_SIDE),
-        ("log2fc_max", main[..., -1], axis.high >= MIN_SIDE),
+        ("effect_full", main[..., 0], axis.low <= -MIN_SIDE),
+        ("effect_half", curves[..., N_GRID], axis.low <= -MIN_SIDE),
+        ("effect_max", main[..., -1], axis.high >= MIN_SIDE),
     ):
         out |= _quantiles(name, value) if ok else {name + q: v.copy() for q, v in blank.items()}
-    out |= _quantiles("log2fc_range", main.max(-1) - main.min(-1))
+    out |= _quantiles("effect_range", main.max(-1) - main.min(-1))
     return out
 
 

@@ -1,7 +1,7 @@
 """Do single guides bear a response out? Simple statistics per guide, beside the model's evidence.
 
-For each feature and guide: the log ratio of the observed count to the one expected at NTC dosage, with the variance of
-the count and of the guide effects. Guides are the witnesses, as instruments are in a Mendelian randomisation.
+For each feature and guide: how far its observations are from those expected at NTC dosage, with the variance of these
+and of the guide effects. Guides are the witnesses, as instruments are in a Mendelian randomisation.
 """
 
 from __future__ import annotations
@@ -29,33 +29,24 @@ DETECT_LFDR, DETECT_POWER = 0.05, 0.8
 
 
 def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Per guide: log ratio to the expected count, its variance by counts alone, the mean dosage, and the fitted ratio.
+    """Per guide: distance from the level, its variance by counts alone, the mean dosage, and the fitted distance.
 
-    A guide's dosage is the log2 of the mean over its rows, cells at the NTC level among them.
+    Distances are on the scale of the predictor: of counts, log ratios. A guide's dosage is the log2 of the mean over its rows, cells at the NTC level among them.
 
     Parameters
     ----------
     level
-        ``(T,)`` log of the expected count at NTC dosage.
+        ``(T,)`` predictor at NTC dosage: of counts, log of the expected one.
     curves
-        ``(T, D)`` log of the curve relative to NTC at the problem's dosages.
+        ``(T, D)`` the curve relative to NTC at the problem's dosages.
     """
     d = p.design
     start = d.guide_start[:-1]
-    expected = np.exp(level[:, None] + d.log_w)
-    fitted = expected * np.exp(curves[:, d.dose])
-    for c in range(1, int(d.group.max()) + 1):
-        rows = d.group == c
-        factor = (p.counts[:, rows].sum(1) + 0.5) / (fitted[:, rows].sum(1) + 0.5)
-        expected[:, rows] *= factor[:, None]
-        fitted[:, rows] *= factor[:, None]
-    total = np.add.reduceat(p.counts, start, axis=1)
-    mean, fit = (np.add.reduceat(m, start, axis=1) for m in (expected, fitted))
-    extra = np.add.reduceat(fitted**2 * d.scale2, start, axis=1) * (p.overdispersion[:, None] / fit) ** 2
+    ratio, variance, fitted = p.likelihood.contrasts(p.rows, level[:, None] + d.log_w, curves[:, d.dose])
     dose = (p.dose_escape + (1 - p.dose_escape) * 2.0**p.dose_mean)[d.dose]
     w = np.exp(d.log_w)
     dosage = np.log2(np.add.reduceat(w * dose, start) / np.add.reduceat(w, start))
-    return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, dosage, np.log(fit / mean)
+    return ratio, variance, dosage, fitted
 
 
 def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Floats:
@@ -80,7 +71,7 @@ def columns(
     `n_guides_support`: targeting guides that differ from the NTC level by themselves, at one-sided p < 0.05, towards
     the fitted curve. `heterogeneity_p`: Cochran's Q of all guides around the fitted curve, counts alone: small where
     guides differ for other reasons than the dosage. `p_trend_within_targeting`: slope over dosage among targeting
-    guides only, guide effects in the variance; NaN for fewer than three of them. `min_detectable_log2fc`: see there;
+    guides only, guide effects in the variance; NaN for fewer than three of them. `min_detectable_log2fc` or another effect: see `min_detectable`;
     `log_odds` are the prior log odds of a response.
     """
     ratio, variance, dosage, fitted = log_ratios(p, level, curves)
@@ -96,7 +87,8 @@ def columns(
         out["p_trend_within_targeting"] = 2 * norm.sf(np.abs(slope) * np.sqrt(information))
     information = _slope(dosage, ratio, wide)[1]
     span = p.axis.high - p.axis.low
-    out["min_detectable_log2fc"] = min_detectable(span / np.sqrt(information), p.priors, log_odds) / np.log(2)
+    move = 0.5 * min_detectable(span / np.sqrt(information), p.priors, log_odds)
+    out[f"min_detectable_{p.likelihood.effect}"] = p.likelihood.change(level + move, level - move)
     return out, (ratio**2 - (ratio - fitted) ** 2) / (2 * wide)
 
 

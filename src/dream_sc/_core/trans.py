@@ -92,11 +92,9 @@ def simulate_null(
     u = rng.normal(size=(n, len(d.guide_start) - 1))
     wide = rng.random(u.shape) < prior.wide_weight
     u *= np.sqrt(tau[:, None] ** 2 + wide * prior.wide_sd**2)
-    mean = np.exp(q.level[:, None] + d.log_w[None] + u[:, p.guide])
-    phi = 1.0 / (q.overdispersion[:, None] ** 2 * d.scale2[None])
-    counts = rng.poisson(rng.gamma(phi, mean / phi)).astype(float)
-    level = np.log((counts.sum(1) + 0.5) / np.exp(d.log_w).sum())
-    return replace(q, counts=counts, level=level, background=None, tau_weight=None)
+    counts, weights = q.likelihood.simulate(rng, q.rows, q.level[:, None] + d.log_w[None] + u[:, p.guide])
+    level = q.likelihood.level(counts, weights, d.log_w)
+    return replace(q, counts=counts, weights=weights, level=level, background=None, tau_weight=None)
 
 
 def fit(
@@ -177,7 +175,7 @@ def set_up(
 ) -> tuple[laplace.Problem, Comparison]:
     """The problem with what depends on the options and the tail of the guide effects, and the curves that compete."""
     curves = candidates(options.function_type, p.axis)
-    knots = np.array(p.priors.tau_grid if options.guide_effects else [1e-6])
+    knots = np.array(p.priors.tau_grid if options.guide_effects else [1e-6 * p.priors.unit])
     # two Hills have to turn where they compete with one
     p = with_tail(replace(p, turn=len(curves) > 2), *tail)
     grid = knots

@@ -108,9 +108,9 @@ def _describe_block(
     if not fast:
         out, said["converged"] = _replace_draws(p, c, const, out, e.prior, options)
     out = _with_level_error(out, c, p.level_error, options.seed)
-    found: dict[str, Any] = summary.summarise(out, c, const, p.axis) | _support(e, m, out, const, drawn.tau)
+    found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood) | _support(e, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
-    found |= {"guide_sd": drawn.tau / np.log(2), "pareto_k": k}
+    found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
     return found, posterior.pack_block(_full_width(out, c), c, const), said
 
 
@@ -178,11 +178,12 @@ def _replace_draws(
     engine, d = engines.engine(options.inference), p.design
     w = np.exp(d.log_w)
     stats = GuideStats(
-        p.counts, w, d.scale2 * w**2, p.guide, d.group, len(d.guide_start) - 1, int(d.group.max()) + 1
-    )
+        p.counts, w, d.scale2 * w**2, p.guide, d.group, len(d.guide_start) - 1, int(d.group.max()) + 1,
+        p.weights if p.weights.size else None, p.likelihood.name,
+    )  # fmt: skip
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
     if not options.guide_effects:
-        prior = replace(prior, tau_log_mean=NO_TAU[0], tau_log_sd=NO_TAU[1], wide_weight=0.0)
+        prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1], wide_weight=0.0)
     hyper = {
         "m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": d.alpha_sd, "turn": float(p.turn),
         "wide_weight": prior.wide_weight, "wide_sd": prior.wide_sd,

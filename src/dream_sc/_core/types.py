@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ class CisFit:
 
 @dataclass(frozen=True)
 class GuideStats:
-    """Sums over the cells of each row: one guide in one technical group (and dosage bin)."""
+    """Sums over the cells of each row: one guide in one technical group (and dosage bin).
+
+    Of a likelihood with weights, `counts` and `weights` are what its file says, and all exposures are 1.
+    """
 
     counts: Floats  # (T, R)
     exposure: Floats  # (R,) sum of size factors
@@ -87,6 +90,21 @@ class GuideStats:
     group: Ints  # (R,)
     n_guides: int
     n_groups: int
+    weights: Floats | None = None  # (T, R) numbers of trials, or precisions; None of negative binomials
+    distribution: str = "negbinom"
+
+    def take(self, features: NDArray[np.generic]) -> GuideStats:
+        """The same rows of some features."""
+        weights = None if self.weights is None else self.weights[features]
+        return replace(self, counts=self.counts[features], weights=weights)
+
+    def some_rows(self, rows: NDArray[np.generic]) -> GuideStats:
+        """Some of the rows."""
+        weights = None if self.weights is None else self.weights[:, rows]
+        return replace(
+            self, counts=self.counts[:, rows], weights=weights, exposure=self.exposure[rows],
+            exposure2=self.exposure2[rows], guide=self.guide[rows], group=self.group[rows],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,15 @@ def _terms(x: Any, params: Any, consts: Any) -> tuple[Any, Any, Any, Any]:
     return out[0], out[1], out[2], out[3]
 
 
-def _raw(x: Any, params: Any, consts: Any) -> Any:
+def raw(x: Any, params: Any, consts: Any) -> Any:
+    """Log of the curve over what it is with neither Hill."""
     t1, _, t2, _ = _terms(x, params, consts)
     return np.logaddexp(0.0, np.logaddexp(t1, t2))
 
 
 def log_curve(x: Any, params: Any, consts: Any) -> Any:
     """Natural log of the expected count at log2 dosage `x`, shape ``(..., X)``."""
-    return params[..., :1] + _raw(x, params, consts) - _raw(0.0, params, consts)
+    return params[..., :1] + raw(x, params, consts) - raw(0.0, params, consts)
 
 
 def slope(x: Any, params: Any, consts: Any) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from dream_sc._core.dosage import N_NODES, dosage_nodes, two_parts
 from dream_sc._core.dose_response import LN2
+from dream_sc._core.likelihood import likelihood
 from dream_sc._core.models.cis import CisData
 from dream_sc._core.models.technical import TechnicalData
 from dream_sc._core.models.trans import TransData
@@ -67,9 +68,11 @@ def trans_data(
         t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
         t(stats.group), t(dosage.mean), t(at), t(weights), t(np.arange(at.shape[1]) < N_NODES).double(),
         t(own), t(shares), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
-        t(np.log((stats.counts.sum(1) + 0.5) / stats.exposure.sum())), t(consts), stats.n_groups,
+        t(likelihood(stats.distribution).level(stats.counts, stats.weights, np.log(stats.exposure))), t(consts),
+        stats.n_groups,
         hyper["alpha_scale"], hyper["m_tau"], hyper["s_tau"], hyper.get("wide_weight", 0.0),
         hyper.get("wide_sd", 0.0), axis, priors, bool(hyper.get("turn", 0.0)),
+        None if stats.weights is None else t(stats.weights), stats.distribution,
     )  # fmt: skip
 
 

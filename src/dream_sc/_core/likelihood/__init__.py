@@ -1,9 +1,33 @@
-"""Likelihoods: one file each; the list below is the registry, `row` the dispatch inside kernels."""
+"""Likelihoods: one file each; the list below is the registry."""
 
 from __future__ import annotations
 
-from . import negbinom
+from . import binomial, multinomial, negbinom, normal, studentt
+from ._base import BINOMIAL, NEGBINOM, NORMAL, Likelihood, Rows
 
-DISTRIBUTIONS: tuple[str, ...] = (negbinom.NAME,)
+LIKELIHOODS: tuple[Likelihood, ...] = tuple(
+    m.LIKELIHOOD for m in (negbinom, binomial, multinomial, normal, studentt)
+)
+DISTRIBUTIONS: tuple[str, ...] = tuple(each.name for each in LIKELIHOODS)
 
-__all__ = ["DISTRIBUTIONS", "negbinom"]
+
+def likelihood(name: str) -> Likelihood:
+    """Return the likelihood of this name."""
+    return LIKELIHOODS[DISTRIBUTIONS.index(name)]
+
+
+__all__ = [
+    "BINOMIAL",
+    "DISTRIBUTIONS",
+    "LIKELIHOODS",
+    "NEGBINOM",
+    "NORMAL",
+    "Likelihood",
+    "Rows",
+    "binomial",
+    "likelihood",
+    "multinomial",
+    "negbinom",
+    "normal",
+    "studentt",
+]

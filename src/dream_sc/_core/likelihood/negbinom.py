@@ -1,12 +1,17 @@
-"""Negative binomial counts: ``Var = m + o^2 m^2``, total count ``phi = 1 / o^2``."""
+"""Negative binomial counts: ``Var = m + o^2 m^2``, total count ``phi = 1 / o^2``; the predictor is the log of the mean."""
 
 from __future__ import annotations
 
 from math import exp, lgamma, log, log1p
+from typing import TYPE_CHECKING
 
 import numba as nb
+import numpy as np
 
-NAME = "negbinom"
+from ._base import LN2, NEGBINOM, Likelihood, by_guide
+
+if TYPE_CHECKING:
+    from ._base import Floats, Rows
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -26,3 +31,33 @@ def torch_log_density(y, log_mean, phi):  # type: ignore[no-untyped-def]
     from torch.nn.functional import softplus
 
     return y * (log_mean - phi.log()) - (y + phi) * softplus(log_mean - phi.log())
+
+
+def level(counts: Floats, weights: Floats, log_w: Floats) -> Floats:
+    """Log of the mean count at size factor 1."""
+    return np.asarray(np.log((counts.sum(1) + 0.5) / np.exp(log_w).sum()))
+
+
+def contrasts(rows: Rows, predictor: Floats, curve: Floats) -> tuple[Floats, Floats, Floats]:
+    """Log ratios of observed to expected counts, groups made equal in the sum."""
+    expected = np.exp(predictor)
+    fitted = expected * np.exp(curve)
+    for c in range(1, int(rows.group.max()) + 1):
+        mine = rows.group == c
+        factor = (rows.counts[:, mine].sum(1) + 0.5) / (fitted[:, mine].sum(1) + 0.5)
+        expected[:, mine] *= factor[:, None]
+        fitted[:, mine] *= factor[:, None]
+    total, mean, fit = (by_guide(m, rows) for m in (rows.counts, expected, fitted))
+    extra = by_guide(fitted**2 * rows.scale2, rows) * (rows.overdispersion[:, None] / fit) ** 2
+    return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, np.log(fit / mean)
+
+
+def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[Floats, Floats]:
+    """Sums of counts."""
+    phi = 1.0 / (rows.overdispersion[:, None] ** 2 * rows.scale2[None])
+    return rng.poisson(rng.gamma(phi, np.exp(predictor) / phi)).astype(float), rows.weights
+
+
+LIKELIHOOD = Likelihood(
+    "negbinom", NEGBINOM, "log2fc", 1.0, level, np.exp, lambda x, ntc: (x - ntc) / LN2, contrasts, simulate
+)

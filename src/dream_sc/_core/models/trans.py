@@ -9,7 +9,8 @@ Guide level: a row is one guide in one technical group; its count is the sum ove
 
 with :math:`2 \delta = \log f(x_g + e_g) - \log f(x_g - e_g)` for the error :math:`e_g` of a guide's dosage. Cell level:
 every cell's count by itself, with overdispersion `o_t`, and the guides' dosages latent, so that their error is exact.
-The curve's mean over the within-guide spread of the dosage is taken in both.
+The curve's mean over the within-guide spread of the dosage is taken in both. Where a likelihood has weights (numbers of trials, precisions of scores), its density
+takes the place of the negative binomial one; its predictor is the same sum.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pyro.distributions as dist
 import torch
 
 from dream_sc._core.dose_response.additive_hill import torch_turn
-from dream_sc._core.likelihood.negbinom import torch_log_density
+from dream_sc._core.likelihood import BINOMIAL, NEGBINOM, binomial, likelihood, negbinom, normal
 
 if TYPE_CHECKING:
     from dream_sc._core.dose_response import Curve
@@ -79,6 +80,8 @@ class TransData:
     axis: Axis
     priors: TransPriors
     turn: bool = False  # whether two Hills have to turn
+    row_weights: Any = None  # (T, R) numbers of trials, or precisions
+    distribution: str = "negbinom"
 
     def feature(self, t: int) -> TransData:
         """The same design for one feature."""
@@ -88,6 +91,7 @@ class TransData:
         return replace(
             self, counts=self.counts[s], overdispersion=self.overdispersion[s], level=self.level[s],
             consts=self.consts[s],
+            row_weights=None if self.row_weights is None else self.row_weights[s],
         )  # fmt: skip
 
 
@@ -118,9 +122,15 @@ def row_effects(data: TransData, n: int) -> Any:
     return torch.cat([torch.zeros_like(alpha[:, :1]), alpha], -1)[:, data.group]
 
 
-def _observe(data: TransData, log_mean: Any) -> None:
-    phi = 1.0 / (data.overdispersion[:, None] ** 2 * data.scale2)
-    pyro.factor("counts", torch_log_density(data.counts, log_mean, phi).sum(-1, keepdim=True))
+def _observe(data: TransData, predictor: Any) -> None:
+    code = likelihood(data.distribution).code
+    if code == NEGBINOM:
+        phi = 1.0 / (data.overdispersion[:, None] ** 2 * data.scale2)
+        density = negbinom.torch_log_density(data.counts, predictor, phi)
+    else:
+        file = binomial if code == BINOMIAL else normal
+        density = file.torch_log_density(data.counts, predictor, data.row_weights)
+    pyro.factor("counts", density.sum(-1, keepdim=True))
 
 
 class TwoNormals(dist.Normal):

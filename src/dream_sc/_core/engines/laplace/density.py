@@ -33,12 +33,12 @@ def _add_priors(code, theta, n_amp, design, tabs, s, value):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def log_joint(code, theta, n_amp, u, y, overdispersion, anchor, tau, shape, consts, design):
+def log_joint(code, theta, n_amp, u, y, row_weights, overdispersion, anchor, tau, shape, consts, design):
     """Log density of counts, parameters and guide effects `u`, without the count-only terms and the shape's prior.
 
     `anchor` is that of one feature.
     """
-    counts = counts_of(y, overdispersion, anchor.value, anchor.mode, anchor.precision, design)
+    counts = counts_of(y, row_weights, overdispersion, anchor.value, anchor.mode, anchor.precision, design)
     s, tabs = new_scratch(theta.size, n_amp, design, 1), new_tables(design, 1)
     hold(counts, 0, 0, s)
     tabs.consts[:, 0] = consts
@@ -50,7 +50,10 @@ def log_joint(code, theta, n_amp, u, y, overdispersion, anchor, tau, shape, cons
     for g in range(u.size):
         for r in range(design.guide_start[g], design.guide_start[g + 1]):
             eta = s.base[r, 0] + u[g]
-            value[0] += y[r] * eta - (y[r] + counts.phi[r]) * log(1.0 + exp(eta))
+            if counts.gaussian:
+                value[0] -= 0.5 * counts.total[r] * (y[r] - eta) ** 2
+            else:
+                value[0] += y[r] * eta - counts.total[r] * log(1.0 + exp(eta))
         density = 0.0
         for m in range(design.wide_sd.size):
             v = tau * tau + design.wide_sd[m] ** 2 + s.v_dose[g, 0]
@@ -60,8 +63,10 @@ def log_joint(code, theta, n_amp, u, y, overdispersion, anchor, tau, shape, cons
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _needed(g, m, design, s):
+def _needed(g, m, counts, design, s):
     """Whether Laplace's method is not good enough for a component in any lane, by the next term of its expansion."""
+    if counts.gaussian:
+        return False
     for lane in range(s.odds.shape[2]):
         if s.odds[g, m, lane] < EXACT_ODDS:
             continue
@@ -90,7 +95,7 @@ def _add_ratio(counts, g, m, nodes, weights, design, s, ratio):
         for lane in range(ratio.size):
             value[lane] = 0.5 * node * node - move[lane] * (u[g, m, lane] + 0.5 * move[lane]) / variance[g, m, lane]
         for r in range(design.guide_start[g], design.guide_start[g + 1]):
-            y, n = counts.y[r], counts.y[r] + counts.phi[r]
+            y, n = counts.y[r], counts.total[r]
             for lane in range(ratio.size):
                 e = rows[r, lane] * at_mode[lane]
                 value[lane] += y * move[lane] - n * vlog((1.0 + e * factor[lane]) / (1.0 + e))
@@ -111,7 +116,7 @@ def _chunk(code, n_amp, counts, design, theta, tau, tabs, nodes, weights, s, val
     for g in range(s.odds.shape[0]):
         ratio[:] = 0.0
         for m in range(s.odds.shape[1]):
-            if _needed(g, m, design, s):
+            if _needed(g, m, counts, design, s):
                 _add_ratio(counts, g, m, nodes, weights, design, s, ratio)
             else:
                 for lane in range(ratio.size):
@@ -140,12 +145,16 @@ def _feature(code, n_amp, counts, design, theta, tau, shapes, consts, nodes, wei
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def log_marginal(code, n_amp, counts, overdispersion, anchor, design, theta, tau, shapes, consts, nodes, weights, out):
+def log_marginal(
+    code, n_amp, counts, row_weights, overdispersion, anchor, design, theta, tau, shapes, consts, nodes, weights, out
+):
     """Log density of points: guide effects integrated by quadrature, nothing else; shape and tau without their priors.
 
-    `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d), `consts` (T, 2), `out` (T, S); the `anchor` is that of each
+    `row_weights` are (T, R), (T, 0) of a negative binomial; `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d), `consts` (T, 2), `out` (T, S); the `anchor` is that of each
     point, or one for all of a feature's.
     """
     for t in range(counts.shape[0]):
-        one = counts_of(counts[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design)
+        one = counts_of(
+            counts[t], row_weights[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design
+        )
         _feature(code, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])

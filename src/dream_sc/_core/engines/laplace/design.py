@@ -13,6 +13,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_sc._core.likelihood import NEGBINOM, NORMAL
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -40,6 +42,8 @@ class Design(NamedTuple):
     scales: Floats  # of the movement
     weights: Floats
     polynomial_sd: float
+    start: float  # amplitudes of two Hills to start from
+    code: int  # of the likelihood
 
 
 class Anchor(NamedTuple):
@@ -54,12 +58,17 @@ class Anchor(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """One feature: its rows, and what is known of its level and group effects beside them."""
+    """One feature: its rows, and what is known of its level and group effects beside them.
+
+    With ``x`` the predictor less `shift` the log likelihood of a row is ``y x - total log(1 + e^x)`` of counts, and
+    ``-total (y - x)^2 / 2`` of scores.
+    """
 
     y: Floats  # (R,)
-    phi: Floats  # (R,)
-    log_phi: Floats  # (R,)
+    total: Floats  # (R,) y + phi of a negative binomial, the number of trials, or the precision of a score
+    shift: Floats  # (R,) log phi of a negative binomial
     anchor: Anchor  # K is 1 or the number of taus
+    gaussian: bool
 
 
 class Tables(NamedTuple):
@@ -80,7 +89,7 @@ class Scratch(NamedTuple):
     curve: Floats  # (D + 1, L) log curve at each dosage, NTC last
     curve_grad: Floats  # (D + 1, A, L) its gradient by the amplitudes
     jac: Floats  # (D, A, L) the gradient less that at NTC dosage
-    base: Floats  # (R, L) log mean less log phi
+    base: Floats  # (R, L) predictor less the shift
     ratio: Floats  # (R, L) its exponential
     v_dose: Floats  # (G, L) variance of a guide's log curve by the error of its dosage
     u: Floats  # (G, M, L) modes of the guide effects, kept as starts
@@ -134,10 +143,12 @@ def new_scratch(n, n_amp, design, n_lanes):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def counts_of(y, overdispersion, value, mode, precision, design):
-    """One feature, with the entries of its anchor."""
-    phi = 1.0 / (overdispersion**2 * design.scale2)
-    return Counts(y, phi, np.log(phi), Anchor(value, mode, precision))
+def counts_of(y, weights, overdispersion, value, mode, precision, design):
+    """One feature, with the entries of its anchor. `weights` are those of its rows, none of a negative binomial."""
+    if design.code == NEGBINOM:
+        phi = 1.0 / (overdispersion**2 * design.scale2)
+        return Counts(y, y + phi, np.log(phi), Anchor(value, mode, precision), False)
+    return Counts(y, weights, np.zeros(y.size), Anchor(value, mode, precision), design.code == NORMAL)
 
 
 @nb.njit(cache=True, error_model="numpy")

@@ -35,8 +35,8 @@ def _modes(counts, design, s):
     The last step is small enough for what is left to be negligible.
     """
     u, variance, ratio, guide_start = s.u, s.variance, s.ratio, design.guide_start
-    grad, curvature, factor, ys, phi = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.phi
-    n_lanes = grad.size
+    grad, curvature, factor, ys, totals = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.total
+    n_lanes, base = grad.size, s.base
     for g in range(u.shape[0]):
         for m in range(u.shape[1]):
             for _ in range(MOST_STEPS):
@@ -46,7 +46,12 @@ def _modes(counts, design, s):
                 for lane in range(n_lanes):
                     factor[lane] = vexp(u[g, m, lane])
                 for r in range(guide_start[g], guide_start[g + 1]):
-                    y, n = ys[r], ys[r] + phi[r]
+                    y, n = ys[r], totals[r]
+                    if counts.gaussian:
+                        for lane in range(n_lanes):
+                            grad[lane] += n * (y - base[r, lane] - u[g, m, lane])
+                            curvature[lane] += n
+                        continue
                     for lane in range(n_lanes):
                         e = ratio[r, lane] * factor[lane]
                         p = 1.0 / (1.0 + e)
@@ -70,7 +75,7 @@ def _at_modes(counts, design, s):
     """
     u, variance, base, ratio, guide_start = s.u, s.variance, s.base, s.ratio, design.guide_start
     parts, value, shrink = s.parts, s.odds, s.shrink
-    curvature, third, factor, ys, phi = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.phi
+    curvature, third, factor, ys, totals = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.total
     n_lanes = curvature.size
     for g in range(u.shape[0]):
         start, stop = guide_start[g], guide_start[g + 1]
@@ -81,7 +86,13 @@ def _at_modes(counts, design, s):
             for lane in range(n_lanes):
                 value[g, m, lane] = log_weight - 0.5 * u[g, m, lane] * u[g, m, lane] / variance[g, m, lane]
             for r in range(start, stop):
-                y, n = ys[r], ys[r] + phi[r]
+                y, n = ys[r], totals[r]
+                if counts.gaussian:
+                    for lane in range(n_lanes):
+                        rest = y - base[r, lane] - u[g, m, lane]
+                        value[g, m, lane] -= 0.5 * n * rest * rest
+                        parts[m, r, 0, lane], parts[m, r, 1, lane], parts[m, r, 2, lane] = n * rest, n, 0.0
+                    continue
                 for lane in range(n_lanes):
                     e = ratio[r, lane] * factor[lane]
                     value[g, m, lane] += y * (base[r, lane] + u[g, m, lane]) - n * vlog(1.0 + e)

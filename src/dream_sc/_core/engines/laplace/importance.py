@@ -85,7 +85,7 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     out = np.zeros(tau.shape)
     anchor, p = p.anchor(tau), p.in_kernel()
     density.log_marginal(
-        curve.code, n_amp, p.counts, p.overdispersion, anchor, p.design, np.ascontiguousarray(points.theta),
+        curve.code, n_amp, p.counts, p.weights, p.overdispersion, anchor, p.design, np.ascontiguousarray(points.theta),
         tau, np.ascontiguousarray(points.shapes), np.ascontiguousarray(consts), NODES[0],
         NODES[1] / NODES[1].sum(), out,
     )  # fmt: skip

@@ -91,23 +91,23 @@ def _log_laplace(code, theta, tabs, chol, lane, s, step):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _start(code, theta, n_amp, s, lane):
+def _start(code, theta, n_amp, design, s, lane):
     theta[:, lane] = 0.0
     theta[0, lane] = s.anchor.mode[0, lane]
     theta[1 + n_amp :, lane] = s.anchor.mode[1:, lane]
     if code == 2:
-        theta[1 : 1 + n_amp, lane] = -0.5
+        theta[1 : 1 + n_amp, lane] = design.start
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _starts(code, n_amp, s, old, old_consts, known, theta, tabs):
+def _starts(code, n_amp, design, s, old, old_consts, known, theta, tabs):
     """Starts of a chunk of shapes: from the best one before, moved so that the curve moves as much."""
     for lane in range(theta.shape[1]):
         same = code != 2 or (tabs.consts[0, lane] == old_consts[0] and tabs.consts[1, lane] == old_consts[1])
         if known and same:
             match(code, theta, old, tabs, lane)
         else:
-            _start(code, theta, n_amp, s, lane)
+            _start(code, theta, n_amp, design, s, lane)
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -161,7 +161,7 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
         hold(counts, valid[lane] if together else valid[0], lane, s)
     for first in range(0, n_s, n_lanes):
         _fill_lanes(code, first, shapes, consts, at, design, tabs)
-        _starts(code, n_amp, s, old, old_consts, known, theta, tabs)
+        _starts(code, n_amp, design, s, old, old_consts, known, theta, tabs)
         fresh, used = True, n_valid if together else min(n_lanes, n_s - first)
         for round_ in range(1 if together else n_valid):
             if not together:
@@ -173,7 +173,7 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
             for lane in range(used):
                 i, k = (0, valid[lane]) if together else (first + lane, valid[round_])
                 if not np.isfinite(value[lane]):
-                    _start(code, theta, n_amp, s, lane)
+                    _start(code, theta, n_amp, design, s, lane)
                     s.u[:, :, lane] = 0.0
                     continue
                 _store(code, theta, chol[lane], lane, tabs, s, value[lane], log_z, modes, covs, i, k)
@@ -185,10 +185,10 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def run(code, n_amp, counts, overdispersion, anchor, design, shapes, consts, taus, tol, log_z, modes, covs):
+def run(code, n_amp, counts, weights, overdispersion, anchor, design, shapes, consts, taus, tol, log_z, modes, covs):
     """All features of a block; `log_z` is -inf where nothing was found.
 
-    `shapes` and `consts` are (1 or T, S, ...); `taus` is (T, K), a negative tau is skipped.
+    `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `shapes` and `consts` are (1 or T, S, ...); `taus` is (T, K), a negative tau is skipped.
     """
     shared = shapes.shape[0] == 1
     for t in range(counts.shape[0]):
@@ -196,5 +196,7 @@ def run(code, n_amp, counts, overdispersion, anchor, design, shapes, consts, tau
             continue
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
-        one = counts_of(counts[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design)
+        one = counts_of(
+            counts[t], weights[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design
+        )
         _feature(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])

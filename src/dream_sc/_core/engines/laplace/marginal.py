@@ -16,7 +16,7 @@ LOG_2PI = log(2.0 * pi)
 
 @nb.njit(cache=True, error_model="numpy")
 def row_means(code, theta, n_amp, counts, design, tabs, s):
-    """Log means of the rows less log phi, without guide effects; and the variance that the dosages' errors add."""
+    """Predictors of the rows, without guide effects; and the variance that the dosages' errors add."""
     n_lanes, n_dose = theta.shape[1], design.nodes.shape[0]
     fill_factors(theta, n_amp, s.factor)
     log_curves(code, theta, n_amp, tabs, s)
@@ -25,7 +25,7 @@ def row_means(code, theta, n_amp, counts, design, tabs, s):
     for lane in range(n_lanes):
         level[lane] = theta[0, lane] - curve[n_dose, lane]
     for r in range(base.shape[0]):
-        known, d, k = design.log_w[r] - counts.log_phi[r], dose[r], n_amp + groups[r]
+        known, d, k = design.log_w[r] - counts.shift[r], dose[r], n_amp + groups[r]
         for lane in range(n_lanes):
             base[r, lane] = known + level[lane] + curve[d, lane]
         if groups[r] > 0:

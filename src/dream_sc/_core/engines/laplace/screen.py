@@ -15,7 +15,7 @@ import numba as nb
 import numpy as np
 
 from .curves import LEAST_VARIANCE
-from .design import Anchor, Counts, new_scratch
+from .design import counts_of, new_scratch
 from .effects import components
 from .vector import vexp, vlog
 
@@ -32,7 +32,7 @@ ROW = 2 * WIDE
 F32 = np.float32
 ZERO, HALF, ONE, INV_32, BEND = F32(0.0), F32(0.5), F32(1.0), F32(1 / 32), F32(0.193)
 NEVER = -1e30  # log likelihood of a component that is not there
-MOVES = np.linspace(-5.0, 5.0, 31)  # natural log
+MOVES = np.linspace(-5.0, 5.0, 31)  # units of the priors
 LARGE_GAIN, NO_MATTER = 2.0, -2.0  # of the level's following: looked at again, unless the curve is out of question
 LEAST_GAIN = 0.1  # of the level's precision that a curve may leave
 
@@ -50,16 +50,14 @@ class Look(NamedTuple):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _fill(y, overdispersion, log_mean, tau, moves, design, table):
+def _fill(y, row_weights, overdispersion, log_mean, tau, moves, design, table):
     """Log likelihood of one feature's guides moved by `moves`, by component: ``(G, M, J)``, less that of the null."""
     n_lanes, middle = moves.size, moves.size // 2
-    phi = 1.0 / (overdispersion**2 * design.scale2)
-    none = np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1))
-    counts = Counts(y, phi, np.log(phi), Anchor(none[0], none[1], none[2]))
+    counts = counts_of(y, row_weights, overdispersion, np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1)), design)
     s = new_scratch(1, 0, design, n_lanes)
     for r in range(y.size):
         for lane in range(n_lanes):
-            s.base[r, lane] = log_mean[r] - counts.log_phi[r] + moves[lane]
+            s.base[r, lane] = log_mean[r] - counts.shift[r] + moves[lane]
         for lane in range(n_lanes):
             s.ratio[r, lane] = vexp(s.base[r, lane])
     s.v_dose[:, :] = LEAST_VARIANCE
@@ -192,7 +190,9 @@ def _columns(positions, which, pack, n_moves, unit, step, held, out, shifts):
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def run(counts, overdispersion, log_mean, tau, unit, held, moves, design, which, positions, out, shifts):
+def run(
+    counts, row_weights, overdispersion, log_mean, tau, unit, held, moves, design, which, positions, out, shifts
+):
     """Every feature of a block against every curve: `out` and `shifts` are (T, N)."""
     n_t, n_guides, n_moves, n_parts = counts.shape[0], design.error.size, moves.size, design.wide_sd.size
     step, pack = moves[1] - moves[0], np.zeros(n_guides * n_moves * ROW, F32)
@@ -202,7 +202,7 @@ def run(counts, overdispersion, log_mean, tau, unit, held, moves, design, which,
         n = min(LANES, n_t - first)
         for lane in range(n):
             t = first + lane
-            _fill(counts[t], overdispersion[t], log_mean[t], tau[t], moves, design, one)
+            _fill(counts[t], row_weights[t], overdispersion[t], log_mean[t], tau[t], moves, design, one)
             _enter(one, lane, step, pack)
             holds[lane], holds[LANES + lane] = held[t, 0], held[t, 1]
             for g in range(n_guides):
@@ -227,7 +227,7 @@ def look(p: Problem, at: Look, positions: Floats) -> tuple[NDArray[np.float32], 
     out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     which = np.flatnonzero(p.targeting)
     run(
-        p.counts, p.overdispersion, at.log_mean, at.tau, at.moves, at.held, MOVES, p.design, which, positions, out,
-        shifts,
+        p.counts, p.weights, p.overdispersion, at.log_mean, at.tau, at.moves, at.held, p.priors.unit * MOVES, p.design,
+        which, positions, out, shifts,
     )  # fmt: skip
     return out, shifts

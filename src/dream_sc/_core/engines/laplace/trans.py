@@ -11,6 +11,7 @@ import numpy as np
 from dream_sc._core.dosage import dosage_nodes, two_parts
 from dream_sc._core.dose_response import curve
 from dream_sc._core.dose_response.additive_hill import N_TURN
+from dream_sc._core.likelihood import Likelihood, Rows, likelihood
 
 from . import kernel, ntc, turns
 from .design import Anchor, Design
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SCREEN_TOL = 0.05
 BACKGROUND_TOL = 1e-3
 MANY_NTC, MORE_NTC = 50, 2
+HILL_START = -0.5  # of the amplitudes of two Hills
 NULL = curve("null")
 
 
@@ -35,8 +37,9 @@ class Problem:
     """Counts and design with rows sorted by guide, ready for the kernel."""
 
     counts: Floats  # (T, R)
+    weights: Floats  # (T, R), (T, 0) of a negative binomial: see `GuideStats`
     overdispersion: Floats  # (T,)
-    level: Floats  # (T,) log of the mean count
+    level: Floats  # (T,) of the predictor
     design: Design
     guide: NDArray[np.int64]  # (R,)
     dose_mean: Floats  # (D,) log2 dosage of each entry of the table of dosages, its spread, and the share that escapes
@@ -45,6 +48,7 @@ class Problem:
     targeting: NDArray[np.bool_]  # (G,)
     axis: Axis
     priors: TransPriors
+    likelihood: Likelihood
     level_error: float = 0.0  # sd of the NTC level of the dosages, log2
     turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
     background: ntc.Background | None = None  # of the NTC guides, whose rows the kernel then does without
@@ -61,6 +65,7 @@ class Problem:
         return replace(
             self,
             counts=self.counts[features],
+            weights=self.weights[features],
             overdispersion=self.overdispersion[features],
             level=self.level[features],
             background=None if self.background is None else self.background.take(features),
@@ -85,6 +90,7 @@ class Problem:
         return replace(
             self,
             counts=np.ascontiguousarray(self.counts[:, rows]),
+            weights=np.ascontiguousarray(self.weights[:, rows]) if self.weights.size else self.weights,
             design=design,
             guide=guide.reshape(-1).astype(np.int64),
             targeting=self.targeting[keep],
@@ -101,6 +107,19 @@ class Problem:
         """The grid of tau ``(T, K)``, negative where a feature does without a value."""
         every = np.repeat(grid[None], len(self.counts), 0)
         return every if self.tau_weight is None else np.where(np.isfinite(self.tau_weight), every, -1.0)
+
+    @property
+    def rows(self) -> Rows:
+        """The observations."""
+        d = self.design
+        return Rows(self.counts, self.weights, self.overdispersion, d.scale2, d.group, d.guide_start[:-1])
+
+    @property
+    def mean(self) -> Floats:
+        """What a feature has of information ``(T,)``: its mean count, or the sum of its weights."""
+        if self.weights.size:
+            return np.asarray(self.weights.sum(1))
+        return np.asarray(self.counts.sum(1) / np.exp(self.design.log_w).sum())
 
     def in_kernel(self) -> Problem:
         """The problem without the NTC guides that the background sums up."""
@@ -139,7 +158,10 @@ def problem(
     axis: Axis,
     priors: TransPriors,
 ) -> Problem:
-    """Sort rows by guide and give rows of equal dosage one entry in the table of dosages."""
+    """Sort rows by guide and give rows of equal dosage one entry in the table of dosages.
+
+    The priors are in the unit of the likelihood.
+    """
     pooled = _many_ntc(dosage)
     if pooled:  # beside many others, an NTC guide's own dosage is not worth its time
         control = np.asarray(dosage.control)
@@ -152,6 +174,8 @@ def problem(
     by_row = np.stack([dosage.mean, dosage.spread, np.broadcast_to(dosage.escape, dosage.mean.shape)], 1)[order]
     doses, dose = np.unique(by_row, axis=0, return_inverse=True)
     counts = np.ascontiguousarray(stats.counts[:, order], dtype=np.float64)
+    weights = np.zeros((len(counts), 0)) if stats.weights is None else np.ascontiguousarray(stats.weights[:, order])
+    like = likelihood(stats.distribution)
     w = stats.exposure[order]
     mean, spread, escape = (np.ascontiguousarray(column) for column in doses.T)
     nodes, node_weights = dosage_nodes(mean, spread, escape)
@@ -175,11 +199,14 @@ def problem(
         scales=np.array(priors.movement_scales),
         weights=np.array(priors.movement_weights),
         polynomial_sd=priors.polynomial_sd,
+        start=HILL_START + np.log(priors.unit),
+        code=like.code,
     )
     return Problem(
         counts=counts,
+        weights=weights,
         overdispersion=np.maximum(overdispersion, 0.01).astype(np.float64),
-        level=np.log((counts.sum(1) + 0.5) / w.sum()),
+        level=like.level(counts, weights, design.log_w),
         design=design,
         guide=guide.reshape(-1).astype(np.int64),
         dose_mean=mean,
@@ -188,6 +215,7 @@ def problem(
         targeting=_targeting(dosage, order, present, start),
         axis=axis,
         priors=priors,
+        likelihood=like,
         level_error=dosage.level_error,
         pooled=pooled,
     )
@@ -251,6 +279,7 @@ def evidence(
         c.code,
         n_amp,
         p.counts,
+        p.weights,
         p.overdispersion,
         anchor,
         p.design,

@@ -1,0 +1,76 @@
+"""What a likelihood is: the interface that every file of this folder fills, for sums over the cells of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+LN2 = 0.6931471805599453
+NEGBINOM, BINOMIAL, NORMAL = 0, 1, 2  # forms of a row's likelihood in kernels
+
+
+class Rows(NamedTuple):
+    """Observations of `T` features in `R` rows, sorted by guide."""
+
+    counts: Floats  # (T, R) sums of counts, or mean scores
+    weights: Floats  # (T, R) numbers of trials, or precisions; (T, 0) of a negative binomial
+    overdispersion: Floats  # (T,) of single cells
+    scale2: Floats  # (R,) W2 / W^2
+    group: Ints  # (R,)
+    start: Ints  # (G,) first row of each guide
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The likelihood of the rows of a feature, given the predictor: the curve plus all effects.
+
+    Parameters
+    ----------
+    name, code
+        Public name, and the number of its form in kernels.
+    effect
+        What a difference between two dosages is called in tables: "log2fc", "delta_p" or "delta".
+    unit
+        The unit of amplitudes and effects in their priors, on the scale of the predictor.
+    level
+        ``(counts, weights, log exposure) -> (T,)``: the predictor's level if nothing moves it.
+    expected
+        From the predictor to the expected value of a cell; a score's in its unit, less its centre.
+    change
+        ``(predictor, predictor at NTC) -> ``: the effect of a change of the predictor.
+    contrasts
+        ``(Rows, predictor, curve) -> (ratio, variance, fitted)``, each ``(T, G)``: how far each guide's rows are from
+        the predictor ``(T, R)`` without the curve, on its scale, the variance of that by the counts alone, and how far
+        the curve ``(T, R)`` moves them.
+    simulate
+        ``(rng, Rows, predictor) -> (counts, weights)`` of new rows.
+    """
+
+    name: str
+    code: int
+    effect: str
+    unit: float
+    level: Callable[[Floats, Floats, Floats], Floats]
+    expected: Callable[[Any], Any]
+    change: Callable[[Any, Any], Any]
+    contrasts: Callable[[Rows, Floats, Floats], tuple[Floats, Floats, Floats]]
+    simulate: Callable[[np.random.Generator, Rows, Floats], tuple[Floats, Floats]]
+
+    @property
+    def effect_unit(self) -> float:
+        """What effects of guides are given in, on the scale of the predictor: log2 of counts, log odds, or sds."""
+        return LN2 if self.code == NEGBINOM else self.unit
+
+
+def by_guide(values: Floats, rows: Rows) -> Floats:
+    """Sums ``(T, G)`` over the rows of each guide."""
+    return np.asarray(np.add.reduceat(values, rows.start, axis=1))

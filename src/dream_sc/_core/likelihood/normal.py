@@ -1,0 +1,60 @@
+"""Scores with normal noise: the predictor is the score, less its centre, in hundredths of its sd between cells.
+
+Curves are logarithms of Hills, and the logarithm of a Hill that moves by little is a Hill: in this unit a movement of
+four sds differs from one by half a hundredth of itself at most. So scores take the same curves as counts do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._base import NORMAL, Likelihood, by_guide
+
+if TYPE_CHECKING:
+    from ._base import Floats, Rows
+
+UNIT = 0.01
+
+
+def torch_log_density(y: Any, predictor: Any, precision: Any) -> Any:
+    """Log of the density without the terms that do not depend on the predictor, on tensors."""
+    return -0.5 * precision * (y - predictor) ** 2
+
+
+def in_units(mean: Floats, precision: Floats, centre: Floats, sd: Floats) -> tuple[Floats, Floats]:
+    """Means ``(T, R)`` of rows and their precisions, in the unit of the predictor; 0 where there is no score."""
+    known = precision > 0
+    scale = UNIT / sd[:, None]
+    return np.where(known, (mean - centre[:, None]) * scale, 0.0), np.where(known, precision / scale**2, 0.0)
+
+
+def level(counts: Floats, weights: Floats, log_w: Floats) -> Floats:
+    """Weighted mean of all rows."""
+    return np.asarray((weights * counts).sum(1) / np.maximum(weights.sum(1), 1e-300))
+
+
+def contrasts(rows: Rows, predictor: Floats, curve: Floats) -> tuple[Floats, Floats, Floats]:
+    """Weighted mean differences, groups made equal."""
+    rest, w = rows.counts - predictor - curve, rows.weights
+    for c in range(1, int(rows.group.max()) + 1):
+        mine = rows.group == c
+        rest[:, mine] -= ((w * rest)[:, mine].sum(1) / np.maximum(w[:, mine].sum(1), 1e-300))[:, None]
+    total = by_guide(w, rows)
+    known = np.maximum(total, 1e-300)
+    fitted = by_guide(w * curve, rows) / known
+    variance = np.where(total > 0, 1.0 / known, 1e6 * UNIT**2)
+    return by_guide(w * rest, rows) / known + fitted, variance, fitted
+
+
+def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[Floats, Floats]:
+    """Mean scores."""
+    w = rows.weights
+    noise = rng.normal(size=w.shape) / np.sqrt(np.where(w > 0, w, 1.0))
+    return np.where(w > 0, predictor + noise, 0.0), w
+
+
+LIKELIHOOD = Likelihood(
+    "normal", NORMAL, "delta", UNIT, level, lambda x: x / UNIT, lambda x, ntc: (x - ntc) / UNIT, contrasts, simulate
+)
