@@ -92,6 +92,7 @@ def _at_modes(counts, design, s):
                         rest = y - base[r, lane] - u[g, m, lane]
                         value[g, m, lane] -= 0.5 * n * rest * rest
                         parts[m, r, 0, lane], parts[m, r, 1, lane], parts[m, r, 2, lane] = n * rest, n, 0.0
+                        curvature[lane] += n
                     continue
                 for lane in range(n_lanes):
                     e = ratio[r, lane] * factor[lane]
