@@ -92,11 +92,11 @@ def exon_skipping(
     ValueError
         If the values are not counts, positions, strands or junctions make no sense, or there is no such exon.
     """
-    source = Input.of(adata, mod, layer)
     _validate.whole("min_counts", min_counts, 0)
     _validate.one_of("inclusion", inclusion, INCLUSIONS)
     if max_exon_length is not None:
         _validate.whole("max_exon_length", max_exon_length)
+    source = Input.of(adata, mod, layer)
     j = read_junctions(source.adata.var, Columns(chrom, start, end, strand, gene))
     used = np.flatnonzero(source.totals >= min_counts)
     exons = Cassettes(*(used[rows] for rows in cassettes(j.part(used))))

@@ -64,7 +64,7 @@ REASONS = {
     "no_strand": "have no known strand",
     "no_gene": "have no gene",
     "min_counts": "have fewer than min_counts={} counts",
-    "min_categories": "are too few of theirs",
+    "min_categories": "are in a group with too few",
 }
 
 

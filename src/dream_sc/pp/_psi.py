@@ -75,16 +75,16 @@ def junction_psi(
     ValueError
         If the values are not counts, positions, strands or junctions make no sense, or no gene is left.
     """
-    source = Input.of(adata, mod, layer)
     _validate.whole("min_counts", min_counts, 0)
     _validate.whole("min_categories", min_categories, 2 if genes is None else 1)
+    source = Input.of(adata, mod, layer)
     j = read_junctions(source.adata.var, Columns(chrom, start, end, strand, gene), need_gene=True)
     of = j.genes()
     counted = None if genes is None else _gene_counts(adata, genes, genes_layer, source.adata)
     keep = Kept(of != NO_GENE if counted is None else _in(of, counted, gene), "gene", source.totals, min_counts)
-    of_number = group_of(of)
-    keep.drop_small(of_number, min_categories, "gene", "junctions")
-    rows = keep.sorted(of_number, j.chrom, j.start, j.end, j.strand)
+    group = group_of(of)
+    keep.drop_small(group, min_categories, "gene", "junctions")
+    rows = keep.sorted(group, j.chrom, j.start, j.end, j.strand)
     names, code = np.unique(of[rows], return_inverse=True)
     fit: dict[str, Any] = {"distribution": "binomial", "denominator_layer": DENOMINATOR, "left_out": keep.left_out}
     if counted is None:

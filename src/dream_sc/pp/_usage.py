@@ -158,9 +158,9 @@ def isoform_usage(
     ValueError
         If the values are not counts, or no gene is left.
     """
-    source = Input.of(adata, mod, layer)
     _validate.whole("min_counts", min_counts, 0)
     _validate.whole("min_categories", min_categories, 2)
+    source = Input.of(adata, mod, layer)
     var = source.adata.var
     genes = read_genes(var, Columns(gene=gene))
     keep = Kept(genes != NO_GENE, "gene", source.totals, min_counts)
@@ -175,9 +175,9 @@ def isoform_usage(
 def _site_usage(
     data: Any, site: str, columns: Columns, mod: str | None, layer: str | None, min_counts: int, min_categories: int
 ) -> AnnData:
-    source = Input.of(data, mod, layer)
     _validate.whole("min_counts", min_counts, 0)
     _validate.whole("min_categories", min_categories, 2)
+    source = Input.of(data, mod, layer)
     j = read_junctions(source.adata.var, columns)
     position = j.site(site == DONOR)
     keep = Kept(j.stranded, "strand", source.totals, min_counts)
