@@ -160,7 +160,7 @@ def _table(j: Junctions, exons: Cassettes, longest: int | None) -> tuple[pd.Data
     """Exons in the order of position that are not too long, and where they stand among all."""
     left, right, skipping = (j.part(rows) for rows in exons)
     start, end = left.end + 1, right.start - 1
-    order = np.lexsort((skipping.end, skipping.start, skipping.strand, end, start, skipping.chrom))
+    order = np.argsort(group_of(skipping.chrom, start, end, skipping.strand, skipping.start, skipping.end))
     if longest is not None:
         order = order[(end - start + 1)[order] <= longest]
     genes = [part.genes() for part in (left, right, skipping)]

@@ -13,6 +13,8 @@ from dream_sc import _io, _validate
 from dream_sc._keys import DENOMINATOR, MODALITY
 from dream_sc._logging import wrote
 
+from ._junctions import group_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -92,7 +94,7 @@ class Kept:
     def sorted(self, *keys: np.ndarray) -> np.ndarray:
         """Positions of the rows that take part, sorted by keys, the first one foremost."""
         rows = np.flatnonzero(self.mask)
-        return rows[np.lexsort([key[rows] for key in reversed(keys)])]
+        return rows[np.argsort(group_of(*(key[rows] for key in keys)), kind="stable")]
 
 
 def whole(x: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -85,33 +85,32 @@ def junction_psi(
     group = group_of(of)
     keep.drop_small(group, min_categories, "gene", "junctions")
     rows = keep.sorted(group, j.chrom, j.start, j.end, j.strand)
-    names, code = np.unique(of[rows], return_inverse=True)
+    kept, first, code = np.unique(group[rows], return_index=True, return_inverse=True)
     fit: dict[str, Any] = {"distribution": "binomial", "denominator_layer": DENOMINATOR, "left_out": keep.left_out}
     if counted is None:
-        x, total = _with_totals(source, of, rows, names)
+        x, total = _with_totals(source, group, rows, kept)
     else:
         x = source.columns(rows)
-        largest = per_group(x, code, len(names), np.maximum)
-        total, fit["n_raised"] = _raised(_rows_of(counted, names, source.adata), largest)
+        largest = per_group(x, code, len(kept), np.maximum)
+        total, fit["n_raised"] = _raised(_rows_of(counted, of[rows[first]], source.adata), largest)
     var = source.adata.var.iloc[rows].assign(**j.part(rows).standard())
     return modality(source, "junction_psi", x, var, fit, spread(total, code))
 
 
-def _with_totals(source: Input, of: np.ndarray, rows: np.ndarray, names: np.ndarray) -> tuple[Any, Any]:
-    """Counts of the junctions in `rows`, and of all junctions of each gene."""
-    every = np.flatnonzero(np.isin(of, names))
-    code = np.searchsorted(names, of[every])
-    order = np.argsort(code, kind="stable")
-    every, code = every[order], code[order]
-    place = np.empty(len(of), dtype=np.int64)
+def _with_totals(source: Input, group: np.ndarray, rows: np.ndarray, kept: np.ndarray) -> tuple[Any, Any]:
+    """Counts of the junctions in `rows`, and of all junctions of each gene kept; `group` numbers genes."""
+    every = np.flatnonzero(np.isin(group, kept))
+    every = every[np.argsort(group[every], kind="stable")]
+    code = np.searchsorted(kept, group[every])
+    place = np.empty(len(group), dtype=np.int64)
     place[every] = np.arange(len(every))
     counts, totals = [], []
     for part in source.parts(every):
-        totals.append(whole(per_group(part, code, len(names), np.add)))
+        totals.append(whole(per_group(part, code, len(kept), np.add)))
         mine = part[:, place[rows]]
         mine.sort_indices()
         counts.append(whole(mine))
-    return stack(counts, len(rows)), stack(totals, len(names))
+    return stack(counts, len(rows)), stack(totals, len(kept))
 
 
 def _gene_counts(data: Any, genes: Any, layer: str | None, cells: AnnData) -> Input:
@@ -128,7 +127,7 @@ def _gene_counts(data: Any, genes: Any, layer: str | None, cells: AnnData) -> In
 
 def _in(of: np.ndarray, counted: Input, column: str) -> np.ndarray:
     """Which junctions have their gene among the ones counted."""
-    known = np.isin(of, counted.adata.var_names.to_numpy(dtype=object)) & (of != NO_GENE)
+    known = (counted.adata.var_names.get_indexer(of) >= 0) & (of != NO_GENE)
     if not known.any():
         raise KeyError(
             f"no gene of .var[{column!r}], such as {list(of[:2])}, is among the var_names of genes=, such as "
