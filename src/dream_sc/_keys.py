@@ -9,6 +9,13 @@ TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 SIZE_FACTOR = "size_factor"
 TITRATION = "titration"
 TRUE_EFFECTS = "true_technical_effects"
+# splice modalities: `.uns` entry, layer, columns of `.var`
+MODALITY = "modality"
+DENOMINATOR = "denominator"
+CHROM, START, END, STRAND, GENE = "chrom", "start", "end", "strand", "gene"
+DONOR, ACCEPTOR = "donor", "acceptor"
+EXON_START, EXON_END = "exon_start", "exon_end"
+LEFT, RIGHT, SKIPPING = "junction_left", "junction_right", "junction_skipping"
 
 
 @dataclass(frozen=True)

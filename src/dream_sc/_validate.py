@@ -41,8 +41,8 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
         raise ValueError(f"{name}={value!r} is not known; use one of {options}")
 
 
-def resolve(data: Any, mod: str | None) -> AnnData:
-    """The AnnData to work on: the object itself, or a modality of a MuData."""
+def resolve(data: Any, mod: str | None, *, views: bool = False) -> AnnData:
+    """The AnnData to work on: the object itself, or a modality of a MuData; `views` where nothing is written to it."""
     if isinstance(getattr(data, "mod", None), Mapping):
         if mod is None:
             raise ValueError(f"data is a MuData: name the modality, mod= one of {list(data.mod)}")
@@ -62,7 +62,7 @@ def resolve(data: Any, mod: str | None) -> AnnData:
         )
     if adata.is_view and adata.isbacked:
         raise ValueError("data is a view of a backed file: call .to_memory() on the subset first")
-    if getattr(data, "is_view", False) or adata.is_view:
+    if not views and (getattr(data, "is_view", False) or adata.is_view):
         raise ValueError("data is a view, results would be lost: call .copy() on the subset first")
     for axis, names in (("var", adata.var_names), ("obs", adata.obs_names)):
         if not names.is_unique:

@@ -1,5 +1,17 @@
-"""Preprocessing: size factors."""
+"""Preprocessing: size factors, splice modalities."""
 
+from ._exons import exon_skipping
+from ._psi import junction_psi
 from ._size_factors import size_factors
+from ._starsolo import read_starsolo_sj
+from ._usage import acceptor_usage, donor_usage, isoform_usage
 
-__all__ = ["size_factors"]
+__all__ = [
+    "acceptor_usage",
+    "donor_usage",
+    "exon_skipping",
+    "isoform_usage",
+    "junction_psi",
+    "read_starsolo_sj",
+    "size_factors",
+]
