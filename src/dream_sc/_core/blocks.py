@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 BLOCK = 64
 
 
-def blocks(n: int) -> list[slice]:
+def blocks(n: int, size: int = BLOCK) -> list[slice]:
     """Slices that cover `n` features."""
-    return [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
 def each(

@@ -41,7 +41,7 @@ def _hills(
     """(log2 EC50, signed n, amplitude) of each Hill: of one Hill on the scale of the expected value."""
     if c.name == "single_hill":
         b, k, n = draws[..., 1], draws[..., 2], np.exp(draws[..., 3])
-        low = draws[..., 0] + _from_ntc_to_low(b, k, n)
+        low = draws[..., 0] + from_ntc_to_low(b, k, n)
         if like.code == BINOMIAL:
             k = ec50_of_share(k, n, low, low + b)
         return [(k, np.sign(b) * n, like.change(low + b, low))], 1
@@ -57,7 +57,7 @@ def _hills(
     return [], 0
 
 
-def _from_ntc_to_low(b: Floats, k: Floats, n: Floats) -> Floats:
+def from_ntc_to_low(b: Floats, k: Floats, n: Floats) -> Floats:
     """Predictor of one Hill at the lowest dosages less that at NTC dosage."""
     z = -LN2 * n * k
     return np.asarray(np.logaddexp(0.0, z) - np.logaddexp(0.0, b + z))

@@ -83,9 +83,16 @@ def simulate_null(
     lfdr = calls.local_fdr(calls.log_bayes_factor(calls.marginals(values, grid, prior), prior), prior)
     likely = np.flatnonzero(lfdr >= min(0.5, np.quantile(lfdr, 0.9)))
     pick = np.resize(rng.permutation(likely), n)
-    null = values[:, 0]
-    q = p.take(pick)
-    log_tau = null[pick] + prior.log_tau(grid)
+    return simulated_alike(p, pick, values[pick, 0], grid, prior, rng)
+
+
+def simulated_alike(
+    p: laplace.Problem, pick: NDArray[np.int64], null: Floats, grid: Floats, prior: calls.Prior,
+    rng: np.random.Generator,
+) -> laplace.Problem:  # fmt: skip
+    """Features without response, each alike one of `pick` with the evidence `null` ``(n, K)`` of no response."""
+    q, n = p.take(pick), len(pick)
+    log_tau = null + prior.log_tau(grid)
     weights = np.exp(log_tau - logsumexp(log_tau, axis=1, keepdims=True))
     tau = grid[(weights.cumsum(1) > rng.random(n)[:, None]).argmax(1)]
     d = p.design
@@ -139,7 +146,7 @@ def fit(
         prior = calls.learn(values, grid, priors, tail=tail)
         null = _null_distribution(p, c, values, prior, options, progress)
     else:
-        _check_curves(hyper, curves)
+        check_curves(hyper, curves)
         prior, null = restore(hyper)
         prior = prior if options.guide_effects else replace(prior, wide_weight=0.0)
     marginal = calls.marginals(values, grid, prior)
@@ -161,10 +168,10 @@ def fit(
     }
     columns["class"] = np.where(lfdr > 0.5, "null", columns["class"])
     columns["p_class"] = np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr))
-    return TransFit(columns, records, _store(prior, null) | {"curves": [c.name for c in curves]}, diagnostics)
+    return TransFit(columns, records, store(prior, null) | {"curves": [c.name for c in curves]}, diagnostics)
 
 
-def _check_curves(hyper: dict[str, Any], curves: list[Curve]) -> None:
+def check_curves(hyper: dict[str, Any], curves: list[Curve]) -> None:
     have, want = [str(name) for name in hyper["curves"]], [c.name for c in curves]
     if have != want:
         raise ValueError(f"hyper= is of a fit that compared {have}, but this one compares {want}: leave it out")
@@ -216,7 +223,7 @@ def _null_distribution(
     return calls.null_distribution(strength(log_bf, support.movement_sd(sim, found, c.grid, prior), p.priors))
 
 
-def _store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
+def store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
     return {
         "model_weights": prior.weights.tolist(),
         "tau_log_mean": prior.tau_log_mean,

@@ -107,7 +107,7 @@ def _describe_block(
     said: dict[str, Any] = {"improved": drawn.improved & fast, "converged": np.ones(len(out), dtype=bool)}
     if not fast:
         out, said["converged"] = _replace_draws(p, c, const, out, e.prior, options)
-    out = _with_level_error(out, c, p.level_error, options.seed)
+    out = with_level_error(out, c, p.level_error, options.seed)
     found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood) | _support(e, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
@@ -150,7 +150,7 @@ def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict
     return found
 
 
-def _with_level_error(draws: Floats, c: Curve, sd: float, seed: int) -> Floats:
+def with_level_error(draws: Floats, c: Curve, sd: float, seed: int) -> Floats:
     """Draws ``(T, S, P)`` with the error of the NTC level, which shifts the dosages of all targeting guides alike.
 
     The curve moves along the axis with them, and with it what it says at a given dosage. The draws of the error are the

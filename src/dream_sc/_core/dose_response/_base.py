@@ -41,6 +41,8 @@ class Curve:
         level, averaged over the nodes `at`; for the Pyro models.
     torch_prior
         ``(params, axis, priors, consts) -> (T, 1)``: log prior density of the amplitudes given the shape.
+    amplitude_mass
+        ``(shapes (..., n_shape), consts (..., 2), axis, priors) -> (...)``: integral of that prior; 1 by default.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Curve:
     lattice: Callable[..., tuple[Floats, Floats, Floats]]
     torch_rows: Callable[..., Any]
     torch_prior: Callable[..., Any]
+    amplitude_mass: Callable[..., Any] = lambda shapes, consts, axis, priors: 1.0
 
     @property
     def n_shape(self) -> int:

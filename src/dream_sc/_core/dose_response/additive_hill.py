@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment
-from .single_hill import moment_mass
+from .single_hill import moment_mass, reachable
 
 PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
 N_TURN = 25  # points of the axis on which a turn is looked for
@@ -63,16 +63,22 @@ def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
     grid = np.array(rows)
     shapes, signs = grid[:, :4], grid[:, 4:]
     log_w = np.zeros(len(grid))
-    mass = np.ones(len(grid))
     for i in range(2):
         ki, ni = shapes[:, 2 * i], shapes[:, 2 * i + 1]
         log_w += -0.5 * (ki / priors.ec50_sd) ** 2 - 0.5 * ((ni - priors.n_log_mean) / priors.n_log_sd) ** 2
-        rate = LN2 * np.exp(ni)
-        rise = softplus(-rate * (axis.low - ki)) - softplus(-rate * (axis.high - ki))
-        fall = softplus(rate * (axis.high - ki)) - softplus(rate * (axis.low - ki))
-        reach = np.where(signs[:, i] > 0, rise, fall)
-        mass = mass * 2 * moment_mass(reach, priors.movement_scales, priors.movement_weights)
+    mass = amplitude_mass(shapes, signs, axis, priors)
     return shapes, log_w - np.log((np.exp(log_w) * mass).sum()), signs
+
+
+def amplitude_mass(shapes: Any, consts: Any, axis: Any, priors: Any) -> Any:
+    """Integral of the prior of the amplitudes given shapes ``(..., 4)``: the mass of the movements they can make."""
+    mass = np.ones(shapes.shape[:-1])
+    for i in range(2):
+        k, rate = shapes[..., 2 * i], LN2 * np.exp(shapes[..., 2 * i + 1])
+        fall, rise = reachable(rate * (axis.low - k), rate * (axis.high - k))
+        reach = np.where(consts[..., i] > 0, rise, fall)
+        mass = mass * 2 * moment_mass(reach, priors.movement_scales, priors.movement_weights)
+    return mass
 
 
 def turn_weight(x: Any, curves: Any, scale: float) -> Any:
@@ -87,9 +93,16 @@ def turn_weight(x: Any, curves: Any, scale: float) -> Any:
     return turn**2 / (turn**2 + scale**2)
 
 
-def turn_mass(axis: Any, priors: Any, n: int = 64) -> float:
+def turn_mass(axis: Any, priors: Any) -> float:
     """Prior mean of the turn weight, over shapes and amplitudes; fixed draws, so that it is a constant."""
     shapes, log_w, signs = lattice(axis, priors)
+    turns, inside = turns_by_shape(shapes, signs, axis, priors)
+    # the lattice's weights hold the mass of what each shape can reach
+    return float((np.exp(log_w) * turns).sum() / (np.exp(log_w) * inside).sum())
+
+
+def turns_by_shape(shapes: Any, signs: Any, axis: Any, priors: Any, n: int = 64) -> tuple[Any, Any]:
+    """Prior mean of the turn weight of each shape, 0 where it cannot move so much, and the mass that it can, ``(S,)``."""
     rng = np.random.default_rng(0)
     x = np.linspace(axis.low, axis.high, N_TURN)
     scales, weights = np.asarray(priors.movement_scales), np.asarray(priors.movement_weights)
@@ -105,9 +118,7 @@ def turn_mass(axis: Any, priors: Any, n: int = 64) -> float:
         inside &= rest > 0
         params[..., 1 + i] = np.log(np.expm1(d) / np.where(rest > 0, rest, 1.0))
     w = turn_weight(x, log_curve(x, params, signs[:, None]), priors.turn_scale)
-    # the lattice's weights hold the mass of what each shape can reach
-    mass = np.exp(log_w)[:, None] * inside
-    return float((mass * w).sum() / mass.sum())
+    return (inside * w).mean(1), inside.mean(1)
 
 
 def torch_turn(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
@@ -154,4 +165,4 @@ def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
     return total
 
 
-CURVE = Curve("additive_hill", 2, PARAMS, 2, log_curve, slope, lattice, torch_rows, torch_prior)
+CURVE = Curve("additive_hill", 2, PARAMS, 2, log_curve, slope, lattice, torch_rows, torch_prior, amplitude_mass)

@@ -60,11 +60,15 @@ def lattice(axis: Any, priors: Any, step: float = 0.5, n_points: int = 6) -> tup
         -0.5 * (shapes[:, 0] / priors.ec50_sd) ** 2
         - 0.5 * ((shapes[:, 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
     )
-    weight = np.exp(log_w)
-    rate = LN2 * np.exp(shapes[:, 1])
-    fall, rise = reachable(rate * (axis.low - shapes[:, 0]), rate * (axis.high - shapes[:, 0]))
-    mass = sum(moment_mass(d, priors.movement_scales, priors.movement_weights) for d in (fall, rise))
-    return shapes, log_w - np.log((weight * mass).sum()), np.zeros((len(shapes), 2))
+    consts = np.zeros((len(shapes), 2))
+    return shapes, log_w - np.log((np.exp(log_w) * amplitude_mass(shapes, consts, axis, priors)).sum()), consts
+
+
+def amplitude_mass(shapes: Any, consts: Any, axis: Any, priors: Any) -> Any:
+    """Integral of the prior of the amplitude given shapes ``(..., 2)``: the mass of the movements they can make."""
+    rate = LN2 * np.exp(shapes[..., 1])
+    ends = reachable(rate * (axis.low - shapes[..., 0]), rate * (axis.high - shapes[..., 0]))
+    return sum(moment_mass(d, priors.movement_scales, priors.movement_weights) for d in ends)
 
 
 def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
@@ -87,4 +91,4 @@ def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
     return torch_moment(d, d1, priors)
 
 
-CURVE = Curve("single_hill", 1, PARAMS, 1, log_curve, slope, lattice, torch_rows, torch_prior)
+CURVE = Curve("single_hill", 1, PARAMS, 1, log_curve, slope, lattice, torch_rows, torch_prior, amplitude_mass)

@@ -48,7 +48,7 @@ class TauGrid(NamedTuple):
     best: Floats  # (T, 1) the likeliest value of the shared grid
 
 
-def _local_lattice(
+def local_lattice(
     shapes: Floats, log_post: Floats, step: Floats, sizes: tuple[int, ...]
 ) -> tuple[Floats, Floats]:
     """A finer lattice over the box of the points near the mode; returns it with its spacing."""
@@ -59,7 +59,7 @@ def _local_lattice(
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(sizes)), new_step
 
 
-def _steps(shapes: Floats) -> Floats:
+def steps(shapes: Floats) -> Floats:
     return np.array(
         [
             np.diff(np.unique(shapes[:, d])).min() if len(np.unique(shapes[:, d])) > 1 else 0.1
@@ -68,7 +68,7 @@ def _steps(shapes: Floats) -> Floats:
     )
 
 
-def _tau_grid(post: Floats, grid: Floats, points: Floats) -> TauGrid:
+def tau_grid(post: Floats, grid: Floats, points: Floats) -> TauGrid:
     """A few values around the posterior of log tau on the shared grid; `post` is its log ``(T, K)``."""
     best = grid[post.argmax(1)][:, None]
     if len(grid) == 1:
@@ -162,17 +162,17 @@ def draws(
     """
     shapes0, consts0 = coarse
     n_t = len(p.counts)
-    tau = _tau_grid(tau_post, grid, QUICK_TAU_POINTS if quick or curve.n_shape > 2 else TAU_POINTS)
+    tau = tau_grid(tau_post, grid, QUICK_TAU_POINTS if quick or curve.n_shape > 2 else TAU_POINTS)
     s_post = shape_post
     best = s_post.argmax(1)
     consts = consts0[best] if len(consts0) > 1 else np.repeat(consts0, n_t, 0)
     shapes = np.repeat(shapes0[None], n_t, 0)
-    step = np.repeat(_steps(shapes0)[None], n_t, 0)
+    step = np.repeat(steps(shapes0)[None], n_t, 0)
     s_post = np.where((consts0[None] == consts[:, None]).all(-1), s_post, -np.inf)
     stages = (QUICK_SIZES if quick else LATTICE_SIZES)[curve.n_shape]
     on_lattice = curve.n_shape <= 2
     for i, sizes in enumerate(stages):
-        local = [_local_lattice(shapes[t], s_post[t], step[t], sizes) for t in range(n_t)]
+        local = [local_lattice(shapes[t], s_post[t], step[t], sizes) for t in range(n_t)]
         shapes, step = np.stack([x for x, _ in local]), np.stack([x for _, x in local])
         if i < len(stages) - 1 or not on_lattice:
             s_post = _at_shapes(p, curve, shapes, consts, tau.best, prior, fine=False)[0][..., 0]

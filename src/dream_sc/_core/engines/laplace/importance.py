@@ -98,7 +98,7 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     return np.where(np.isfinite(out), out, -np.inf)
 
 
-def _slopes(lattice: Lattice, t: int) -> list[Floats]:
+def slopes_of(lattice: Lattice, t: int) -> list[Floats]:
     """Derivatives ``(S, K, n)`` of the modes along each axis of the lattice, tau last; zero next to failed points."""
     n_s, n_k, n = lattice.mode.shape[1:]
     grid = lattice.mode[t].reshape(*lattice.size, n_k, n)
@@ -133,7 +133,7 @@ def _propose(lattice: Lattice, n: int, seed: int) -> tuple[Points, Floats]:
         moves = [*(jitter[:, 1 + i] * lattice.step[t, i] for i in range(d)), jitter[:, 0] * lattice.tau_step[t]]
         centre = lattice.mode[t][s, k]
         if lattice.size or d == 0:
-            for move, slope in zip(moves, _slopes(lattice, t), strict=True):
+            for move, slope in zip(moves, slopes_of(lattice, t), strict=True):
                 centre = centre + move[:, None] * slope[s, k]
         chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[s, k]
         theta[t] = centre + stretch[:, None] * np.einsum("nij,nj->ni", chol, z)

@@ -1,0 +1,214 @@
+"""Posterior draws of features with categories: one shape for all sticks of a draw, and what it makes of the usage.
+
+Shapes are drawn from a local lattice by their joint posterior; given the shape, sticks move or not, each with a Laplace
+approximation of its own. Importance weights, those of all moving sticks together, then correct the draws.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import expit, gammaln, log_softmax, logsumexp
+from scipy.stats import chi2
+
+from .chains import ChainEvidence, Chains, together
+from .engines import laplace
+from .engines.laplace import importance
+from .engines.laplace.draws import FINE_TOL, QUICK_TAU_POINTS, local_lattice, steps, tau_grid
+from .engines.laplace.trans import SCREEN_TOL, n_amplitudes
+from .pareto import smooth
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .calls import Prior
+    from .dose_response import Curve
+    from .trans import Options
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
+QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
+NO_HILL = -30.0  # log amplitude of a Hill that is not there
+
+
+class _Local(NamedTuple):
+    """Sticks on the local lattice of their features."""
+
+    sticks: importance.Lattice  # `log_z` with tau's prior, without that of the shapes, amplitudes normalised
+    consts: Floats  # (F, 2)
+    null: Floats  # (T,) log evidence of no movement
+    log_post: Floats  # (F, S) joint log posterior of the shapes
+    size: tuple[int, ...]
+
+
+def _log_prior(p: laplace.Problem, c: Curve, shapes: Floats, consts: Floats) -> tuple[Floats, Floats]:
+    """Log prior of shapes ``(..., d)`` up to a constant, and the log of the mass of their amplitudes."""
+    mass = np.broadcast_to(c.amplitude_mass(shapes, consts, p.axis, p.priors), shapes.shape[:-1])
+    log_mass = np.log(np.maximum(mass, 1e-300))
+    return importance.log_shape_prior(c, shapes, p.priors) + log_mass, log_mass
+
+
+def _on_lattice(
+    p: laplace.Problem, c: Curve, chains: Chains, at: tuple[Floats, Floats, Floats], tau: tuple[Floats, Floats],
+    prior: Prior, size: tuple[int, ...], *, fine: bool, degree: int,
+) -> _Local:  # fmt: skip
+    """Evidence of the sticks of some features at shapes of their own."""
+    shapes, step, consts = at
+    log_prior, log_mass = _log_prior(p, c, shapes, consts[:, None])
+    mine = np.repeat(np.arange(len(shapes)), chains.length)
+    by_shape = np.repeat(consts[mine][:, None], shapes.shape[1], 1)
+    log_z, mode, cov = laplace.evidence(
+        p, c, shapes[mine], by_shape, tau[0], modes=fine, tol=FINE_TOL if fine else SCREEN_TOL, degree=degree
+    )
+    log_tau = prior.log_density(tau[0])
+    log_z = log_z - log_mass[mine][:, :, None] + log_tau[:, None]
+    null = logsumexp(laplace.null_evidence(p, tau[0])[0] + log_tau, axis=1)
+    joint = together(logsumexp(log_z, axis=2) - null[:, None], chains) + log_prior
+    sticks = importance.Lattice(shapes[mine], step[mine], *tau, log_z, log_z, mode, cov, size)
+    return _Local(sticks, consts, null, np.asarray(log_softmax(joint, axis=1)), size)
+
+
+def _localise(
+    e: ChainEvidence, p: laplace.Problem, m: int, features: Ints, chains: Chains, values: Floats, *, quick: bool,
+    degree: int,
+) -> _Local:  # fmt: skip
+    """A local lattice over the shapes that a feature's sticks agree on; `values` ``(T, M, K)`` are of the sticks."""
+    c, prior, grid = e.comparison.curves[m], e.prior, e.comparison.grid
+    lattice = e.comparison.lattices[c.name]
+    tau = tau_grid(np.logaddexp(values[:, 0], values[:, m]) + prior.log_tau(grid), grid, QUICK_TAU_POINTS)
+    log_post = e.posterior(m, features)
+    consts = lattice.consts[log_post.argmax(1)]
+    log_post = np.where((lattice.consts[None] == consts[:, None]).all(-1), log_post, -np.inf)
+    shapes = np.repeat(lattice.shapes[None], len(features), 0)
+    step = np.repeat(steps(lattice.shapes)[None], len(features), 0)
+    stages = (QUICK_SIZES if quick else SIZES)[c.n_shape]
+    for i, size in enumerate(stages):
+        if size:
+            local = [local_lattice(shapes[f], log_post[f], step[f], size) for f in range(len(features))]
+            shapes, step = np.stack([x for x, _ in local]), np.stack([x for _, x in local])
+        fine = i == len(stages) - 1
+        taus = (tau.tau, tau.step) if fine else (tau.best, np.zeros(len(tau.best)))
+        found = _on_lattice(p, c, chains, (shapes, step, consts), taus, prior, size, fine=fine, degree=degree)
+        log_post = found.log_post
+    return found
+
+
+class _Points(NamedTuple):
+    """Draws of sticks, all of a feature's at the same shapes."""
+
+    theta: Floats  # (T, N, n)
+    log_tau: Floats  # (T, N)
+    log_q: Floats  # (T, N) of these two given the shape's cell
+    cell: Ints  # (F, N) of the shape
+    shapes: Floats  # (F, N, d)
+
+
+def _propose(x: _Local, chains: Chains, n: int, seed: int) -> _Points:
+    """Shapes by their joint posterior, the rest by each stick's approximation there.
+
+    Random numbers depend on a stick's place in its chain only, so that a feature does not depend on its block.
+    """
+    lattice, dim = x.sticks, x.sticks.mode.shape[-1]
+    first = chains.start
+    u = (np.arange(n) + 0.5) / n
+    cdf = np.exp(x.log_post).cumsum(1)
+    cell = np.stack([np.minimum(np.searchsorted(row / row[-1], u), len(row) - 1) for row in cdf])
+    jitter = np.random.default_rng(seed).random((n, lattice.step.shape[1])) - 0.5
+    moves = jitter * lattice.step[first][:, None]
+    shapes = np.take_along_axis(lattice.shapes[first], cell[:, :, None], 1) + moves
+    n_t = len(lattice.log_z)
+    theta, log_tau, log_q = np.zeros((n_t, n, dim)), np.zeros((n_t, n)), np.zeros((n_t, n))
+    for f, length in enumerate(chains.length):
+        for place in range(length):
+            t, rng = first[f] + place, np.random.default_rng([seed, place])
+            log_share = log_softmax(lattice.log_z[t], axis=1)[cell[f]]
+            k = np.minimum((np.exp(log_share).cumsum(1) < rng.random((n, 1))).sum(1), log_share.shape[1] - 1)
+            by_tau = (rng.random(n) - 0.5) * lattice.tau_step[t]
+            centre = lattice.mode[t][cell[f], k]
+            for move, slope in zip([*moves[f].T, by_tau], importance.slopes_of(lattice, t), strict=True):
+                centre = centre + move[:, None] * slope[cell[f], k]
+            z = rng.normal(size=(n, dim))
+            stretch = np.sqrt(importance.DF / chi2.ppf(rng.random(n), importance.DF))
+            chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[cell[f], k]
+            theta[t] = centre + stretch[:, None] * np.einsum("nij,nj->ni", chol, z)
+            log_tau[t] = np.log(lattice.tau[t])[k] + by_tau
+            square = (z**2).sum(1) * stretch**2
+            log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
+            width = np.log(lattice.tau_step[t]) if lattice.tau_step[t] > 0 else 0.0
+            log_q[t] = lattice.log_z[t][cell[f], k] - width - log_det + _log_t(square, dim)
+    return _Points(theta, log_tau, log_q, cell, shapes)
+
+
+def _log_t(square: Floats, dim: int) -> Floats:
+    """Log density of a standard Student t of the proposals at points of this squared norm."""
+    df = importance.DF
+    const = gammaln(0.5 * (df + dim)) - gammaln(0.5 * df) - 0.5 * dim * np.log(df * np.pi)
+    return np.asarray(const - 0.5 * (df + dim) * np.log1p(square / df))
+
+
+class StickDraws(NamedTuple):
+    """Joint draws of the sticks of a block of features."""
+
+    params: Floats  # (T, N, 1 + A) level and amplitudes
+    shapes: Floats  # (F, N, d)
+    consts: Floats  # (F, 2)
+    chains: Chains
+    log_bf: Floats  # (T,) of each stick, over the shapes that the feature's sticks agree on
+    tau: Floats  # (T,)
+    pareto_k: Floats  # (F,)
+
+
+def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, quick: bool, n: int) -> StickDraws:
+    """`n` draws of curve `m` for a block of features that respond."""
+    c = e.comparison.curves[m]
+    which, chains = e.chains.sticks(features)
+    p, n_amp = e.problem.take(which), n_amplitudes(c, options.degree)
+    x = _localise(e, p, m, features, chains, e.found.values[which], quick=quick, degree=options.degree)
+    points = _propose(x, chains, n, options.seed)
+    mine = np.repeat(np.arange(len(features)), chains.length)
+    place = np.arange(len(mine)) - chains.start[mine]
+    log_bf = logsumexp(x.sticks.log_z, axis=2) - x.null[:, None]
+    u = np.stack([np.random.default_rng([options.seed, 1, k]).random(n) for k in range(int(chains.length.max()))])
+    moves = u[place] < expit(np.take_along_axis(log_bf, points.cell[mine], 1))
+    weight, k = _weights(p, c, x, chains, points, moves, e.prior, n_amp)
+    pick = np.stack([importance.pick(w, n) for w in weight])
+    still = _still(p, x, place, n, c, n_amp, options.seed)
+    params = np.where(moves[..., None], points.theta[..., : 1 + n_amp], still)
+    return StickDraws(
+        np.take_along_axis(params, pick[mine][:, :, None], 1), np.take_along_axis(points.shapes, pick[:, :, None], 1),
+        x.consts, chains, logsumexp(log_bf + x.log_post[mine], axis=1), np.exp(points.log_tau).mean(1), k,
+    )  # fmt: skip
+
+
+def _weights(
+    p: laplace.Problem, c: Curve, x: _Local, chains: Chains, points: _Points, moves: NDArray[np.bool_], prior: Prior,
+    n_amp: int,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Importance weights ``(F, N)`` of the draws and their Pareto k."""
+    mine = np.repeat(np.arange(len(chains.start)), chains.length)
+    full = importance.Points(points.theta, points.shapes[mine], points.log_tau)
+    log_f = importance.log_target(p, c, full, x.consts[mine], prior, n_amp)
+    here = _log_prior(p, c, points.shapes, x.consts[:, None])[0]
+    in_cell = _log_prior(p, c, x.sticks.shapes[chains.start], x.consts[:, None])[0]
+    # the density of a moving stick over that of its proposal, which includes its evidence in the cell
+    log_ratio = log_f - here[mine] - points.log_q
+    log_w = chains.sum(np.where(moves, log_ratio, 0.0)) + here - np.take_along_axis(in_cell, points.cell, 1)
+    any_moves = chains.sum(moves.astype(float)) > 0
+    log_w = np.where(any_moves & np.isfinite(log_w), log_w, -np.inf)
+    log_w[~np.isfinite(log_w).any(1)] = 0.0
+    found = [smooth(np.maximum(w, w.max() - 700.0)) for w in log_w]
+    return np.stack([w for w, _ in found]), np.array([k for _, k in found])
+
+
+def _still(p: laplace.Problem, x: _Local, place: Ints, n: int, c: Curve, n_amp: int, seed: int) -> Floats:
+    """Level ``(T, N, 1 + A)`` of sticks that do not move, with amplitudes of none."""
+    taus = x.sticks.tau
+    log_z, mode, cov = laplace.null_evidence(p, taus, modes=True)
+    rows, best = np.arange(len(taus)), log_z.argmax(1)
+    z = np.stack([np.random.default_rng([seed, 2, k]).normal(size=n) for k in range(int(place.max()) + 1)])
+    out = np.full((len(taus), n, 1 + n_amp), NO_HILL if c.name == "additive_hill" else 0.0)
+    out[..., 0] = mode[rows, best, 0][:, None] + np.sqrt(cov[rows, best, 0, 0])[:, None] * z[place]
+    return out

@@ -1,0 +1,119 @@
+"""Rows of features with categories: a row per category, and which of a feature's categories leads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import loo, posterior, summary, support
+from .blocks import blocks, each
+from .chain_draws import StickDraws, draw_sticks
+from .trans_rows import QUICK_DRAWS, log_odds, with_level_error
+from .usage import Usage, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from .chains import ChainFit
+    from .evidence import Lattice
+    from .trans import Options
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+BLOCK = 16  # features
+
+
+@dataclass(frozen=True)
+class ChainRows:
+    """What the table says, by category and by feature."""
+
+    by_category: dict[str, Any]  # each (C,), categories in the order of their sticks, the one without a stick last
+    by_feature: dict[str, Any]  # each (F,)
+    records: NDArray[np.float16]  # (C, 512)
+    leading: Ints  # (F,) the category whose usage moves most, an index into the C categories
+
+
+def describe(fit: ChainFit, options: Options, progress: Callable[[Any], Any]) -> ChainRows:
+    """Draws of the best non-null curve of each feature, summed up."""
+    e = fit.evidence
+    chains, n_f = e.chains, len(e.chains.start)
+    first = chains.start + np.arange(n_f)  # of the categories
+    n_c = int(chains.length.sum()) + n_f
+    likely = e.log_bf + log_odds(e.prior) > 0
+    jobs = [
+        (m, quick, index[s])
+        for m in range(1, len(e.comparison.curves))
+        for quick in (False, True)
+        for index in [np.flatnonzero((fit.best == m) & (likely != quick))]
+        for s in blocks(len(index), BLOCK)
+    ]
+    by_category: dict[str, Any] = {}
+    by_feature: dict[str, Any] = {}
+    records, leading = np.full((n_c, posterior.WIDTH), np.nan, dtype=np.float16), np.zeros(n_f, dtype=np.int64)
+
+    def call(job: tuple[int, bool, Ints]) -> Any:
+        return _block(fit, options, *job)
+
+    for (_, _, features), (of_categories, of_features, record, lead) in each(call, jobs, progress):
+        where = np.concatenate([first[f] + np.arange(chains.length[f] + 1) for f in features])
+        for store, found, at, n in ((by_category, of_categories, where, n_c), (by_feature, of_features, features, n_f)):
+            for name, values in found.items():
+                if name not in store:
+                    text = values.dtype.kind in "UO"
+                    store[name] = np.full(n, "" if text else np.nan, dtype=object if text else float)
+                store[name][at] = values
+        records[where], leading[features] = record, where[lead]
+    return ChainRows(by_category, by_feature, records, leading)
+
+
+def _block(
+    fit: ChainFit, options: Options, m: int, quick: bool, features: Ints
+) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.float16], Ints]:
+    e = fit.evidence
+    p, like = e.problem, e.problem.likelihood
+    n = min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples
+    drawn = draw_sticks(e, m, features, options, quick=quick, n=n)
+    shares = usage(drawn, e.comparison.curves[m], p.axis)
+    params = with_level_error(shares.params, shares.curve, p.level_error, options.seed)
+    columns: dict[str, Any] = summary.summarise(params, shares.curve, shares.consts, p.axis, like)
+    lead = _leading(columns[f"{like.effect}_range"], shares)
+    found = _support(fit, m, features, drawn, quick=quick, degree=options.degree)
+    found |= {"pareto_k": drawn.pareto_k}
+    return columns, found, posterior.pack_block(params, shares.curve, shares.consts), lead
+
+
+def _leading(moved: Floats, shares: Usage) -> Ints:
+    """Category of each feature that moves most, an index into those of the block."""
+    cuts = np.flatnonzero(np.diff(shares.feature)) + 1
+    parts = np.split(moved, cuts)
+    offset = np.concatenate([[0], cuts])
+    return np.array([o + part.argmax() for o, part in zip(offset, parts, strict=True)], dtype=np.int64)
+
+
+def _support(
+    fit: ChainFit, m: int, features: Ints, drawn: StickDraws, *, quick: bool, degree: int
+) -> dict[str, Floats]:
+    """What single guides say, for the stick of each feature that moves most surely."""
+    e, chains = fit.evidence, drawn.chains
+    c, lattice = e.comparison.curves[m], e.comparison.lattices[e.comparison.curves[m].name]
+    parts = np.split(drawn.log_bf, chains.start[1:])
+    surest = chains.start + np.array([part.argmax() for part in parts])
+    stick = e.chains.sticks(features)[0][surest]
+    p = e.problem.take(stick)
+    draws = np.concatenate([drawn.params[surest], drawn.shapes], 2)
+    curves = summary.at_dosages(draws, c, drawn.consts, p.dose_mean)
+    at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(curves))
+    tau = drawn.tau[surest]
+    found, influence = support.columns(p, np.median(draws[..., 0], 1), at, tau, log_odds(e.prior))
+    found |= {"guide_sd": tau / p.likelihood.effect_unit, "log_bf_loo": np.full(len(features), np.nan)}
+    if not quick:
+        values, log_tau = e.found.values[stick], e.prior.log_tau(e.comparison.grid)
+        two = loo.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, e.comparison.grid, e.prior)
+        shapes: Lattice = loo.leading_shapes(lattice, e.posterior(m, features))
+        found["log_bf_loo"] = loo.least_log_bf(p, c, shapes, two, e.log_bf[features], influence, degree=degree)
+    return found
