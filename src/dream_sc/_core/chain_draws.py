@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from .chains import ChainEvidence, Chains, together
 from .engines import laplace
 from .engines.laplace import importance
-from .engines.laplace.draws import FINE_TOL, QUICK_TAU_POINTS, local_lattice, steps, tau_grid
+from .engines.laplace.draws import FINE_TOL, QUICK_TAU_POINTS, TAU_POINTS, local_lattice, steps, tau_grid
 from .engines.laplace.trans import SCREEN_TOL, n_amplitudes
 from .pareto import smooth
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
+HOPELESS = 300.0  # log evidence below that of no movement where the approximation failed
 NO_HILL = -30.0  # log amplitude of a Hill that is not there
 
 
@@ -66,6 +67,7 @@ def _on_lattice(
     log_tau = prior.log_density(tau[0])
     log_z = log_z - log_mass[mine][:, :, None] + log_tau[:, None]
     null = logsumexp(laplace.null_evidence(p, tau[0])[0] + log_tau, axis=1)
+    log_z = np.maximum(log_z, null[:, None, None] - HOPELESS)
     joint = together(logsumexp(log_z, axis=2) - null[:, None], chains) + log_prior
     sticks = importance.Lattice(shapes[mine], step[mine], *tau, log_z, log_z, mode, cov, size)
     return _Local(sticks, consts, null, np.asarray(log_softmax(joint, axis=1)), size)
@@ -78,7 +80,8 @@ def _localise(
     """A local lattice over the shapes that a feature's sticks agree on; `values` ``(T, M, K)`` are of the sticks."""
     c, prior, grid = e.comparison.curves[m], e.prior, e.comparison.grid
     lattice = e.comparison.lattices[c.name]
-    tau = tau_grid(np.logaddexp(values[:, 0], values[:, m]) + prior.log_tau(grid), grid, QUICK_TAU_POINTS)
+    both = np.logaddexp(values[:, 0], values[:, m]) + prior.log_tau(grid)
+    tau = tau_grid(both, grid, QUICK_TAU_POINTS if quick else TAU_POINTS)
     log_post = e.posterior(m, features)
     consts = lattice.consts[log_post.argmax(1)]
     log_post = np.where((lattice.consts[None] == consts[:, None]).all(-1), log_post, -np.inf)
@@ -171,8 +174,7 @@ def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, q
     mine = np.repeat(np.arange(len(features)), chains.length)
     place = np.arange(len(mine)) - chains.start[mine]
     log_bf = logsumexp(x.sticks.log_z, axis=2) - x.null[:, None]
-    u = np.stack([np.random.default_rng([options.seed, 1, k]).random(n) for k in range(int(chains.length.max()))])
-    moves = u[place] < expit(np.take_along_axis(log_bf, points.cell[mine], 1))
+    moves = _which_move(np.take_along_axis(log_bf, points.cell[mine], 1), chains, options.seed)
     weight, k = _weights(p, c, x, chains, points, moves, e.prior, n_amp)
     pick = np.stack([importance.pick(w, n) for w in weight])
     still = _still(p, x, place, n, c, n_amp, options.seed)
@@ -181,6 +183,21 @@ def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, q
         np.take_along_axis(params, pick[mine][:, :, None], 1), np.take_along_axis(points.shapes, pick[:, :, None], 1),
         x.consts, chains, logsumexp(log_bf + x.log_post[mine], axis=1), np.exp(points.log_tau).mean(1), k,
     )  # fmt: skip
+
+
+def _which_move(log_bf: Floats, chains: Chains, seed: int) -> NDArray[np.bool_]:
+    """Which sticks move ``(T, N)``, at least one of each feature, given their log Bayes factors."""
+    probability, still = expit(log_bf), np.log(expit(-log_bf))
+    moves, n = np.zeros(log_bf.shape, dtype=bool), log_bf.shape[1]
+    u = [np.random.default_rng([seed, 1, k]).random(n) for k in range(int(chains.length.max()))]
+    for first, length in zip(chains.start, chains.length, strict=True):
+        none = np.ones(n, dtype=bool)
+        for k in range(length):
+            some = -np.expm1(still[first + k : first + length].sum(0))  # that one of those left moves
+            share = np.where(none, probability[first + k] / np.maximum(some, 1e-300), probability[first + k])
+            moves[first + k] = (u[k] < share) | (none & (k == length - 1))
+            none &= ~moves[first + k]
+    return moves
 
 
 def _weights(
@@ -196,8 +213,7 @@ def _weights(
     # the density of a moving stick over that of its proposal, which includes its evidence in the cell
     log_ratio = log_f - here[mine] - points.log_q
     log_w = chains.sum(np.where(moves, log_ratio, 0.0)) + here - np.take_along_axis(in_cell, points.cell, 1)
-    any_moves = chains.sum(moves.astype(float)) > 0
-    log_w = np.where(any_moves & np.isfinite(log_w), log_w, -np.inf)
+    log_w = np.where(np.isfinite(log_w), log_w, -np.inf)
     log_w[~np.isfinite(log_w).any(1)] = 0.0
     found = [smooth(np.maximum(w, w.max() - 700.0)) for w in log_w]
     return np.stack([w for w, _ in found]), np.array([k for _, k in found])

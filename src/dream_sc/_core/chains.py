@@ -19,7 +19,6 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from . import calls, support
-from .dose_response.additive_hill import turns_by_shape
 from .engines import laplace
 from .evidence import Comparison, Found
 from .strength import strength
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 LOG_2 = float(np.log(2.0))
+AUTO = "single_hill"
+NO_PRIOR = -30.0  # log prior of a shape that cannot move anything
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,6 @@ class Chains:
 def shape_prior(c: Curve, lattice: Lattice, p: laplace.Problem) -> Floats:
     """Log prior probability of each shape of the lattice, its amplitudes integrated."""
     mass = np.broadcast_to(c.amplitude_mass(lattice.shapes, lattice.consts, p.axis, p.priors), len(lattice.shapes))
-    if c.name == "additive_hill" and p.turn:
-        turns, inside = turns_by_shape(lattice.shapes, lattice.consts, p.axis, p.priors)
-        mass = mass * turns / np.maximum(inside, 1e-12)
     return np.asarray(log_softmax(lattice.log_weight + np.log(np.maximum(mass, 1e-300))))
 
 
@@ -131,7 +129,7 @@ def chain_evidence(
         log_prior = shape_prior(curve, c.lattices[curve.name], p)
         total = logsumexp(found.values[:, m] + log_tau, axis=1) - null
         share = log_softmax(found.masses[m - 1].astype(float), axis=1)
-        by_shape.append(total[:, None] + share - log_prior)
+        by_shape.append(np.where(log_prior > NO_PRIOR, total[:, None] + share - log_prior, 0.0))
         marginal.append(logsumexp(log_prior + together(by_shape[-1], chains), axis=1))
     every = np.stack(marginal, 1)
     if len(prior.weights) == 1:
@@ -163,8 +161,10 @@ def fit(
     feature
         ``(S,)`` of each stick, sorted.
 
-    The rest is as in `trans.fit`.
+    The rest is as in `trans.fit`, but that "auto" stands for one Hill: how much two of them turn is no matter of a
+    single stick.
     """
+    options = replace(options, function_type=AUTO) if options.function_type == "auto" else options
     chains = Chains.of(feature)
     p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
     if not options.guide_effects:

@@ -93,16 +93,9 @@ def turn_weight(x: Any, curves: Any, scale: float) -> Any:
     return turn**2 / (turn**2 + scale**2)
 
 
-def turn_mass(axis: Any, priors: Any) -> float:
+def turn_mass(axis: Any, priors: Any, n: int = 64) -> float:
     """Prior mean of the turn weight, over shapes and amplitudes; fixed draws, so that it is a constant."""
     shapes, log_w, signs = lattice(axis, priors)
-    turns, inside = turns_by_shape(shapes, signs, axis, priors)
-    # the lattice's weights hold the mass of what each shape can reach
-    return float((np.exp(log_w) * turns).sum() / (np.exp(log_w) * inside).sum())
-
-
-def turns_by_shape(shapes: Any, signs: Any, axis: Any, priors: Any, n: int = 64) -> tuple[Any, Any]:
-    """Prior mean of the turn weight of each shape, 0 where it cannot move so much, and the mass that it can, ``(S,)``."""
     rng = np.random.default_rng(0)
     x = np.linspace(axis.low, axis.high, N_TURN)
     scales, weights = np.asarray(priors.movement_scales), np.asarray(priors.movement_weights)
@@ -118,7 +111,9 @@ def turns_by_shape(shapes: Any, signs: Any, axis: Any, priors: Any, n: int = 64)
         inside &= rest > 0
         params[..., 1 + i] = np.log(np.expm1(d) / np.where(rest > 0, rest, 1.0))
     w = turn_weight(x, log_curve(x, params, signs[:, None]), priors.turn_scale)
-    return (inside * w).mean(1), inside.mean(1)
+    # the lattice's weights hold the mass of what each shape can reach
+    mass = np.exp(log_w)[:, None] * inside
+    return float((mass * w).sum() / mass.sum())
 
 
 def torch_turn(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
