@@ -2,6 +2,11 @@
 
 Shapes are drawn from a local lattice by their joint posterior; given the shape, sticks move or not, each with a Laplace
 approximation of its own. Importance weights, those of all moving sticks together, then correct the draws.
+
+Where the shares of categories move along a line by one Hill, the odds of each stick do by a Hill of the same steepness
+whose EC50 depends on how much the sticks before it move: to the power of the Hill coefficient, it is that of the stick
+before times the ratio of ``1 - q`` at the two ends, `q` being the share of the stick. These lags are taken from the
+modes at the likeliest shape.
 """
 
 from __future__ import annotations
@@ -13,11 +18,13 @@ from scipy.special import expit, gammaln, log_softmax, logsumexp
 from scipy.stats import chi2
 
 from .chains import ChainEvidence, Chains, together
+from .dose_response import LN2, curve
 from .engines import laplace
 from .engines.laplace import importance
 from .engines.laplace.draws import FINE_TOL, QUICK_TAU_POINTS, TAU_POINTS, local_lattice, steps, tau_grid
 from .engines.laplace.trans import SCREEN_TOL, n_amplitudes
 from .pareto import smooth
+from .summary import from_ntc_to_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
 SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
 HOPELESS = 300.0  # log evidence below that of no movement where the approximation failed
+LARGEST_LAG = 6.0  # log2
 NO_HILL = -30.0  # log amplitude of a Hill that is not there
 
 
@@ -40,37 +48,64 @@ class _Local(NamedTuple):
 
     sticks: importance.Lattice  # `log_z` with tau's prior, without that of the shapes, amplitudes normalised
     consts: Floats  # (F, 2)
+    lag: Floats  # (T,) of each stick's EC50, log2, times the Hill coefficient
     null: Floats  # (T,) log evidence of no movement
     log_post: Floats  # (F, S) joint log posterior of the shapes
     size: tuple[int, ...]
 
 
-def _log_prior(p: laplace.Problem, c: Curve, shapes: Floats, consts: Floats) -> tuple[Floats, Floats]:
-    """Log prior of shapes ``(..., d)`` up to a constant, and the log of the mass of their amplitudes."""
+def _log_mass(p: laplace.Problem, c: Curve, shapes: Floats, consts: Floats) -> Floats:
+    """Log of the mass of the amplitudes that shapes ``(..., d)`` may have."""
     mass = np.broadcast_to(c.amplitude_mass(shapes, consts, p.axis, p.priors), shapes.shape[:-1])
-    log_mass = np.log(np.maximum(mass, 1e-300))
-    return importance.log_shape_prior(c, shapes, p.priors) + log_mass, log_mass
+    return np.asarray(np.log(np.maximum(mass, 1e-300)))
+
+
+def lagged(shapes: Floats, lag: Floats) -> Floats:
+    """Shapes ``(T, S, d)`` of the sticks, given those of their features."""
+    if not lag.any():
+        return shapes
+    out = shapes.copy()
+    out[..., 0] += lag[:, None] * np.exp(-shapes[..., 1])
+    return out
 
 
 def _on_lattice(
     p: laplace.Problem, c: Curve, chains: Chains, at: tuple[Floats, Floats, Floats], tau: tuple[Floats, Floats],
-    prior: Prior, size: tuple[int, ...], *, fine: bool, degree: int,
+    lag: Floats, prior: Prior, size: tuple[int, ...], *, fine: bool, degree: int,
 ) -> _Local:  # fmt: skip
     """Evidence of the sticks of some features at shapes of their own."""
     shapes, step, consts = at
-    log_prior, log_mass = _log_prior(p, c, shapes, consts[:, None])
     mine = np.repeat(np.arange(len(shapes)), chains.length)
-    by_shape = np.repeat(consts[mine][:, None], shapes.shape[1], 1)
+    of_sticks, by_shape = lagged(shapes[mine], lag), np.repeat(consts[mine][:, None], shapes.shape[1], 1)
     log_z, mode, cov = laplace.evidence(
-        p, c, shapes[mine], by_shape, tau[0], modes=fine, tol=FINE_TOL if fine else SCREEN_TOL, degree=degree
+        p, c, of_sticks, by_shape, tau[0], modes=fine, tol=FINE_TOL if fine else SCREEN_TOL, degree=degree
     )
     log_tau = prior.log_density(tau[0])
-    log_z = log_z - log_mass[mine][:, :, None] + log_tau[:, None]
+    log_z = log_z - _log_mass(p, c, of_sticks, by_shape)[:, :, None] + log_tau[:, None]
     null = logsumexp(laplace.null_evidence(p, tau[0])[0] + log_tau, axis=1)
     log_z = np.maximum(log_z, null[:, None, None] - HOPELESS)
+    log_prior = importance.log_shape_prior(c, shapes, p.priors) + _log_mass(p, c, shapes, consts[:, None])
     joint = together(logsumexp(log_z, axis=2) - null[:, None], chains) + log_prior
-    sticks = importance.Lattice(shapes[mine], step[mine], *tau, log_z, log_z, mode, cov, size)
-    return _Local(sticks, consts, null, np.asarray(log_softmax(joint, axis=1)), size)
+    sticks = importance.Lattice(of_sticks, step[mine], *tau, log_z, log_z, mode, cov, size)
+    return _Local(sticks, consts, lag, null, np.asarray(log_softmax(joint, axis=1)), size)
+
+
+def _lags(
+    p: laplace.Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior
+) -> Floats:
+    """Lags ``(T,)`` by the modes of one Hill at the likeliest shapes ``(F, 2)``, sticks by their odds of moving."""
+    c, consts = curve("single_hill"), np.zeros((len(tau), 1, 2))
+    mine = np.repeat(np.arange(len(best)), chains.length)
+    shapes = lagged(best[mine][:, None], lag)
+    log_z, mode, _ = laplace.evidence(p, c, shapes, consts, tau, modes=True)
+    log_bf = log_z[:, 0, 0] - _log_mass(p, c, shapes, consts)[:, 0] - laplace.null_evidence(p, tau)[0][:, 0]
+    a, b = mode[:, 0, 0, 0], mode[:, 0, 0, 1]
+    low = a + from_ntc_to_low(b, shapes[:, 0, 0], np.exp(shapes[:, 0, 1]))
+    ratio = expit(log_bf) * (np.logaddexp(0.0, low + b) - np.logaddexp(0.0, low)) / LN2
+    out = np.zeros(len(tau))
+    for first, length in zip(chains.start, chains.length, strict=True):
+        out[first + 1 : first + length] = ratio[first + 1 : first + length].cumsum()
+    return np.clip(out, -LARGEST_LAG, LARGEST_LAG)
 
 
 def _localise(
@@ -87,14 +122,17 @@ def _localise(
     log_post = np.where((lattice.consts[None] == consts[:, None]).all(-1), log_post, -np.inf)
     shapes = np.repeat(lattice.shapes[None], len(features), 0)
     step = np.repeat(steps(lattice.shapes)[None], len(features), 0)
-    stages = (QUICK_SIZES if quick else SIZES)[c.n_shape]
+    stages, lag = (QUICK_SIZES if quick else SIZES)[c.n_shape], np.zeros(len(tau.best))
     for i, size in enumerate(stages):
         if size:
             local = [local_lattice(shapes[f], log_post[f], step[f], size) for f in range(len(features))]
+            if c.name == "single_hill" and chains.length.max() > 1:
+                best = shapes[np.arange(len(features)), log_post.argmax(1)]
+                lag = _lags(p, chains, best, lag, tau.best, prior)
             shapes, step = np.stack([x for x, _ in local]), np.stack([x for _, x in local])
         fine = i == len(stages) - 1
         taus = (tau.tau, tau.step) if fine else (tau.best, np.zeros(len(tau.best)))
-        found = _on_lattice(p, c, chains, (shapes, step, consts), taus, prior, size, fine=fine, degree=degree)
+        found = _on_lattice(p, c, chains, (shapes, step, consts), taus, lag, prior, size, fine=fine, degree=degree)
         log_post = found.log_post
     return found
 
@@ -158,6 +196,7 @@ class StickDraws(NamedTuple):
     params: Floats  # (T, N, 1 + A) level and amplitudes
     shapes: Floats  # (F, N, d)
     consts: Floats  # (F, 2)
+    lag: Floats  # (T,) see `lagged`
     chains: Chains
     log_bf: Floats  # (T,) of each stick, over the shapes that the feature's sticks agree on
     tau: Floats  # (T,)
@@ -181,7 +220,7 @@ def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, q
     params = np.where(moves[..., None], points.theta[..., : 1 + n_amp], still)
     return StickDraws(
         np.take_along_axis(params, pick[mine][:, :, None], 1), np.take_along_axis(points.shapes, pick[:, :, None], 1),
-        x.consts, chains, logsumexp(log_bf + x.log_post[mine], axis=1), np.exp(points.log_tau).mean(1), k,
+        x.consts, x.lag, chains, logsumexp(log_bf + x.log_post[mine], axis=1), np.exp(points.log_tau).mean(1), k,
     )  # fmt: skip
 
 
@@ -206,12 +245,17 @@ def _weights(
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Importance weights ``(F, N)`` of the draws and their Pareto k."""
     mine = np.repeat(np.arange(len(chains.start)), chains.length)
-    full = importance.Points(points.theta, points.shapes[mine], points.log_tau)
+    of_sticks = lagged(points.shapes[mine], x.lag)
+    full = importance.Points(points.theta, of_sticks, points.log_tau)
     log_f = importance.log_target(p, c, full, x.consts[mine], prior, n_amp)
-    here = _log_prior(p, c, points.shapes, x.consts[:, None])[0]
-    in_cell = _log_prior(p, c, x.sticks.shapes[chains.start], x.consts[:, None])[0]
+    here, in_cell, own = (
+        importance.log_shape_prior(c, shapes, p.priors) + _log_mass(p, c, shapes, consts[:, None])
+        for shapes, consts in (
+            (points.shapes, x.consts), (x.sticks.shapes[chains.start], x.consts), (of_sticks, x.consts[mine])
+        )
+    )  # fmt: skip
     # the density of a moving stick over that of its proposal, which includes its evidence in the cell
-    log_ratio = log_f - here[mine] - points.log_q
+    log_ratio = log_f - own - points.log_q
     log_w = chains.sum(np.where(moves, log_ratio, 0.0)) + here - np.take_along_axis(in_cell, points.cell, 1)
     log_w = np.where(np.isfinite(log_w), log_w, -np.inf)
     log_w[~np.isfinite(log_w).any(1)] = 0.0

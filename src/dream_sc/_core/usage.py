@@ -7,11 +7,13 @@ approximated by a polynomial of the log odds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .dose_response import LN2, curve
+from .chain_draws import lagged
+from .dose_response import curve
+from .likelihood.binomial import ec50_of_share
 from .summary import N_GRID, from_ntc_to_low
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 LARGEST_LOGIT = 14.0
-N_BISECTIONS = 30
 POLYNOMIAL = curve("polynomial")
 
 
@@ -66,6 +67,7 @@ def usage(drawn: StickDraws, c: Curve, axis: Axis) -> Usage:
     of_stick = np.repeat(np.arange(len(chains.start)), chains.length)
     x = np.append(np.linspace(axis.low, axis.high, N_GRID), 0.0)
     params = np.concatenate([drawn.params, drawn.shapes[of_stick]], 2)
+    # no lags: these are of one Hill
     log_odds = c.log_curve(x, params, drawn.consts[of_stick][:, None])
     shares = _logit(log_shares(log_odds, chains.start, chains.length))
     consts = np.repeat(POLYNOMIAL.lattice(axis, None)[2], len(of_category), 0)
@@ -87,29 +89,12 @@ def _one_hill(drawn: StickDraws, of_category: Ints) -> Floats:
     chains = drawn.chains
     of_stick = np.repeat(np.arange(len(chains.start)), chains.length)
     a, b = drawn.params[..., 0], drawn.params[..., 1]
-    k, log_n = drawn.shapes[..., 0], drawn.shapes[..., 1]
-    low = a + from_ntc_to_low(b, k[of_stick], np.exp(log_n)[of_stick])
-
-    def shares(log_odds: Floats) -> Floats:
-        return log_shares(log_odds, chains.start, chains.length)
-
-    at_ntc, bottom, top = _logit(shares(a)), shares(low), shares(low + b)
-    h = _half_way(lambda at: shares(low + np.log1p(np.expm1(b) * at[of_stick])), bottom, top, of_category, k.shape)
-    centre = k + np.log2(h / (1.0 - h)) / np.exp(log_n)
-    lo, hi = _logit(bottom), _logit(top)
-    n = np.exp(log_n)[of_category]
-    ec50 = centre[of_category] - (np.logaddexp(0.0, lo) - np.logaddexp(0.0, hi)) / (n * LN2)
+    log_n = drawn.shapes[..., 1]
+    k = lagged(drawn.shapes[of_stick], drawn.lag)[..., 0]
+    low = a + from_ntc_to_low(b, k, np.exp(log_n)[of_stick])
+    at_ntc, lo, hi = (_logit(log_shares(x, chains.start, chains.length)) for x in (a, low, low + b))
+    # the first stick has no lag, and its EC50 is that of its odds: that of the shares follows
+    first, n = chains.start, np.exp(log_n)
+    centre = ec50_of_share(drawn.shapes[..., 0], n, low[first], (low + b)[first])
+    ec50 = centre[of_category] - ec50_of_share(0.0, n[of_category], lo, hi)
     return np.stack([at_ntc, hi - lo, ec50, log_n[of_category]], -1)
-
-
-def _half_way(path: Any, bottom: Floats, top: Floats, of_category: Ints, shape: tuple[int, ...]) -> Floats:
-    """Value of the Hill ``(F, N)`` at which the shares are half way from `bottom` to `top` (logs), by bisection."""
-    start = np.flatnonzero(np.diff(of_category, prepend=-1))
-    line = np.exp(top) - np.exp(bottom)
-    whole = np.maximum(np.add.reduceat(line**2, start, axis=0), 1e-300)
-    low, high = np.full(shape, 1e-9), np.full(shape, 1.0 - 1e-9)
-    for _ in range(N_BISECTIONS):
-        middle = 0.5 * (low + high)
-        done = np.add.reduceat((np.exp(path(middle)) - np.exp(bottom)) * line, start, axis=0) / whole
-        low, high = np.where(done < 0.5, middle, low), np.where(done < 0.5, high, middle)
-    return 0.5 * (low + high)
