@@ -11,6 +11,7 @@ modes at the likeliest shape.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .calls import Prior
     from .dose_response import Curve
     from .trans import Options
+    from .types import Axis
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -40,7 +42,7 @@ SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)),
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
 HOPELESS = 300.0  # log evidence below that of no movement where the approximation failed
 LARGEST_LAG = 6.0  # log2
-NO_HILL = -30.0  # log amplitude of a Hill that is not there
+CANDIDATES, PER_SHAPE, LEAST_SHAPES = 8, 4, 100
 
 
 class _Local(NamedTuple):
@@ -138,49 +140,73 @@ def _localise(
 
 
 class _Points(NamedTuple):
-    """Draws of sticks, all of a feature's at the same shapes."""
+    """Candidates for the draws of sticks: `M` at each of the `N` shapes of their feature."""
 
-    theta: Floats  # (T, N, n)
-    log_tau: Floats  # (T, N)
-    log_q: Floats  # (T, N) of these two given the shape's cell
+    theta: Floats  # (T, N M, n)
+    log_tau: Floats  # (T, N M)
+    log_q: Floats  # (T, N M) of these two given the shape's cell
+    log_square: Floats  # (T, N M) of the movement, expected by the proposal
     cell: Ints  # (F, N) of the shape
     shapes: Floats  # (F, N, d)
 
 
-def _propose(x: _Local, chains: Chains, n: int, seed: int) -> _Points:
+def _propose(x: _Local, chains: Chains, axis: Axis, n: int, seed: int) -> _Points:
     """Shapes by their joint posterior, the rest by each stick's approximation there.
 
     Random numbers depend on a stick's place in its chain only, so that a feature does not depend on its block.
     """
-    lattice, dim = x.sticks, x.sticks.mode.shape[-1]
-    first = chains.start
+    lattice, first = x.sticks, chains.start
     u = (np.arange(n) + 0.5) / n
     cdf = np.exp(x.log_post).cumsum(1)
     cell = np.stack([np.minimum(np.searchsorted(row / row[-1], u), len(row) - 1) for row in cdf])
-    jitter = np.random.default_rng(seed).random((n, lattice.step.shape[1])) - 0.5
-    moves = jitter * lattice.step[first][:, None]
+    moves = (np.random.default_rng(seed).random((n, lattice.step.shape[1])) - 0.5) * lattice.step[first][:, None]
     shapes = np.take_along_axis(lattice.shapes[first], cell[:, :, None], 1) + moves
-    n_t = len(lattice.log_z)
-    theta, log_tau, log_q = np.zeros((n_t, n, dim)), np.zeros((n_t, n)), np.zeros((n_t, n))
-    for f, length in enumerate(chains.length):
-        for place in range(length):
-            t, rng = first[f] + place, np.random.default_rng([seed, place])
-            log_share = log_softmax(lattice.log_z[t], axis=1)[cell[f]]
-            k = np.minimum((np.exp(log_share).cumsum(1) < rng.random((n, 1))).sum(1), log_share.shape[1] - 1)
-            by_tau = (rng.random(n) - 0.5) * lattice.tau_step[t]
-            centre = lattice.mode[t][cell[f], k]
-            for move, slope in zip([*moves[f].T, by_tau], importance.slopes_of(lattice, t), strict=True):
-                centre = centre + move[:, None] * slope[cell[f], k]
-            z = rng.normal(size=(n, dim))
-            stretch = np.sqrt(importance.DF / chi2.ppf(rng.random(n), importance.DF))
-            chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[cell[f], k]
-            theta[t] = centre + stretch[:, None] * np.einsum("nij,nj->ni", chol, z)
-            log_tau[t] = np.log(lattice.tau[t])[k] + by_tau
-            square = (z**2).sum(1) * stretch**2
-            log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
-            width = np.log(lattice.tau_step[t]) if lattice.tau_step[t] > 0 else 0.0
-            log_q[t] = lattice.log_z[t][cell[f], k] - width - log_det + _log_t(square, dim)
-    return _Points(theta, log_tau, log_q, cell, shapes)
+    squares = _log_squares(lattice, axis)
+    found = [
+        _of_stick(lattice, first[f] + place, squares[first[f] + place], cell[f], moves[f], [seed, place])
+        for f, length in enumerate(chains.length)
+        for place in range(length)
+    ]
+    return _Points(*(np.stack(part) for part in zip(*found, strict=True)), cell, shapes)
+
+
+def _of_stick(
+    lattice: importance.Lattice, t: int, squares: Floats, cell: Ints, moves: Floats, seed: list[int]
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Candidates of one stick: parameters, log tau, log density of the proposal, log of the expected square."""
+    rng, dim = np.random.default_rng(seed), lattice.mode.shape[-1]
+    cell, moves = np.repeat(cell, CANDIDATES), np.repeat(moves, CANDIDATES, axis=0)
+    n = len(cell)
+    share = np.exp(log_softmax(lattice.log_z[t], axis=1))[cell]
+    k = np.minimum((share.cumsum(1) < rng.random((n, 1))).sum(1), share.shape[1] - 1)
+    by_tau = (rng.random(n) - 0.5) * lattice.tau_step[t]
+    centre = lattice.mode[t][cell, k]
+    for move, slope in zip([*moves.T, by_tau], importance.slopes_of(lattice, t), strict=True):
+        centre = centre + move[:, None] * slope[cell, k]
+    z = rng.normal(size=(n, dim))
+    stretch = np.sqrt(importance.DF / chi2.ppf(rng.random(n), importance.DF))
+    chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[cell, k]
+    theta = centre + stretch[:, None] * np.einsum("nij,nj->ni", chol, z)
+    width = np.log(lattice.tau_step[t]) if lattice.tau_step[t] > 0 else 0.0
+    log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
+    log_q = lattice.log_z[t][cell, k] - width - log_det + _log_t((z**2).sum(1) * stretch**2, dim)
+    return theta, np.log(lattice.tau[t])[k] + by_tau, log_q, squares[cell, k]
+
+
+def _movement(b: Floats, shapes: Floats, axis: Axis) -> tuple[Floats, Floats]:
+    """Movement of one Hill between the ends of the axis, and its derivative by the amplitude."""
+    rate = LN2 * np.exp(shapes[..., 1])
+    low, high = (rate * (end - shapes[..., 0]) for end in (axis.low, axis.high))
+    sp = partial(np.logaddexp, 0.0)
+    return sp(b + high) - sp(high) - sp(b + low) + sp(low), expit(b + high) - expit(b + low)
+
+
+def _log_squares(lattice: importance.Lattice, axis: Axis) -> Floats:
+    """Log of the expected square of the movement of one Hill ``(T, S, K)``, which its evidence has for a factor."""
+    if lattice.shapes.shape[-1] != 2:
+        return np.zeros(lattice.log_z.shape)
+    d, d1 = _movement(lattice.mode[..., 1], lattice.shapes[:, :, None], axis)
+    return np.asarray(np.log(np.maximum(d**2 + d1**2 * lattice.cov[..., 1, 1], 1e-300)))
 
 
 def _log_t(square: Floats, dim: int) -> Floats:
@@ -209,19 +235,50 @@ def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, q
     which, chains = e.chains.sticks(features)
     p, n_amp = e.problem.take(which), n_amplitudes(c, options.degree)
     x = _localise(e, p, m, features, chains, e.found.values[which], quick=quick, degree=options.degree)
-    points = _propose(x, chains, n, options.seed)
+    n_shapes = max(n // PER_SHAPE, LEAST_SHAPES)
+    points = _propose(x, chains, p.axis, n_shapes, options.seed)
     mine = np.repeat(np.arange(len(features)), chains.length)
-    place = np.arange(len(mine)) - chains.start[mine]
     log_bf = logsumexp(x.sticks.log_z, axis=2) - x.null[:, None]
-    moves = _which_move(np.take_along_axis(log_bf, points.cell[mine], 1), chains, options.seed)
-    weight, k = _weights(p, c, x, chains, points, moves, e.prior, n_amp)
-    pick = np.stack([importance.pick(w, n) for w in weight])
-    still = _still(p, x, place, n, c, n_amp, options.seed)
-    params = np.where(moves[..., None], points.theta[..., : 1 + n_amp], still)
+    ratio, of_shape = _weights(p, c, x, chains, points, log_bf, e.prior, n_amp, options.seed)
+    found = [smooth(w) for w in of_shape]
+    pick = np.stack([importance.pick(w, n) for w, _ in found])
+    chosen = _candidates(ratio, pick[mine], np.arange(len(mine)) - chains.start[mine], options.seed)
     return StickDraws(
-        np.take_along_axis(params, pick[mine][:, :, None], 1), np.take_along_axis(points.shapes, pick[:, :, None], 1),
-        x.consts, x.lag, chains, logsumexp(log_bf + x.log_post[mine], axis=1), np.exp(points.log_tau).mean(1), k,
+        np.take_along_axis(points.theta[..., : 1 + n_amp], chosen[:, :, None], 1),
+        np.take_along_axis(points.shapes, pick[:, :, None], 1), x.consts, x.lag, chains,
+        logsumexp(log_bf + x.log_post[mine], axis=1), np.exp(points.log_tau).mean(1), np.array([k for _, k in found]),
     )  # fmt: skip
+
+
+def _weights(
+    p: laplace.Problem, c: Curve, x: _Local, chains: Chains, points: _Points, log_bf: Floats, prior: Prior,
+    n_amp: int, seed: int,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Log importance weights of the sticks' candidates ``(T, N, M)`` at their shape, and of the shapes ``(F, N)``.
+
+    A stick that does not move for sure may still move a little: its amplitude then has the normal prior that the moment
+    prior is made from, without the square of the movement.
+    """
+    mine = np.repeat(np.arange(len(chains.start)), chains.length)
+    at = np.repeat(points.shapes[mine], CANDIDATES, axis=1)
+    of_sticks = lagged(at, x.lag)
+    full = importance.Points(points.theta, of_sticks, points.log_tau)
+    log_f = importance.log_target(p, c, full, x.consts[mine], prior, n_amp)
+    here, in_cell, own = (
+        importance.log_shape_prior(c, shapes, p.priors) + _log_mass(p, c, shapes, consts[:, None])
+        for shapes, consts in (
+            (points.shapes, x.consts), (x.sticks.shapes[chains.start], x.consts), (of_sticks, x.consts[mine])
+        )
+    )  # fmt: skip
+    ratio = log_f - own - points.log_q
+    if c.n_shape == 2:
+        at_cell = np.take_along_axis(log_bf, points.cell[mine], 1)
+        still = ~_which_move(np.repeat(at_cell, CANDIDATES, axis=1), chains, seed)
+        d = _movement(points.theta[..., 1], of_sticks, p.axis)[0]
+        ratio -= np.where(still, 2.0 * np.log(np.maximum(np.abs(d), 1e-150)) - points.log_square, 0.0)
+    ratio = np.where(np.isfinite(ratio), ratio, -HOPELESS).reshape(len(ratio), -1, CANDIDATES)
+    each = logsumexp(ratio, axis=2) - np.log(CANDIDATES)
+    return ratio, chains.sum(each) + here - np.take_along_axis(in_cell, points.cell, 1)
 
 
 def _which_move(log_bf: Floats, chains: Chains, seed: int) -> NDArray[np.bool_]:
@@ -239,36 +296,11 @@ def _which_move(log_bf: Floats, chains: Chains, seed: int) -> NDArray[np.bool_]:
     return moves
 
 
-def _weights(
-    p: laplace.Problem, c: Curve, x: _Local, chains: Chains, points: _Points, moves: NDArray[np.bool_], prior: Prior,
-    n_amp: int,
-) -> tuple[Floats, Floats]:  # fmt: skip
-    """Importance weights ``(F, N)`` of the draws and their Pareto k."""
-    mine = np.repeat(np.arange(len(chains.start)), chains.length)
-    of_sticks = lagged(points.shapes[mine], x.lag)
-    full = importance.Points(points.theta, of_sticks, points.log_tau)
-    log_f = importance.log_target(p, c, full, x.consts[mine], prior, n_amp)
-    here, in_cell, own = (
-        importance.log_shape_prior(c, shapes, p.priors) + _log_mass(p, c, shapes, consts[:, None])
-        for shapes, consts in (
-            (points.shapes, x.consts), (x.sticks.shapes[chains.start], x.consts), (of_sticks, x.consts[mine])
-        )
-    )  # fmt: skip
-    # the density of a moving stick over that of its proposal, which includes its evidence in the cell
-    log_ratio = log_f - own - points.log_q
-    log_w = chains.sum(np.where(moves, log_ratio, 0.0)) + here - np.take_along_axis(in_cell, points.cell, 1)
-    log_w = np.where(np.isfinite(log_w), log_w, -np.inf)
-    log_w[~np.isfinite(log_w).any(1)] = 0.0
-    found = [smooth(np.maximum(w, w.max() - 700.0)) for w in log_w]
-    return np.stack([w for w, _ in found]), np.array([k for _, k in found])
-
-
-def _still(p: laplace.Problem, x: _Local, place: Ints, n: int, c: Curve, n_amp: int, seed: int) -> Floats:
-    """Level ``(T, N, 1 + A)`` of sticks that do not move, with amplitudes of none."""
-    taus = x.sticks.tau
-    log_z, mode, cov = laplace.null_evidence(p, taus, modes=True)
-    rows, best = np.arange(len(taus)), log_z.argmax(1)
-    z = np.stack([np.random.default_rng([seed, 2, k]).normal(size=n) for k in range(int(place.max()) + 1)])
-    out = np.full((len(taus), n, 1 + n_amp), NO_HILL if c.name == "additive_hill" else 0.0)
-    out[..., 0] = mode[rows, best, 0][:, None] + np.sqrt(cov[rows, best, 0, 0])[:, None] * z[place]
-    return out
+def _candidates(ratio: Floats, pick: Ints, place: Ints, seed: int) -> Ints:
+    """One candidate for each stick and draw ``(T, n)``, by weight, given the shapes of the draws ``(T, n)``."""
+    n = pick.shape[1]
+    u = np.stack([np.random.default_rng([seed, 2, k]).random(n) for k in range(int(place.max()) + 1)])[place]
+    cdf = np.exp(log_softmax(ratio, axis=2)).cumsum(2)
+    at = np.take_along_axis(cdf, pick[:, :, None], 1)
+    which = np.minimum((at < u[..., None]).sum(2), CANDIDATES - 1)
+    return np.asarray(pick * CANDIDATES + which)
