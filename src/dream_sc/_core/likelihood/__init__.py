@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import negbinom
+from . import binomial, negbinom
 
-DISTRIBUTIONS: tuple[str, ...] = (negbinom.NAME,)
+DISTRIBUTIONS: tuple[str, ...] = (negbinom.NAME, binomial.NAME, "multinomial", "normal", "studentt")
 
-__all__ = ["DISTRIBUTIONS", "negbinom"]
+__all__ = ["DISTRIBUTIONS", "binomial", "negbinom"]
