@@ -96,6 +96,7 @@ class ScoreFit:
     effects: Floats  # (T, C)
     effects_sd: Floats  # (T, C)
     effect_scale: float  # in units of sigma
+    n_cells: Floats  # (T,) with a score
     converged: NDArray[np.bool_]  # (T,) False where sigma is 0 or cannot be told
 
 

@@ -98,8 +98,8 @@ def fit_cis(
     params = technical["params"]
     if params.get("distribution", "negbinom") != "negbinom":
         raise ValueError(
-            f".uns[{technical_key!r}] is a technical fit of {params['distribution']} data, but the dosage of the cis gene "
-            'comes from counts: call dream_sc.tl.fit_technical with distribution="negbinom" on the modality of counts'
+            f".uns[{technical_key!r}] is a technical fit of {params['distribution']} data, but the dosage of the cis "
+            'gene comes from counts: call dream_sc.tl.fit_technical on the modality of counts'
         )
     gene = _validate.feature(adata, cis_gene, "cis gene")
     target = _validate.labels(adata, params["target_key"], "target_key")

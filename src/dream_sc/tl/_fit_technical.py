@@ -105,11 +105,11 @@ def fit_technical(
     size factor 1; overdispersion; their sd; status), `.varm[key_added + "_effects"]` and `"_effects_sd"` (features
     x groups, log2), `.uns[key_added]`.
 
-    For shares, mu is the share in the reference group, its sd is on the logit ("binomial") or log scale, overdispersion is
-    rho, and effects are shifts of the logit, or of the log usage of a category, centred over the feature's categories;
-    NaN where a category has no count in the group or in the reference, where its usage is 0. With `category_layers`
-    there are columns ``mu_<layer>`` and the effects are features x groups x layers. `.uns[key_added]["sticks"]` and
-    ``"stick_effects"`` hold the chains. For scores, sigma is in place of overdispersion, and effects are shifts. The
+    For shares, mu is the share in the reference group, its sd is on the logit ("binomial") or log scale, overdispersion
+    is rho, and effects are shifts of the logit, or of the log usage of a category, centred over the feature's
+    categories; NaN where a category has no count in the group or in the reference: its usage is 0 there. With
+    `category_layers` there are columns ``mu_<layer>`` and the effects are features x groups x layers.
+    `.uns[key_added]["sticks"]` and ``"stick_effects"`` hold the chains. For scores, sigma is in place of overdispersion, and effects are shifts. The
     learned `effect_scale` is in the `effect_unit` beside it.
 
     Raises
@@ -138,34 +138,30 @@ def fit_technical(
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
-        "denominator_layer": denominator_layer, "category_key": category_key,
-        "category_layers": None if category_layers is None else list(category_layers), "overdispersed": overdispersed,
+        "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
+        "category_layers": None if category_layers is None else list(category_layers),
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
     }  # fmt: skip
+    m = _technical_shares.Modality(
+        distribution, layer, denominator_layer, category_key, category_layers, np.where(is_control, group, -1),
+        len(groups), memory_limit,
+    )  # fmt: skip
     if distribution == "negbinom":
-        slots, info = _fit_counts(
-            adata, layer, size_factor_key, group, is_control, groups, chosen, memory_limit, key_added
-        )
+        slots, info = _fit_counts(adata, m, size_factor_key, chosen, key_added)
     else:
-        row = np.where(is_control, group, -1)
-        modality = _technical_shares.Modality(
-            distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
-        )
-        slots, info = _technical_shares.fit(adata, modality, chosen, bool(overdispersed), key_added)
-    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | {
-        "groups": list(groups), "n_control_cells": int(is_control.sum()),
-    } | info  # fmt: skip
+        slots, info = _technical_shares.fit(adata, m, chosen, bool(overdispersed), key_added)
+    info |= {"groups": list(groups), "n_control_cells": int(is_control.sum())}
+    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info
     _io.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
 
 
 def _fit_counts(
-    adata: AnnData, layer: str | None, size_factor_key: str, group: np.ndarray, is_control: np.ndarray,
-    groups: list[str], inference: Any, limit: int | str | None, key: str,
-) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
+    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The technical step of counts: slots to write, and what `.uns` stores of it."""
-    s, new = _ready_size_factors(adata, size_factor_key, layer, limit)
-    fit, ok = _fit(adata, layer, s, group, is_control, len(groups), inference, limit)
+    s, new = _ready_size_factors(adata, size_factor_key, m.layer, m.limit)
+    fit, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit)
     info = {"beta_o": fit.beta_o, "effect_scale": fit.effect_scale, "effect_unit": "log2"}
     return _slots(adata, fit, ok, key) | new, info
 

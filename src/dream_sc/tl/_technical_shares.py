@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MIN_COUNT = 3  # of a feature's denominators in control cells
-MIN_SCORES = 3
 NOT_CONVERGED = "not converged: look at its counts in control cells"
 UNITS = {"binomial": "logit", "multinomial": "logit", "normal": "sigma", "studentt": "sigma"}
 
@@ -196,11 +195,11 @@ def _fit_scores(
     scores = _modality.open_scores(adata, m.layer)
     if m.distribution == "normal":
         sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
-        found, n = laplace.technical_normal(sums, ScorePriors()), sums.n_cells.sum(1)
+        found = laplace.technical_normal(sums, ScorePriors())
     else:
-        found, n = laplace.technical_studentt(scores.blocks(), m.row, m.n_groups, adata.n_vars, ScorePriors())
+        found = laplace.technical_studentt(scores.blocks(), m.row, m.n_groups, adata.n_vars, ScorePriors())
     status = np.full(adata.n_vars, "filtered: constant in control cells", dtype=object)
-    status[n < MIN_SCORES] = f"filtered: fewer than {MIN_SCORES} scores in control cells"
+    status[found.n_cells <= m.n_groups] = "filtered: too few scores in control cells"
     status[found.converged] = "converged"
     if not found.converged.any():
         raise ValueError("no feature has scores that differ between control cells: check control= and layer=")

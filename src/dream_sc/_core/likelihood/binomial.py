@@ -6,7 +6,7 @@ The share of a cell is beta distributed around p with intra-cell correlation rho
     y log p + sum_{j < y} log(1 + theta j / p) + (n - y) log q + sum_{j < n - y} log(1 + theta j / q)
     - sum_{j < n} log(1 + theta j) + the binomial coefficient, q = 1 - p,
 
-so that the numbers of cells with y, n - y and n above each j say all that their values do, and the binomial is theta = 0.
+so that the numbers of cells with y, n - y and n above each j say all that their values do. The binomial is theta = 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = "binomial"
 
 @nb.njit(cache=True, error_model="numpy")
 def slopes(eta, theta, y, r, tail_y, tail_r, at):  # type: ignore[no-untyped-def]
-    """Derivative by the logit `eta` of p over cells with total counts `y` and `r`, the negative second one, and a bound.
+    """Derivative by the logit `eta` of p of cells with total counts `y` and `r`, the negative second one, and a bound.
 
     `tail_y` and `tail_r` are the numbers of cells above each count `at`, from 1 on. The bound is positive and no less
     than the negative second derivative up to a part that vanishes with the slope.

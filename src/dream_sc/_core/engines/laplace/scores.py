@@ -40,13 +40,14 @@ def technical_normal(stats: ScoreStats, priors: ScorePriors) -> ScoreFit:
         sigma = np.sqrt(np.maximum(within.sum(1), 0.0) / df)
         spread = np.sqrt(stats.squares.sum(1) / stats.n_cells.sum(1))
     told = (df > 0) & _varies(sigma, spread, stats.centre)
-    return _score_fit(mean, stats.n_cells, sigma, sigma / np.sqrt(2 * np.maximum(df, 1)), stats.centre, told, priors)
+    sd = sigma / np.sqrt(2 * np.maximum(df, 1))
+    return _score_fit(mean, stats.n_cells, sigma, sd, stats.centre, told, stats.n_cells.sum(1), priors)
 
 
 def technical_studentt(
     blocks: Iterable[tuple[slice, Floats]], row: Ints, n_rows: int, n_features: int, priors: ScorePriors
 ) -> ScoreFit:
-    """Locations and scale of Student t scores (3 degrees of freedom) with NaN where missing, by EM; row -1: not used."""
+    """Locations and scale of Student t scores (3 degrees of freedom), NaN where missing, by EM; row -1: not used."""
     used = row >= 0
     within = indicator(row[used], n_rows).T.tocsr()
     mean, n_cells = np.full((n_features, n_rows), np.nan), np.zeros((n_features, n_rows))
@@ -63,7 +64,7 @@ def technical_studentt(
     told = (told > 0) & (total > (n_cells > 0).sum(1))
     sd = sigma / np.sqrt(np.maximum(total * 2 * NU / (NU + 3), 1.0))
     information = n_cells * (NU + 1) / (NU + 3)
-    return _score_fit(mean, information, sigma, sd, centre, told, priors)
+    return _score_fit(mean, information, sigma, sd, centre, told, total, priors)
 
 
 def _median(x: Floats) -> Floats:
@@ -114,8 +115,9 @@ def _em(x: Floats, seen: Bools, row: Ints, within: Any) -> tuple[Floats, Floats,
 
 
 def _score_fit(
-    mean: Floats, information: Floats, sigma: Floats, sigma_sd: Floats, centre: Floats, told: Bools, priors: ScorePriors
-) -> ScoreFit:
+    mean: Floats, information: Floats, sigma: Floats, sigma_sd: Floats, centre: Floats, told: Bools, n_cells: Floats,
+    priors: ScorePriors,
+) -> ScoreFit:  # fmt: skip
     """Shrink the effects of groups, learn their scale over the features that vary, and put numbers in their unit.
 
     `mean` is relative to `centre`; `information` is that of each location in units of ``1 / sigma^2``.
@@ -132,15 +134,16 @@ def _score_fit(
     level[told], level_sd[told] = (v * sigma[told] for v in found[:2])
     effects[told], effects_sd[told] = (v * unit for v in found[2:])
     sigma, sigma_sd = (np.where(told, v, np.nan) for v in (sigma, sigma_sd))
-    return ScoreFit(centre + level, level_sd, sigma, sigma_sd, effects, effects_sd, float(scale), told)
+    return ScoreFit(centre + level, level_sd, sigma, sigma_sd, effects, effects_sd, float(scale), n_cells, told)
 
 
 def _shrunk(
     m: Floats, precision: Floats, scale: float, priors: ScorePriors
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Level, sd, effects ``(T, C)`` and sd, given locations and their precision; the Student t prior as reweighted normal.
+    """Level, sd, effects ``(T, C)`` and sd, given locations and their precision.
 
-    A group without a score has the prior's effect, 0. A reference without one takes its level from the others.
+    The Student t prior is a normal one, reweighted. A group without a score has the prior's effect, 0; a reference
+    without one takes its level from the others.
     """
     df, a = priors.effect_df, np.zeros_like(m)
     for _ in range(N_SHRINK):
