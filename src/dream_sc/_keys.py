@@ -41,6 +41,9 @@ class Slots:
 
 
 TECHNICAL_COLUMNS = ("mu", "mu_sd", "overdispersion", "overdispersion_sd", "status")
+SCORE_COLUMNS = ("mu", "mu_sd", "sigma", "sigma_sd", "status")
+# of a technical fit of a multinomial, in its entry of `.uns`: a table of sticks and their effects, sticks x groups
+STICKS, STICK_EFFECTS, STICK_EFFECTS_SD = "sticks", "stick_effects", "stick_effects_sd"
 CIS_COLUMNS = ("x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975")
 _TRANS_COLUMNS = (  # with what an effect is called in place of "effect"
     "model",

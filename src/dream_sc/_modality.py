@@ -61,6 +61,12 @@ class Sticks:
         columns = (names, self.column_names[self.category], after)
         return pd.DataFrame({name: list(map(str, c)) for name, c in zip(STICK_COLUMNS, columns, strict=True)})
 
+    def rows_in(self, table: pd.DataFrame) -> np.ndarray:
+        """``(S,)`` the row of each stick in the `table` of an earlier step, which it was made from."""
+        at = {pair: i for i, pair in enumerate(zip(table["feature"], table["category"], strict=True))}
+        mine = self.table()
+        return np.array([at[pair] for pair in zip(mine["feature"], mine["category"], strict=True)], dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -74,6 +80,10 @@ class Pairs:
     def n_sticks(self) -> int:
         """S."""
         return len(self.sticks.category)
+
+    def largest(self) -> float:
+        """The largest denominator."""
+        return max((float(n.data.max(initial=0.0)) for _, _, n in self.blocks()), default=0.0)
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, Any, Any]]:
         """Some sticks at a time, as canonical csc matrices of floats, cells x sticks: numerators, denominators."""

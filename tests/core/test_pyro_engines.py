@@ -99,3 +99,29 @@ def test_unknown_engine_and_missing_gpu() -> None:
         stats, keywords = _arguments()
         with pytest.raises(ValueError, match="no GPU"):
             engine("svi").trans(stats, niters=10, **(keywords | {"device": "cuda"}))
+
+
+def test_the_model_of_shares_agrees_with_the_fast_engine() -> None:
+    from scipy import sparse
+
+    from dream_sc._core.priors import SharePriors
+    from dream_sc._core.share_sums import share_stats
+
+    rng = np.random.default_rng(6)
+    group, rho = rng.integers(0, 2, 400), 0.15
+    p = 1 / (1 + np.exp(-(np.array([-1.0, 0.3, 2.0]) + 0.4 * group[:, None])))
+    n = rng.poisson(8.0, (400, 3))
+    y = rng.binomial(n, rng.beta(p * (1 - rho) / rho, (1 - p) * (1 - rho) / rho))
+    block = slice(0, 3), sparse.csc_matrix(y.astype(float)), sparse.csc_matrix(n.astype(float))
+    stats = share_stats([block], group, 2, 3, float(n.max()))
+    fast = engine("laplace").technical_shares(stats, SharePriors())
+    for name, niters in (("svi", 1500), ("nuts", 200)):
+        other = engine(name).technical_shares(stats, SharePriors(), niters=niters, nsamples=300, device="cpu")
+        np.testing.assert_allclose(other.level, fast.level, atol=0.05)
+        np.testing.assert_allclose(other.effects, fast.effects, atol=0.08)
+        np.testing.assert_allclose(other.overdispersion, fast.overdispersion, atol=0.02)
+        if name == "nuts":
+            np.testing.assert_allclose(other.effects_sd, fast.effects_sd, rtol=0.25)
+            np.testing.assert_allclose(other.effects_cov[:, 1], fast.effects_cov[:, 1], rtol=0.35)
+    plain = engine("svi").technical_shares(stats, SharePriors(), False, niters=500, nsamples=100, device="cpu")
+    assert (plain.overdispersion == 0).all()

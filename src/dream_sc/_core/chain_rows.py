@@ -11,7 +11,7 @@ from . import loo, posterior, summary, support
 from .blocks import blocks, each
 from .chain_draws import StickDraws, draw_sticks
 from .trans_rows import QUICK_DRAWS, log_odds, with_level_error
-from .usage import Usage, usage
+from .chain_usage import Usage, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,6 +23,35 @@ class TechnicalPriors:
 
 
 @dataclass(frozen=True)
+class SharePriors:
+    """Control cells: ``y ~ BetaBinomial(n, p, rho)`` with ``logit p = level + a``.
+
+    ``level ~ Normal(logit of the pooled share, level_sd)``, ``a ~ StudentT(df, 0, scale)``, and
+    ``-log(1 - rho) ~ Exponential(beta_o)``, that is ``rho ~ Beta(1, beta_o)``: most dense at 0, the binomial. `beta_o`
+    and the scale are learned over sticks.
+    """
+
+    beta_o_shape: float = 9.0
+    beta_o_rate: float = 3.0
+    level_sd: float = 3.0
+    effect_df: float = 3.0
+    effect_scale: float = 0.7
+    effect_scale_bounds: tuple[float, float] = (0.02, 20.0)
+
+
+@dataclass(frozen=True)
+class ScorePriors:
+    """Control cells: a score is normal or Student t around the group's location, which has a flat prior.
+
+    Group effects are ``StudentT(df, 0, scale)`` in units of the feature's sigma; the scale is learned over features.
+    """
+
+    effect_df: float = 3.0
+    effect_scale: float = 0.5
+    effect_scale_bounds: tuple[float, float] = (0.005, 20.0)
+
+
+@dataclass(frozen=True)
 class CisPriors:
     """Guide means ``StudentT(df, mu, sigma)`` over targeting guides, ``Normal(0, sd)`` over NTC guides.
 

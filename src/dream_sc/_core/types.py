@@ -47,6 +47,60 @@ class TechnicalFit:
 
 
 @dataclass(frozen=True)
+class ShareStats:
+    """Sums over the control cells of each technical group: counts out of totals (`S` sticks).
+
+    The tails hold the numbers of cells with a count above each of `at` (from 1 on), summed over bins of counts.
+    """
+
+    numerator: Floats  # (S, C) sum of y
+    rest: Floats  # (S, C) sum of n - y
+    tail_numerator: Floats  # (S, C, J)
+    tail_rest: Floats  # (S, C, J)
+    tail_total: Floats  # (S, J) of n, over all groups
+    at: Floats  # (J,)
+
+    def take(self, which: Ints | slice | NDArray[np.bool_]) -> ShareStats:
+        """Some of the sticks."""
+        return ShareStats(
+            self.numerator[which], self.rest[which], self.tail_numerator[which], self.tail_rest[which],
+            self.tail_total[which], self.at,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ShareFit:
+    """Posterior of the technical step of sticks, on the logit scale."""
+
+    level: Floats  # (S,) logit of the share in the reference group
+    level_sd: Floats  # (S,)
+    overdispersion: Floats  # (S,) intra-cell correlation rho
+    overdispersion_sd: Floats  # (S,)
+    effects: Floats  # (S, C) shift of the logit, column 0 is the reference
+    effects_sd: Floats  # (S, C)
+    effects_cov: Floats  # (S, C) covariance with the level
+    beta_o: float  # rate of the exponential prior of -log(1 - rho)
+    effect_scale: float
+    log_evidence: Floats  # (S,) without the binomial coefficients; NaN from the sampling engines
+    converged: NDArray[np.bool_]  # (S,)
+
+
+@dataclass(frozen=True)
+class ScoreFit:
+    """Posterior of the technical step of scores, in their own unit."""
+
+    mu: Floats  # (T,) mean (location of a Student t) in the reference group
+    mu_sd: Floats  # (T,)
+    sigma: Floats  # (T,) sd (scale of a Student t) of a cell around its group
+    sigma_sd: Floats  # (T,)
+    effects: Floats  # (T, C)
+    effects_sd: Floats  # (T, C)
+    effect_scale: float  # in units of sigma
+    n_cells: Floats  # (T,) with a score
+    converged: NDArray[np.bool_]  # (T,) False where sigma is 0 or cannot be told
+
+
+@dataclass(frozen=True)
 class CisCells:
     """Counts of the cis gene and what is known of each cell."""
 

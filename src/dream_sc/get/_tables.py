@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
@@ -36,14 +37,20 @@ def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.
 
     Returns
     -------
-    A row per feature; the log2 effect of a group is in the column ``effect_<group>``, its sd in
-    ``effect_sd_<group>``.
+    A row per feature (per category of a multinomial with `category_key`); the effect of a group is in the column
+    ``effect_<group>``, its sd in ``effect_sd_<group>``. It is a log2 factor for counts, a shift of the logit for a
+    binomial, of the log usage for a multinomial, of the score else. With `category_layers` each layer has its columns,
+    ``mu_<layer>`` and ``effect_<group>_<layer>``.
     """
     adata, frame = table(data, mod, "varm", key, "fit_technical(data)")
     slots, groups = Slots(key), list(_validate.step(adata, key, "fit_technical(data)")["groups"])
-    effects = pd.DataFrame(adata.varm[slots.effects], frame.index, [f"effect_{g}" for g in groups])
-    sd = pd.DataFrame(adata.varm[slots.effects_sd], frame.index, [f"effect_sd_{g}" for g in groups])
-    return pd.concat([frame, effects, sd], axis=1)
+    layers = adata.uns[key]["params"].get("category_layers")
+    names = groups if layers is None else [f"{g}_{layer}" for g in groups for layer in layers]
+    parts = [frame]
+    for slot, label in ((slots.effects, "effect"), (slots.effects_sd, "effect_sd")):
+        values = np.asarray(adata.varm[slot]).reshape(len(frame), len(names))
+        parts.append(pd.DataFrame(values, frame.index, [f"{label}_{name}" for name in names]))
+    return pd.concat(parts, axis=1)
 
 
 def cis(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:

@@ -1,8 +1,10 @@
-"""Overdispersion and group effects of the technical step."""
+"""Overdispersion or sigma, and group effects, of the technical step."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from dream_sc import _validate, get
 from dream_sc._keys import TECHNICAL
@@ -10,14 +12,25 @@ from dream_sc._keys import TECHNICAL
 from ._style import BLUE, GRAY, axes
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 MANY = 1000  # features from which on points are drawn fainter, as pixels
 
 
+# of each distribution: label of the mean, the noise, its label, label of an effect
+COUNTS = "overdispersion", "overdispersion $o$ ± sd\n(variance $m + o^2 m^2$)"
+SHARES = "overdispersion", r"overdispersion $\rho$ ± sd" "\n" r"(variance $n p (1 - p) (1 + (n - 1) \rho)$)"
+LABELS = {
+    "negbinom": ("mean count of control cells at size factor 1", *COUNTS, r"$\log_2$ effect of {} ± sd"),
+    "binomial": ("share in control cells", *SHARES, "effect of {} ± sd (logit)"),
+    "multinomial": ("usage in control cells", *SHARES, "effect of {} ± sd (log usage)"),
+    "normal": ("mean score of control cells", "sigma", r"$\sigma$ ± sd", "effect of {} ± sd (score)"),
+    "studentt": ("location of control cells' scores", "sigma", r"scale $\sigma$ ± sd", "effect of {} ± sd (score)"),
+}
+
+
 def technical_data(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.DataFrame:
-    """The fitted features of `get.technical`.
+    """The fitted features of `get.technical`; with layers of categories, a row per feature and layer.
 
     Parameters
     ----------
@@ -29,15 +42,26 @@ def technical_data(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -
         Modality of a MuData.
     """
     table = get.technical(data, key=key, mod=mod)
-    return table[table["mu"].notna()]
+    entry = _validate.readable(data, mod).uns[key]
+    layers = entry["params"].get("category_layers")
+    if layers is None:
+        return table[table["mu"].notna()]
+    names = ["mu", "mu_sd", *(f"{e}_{g}" for g in entry["groups"] for e in ("effect", "effect_sd"))]
+    shared = table.drop(columns=[f"{name}_{layer}" for name in names for layer in layers])
+    parts = [
+        shared.assign(category=str(layer), **{name: table[f"{name}_{layer}"] for name in names}) for layer in layers
+    ]
+    long = pd.concat(parts)
+    return long[long["mu"].notna()]
 
 
 def technical(
     data: Any, *, key: str = TECHNICAL, mod: str | None = None, group: str | None = None, ax: Axes | None = None
 ) -> Any:
-    """Plot the overdispersion of every feature, or the effect of a group, against its mean count in control cells.
+    """Plot the noise of every feature, or the effect of a group, against its mean in control cells.
 
-    Points are features; bars are one posterior sd to either side.
+    Points are features (categories of a multinomial); bars are one posterior sd to either side. The noise is the
+    overdispersion of counts and of shares, and sigma of scores.
 
     Parameters
     ----------
@@ -48,7 +72,7 @@ def technical(
     mod
         Modality of a MuData.
     group
-        Technical group whose effects to draw; overdispersion by default.
+        Technical group whose effects to draw; the noise by default.
     ax
         Axes to draw on.
 
@@ -58,23 +82,28 @@ def technical(
         If there is no such group.
     """
     table = technical_data(data, key=key, mod=mod)
-    groups = list(_validate.readable(data, mod).uns[key]["groups"])
+    entry = _validate.readable(data, mod).uns[key]
     if group is not None:
-        _validate.one_of("group", group, groups)
-    y, sd = ("overdispersion", "overdispersion_sd") if group is None else (f"effect_{group}", f"effect_sd_{group}")
+        _validate.one_of("group", group, list(entry["groups"]))
+    distribution = entry["params"].get("distribution", "negbinom")
+    x_label, noise, noise_label, effect_label = LABELS[distribution]
+    y, sd = (noise, f"{noise}_sd") if group is None else (f"effect_{group}", f"effect_sd_{group}")
     ax = axes(ax)
     faint = 1.0 if len(table) < MANY else 0.3
     ax.errorbar(
         table["mu"], table[y], yerr=table[sd], fmt="o", ms=3, color=(BLUE, 0.8 * faint), ecolor=(BLUE, 0.3 * faint),
         elinewidth=0.8, mew=0, rasterized=len(table) >= MANY,
     )  # fmt: skip
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("mean count of control cells at size factor 1")
+    if distribution == "negbinom":
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    elif noise == "overdispersion":
+        ax.set_xlim(-0.02, 1.02)
+    ax.set_xlabel(x_label)
     if group is None:
         ax.set_ylim(bottom=0)
-        ax.set_ylabel("overdispersion $o$ ± sd\n(variance $m + o^2 m^2$)")
+        ax.set_ylabel(noise_label)
     else:
         ax.axhline(0, color=GRAY, lw=1, ls=":", zorder=0)
-        ax.set_ylabel(rf"$\log_2$ effect of {group} ± sd")
+        ax.set_ylabel(effect_label.format(group))
     return ax

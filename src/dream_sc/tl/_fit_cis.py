@@ -96,6 +96,11 @@ def fit_cis(
     _validate.whole("nsamples", nsamples)
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     params = technical["params"]
+    if params.get("distribution", "negbinom") != "negbinom":
+        raise ValueError(
+            f".uns[{technical_key!r}] is a technical fit of {params['distribution']} data, but the dosage of the cis "
+            'gene comes from counts: call dream_sc.tl.fit_technical on the modality of counts'
+        )
     gene = _validate.feature(adata, cis_gene, "cis gene")
     target = _validate.labels(adata, params["target_key"], "target_key")
     guide = _validate.labels(adata, guide_key, "guide_key")

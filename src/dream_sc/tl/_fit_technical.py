@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
+from dream_sc import _io, _modality, _validate
 from dream_sc._keys import SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 
+from . import _technical_shares
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
 MIN_COUNT = 3
@@ -29,6 +33,10 @@ def fit_technical(
     target_key: str = "target",
     control: str | list[str] = "NTC",
     size_factor_key: str = SIZE_FACTOR,
+    denominator_layer: str | None = None,
+    category_key: str | None = None,
+    category_layers: Sequence[str] | None = None,
+    overdispersed: bool = True,
     inference: str = "laplace",
     nsamples: int = 1000,
     niters: int | None = None,
@@ -42,18 +50,23 @@ def fit_technical(
 
     A count is negative binomial with mean ``mu 2^a s`` (`s` the size factor, `a` the effect of the technical
     group) and variance ``m + o^2 m^2``; the rate of the exponential prior of `o` and the scale of the Student t
-    prior of `a` are learned over features.
+    prior of `a` are learned over features. A share is beta-binomial with logit ``logit(mu) + a`` and intra-cell
+    correlation `rho`, ``Var(y) = n p (1 - p) (1 + (n - 1) rho)``; a multinomial feature is a chain of such shares,
+    each category out of itself and those with fewer counts. Scores are normal or Student t (3 degrees of freedom)
+    around ``mu + a``.
 
     Parameters
     ----------
     data
-        AnnData or MuData with raw counts, cells x features.
+        AnnData or MuData with raw counts, or scores, cells x features. What lies in a file is read by blocks; shares,
+        and scores in a sparse matrix, are read into memory as sparse matrices.
     mod
         Modality of a MuData.
     layer
-        Layer of the counts; `.X` by default.
+        Layer of the counts (numerators of shares) or scores; `.X` by default.
     distribution
-        "negbinom".
+        "negbinom": counts. "binomial": counts out of `denominator_layer`. "multinomial": counts of the categories of
+        each feature, by `category_key` or `category_layers`. "normal", "studentt": scores, NaN where missing.
     batch_key
         Column of `.obs` with the technical groups (lanes, batches, lines); each needs control cells. None: one
         group.
@@ -62,14 +75,23 @@ def fit_technical(
     target_key, control
         Column of `.obs` with each cell's target, and the label(s) of non-targeting cells in it.
     size_factor_key
-        Column of `.obs` with size factors. If it is the default and missing, totals are used.
+        Column of `.obs` with size factors, for "negbinom". If it is the default and missing, totals are used.
+    denominator_layer
+        Layer of what a binomial's counts are out of.
+    category_key
+        Column of `.var` with the name of each category's feature (the donor of a junction, say).
+    category_layers
+        Layers with the counts of one category each, of the features in `.var`.
+    overdispersed
+        Whether shares may differ between cells by more than chance. False: plain binomial and multinomial counts.
     inference
         "laplace": the fast engine. "svi" or "nuts": the same model by variational inference or the No-U-Turn sampler
-        in Pyro, the latter for a few features.
+        in Pyro, the latter for a few features; not offered for scores.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
+        Scores do not heed it.
     rng
         Seed, stored with the results; the fast engine is deterministic.
     key_added
@@ -83,10 +105,18 @@ def fit_technical(
     size factor 1; overdispersion; their sd; status), `.varm[key_added + "_effects"]` and `"_effects_sd"` (features
     x groups, log2), `.uns[key_added]`.
 
+    For shares, mu is the share in the reference group, its sd is on the logit ("binomial") or log scale, overdispersion
+    is rho, and effects are shifts of the logit, or of the log usage of a category, centred over the feature's
+    categories; NaN where a category has no count in the group or in the reference: its usage is 0 there. With
+    `category_layers` there are columns ``mu_<layer>`` and the effects are features x groups x layers.
+    `.uns[key_added]["sticks"]` and ``"stick_effects"`` hold the chains. For scores, sigma is in place of overdispersion, and effects are shifts. The
+    learned `effect_scale` is in the `effect_unit` beside it.
+
     Raises
     ------
     ValueError, KeyError
-        For missing columns, labels or groups without control cells, and for values that are not counts.
+        For missing columns, labels or groups without control cells, for values that are not counts or scores, and for
+        numerators above their denominators.
     """
     from dream_sc._core.engines import ENGINES, Inference
     from dream_sc._core.likelihood import DISTRIBUTIONS
@@ -94,29 +124,46 @@ def fit_technical(
     started = _io.now()
     _validate.one_of("distribution", distribution, DISTRIBUTIONS)
     _validate.one_of("inference", inference, ENGINES)
+    _modality.check(distribution, denominator_layer, category_key, category_layers, layer)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _validate.whole("nsamples", nsamples)
-    _validate.matrix(adata, layer)
+    for name in [layer] if category_layers is None else category_layers:
+        _validate.matrix(adata, name)
     target = _validate.labels(adata, target_key, "target_key")
     is_control = _validate.controls(target, control, target_key)
     groups, group = technical_groups(adata, batch_key, reference, is_control)
-    s, new = _ready_size_factors(adata, size_factor_key, layer, memory_limit)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
-    fit, ok = _fit(adata, layer, s, group, is_control, len(groups), chosen, memory_limit)
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
+        "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
+        "category_layers": None if category_layers is None else list(category_layers),
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
     }  # fmt: skip
-    slots = _slots(adata, fit, ok, groups, key_added) | new
-    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | {
-        "groups": list(groups), "beta_o": fit.beta_o, "effect_scale": fit.effect_scale,
-        "n_control_cells": int(is_control.sum()),
-    }  # fmt: skip
+    m = _technical_shares.Modality(
+        distribution, layer, denominator_layer, category_key, category_layers, np.where(is_control, group, -1),
+        len(groups), memory_limit,
+    )  # fmt: skip
+    if distribution == "negbinom":
+        slots, info = _fit_counts(adata, m, size_factor_key, chosen, key_added)
+    else:
+        slots, info = _technical_shares.fit(adata, m, chosen, bool(overdispersed), key_added)
+    info |= {"groups": list(groups), "n_control_cells": int(is_control.sum())}
+    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info
     _io.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
+
+
+def _fit_counts(
+    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
+    """The technical step of counts: slots to write, and what `.uns` stores of it."""
+    s, new = _ready_size_factors(adata, size_factor_key, m.layer, m.limit)
+    fit, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit)
+    info = {"beta_o": fit.beta_o, "effect_scale": fit.effect_scale, "effect_unit": "log2"}
+    return _slots(adata, fit, ok, key) | new, info
 
 
 def technical_groups(
@@ -203,9 +250,7 @@ def _fit(
     return run("technical", inference, stats, TechnicalPriors()), ok
 
 
-def _slots(
-    adata: AnnData, fit: Any, ok: np.ndarray, groups: list[str], key: str
-) -> dict[tuple[str, str], Any]:
+def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
     def spread(values: np.ndarray) -> np.ndarray:
         out = np.full((adata.n_vars, *values.shape[1:]), np.nan)
         out[ok] = values

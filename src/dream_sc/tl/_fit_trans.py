@@ -182,10 +182,10 @@ def _check(
 ) -> None:
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
-    from dream_sc._core.likelihood import DISTRIBUTIONS
+    from dream_sc._core.likelihood import negbinom
     from dream_sc._core.trans import FUNCTION_TYPES
 
-    _validate.one_of("distribution", distribution, DISTRIBUTIONS)
+    _validate.one_of("distribution", distribution, (negbinom.NAME,))
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)
     _validate.one_of("dosage", dosage, ("guide", "cell"))
     _validate.one_of("inference", inference, ENGINES)

@@ -13,14 +13,24 @@ from dream_sc._core.dosage import N_NODES, dosage_nodes, two_parts
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.likelihood import likelihood
 from dream_sc._core.models.cis import CisData
-from dream_sc._core.models.technical import TechnicalData
+from dream_sc._core.models.technical import ShareData, TechnicalData
 from dream_sc._core.models.trans import TransData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
-    from dream_sc._core.types import Axis, CisCells, CisFit, GuideStats, RowDosage, TechnicalFit, TechnicalStats
+    from dream_sc._core.priors import CisPriors, SharePriors, TechnicalPriors, TransPriors
+    from dream_sc._core.types import (
+        Axis,
+        CisCells,
+        CisFit,
+        GuideStats,
+        RowDosage,
+        ShareFit,
+        ShareStats,
+        TechnicalFit,
+        TechnicalStats,
+    )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -96,6 +106,45 @@ def technical_start(first: TechnicalFit, device: torch.device) -> dict[str, Any]
         "beta_o": torch.as_tensor(first.beta_o),
         "effects": tensor(first.effects[:, None, 1:] * LN2, device),
     }
+
+
+def share_data(
+    stats: ShareStats, scale: float, priors: SharePriors, overdispersed: bool, device: torch.device
+) -> ShareData:
+    """Tensors of the technical model of sticks."""
+    t = lambda x: tensor(x, device)  # noqa: E731
+    centre = np.log((stats.numerator.sum(1) + 0.5) / (stats.rest.sum(1) + 0.5))
+    return ShareData(
+        t(stats.numerator), t(stats.rest), t(stats.tail_numerator), t(stats.tail_rest), t(stats.tail_total),
+        t(stats.at), t(centre), scale, overdispersed, priors,
+    )  # fmt: skip
+
+
+def share_start(first: ShareFit, device: torch.device) -> dict[str, Any]:
+    """Start of the sampling engines at the fast engine's result."""
+    return {
+        "level": tensor(first.level[:, None], device), "effects": tensor(first.effects[:, None, 1:], device),
+        "excess": tensor(-np.log1p(-np.clip(first.overdispersion, 1e-4, 0.98))[:, None], device),
+        "beta_o": torch.as_tensor(first.beta_o),
+    }  # fmt: skip
+
+
+def share_fit(draws: dict[str, Any], first: ShareFit, converged: Any) -> ShareFit:
+    """Summarise draws (first axis) of the technical model of sticks."""
+    from dataclasses import replace
+
+    level = draws["level"][..., 0]
+    effects = np.zeros((len(level), *first.effects.shape))
+    if "effects" in draws:
+        effects[..., 1:] = draws["effects"].reshape(*level.shape, -1)
+    rho = -np.expm1(-draws["excess"][..., 0]) if "excess" in draws else np.zeros_like(level)
+    covariance = (effects * (level - level.mean(0))[..., None]).mean(0)
+    return replace(
+        first, level=level.mean(0), level_sd=level.std(0), overdispersion=rho.mean(0), overdispersion_sd=rho.std(0),
+        effects=effects.mean(0), effects_sd=effects.std(0), effects_cov=covariance,
+        beta_o=float(draws["beta_o"].mean()) if "beta_o" in draws else first.beta_o,
+        log_evidence=np.full(len(first.level), np.nan), converged=converged,
+    )  # fmt: skip
 
 
 def cis_data(cells: CisCells, priors: CisPriors, device: torch.device) -> tuple[CisData, Any]:

@@ -18,6 +18,7 @@ from pyro.infer.reparam import TransformReparam
 
 from dream_sc._core.dose_response import curve as get_curve
 from dream_sc._core.models.cis import cis as cis_model
+from dream_sc._core.models.technical import shares as share_model
 from dream_sc._core.models.technical import technical as technical_model
 from dream_sc._core.models.trans import TransData, cell_level, guide_level
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dream_sc._core.dose_response import Curve
-    from dream_sc._core.priors import CisPriors, TechnicalPriors
-    from dream_sc._core.types import CisCells, CisFit, TechnicalFit, TechnicalStats
+    from dream_sc._core.priors import CisPriors, SharePriors, TechnicalPriors
+    from dream_sc._core.types import CisCells, CisFit, ShareFit, ShareStats, TechnicalFit, TechnicalStats
 
 WARMUP = 500
 MAX_TREE_DEPTH = 8
@@ -146,6 +147,22 @@ def technical(
         found, diagnostics = sample(lambda: technical_model(data), start, nsamples, niters)
     n_eff = np.minimum(*(np.asarray(diagnostics[n]["n_eff"]).ravel() for n in ("log_mu", "overdispersion")))
     return technical_fit(found, first, n_eff > LEAST_EFFECTIVE)
+
+
+def technical_shares(
+    stats: ShareStats, priors: SharePriors, overdispersed: bool = True, *, nsamples: int = 1000,
+    niters: int | None = None, device: str = "auto", rng: int = 0,
+) -> ShareFit:  # fmt: skip
+    """Technical step of sticks; all are sampled together, since they share the rate of the overdispersion."""
+    from . import laplace
+
+    first, at = laplace.technical_shares(stats, priors, overdispersed), _torch.resolve_device(device)
+    with _torch.isolated(rng, at):
+        data = _torch.share_data(stats, first.effect_scale, priors, overdispersed, at)
+        start = _torch.share_start(first, at)
+        found, diagnostics = sample(lambda: share_model(data), start, nsamples, niters)
+    n_eff = np.asarray(diagnostics["level"]["n_eff"]).ravel()
+    return _torch.share_fit(found, first, n_eff > LEAST_EFFECTIVE)
 
 
 def cis(

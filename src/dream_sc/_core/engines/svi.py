@@ -18,6 +18,7 @@ from torch.distributions import biject_to
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.dose_response import curve as get_curve
 from dream_sc._core.models.cis import cis as cis_model
+from dream_sc._core.models.technical import shares as share_model
 from dream_sc._core.models.technical import technical as technical_model
 from dream_sc._core.models.trans import guide_level
 from dream_sc._core.types import TechnicalFit
@@ -27,8 +28,8 @@ from . import _torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dream_sc._core.priors import CisPriors, TechnicalPriors
-    from dream_sc._core.types import CisCells, CisFit, TechnicalStats
+    from dream_sc._core.priors import CisPriors, SharePriors, TechnicalPriors
+    from dream_sc._core.types import CisCells, CisFit, ShareFit, ShareStats, TechnicalStats
 
 NITERS = 3000
 RATE, FINAL_RATE = 0.03, 0.002
@@ -160,6 +161,22 @@ def technical_fit(found: dict[str, Any], first: TechnicalFit, converged: Any) ->
         np.exp(log_mu.mean(0)), log_mu.std(0), o.mean(0), o.std(0), effects, sd, float(found["beta_o"].mean()),
         first.effect_scale, converged,
     )  # fmt: skip
+
+
+def technical_shares(
+    stats: ShareStats, priors: SharePriors, overdispersed: bool = True, *, nsamples: int = 1000,
+    niters: int | None = None, device: str = "auto", rng: int = 0,
+) -> ShareFit:  # fmt: skip
+    """Technical step of sticks by SVI; the scale of the group effects is the fast engine's, as is the start."""
+    from . import laplace
+
+    first, at = laplace.technical_shares(stats, priors, overdispersed), _torch.resolve_device(device)
+    with _torch.isolated(rng, at):
+        data = _torch.share_data(stats, first.effect_scale, priors, overdispersed, at)
+        start = _torch.share_start(first, at)
+        family, drift = _optimise(lambda: share_model(data), start, niters or NITERS, rng)
+        found = _draws(family, nsamples)
+    return _torch.share_fit(found, first, drift["level"].cpu().numpy()[:, 0] < DRIFT)
 
 
 def cis(

@@ -19,7 +19,7 @@ import pyro.distributions as dist
 import torch
 
 if TYPE_CHECKING:
-    from dream_sc._core.priors import TechnicalPriors
+    from dream_sc._core.priors import SharePriors, TechnicalPriors
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,45 @@ def technical(data: TechnicalData) -> None:
         sums = data.counts * eta - (data.counts + phi * data.n_cells) * torch.log1p(eta.exp() / phi)
         tails = (data.tail * torch.log1p(data.tail_at / phi)).sum(-1, keepdim=True)
         pyro.factor("counts", sums.sum(-1, keepdim=True) + tails)
+
+
+@dataclass(frozen=True)
+class ShareData:
+    """Sums of `S` sticks over control cells in `C` groups (see `ShareStats`), as float64 tensors."""
+
+    numerator: Any  # (S, C)
+    rest: Any  # (S, C)
+    tail_numerator: Any  # (S, C, J)
+    tail_rest: Any  # (S, C, J)
+    tail_total: Any  # (S, J)
+    at: Any  # (J,)
+    centre: Any  # (S,) of the prior of the level
+    effect_scale: float
+    overdispersed: bool
+    priors: SharePriors
+
+
+def shares(data: ShareData) -> None:
+    """Joint density of level, group effects (logit) and overdispersion of all sticks; binomial coefficients left out.
+
+    The latent `excess` is ``-log(1 - rho)``.
+    """
+    p, one, n_groups = data.priors, data.centre.new_ones(1), data.numerator.shape[1]
+    if data.overdispersed:
+        beta_o = pyro.sample("beta_o", dist.Gamma(p.beta_o_shape * one[0], p.beta_o_rate))
+    with pyro.plate("features", len(data.centre), dim=-2):
+        eta = pyro.sample("level", dist.Normal(data.centre[:, None], p.level_sd))
+        if n_groups > 1:
+            scale = data.effect_scale * data.centre.new_ones(n_groups - 1)
+            a = pyro.sample("effects", dist.StudentT(p.effect_df, 0.0 * scale, scale).to_event(1))
+            a = a.reshape(-1, n_groups - 1)
+            eta = eta + torch.cat([torch.zeros_like(a[:, :1]), a], -1)
+        log_p, log_q = torch.nn.functional.logsigmoid(eta), torch.nn.functional.logsigmoid(-eta)
+        value = (data.numerator * log_p + data.rest * log_q).sum(-1, keepdim=True)
+        if data.overdispersed:
+            theta = torch.expm1(pyro.sample("excess", dist.Exponential(beta_o * one)))
+            steps = (theta * data.at)[:, None]
+            value = value + (data.tail_numerator * torch.log1p(steps / log_p.exp()[..., None])).sum((-1, -2))[:, None]
+            value = value + (data.tail_rest * torch.log1p(steps / log_q.exp()[..., None])).sum((-1, -2))[:, None]
+            value = value - (data.tail_total * torch.log1p(theta * data.at)).sum(-1, keepdim=True)
+        pyro.factor("counts", value)

@@ -1,0 +1,211 @@
+"""The technical step of counts out of totals: level, group effects and overdispersion of each stick.
+
+For every value of the overdispersion on a grid, the level and the group effects follow by Newton steps and a Laplace
+term; the grid zooms twice onto the mass of its posterior. What sticks share is learned between the passes.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from math import exp, expm1, inf, log, log1p
+from typing import TYPE_CHECKING
+
+import numba as nb
+import numpy as np
+
+from dream_sc._core.blocks import blocks, each
+from dream_sc._core.likelihood.betabinomial import log_density, log_normaliser, slopes
+from dream_sc._core.types import ShareFit
+
+from .linalg import cholesky, solve
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dream_sc._core.priors import SharePriors
+    from dream_sc._core.types import ShareStats
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+N_GRID = 16
+N_PASSES = 3
+MOST_STICKS = 2000  # that what is shared is learned from
+LOW, HIGH = log(1e-6), log(4.0)  # of -log(1 - rho)
+N_OUT = 7  # level, sd, rho, sd, converged, log evidence, mean of -log(1 - rho)
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _derivatives(y, r, tail_y, tail_r, at, over, centre, sd, scale, df, theta, grad, hess, exact):
+    """Gradient and negative Hessian, or a positive bound of it unless `exact`."""
+    n = theta.size
+    grad[:] = 0.0
+    hess[:, :] = 0.0
+    for c in range(n):
+        eta = theta[0] + (theta[c] if c > 0 else 0.0)
+        slope, curvature, bound = slopes(eta, over, y[c], r[c], tail_y[c], tail_r[c], at)
+        k = max(curvature, 0.0) if exact else max(curvature, bound)
+        grad[0] += slope
+        hess[0, 0] += k
+        if c > 0:
+            grad[c] += slope
+            hess[c, c] += k
+            hess[c, 0] += k
+    grad[0] -= (theta[0] - centre) / sd**2
+    hess[0, 0] += 1.0 / sd**2
+    for c in range(1, n):
+        w = (df + 1.0) / (df + (theta[c] / scale) ** 2) / scale**2
+        grad[c] -= w * theta[c]
+        hess[c, c] += w
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _mode(y, r, tail_y, tail_r, tail_n, at, over, centre, sd, scale, df, theta, grad, hess, chol, step):
+    """Newton for level and group effects at a fixed overdispersion; returns the log evidence."""
+    n = theta.size
+    settled = False
+    for _ in range(100):
+        _derivatives(y, r, tail_y, tail_r, at, over, centre, sd, scale, df, theta, grad, hess, False)
+        if not cholesky(hess, n, chol):
+            return -inf
+        solve(chol, n, grad, step)
+        decrement, size = 0.0, 0.0
+        for i in range(n):
+            decrement += grad[i] * step[i]
+            size = max(size, abs(step[i]))
+        if decrement < 1e-8:
+            settled = True
+            break
+        shrink = min(1.0, 1.5 / size)
+        for i in range(n):
+            theta[i] += shrink * step[i]
+    if not settled:
+        return -inf
+    _derivatives(y, r, tail_y, tail_r, at, over, centre, sd, scale, df, theta, grad, hess, True)
+    if not cholesky(hess, n, chol):
+        return -inf
+    value = log_normaliser(over, tail_n, at) - 0.5 * ((theta[0] - centre) / sd) ** 2 - log(sd)
+    for c in range(n):
+        eta = theta[0] + (theta[c] if c > 0 else 0.0)
+        value += log_density(eta, over, y[c], r[c], tail_y[c], tail_r[c], at) - log(chol[c, c])
+        if c > 0:
+            value -= 0.5 * (df + 1.0) * log1p((theta[c] / scale) ** 2 / df) + log(scale)
+    return value
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _summarise(log_post, top, low, width, mean, cov, out, effects):
+    """Average over the grid of the overdispersion; a grid of one point has no overdispersion."""
+    n_grid, n = mean.shape
+    norm = 0.0
+    for j in range(n_grid):
+        norm += exp(log_post[j] - top)
+    m = np.zeros((n, 3))
+    o1, o2, x1 = 0.0, 0.0, 0.0
+    for j in range(n_grid):
+        w = exp(log_post[j] - top) / norm
+        x = exp(low + j * width) if n_grid > 1 else 0.0
+        rho = -expm1(-x)
+        o1, o2, x1 = o1 + w * rho, o2 + w * rho * rho, x1 + w * x
+        for i in range(n):
+            m[i, 0] += w * mean[j, i]
+            m[i, 1] += w * (cov[j, i, 1] + mean[j, i] ** 2)
+            m[i, 2] += w * (cov[j, i, 0] + mean[j, i] * mean[j, 0])
+    out[0], out[1] = m[0, 0], max(m[0, 1] - m[0, 0] ** 2, 0.0) ** 0.5
+    out[2], out[3] = o1, max(o2 - o1 * o1, 0.0) ** 0.5
+    out[4] = 1.0 if np.isfinite(top) else 0.0
+    out[5] = top + log(norm) + (log(width) if n_grid > 1 else 0.0)
+    out[6] = x1
+    for i in range(1, n):
+        effects[i, 0], effects[i, 1] = m[i, 0], max(m[i, 1] - m[i, 0] ** 2, 0.0) ** 0.5
+        effects[i, 2] = m[i, 2] - m[i, 0] * m[0, 0]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _run(y, r, tail_y, tail_r, tail_n, at, sd, scale, df, beta_o, n_grid, out, effects):
+    """Fill ``out`` (S, N_OUT) and ``effects`` (S, C, 3: mean, sd, covariance with the level)."""
+    n = y.shape[1]
+    for s in range(y.shape[0]):
+        centre = log((y[s].sum() + 0.5) / (r[s].sum() + 0.5))
+        theta, grad, step, unit = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+        hess, chol = np.zeros((n, n)), np.zeros((n, n))
+        theta[0] = centre
+        low, high = LOW, HIGH
+        log_post, mean, cov = np.zeros(n_grid), np.zeros((n_grid, n)), np.zeros((n_grid, n, 2))
+        top, width = -inf, 0.0
+        for zoom in range(3 if n_grid > 1 else 1):
+            width = (high - low) / (n_grid - 1) if n_grid > 1 else 0.0
+            top = -inf
+            for j in range(n_grid):
+                x = exp(low + j * width) if n_grid > 1 else 0.0
+                log_post[j] = _mode(
+                    y[s], r[s], tail_y[s], tail_r[s], tail_n[s], at, expm1(x), centre, sd, scale, df, theta, grad,
+                    hess, chol, step,
+                )  # fmt: skip
+                if n_grid > 1:
+                    log_post[j] += low + j * width + log(beta_o) - beta_o * x
+                top = max(top, log_post[j])
+                for i in range(n):
+                    mean[j, i] = theta[i]
+                    unit[:] = 0.0
+                    unit[i] = 1.0
+                    solve(chol, n, unit, step)
+                    cov[j, i, 0], cov[j, i, 1] = step[0], step[i]
+            if zoom < 2 and n_grid > 1:
+                first, last = n_grid, 0
+                for j in range(n_grid):
+                    if log_post[j] > top - 8.0:
+                        first, last = min(first, j), max(last, j)
+                high = min(low + (last + 1) * width, HIGH)
+                low = low + max(first - 1, 0) * width
+        _summarise(log_post, top, low, width, mean, cov, out[s], effects[s])
+
+
+def _pass(
+    stats: ShareStats, beta_o: float, scale: float, priors: SharePriors, overdispersed: bool
+) -> tuple[Floats, Floats]:
+    """Fit sticks given what is shared."""
+
+    def call(s: slice) -> tuple[Floats, Floats]:
+        some = stats.take(s)
+        out, effects = np.zeros((len(some.numerator), N_OUT)), np.zeros((*some.numerator.shape, 3))
+        _run(
+            some.numerator, some.rest, some.tail_numerator, some.tail_rest, some.tail_total, some.at, priors.level_sd,
+            scale, priors.effect_df, beta_o, N_GRID if overdispersed else 1, out, effects,
+        )  # fmt: skip
+        return out, effects
+
+    out, effects = zip(*(found for _, found in each(call, blocks(len(stats.numerator)))), strict=True)
+    return np.concatenate(out), np.concatenate(effects)
+
+
+def technical_shares(stats: ShareStats, priors: SharePriors, overdispersed: bool = True) -> ShareFit:
+    """Fit all sticks of `stats`; those without a count must have been left out.
+
+    `beta_o` is the posterior mean given the overdispersions (Gamma prior), `effect_scale` an EM update of a Student t
+    scale; both are learned from `MOST_STICKS` sticks at most, evenly spaced ones. Without `overdispersed` the counts
+    are binomial.
+    """
+    n = len(stats.numerator)
+    beta_o, scale = priors.beta_o_shape / priors.beta_o_rate, priors.effect_scale
+    some = np.unique(np.linspace(0, n - 1, min(n, MOST_STICKS)).round().astype(np.int64))
+    learned_from = stats.take(some)
+    for _ in range(N_PASSES - 1):
+        beta_o, scale = _learn(*_pass(learned_from, beta_o, scale, priors, overdispersed), scale, priors)
+    out, effects = _pass(stats, beta_o, scale, priors, overdispersed)
+    level, level_sd, rho, rho_sd, _, evidence, _ = out.T.copy()
+    mean, sd, cov = np.moveaxis(effects, -1, 0).copy()
+    return ShareFit(
+        level, level_sd, rho, rho_sd, mean, sd, cov, float(beta_o), float(scale), evidence, out[:, 4] > 0
+    )
+
+
+def _learn(out: Floats, effects: Floats, scale: float, priors: SharePriors) -> tuple[float, float]:
+    """Rate of the prior of the overdispersion, and scale of the group effects."""
+    beta_o = float((priors.beta_o_shape + len(out)) / (priors.beta_o_rate + out[:, 6].sum()))
+    if effects.shape[1] > 1:
+        second = (effects[:, 1:, :2] ** 2).sum(-1)
+        weight = (priors.effect_df + 1) / (priors.effect_df + second / scale**2)
+        update = ((weight * second).sum() + 10 * priors.effect_scale**2) / (weight.size + 10)
+        scale = float(np.clip(np.sqrt(update), *priors.effect_scale_bounds))
+    return beta_o, scale

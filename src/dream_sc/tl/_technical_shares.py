@@ -1,0 +1,212 @@
+"""The technical step of shares (binomial, multinomial) and of scores (normal, studentt)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _modality
+from dream_sc._keys import SCORE_COLUMNS, STICK_EFFECTS, STICK_EFFECTS_SD, STICKS, TECHNICAL_COLUMNS, Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+MIN_COUNT = 3  # of a feature's denominators in control cells
+NOT_CONVERGED = "not converged: look at its counts in control cells"
+UNITS = {"binomial": "logit", "multinomial": "logit", "normal": "sigma", "studentt": "sigma"}
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What the technical step of a modality reads: the arguments of `fit_technical`, and the cells' groups."""
+
+    distribution: str
+    layer: str | None
+    denominator_layer: str | None
+    category_key: str | None
+    category_layers: Sequence[str] | None
+    row: np.ndarray  # (N,) group of control cells, -1 for others
+    n_groups: int
+    limit: int | str | None
+
+
+def fit(
+    adata: AnnData, m: Modality, inference: Any, overdispersed: bool, key: str
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
+    """The slots of `.varm`, and what `.uns` stores beside what all distributions do."""
+    if m.distribution in _modality.SCORES:
+        return _fit_scores(adata, m, inference, key)
+    pairs = _modality.open_pairs(
+        adata, m.distribution, layer=m.layer, denominator_layer=m.denominator_layer, category_key=m.category_key,
+        category_layers=m.category_layers, limit=m.limit,
+    )  # fmt: skip
+    ok, found = _fit_sticks(pairs, m, inference, overdispersed)
+    info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": UNITS[m.distribution]}
+    if m.distribution == "binomial":
+        return _binomial_slots(adata, found, ok, key), info
+    usage = _usage(pairs, found, ok, m)
+    return _multinomial_slots(adata, pairs, found, ok, usage, m, key), info | _stick_entries(pairs, found, ok)
+
+
+def _fit_sticks(pairs: Any, m: Modality, inference: Any, overdispersed: bool) -> tuple[np.ndarray, Any]:
+    """Which sticks were fitted, and their fit; those of a feature are fitted together or not at all."""
+    from dream_sc._core.engines import run
+    from dream_sc._core.priors import SharePriors
+    from dream_sc._core.share_sums import share_stats
+
+    stats = share_stats(pairs.blocks(), m.row, m.n_groups, pairs.n_sticks, pairs.largest())
+    total = (stats.numerator + stats.rest).sum(1)
+    most = np.zeros(len(pairs.sticks.features))
+    np.maximum.at(most, pairs.sticks.feature, total)
+    ok = most[pairs.sticks.feature] >= MIN_COUNT
+    if not ok.any():
+        raise ValueError(
+            f"no feature has {MIN_COUNT} counts or more in the denominators of the {int((m.row >= 0).sum())} control "
+            "cells, and two categories that occur: check control=, the layers and category_key="
+        )
+    return ok, run("technical_shares", inference, stats.take(ok), SharePriors(), overdispersed)
+
+
+def _spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    out = np.full((len(ok), *values.shape[1:]), np.nan)
+    out[ok] = values
+    return out
+
+
+def _binomial_slots(adata: AnnData, found: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
+    status = np.full(
+        adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in the denominators of control cells", dtype=object
+    )
+    status[ok] = np.where(found.converged, "converged", NOT_CONVERGED)
+    columns = 1 / (1 + np.exp(-found.level)), found.level_sd, found.overdispersion, found.overdispersion_sd
+    table = {name: _spread(c, ok) for name, c in zip(TECHNICAL_COLUMNS, columns, strict=False)}
+    frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
+    slots = Slots(key)
+    return {
+        ("varm", key): frame,
+        ("varm", slots.effects): _spread(found.effects, ok),
+        ("varm", slots.effects_sd): _spread(found.effects_sd, ok),
+    }
+
+
+def _usage(pairs: Any, found: Any, ok: np.ndarray, m: Modality) -> dict[str, np.ndarray]:
+    """Usage of each category in the reference group, and effects of groups on its log, from the sticks."""
+    from dream_sc._core.pair_sums import indicator
+    from dream_sc._core.usage import log_usage
+
+    s, n_columns = pairs.sticks, len(pairs.sticks.column_names)
+    counts = (pairs.numerators.T.tocsr() @ indicator(m.row, m.n_groups)).toarray()
+    out = {name: np.full(n_columns, np.nan) for name in TECHNICAL_COLUMNS[:-1]}
+    effects, effects_sd = (np.full((n_columns, m.n_groups), np.nan) for _ in range(2))
+    stick = np.full(pairs.n_sticks, -1)
+    stick[ok] = np.arange(int(ok.sum()))
+    cuts = np.flatnonzero(np.diff(s.feature)) + 1
+    for chain in np.split(np.arange(pairs.n_sticks), cuts):
+        at = stick[chain]
+        if not len(at) or at[0] < 0:
+            continue
+        columns = np.append(s.category[chain], s.following[chain[-1]])
+        u = log_usage(
+            found.level[at], found.level_sd[at], found.effects[at], found.effects_sd[at], found.effects_cov[at],
+            counts[columns] > 0,
+        )  # fmt: skip
+        out["mu"][columns], out["mu_sd"][columns] = np.exp(u.level), u.level_sd
+        effects[columns], effects_sd[columns] = u.effects, u.effects_sd
+        own = np.append(at, at[-1])  # the last category has no stick of its own
+        out["overdispersion"][columns] = found.overdispersion[own]
+        out["overdispersion_sd"][columns] = found.overdispersion_sd[own]
+    return out | {"effects": effects, "effects_sd": effects_sd}
+
+
+def _multinomial_slots(
+    adata: AnnData, pairs: Any, found: Any, ok: np.ndarray, usage: dict[str, np.ndarray], m: Modality, key: str
+) -> dict[tuple[str, str], Any]:
+    s = pairs.sticks
+    fitted, bad = np.zeros(len(s.features), dtype=bool), np.zeros(len(s.features), dtype=bool)
+    fitted[s.feature[ok]] = True
+    bad[s.feature[ok][~found.converged]] = True
+    of_feature = np.full(len(s.features), "filtered: only one category occurs", dtype=object)
+    of_feature[s.has_stick] = f"filtered: fewer than {MIN_COUNT} counts in control cells"
+    of_feature[fitted] = "converged"
+    of_feature[bad] = NOT_CONVERGED
+    columns = {name: usage[name] for name in TECHNICAL_COLUMNS[:-1]}
+    effects, effects_sd = usage["effects"], usage["effects_sd"]
+    status = of_feature
+    if m.category_layers is None:
+        status = of_feature[s.column_feature]
+        status[~s.active & s.has_stick[s.column_feature]] = "filtered: no count in any cell"
+    else:
+        columns = _by_layer(columns, pairs, list(m.category_layers))
+        # (vars, groups, layers), as the columns of each feature follow each other
+        shape = adata.n_vars, len(m.category_layers), m.n_groups
+        effects, effects_sd = (np.ascontiguousarray(x.reshape(shape).swapaxes(1, 2)) for x in (effects, effects_sd))
+    frame = pd.DataFrame(columns | {"status": pd.Categorical(status)}, index=adata.var_names)
+    slots = Slots(key)
+    return {("varm", key): frame, ("varm", slots.effects): effects, ("varm", slots.effects_sd): effects_sd}
+
+
+def _by_layer(columns: dict[str, np.ndarray], pairs: Any, layers: list[str]) -> dict[str, np.ndarray]:
+    """Usage in a column per layer; the overdispersion is that of the first stick."""
+    out = {
+        f"{name}_{layer}": columns[name].reshape(-1, len(layers))[:, i]
+        for name in ("mu", "mu_sd") for i, layer in enumerate(layers)
+    }  # fmt: skip
+    first = np.full(len(pairs.sticks.features), -1)
+    feature, at = np.unique(pairs.sticks.feature, return_index=True)
+    first[feature] = pairs.sticks.category[at]
+    for name in ("overdispersion", "overdispersion_sd"):
+        out[name] = np.where(first >= 0, columns[name][first], np.nan)
+    return out
+
+
+def _stick_entries(pairs: Any, found: Any, ok: np.ndarray) -> dict[str, Any]:
+    """What the trans step needs of each stick, by name."""
+    status = np.full(pairs.n_sticks, f"filtered: fewer than {MIN_COUNT} counts in control cells", dtype=object)
+    status[ok] = np.where(found.converged, "converged", NOT_CONVERGED)
+    numbers = {
+        "logit": found.level, "logit_sd": found.level_sd, "overdispersion": found.overdispersion,
+        "overdispersion_sd": found.overdispersion_sd,
+    }  # fmt: skip
+    table = pairs.sticks.table().assign(**{name: _spread(v, ok) for name, v in numbers.items()})
+    table["status"] = pd.Categorical(status)
+    table.index = table.index.astype(str)
+    return {
+        STICKS: table, STICK_EFFECTS: _spread(found.effects, ok), STICK_EFFECTS_SD: _spread(found.effects_sd, ok),
+    }  # fmt: skip
+
+
+def _fit_scores(
+    adata: AnnData, m: Modality, inference: Any, key: str
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
+    """The technical step of normal or Student t scores."""
+    from dream_sc._core.engines import laplace
+    from dream_sc._core.pair_sums import score_sums
+    from dream_sc._core.priors import ScorePriors
+
+    if inference.engine != "laplace":
+        raise ValueError(
+            f'inference={inference.engine!r} is not offered for distribution={m.distribution!r}: use "laplace"'
+        )
+    scores = _modality.open_scores(adata, m.layer)
+    if m.distribution == "normal":
+        sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
+        found = laplace.technical_normal(sums, ScorePriors())
+    else:
+        found = laplace.technical_studentt(scores.blocks(), m.row, m.n_groups, adata.n_vars, ScorePriors())
+    status = np.full(adata.n_vars, "filtered: constant in control cells", dtype=object)
+    status[found.n_cells <= m.n_groups] = "filtered: too few scores in control cells"
+    status[found.converged] = "converged"
+    if not found.converged.any():
+        raise ValueError("no feature has scores that differ between control cells: check control= and layer=")
+    table = {name: getattr(found, name) for name in SCORE_COLUMNS if name != "status"}
+    frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
+    slots = Slots(key)
+    info = {"effect_scale": found.effect_scale, "effect_unit": UNITS[m.distribution]}
+    return {
+        ("varm", key): frame, ("varm", slots.effects): found.effects, ("varm", slots.effects_sd): found.effects_sd,
+    }, info  # fmt: skip
