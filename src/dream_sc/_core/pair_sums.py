@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+MOST_STEPS, SMALL_STEP = 100, 1e-6  # of the EM of a location, in scales
+
+
 @dataclass(frozen=True)
 class PairStats:
     """Sums of `S` sticks over the cells of `R` rows."""
@@ -63,6 +66,35 @@ def pair_sums(blocks: Iterable[tuple[slice, Any, Any]], row: Ints, n_rows: int, 
         for sums, x in ((numerator, y), (denominator, n), (doubles, twice)):
             sums[part] = (x.T.tocsr() @ within).toarray()
     return PairStats(numerator, denominator, doubles)
+
+
+def robust_means(
+    blocks: Iterable[tuple[slice, Floats]], row: Ints, n_rows: int, centre: Floats, sigma: Floats, nu: float = 3.0
+) -> tuple[Floats, Floats]:
+    """Locations ``(T, R)`` of Student t scores of known scale `sigma` ``(T,)`` in each row, and their precisions.
+
+    By EM from the mean of scores no further than three scales from `centre` ``(T,)``; the precision is the expected
+    information of the scores, 0 where a row has none.
+    """
+    within = indicator(row, n_rows).T.tocsr()
+    used = row >= 0
+    within, row = within[:, used], row[used]
+    mean, precision = (np.zeros((len(sigma), n_rows)) for _ in range(2))
+    for part, scores in blocks:
+        x = (scores[used] - centre[part]) / sigma[part]
+        seen = np.isfinite(x)
+        x = np.where(seen, x, 0.0)
+        n = within @ seen.astype(np.float64)
+        at = (within @ np.clip(x, -3.0, 3.0)) / np.maximum(n, 1.0)
+        for _ in range(MOST_STEPS):
+            weight = np.where(seen, (nu + 1) / (nu + (x - at[row]) ** 2), 0.0)
+            new = (within @ (weight * x)) / np.maximum(within @ weight, 1e-300)
+            moved, at = np.abs(new - at).max(initial=0.0), new
+            if not moved > SMALL_STEP:
+                break
+        mean[part] = (centre[part] + at * sigma[part]).T
+        precision[part] = (n * (nu + 1) / (nu + 3) / sigma[part] ** 2).T
+    return mean, precision
 
 
 def score_sums(blocks: Iterable[tuple[slice, Floats]], row: Ints, n_rows: int, n_features: int) -> ScoreStats:

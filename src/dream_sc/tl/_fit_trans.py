@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
-from dream_sc._keys import CIS, TECHNICAL, TRANS, TRANS_COLUMNS, Slots
+from dream_sc import _io, _modality, _validate
+from dream_sc._keys import CATEGORIES, CIS, TECHNICAL, TRANS, Slots, trans_columns
 from dream_sc._logging import logger
 from dream_sc._progress import bar
 
-from ._rows import MIN_COUNT, TransInputs, trans_inputs
+from . import _trans_categories
+from ._rows import TransInputs, means, trans_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,12 +31,13 @@ def fit_trans(
     mod: str | None = None,
     cis_mod: str | None = None,
     layer: str | None = None,
-    distribution: str = "negbinom",
+    distribution: str | None = None,
     function_type: str = "auto",
     dosage: Literal["guide", "cell"] = "guide",
     guide_effects: bool = True,
     guide_offsets: bool = True,
     features: str | Iterable[str] | None = None,
+    min_denominator: int | None = None,
     technical_key: str = TECHNICAL,
     cis_key: str = CIS,
     degree: int = 6,
@@ -66,9 +68,11 @@ def fit_trans(
     layer
         Layer of the counts; that of the technical fit by default.
     distribution
-        "negbinom"; it has to be that of the technical fit.
+        That of the technical fit, which is also the default: "negbinom", "binomial", "multinomial", "normal" or
+        "studentt". Curves are of the log of the expected count, the log odds of a share, or the score.
     function_type
-        "single_hill", "additive_hill", "polynomial", or "auto": null, one and two Hills compared per feature.
+        "single_hill", "additive_hill", "polynomial", or "auto": null, one and two Hills compared per feature; for
+        "multinomial" null and one Hill.
     dosage
         "guide": the guides' dosages. "cell": cells of a guide are split by their own dosage; this takes
         co-expression of cis and trans counts within a guide for effect.
@@ -81,6 +85,8 @@ def fit_trans(
     features
         Names of the features to report, all by default. The others still take part in what is learned (prior odds,
         the prior of the guide effects, q-values); their rows stay empty.
+    min_denominator
+        Leave out cells whose denominator of a share is below it.
     technical_key, cis_key
         Names of the earlier fits.
     degree
@@ -116,56 +122,95 @@ def fit_trans(
     The object if `copy`, else None. Writes `.varm[key_added]` (a row per feature), `.varm[key_added + "_posterior"]`
     (a compact posterior, 1 kB a feature) and `.uns[key_added]`.
 
+    Fold changes (`log2fc_full`, `log2fc_half`, `log2fc_max`, `log2fc_range`) are differences of a share (`delta_p_...`)
+    or of a score (`delta_...`) for other distributions, and so are amplitude and slope. The EC50 of a share is that of
+    the share itself. With `category_key` a row is a category: the numbers of its feature, which are those of the
+    category that moves most (`category`), and its own `delta_p_...`, `baseline` and posterior. With `category_layers`
+    the numbers of all categories are in the table `.uns[key_added]["categories"]`.
+
     Raises
     ------
     ValueError, KeyError
         If an earlier step is missing or an argument is not known.
     """
     from dream_sc._core import trans as core
-    from dream_sc._core.priors import TransPriors
 
     started = _io.now()
-    _check(distribution, function_type, dosage, inference, autoguide, degree, nsamples)
+    _check(function_type, dosage, inference, autoguide, degree, nsamples)
+    if min_denominator is not None:
+        _validate.whole("min_denominator", min_denominator)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     seed = _io.seed_of(rng)
+    distribution = _distribution(adata, technical_key, distribution, min_denominator)
     inputs = trans_inputs(
         adata, holder, technical_key, cis_key, layer, dosage, offsets=bool(guide_offsets), known=hyper,
-        limit=memory_limit,
+        limit=memory_limit, min_denominator=min_denominator,
     )  # fmt: skip
-    ok, asked = inputs.ok, _asked(adata, features, inputs.ok)
     options = core.Options(
         function_type=function_type, guide_effects=guide_effects, degree=degree, nsamples=nsamples, niters=niters,
         inference=inference, device=device, seed=seed,
     )  # fmt: skip
     _say_compiling()
-    fit = core.fit(
-        replace(inputs.stats, counts=inputs.stats.counts[ok]), inputs.dosage, inputs.overdispersion[ok],
-        axis=inputs.axis, priors=TransPriors(), alpha_sd=inputs.alpha_sd, options=options, hyper=hyper,
-        report=asked[ok], progress=bar(progress, "dose-response"),
-    )  # fmt: skip
-    frame = _table(adata, fit, inputs, asked)
+    if distribution == "multinomial":
+        found = _trans_categories.fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"))
+    else:
+        found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"))
     params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
         "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
         "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide,
+        "min_denominator": min_denominator,
     }  # fmt: skip
-    info = _io.run_info(started, seed, params) | _about(inputs, fit, frame) | {"cis_mod": cis_mod}
-    _io.write(adata, "tl.fit_trans", _slots(key_added, frame, fit.records, ok & asked, info), started)
+    info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
+    if found.categories is not None:
+        info[CATEGORIES] = found.categories
+    slots = {("varm", key_added): found.frame, ("varm", Slots(key_added).posterior): found.records}
+    _io.write(adata, "tl.fit_trans", slots | {("uns", key_added): info}, started)
     return data if copy else None
 
 
-def _about(inputs: TransInputs, fit: Any, frame: pd.DataFrame) -> dict[str, Any]:
+def _distribution(adata: AnnData, technical_key: str, asked: str | None, min_denominator: int | None) -> str:
+    """That of the technical fit; another one is refused."""
+    technical = _validate.step(adata, technical_key, "fit_technical(data)")
+    own = str(technical["params"].get("distribution", "negbinom"))
+    if asked not in (None, own):
+        raise ValueError(
+            f"distribution={asked!r}, but .uns[{technical_key!r}] is a technical fit with {own!r}: leave it out, or call "
+            f"dream_sc.tl.fit_technical(data, distribution={asked!r}) first"
+        )
+    if min_denominator is not None and own not in _modality.PAIRS:
+        raise ValueError(f"min_denominator= is of shares, but the distribution is {own!r}: leave it out")
+    return own
+
+
+def _fit(
+    adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any
+) -> _trans_categories.Written:
+    """Fit features of which each is by itself."""
+    from dream_sc._core import trans as core
+
+    ok, asked = inputs.ok, asked_for(adata, features, inputs.ok)
+    fit = core.fit(
+        inputs.stats.take(ok), inputs.dosage, inputs.overdispersion[ok], axis=inputs.axis, priors=inputs.priors,
+        alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, report=asked[ok], progress=progress,
+    )  # fmt: skip
+    every = np.full((len(ok), fit.records.shape[1]), np.nan, dtype=fit.records.dtype)
+    every[ok & asked] = fit.records
+    return _trans_categories.Written(_table(adata, fit, inputs, asked), every, fit.hyper)
+
+
+def _about(inputs: TransInputs, found: _trans_categories.Written) -> dict[str, Any]:
     """What `.uns` says of the fit beside its parameters."""
     from dream_sc._core.posterior import LAYOUT_VERSION
 
     return {
         "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
-        "hyper": fit.hyper | {"guides": inputs.guides["guide"].astype(str).tolist(),
+        "hyper": found.hyper | {"guides": inputs.guides["guide"].astype(str).tolist(),
                               "guide_offsets": inputs.guides["offset"].tolist()}, "guides": inputs.guides.copy(),
         "posterior_layout": LAYOUT_VERSION,
-        "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
+        "convergence": {str(k): int(v) for k, v in found.frame["status"].value_counts().items()},
     }  # fmt: skip
 
 
@@ -178,14 +223,12 @@ def _say_compiling() -> None:
 
 
 def _check(
-    distribution: str, function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int
+    function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int
 ) -> None:
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
-    from dream_sc._core.likelihood import negbinom
     from dream_sc._core.trans import FUNCTION_TYPES
 
-    _validate.one_of("distribution", distribution, (negbinom.NAME,))
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)
     _validate.one_of("dosage", dosage, ("guide", "cell"))
     _validate.one_of("inference", inference, ENGINES)
@@ -194,16 +237,7 @@ def _check(
     _validate.whole("nsamples", nsamples, MIN_DRAWS)
 
 
-def _slots(
-    key: str, frame: pd.DataFrame, records: np.ndarray, ok: np.ndarray, info: dict[str, Any]
-) -> dict[tuple[str, str], Any]:
-    """What to write where; features that were not fitted have NaN records."""
-    every = np.full((len(ok), records.shape[1]), np.nan, dtype=records.dtype)
-    every[ok] = records
-    return {("varm", key): frame, ("varm", Slots(key).posterior): every, ("uns", key): info}
-
-
-def _asked(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray) -> np.ndarray:
+def asked_for(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray) -> np.ndarray:
     """Which features to report."""
     if features is None:
         return np.ones(adata.n_vars, dtype=bool)
@@ -220,9 +254,7 @@ def _asked(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray)
 
 def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
     """Status of every feature: how its fit went, or why there is none."""
-    status = np.full(len(asked), f"filtered: fewer than {MIN_COUNT} counts in the cells used", dtype=object)
-    status[np.isnan(inputs.overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
-    status[inputs.is_cis] = "cis gene"
+    status = inputs.reason.copy()
     status[inputs.ok] = "not asked for"
     gap = (fit.columns["single_gap"] > 0) | inputs.one_dosage
     fitted = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
@@ -247,13 +279,14 @@ def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
 def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> pd.DataFrame:
     """One row per feature; what could not be computed is NaN, its reason is in `status`."""
     fitted, no_ec50 = inputs.ok & asked, inputs.few_guides or inputs.one_dosage
+    names = trans_columns(inputs.likelihood.effect)
     columns: dict[str, Any] = {}
     for name, values in fit.columns.items():
         if name in ("model", "class"):
             text = np.full(adata.n_vars, None, dtype=object)
             text[fitted] = values
             columns[name] = pd.Categorical(text)
-        elif name in TRANS_COLUMNS:
+        elif name in names:
             columns[name] = np.full(adata.n_vars, np.nan)
             columns[name][fitted] = values.astype(float)
             if no_ec50 and name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
@@ -261,6 +294,20 @@ def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> 
     columns |= _within(inputs, fitted)
     columns["overdispersion"] = inputs.overdispersion
     columns["n_cells"] = np.full(adata.n_vars, inputs.n_cells)
-    columns["mean"] = inputs.stats.counts.sum(1) / inputs.stats.exposure.sum()
+    columns["mean"] = means(inputs)
     columns["status"] = pd.Categorical(_status(inputs, asked, fit))
-    return pd.DataFrame({c: columns[c] for c in TRANS_COLUMNS if c in columns}, index=adata.var_names)
+    if inputs.scale is not None:
+        _to_scores(columns, inputs)
+    return pd.DataFrame({c: columns[c] for c in names if c in columns}, index=adata.var_names)
+
+
+def _to_scores(columns: dict[str, Any], inputs: TransInputs) -> None:
+    """Put what is in sds of a score into its own unit, in place."""
+    centre, scale = np.asarray(inputs.centre), np.asarray(inputs.scale)
+    for name in columns:
+        if "delta" in name or name in ("baseline", "amplitude", "amplitude_b", "slope_ntc", "guide_sd"):
+            columns[name] = columns[name] * scale
+    columns["baseline"] = columns["baseline"] + centre
+    columns["mean"] = centre + columns["mean"] * scale
+    columns["centre"], columns["scale"] = centre, scale
+    del columns["overdispersion"]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
+from dream_sc import _io, _modality, _validate
 from dream_sc._keys import Slots
 from dream_sc._logging import logger
 
 from ._fit_cis import group_codes
+from ._modality_rows import score_rows, share_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,6 +33,7 @@ class TransInputs:
     overdispersion: np.ndarray  # (T,) NaN where unknown
     is_cis: np.ndarray  # (T,)
     ok: np.ndarray  # (T,) features to fit
+    reason: np.ndarray  # (T,) why a feature is not fitted, "" of others
     axis: Any
     alpha_sd: float  # natural log
     n_cells: int
@@ -39,6 +41,24 @@ class TransInputs:
     cis_gene: str
     guides: pd.DataFrame
     within: Any = None  # WithinStats of all features; None for dosages of cells, or where not asked for
+    distribution: str = "negbinom"
+    sticks: Any = None  # of shares: which make which feature; `stats` and `overdispersion` are then theirs
+    centre: np.ndarray | None = None  # (T,) of scores
+    scale: np.ndarray | None = None  # (T,) sd of scores
+
+    @property
+    def likelihood(self) -> Any:
+        """The likelihood of the rows."""
+        from dream_sc._core.likelihood import likelihood
+
+        return likelihood(self.distribution)
+
+    @property
+    def priors(self) -> Any:
+        """Priors of the trans step, in the unit of the likelihood."""
+        from dream_sc._core.priors import TransPriors
+
+        return TransPriors().in_unit(self.likelihood.unit)
 
     @property
     def few_guides(self) -> bool:
@@ -55,6 +75,7 @@ class TransInputs:
 def trans_inputs(
     adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str,
     *, offsets: bool, known: dict[str, Any] | None = None, slopes: bool = True, limit: int | str | None = None,
+    min_denominator: int | None = None,
 ) -> TransInputs:  # fmt: skip
     """Read the earlier fits and sum the counts; `holder` is the object with the cis fit.
 
@@ -65,11 +86,17 @@ def trans_inputs(
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
     layout = row_layout(adata, holder, technical, cis, cis_key, dosage)
+    if technical["params"].get("distribution", "negbinom") != "negbinom":
+        return _other_inputs(adata, technical, technical_key, cis, layer, layout, min_denominator, limit)
     x = layout.x if slopes else None
     stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, x, limit=limit)
     overdispersion = adata.varm[technical_key]["overdispersion"].to_numpy(float)
     is_cis = np.asarray(adata.var_names == cis["cis_gene"])
-    ok = np.isfinite(overdispersion) & (stats.counts.sum(1) >= MIN_COUNT) & ~is_cis
+    reason = np.full(len(is_cis), "", dtype=object)
+    reason[stats.counts.sum(1) < MIN_COUNT] = f"filtered: fewer than {MIN_COUNT} counts in the cells used"
+    reason[np.isnan(overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
+    reason[is_cis] = "cis gene"
+    ok = reason == ""
     guides = cis["guides"].assign(offset=0.0)
     if offsets and known is None:
         guides["offset"] = _offsets(stats, _expected(adata, technical_key, stats, ok), overdispersion, ok)
@@ -87,9 +114,48 @@ def trans_inputs(
         )
     scale = float(technical["effect_scale"]) * float(np.log(2))
     return TransInputs(
-        stats, layout.dosage, overdispersion, is_cis, ok, _axis(guides), scale, int((layout.row >= 0).sum()), layer,
-        str(cis["cis_gene"]), guides, within,
+        stats, layout.dosage, overdispersion, is_cis, ok, reason, _axis(guides), scale, int((layout.row >= 0).sum()),
+        layer, str(cis["cis_gene"]), guides, within,
     )  # fmt: skip
+
+
+def _other_inputs(
+    adata: AnnData, technical: Any, technical_key: str, cis: Any, layer: str | None, layout: Layout,
+    min_denominator: int | None, limit: int | str | None,
+) -> TransInputs:  # fmt: skip
+    """Inputs of shares and scores: no offsets of guides, which are of counts, and no slopes within guides."""
+    distribution, table = technical["params"]["distribution"], adata.varm[technical_key]
+    sticks = centre = scale = None
+    if distribution in _modality.SCORES:
+        centre, scale = table["mu"].to_numpy(float), table["sigma"].to_numpy(float)
+        stats, reason = score_rows(adata, technical, layer, layout, centre, scale)
+        overdispersion = np.ones(adata.n_vars)
+    else:
+        overdispersion = table["overdispersion"].to_numpy(float)
+        stats, reason, overdispersion, sticks = share_rows(
+            adata, technical, layer, layout, min_denominator, overdispersion, limit
+        )
+    if (reason != "").all():
+        raise ValueError(f"no feature can be fitted: {sorted(set(reason))[0]}, and so for the others")
+    guides = cis["guides"].assign(offset=0.0)
+    stats = replace(stats, distribution=distribution)
+    inputs = TransInputs(
+        stats, layout.dosage, overdispersion, np.zeros(len(reason), dtype=bool), reason == "", reason, _axis(guides),
+        float(technical["effect_scale"]), int((layout.row >= 0).sum()), layer, str(cis["cis_gene"]), guides, None,
+        distribution, sticks, centre, scale,
+    )  # fmt: skip
+    return replace(inputs, alpha_sd=inputs.alpha_sd * inputs.likelihood.unit)
+
+
+def means(inputs: TransInputs) -> np.ndarray:
+    """Mean of each feature, or of each stick: count at size factor 1, share, or score in sds from its centre."""
+    stats = inputs.stats
+    if stats.weights is None:
+        return np.asarray(stats.counts.sum(1) / stats.exposure.sum())
+    total = np.maximum(stats.weights.sum(1), 1e-300)
+    if inputs.scale is None:
+        return np.asarray(stats.counts.sum(1) / total)
+    return np.asarray((stats.weights * stats.counts).sum(1) / total / inputs.likelihood.unit)
 
 
 def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
