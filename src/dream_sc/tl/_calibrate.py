@@ -178,10 +178,14 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     """The fit, with its counts summed over guides in one pass."""
     from dream_sc._core import trans
     from dream_sc._core.calibration import Fitted
-    from dream_sc._core.priors import TransPriors
 
     info = _validate.step(adata, key, "fit_trans(data)")
     params, hyper = info["params"], info["hyper"]
+    if params.get("distribution") == "multinomial":
+        raise ValueError(
+            f".uns[{key!r}] is a fit of features with several categories, which tl.calibrate does not know: calibrate one "
+            'category against the others, as distribution="binomial"'
+        )
     holder = adata if info["cis_mod"] is None else _validate.resolve(data, info["cis_mod"])
     before = info["guides"]
     cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")["guides"]
@@ -193,7 +197,7 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
         )
     inputs = trans_inputs(
         adata, holder, params["technical_key"], params["cis_key"], params["layer"], params["dosage"],
-        offsets=True, known=hyper, slopes=False,
+        offsets=True, known=hyper, slopes=False, min_denominator=params.get("min_denominator"),
     )  # fmt: skip
     options = trans.Options(
         function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])
@@ -208,7 +212,7 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
         dosage=inputs.dosage, guide=inputs.stats.guide, guide_mean=acting(table)[0],
         guide_spread=spread if params["dosage"] == "guide" else None, control=control,
         guide_escape=table["escaper_fraction"].to_numpy(float) * (params["dosage"] == "guide"),
-        overdispersion=inputs.overdispersion[ok], alpha_sd=inputs.alpha_sd, priors=TransPriors(), options=options,
+        overdispersion=inputs.overdispersion[ok], alpha_sd=inputs.alpha_sd, priors=inputs.priors, options=options,
         prior=prior, null=null,
     )  # fmt: skip
     stats = _take(inputs.stats, ok)
@@ -216,7 +220,7 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
 
 
 def _take(stats: Any, features: np.ndarray) -> Any:
-    return replace(stats, counts=stats.counts[features])
+    return stats.take(features)
 
 
 def _ntc_guides(fit: _Fit) -> np.ndarray:
@@ -260,7 +264,8 @@ def _ntc(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> _Run:
     mean = np.full(len(fit.fitted.control), np.nan)
     mean[fit.present] = fit.fitted.guide_mean[fit.present]
     sources = calibration.posing_sources(mean, fit.fitted.control, pool, n, seed)
-    counted = fit.stats.counts[:, np.isin(fit.stats.guide, pool)].sum(1) >= MIN_COUNT
+    known = fit.stats.counts if fit.stats.weights is None else fit.stats.weights * fit.inputs.likelihood.unit**2
+    counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= MIN_COUNT
     if not counted.any():
         raise ValueError(f"no feature has {MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
     stats, fitted = _take(fit.stats, counted), fit.fitted.take(counted)
@@ -334,6 +339,8 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
     factor = np.where(layout.row >= 0, offset[layout.rows[layout.row, 0]], 1.0)
     for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
         row = permuted_cells(layout.row, group, depth, DEPTH_STRATA, s)
+        if fit.inputs.distribution != "negbinom":
+            raise ValueError(f"within='cell' is of counts, not of {fit.inputs.distribution!r}: leave it out")
         sums = row_stats(adata, technical, fit.inputs.layer, row, layout.rows, factor=factor)[0]
         yield _take(sums, fit.inputs.ok)
 
