@@ -2,8 +2,8 @@
 
 Junctions of CD47, LMO7, MYL6 and RPS24 in cells of the human lung, in the file named below, in a folder named as --data
 or in the environment variable DREAM_SC_DATA. Without it the program says so and ends. The sticks of each donor (or
-acceptor) are fitted with and without overdispersion between cells, with no groups, with compartments, and with cell types
-in samples as groups: what groups explain is not noise.
+acceptor) are fitted with and without overdispersion between cells, with no groups, with compartments, and with cell
+types in samples as groups: what groups explain is not noise.
 """
 
 from __future__ import annotations
