@@ -1,8 +1,9 @@
 """Beta-binomial against binomial shares on real splice junctions: what the marginal likelihoods say.
 
-Junctions of CD47, LMO7, MYL6 and RPS24 in cells of the human lung, in the file named below, in a folder named as --data or in the
-environment variable DREAM_SC_DATA. Without it the program says so and ends. The sticks of each donor are fitted with and without
-overdispersion between cells, with compartments, and with cell types and samples, as groups: what groups explain is not noise.
+Junctions of CD47, LMO7, MYL6 and RPS24 in cells of the human lung, in the file named below, in a folder named as --data
+or in the environment variable DREAM_SC_DATA. Without it the program says so and ends. The sticks of each donor (or
+acceptor) are fitted with and without overdispersion between cells, with no groups, with compartments, and with cell
+types in samples as groups: what groups explain is not noise.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def compare(adata: ad.AnnData, key: str, columns: list[str]) -> pd.DataFrame:
         reads=reads[some], reads_twice=stats.tail_total[some].sum(1), rho=over.overdispersion,
         log_bf=over.log_evidence - plain.log_evidence, sd_ratio=over.level_sd / plain.level_sd,
     )  # fmt: skip
-    print(f"\n{key}, groups: {' and '.join(columns) or 'none'} ({code.max() + 1}), {len(table)} sticks, beta_o {over.beta_o:.1f}")
+    names = " and ".join(columns) or "none"
+    print(f"\n{key}, groups: {names} ({code.max() + 1}), {len(table)} sticks, beta_o {over.beta_o:.1f}")
     return table
 
 

@@ -109,8 +109,8 @@ def fit_technical(
     is rho, and effects are shifts of the logit, or of the log usage of a category, centred over the feature's
     categories; NaN where a category has no count in the group or in the reference: its usage is 0 there. With
     `category_layers` there are columns ``mu_<layer>`` and the effects are features x groups x layers.
-    `.uns[key_added]["sticks"]` and ``"stick_effects"`` hold the chains. For scores, sigma is in place of overdispersion, and effects are shifts. The
-    learned `effect_scale` is in the `effect_unit` beside it.
+    `.uns[key_added]["sticks"]` and ``"stick_effects"`` hold the chains. For scores, sigma is in place of
+    overdispersion, and effects are shifts. The learned `effect_scale` is in the `effect_unit` beside it.
 
     Raises
     ------
