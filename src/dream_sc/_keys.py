@@ -102,7 +102,10 @@ _TRANS_COLUMNS = (  # with what an effect is called in place of "effect"
 )
 CATEGORIES = "categories"  # table of the categories of a multinomial with a layer for each, in the entry of `.uns`
 # of a category by itself, where it does not have those of its feature
-CATEGORY_COLUMNS = ("baseline", *(f"delta_p_{w}{q}" for w in ("full", "half", "max", "range") for q in ("", "_q025", "_q975")))
+CATEGORY_COLUMNS = (
+    "baseline",
+    *(f"delta_p_{w}{q}" for w in ("full", "half", "max", "range") for q in ("", "_q025", "_q975")),
+)
 TRANS_COLUMNS = tuple(name.replace("effect", "log2fc") for name in _TRANS_COLUMNS)
 
 

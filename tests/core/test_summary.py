@@ -46,7 +46,8 @@ def test_single_hill_columns(rng: np.random.Generator) -> None:
 
 def test_ends_without_guides_have_no_fold_change(rng: np.random.Generator) -> None:
     draws = _tight([1.0, 1.0, -1.0, 0.4], rng)
-    out = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), Axis(-2.0, 0.05, np.linspace(-2, 0, 5)), NEGBINOM)
+    short = Axis(-2.0, 0.05, np.linspace(-2, 0, 5))
+    out = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), short, NEGBINOM)
     assert np.isnan(out["log2fc_max"][0])
     assert np.isfinite(out["log2fc_full"][0])
 
@@ -66,7 +67,8 @@ def test_threshold_and_single_gap(rng: np.random.Generator) -> None:
     sparse = Axis(-3.0, 1.2, np.array([-3.0, -2.6, -0.2, 1.2]))
     out = summary.summarise(steep, curve("single_hill"), np.zeros((1, 2)), sparse, NEGBINOM)
     assert out["single_gap"][0] == 1.0
-    gentle = summary.summarise(_tight([1.0, -2.0, -1.0, 0.3], rng), curve("single_hill"), np.zeros((1, 2)), AXIS, NEGBINOM)
+    draws = _tight([1.0, -2.0, -1.0, 0.3], rng)
+    gentle = summary.summarise(draws, curve("single_hill"), np.zeros((1, 2)), AXIS, NEGBINOM)
     assert gentle["single_gap"][0] == 0.0
 
 

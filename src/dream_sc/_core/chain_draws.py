@@ -167,7 +167,8 @@ def _propose(x: _Local, chains: Chains, axis: Axis, n: int, seed: int) -> _Point
         for f, length in enumerate(chains.length)
         for place in range(length)
     ]
-    return _Points(*(np.stack(part) for part in zip(*found, strict=True)), cell, shapes)
+    theta, log_tau, log_q, log_square = (np.stack(part) for part in zip(*found, strict=True))
+    return _Points(theta, log_tau, log_q, log_square, cell, shapes)
 
 
 def _of_stick(
@@ -265,7 +266,8 @@ def _weights(
     full = importance.Points(points.theta, of_sticks, points.log_tau)
     log_f = importance.log_target(p, c, full, x.consts[mine], prior, n_amp)
     here, in_cell, own = (
-        importance.log_shape_prior(c, shapes, p.priors) + _log_mass(p, c, shapes, consts[:, None])
+        np.maximum(importance.log_shape_prior(c, shapes, p.priors), -HOPELESS)
+        + _log_mass(p, c, shapes, consts[:, None])
         for shapes, consts in (
             (points.shapes, x.consts), (x.sticks.shapes[chains.start], x.consts), (of_sticks, x.consts[mine])
         )

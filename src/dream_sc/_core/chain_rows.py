@@ -10,8 +10,8 @@ import numpy as np
 from . import loo, posterior, summary, support
 from .blocks import blocks, each
 from .chain_draws import StickDraws, draw_sticks
-from .trans_rows import QUICK_DRAWS, log_odds, with_level_error
 from .chain_usage import Usage, usage
+from .trans_rows import QUICK_DRAWS, Choice, draws_of, log_odds, with_level_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,8 @@ def describe(fit: ChainFit, options: Options, progress: Callable[[Any], Any]) ->
         (m, quick, index[s])
         for m in range(1, len(e.comparison.curves))
         for quick in (False, True)
-        for index in [np.flatnonzero((fit.best == m) & (likely != quick))]
+        for alone in (False, True)
+        for index in [np.flatnonzero((fit.best == m) & (likely != quick) & ((chains.length == 1) == alone))]
         for s in blocks(len(index), BLOCK)
     ]
     by_category: dict[str, Any] = {}
@@ -77,7 +78,10 @@ def _block(
     e = fit.evidence
     p, like = e.problem, e.problem.likelihood
     n = min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples
-    drawn = draw_sticks(e, m, features, options, quick=quick, n=n)
+    if e.chains.length[features[0]] == 1:
+        drawn = _binomials(fit, m, features, options, quick=quick)
+    else:
+        drawn = draw_sticks(e, m, features, options, quick=quick, n=n)
     shares = usage(drawn, e.comparison.curves[m], p.axis)
     params = with_level_error(shares.params, shares.curve, p.level_error, options.seed)
     columns: dict[str, Any] = summary.summarise(params, shares.curve, shares.consts, p.axis, like)
@@ -85,6 +89,21 @@ def _block(
     found = _support(fit, m, features, drawn, quick=quick, degree=options.degree)
     found |= {"pareto_k": drawn.pareto_k}
     return columns, found, posterior.pack_block(params, shares.curve, shares.consts), lead
+
+
+def _binomials(fit: ChainFit, m: int, features: Ints, options: Options, *, quick: bool) -> StickDraws:
+    """Draws of features with two categories, which are binomials."""
+    e = fit.evidence
+    stick, chains = e.chains.sticks(features)
+    masses = tuple(mass[stick] for mass in e.found.masses)
+    values = e.found.values[stick]
+    choice = Choice(e.problem.take(stick), e.comparison, e.prior, values, masses, e.log_bf[features], options)
+    drawn = draws_of(choice, m, quick=quick)
+    n_level = drawn.params.shape[-1] - e.comparison.curves[m].n_shape
+    return StickDraws(
+        drawn.params[..., :n_level], drawn.params[..., n_level:], drawn.consts, np.zeros(len(stick)), chains,
+        e.log_bf[features], drawn.tau, drawn.pareto_k,
+    )  # fmt: skip
 
 
 def _leading(moved: Floats, shares: Usage) -> Ints:
@@ -114,6 +133,6 @@ def _support(
     if not quick:
         values, log_tau = e.found.values[stick], e.prior.log_tau(e.comparison.grid)
         two = loo.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, e.comparison.grid, e.prior)
-        shapes: Lattice = loo.leading_shapes(lattice, e.posterior(m, features))
+        shapes: Lattice = loo.leading_shapes(lattice, e.posterior(m, features).astype(np.float32))
         found["log_bf_loo"] = loo.least_log_bf(p, c, shapes, two, e.log_bf[features], influence, degree=degree)
     return found

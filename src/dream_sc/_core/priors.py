@@ -97,11 +97,11 @@ class TransPriors:
 
     def in_unit(self, unit: float) -> TransPriors:
         """The same priors for a predictor in another unit."""
-        scaled = {
-            name: tuple(x * unit for x in getattr(self, name)) for name in ("movement_scales", "tau_grid", "wide_sds")
-        }
+        scales, grid, wide = (
+            tuple(x * unit for x in values) for values in (self.movement_scales, self.tau_grid, self.wide_sds)
+        )
         return replace(
-            self, **scaled, unit=self.unit * unit, level_sd=self.level_sd * unit, turn_scale=self.turn_scale * unit,
-            polynomial_sd=self.polynomial_sd * unit, tau_log_mean=self.tau_log_mean + log(unit),
-            wide_start=(self.wide_start[0], self.wide_start[1] * unit),
+            self, movement_scales=scales, tau_grid=grid, wide_sds=wide, unit=self.unit * unit,
+            level_sd=self.level_sd * unit, turn_scale=self.turn_scale * unit, polynomial_sd=self.polynomial_sd * unit,
+            tau_log_mean=self.tau_log_mean + log(unit), wide_start=(self.wide_start[0], self.wide_start[1] * unit),
         )  # fmt: skip

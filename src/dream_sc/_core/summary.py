@@ -41,13 +41,14 @@ def _hills(
     """(log2 EC50, signed n, amplitude) of each Hill: of one Hill on the scale of the expected value."""
     if c.name == "single_hill":
         b, k, n = draws[..., 1], draws[..., 2], np.exp(draws[..., 3])
+        if like.code != BINOMIAL:
+            return [(k, np.sign(b) * n, like.change(b, 0.0))], 1
         low = draws[..., 0] + from_ntc_to_low(b, k, n)
-        if like.code == BINOMIAL:
-            k = ec50_of_share(k, n, low, low + b)
-        return [(k, np.sign(b) * n, like.change(low + b, low))], 1
+        return [(ec50_of_share(k, n, low, low + b), np.sign(b) * n, like.change(low + b, low))], 1
     if c.name == "additive_hill":
         out = []
-        bottom = draws[..., 0] - raw(np.zeros(1), draws, consts[:, None, :])[..., 0]
+        shares = like.code == BINOMIAL  # of counts and scores the level does not matter
+        bottom = draws[..., 0] - raw(np.zeros(1), draws, consts[:, None, :])[..., 0] if shares else np.zeros(1)
         for i in range(2):
             sign = consts[:, i : i + 1]
             n = sign * np.exp(draws[..., 4 + 2 * i])

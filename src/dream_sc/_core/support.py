@@ -31,7 +31,8 @@ DETECT_LFDR, DETECT_POWER = 0.05, 0.8
 def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Per guide: distance from the level, its variance by counts alone, the mean dosage, and the fitted distance.
 
-    Distances are on the scale of the predictor: of counts, log ratios. A guide's dosage is the log2 of the mean over its rows, cells at the NTC level among them.
+    Distances are on the scale of the predictor: of counts, log ratios. A guide's dosage is the log2 of the mean over its
+    rows, cells at the NTC level among them.
 
     Parameters
     ----------
@@ -71,8 +72,8 @@ def columns(
     `n_guides_support`: targeting guides that differ from the NTC level by themselves, at one-sided p < 0.05, towards
     the fitted curve. `heterogeneity_p`: Cochran's Q of all guides around the fitted curve, counts alone: small where
     guides differ for other reasons than the dosage. `p_trend_within_targeting`: slope over dosage among targeting
-    guides only, guide effects in the variance; NaN for fewer than three of them. `min_detectable_log2fc` or another effect: see `min_detectable`;
-    `log_odds` are the prior log odds of a response.
+    guides only, guide effects in the variance; NaN for fewer than three of them. `min_detectable_log2fc`, or another
+    effect: see `min_detectable`; `log_odds` are the prior log odds of a response.
     """
     ratio, variance, dosage, fitted = log_ratios(p, level, curves)
     targeting = p.targeting

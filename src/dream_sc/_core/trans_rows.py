@@ -102,19 +102,20 @@ def _describe_block(
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Columns, records and diagnostics of one block of features with curve `m`."""
     p, c, options = e.problem, e.comparison.curves[m], e.options
-    drawn = _draws(e, m, quick=quick)
+    drawn = draws_of(e, m, quick=quick)
     out, const, fast = drawn.params, drawn.consts, options.inference == "laplace"
     said: dict[str, Any] = {"improved": drawn.improved & fast, "converged": np.ones(len(out), dtype=bool)}
     if not fast:
         out, said["converged"] = _replace_draws(p, c, const, out, e.prior, options)
     out = with_level_error(out, c, p.level_error, options.seed)
-    found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood) | _support(e, m, out, const, drawn.tau)
+    found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood)
+    found |= _support(e, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
     return found, posterior.pack_block(_full_width(out, c), c, const), said
 
 
-def _draws(e: Choice, m: int, *, quick: bool) -> Draws:
+def draws_of(e: Choice, m: int, *, quick: bool) -> Draws:
     """Draws of curve `m` by the fast engine, or from the first look where there was one."""
     p, c, options, columns = e.problem, e.comparison.curves[m], e.options, e.comparison.columns
     lattice, grid = e.comparison.lattices[c.name], e.comparison.grid

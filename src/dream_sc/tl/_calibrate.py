@@ -183,8 +183,8 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     params, hyper = info["params"], info["hyper"]
     if params.get("distribution") == "multinomial":
         raise ValueError(
-            f".uns[{key!r}] is a fit of features with several categories, which tl.calibrate does not know: calibrate one "
-            'category against the others, as distribution="binomial"'
+            f".uns[{key!r}] is a fit of features with several categories, which tl.calibrate does not know: calibrate "
+            'one category against the others, as distribution="binomial"'
         )
     holder = adata if info["cis_mod"] is None else _validate.resolve(data, info["cis_mod"])
     before = info["guides"]

@@ -31,7 +31,7 @@ def fit_trans(
     mod: str | None = None,
     cis_mod: str | None = None,
     layer: str | None = None,
-    distribution: str | None = None,
+    distribution: str = "negbinom",
     function_type: str = "auto",
     dosage: Literal["guide", "cell"] = "guide",
     guide_effects: bool = True,
@@ -68,8 +68,8 @@ def fit_trans(
     layer
         Layer of the counts; that of the technical fit by default.
     distribution
-        That of the technical fit, which is also the default: "negbinom", "binomial", "multinomial", "normal" or
-        "studentt". Curves are of the log of the expected count, the log odds of a share, or the score.
+        That of the technical fit: "negbinom" (which, as the default, stands for whatever that is), "binomial",
+        "multinomial", "normal" or "studentt". Curves are of the expected count, the odds of a share, or the score.
     function_type
         "single_hill", "additive_hill", "polynomial", or "auto": null, one and two Hills compared per feature; for
         "multinomial" null and one Hill.
@@ -136,9 +136,7 @@ def fit_trans(
     from dream_sc._core import trans as core
 
     started = _io.now()
-    _check(function_type, dosage, inference, autoguide, degree, nsamples)
-    if min_denominator is not None:
-        _validate.whole("min_denominator", min_denominator)
+    _check(function_type, dosage, inference, autoguide, degree, nsamples, min_denominator)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
@@ -154,31 +152,29 @@ def fit_trans(
         inference=inference, device=device, seed=seed,
     )  # fmt: skip
     _say_compiling()
-    if distribution == "multinomial":
-        found = _trans_categories.fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"))
-    else:
-        found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"))
+    fit = _fit if inputs.distribution != "multinomial" else _trans_categories.fit
+    found = fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"))
     params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
         "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
-        "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide,
-        "min_denominator": min_denominator,
+        "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide, "min_denominator": min_denominator,
     }  # fmt: skip
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
-    if found.categories is not None:
-        info[CATEGORIES] = found.categories
     slots = {("varm", key_added): found.frame, ("varm", Slots(key_added).posterior): found.records}
     _io.write(adata, "tl.fit_trans", slots | {("uns", key_added): info}, started)
     return data if copy else None
 
 
-def _distribution(adata: AnnData, technical_key: str, asked: str | None, min_denominator: int | None) -> str:
+def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominator: int | None) -> str:
     """That of the technical fit; another one is refused."""
+    from dream_sc._core.likelihood import DISTRIBUTIONS
+
+    _validate.one_of("distribution", asked, DISTRIBUTIONS)
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     own = str(technical["params"].get("distribution", "negbinom"))
-    if asked not in (None, own):
+    if asked not in ("negbinom", own):
         raise ValueError(
-            f"distribution={asked!r}, but .uns[{technical_key!r}] is a technical fit with {own!r}: leave it out, or call "
-            f"dream_sc.tl.fit_technical(data, distribution={asked!r}) first"
+            f"distribution={asked!r}, but .uns[{technical_key!r}] is a technical fit with {own!r}: leave it out, or "
+            f"call dream_sc.tl.fit_technical(data, distribution={asked!r}) first"
         )
     if min_denominator is not None and own not in _modality.PAIRS:
         raise ValueError(f"min_denominator= is of shares, but the distribution is {own!r}: leave it out")
@@ -205,7 +201,7 @@ def _about(inputs: TransInputs, found: _trans_categories.Written) -> dict[str, A
     """What `.uns` says of the fit beside its parameters."""
     from dream_sc._core.posterior import LAYOUT_VERSION
 
-    return {
+    return ({} if found.categories is None else {CATEGORIES: found.categories}) | {
         "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
         "hyper": found.hyper | {"guides": inputs.guides["guide"].astype(str).tolist(),
                               "guide_offsets": inputs.guides["offset"].tolist()}, "guides": inputs.guides.copy(),
@@ -223,8 +219,9 @@ def _say_compiling() -> None:
 
 
 def _check(
-    function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int
-) -> None:
+    function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int,
+    min_denominator: int | None,
+) -> None:  # fmt: skip
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
     from dream_sc._core.trans import FUNCTION_TYPES
@@ -235,6 +232,8 @@ def _check(
     _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
     _validate.one_of("degree", degree, range(1, 7))
     _validate.whole("nsamples", nsamples, MIN_DRAWS)
+    if min_denominator is not None:
+        _validate.whole("min_denominator", min_denominator)
 
 
 def asked_for(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray) -> np.ndarray:

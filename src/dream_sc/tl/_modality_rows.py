@@ -23,7 +23,7 @@ MIN_SCORES = 10
 def share_rows(
     adata: AnnData, technical: Any, layer: str | None, layout: Layout, min_denominator: int | None,
     overdispersion: np.ndarray, limit: int | str | None,
-) -> tuple[Any, np.ndarray, np.ndarray | None, Any]:  # fmt: skip
+) -> tuple[Any, np.ndarray, np.ndarray, Any]:  # fmt: skip
     """Sums of sticks, the reason why a feature is left out, the overdispersion of sticks, and the sticks.
 
     The reason ``(F,)`` is empty for features to fit. `overdispersion` ``(T,)`` is that of a binomial's features.

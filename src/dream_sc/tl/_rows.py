@@ -132,9 +132,8 @@ def _other_inputs(
         overdispersion = np.ones(adata.n_vars)
     else:
         overdispersion = table["overdispersion"].to_numpy(float)
-        stats, reason, overdispersion, sticks = share_rows(
-            adata, technical, layer, layout, min_denominator, overdispersion, limit
-        )
+        found = share_rows(adata, technical, layer, layout, min_denominator, overdispersion, limit)
+        stats, reason, overdispersion, sticks = found
     if (reason != "").all():
         raise ValueError(f"no feature can be fitted: {sorted(set(reason))[0]}, and so for the others")
     guides = cis["guides"].assign(offset=0.0)

@@ -74,11 +74,12 @@ def trans_data(
     escape = np.broadcast_to(dosage.escape, dosage.mean.shape)
     at, weights = dosage_nodes(dosage.mean, dosage.spread, escape)
     own, shares = two_parts(dosage.mean, escape)
+    row_weights = np.zeros((len(stats.counts), 0)) if stats.weights is None else stats.weights
     return TransData(
         t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
         t(stats.group), t(dosage.mean), t(at), t(weights), t(np.arange(at.shape[1]) < N_NODES).double(),
         t(own), t(shares), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
-        t(likelihood(stats.distribution).level(stats.counts, stats.weights, np.log(stats.exposure))), t(consts),
+        t(likelihood(stats.distribution).level(stats.counts, row_weights, np.log(stats.exposure))), t(consts),
         stats.n_groups,
         hyper["alpha_scale"], hyper["m_tau"], hyper["s_tau"], hyper.get("wide_weight", 0.0),
         hyper.get("wide_sd", 0.0), axis, priors, bool(hyper.get("turn", 0.0)),

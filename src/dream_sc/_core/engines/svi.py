@@ -38,9 +38,12 @@ DRIFT = 0.5  # in sds, between the last two tenths of the run
 
 
 class MeanField:
-    """A normal per latent number (after the transform to the real line), noise shared over features."""
+    """A normal per latent number (after the transform to the real line), noise shared over features.
 
-    def __init__(self, model: Callable[[], None], start: dict[str, Any]):
+    Means and sds are in the `units` of their sites, 1 by default.
+    """
+
+    def __init__(self, model: Callable[[], None], start: dict[str, Any], units: dict[str, float]):
         trace = poutine.trace(model).get_trace()
         self.sites: dict[str, Any] = {}
         for name, site in trace.nodes.items():
@@ -50,31 +53,32 @@ class MeanField:
             seen = torch.as_tensor(site["value"])
             transform = biject_to(density.support)
             value = torch.as_tensor(start.get(name, seen)).to(seen).expand_as(seen)
-            loc = transform.inv(value).detach().clone().requires_grad_()
+            unit = units.get(name, 1.0)
+            loc = (transform.inv(value).detach() / unit).clone().requires_grad_()
             log_scale = torch.full_like(loc, np.log(START_SCALE)).requires_grad_()
             by_feature = any(frame.name == "features" for frame in site["cond_indep_stack"])
-            self.sites[name] = (loc, log_scale, transform, by_feature)
+            self.sites[name] = (loc, log_scale, transform, by_feature, unit)
 
     def sample(self, noise: bool = True) -> tuple[dict[str, Any], Any]:
         """A draw of every site and the log density of all of them."""
         values, log_q = {}, 0.0
-        for name, (loc, log_scale, transform, by_feature) in self.sites.items():
+        for name, (loc, log_scale, transform, by_feature, unit) in self.sites.items():
             shape = loc.shape[1:] if by_feature else loc.shape
             eps = torch.randn(shape, dtype=loc.dtype, device=loc.device) * float(noise)
             z = loc + log_scale.exp() * eps
-            values[name] = transform(z)
+            values[name] = transform(unit * z)
             log_q = log_q + dist.Normal(loc, log_scale.exp()).log_prob(z).sum()
-            jacobian = transform.log_abs_det_jacobian(z, values[name])
+            jacobian = transform.log_abs_det_jacobian(unit * z, values[name])
             log_q = log_q - jacobian.sum()
         return values, log_q
 
 
 def _optimise(
-    model: Callable[[], None], start: dict[str, Any], niters: int, seed: int
+    model: Callable[[], None], start: dict[str, Any], niters: int, seed: int, units: dict[str, float] | None = None
 ) -> tuple[MeanField, dict[str, Any]]:
     """Fit the family; returns it with its means averaged over the last tenth, and each site's drift in sds."""
     start = {"u": torch.zeros(()), "z": torch.zeros(()), "alpha": torch.zeros(())} | start
-    family = MeanField(model, start)
+    family = MeanField(model, start, units or {})
     torch.manual_seed(seed)  # again: how much the start draws depends on the number of features
     parameters = [p for loc, log_scale, *_ in family.sites.values() for p in (loc, log_scale)]
     optimiser = torch.optim.Adam(parameters, lr=RATE)
@@ -126,7 +130,9 @@ def trans(
         mean = init.mean(1)
         start = {name: _torch.tensor(mean[:, i : i + 1], at) for i, name in enumerate(names)}
         start["log_tau"] = torch.as_tensor(hyper["m_tau"])
-        family, drift = _optimise(lambda: guide_level(data, c, degree), start, niters or NITERS, rng)
+        scaled = ("a", "u", "alpha", *(() if c.name == "additive_hill" else names[1 : len(names) - c.n_shape]))
+        units = dict.fromkeys(scaled, priors.unit)  # amplitudes of two Hills are logs
+        family, drift = _optimise(lambda: guide_level(data, c, degree), start, niters or NITERS, rng, units)
         found = _draws(family, nsamples)
     out = np.concatenate([found[name] for name in names], -1).transpose(1, 0, 2)
     converged = np.stack([drift[name].cpu().numpy()[:, 0] for name in names], 1).max(1) < DRIFT

@@ -16,7 +16,6 @@ from math import exp, log1p
 import numba as nb
 
 
-
 @nb.njit(cache=True, error_model="numpy")
 def slopes(eta, theta, y, r, tail_y, tail_r, at):  # type: ignore[no-untyped-def]
     """Derivative by the logit `eta` of p of cells with total counts `y` and `r`, the negative second one, and a bound.

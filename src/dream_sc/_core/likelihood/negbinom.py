@@ -1,4 +1,4 @@
-"""Negative binomial counts: ``Var = m + o^2 m^2``, total count ``phi = 1 / o^2``; the predictor is the log of the mean."""
+"""Negative binomial counts: ``Var = m + o^2 m^2``, total count ``phi = 1 / o^2``; the predictor is the log mean."""
 
 from __future__ import annotations
 

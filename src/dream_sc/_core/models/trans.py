@@ -9,8 +9,9 @@ Guide level: a row is one guide in one technical group; its count is the sum ove
 
 with :math:`2 \delta = \log f(x_g + e_g) - \log f(x_g - e_g)` for the error :math:`e_g` of a guide's dosage. Cell level:
 every cell's count by itself, with overdispersion `o_t`, and the guides' dosages latent, so that their error is exact.
-The curve's mean over the within-guide spread of the dosage is taken in both. Where a likelihood has weights (numbers of trials, precisions of scores), its density
-takes the place of the negative binomial one; its predictor is the same sum.
+The curve's mean over the within-guide spread of the dosage is taken in both. Where a likelihood has weights (numbers
+of trials, precisions of scores), its density takes the place of the negative binomial one; its predictor is the same
+sum.
 """
 
 from __future__ import annotations

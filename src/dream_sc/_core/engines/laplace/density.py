@@ -150,8 +150,8 @@ def log_marginal(
 ):
     """Log density of points: guide effects integrated by quadrature, nothing else; shape and tau without their priors.
 
-    `row_weights` are (T, R), (T, 0) of a negative binomial; `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d), `consts` (T, 2), `out` (T, S); the `anchor` is that of each
-    point, or one for all of a feature's.
+    `row_weights` are (T, R), (T, 0) of a negative binomial; `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d),
+    `consts` (T, 2), `out` (T, S); the `anchor` is that of each point, or one for all of a feature's.
     """
     for t in range(counts.shape[0]):
         one = counts_of(

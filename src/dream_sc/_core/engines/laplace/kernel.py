@@ -188,7 +188,8 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
 def run(code, n_amp, counts, weights, overdispersion, anchor, design, shapes, consts, taus, tol, log_z, modes, covs):
     """All features of a block; `log_z` is -inf where nothing was found.
 
-    `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `shapes` and `consts` are (1 or T, S, ...); `taus` is (T, K), a negative tau is skipped.
+    `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `shapes` and `consts` are (1 or T, S, ...);
+    `taus` is (T, K), a negative tau is skipped.
     """
     shared = shapes.shape[0] == 1
     for t in range(counts.shape[0]):

@@ -163,19 +163,13 @@ def problem(
     The priors are in the unit of the likelihood.
     """
     pooled = _many_ntc(dosage)
-    if pooled:  # beside many others, an NTC guide's own dosage is not worth its time
-        control = np.asarray(dosage.control)
-        at_level = control[stats.guide]
-        dosage = replace(
-            dosage, mean=np.where(at_level, 0.0, dosage.mean), error=np.where(control, 0.0, dosage.error)
-        )
+    dosage = _at_level(dosage, stats.guide) if pooled else dosage
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
     present, start, guide = np.unique(stats.guide[order], return_index=True, return_inverse=True)
     by_row = np.stack([dosage.mean, dosage.spread, np.broadcast_to(dosage.escape, dosage.mean.shape)], 1)[order]
     doses, dose = np.unique(by_row, axis=0, return_inverse=True)
-    counts = np.ascontiguousarray(stats.counts[:, order], dtype=np.float64)
-    weights = np.zeros((len(counts), 0)) if stats.weights is None else np.ascontiguousarray(stats.weights[:, order])
-    like = likelihood(stats.distribution)
+    counts, like = np.ascontiguousarray(stats.counts[:, order], dtype=np.float64), likelihood(stats.distribution)
+    weights = np.zeros((len(counts), 0)) if stats.weights is None else stats.weights[:, order]
     w = stats.exposure[order]
     mean, spread, escape = (np.ascontiguousarray(column) for column in doses.T)
     nodes, node_weights = dosage_nodes(mean, spread, escape)
@@ -204,7 +198,7 @@ def problem(
     )
     return Problem(
         counts=counts,
-        weights=weights,
+        weights=np.ascontiguousarray(weights),
         overdispersion=np.maximum(overdispersion, 0.01).astype(np.float64),
         level=like.level(counts, weights, design.log_w),
         design=design,
@@ -227,6 +221,13 @@ def _many_ntc(dosage: RowDosage) -> bool:
         return False
     n = int(dosage.control.sum())
     return n >= MANY_NTC and n >= MORE_NTC * (len(dosage.control) - n)
+
+
+def _at_level(dosage: RowDosage, guide: NDArray[np.int64]) -> RowDosage:
+    """NTC guides at the NTC level: beside many others, their own dosages are not worth their time."""
+    control = np.asarray(dosage.control)
+    mean, error = np.where(control[guide], 0.0, dosage.mean), np.where(control, 0.0, dosage.error)
+    return replace(dosage, mean=mean, error=error)
 
 
 def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArray[np.bool_]:

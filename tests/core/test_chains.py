@@ -1,0 +1,154 @@
+"""Features with several categories, as chains of binomials that share a shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from dream_sc._core import chain_rows, chain_usage, chains, trans
+from dream_sc._core.chain_draws import StickDraws, lagged
+from dream_sc._core.dose_response import curve
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.types import Axis, GuideStats, RowDosage
+
+DOSES = np.r_[np.linspace(-2.5, 1.2, 8), np.zeros(4)]
+AXIS = Axis.of(DOSES[:8])
+N_G = len(DOSES)
+DOSAGE = RowDosage(DOSES, np.zeros(N_G), np.full(N_G, 0.03), DOSES == 0)
+OPTIONS = trans.Options(nsamples=400)
+PLAIN = {"axis": AXIS, "priors": TransPriors(), "alpha_sd": 0.3}
+
+
+def simulate(n_categories: np.ndarray, seed: int, n: float = 150.0, shift: float = 0.05):
+    """Sums of features whose shares move along a line, and their truth."""
+    rng = np.random.default_rng(seed)
+    f = len(n_categories)
+    k, hill_n, responds = rng.uniform(-1.6, 0.4, f), np.exp(rng.normal(np.log(2), 0.3, f)), rng.random(f) < 0.35
+    y, total, feature, moved = [], [], [], []
+    for i, n_cat in enumerate(n_categories):
+        low = rng.dirichlet(np.full(n_cat, 2.0))
+        high = rng.dirichlet(np.full(n_cat, 2.0)) if responds[i] else low
+        h = expit(hill_n[i] * np.log(2) * (DOSES[:, None] - k[i]))
+        share = (low + (high - low) * h) * np.exp(rng.normal(0, shift, (N_G, n_cat)))
+        counts = np.stack([rng.multinomial(m, p / p.sum()) for m, p in zip(rng.poisson(n, N_G), share, strict=True)])
+        order = np.argsort(-counts.sum(0), kind="stable")
+        counts, low, high = counts[:, order], low[order], high[order]
+        moved.append((high - low) * (h[0] - h[-1]))
+        for j in range(n_cat - 1):
+            y.append(counts[:, j])
+            total.append(counts[:, j:].sum(1))
+            feature.append(i)
+    one, zero = np.ones(N_G), np.zeros(N_G, dtype=int)
+    stats = GuideStats(
+        np.array(y, float), one, one, np.arange(N_G), zero, N_G, 1, np.array(total, float), "multinomial"
+    )
+    return stats, np.array(feature), responds, k, moved
+
+
+def fitted(stats, feature, **kwargs):  # type: ignore[no-untyped-def]
+    out = chains.fit(stats, DOSAGE, np.ones(len(feature)), feature, options=OPTIONS, **PLAIN, **kwargs)
+    return out, chain_rows.describe(out, OPTIONS, lambda x: x)
+
+
+def test_evidence_of_a_chain_is_that_of_its_sticks() -> None:
+    rng = np.random.default_rng(0)
+    log_bf = rng.normal(0, 3, (5, 4))
+    parts = chains.Chains.of(np.array([0, 1, 1, 2, 2]))
+    got = chains.together(log_bf, parts)
+    np.testing.assert_allclose(got[0], log_bf[0], rtol=1e-9)
+    for f, (i, j) in enumerate([(1, 2), (3, 4)], 1):
+        b1, b2 = np.exp(log_bf[i]), np.exp(log_bf[j])
+        # one of the two moves, the other does, or both do
+        np.testing.assert_allclose(np.exp(got[f]), (b1 + b2 + b1 * b2) / 3, rtol=1e-9)
+
+
+def test_two_categories_are_a_binomial() -> None:
+    stats, feature, *_ = simulate(np.full(60, 2), seed=1)
+    found, rows = fitted(stats, feature)
+    options = trans.Options(function_type="single_hill", nsamples=400)
+    hyper = found.hyper | {"curves": ["null", "single_hill"]}
+    alone = trans.fit(stats, DOSAGE, np.ones(len(feature)), options=options, hyper=hyper, **PLAIN)
+    np.testing.assert_allclose(found.columns["lfdr"], alone.columns["lfdr"], atol=1e-3)
+    np.testing.assert_allclose(found.columns["log_bf"], alone.columns["log_bf"], atol=1e-3)
+    for name in ("log2_ec50", "log2_ec50_q025", "log2_ec50_q975", "delta_p_full"):
+        np.testing.assert_allclose(rows.by_category[name][::2], alone.columns[name], atol=1e-3)
+    # the other category is its mirror image, up to where quantiles are cut
+    np.testing.assert_allclose(rows.by_category["delta_p_full"][1::2], -alone.columns["delta_p_full"], atol=1e-3)
+    np.testing.assert_allclose(rows.by_category["log2_ec50"][1::2], alone.columns["log2_ec50"], atol=1e-3)
+
+
+@pytest.mark.parametrize(("most", "large"), [(4, 0.25), (20, 0.08)])
+def test_responders_are_found_and_their_usage_covered(most: int, large: float) -> None:
+    rng = np.random.default_rng(most)
+    stats, feature, responds, k, moved = simulate(rng.integers(most // 2, most + 1, 90), seed=2, n=400.0)
+    found, rows = fitted(stats, feature)
+    called = found.columns["qvalue"] < 0.05
+    largest = np.array([np.abs(m).max() for m in moved])
+    assert called[responds & (largest > large)].mean() > 0.85
+    assert (called & ~responds).sum() <= 0.15 * max(called.sum(), 1)
+    lead = rows.leading
+    truth = np.concatenate(moved)
+    yes = called & responds
+    low, high = (rows.by_category[f"delta_p_full_{q}"][lead] for q in ("q025", "q975"))
+    assert ((low <= truth[lead]) & (truth[lead] <= high))[yes].mean() > 0.8
+    low, high = (rows.by_category[f"log2_ec50_{q}"][lead] for q in ("q025", "q975"))
+    assert ((low <= k) & (k <= high))[yes].mean() > 0.8
+    of_feature = np.repeat(np.arange(90), [len(m) for m in moved])
+    np.testing.assert_allclose(np.bincount(of_feature, rows.by_category["baseline"]), 1.0, atol=0.05)
+
+
+def test_a_feature_does_not_depend_on_the_others() -> None:
+    stats, feature, *_ = simulate(np.array([3, 4, 2, 5, 3, 3]), seed=4)
+    found, rows = fitted(stats, feature)
+    some = np.isin(feature, [1, 3])
+    alone, alone_rows = fitted(stats.take(some), feature[some], hyper=found.hyper)
+    np.testing.assert_allclose(alone.columns["log_bf"], found.columns["log_bf"][[1, 3]], rtol=1e-6)
+    at = np.concatenate([np.arange(3, 7), np.arange(9, 14)])
+    for name in ("log2_ec50_q025", "delta_p_range", "baseline"):
+        np.testing.assert_allclose(alone_rows.by_category[name], rows.by_category[name][at], rtol=1e-6)
+
+
+def test_usage_moves_along_a_line() -> None:
+    """Sticks with their lags give shares that move by one Hill, whose EC50 is reported."""
+    low, high = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.3, 0.6])
+    k, n = -0.7, 1.8
+    x = np.linspace(-3, 2, 31)
+    share = low + (high - low) * expit(n * np.log(2) * (x[:, None] - k))
+    odds_low = [low[0] / (1 - low[0]), low[1] / low[2]]
+    odds_high = [high[0] / (1 - high[0]), high[1] / high[2]]
+    b = np.log(odds_high) - np.log(odds_low)
+    rest_low, rest_high = np.array([1 - low[0], low[2]]), np.array([1 - high[0], high[2]])
+    lag = np.log2(rest_low / rest_high)  # of each stick, times n
+    first = k + lag[0] / n
+    shapes = np.array([[[first, np.log(n)]]])
+    of_sticks = lagged(np.repeat(shapes, 2, 0), lag - lag[0])
+    curves = []
+    for s in range(2):
+        z = n * np.log(2) * (x - of_sticks[s, 0, 0])
+        curves.append(np.log(odds_low[s]) + np.log1p(np.expm1(b[s]) * expit(z)))
+    got = np.exp(chain_usage.log_shares(np.stack(curves), np.array([0]), np.array([2])))
+    np.testing.assert_allclose(got.T, share, rtol=1e-10)
+    at_ntc = [np.interp(0.0, x, c) for c in curves]
+    at_ntc = [
+        np.log(odds_low[s]) + np.log1p(np.expm1(b[s]) * expit(-n * np.log(2) * of_sticks[s, 0, 0])) for s in range(2)
+    ]
+    drawn = StickDraws(
+        np.stack([at_ntc, b], 1)[:, None], shapes, np.zeros((1, 2)), lag - lag[0], chains.Chains.of(np.zeros(2, int)),
+        np.zeros(2), np.zeros(2), np.zeros(1),
+    )  # fmt: skip
+    found = chain_usage.usage(drawn, curve("single_hill"), AXIS)
+    for c in range(3):
+        np.testing.assert_allclose(
+            expit(found.curve.log_curve(x, found.params[c], found.consts[c])[0]), share[:, c], rtol=1e-9
+        )
+
+
+@pytest.mark.parametrize("name", ["additive_hill", "polynomial"])
+def test_other_curves_run(name: str) -> None:
+    stats, feature, *_ = simulate(np.array([3, 4, 2, 3]), seed=5)
+    options = trans.Options(function_type=name, nsamples=200)
+    found = chains.fit(stats, DOSAGE, np.ones(len(feature)), feature, options=options, **PLAIN)
+    rows = chain_rows.describe(found, options, lambda x: x)
+    assert np.isfinite(found.columns["lfdr"]).all()
+    assert np.isfinite(rows.by_category["delta_p_range"]).all()
