@@ -31,8 +31,8 @@ DETECT_LFDR, DETECT_POWER = 0.05, 0.8
 def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Per guide: distance from the level, its variance by counts alone, the mean dosage, and the fitted distance.
 
-    Distances are on the scale of the predictor: of counts, log ratios. A guide's dosage is the log2 of the mean over its
-    rows, cells at the NTC level among them.
+    Distances are on the scale of the predictor: of counts, log ratios. A guide's dosage is the log2 of the mean over
+    its rows, cells at the NTC level among them.
 
     Parameters
     ----------
