@@ -22,7 +22,7 @@ from .chains import ChainEvidence, Chains, together
 from .dose_response import LN2, curve
 from .engines import laplace
 from .engines.laplace import importance
-from .engines.laplace.draws import FINE_TOL, QUICK_TAU_POINTS, TAU_POINTS, local_lattice, steps, tau_grid
+from .engines.laplace.draws import FINE_TOL, TAU_POINTS, local_lattice, steps, tau_grid
 from .engines.laplace.trans import SCREEN_TOL, n_amplitudes
 from .pareto import smooth
 from .summary import from_ntc_to_low
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
-QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
+QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((7, 4),), 4: ((4, 3, 4, 3),)}
 HOPELESS = 300.0  # log evidence below that of no movement where the approximation failed
 LARGEST_LAG = 6.0  # log2
-CANDIDATES, PER_SHAPE, LEAST_SHAPES = 8, 4, 100
+CANDIDATES, QUICK_CANDIDATES = 8, 2  # for a stick at a shape
+DRAWS_PER_SHAPE, QUICK_DRAWS = 4, 128  # of features that are called, and draws of others, one for each shape
 
 
 class _Local(NamedTuple):
@@ -118,7 +119,7 @@ def _localise(
     c, prior, grid = e.comparison.curves[m], e.prior, e.comparison.grid
     lattice = e.comparison.lattices[c.name]
     both = np.logaddexp(values[:, 0], values[:, m]) + prior.log_tau(grid)
-    tau = tau_grid(both, grid, QUICK_TAU_POINTS if quick else TAU_POINTS)
+    tau = tau_grid(both, grid, TAU_POINTS)
     log_post = e.posterior(m, features)
     consts = lattice.consts[log_post.argmax(1)]
     log_post = np.where((lattice.consts[None] == consts[:, None]).all(-1), log_post, -np.inf)
@@ -133,7 +134,7 @@ def _localise(
                 lag = _lags(p, chains, best, lag, tau.best, prior)
             shapes, step = np.stack([x for x, _ in local]), np.stack([x for _, x in local])
         fine = i == len(stages) - 1
-        taus = (tau.tau, tau.step) if fine else (tau.best, np.zeros(len(tau.best)))
+        taus = (tau.tau, tau.step) if fine and not quick else (tau.best, np.zeros(len(tau.best)))
         found = _on_lattice(p, c, chains, (shapes, step, consts), taus, lag, prior, size, fine=fine, degree=degree)
         log_post = found.log_post
     return found
@@ -150,8 +151,8 @@ class _Points(NamedTuple):
     shapes: Floats  # (F, N, d)
 
 
-def _propose(x: _Local, chains: Chains, axis: Axis, n: int, seed: int) -> _Points:
-    """Shapes by their joint posterior, the rest by each stick's approximation there.
+def _propose(x: _Local, chains: Chains, axis: Axis, n: int, each: int, seed: int) -> _Points:
+    """`n` shapes by their joint posterior, `each` candidates for the rest by each stick's approximation there.
 
     Random numbers depend on a stick's place in its chain only, so that a feature does not depend on its block.
     """
@@ -163,7 +164,7 @@ def _propose(x: _Local, chains: Chains, axis: Axis, n: int, seed: int) -> _Point
     shapes = np.take_along_axis(lattice.shapes[first], cell[:, :, None], 1) + moves
     squares = _log_squares(lattice, axis)
     found = [
-        _of_stick(lattice, first[f] + place, squares[first[f] + place], cell[f], moves[f], [seed, place])
+        _of_stick(lattice, first[f] + place, squares[first[f] + place], cell[f], moves[f], each, [seed, place])
         for f, length in enumerate(chains.length)
         for place in range(length)
     ]
@@ -172,11 +173,11 @@ def _propose(x: _Local, chains: Chains, axis: Axis, n: int, seed: int) -> _Point
 
 
 def _of_stick(
-    lattice: importance.Lattice, t: int, squares: Floats, cell: Ints, moves: Floats, seed: list[int]
+    lattice: importance.Lattice, t: int, squares: Floats, cell: Ints, moves: Floats, each: int, seed: list[int]
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Candidates of one stick: parameters, log tau, log density of the proposal, log of the expected square."""
     rng, dim = np.random.default_rng(seed), lattice.mode.shape[-1]
-    cell, moves = np.repeat(cell, CANDIDATES), np.repeat(moves, CANDIDATES, axis=0)
+    cell, moves = np.repeat(cell, each), np.repeat(moves, each, axis=0)
     n = len(cell)
     share = np.exp(log_softmax(lattice.log_z[t], axis=1))[cell]
     k = np.minimum((share.cumsum(1) < rng.random((n, 1))).sum(1), share.shape[1] - 1)
@@ -230,14 +231,15 @@ class StickDraws(NamedTuple):
     pareto_k: Floats  # (F,)
 
 
-def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, quick: bool, n: int) -> StickDraws:
-    """`n` draws of curve `m` for a block of features that respond."""
+def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, quick: bool) -> StickDraws:
+    """Draws of curve `m` for a block of features; with less effort for those that are not called."""
     c = e.comparison.curves[m]
     which, chains = e.chains.sticks(features)
     p, n_amp = e.problem.take(which), n_amplitudes(c, options.degree)
     x = _localise(e, p, m, features, chains, e.found.values[which], quick=quick, degree=options.degree)
-    n_shapes = max(n // PER_SHAPE, LEAST_SHAPES)
-    points = _propose(x, chains, p.axis, n_shapes, options.seed)
+    n = min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples
+    n_shapes = n if quick else max(n // DRAWS_PER_SHAPE, 1)
+    points = _propose(x, chains, p.axis, n_shapes, QUICK_CANDIDATES if quick else CANDIDATES, options.seed)
     mine = np.repeat(np.arange(len(features)), chains.length)
     log_bf = logsumexp(x.sticks.log_z, axis=2) - x.null[:, None]
     ratio, of_shape = _weights(p, c, x, chains, points, log_bf, e.prior, n_amp, options.seed)
@@ -261,7 +263,8 @@ def _weights(
     prior is made from, without the square of the movement.
     """
     mine = np.repeat(np.arange(len(chains.start)), chains.length)
-    at = np.repeat(points.shapes[mine], CANDIDATES, axis=1)
+    n_each = points.theta.shape[1] // points.cell.shape[1]
+    at = np.repeat(points.shapes[mine], n_each, axis=1)
     of_sticks = lagged(at, x.lag)
     full = importance.Points(points.theta, of_sticks, points.log_tau)
     log_f = importance.log_target(p, c, full, x.consts[mine], prior, n_amp)
@@ -275,12 +278,12 @@ def _weights(
     ratio = log_f - own - points.log_q
     if c.n_shape == 2:
         at_cell = np.take_along_axis(log_bf, points.cell[mine], 1)
-        still = ~_which_move(np.repeat(at_cell, CANDIDATES, axis=1), chains, seed)
+        still = ~_which_move(np.repeat(at_cell, n_each, axis=1), chains, seed)
         d = _movement(points.theta[..., 1], of_sticks, p.axis)[0]
         ratio -= np.where(still, 2.0 * np.log(np.maximum(np.abs(d), 1e-150)) - points.log_square, 0.0)
-    ratio = np.where(np.isfinite(ratio), ratio, -HOPELESS).reshape(len(ratio), -1, CANDIDATES)
-    each = logsumexp(ratio, axis=2) - np.log(CANDIDATES)
-    return ratio, chains.sum(each) + here - np.take_along_axis(in_cell, points.cell, 1)
+    ratio = np.where(np.isfinite(ratio), ratio, -HOPELESS).reshape(len(ratio), -1, n_each)
+    of_stick = logsumexp(ratio, axis=2) - np.log(n_each)
+    return ratio, chains.sum(of_stick) + here - np.take_along_axis(in_cell, points.cell, 1)
 
 
 def _which_move(log_bf: Floats, chains: Chains, seed: int) -> NDArray[np.bool_]:
@@ -304,5 +307,5 @@ def _candidates(ratio: Floats, pick: Ints, place: Ints, seed: int) -> Ints:
     u = np.stack([np.random.default_rng([seed, 2, k]).random(n) for k in range(int(place.max()) + 1)])[place]
     cdf = np.exp(log_softmax(ratio, axis=2)).cumsum(2)
     at = np.take_along_axis(cdf, pick[:, :, None], 1)
-    which = np.minimum((at < u[..., None]).sum(2), CANDIDATES - 1)
-    return np.asarray(pick * CANDIDATES + which)
+    n_each = ratio.shape[2]
+    return np.asarray(pick * n_each + np.minimum((at < u[..., None]).sum(2), n_each - 1))

@@ -11,7 +11,7 @@ from . import loo, posterior, summary, support
 from .blocks import blocks, each
 from .chain_draws import StickDraws, draw_sticks
 from .chain_usage import Usage, usage
-from .trans_rows import QUICK_DRAWS, Choice, draws_of, log_odds, with_level_error
+from .trans_rows import Choice, draws_of, log_odds, with_level_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,11 +77,10 @@ def _block(
 ) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.float16], Ints]:
     e = fit.evidence
     p, like = e.problem, e.problem.likelihood
-    n = min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples
     if e.chains.length[features[0]] == 1:
         drawn = _binomials(fit, m, features, options, quick=quick)
     else:
-        drawn = draw_sticks(e, m, features, options, quick=quick, n=n)
+        drawn = draw_sticks(e, m, features, options, quick=quick)
     shares = usage(drawn, e.comparison.curves[m], p.axis)
     params = with_level_error(shares.params, shares.curve, p.level_error, options.seed)
     columns: dict[str, Any] = summary.summarise(params, shares.curve, shares.consts, p.axis, like)
