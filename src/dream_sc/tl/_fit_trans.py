@@ -98,7 +98,9 @@ def fit_trans(
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
     device
-        "cpu", "cuda" or "auto", for "svi" and "nuts".
+        "cpu", "cuda" (or "cuda:1", ...), or "auto": a GPU if torch finds one. The fast engine compares the curves on
+        it, in double precision, with the numbers of the CPU but for rounding; its first look and posterior draws stay
+        on the CPU. "svi" and "nuts" run their posteriors on it.
     hyper
         Learned numbers of an earlier fit, `.uns["trans"]["hyper"]`: with them a feature's row does not depend on
         which others are present.
@@ -119,13 +121,15 @@ def fit_trans(
     Raises
     ------
     ValueError, KeyError
-        If an earlier step is missing or an argument is not known.
+        If an earlier step is missing, an argument is not known, or there is no GPU for `device="cuda"`.
     """
     from dream_sc._core import trans as core
+    from dream_sc._core.engines._device import accelerator
     from dream_sc._core.priors import TransPriors
 
     started = _io.now()
     _check(distribution, function_type, dosage, inference, autoguide, degree, nsamples)
+    accelerator(device)  # one that is not there is said before anything runs
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
