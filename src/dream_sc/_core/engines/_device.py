@@ -62,7 +62,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'device="{name}" was asked for, but torch finds no GPU: use device="cpu" or "auto"')
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f'device="{name}" was asked for, but torch finds {torch.cuda.device_count()} GPU')
+        raise ValueError(f'device="{name}" was asked for, but torch finds {torch.cuda.device_count()} of them')
     return device
 
 

@@ -54,7 +54,7 @@ class Layout:
 
     def bytes_of(self, n_lanes: int) -> int:
         """Memory that a feature takes, about."""
-        return LIVE * 8 * n_lanes * (self.rows.numel() * len(self.wide2) + self.nodes.shape[0] * 4)
+        return LIVE * 8 * n_lanes * (self.rows.numel() * len(self.wide2) + self.nodes.shape[0] * 6)
 
 
 def _grid(d: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

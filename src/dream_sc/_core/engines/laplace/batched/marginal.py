@@ -105,7 +105,7 @@ def _curve_curvature(grad: Tensor, row_grad: Tensor) -> Tensor:
 def _add_anchor(theta: Tensor, n_amp: int, at: Points, d: Derivatives) -> Tensor:
     """Add what the anchor says of level and group effects to the derivatives, in place; returns its log density."""
     which = [0, *range(1 + n_amp, len(theta))]
-    diff = theta[which] - at.mode
+    diff = torch.cat([theta[:1], theta[1 + n_amp :]]) - at.mode
     pull = (at.precision * diff).sum(1)
     for c, i in enumerate(which):
         d.grad[i] -= pull[c]
