@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from dream_sc._core import blocks, evidence, trans
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import _device, laplace
 from dream_sc._core.engines._device import Target
-from dream_sc._core.engines.laplace.batched import kernel, linalg
+from dream_sc._core.engines.laplace.batched import curves as batched_curves
+from dream_sc._core.engines.laplace.batched import effects, kernel, layout, linalg, marginal, turns
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.tail import learn_tail, with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
@@ -129,6 +130,38 @@ def test_search_in_single_precision(problems: dict[str, laplace.Problem]) -> Non
         error = np.abs(got[ok] - want[ok])
         assert (error < 1e-3).mean() > 0.995
         assert np.median(error) < 1e-5
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_every_tensor_is_on_the_device(
+    problems: dict[str, laplace.Problem], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On torch's meta device, which computes shapes only, a tensor that was left on the CPU is an error."""
+    p, c = problems["ragged"], curve(name)
+    lay = layout.layout(p.design, Target(torch.device("cpu"), torch.float64))
+    tensors = {f.name: getattr(lay, f.name) for f in fields(lay)}
+    lay = replace(lay, **{k: v.to("meta") for k, v in tensors.items() if isinstance(v, torch.Tensor)})
+    n_b, n_lanes, n_c, n_amp = 5, 4, lay.n_groups, c.n_amplitudes
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.float64, device="meta")
+
+    shapes = empty(c.lattice(p.axis, p.priors)[0].shape[1], 1, n_lanes)
+    tabs = batched_curves.tables(c.code, shapes, empty(2, 1, 1), lay)
+    at = replace(
+        layout.points(empty(p.counts.shape[1], n_b), empty(n_b), lay), tau2=empty(n_b, n_lanes), tables=tabs,
+        value=empty(n_b, n_lanes), mode=empty(n_c, n_b, n_lanes), precision=empty(n_c, n_c, n_b, n_lanes),
+    )  # fmt: skip
+    theta, u = empty(n_amp + n_c, n_b, n_lanes), empty(len(lay.rows), len(lay.wide2), n_b, n_lanes)
+    monkeypatch.setattr(effects, "MOST_STEPS", 0)  # the search looks at values
+    found, _ = marginal.evaluate(c.code, theta, u, n_amp, at, lay)
+    chol, _ = linalg.cholesky(found.hess)
+    assert linalg.inverse(chol).device.type == found.value.device.type == "meta"
+    if c.name in ("single_hill", "additive_hill"):
+        old = theta[1 : 1 + n_amp, :, :1], tabs.low[..., :1], tabs.high[..., :1]
+        assert batched_curves.match(c.code, *old, tabs).shape == (n_amp, n_b, n_lanes)
+    if c.name == "additive_hill":
+        assert turns.log_mean(theta, linalg.inverse(chol), tabs, empty(25), 0.2).shape == (n_b, n_lanes)
 
 
 @pytest.mark.parametrize("name", CURVES)
