@@ -124,12 +124,10 @@ def fit_trans(
         If an earlier step is missing, an argument is not known, or there is no GPU for `device="cuda"`.
     """
     from dream_sc._core import trans as core
-    from dream_sc._core.engines._device import accelerator
     from dream_sc._core.priors import TransPriors
 
     started = _io.now()
-    _check(distribution, function_type, dosage, inference, autoguide, degree, nsamples)
-    accelerator(device)  # one that is not there is said before anything runs
+    _check(distribution, function_type, dosage, inference, autoguide, degree, nsamples, device)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
@@ -182,10 +180,12 @@ def _say_compiling() -> None:
 
 
 def _check(
-    distribution: str, function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int
-) -> None:
+    distribution: str, function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int,
+    device: str,
+) -> None:  # fmt: skip
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
+    from dream_sc._core.engines._device import accelerator
     from dream_sc._core.likelihood import DISTRIBUTIONS
     from dream_sc._core.trans import FUNCTION_TYPES
 
@@ -196,6 +196,7 @@ def _check(
     _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
     _validate.one_of("degree", degree, range(1, 7))
     _validate.whole("nsamples", nsamples, MIN_DRAWS)
+    accelerator(device)  # refuses one that is not there
 
 
 def _slots(
