@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 BLOCK = 64
+LARGE = 4096  # for a device, which has use for many features at a time
 
 
 def blocks(n: int, size: int = BLOCK) -> list[slice]:
@@ -46,3 +47,11 @@ def each(
         finally:
             for future in futures:
                 future.cancel()
+
+
+def each_block(
+    call: Callable[[slice], Result], n: int, progress: Callable[[Any], Any] = lambda x: x, *, on_device: bool = False
+) -> list[Result]:
+    """Results of all blocks of `n` features; on a device blocks are large and run one at a time."""
+    size = LARGE if on_device else BLOCK
+    return [result for _, result in each(call, blocks(n, size), progress, alone=on_device)]

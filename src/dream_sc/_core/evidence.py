@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from .blocks import BLOCK, each_block
 from .calls import Prior
 from .dose_response.additive_hill import turn_mass
 from .engines import laplace
-from .screening import Columns, columns_of, first_look, null_of
+from .screening import Columns, Null, columns_of, first_look, null_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,8 +100,7 @@ def block_evidence(p: laplace.Problem, c: Comparison, *, whole: bool = False) ->
             values[:, m] = logsumexp(log_z, axis=1)
             masses.append(logsumexp(log_z + (start + weight)[:, None], axis=2))
     else:
-        ntc = None if p.background is None else p.background.evidence(taus)
-        factors, looked = first_look(p, c.columns, null, taus, ntc)
+        factors, looked = _look(p, c.columns, null, taus)
         masses = [looked[each.name] for each in c.curves[1:]]
         values[:, 1:] = null.log_z[:, None] + factors
         by_curve = logsumexp(values[:, 1:], axis=2) - logsumexp(null.log_z, axis=1)[:, None]
@@ -110,6 +110,23 @@ def block_evidence(p: laplace.Problem, c: Comparison, *, whole: bool = False) ->
             _closely(p, c, rows, second, values, masses, start + weight)
     relative = (mass - mass.max(1, keepdims=True) for mass in masses)
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
+
+
+def _look(
+    p: laplace.Problem, columns: dict[str, Columns], null: Null, taus: Floats
+) -> tuple[Floats, dict[str, Floats]]:
+    """The first look, which runs on the CPU: a large block is shared out between its threads."""
+
+    def call(s: slice) -> tuple[Floats, dict[str, Floats]]:
+        q = p.take(s)
+        ntc = None if q.background is None else q.background.evidence(taus[s])
+        return first_look(q, columns, Null(*(values[s] for values in null)), taus[s], ntc)
+
+    if len(taus) <= BLOCK:
+        return call(slice(None))
+    found = each_block(call, len(taus))
+    masses = {name: np.concatenate([looked[name] for _, looked in found]) for name in columns}
+    return np.concatenate([factors for factors, _ in found]), masses
 
 
 def _everywhere(p: laplace.Problem, c: Comparison, each: Curve) -> Floats:

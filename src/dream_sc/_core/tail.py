@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from . import calls
-from .blocks import blocks, each
+from .blocks import each_block
 from .engines import laplace
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
     for sd in priors.wide_sds:
         for weight in priors.wide_weights:
             tail = with_tail(q, weight, sd)
-            log_z = np.concatenate([z for _, z in each(partial(_null_evidence, tail, grid), blocks(len(some)))])
+            call = partial(_null_evidence, tail, grid)
+            log_z = np.concatenate(each_block(call, len(some), on_device=p.target is not None))
             prior = calls.learn(log_z, grid, priors, n_iter=30)
             value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
             value += priors.wide_strength * (

@@ -9,10 +9,12 @@ import numpy as np
 from scipy.special import logsumexp
 
 from . import calls, support
-from .blocks import blocks, each
+from .blocks import each_block
 from .dose_response import CURVES, Curve, curve
 from .engines import laplace
+from .engines._device import accelerator
 from .evidence import Comparison, Found, block_evidence, compare
+from .likelihood import NORMAL
 from .strength import strength
 from .tail import learn_tail, with_tail
 from .trans_rows import Choice, describe
@@ -133,6 +135,8 @@ def fit(
         Wraps the iterable of blocks, such as tqdm.
     """
     p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
+    if options.inference == "laplace" and p.likelihood.code != NORMAL:  # the tensor form is of counts
+        p = replace(p, target=accelerator(options.device))
     if not options.guide_effects:
         tail = (0.0, 0.0)
     elif hyper is None:
@@ -155,6 +159,7 @@ def fit(
     p_value = null.p_value(strength(log_bf, support.movement_sd(p, values, grid, prior), priors))
     best = simplest(marginal, prior)
     q_value = calls.q_values(lfdr)  # running means, over all features
+    p = replace(p, target=None)  # what follows takes few features at a time: work for the CPU's threads
     if report is not None:
         p, best, values, masses = p.take(report), best[report], values[report], tuple(m[report] for m in masses)
         log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
@@ -198,7 +203,8 @@ def set_up(
 
 def evaluate(p: laplace.Problem, c: Comparison, progress: Callable[[Any], Any] = lambda x: x) -> Found:
     """Evidence of every feature."""
-    parts = [found for _, found in each(lambda s: block_evidence(p.take(s), c), blocks(len(p.counts)), progress)]
+    on_device = p.target is not None
+    parts = each_block(lambda s: block_evidence(p.take(s), c), len(p.counts), progress, on_device=on_device)
     masses = zip(*(part.masses for part in parts), strict=True)
     return Found(np.concatenate([part.values for part in parts]), tuple(np.concatenate(mass) for mass in masses))
 
@@ -209,7 +215,7 @@ def _sum_up_ntc(p: laplace.Problem, knots: Floats) -> laplace.ntc.Background:
     def call(s: slice) -> Any:
         return p.take(s).with_background(knots).background
 
-    return laplace.ntc.joined([part for _, part in each(call, blocks(len(p.counts)))])
+    return laplace.ntc.joined(each_block(call, len(p.counts), on_device=p.target is not None))
 
 
 def _null_distribution(

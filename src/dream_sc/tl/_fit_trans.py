@@ -104,7 +104,9 @@ def fit_trans(
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
     device
-        "cpu", "cuda" or "auto", for "svi" and "nuts".
+        "cpu", "cuda" (or "cuda:1", ...), or "auto": a GPU if torch finds one. The fast engine compares the curves on
+        it, in double precision, with the numbers of the CPU but for rounding; its first look and posterior draws stay
+        on the CPU. "svi" and "nuts" run their posteriors on it.
     hyper
         Learned numbers of an earlier fit, `.uns["trans"]["hyper"]`: with them a feature's row does not depend on
         which others are present.
@@ -131,12 +133,12 @@ def fit_trans(
     Raises
     ------
     ValueError, KeyError
-        If an earlier step is missing or an argument is not known.
+        If an earlier step is missing, an argument is not known, or there is no GPU for `device="cuda"`.
     """
     from dream_sc._core import trans as core
 
     started = _io.now()
-    _check(function_type, dosage, inference, autoguide, degree, nsamples, min_denominator)
+    _check(function_type, dosage, inference, autoguide, degree, nsamples, min_denominator, device)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
@@ -220,10 +222,11 @@ def _say_compiling() -> None:
 
 def _check(
     function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int,
-    min_denominator: int | None,
+    min_denominator: int | None, device: str,
 ) -> None:  # fmt: skip
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
+    from dream_sc._core.engines._device import accelerator
     from dream_sc._core.trans import FUNCTION_TYPES
 
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)
@@ -234,6 +237,7 @@ def _check(
     _validate.whole("nsamples", nsamples, MIN_DRAWS)
     if min_denominator is not None:
         _validate.whole("min_denominator", min_denominator)
+    accelerator(device)  # refuses one that is not there
 
 
 def asked_for(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray) -> np.ndarray:

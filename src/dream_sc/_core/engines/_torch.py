@@ -33,16 +33,6 @@ if TYPE_CHECKING:
     )
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of this name; "auto" is a GPU if there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError('device="cuda" was asked for, but torch finds no GPU: use device="cpu" or "auto"')
-    return device
-
-
 @contextmanager
 def isolated(seed: int, device: torch.device) -> Iterator[None]:
     """Seeded random numbers, an empty parameter store and one thread, all put back afterwards.

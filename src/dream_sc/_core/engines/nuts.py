@@ -23,6 +23,7 @@ from dream_sc._core.models.technical import technical as technical_model
 from dream_sc._core.models.trans import TransData, cell_level, guide_level
 
 from . import _torch
+from ._device import resolve_device
 from .svi import cis_start, technical_fit
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def trans(
 
     ``level="cell"`` samples the cell-level model: `stats` then has a row per cell.
     """
-    at, c = _torch.resolve_device(device), get_curve(curve)
+    at, c = resolve_device(device), get_curve(curve)
     data = _torch.trans_data(
         stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper, consts=consts, device=at
     )
@@ -140,7 +141,7 @@ def technical(
     """Technical step; all features are sampled together, since they share the rate of the overdispersion."""
     from . import laplace
 
-    first, at = laplace.technical(stats, priors), _torch.resolve_device(device)
+    first, at = laplace.technical(stats, priors), resolve_device(device)
     with _torch.isolated(rng, at):
         data = _torch.technical_data(stats, first.effect_scale, priors, at)
         start = _torch.technical_start(first, at)
@@ -170,7 +171,7 @@ def cis(
     rng: int = 0,
 ) -> CisFit:  # fmt: skip
     """Cis step, with a latent dosage of every targeted cell."""
-    at = _torch.resolve_device(device)
+    at = resolve_device(device)
     with _torch.isolated(rng, at):
         data, order = _torch.cis_data(cells, priors, at)
         found, diagnostics = sample(lambda: cis_model(data), cis_start(cells, order, priors), nsamples, niters)

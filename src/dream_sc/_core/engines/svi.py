@@ -24,6 +24,7 @@ from dream_sc._core.models.trans import guide_level
 from dream_sc._core.types import TechnicalFit
 
 from . import _torch
+from ._device import resolve_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +121,7 @@ def trans(
 
     The start is the mean of the draws `init` ``(T, S, P)``.
     """
-    at, c = _torch.resolve_device(device), get_curve(curve)
+    at, c = resolve_device(device), get_curve(curve)
     with _torch.isolated(rng, at):
         data = _torch.trans_data(
             stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper, consts=consts,
@@ -146,7 +147,7 @@ def technical(
     """Technical step by SVI; the scale of the group effects is the fast engine's, as is the start."""
     from . import laplace
 
-    first, at = laplace.technical(stats, priors), _torch.resolve_device(device)
+    first, at = laplace.technical(stats, priors), resolve_device(device)
     with _torch.isolated(rng, at):
         data = _torch.technical_data(stats, first.effect_scale, priors, at)
         start = _torch.technical_start(first, at)
@@ -190,7 +191,7 @@ def cis(
     rng: int = 0,
 ) -> CisFit:  # fmt: skip
     """Cis step by SVI, with a latent dosage of every targeted cell."""
-    at = _torch.resolve_device(device)
+    at = resolve_device(device)
     with _torch.isolated(rng, at):
         data, order = _torch.cis_data(cells, priors, at)
         family, drift = _optimise(lambda: cis_model(data), cis_start(cells, order, priors), niters or NITERS, rng)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.dose_response import Curve
+    from dream_sc._core.engines._device import Target
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -54,6 +55,7 @@ class Problem:
     background: ntc.Background | None = None  # of the NTC guides, whose rows the kernel then does without
     pooled: bool = False  # whether there are NTC guides enough to be summed up
     tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
+    target: Target | None = None  # what the evidence is computed on, if not on the CPU
 
     @property
     def turn_points(self) -> Floats:
@@ -269,6 +271,12 @@ def evidence(
     """
     anchor, p = p.anchor(taus), p.in_kernel()
     n_amp = n_amplitudes(c, degree)
+    if p.target is not None:
+        from .batched import kernel as batched
+
+        data = batched.Data(p.counts, p.weights, p.overdispersion, anchor, p.design, shapes, consts)
+        turn = (p.turn_points, p.priors.turn_scale) if p.turn and c.name == "additive_hill" else None
+        return batched.run(data, p.target, c.code, n_amp, taus, tol, modes=modes, turn=turn)
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)
     turning = p.turn and c.name == "additive_hill"

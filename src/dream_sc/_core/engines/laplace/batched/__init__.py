@@ -1,0 +1,1 @@
+"""The kernel of the trans step on tensors, for devices of torch."""
