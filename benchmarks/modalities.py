@@ -3,9 +3,9 @@
     python benchmarks/modalities.py [--distribution binomial multinomial normal studentt] [--seeds 10] [--features 500]
         [--cells 5000] [--shift 0.1] [--rho 0.1] [--categories 2 8] [--first-seed 0]
 
-For every seed: a titration of the cis gene with 12 graded and 6 NTC guides in 2 batches gives the dosage; beside it a
-modality whose features follow a Hill of the cells' true dosages, 30 % of them, shifted by batch and by guide (sd `shift`
-of the log odds, or of the score in its sd). Shares vary between cells by a correlation `rho` of a cell's reads; coverage
+For every seed: a titration of the cis gene with 12 graded and 6 NTC guides in 2 batches gives the dosage. Beside it a
+modality, 30 % of whose features follow a Hill of the cells' true dosages; all are shifted by batch and by guide (sd
+`shift` of the log odds, or of the score in its sd). Shares vary between cells by a correlation `rho` of a cell's reads; coverage
 is 2 to 50 % of cells. Scores are missing in 10 % of cells. All steps by their defaults, dosages estimated.
 Reported over seeds: false discovery proportion at q < 0.05, power by the size of the change over the observed dosages,
 coverage of 95 % intervals over responders that are called, and over those that change by much, called or not.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import pairwise
 
 import anndata as ad
 import mudata as md
@@ -149,7 +150,7 @@ def compare(adata: ad.AnnData, truth: Truth, mean: np.ndarray, distribution: str
     which = np.arange(len(table))
     if distribution == "multinomial":  # the row of the leading category; the size is the largest change of any
         labels = adata.var["donor"].to_numpy()
-        lead = {d: c for d, c in zip(labels, table["category"].astype(str), strict=True)}
+        lead = dict(zip(labels, table["category"].astype(str), strict=True))
         largest = pd.Series(change).groupby(labels, sort=False).max()
         names = [f"d{i}" for i in range(truth.t)]
         place = {n: i for i, n in enumerate(adata.var_names)}
@@ -181,9 +182,9 @@ def report(distribution: str, runs: list[dict], o: argparse.Namespace) -> None:
     print(f"\n{distribution}, {len(runs)} seeds, guide shifts {o.shift}, rho {o.rho}")
     print(f"  FDP at q < 0.05  {fdp.mean():.3f} +- {error:.3f} (worst seed {fdp.max():.3f})")
     null = ~responds & np.isfinite(every["p"])
-    print(f"  nulls with p < 0.05  {(every['p'][null] < 0.05).mean():.4f}; < 0.005 {(every['p'][null] < 0.005).mean():.4f}")
-    edges = (0.0, *SIZES[kind], np.inf)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    small, smaller = ((every["p"][null] < level).mean() for level in (0.05, 0.005))
+    print(f"  nulls with p < 0.05  {small:.4f}; < 0.005 {smaller:.4f}")
+    for low, high in pairwise((0.0, *SIZES[kind], np.inf)):
         some = responds & (change >= low) & (change < high)
         print(f"  power, change {low} to {high}: {called[some].mean():.3f} of {some.sum()}")
     for label, some in (

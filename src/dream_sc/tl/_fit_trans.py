@@ -104,9 +104,9 @@ def fit_trans(
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
     device
-        "cpu", "cuda" (or "cuda:1", ...), or "auto": a GPU if torch finds one. The fast engine compares the curves on
-        it, in double precision, with the numbers of the CPU but for rounding; its first look and posterior draws stay
-        on the CPU. "svi" and "nuts" run their posteriors on it.
+        "cpu", "cuda" (or "cuda:1", ...), or "auto": for the fast engine the CPU, for the posteriors of "svi" and "nuts"
+        a GPU if torch finds one. On a GPU the fast engine compares the curves of counts and shares, in double
+        precision, with the numbers of the CPU but for rounding; its first look and posterior draws stay on the CPU.
     hyper
         Learned numbers of an earlier fit, `.uns["trans"]["hyper"]`: with them a feature's row does not depend on
         which others are present.

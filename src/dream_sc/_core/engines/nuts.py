@@ -157,7 +157,7 @@ def technical_shares(
     """Technical step of sticks; all are sampled together, since they share the rate of the overdispersion."""
     from . import laplace
 
-    first, at = laplace.technical_shares(stats, priors, overdispersed), _torch.resolve_device(device)
+    first, at = laplace.technical_shares(stats, priors, overdispersed), resolve_device(device)
     with _torch.isolated(rng, at):
         data = _torch.share_data(stats, first.effect_scale, priors, overdispersed, at)
         start = _torch.share_start(first, at)

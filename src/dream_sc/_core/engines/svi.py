@@ -177,7 +177,7 @@ def technical_shares(
     """Technical step of sticks by SVI; the scale of the group effects is the fast engine's, as is the start."""
     from . import laplace
 
-    first, at = laplace.technical_shares(stats, priors, overdispersed), _torch.resolve_device(device)
+    first, at = laplace.technical_shares(stats, priors, overdispersed), resolve_device(device)
     with _torch.isolated(rng, at):
         data = _torch.share_data(stats, first.effect_scale, priors, overdispersed, at)
         start = _torch.share_start(first, at)
