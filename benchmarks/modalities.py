@@ -5,8 +5,8 @@
 
 For every seed: a titration of the cis gene with 12 graded and 6 NTC guides in 2 batches gives the dosage. Beside it a
 modality, 30 % of whose features follow a Hill of the cells' true dosages; all are shifted by batch and by guide (sd
-`shift` of the log odds, or of the score in its sd). Shares vary between cells by a correlation `rho` of a cell's reads; coverage
-is 2 to 50 % of cells. Scores are missing in 10 % of cells. All steps by their defaults, dosages estimated.
+`shift` of the log odds, or of the score in its sd). Shares vary between cells by a correlation `rho` of a cell's reads;
+coverage is 2 to 50 % of cells. Scores are missing in 10 % of cells. All steps by their defaults, dosages estimated.
 Reported over seeds: false discovery proportion at q < 0.05, power by the size of the change over the observed dosages,
 coverage of 95 % intervals over responders that are called, and over those that change by much, called or not.
 """

@@ -1,0 +1,213 @@
+"""The trans step of shares, usage and scores: against the truth, in both layouts, in files, with bad input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.special import expit
+
+import dream_sc as ds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# modalities may have equal names of features: mudata warns of it
+pytestmark = pytest.mark.filterwarnings("ignore:var_names are not unique:UserWarning")
+N, T = 2000, 24
+RESPONDS = np.arange(T) % 3 == 0
+
+
+@pytest.fixture(scope="module")
+def rna() -> ad.AnnData:
+    out = ds.datasets.titration(N, 20, rng=4)
+    ds.tl.fit_technical(out, batch_key="batch")
+    ds.tl.fit_cis(out, "GFI1B")
+    return out
+
+
+def _modality(rna: ad.AnnData, x: Any) -> ad.AnnData:
+    out = ad.AnnData(x, obs=rna.obs[["guide", "target", "batch"]].copy())
+    out.var_names = [f"e{i}" for i in range(out.n_vars)]
+    return out
+
+
+@pytest.fixture(scope="module")
+def data(rna: ad.AnnData) -> md.MuData:
+    """Shares, scores and three categories that follow the same Hills; other cells, in another order."""
+    md.set_options(pull_on_update=False)
+    rng = np.random.default_rng(1)
+    x = rna.obs["true_log2_dosage"].to_numpy(float)
+    h = expit(2.0 * np.log(2) * (x[:, None] + 0.8))
+    low = rng.uniform(0.3, 0.7, T)
+    p = low + np.where(RESPONDS, np.where(low > 0.5, -0.28, 0.28), 0.0) * h
+    n = rng.poisson(1.5, (N, T)) * (rng.random((N, T)) < 0.6)
+    y = rng.binomial(n, p)
+    z = rng.binomial(n - y, 0.4)
+    parts = [sparse.csr_matrix(a.astype(float)) for a in (y, z, n - y - z)]
+    psi = _modality(rna, parts[0])
+    psi.layers["total"] = sparse.csr_matrix(n.astype(float))
+    layers = _modality(rna, sparse.csr_matrix((N, T)))
+    for name, part in zip("abc", parts, strict=True):
+        layers.layers[name] = part
+    rows = _modality(rna, sparse.csr_matrix(np.stack([a.toarray() for a in parts], 2).reshape(N, -1)))
+    rows.var_names = [f"e{i}_{c}" for i in range(T) for c in "abc"]
+    rows.var["donor"] = np.repeat([f"e{i}" for i in range(T)], 3)
+    score = 10.0 + 3.0 * (p - low) / 0.28 + rng.normal(0, 3.0, (N, T))
+    score[rng.random((N, T)) < 0.2] = np.nan
+    normal = _modality(rna, score)
+    heavy = normal.copy()
+    heavy.X = np.where(rng.random((N, T)) < 0.01, 500.0, score)
+    some = rng.permutation(N)[:1900]
+    mods = {"psi": psi[some].copy(), "rows": rows, "layers": layers, "normal": normal, "heavy": heavy}
+    both = md.MuData({"rna": rna, **mods})
+    kinds: dict[str, dict[str, Any]] = {
+        "psi": {"distribution": "binomial", "denominator_layer": "total"},
+        "rows": {"distribution": "multinomial", "category_key": "donor"},
+        "layers": {"distribution": "multinomial", "category_layers": ["a", "b", "c"]},
+        "normal": {"distribution": "normal"}, "heavy": {"distribution": "studentt"},
+    }  # fmt: skip
+    for mod, kind in kinds.items():
+        ds.tl.fit_technical(both, mod=mod, batch_key="batch", **kind)
+        ds.tl.fit_trans(both, mod=mod, cis_mod="rna")
+    return both
+
+
+def _features(data: md.MuData, mod: str) -> pd.DataFrame:
+    """A row per feature."""
+    table = data[mod].varm["trans"]
+    return table.iloc[::3] if mod == "rows" else table
+
+
+@pytest.mark.parametrize("mod", ["psi", "rows", "layers", "normal", "heavy"])
+def test_responders_are_found(data: md.MuData, mod: str) -> None:
+    table = _features(data, mod)
+    called = (table["qvalue"] < 0.05).to_numpy()
+    assert called[RESPONDS].mean() >= 0.85
+    assert called[~RESPONDS].sum() <= 1
+    off = np.abs(table["log2_ec50"] + 0.8)[called & RESPONDS]
+    assert off.median() < 0.5
+    assert (table["log2_ec50_q025"] <= -0.8)[called & RESPONDS].mean() > 0.7
+
+
+def test_scores_are_in_their_own_unit(data: md.MuData) -> None:
+    for mod in ("normal", "heavy"):
+        table = data[mod].varm["trans"]
+        np.testing.assert_allclose(table["baseline"], 10.0, atol=3.5)
+        assert table["delta_range"][RESPONDS].median() == pytest.approx(2.7, abs=0.8)
+        assert table["scale"].median() == pytest.approx(3.0, abs=0.6 if mod == "normal" else 1.2)
+        assert not any("log2fc" in name for name in table.columns)
+
+
+def test_both_layouts_of_categories_agree(data: md.MuData) -> None:
+    rows, layers = _features(data, "rows"), data["layers"].varm["trans"]
+    for name in ("log_bf", "lfdr", "log2_ec50", "p_ec50_inside", "hill_n"):
+        np.testing.assert_allclose(rows[name], layers[name], rtol=1e-5, err_msg=name)
+    table = data["layers"].uns["trans"]["categories"]
+    assert list(table["category"][:3]) == ["a", "b", "c"]
+    np.testing.assert_allclose(table["delta_p_full"], data["rows"].varm["trans"]["delta_p_full"], rtol=1e-5)
+    assert data["layers"].varm["trans_posterior"].shape == (T, 3 * 512)
+
+
+def test_shares_of_a_feature_sum_to_one(data: md.MuData) -> None:
+    table = data["rows"].varm["trans"]
+    for name, total, tolerance in (("mean", 1.0, 1e-9), ("baseline", 1.0, 0.03), ("delta_p_full", 0.0, 0.05)):
+        np.testing.assert_allclose(table[name].to_numpy().reshape(T, 3).sum(1), total, atol=tolerance)
+
+
+def test_first_category_of_three_agrees_with_its_binomial(data: md.MuData) -> None:
+    """The same reads, so the same change up to what prior and the other categories add."""
+    binomial, first = data["psi"].varm["trans"], data["rows"].varm["trans"].iloc[::3]
+    np.testing.assert_allclose(first["delta_p_full"][RESPONDS], binomial["delta_p_full"][RESPONDS], atol=0.08)
+
+
+def test_what_is_written_can_be_read(data: md.MuData, tmp_path: Path) -> None:
+    data.write(tmp_path / "x.h5mu")
+    again = md.read_h5mu(tmp_path / "x.h5mu")
+    for mod in ("psi", "rows", "layers", "normal"):
+        a, b = data[mod].varm["trans"], again[mod].varm["trans"]
+        pd.testing.assert_frame_equal(a.astype(str), b.astype(str))
+        np.testing.assert_array_equal(data[mod].varm["trans_posterior"], again[mod].varm["trans_posterior"])
+    ds.tl.fit_trans(again, mod="rows", cis_mod="rna", key_added="b")
+    np.testing.assert_allclose(again["rows"].varm["b"]["log_bf"], data["rows"].varm["trans"]["log_bf"], rtol=1e-6)
+
+
+def test_learned_numbers_make_a_subset_independent(data: md.MuData) -> None:
+    for mod, some in (("psi", slice(0, 5)), ("rows", slice(0, 15)), ("normal", slice(0, 5))):
+        whole = data[mod]
+        part = whole[:, some].copy()
+        both = md.MuData({"rna": data["rna"], mod: part})
+        ds.tl.fit_trans(both, mod=mod, cis_mod="rna", hyper=whole.uns["trans"]["hyper"], key_added="b")
+        for name in ("log_bf", "log2_ec50", "delta_p_full" if mod != "normal" else "delta_full"):
+            np.testing.assert_allclose(part.varm["b"][name], whole.varm["trans"][name][some], rtol=1e-6)
+
+
+def test_some_features(data: md.MuData) -> None:
+    ds.tl.fit_trans(data, mod="rows", cis_mod="rna", features=["e0", "e4_b"], key_added="some")
+    table = data["rows"].varm["some"]
+    assert table.index[table["log_bf"].notna()].tolist() == [f"e{i}_{c}" for i in (0, 4) for c in "abc"]
+    assert (table["status"] == "not asked for").sum() == 3 * T - 6
+    with pytest.raises(KeyError, match="nobody"):
+        ds.tl.fit_trans(data, mod="rows", cis_mod="rna", features="nobody", key_added="some")
+
+
+def test_low_coverage_is_left_out(data: md.MuData) -> None:
+    ds.tl.fit_trans(data, mod="psi", cis_mod="rna", min_denominator=3, key_added="deep")
+    deep, every = data["psi"].varm["deep"], data["psi"].varm["trans"]
+    assert (deep["delta_p_full_q975"] - deep["delta_p_full_q025"]).median() > (
+        every["delta_p_full_q975"] - every["delta_p_full_q025"]
+    ).median()
+    ds.tl.fit_trans(data, mod="psi", cis_mod="rna", min_denominator=7, key_added="deep")
+    filtered = data["psi"].varm["deep"]["status"].astype(str)
+    assert filtered.str.contains("denominators below 10 in the cells used with a denominator of 7 or more").any()
+
+
+def test_svi_follows_the_fast_engine(data: md.MuData) -> None:
+    for mod, effect, size in (("psi", "delta_p_full", 0.05), ("normal", "delta_full", 0.5)):
+        ds.tl.fit_trans(
+            data, mod=mod, cis_mod="rna", inference="svi", niters=1500, features=["e0", "e3"], key_added="svi"
+        )
+        two = ["e0", "e3"]
+        np.testing.assert_allclose(
+            data[mod].varm["svi"].loc[two, effect], data[mod].varm["trans"].loc[two, effect], atol=size
+        )
+
+
+def test_calibration_runs(data: md.MuData) -> None:
+    for mod in ("psi", "normal"):
+        ds.tl.calibrate(data, mod=mod, n=4)
+        assert ds.get.calibration(data, mod=mod)["fpr"].between(0, 1).all()
+    with pytest.raises(ValueError, match="several categories"):
+        ds.tl.calibrate(data, mod="rows", n=4)
+
+
+@pytest.mark.parametrize(
+    ("mod", "given", "match"),
+    [
+        ("psi", {"distribution": "normal"}, "is a technical fit with 'binomial'"),
+        ("psi", {"distribution": "gamma"}, "distribution"),
+        ("normal", {"min_denominator": 3}, "min_denominator= is of shares"),
+        ("rows", {"inference": "svi"}, "not offered"),
+        ("psi", {"min_denominator": 0}, "min_denominator"),
+    ],
+)
+def test_what_does_not_fit_is_refused(data: md.MuData, mod: str, given: dict[str, Any], match: str) -> None:
+    before = data[mod].varm["trans"].copy()
+    with pytest.raises(ValueError, match=match):
+        ds.tl.fit_trans(data, mod=mod, cis_mod="rna", **given)
+    pd.testing.assert_frame_equal(before, data[mod].varm["trans"])
+
+
+def test_numerators_above_denominators_are_named(data: md.MuData) -> None:
+    broken = data["psi"].copy()
+    total = broken.layers["total"].tolil()
+    cell = int(np.flatnonzero(broken.X[:, 3].toarray().ravel() > 0)[0])
+    total[cell, 3] = 0
+    broken.layers["total"] = total.tocsr()
+    with pytest.raises(ValueError, match=rf"{broken.obs_names[cell]}.*'e3'"):
+        ds.tl.fit_trans(md.MuData({"rna": data["rna"], "psi": broken}), mod="psi", cis_mod="rna")
