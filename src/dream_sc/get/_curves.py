@@ -70,14 +70,21 @@ def dose_response(
     fit = trans_fit(data, key, mod)
     if scale == "log2fc" and fit.distribution != "negbinom":
         raise ValueError(
-            f'scale="log2fc" is of counts, and this fit is with {fit.distribution!r}: use scale="delta", the difference '
-            "to NTC"
+            f'scale="log2fc" is of counts, and this fit is with {fit.distribution!r}: use scale="delta", the '
+            "difference to NTC"
         )
+    return curves(fit, [r for name in names_of(features) for r in fit.fitted(name)], doses, ci, scale)
+
+
+def curves(
+    fit: TransFit, rows: Sequence[int] | np.ndarray, doses: Any = None, ci: float = 0.95, scale: str = "expected"
+) -> pd.DataFrame:
+    """Curves of rows of the fit, which have a posterior, one after another."""
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
     x = np.atleast_1d(np.asarray(doses, dtype=float))
     frames = []
-    for r in [r for name in names_of(features) for r in fit.fitted(name)]:
+    for r in rows:
         q = np.quantile(_values(fit, r, x, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
         columns: dict[str, Any] = dict(zip(COLUMNS, (x, *q), strict=True))
         frames.append(pd.DataFrame(fit.labels(r) | columns))
@@ -143,8 +150,8 @@ def posterior(
     ``log2_ec50`` and ``log_n`` are its place (relative to NTC) and the log of its steepness. Of counts and shares these
     are of the count and the odds themselves: the Hill is ``1 + (exp(b) - 1) h(x)``, and the EC50 of a share, which
     `get.trans` gives, is another one. Two Hills (second: ``_b``): of counts and shares ``b1``, ``b2`` are logs of
-    positive amplitudes in units of the lowest level; of scores, amplitudes with the sign of the Hill. Polynomial: ``c1``
-    to ``c6``, on the scale of ``a``, of the powers of the dosage taken to -1 to 1.
+    positive amplitudes in units of the lowest level; of scores, amplitudes with the sign of the Hill. Polynomial:
+    ``c1`` to ``c6``, on the scale of ``a``, of the powers of the dosage taken to -1 to 1.
     """
     import xarray as xr
 

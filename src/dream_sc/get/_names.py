@@ -132,7 +132,7 @@ class TransFit:
         return stored.set_axis(pd.Index(index, name=None)).reindex(self.names)
 
     def unit(self, r: int) -> tuple[float, float]:
-        """Centre and scale of a score; 0 and 1 of other features: a value is centre + scale * that of the likelihood."""
+        """Centre and scale of a score, 0 and 1 of others: a value is centre + scale * that of the likelihood."""
         if "centre" not in self.frame:
             return 0.0, 1.0
         row = self.frame.iloc[r]
