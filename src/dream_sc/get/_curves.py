@@ -57,7 +57,7 @@ def dose_response(
     Returns
     -------
     Tidy frame: feature, for a multinomial category, then log2_dosage, median, lower, upper. Each curve is by itself:
-    the medians of the categories of a feature add up to about 1.
+    the medians of the categories of a feature need not add up to 1.
 
     Raises
     ------
