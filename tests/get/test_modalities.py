@@ -67,6 +67,24 @@ def test_parameters_of_scores_are_in_their_unit(modalities: MuData, mod: str) ->
     assert slope == pytest.approx(ds.get.trans(modalities, NAMES[mod], mod=mod)["slope_ntc"].iloc[0], rel=0.1)
 
 
+def test_other_curves_of_scores(modalities: MuData) -> None:
+    both = modalities.copy()
+    ds.tl.fit_trans(both, mod="score", cis_mod="rna", function_type="polynomial", nsamples=100, key_added="power")
+    axis = both.mod["score"].uns["power"]["axis"]
+    t, t0 = ((2 * x - axis["low"] - axis["high"]) / (axis["high"] - axis["low"]) for x in (DOSES, np.zeros(1)))
+    draws = ds.get.posterior(both, "s1", mod="score", key="power", nsamples=400).isel(feature=0)
+    value = sum(draws[f"c{k}"].to_numpy()[:, None] * (t**k - t0**k) for k in range(1, 7))
+    wanted = np.median(draws["a"].to_numpy()[:, None] + value, 0)
+    found = ds.get.dose_response(both, "s1", mod="score", key="power", doses=DOSES)["median"]
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+    ds.tl.fit_trans(both, mod="score", cis_mod="rna", function_type="additive_hill", nsamples=100, key_added="two")
+    draws = ds.get.posterior(both, mod="score", key="two", nsamples=72)
+    table = ds.get.trans(both, mod="score", key="two").loc[draws["feature"].to_numpy()]
+    for parameter, amplitude in (("b1", "amplitude"), ("b2", "amplitude_b")):
+        np.testing.assert_allclose(draws[parameter].median("draw"), table[amplitude], rtol=0.2, atol=0.1)
+    assert (np.sign(draws["b1"]) == -np.sign(draws["b2"])).all()
+
+
 def test_differences_of_counts_are_of_the_expected_count(modalities: MuData) -> None:
     rna = modalities.mod["rna"].copy()
     ds.tl.fit_trans(rna, function_type="single_hill", nsamples=100)
