@@ -74,3 +74,63 @@ def restore_settings() -> Iterator[None]:
     logger.handlers[:], logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
     settings.progress, settings._handler = before[3], before[4]
+
+
+@pytest.fixture(scope="session")
+def modalities() -> Any:
+    """A MuData with a fit of each distribution over the dosage of its RNA: eight features each, of which half respond.
+
+    Groups shift all of them. Features of three categories are rows of `.var` in "usage", layers in "layers".
+    """
+    import mudata as md
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+    from scipy import sparse
+    from scipy.special import expit
+
+    import dream_sc as ds
+
+    n, f = 1500, 8
+    rng = np.random.default_rng(5)
+    rna = ds.datasets.titration(n, 20, rng=5)
+    ds.tl.fit_technical(rna)
+    ds.tl.fit_cis(rna, "GFI1B")
+    x = rna.obsm["cis"]["log2_x_true"].fillna(0.0).to_numpy()[:, None]
+    second = (rna.obs["batch"] == "batch_2").to_numpy()[:, None]
+    move = np.where(np.arange(f) < f // 2, 2.5, 0.0)
+    logit = rng.normal(0, 0.5, f) + move * (expit(2 * np.log(2) * (x + 1)) - 0.8) + 0.6 * second
+    total = rng.poisson(1.5, (n, f))
+    first = rng.binomial(total, expit(logit))
+    middle = rng.binomial(total - first, 0.6)
+    parts = np.stack([first, middle, total - first - middle], 2).astype(float)
+    obs = rna.obs[["guide", "target", "batch"]].copy()
+
+    def made(values: Any, prefix: str) -> AnnData:
+        return AnnData(values, obs.copy(), pd.DataFrame(index=[f"{prefix}{i}" for i in range(f)]))
+
+    psi = made(sparse.csr_matrix(first.astype(float)), "e")
+    psi.layers["denominator"] = sparse.csr_matrix(total.astype(float))
+    noise = rng.standard_t(3, (n, f))
+    scores = np.where(rng.random((n, f)) < 0.2, np.nan, 10 + 2 * logit + noise)
+    categories = pd.DataFrame({"donor": [f"d{i}" for i in range(f) for _ in range(3)]})
+    categories.index = [f"j{i}_{c}" for i in range(f) for c in "pqr"]
+    usage = AnnData(sparse.csr_matrix(parts.reshape(n, -1)), obs.copy(), categories)
+    layers = made(None, "l")
+    for k, c in enumerate("pqr"):
+        layers.layers[c] = sparse.csr_matrix(parts[:, :, k])
+    md.set_options(pull_on_update=False)
+    both = md.MuData({
+        "rna": rna, "psi": psi[rng.permutation(n)[:-100]].copy(), "score": made(scores, "s"),
+        "robust": made(scores, "t"), "usage": usage, "layers": layers,
+    })  # fmt: skip
+    for mod, how in {
+        "psi": {"distribution": "binomial", "denominator_layer": "denominator"},
+        "score": {"distribution": "normal"},
+        "robust": {"distribution": "studentt"},
+        "usage": {"distribution": "multinomial", "category_key": "donor"},
+        "layers": {"distribution": "multinomial", "category_layers": ["p", "q", "r"]},
+    }.items():
+        ds.tl.fit_technical(both, mod=mod, batch_key="batch", **how)
+        ds.tl.fit_trans(both, mod=mod, cis_mod="rna", function_type="single_hill", nsamples=200)
+    return both

@@ -85,6 +85,16 @@ class Pairs:
         """The largest denominator."""
         return max((float(n.data.max(initial=0.0)) for _, _, n in self.blocks()), default=0.0)
 
+    def covered(self, least: int | None) -> Iterator[tuple[slice, Any, Any]]:
+        """`blocks` without the pairs whose denominator is below `least`."""
+        for part, y, n in self.blocks():
+            if least is None or least <= 1:
+                yield part, y, n
+                continue
+            keep = n.copy()
+            keep.data = (keep.data >= least).astype(np.float64)
+            yield part, y.multiply(keep).tocsc(), n.multiply(keep).tocsc()
+
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, Any, Any]]:
         """Some sticks at a time, as canonical csc matrices of floats, cells x sticks: numerators, denominators."""
         s = self.sticks

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _validate
-from dream_sc._keys import TRANS, Slots
+from dream_sc._keys import TRANS
 
-from ._tables import table
+from ._names import TransFit, names_of, trans_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,19 +18,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 N_DRAWS = 400
-LN2 = float(np.log(2))
-
-
-def _records(data: Any, features: Any, key: str, mod: str | None) -> tuple[Any, list[str], np.ndarray]:
-    adata, records = table(data, mod, "varm", Slots(key).posterior, "fit_trans(data)")
-    names = [features] if isinstance(features, str) else list(features)
-    rows = [_validate.feature(adata, name, "feature") for name in names]
-    picked = np.asarray(records)[rows]
-    for name, record in zip(names, picked, strict=True):
-        if not np.isfinite(record[0]):
-            status = adata.varm[key].loc[name, "status"]
-            raise ValueError(f"{name!r} has no posterior, its status is {status!r}")
-    return adata, names, picked
+SCALES = ("expected", "log2fc", "delta", "derivative")
+COLUMNS = ("log2_dosage", "median", "lower", "upper")
 
 
 def dose_response(
@@ -39,7 +28,7 @@ def dose_response(
     *,
     doses: Sequence[float] | np.ndarray | None = None,
     ci: float = 0.95,
-    scale: Literal["expected", "log2fc", "derivative"] = "expected",
+    scale: Literal["expected", "log2fc", "delta", "derivative"] = "expected",
     key: str = TRANS,
     mod: str | None = None,
 ) -> pd.DataFrame:
@@ -50,13 +39,16 @@ def dose_response(
     data
         AnnData or MuData.
     features
-        Names of features.
+        Names of features. Of a multinomial, a feature stands for all its categories, each with its own curve; a
+        category is named by itself ("feature:layer" where categories are layers).
     doses
         Log2 dosages relative to NTC; 101 points over the observed range by default.
     ci
         Coverage of the band.
     scale
-        "expected": count at size factor 1; "log2fc": log2 against NTC; "derivative": log2 per log2.
+        "expected": count at size factor 1, share, or score. "delta": its difference to NTC. "log2fc", of counts: log2
+        of the ratio to NTC. "derivative": change of the effect per log2 of dosage, where the effect is the log2 of
+        counts, a share or a score.
     key
         `key_added` of the fit.
     mod
@@ -64,35 +56,60 @@ def dose_response(
 
     Returns
     -------
-    Tidy frame: feature, log2_dosage, median, lower, upper.
-    """
-    from dream_sc._core import posterior as core
+    Tidy frame: feature, for a multinomial category, then log2_dosage, median, lower, upper. Each curve is by itself:
+    the medians of the categories of a feature need not add up to 1.
 
-    _validate.one_of("scale", scale, ("expected", "log2fc", "derivative"))
+    Raises
+    ------
+    KeyError, ValueError
+        If the fit or a name is not there, a feature was not fitted, or fold changes are asked for of other than counts.
+    """
+    _validate.one_of("scale", scale, SCALES)
     if not 0 < ci < 1:
         raise ValueError(f"ci={ci} is not between 0 and 1")
-    adata, names, records = _records(data, features, key, mod)
-    info = _validate.step(adata, key, "fit_trans(data)")
-    axis = info["axis"]
-    if doses is None:
-        doses = np.linspace(axis["low"], axis["high"], 101)
-    x = np.atleast_1d(np.asarray(doses, dtype=float))
-    columns = ("log2_dosage", "median", "lower", "upper")
-    frames = [pd.DataFrame({"feature": np.empty(0, dtype=object)} | {c: np.empty(0) for c in columns})] * (not names)
-    for name, record in zip(names, records, strict=True):
-        c, consts, _ = core.unpack(record)
-        draws = core.draw(record, N_DRAWS, int(info["seed"]), name)
-        if scale == "derivative":
-            values = c.slope(x, draws, consts)
-        else:
-            values = c.log_curve(x, draws, consts)
-            base = c.log_curve(np.zeros(1), draws, consts)
-            values = np.exp(values) if scale == "expected" else (values - base) / LN2
-        q = np.quantile(values, [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
-        frames.append(
-            pd.DataFrame({"feature": name, "log2_dosage": x, "median": q[0], "lower": q[1], "upper": q[2]})
+    fit = trans_fit(data, key, mod)
+    if scale == "log2fc" and fit.distribution != "negbinom":
+        raise ValueError(
+            f'scale="log2fc" is of counts, and this fit is with {fit.distribution!r}: use scale="delta", the '
+            "difference to NTC"
         )
-    return pd.concat(frames, ignore_index=True)
+    return curves(fit, [r for name in names_of(features) for r in fit.fitted(name)], doses, ci, scale)
+
+
+def curves(
+    fit: TransFit, rows: Sequence[int] | np.ndarray, doses: Any = None, ci: float = 0.95, scale: str = "expected"
+) -> pd.DataFrame:
+    """Curves of rows of the fit, which have a posterior, one after another."""
+    if doses is None:
+        doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
+    x = np.atleast_1d(np.asarray(doses, dtype=float))
+    frames = []
+    for r in rows:
+        q = np.quantile(_values(fit, r, x, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
+        columns: dict[str, Any] = dict(zip(COLUMNS, (x, *q), strict=True))
+        frames.append(pd.DataFrame(fit.labels(r) | columns))
+    return pd.concat(frames, ignore_index=True) if frames else _empty(fit)
+
+
+def _empty(fit: TransFit) -> pd.DataFrame:
+    text = ("feature",) if fit.feature is None else ("feature", "category")
+    return pd.DataFrame({n: np.empty(0, dtype=object) for n in text} | {n: np.empty(0) for n in COLUMNS})
+
+
+def _values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
+    """Draws ``(S, X)`` of the curve of row `r` at dosages `x`."""
+    from dream_sc._core import posterior, summary
+
+    like, (centre, unit) = fit.likelihood, fit.unit(r)
+    curve, consts, _ = posterior.unpack(fit.records[r])
+    draws = posterior.draw(fit.records[r], N_DRAWS, int(fit.info["seed"]), str(fit.names[r]))
+    if scale == "derivative":
+        return unit * summary.slope(x, draws, curve, consts, like)
+    predictor, ntc = curve.log_curve(x, draws, consts), curve.log_curve(np.zeros(1), draws, consts)
+    if scale == "log2fc":
+        return np.asarray(like.change(predictor, ntc))
+    value = unit * like.expected(predictor)
+    return np.asarray(centre + value if scale == "expected" else value - unit * like.expected(ntc))
 
 
 def posterior(
@@ -111,7 +128,7 @@ def posterior(
     data
         AnnData or MuData.
     features
-        Names; all features with a posterior by default.
+        Names, as in `get.dose_response`; all that have a posterior by default.
     key
         `key_added` of the fit.
     nsamples
@@ -124,25 +141,56 @@ def posterior(
 
     Returns
     -------
-    Dataset with a variable per parameter, dimensions (feature, draw); NaN where a curve has no such parameter,
-    and the coordinate ``model``.
+    Dataset with a variable per parameter, dimensions (feature, draw), and the coordinate ``model``; NaN where a curve
+    has no such parameter. Of a multinomial the first dimension is ``category``, with the coordinate ``feature``, and
+    draws of different categories do not belong together.
+
+    ``a`` is the level at NTC dosage: the natural log of the count at size factor 1, the log odds of a share, or the
+    score. One Hill: ``b`` is the asymptote at high dosage less that at low dosage, on the same scale;
+    ``log2_ec50`` and ``log_n`` are its place (relative to NTC) and the log of its steepness. Of counts and shares these
+    are of the count and the odds themselves: the Hill is ``1 + (exp(b) - 1) h(x)``, and the EC50 of a share, which
+    `get.trans` gives, is another one. Two Hills (second: ``_b``): of counts and shares ``b1``, ``b2`` are logs of
+    positive amplitudes in units of the lowest level; of scores, amplitudes with the sign of the Hill. Polynomial:
+    ``c1`` to ``c6``, on the scale of ``a``, of the powers of the dosage taken to -1 to 1.
     """
     import xarray as xr
 
     from dream_sc._core import posterior as core
 
-    adata, records = table(data, mod, "varm", Slots(key).posterior, "fit_trans(data)")
+    fit = trans_fit(data, key, mod)
     if features is None:
-        features = [str(n) for n in adata.var_names[np.isfinite(np.asarray(records)[:, 0])]]
-    adata, names, records = _records(data, features, key, mod)
-    info, seed = _validate.step(adata, key, "fit_trans(data)"), _io.seed_of(rng)
-    n = int(info["params"]["nsamples"]) if nsamples is None else int(nsamples)
+        rows = [int(r) for r in np.flatnonzero(np.isfinite(fit.records[:, 0]))]
+    else:
+        rows = [int(r) for name in names_of(features) for r in fit.fitted(name)]
+    seed = _io.seed_of(rng)
+    n = int(fit.info["params"]["nsamples"]) if nsamples is None else int(nsamples)
     arrays: dict[str, np.ndarray] = {}
     models = []
-    for i, (name, record) in enumerate(zip(names, records, strict=True)):
-        c = core.unpack(record)[0]
-        models.append(c.name)
-        for parameter, values in zip(c.params, core.draw(record, n, seed, name).T, strict=True):
-            arrays.setdefault(parameter, np.full((len(names), n), np.nan))[i] = values
-    coords = {"feature": names, "draw": np.arange(n), "model": ("feature", models)}
-    return xr.Dataset({k: (("feature", "draw"), v) for k, v in arrays.items()}, coords=coords)
+    for i, r in enumerate(rows):
+        curve, consts, _ = core.unpack(fit.records[r])
+        models.append(curve.name)
+        draws = core.draw(fit.records[r], n, seed, str(fit.names[r]))
+        if "centre" in fit.frame:
+            draws = _in_score(fit, r, curve.name, draws, consts)
+        for parameter, values in zip(curve.params, draws.T, strict=True):
+            arrays.setdefault(parameter, np.full((len(rows), n), np.nan))[i] = values
+    dimension = "feature" if fit.feature is None else "category"
+    coords = {dimension: [str(fit.names[r]) for r in rows], "draw": np.arange(n), "model": (dimension, models)}
+    if fit.feature is not None:
+        coords["feature"] = (dimension, [str(fit.feature[r]) for r in rows])
+    return xr.Dataset({k: ((dimension, "draw"), v) for k, v in arrays.items()}, coords=coords)
+
+
+def _in_score(fit: TransFit, r: int, model: str, draws: np.ndarray, consts: np.ndarray) -> np.ndarray:
+    """Draws with level and amplitudes in the unit of the score."""
+    centre, unit = fit.unit(r)
+    expected = fit.likelihood.expected
+    out = draws.copy()
+    if model == "additive_hill":
+        out[:, 1:3] = consts * np.logaddexp(0.0, draws[:, 1:3])
+        levels = slice(0, 3)
+    else:
+        levels = slice(0, 2) if model == "single_hill" else slice(None)
+    out[:, levels] = unit * expected(out[:, levels])
+    out[:, 0] += centre
+    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,17 +10,11 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._keys import CALIBRATION, CALIBRATION_TABLES, CIS, TECHNICAL, TRANS, Slots
 
+from ._names import by_category, by_feature, names_of, trans_fit
+from ._stored import table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def table(data: Any, mod: str | None, slot: str, key: str, call: str) -> Any:
-    """A stored table and its object; a missing one names the function to call."""
-    adata = _validate.readable(data, mod)
-    store = getattr(adata, slot)
-    if key not in store:
-        raise KeyError(f".{slot}[{key!r}] is not there: call dream_sc.tl.{call} first, or name another key=")
-    return adata, store[key]
 
 
 def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.DataFrame:
@@ -106,6 +100,7 @@ def trans(
     data: Any,
     features: str | Sequence[str] | None = None,
     *,
+    by: Literal["feature", "category"] = "feature",
     key: str = TRANS,
     mod: str | None = None,
     sort: bool = False,
@@ -117,7 +112,10 @@ def trans(
     data
         AnnData or MuData.
     features
-        Names to return; all by default.
+        Names to return; all by default. Of a multinomial, names of features or of categories; a category that is a
+        layer is called "feature:layer".
+    by
+        "feature": a row per feature. "category", for a multinomial: a row per category.
     key
         `key_added` of the fit.
     mod
@@ -127,20 +125,32 @@ def trans(
 
     Returns
     -------
-    A row per feature; fold changes and dosages in log2 relative to NTC, NaN with its reason in `status`.
+    A row per feature; dosages in log2 relative to NTC, NaN with its reason in `status`. Effects are log2 fold changes
+    of counts (`log2fc_...`), differences of shares (`delta_p_...`) or of scores (`delta_...`).
+
+    A feature with categories has the numbers of the one that moves most, which the column `category` names. With
+    ``by="category"`` the first columns are `feature` and `category`, and that name is in `leading`; `baseline` and
+    `delta_p_...` are the category's own, all others those of its feature.
 
     Raises
     ------
-    KeyError
-        If the fit or a feature is not there.
+    KeyError, ValueError
+        If the fit or a feature is not there, or features have no categories.
     """
-    adata, frame = table(data, mod, "varm", key, "fit_trans(data)")
+    _validate.one_of("by", by, ("feature", "category"))
+    fit = trans_fit(data, key, mod)
+    if by == "category" and fit.feature is None:
+        raise ValueError(f'by="category" is for a multinomial, and this fit is with {fit.distribution!r}: leave it out')
+    frame = by_feature(fit) if by == "feature" else by_category(fit)
     if features is not None:
-        names = [features] if isinstance(features, str) else list(features)
-        for name in names:
-            _validate.feature(adata, name, "feature")
-        frame = frame.loc[names]
-    return frame.sort_values(["lfdr", "log_bf"], ascending=[True, False]) if sort else frame.copy()
+        rows = [fit.find(name) for name in names_of(features)]
+        if fit.feature is None:
+            frame = frame.iloc[np.concatenate([np.empty(0, int), *rows])]
+        elif by == "feature":
+            frame = frame.loc[list(dict.fromkeys(str(fit.feature[found[0]]) for found in rows))]
+        else:
+            frame = frame.iloc[list(dict.fromkeys(int(r) for found in rows for r in found))]
+    return frame.sort_values(["lfdr", "log_bf"], ascending=[True, False]) if sort else frame
 
 
 def calibration(

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate, get
-from dream_sc._keys import TITRATION, TRANS, Slots
+from dream_sc._keys import TITRATION, TRANS
+from dream_sc.get._curves import curves
+from dream_sc.get._names import TransFit, trans_fit
 
+from . import _points, _usage
 from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, axes, dosage_label, number
 
 if TYPE_CHECKING:
@@ -20,17 +22,32 @@ if TYPE_CHECKING:
 TARGETING, CONTROLS, LEVEL, TRUTH = "targeting guides", "NTC guides", "NTC level", "truth"
 FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
 LEGEND = (TARGETING, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
+ONE_LINE = 32  # characters of a title
+WIDE = 5.8  # inches, of a panel with names of categories beside it
+Y_LABELS = {
+    "negbinom": "count per cell at size factor 1",
+    "binomial": "PSI (share of reads)",
+    "multinomial": "usage (share of reads)",
+    "normal": "score (mean of cells)",
+    "studentt": "score (robust mean of cells)",
+}
 
 
 def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | None = None) -> pd.DataFrame:
-    """Mean expression of a feature in each guide's cells, corrected for size factors and technical groups.
+    """What was observed of a feature in each guide's cells, corrected for technical groups.
+
+    Counts: the mean, corrected for size factors, with errors by the fitted overdispersion. Shares and usage: of the
+    reads of all cells of a guide, as they would be in the reference group (effects of groups are taken off the log
+    odds, of a multinomial those of its chain), with Wilson intervals for as many reads as the fitted overdispersion
+    leaves; of a category it is that of its binomial in the chain. Scores: the mean of cells that have one, robust for a
+    Student t, with errors by the fitted scale.
 
     Parameters
     ----------
     data
         AnnData or MuData on which `tl.fit_trans` has run.
     feature
-        Name of the feature.
+        Name of a feature; of a multinomial also of a category.
     key
         `key_added` of the fit.
     mod
@@ -38,32 +55,26 @@ def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | 
 
     Returns
     -------
-    A row per guide: guide, is_control, log2_dosage, sd, n_cells, mean (count at size factor 1), se.
+    A row per guide (and category): guide, is_control, log2_dosage, sd, n_cells, mean (count at size factor 1, share,
+    or score), lower, upper (95 % interval); se of counts and scores, n_reads of shares, n_scores of scores, category of
+    a multinomial. NaN where a guide has no reads or scores.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If the fit or the name is not there, or categories of the feature are not any more.
     """
-    adata = _validate.readable(data, mod)
-    info = _validate.step(adata, key, "fit_trans(data)")
-    params = info["params"]
-    technical = _validate.step(adata, params["technical_key"], "fit_technical(data)")
-    j = _validate.feature(adata, feature, "feature")
-    y = _io.one_column(_validate.matrix(adata, params["layer"]), j)
-    s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
-    batch = technical["params"]["batch_key"]
-    if batch is not None:
-        effects = np.nan_to_num(adata.varm[Slots(params["technical_key"]).effects][j])
-        code = {str(g): i for i, g in enumerate(technical["groups"])}
-        s = s * 2.0 ** effects[[code[str(b)] for b in adata.obs[batch]]]
-    holder = adata if info["cis_mod"] is None else data.mod[info["cis_mod"]]
-    cis = holder.uns[params["cis_key"]]
-    labels = pd.Series(_validate.labels(holder, cis["params"]["guide_key"], "guide_key"), holder.obs_names)
-    frame = pd.DataFrame({"guide": labels.reindex(adata.obs_names).to_numpy(), "y": y, "s": s, "s2": s**2})
-    sums = frame.groupby("guide")[["y", "s", "s2"]].sum()
-    table = info["guides"].set_index("guide").join(sums, how="inner").reset_index()
-    exposure = table["s"] * 2.0 ** table["offset"]
-    o = float(adata.varm[params["technical_key"]]["overdispersion"].iloc[j])
-    mean = (table["y"] + 0.5) / exposure
-    variance = mean / exposure + o**2 * mean**2 * table["s2"] / table["s"] ** 2
-    table["mean"], table["se"] = table["y"] / exposure, np.sqrt(variance)
-    return table[["guide", "is_control", "log2_dosage", "sd", "n_cells", "mean", "se"]]
+    return _observed(data, trans_fit(data, key, mod), feature)
+
+
+def _observed(data: Any, fit: TransFit, name: str) -> pd.DataFrame:
+    rows = fit.find(name)
+    cells = _points.cells(data, fit)
+    if fit.distribution == "negbinom":
+        return _points.counts(cells, int(rows[0]))
+    if fit.distribution in ("normal", "studentt"):
+        return _points.scores(cells, int(rows[0]))
+    return _points.shares(cells, rows)
 
 
 def dose_response(
@@ -77,10 +88,14 @@ def dose_response(
 ) -> Any:
     """Plot features against the dosage of the cis gene.
 
-    Points are guides (targeting: blue, NTC: gray) with 95 % intervals in both directions; the line is the posterior
-    median of the best non-null curve with its 95 % band, dotted the NTC level. Orange, for features that respond: the
-    EC50 of each Hill with its 95 % interval; an arrow where it goes on beyond the observed dosages. Dashed green: the
-    truth of simulated data.
+    Points are guides (targeting: blue, NTC: gray) with 95 % intervals in both directions (`dose_response_data`); the
+    line is the posterior median of the best non-null curve with its 95 % band, dotted the NTC level. Orange, for
+    features that respond: the EC50 of each Hill with its 95 % interval; an arrow where it goes on beyond the observed
+    dosages. Dashed green: the truth of simulated data.
+
+    A feature with categories is drawn as areas: the posterior median usage of each, made to add up to 1, the one that
+    moves most at the bottom; at most eight, of more the rest as one. Points are guides (NTC: gray) at the borders of
+    the areas, dotted what these are at NTC dosage. A category by its own name is drawn as a share is.
 
     Parameters
     ----------
@@ -93,7 +108,7 @@ def dose_response(
     mod
         Modality of a MuData.
     legend
-        Draw a legend: inside the axes of one feature, below a grid.
+        Draw a legend: inside the axes of one feature, below a grid; names of categories right of their axes.
     ax
         Axes to draw one feature on.
 
@@ -101,28 +116,44 @@ def dose_response(
     -------
     Axes, or an array of them for several features.
     """
+    fit = trans_fit(data, key, mod)
     if isinstance(features, str):
-        ax = _panel(data, features, key, mod, axes(ax))
-        if legend:
-            # the best place above the marks of the EC50, which "best" does not see
-            ax.legend(*_handles([ax]), frameon=False, fontsize=SMALL, loc="best", bbox_to_anchor=(0, 0.1, 1, 0.9))
-        return ax
+        return _one(data, fit, features, legend, ax)
     import matplotlib.pyplot as plt
 
     names = list(features)
     if ax is not None:
         raise ValueError("ax= takes one feature; leave it out for a grid of several")
-    n_cols = min(len(names), 3)
+    wide = any(name in fit.of_feature for name in names)
+    n_cols = min(len(names), 2 if wide else 3)
     n_rows = -(-len(names) // n_cols)
-    figure, grid = plt.subplots(
-        n_rows, n_cols, figsize=(3.9 * n_cols, 3.0 * n_rows), layout="constrained", squeeze=False
-    )
+    size = (WIDE if wide else 3.9) * n_cols, 3.0 * n_rows
+    figure, grid = plt.subplots(n_rows, n_cols, figsize=size, layout="constrained", squeeze=False)
     for panel in grid.ravel()[len(names) :]:
         panel.set_visible(False)
-    drawn = [_panel(data, n, key, mod, axes(a)) for n, a in zip(names, grid.ravel(), strict=False)]
+    drawn = []
+    for name, panel in zip(names, grid.ravel(), strict=False):
+        categories = _panel(data, fit, name, axes(panel))
+        if legend and categories:
+            _usage.legend(panel, categories, ([], []))
+        drawn.append(panel)
     if legend:
         figure.legend(*_handles(drawn), loc="outside lower center", ncols=2 * n_cols, frameon=False, fontsize=SMALL + 1)
     return np.array(drawn)
+
+
+def _one(data: Any, fit: TransFit, name: str, legend: bool, ax: Any) -> Any:
+    """One feature with its legend."""
+    ax = axes(ax, (WIDE if name in fit.of_feature else 4.2, 3.2))
+    categories = _panel(data, fit, name, ax)
+    if not legend:
+        return ax
+    if categories:
+        _usage.legend(ax, categories, _handles([ax]))
+    else:
+        # the best place above the marks of the EC50, which "best" does not see
+        ax.legend(*_handles([ax]), frameon=False, fontsize=SMALL, loc="best", bbox_to_anchor=(0, 0.1, 1, 0.9))
+    return ax
 
 
 def _handles(panels: list[Any]) -> tuple[list[Any], list[str]]:
@@ -137,42 +168,76 @@ def _handles(panels: list[Any]) -> tuple[list[Any], list[str]]:
     return [entries[label] for label in labels], labels
 
 
-def _panel(data: Any, name: str, key: str, mod: str | None, ax: Any) -> Any:
-    adata = _validate.readable(data, mod)
-    points = dose_response_data(data, name, key=key, mod=mod)
-    curve = get.dose_response(data, name, key=key, mod=mod)
+def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
+    """Draw a feature; gives handles for the names of its categories, if it is drawn by categories."""
+    rows = fit.fitted(name)
+    points, row = _observed(data, fit, name), fit.row(int(rows[0]))
+    span = fit.info["axis"]["low"], fit.info["axis"]["high"]
+    categories: list[Any] = []
+    if name in fit.of_feature:
+        categories = _areas(fit, name, points, ax)
+    else:
+        _curve(fit, int(rows[0]), points, row, ax)
+    label = fit.labels(int(rows[0]))
+    # the numbers of a feature are those of one of its categories
+    leads = name in fit.of_feature or str(row.get("category")) == label.get("category", "None")
+    if row["model"] != "null" and leads:
+        for suffix, height in (("", 0.03), ("_b", 0.08)):
+            _ec50(ax, row, suffix, height, span, on_areas=bool(categories))
+    ax.set_xlabel(dosage_label(fit.info["cis_gene"]))
+    ax.set_ylabel(Y_LABELS[fit.distribution])
+    q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
+    text = str(row["class"]).replace("_", " ") if leads else f"part of {label['feature']}"
+    if categories and row["class"] != "null":
+        text = f"{row['category']} {text}"
+        if len(name) + len(text) > ONE_LINE:
+            text = f"\n{text}"
+    ax.set_title(f"{name}: {text}{q}", fontsize=TITLE)
+    return categories
+
+
+def _areas(fit: TransFit, name: str, points: pd.DataFrame, ax: Any) -> list[Any]:
+    """Usage of the categories of a feature."""
+    usage = _usage.areas(fit, name)
+    levels = pd.Series({fit.labels(r)["category"]: fit.row(r)["baseline"] for r in fit.fitted(name)}, dtype=float)
+    return _usage.draw(ax, usage, points, levels, (TARGETING, CONTROLS, LEVEL))
+
+
+def _curve(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any) -> None:
+    """Curve of a row of the fit with its band, and guides."""
+    curve, name = curves(fit, [r]), str(fit.names[r])
     x = curve["log2_dosage"].to_numpy()
-    row = adata.varm[key].loc[name]
     ax.axhline(row["baseline"], color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
     ax.fill_between(x, curve["lower"], curve["upper"], color=INK, alpha=0.15, lw=0, label=FIT)
     ax.plot(x, curve["median"], color=INK, lw=1.6, label=FIT)
-    if TITRATION in adata.uns and "true_model" in adata.var and pd.notna(adata.var.loc[name, "true_model"]):
+    var = fit.adata.var
+    if TITRATION in fit.adata.uns and "true_model" in var and pd.notna(var.loc[name, "true_model"]):
         from dream_sc.datasets import true_curve
 
-        ax.plot(x, true_curve(adata, name, x)[0], color=GREEN, lw=1.4, ls="--", zorder=2.5, label=TRUTH)
+        ax.plot(x, true_curve(fit.adata, name, x)[0], color=GREEN, lw=1.4, ls="--", zorder=2.5, label=TRUTH)
     for is_control, color, label in ((False, BLUE, TARGETING), (True, GRAY, CONTROLS)):
-        p = points[points["is_control"].astype(bool) == is_control]
+        p = points[(points["is_control"].astype(bool) == is_control) & points["mean"].notna()]
         ax.errorbar(
-            p["log2_dosage"], p["mean"], xerr=1.96 * p["sd"], yerr=1.96 * p["se"], fmt="o", ms=4.5, color=color,
-            elinewidth=0.8, mec="white", mew=0.5, label=label, zorder=3,
+            p["log2_dosage"], p["mean"], xerr=1.96 * p["sd"], yerr=(p["mean"] - p["lower"], p["upper"] - p["mean"]),
+            fmt="o", ms=4.5, color=color, elinewidth=0.8, mec="white", mew=0.5, label=label, zorder=3,
         )  # fmt: skip
-    ax.set_ylim(bottom=0)
-    if row["model"] != "null":
-        for suffix, height in (("", 0.03), ("_b", 0.08)):
-            _ec50(ax, row, suffix, height, (x.min(), x.max()))
-    ax.set_xlabel(dosage_label(adata.uns[key]["cis_gene"]))
-    ax.set_ylabel("count per cell at size factor 1")
-    q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
-    ax.set_title(f"{name}: {str(row['class']).replace('_', ' ')}{q}", fontsize=TITLE)
-    return ax
+    if fit.distribution == "negbinom":
+        ax.set_ylim(bottom=0)
+    elif fit.distribution in ("normal", "studentt"):
+        low, high = ax.get_ylim()
+        ax.set_ylim(low - 0.1 * (high - low), high)  # room for the marks of the EC50
+    else:
+        ax.set_ylim(-0.03, 1.03)
 
 
-def _ec50(ax: Any, row: pd.Series, suffix: str, height: float, span: tuple[float, float]) -> None:
+def _ec50(ax: Any, row: pd.Series, suffix: str, height: float, span: tuple[float, float], *, on_areas: bool) -> None:
     """Mark the EC50 of a Hill and its interval just above the axis of dosage, as far as `span` goes."""
     middle, *ends = (row.get(f"log2_ec50{suffix}{q}", np.nan) for q in ("", "_q025", "_q975"))
     if not np.isfinite([middle, *ends]).all() or ends[0] > span[1] or ends[1] < span[0]:
         return
     style: dict[str, Any] = {"color": ORANGE, "transform": ax.get_xaxis_transform(), "zorder": 4}
+    if on_areas:
+        ax.plot(np.clip(ends, *span), [height] * 2, lw=9, solid_capstyle="projecting", **style | {"color": "white"})
     ax.plot(np.clip(ends, *span), [height] * 2, lw=3, alpha=0.5, solid_capstyle="butt", label=EC50, **style)
     for end, edge, marker in ((ends[0], span[0], "<"), (ends[1], span[1], ">")):
         if (end < edge) if marker == "<" else (end > edge):

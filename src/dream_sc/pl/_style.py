@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 BLUE, ORANGE, GRAY, GREEN, INK = "#0072B2", "#D55E00", "#8A8A8A", "#009E73", "#222222"
+# of categories, neighbours far apart for every reader; and of those without a colour
+CATEGORIES = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")
+REST = "#C8C8C8"
 TITLE, LABEL, TICK, SMALL = 10, 9, 8, 7.5  # font sizes in points
 
 

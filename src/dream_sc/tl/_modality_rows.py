@@ -10,8 +10,6 @@ from dream_sc import _modality
 from dream_sc._keys import STICKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anndata import AnnData
 
     from ._rows import Layout
@@ -41,7 +39,7 @@ def share_rows(
         limit=limit,
     )  # fmt: skip
     n_rows = len(layout.rows)
-    sums = pair_sums(_covered(pairs, min_denominator), layout.row, n_rows, pairs.n_sticks)
+    sums = pair_sums(pairs.covered(min_denominator), layout.row, n_rows, pairs.n_sticks)
     if table is not None:
         overdispersion = table["overdispersion"].to_numpy(float)[pairs.sticks.rows_in(table)]
     if distribution == "multinomial":
@@ -77,17 +75,6 @@ def _without_structural_zeros(sums: Any, group: np.ndarray) -> Any:
     return replace(
         sums, numerator=sums.numerator * keep, denominator=sums.denominator * keep, pairs=sums.pairs * keep
     )
-
-
-def _covered(pairs: Any, least: int | None) -> Iterator[tuple[slice, Any, Any]]:
-    """Blocks of pairs, without those whose denominator is below `least`."""
-    for part, y, n in pairs.blocks():
-        if least is None or least <= 1:
-            yield part, y, n
-            continue
-        keep = n.copy()
-        keep.data = (keep.data >= least).astype(np.float64)
-        yield part, y.multiply(keep).tocsc(), n.multiply(keep).tocsc()
 
 
 def score_rows(

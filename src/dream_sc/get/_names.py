@@ -1,0 +1,188 @@
+"""What the trans step wrote, found by the names of features, and of categories where a feature has several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _validate
+from dream_sc._keys import CATEGORIES, CATEGORY_COLUMNS, Slots
+
+from ._stored import table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+CALL = "fit_trans(data)"
+OWN = (*CATEGORY_COLUMNS, "mean")  # columns of a category by itself, not those of its feature
+SEPARATOR = ":"  # of feature and layer, in the name of a category that is a layer
+
+
+def names_of(features: str | Sequence[str]) -> list[str]:
+    """One name, or several, as a list."""
+    return [features] if isinstance(features, str) else list(features)
+
+
+@dataclass(frozen=True)
+class TransFit:
+    """Rows of a trans fit: features, or the categories of features.
+
+    A row is a row of `.var`; with `category_layers` it is a feature in a layer, feature by feature.
+    """
+
+    adata: AnnData
+    key: str
+    frame: pd.DataFrame  # `.varm[key]`
+    info: Any  # `.uns[key]`
+    names: pd.Index  # (R,) of the rows
+    feature: np.ndarray | None = None  # (R,) feature of each row, if rows are categories
+    category: np.ndarray | None = None  # (R,) category of each row by itself
+
+    @property
+    def distribution(self) -> str:
+        """Name of the distribution that was fitted."""
+        return str(self.info["params"].get("distribution", "negbinom"))
+
+    @property
+    def likelihood(self) -> Any:
+        """Its likelihood."""
+        from dream_sc._core.likelihood import likelihood
+
+        return likelihood(self.distribution)
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether categories are layers."""
+        return self.feature is not None and len(self.names) != len(self.frame)
+
+    @cached_property
+    def of_feature(self) -> dict[str, np.ndarray]:
+        """The rows of each feature, features in order of first appearance; empty if rows are features."""
+        if self.feature is None:
+            return {}
+        order = pd.Series(np.arange(len(self.names))).groupby(self.feature, sort=False)
+        return {str(name): rows.to_numpy() for name, rows in order}
+
+    @cached_property
+    def records(self) -> np.ndarray:
+        """``(R, 512)`` compact posteriors."""
+        stored = table(self.adata, None, "varm", Slots(self.key).posterior, CALL)[1]
+        return np.asarray(stored).reshape(len(self.names), -1)
+
+    def find(self, name: str) -> np.ndarray:
+        """Rows of a feature or a category; a name of both is that of the feature.
+
+        Raises
+        ------
+        KeyError
+            If there is no such name.
+        """
+        if name in self.of_feature:
+            return self.of_feature[name]
+        if name not in self.names:
+            close = _validate.close(name, [*self.of_feature, *self.names])
+            where = "in var_names" if self.feature is None else "a feature or a category of the fit"
+            hint = f'; a layer of a feature is named "feature{SEPARATOR}layer"' if self.by_layer else ""
+            raise KeyError(f"feature {name!r} is not {where}{close}{hint}")
+        return np.array([self.names.get_loc(name)])
+
+    def fitted(self, name: str) -> np.ndarray:
+        """Those rows of a feature or a category that have a posterior.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If there is no such name, or nothing with this name has a posterior.
+        """
+        rows = self.find(name)
+        found = rows[np.isfinite(self.records[rows, 0])]
+        if not len(found):
+            status = self.row(rows[0])["status"]
+            if str(status).startswith(("converged", "pareto", "few", "single")):
+                status = "no count in any cell"
+            raise ValueError(f"{name!r} has no posterior, its status is {str(status)!r}")
+        return found
+
+    def labels(self, r: int) -> dict[str, Any]:
+        """Feature of row `r`, and its category if it is one."""
+        if self.feature is None or self.category is None:
+            return {"feature": str(self.names[r])}
+        return {"feature": str(self.feature[r]), "category": str(self.category[r])}
+
+    def row(self, r: int) -> pd.Series:
+        """Numbers of row `r`, those of a category by itself where it has any."""
+        if not self.by_layer:
+            return self.frame.iloc[r]
+        row = self.frame.iloc[r // (len(self.names) // len(self.frame))].copy()
+        own = self.layer_table().iloc[r]
+        for name in CATEGORY_COLUMNS:
+            row[name] = own[name]
+        return row
+
+    def layer_table(self) -> pd.DataFrame:
+        """`.uns[key]["categories"]` in the order of the rows, by their names."""
+        stored = self.info[CATEGORIES]
+        index = stored["feature"].astype(str) + SEPARATOR + stored["category"].astype(str)
+        return stored.set_axis(pd.Index(index, name=None)).reindex(self.names)
+
+    def unit(self, r: int) -> tuple[float, float]:
+        """Centre and scale of a score, 0 and 1 of others: a value is centre + scale * that of the likelihood."""
+        if "centre" not in self.frame:
+            return 0.0, 1.0
+        row = self.frame.iloc[r]
+        return float(row["centre"]), float(row["scale"])
+
+
+def trans_fit(data: Any, key: str, mod: str | None) -> TransFit:
+    """Find the trans fit.
+
+    Raises
+    ------
+    KeyError
+        If it is not there, or the technical fit that names the categories.
+    """
+    adata, frame = table(data, mod, "varm", key, CALL)
+    info = _validate.step(adata, key, CALL)
+    names = pd.Index(adata.var_names)
+    if info["params"].get("distribution", "negbinom") != "multinomial":
+        return TransFit(adata, key, frame, info, names)
+    params = _validate.step(adata, info["params"]["technical_key"], "fit_technical(data)")["params"]
+    if params["category_layers"] is None:
+        feature = adata.var[params["category_key"]].astype(str).to_numpy(object)
+        return TransFit(adata, key, frame, info, names, feature, names.to_numpy(object))
+    layers = [str(layer) for layer in params["category_layers"]]
+    feature = np.repeat(names.to_numpy(object), len(layers))
+    category = np.tile(np.array(layers, dtype=object), len(names))
+    rows = pd.Index([f"{f}{SEPARATOR}{c}" for f, c in zip(feature, category, strict=True)])
+    return TransFit(adata, key, frame, info, rows, feature, category)
+
+
+def by_category(fit: TransFit) -> pd.DataFrame:
+    """A row per category: the calls of its feature, and what it does by itself."""
+    if fit.by_layer:
+        own = fit.layer_table()
+        frame = fit.frame.loc[fit.feature].set_axis(fit.names)
+        for name in CATEGORY_COLUMNS:
+            frame[name] = own[name]
+    else:
+        frame = fit.frame.copy()
+    frame = frame.rename(columns={"category": "leading"})
+    frame.insert(0, "feature", fit.feature)
+    frame.insert(1, "category", fit.category)
+    return frame
+
+
+def by_feature(fit: TransFit) -> pd.DataFrame:
+    """A row per feature: its numbers, those of its category that moves most among them."""
+    if fit.feature is None or fit.by_layer:
+        return fit.frame.copy()
+    first = np.array([rows[0] for rows in fit.of_feature.values()], dtype=int)
+    frame = fit.frame.iloc[first].set_axis(pd.Index(list(fit.of_feature)))
+    leading = fit.frame[[name for name in OWN if name in fit.frame]].reindex(frame["category"].astype(object))
+    return frame.assign(**{name: leading[name].to_numpy() for name in leading})

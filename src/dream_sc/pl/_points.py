@@ -1,0 +1,185 @@
+"""What was observed of a feature in each guide: counts, shares, usage or scores, free of technical groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _io, _modality, _validate
+from dream_sc._keys import STICK_EFFECTS, STICKS, Slots
+
+if TYPE_CHECKING:
+    from dream_sc.get._names import TransFit
+
+HEAD = ["guide", "is_control", "log2_dosage", "sd", "n_cells"]
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of the modality, by guide and technical group."""
+
+    fit: TransFit
+    technical: Any  # `.uns` entry of the technical fit
+    table: pd.DataFrame  # guides, one a row
+    guide: np.ndarray  # (N,) row of the table; -1 where a cell takes no part
+    group: np.ndarray  # (N,)
+
+    @property
+    def row(self) -> np.ndarray:
+        """``(N,)`` row of (guide, group), -1 where a cell takes no part."""
+        return np.where(self.guide >= 0, self.guide * self.n_groups + self.group, -1)
+
+    @property
+    def n_groups(self) -> int:
+        """C."""
+        return len(self.technical["groups"])
+
+    def effects(self, j: int) -> np.ndarray:
+        """``(C,)`` effects of the groups on feature `j`."""
+        key = Slots(self.fit.info["params"]["technical_key"]).effects
+        return np.nan_to_num(np.asarray(self.fit.adata.varm[key])[j].astype(float))
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """``(G,)`` sums of values of cells by guide."""
+        used = self.guide >= 0
+        return np.bincount(self.guide[used], values[used], len(self.table))
+
+
+def cells(data: Any, fit: TransFit) -> Cells:
+    """Sort the cells; guides without cells in the modality are left out."""
+    params = fit.info["params"]
+    technical = _validate.step(fit.adata, params["technical_key"], "fit_technical(data)")
+    holder = fit.adata if fit.info["cis_mod"] is None else data.mod[fit.info["cis_mod"]]
+    cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
+    labels = pd.Series(_validate.labels(holder, cis["params"]["guide_key"], "guide_key"), holder.obs_names)
+    labels = labels[holder.obsm[params["cis_key"]]["log2_x_true"].notna().to_numpy()]
+    mine = labels.reindex(fit.adata.obs_names).to_numpy(object)
+    every = fit.info["guides"]
+    table = every[every["guide"].isin(set(mine))].reset_index(drop=True)
+    guide = pd.Index(table["guide"]).get_indexer(mine)
+    batch = technical["params"]["batch_key"]
+    group = np.zeros(len(mine), dtype=np.int64)
+    if batch is not None:
+        groups = pd.Index([str(g) for g in technical["groups"]])
+        group = groups.get_indexer(_validate.labels(fit.adata, batch, "batch_key"))
+    return Cells(fit, technical, table, np.where(group >= 0, guide, -1), group)
+
+
+def counts(c: Cells, j: int) -> pd.DataFrame:
+    """Mean count at size factor 1, with its standard error by the fitted overdispersion."""
+    params = c.fit.info["params"]
+    y = _io.one_column(_validate.matrix(c.fit.adata, params["layer"]), j)
+    s = _validate.size_factors(c.fit.adata, c.technical["params"]["size_factor_key"]) * 2.0 ** c.effects(j)[c.group]
+    total, exposure, exposure2 = c.sum(y), c.sum(s), c.sum(s**2)
+    scale2 = exposure2 / exposure**2
+    exposure = exposure * 2.0 ** c.table["offset"].to_numpy()
+    o = float(c.fit.adata.varm[params["technical_key"]]["overdispersion"].iloc[j])
+    mean = (total + 0.5) / exposure
+    se = np.sqrt(mean / exposure + o**2 * mean**2 * scale2)
+    return _with_error(c.table[HEAD], total / exposure, se)
+
+
+def scores(c: Cells, j: int) -> pd.DataFrame:
+    """Mean score of the cells that have one, robust for a Student t, with its standard error by the fitted scale."""
+    from dream_sc._core.pair_sums import robust_means
+
+    params = c.fit.info["params"]
+    x = next(_modality.open_scores(c.fit.adata[:, [j]], params["layer"]).blocks())[1][:, 0]
+    x = x - c.effects(j)[c.group]
+    seen = np.isfinite(x)
+    n = c.sum(seen.astype(float))
+    technical = c.fit.adata.varm[params["technical_key"]].iloc[j]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if c.fit.distribution == "normal":
+            mean, se = c.sum(np.where(seen, x, 0.0)) / n, float(technical["sigma"]) / np.sqrt(n)
+        else:
+            at = np.array([[technical["mu"]], [technical["sigma"]]], dtype=float)
+            found = robust_means([(slice(0, 1), x[:, None])], c.guide, len(c.table), *at)
+            mean, se = (values[0] for values in (found[0], 1 / np.sqrt(found[1])))
+    known = n > 0
+    table = c.table[HEAD].assign(n_cells=c.sum(np.ones(len(x))).astype(int), n_scores=n.astype(int))
+    return _with_error(table, np.where(known, mean, np.nan), np.where(known, se, np.nan))
+
+
+def shares(c: Cells, rows: np.ndarray) -> pd.DataFrame:
+    """Share of a feature's counts, or usage of some of its categories, with 95 % intervals.
+
+    `rows` are rows of the fit: one, or those of categories of one feature.
+    """
+    from dream_sc._core import observed
+
+    one = c.fit.feature is None
+    pairs = _open(c, rows)
+    y, n, doubles = _sums(c, pairs)
+    if one:
+        effects = c.effects(int(rows[0]))
+        rho = c.fit.adata.varm[c.fit.info["params"]["technical_key"]]["overdispersion"].to_numpy(float)[rows]
+        usage, column = observed.share_in_reference(y[0], n[0], effects)[:, None], np.zeros(1, dtype=int)
+    else:
+        at = pairs.sticks.rows_in(c.technical[STICKS])
+        usage = observed.usage_in_reference(y, n, np.nan_to_num(np.asarray(c.technical[STICK_EFFECTS])[at]))
+        chain = np.append(pairs.sticks.category, pairs.sticks.following[-1])
+        own = dict(zip(map(str, pairs.sticks.column_names[chain]), range(len(chain)), strict=True))
+        rows = np.array([r for r in rows if c.fit.labels(r)["category"] in own], dtype=int)
+        if not len(rows):
+            raise ValueError("the category has no count in any cell, so it has no usage")
+        column = np.array([own[c.fit.labels(r)["category"]] for r in rows], dtype=int)
+        # the last category has no stick of its own
+        rho = c.technical[STICKS]["overdispersion"].to_numpy(float)[np.append(at, at[-1])][column]
+    reads, twice = n[0].sum(1), doubles[0].sum(1)
+    head = c.table[HEAD].assign(n_cells=c.sum(np.ones(len(c.guide))).astype(int), n_reads=reads.astype(int))
+    parts = []
+    for r, k, correlation in zip(rows, column, rho, strict=True):
+        worth = observed.effective_trials(reads, twice, np.nan_to_num(correlation))
+        low, high = observed.wilson(usage[:, k], worth)
+        named = head if one else head.assign(category=c.fit.labels(r)["category"])
+        parts.append(named.assign(n_effective=worth, mean=usage[:, k], lower=low, upper=high))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _open(c: Cells, rows: np.ndarray) -> _modality.Pairs:
+    """The counts of one feature.
+
+    Raises
+    ------
+    ValueError
+        If some of its categories are not there any more.
+    """
+    fit, params = c.fit, c.technical["params"]
+    sticks, layers = c.technical.get(STICKS), params["category_layers"]
+    if fit.feature is None:
+        columns = rows
+    else:
+        name = str(fit.feature[rows[0]])
+        sticks = sticks[sticks["feature"].astype(str) == name]
+        if not len(sticks):
+            raise ValueError(f"{name!r} has only one category with counts, so there is no usage to show")
+        columns = np.array([fit.adata.var_names.get_loc(name)]) if fit.by_layer else fit.of_feature[name]
+    pairs = _modality.open_pairs(
+        fit.adata[:, columns], fit.distribution, layer=fit.info["params"]["layer"],
+        denominator_layer=params["denominator_layer"], category_key=params["category_key"],
+        category_layers=None if layers is None else list(layers), sticks=sticks,
+    )  # fmt: skip
+    if not pairs.n_sticks:
+        raise ValueError(
+            f"categories of {name!r} that the fit had are not in the data, so that shares of it are not known: draw it "
+            "before taking a subset"
+        )
+    return pairs
+
+
+def _sums(c: Cells, pairs: _modality.Pairs) -> list[np.ndarray]:
+    """Sums ``(S, G, C)`` of counts, of what they are out of, and of n (n - 1)."""
+    from dream_sc._core.pair_sums import pair_sums
+
+    n_rows = len(c.table) * c.n_groups
+    sums = pair_sums(pairs.covered(c.fit.info["params"]["min_denominator"]), c.row, n_rows, pairs.n_sticks)
+    return [x.reshape(-1, len(c.table), c.n_groups) for x in (sums.numerator, sums.denominator, sums.pairs)]
+
+
+def _with_error(table: pd.DataFrame, mean: np.ndarray, se: np.ndarray) -> pd.DataFrame:
+    return table.assign(mean=mean, se=se, lower=mean - Z95 * se, upper=mean + Z95 * se)
