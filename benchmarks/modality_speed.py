@@ -57,7 +57,8 @@ def features(distribution: str, n: int, cells: ad.AnnData, rng: np.random.Genera
             some = column > 0
             shape = (len(x), 1)
             parts.append(sparse.csc_matrix((column[some], (covered[some], np.zeros(some.sum(), int))), shape))
-        totals.append(sparse.csc_matrix((reads.astype(np.float32), (covered, np.zeros(len(covered), int))), (len(x), 1)))
+        at = covered, np.zeros(len(covered), int)
+        totals.append(sparse.csc_matrix((reads.astype(np.float32), at), (len(x), 1)))
         names += [f"f{i}"] * kept.shape[1]
     out = ad.AnnData(sparse.hstack(parts, format="csr"), obs=cells.obs.copy())
     out.var["donor"] = names

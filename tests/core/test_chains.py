@@ -138,10 +138,32 @@ def test_usage_moves_along_a_line() -> None:
         np.zeros(2), np.zeros(2), np.zeros(1),
     )  # fmt: skip
     found = chain_usage.usage(drawn, curve("single_hill"), AXIS)
+    assert found.as_hill.all()
     for c in range(3):
-        np.testing.assert_allclose(
-            expit(found.curve.log_curve(x, found.params[c], found.consts[c])[0]), share[:, c], rtol=1e-9
-        )
+        got = expit(curve("single_hill").log_curve(x, found.hill[c], None)[0])
+        np.testing.assert_allclose(got, share[:, c], rtol=1e-9)
+
+
+def test_usage_that_is_no_hill_is_written_as_it_is() -> None:
+    """Sticks that move at dosages of their own: the record follows their product, not a Hill through its ends."""
+    rng = np.random.default_rng(0)
+    parts = chains.Chains.of(np.zeros(3, int))
+    b = np.array([2.0, -2.5, 2.0])[:, None] + rng.normal(0, 0.1, (3, 50))
+    params = np.stack([rng.normal(0, 0.3, (3, 50)), b], 2)
+    shapes = np.tile([-0.8, 0.6], (1, 50, 1))
+    drawn = StickDraws(
+        params, shapes, np.zeros((1, 2)), np.array([0.0, 3.0, -3.0]), parts, np.zeros(3), np.zeros(3), np.zeros(1)
+    )
+    found = chain_usage.usage(drawn, curve("single_hill"), AXIS)
+    x = np.linspace(AXIS.low, AXIS.high, 21)
+    sticks = np.concatenate([params, lagged(np.repeat(shapes, 3, 0), drawn.lag)], 2)
+    want = np.exp(chain_usage.log_shares(curve("single_hill").log_curve(x, sticks, None), parts.start, parts.length))
+    got = np.zeros_like(want)
+    for which, c, draws, consts in found.parts():
+        got[which] = expit(c.log_curve(x, draws, consts[:, None]))
+    assert not found.as_hill.all()
+    assert np.abs(got - want).max(2).mean(1).max() < 0.02
+    np.testing.assert_allclose(got.sum(0).mean(0), 1.0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["additive_hill", "polynomial"])

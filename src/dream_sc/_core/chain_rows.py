@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import expit
 
 from . import loo, posterior, summary, support
 from .blocks import blocks, each
 from .chain_draws import StickDraws, draw_sticks
 from .chain_usage import Usage, usage
-from .trans_rows import Choice, draws_of, log_odds, with_level_error
+from .likelihood.binomial import ec50_of_share
+from .trans_rows import Choice, draws_of, level_shifts, log_odds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
     from .chains import ChainFit
     from .evidence import Lattice
+    from .likelihood import Likelihood
     from .trans import Options
+    from .types import Axis
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -81,13 +85,48 @@ def _block(
         drawn = _binomials(fit, m, features, options, quick=quick)
     else:
         drawn = draw_sticks(e, m, features, options, quick=quick)
-    shares = usage(drawn, e.comparison.curves[m], p.axis)
-    params = with_level_error(shares.params, shares.curve, p.level_error, options.seed)
-    columns: dict[str, Any] = summary.summarise(params, shares.curve, shares.consts, p.axis, like)
+    shares = usage(_with_level_error(drawn, p.level_error, options.seed), e.comparison.curves[m], p.axis)
+    columns, records = _categories(shares, p.axis, like, one_hill=e.comparison.curves[m].name == "single_hill")
     lead = _leading(columns[f"{like.effect}_range"], shares)
     found = _support(fit, m, features, drawn, quick=quick, degree=options.degree)
     found |= {"pareto_k": drawn.pareto_k}
-    return columns, found, posterior.pack_block(params, shares.curve, shares.consts), lead
+    return columns, found, records, lead
+
+
+def _with_level_error(drawn: StickDraws, sd: float, seed: int) -> StickDraws:
+    """Draws with the error of the NTC level, which moves all curves along the axis."""
+    shapes = drawn.shapes.copy()
+    shapes[..., ::2] += level_shifts(sd, shapes.shape[1], seed)[:, None]  # the EC50 of each Hill
+    return drawn._replace(shapes=shapes)
+
+
+def _categories(
+    shares: Usage, axis: Axis, like: Likelihood, *, one_hill: bool
+) -> tuple[dict[str, Any], NDArray[np.float16]]:
+    """Columns and records of all categories of a block."""
+    n = len(shares.feature)
+    columns: dict[str, Any] = {}
+    records = np.full((n, posterior.WIDTH), np.nan, dtype=np.float16)
+    for which, curve, params, consts in shares.parts():
+        found: dict[str, Any] = summary.summarise(params, curve, consts, axis, like)
+        if one_hill and curve.name == "polynomial":  # the feature's Hill has an EC50 all the same
+            found |= _of_hill(shares.hill[which], axis)
+        for name, values in found.items():
+            if name not in columns:
+                text = values.dtype.kind in "UO"
+                columns[name] = np.full(n, "" if text else np.nan, dtype=object if text else float)
+            columns[name][which] = values
+        records[which] = posterior.pack_block(params, curve, consts)
+    return columns, records
+
+
+def _of_hill(hill: Floats, axis: Axis) -> dict[str, Floats]:
+    """EC50, coefficient and amplitude of categories ``(C, N, 4)`` whose curve is written as a polynomial."""
+    a, b, k, n = hill[..., 0], hill[..., 1], hill[..., 2], np.exp(hill[..., 3])
+    low = a + summary.from_ntc_to_low(b, k, n)
+    ec50 = ec50_of_share(k, n, low, low + b)
+    found = summary.of_hill(ec50, np.sign(b) * n, expit(low + b) - expit(low))
+    return found | {"p_ec50_inside": summary.inside(ec50, axis)}
 
 
 def _binomials(fit: ChainFit, m: int, features: Ints, options: Options, *, quick: bool) -> StickDraws:

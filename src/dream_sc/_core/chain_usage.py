@@ -1,8 +1,8 @@
 """Usage of categories: what draws of sticks say of the share of each category over the dosage.
 
-A category's log odds get a curve of their own, so that a row of the table is a category as it is a feature elsewhere.
-With one Hill the shares move along a line between two points of the simplex, all by the same Hill; other curves are
-approximated by a polynomial of the log odds.
+A category's log odds get a curve of their own, so that a row of the table is a category as it is a feature elsewhere:
+a Hill, since with one Hill and its lags the shares move along a line between two points of the simplex, or, where the
+draws do not keep to that line and a Hill would be off, a polynomial of the log odds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from .chain_draws import lagged
 from .dose_response import curve
@@ -17,6 +18,8 @@ from .likelihood.binomial import ec50_of_share
 from .summary import N_GRID, from_ntc_to_low
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from .chain_draws import StickDraws
@@ -27,16 +30,24 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 LARGEST_LOGIT = 14.0
-POLYNOMIAL = curve("polynomial")
+TOLERANCE = 0.01  # of a share, in the mean over draws of the largest error along the axis
+HILL, POLYNOMIAL = curve("single_hill"), curve("polynomial")
 
 
 class Usage(NamedTuple):
     """Draws of the curve of every category's log odds; `C` categories of `F` features, in the order of their sticks."""
 
-    params: Floats  # (C, N, P)
-    consts: Floats  # (C, 2)
-    curve: Curve
+    hill: Floats  # (C, N, 4) level, log odds ratio, EC50 and log steepness; (0, ...) of other curves
+    polynomial: Floats  # (C, N, 7)
+    consts: Floats  # (C, 2) of the polynomial
+    as_hill: NDArray[np.bool_]  # (C,) which of the two it is
     feature: Ints  # (C,)
+
+    def parts(self) -> Iterator[tuple[NDArray[np.bool_], Curve, Floats, Floats]]:
+        """Categories with the same curve: which, the curve, its draws and its constants."""
+        for curve_, params, which in ((HILL, self.hill, self.as_hill), (POLYNOMIAL, self.polynomial, ~self.as_hill)):
+            if which.any():
+                yield which, curve_, params[which], self.consts[which] * (curve_ is POLYNOMIAL)
 
 
 def log_shares(log_odds: Floats, start: Ints, length: Ints) -> Floats:
@@ -62,16 +73,22 @@ def usage(drawn: StickDraws, c: Curve, axis: Axis) -> Usage:
     """Curves of the categories' log odds."""
     chains = drawn.chains
     of_category = np.repeat(np.arange(len(chains.start)), chains.length + 1)
-    if c.name == "single_hill":
-        return Usage(_one_hill(drawn, of_category), np.zeros((len(of_category), 2)), c, of_category)
     of_stick = np.repeat(np.arange(len(chains.start)), chains.length)
     x = np.append(np.linspace(axis.low, axis.high, N_GRID), 0.0)
-    params = np.concatenate([drawn.params, drawn.shapes[of_stick]], 2)
-    # no lags: these are of one Hill
+    params = np.concatenate([drawn.params, lagged(drawn.shapes[of_stick], drawn.lag)], 2)
     log_odds = c.log_curve(x, params, drawn.consts[of_stick][:, None])
     shares = _logit(log_shares(log_odds, chains.start, chains.length))
     consts = np.repeat(POLYNOMIAL.lattice(axis, None)[2], len(of_category), 0)
-    return Usage(_polynomial(shares, x, consts[0]), consts, POLYNOMIAL, of_category)
+    polynomial = _polynomial(shares, x, consts[0])
+    if c.name != "single_hill":
+        n_c, n, _ = shares.shape
+        return Usage(np.zeros((n_c, n, 4)), polynomial, consts, np.zeros(n_c, dtype=bool), of_category)
+    hill = _one_hill(drawn, of_category)
+    off, other = (
+        np.abs(expit(k.log_curve(x, draws, consts[:, None])) - expit(shares)).max(2).mean(1)
+        for k, draws in ((HILL, hill), (POLYNOMIAL, polynomial))
+    )
+    return Usage(hill, polynomial, consts, (off < TOLERANCE) | (off <= other), of_category)
 
 
 def _polynomial(values: Floats, x: Floats, consts: Floats) -> Floats:

@@ -30,6 +30,17 @@ MEDIAN_DRAWS = 250  # curves of which medians are taken
 CLASS_DRAWS = 100  # curves whose classes are counted
 
 
+def of_hill(log2_ec50: Floats, n: Floats, amplitude: Floats, suffix: str = "") -> dict[str, Floats]:
+    """Columns of a Hill, given draws ``(T, S)`` of its EC50, signed coefficient and amplitude."""
+    out = _quantiles(f"log2_ec50{suffix}", log2_ec50) | _quantiles(f"hill_n{suffix}", n)
+    return out | {f"amplitude{suffix}": np.median(amplitude, 1)}
+
+
+def inside(log2_ec50: Floats, axis: Axis) -> Floats:
+    """Probability that an EC50 is within the axis, given draws ``(T, S)``."""
+    return np.asarray(((log2_ec50 > axis.low) & (log2_ec50 < axis.high)).mean(1))
+
+
 def _quantiles(name: str, values: Floats) -> dict[str, Floats]:
     q = np.quantile(values, QUANTILES, axis=1)
     return {name: q[0], f"{name}_q025": q[1], f"{name}_q975": q[2]}
@@ -89,14 +100,11 @@ def summarise(
     hills, n_hills = _hills(draws, c, consts, like)
     for i, suffix in enumerate(("", "_b")):
         if i < n_hills:
-            k, n, amplitude = hills[i]
-            out |= _quantiles(f"log2_ec50{suffix}", k) | _quantiles(f"hill_n{suffix}", n)
-            out[f"amplitude{suffix}"] = np.median(amplitude, 1)
+            out |= of_hill(*hills[i], suffix)
         else:
             names = [f"{p}{suffix}{q}" for p in ("log2_ec50", "hill_n") for q in ("", "_q025", "_q975")]
             out |= {name: nan.copy() for name in [*names, f"amplitude{suffix}"]}
-    inside = (hills[0][0] > axis.low) & (hills[0][0] < axis.high) if n_hills else None
-    out["p_ec50_inside"] = inside.mean(1) if inside is not None else nan.copy()
+    out["p_ec50_inside"] = inside(hills[0][0], axis) if n_hills else nan.copy()
     out["baseline"] = like.expected(np.median(draws[..., 0], 1))
     x = np.linspace(axis.low, axis.high, N_GRID)
     grid = np.concatenate([x, [axis.low / 2, 0.0]])

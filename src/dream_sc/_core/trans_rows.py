@@ -107,7 +107,7 @@ def _describe_block(
     said: dict[str, Any] = {"improved": drawn.improved & fast, "converged": np.ones(len(out), dtype=bool)}
     if not fast:
         out, said["converged"] = _replace_draws(p, c, const, out, e.prior, options)
-    out = with_level_error(out, c, p.level_error, options.seed)
+    out = _with_level_error(out, c, p.level_error, options.seed)
     found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood)
     found |= _support(e, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
@@ -151,15 +151,17 @@ def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict
     return found
 
 
-def with_level_error(draws: Floats, c: Curve, sd: float, seed: int) -> Floats:
+def level_shifts(sd: float, n: int, seed: int) -> Floats:
+    """Draws ``(n,)`` of the error of the NTC level, the same for every feature, as the error is."""
+    return np.asarray(sd * np.random.default_rng([seed, 1]).permutation(norm.ppf((np.arange(n) + 0.5) / n)))
+
+
+def _with_level_error(draws: Floats, c: Curve, sd: float, seed: int) -> Floats:
     """Draws ``(T, S, P)`` with the error of the NTC level, which shifts the dosages of all targeting guides alike.
 
-    The curve moves along the axis with them, and with it what it says at a given dosage. The draws of the error are the
-    same for every feature, as the error is.
+    The curve moves along the axis with them, and with it what it says at a given dosage.
     """
-    n = draws.shape[1]
-    shift = sd * np.random.default_rng([seed, 1]).permutation(norm.ppf((np.arange(n) + 0.5) / n))
-    out = draws.copy()
+    shift, out = level_shifts(sd, draws.shape[1], seed), draws.copy()
     for i, name in enumerate(c.params):
         if name.startswith("log2_ec50"):
             out[..., i] += shift
