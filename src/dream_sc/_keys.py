@@ -7,6 +7,10 @@ from dataclasses import dataclass
 SCHEMA_VERSION = 1
 TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 SIZE_FACTOR = "size_factor"
+GUIDE, TARGET, N_GUIDES, NTC = "guide", "target", "n_guides", "NTC"  # of a cell, in `.obs`
+GUIDE_IDS, GUIDE_TARGETS = "_ids", "_target"  # appended to the key of a matrix of guides, in `.uns`
+# of a modality of guides: its layer of calls, columns with the target, and with whether a guide targets anything
+GUIDE_ASSIGNMENT, TARGET_COLUMNS, TARGETING = "guide_assignment", (TARGET, "intended_target_name"), "targeting"
 TITRATION = "titration"
 TRUE_EFFECTS = "true_technical_effects"
 # splice modalities: `.uns` entry, layer, columns of `.var`

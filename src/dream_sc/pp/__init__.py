@@ -1,6 +1,7 @@
-"""Preprocessing: size factors, splice modalities."""
+"""Preprocessing: guides, size factors, splice modalities."""
 
 from ._exons import exon_skipping
+from ._guides import assign_guides
 from ._psi import junction_psi
 from ._size_factors import size_factors
 from ._starsolo import read_starsolo_sj
@@ -8,6 +9,7 @@ from ._usage import acceptor_usage, donor_usage, isoform_usage
 
 __all__ = [
     "acceptor_usage",
+    "assign_guides",
     "donor_usage",
     "exon_skipping",
     "isoform_usage",
