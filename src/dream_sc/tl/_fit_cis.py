@@ -11,6 +11,8 @@ from dream_sc import _io, _validate
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE_COLUMNS, TECHNICAL, Slots
 from dream_sc._logging import logger
 
+from ._design import refuse_confounded
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -108,6 +110,9 @@ def fit_cis(
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
     acting = _acting(target, is_control, wanted, params["target_key"])
     table, codes = _guides(guide, target, is_control, acting, min_cells_per_guide)
+    if params.get("use_all_cells"):
+        follow = np.where(codes >= 0, guide, "")
+        refuse_confounded(params["batch_key"], group_codes(adata, technical), {f".obs[{guide_key!r}]": follow})
     cells, used = _cells(adata, gene, cis_gene, technical_key, technical, table, codes, min_count, memory_limit)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     fit = run("cis", chosen, cells, CisPriors())
@@ -199,14 +204,30 @@ def _cells(
         )
     s = _validate.size_factors(adata, params["size_factor_key"])
     exposure = s * row["mu"] * 2.0 ** adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
-    cells = CisCells(
-        y[used],
-        exposure[used],
-        codes[used].astype(np.int64),
-        table["is_control"].to_numpy(bool),
-        float(row["overdispersion"]),
-    )
-    return cells, used
+    code, control, o = codes[used].astype(np.int64), table["is_control"].to_numpy(bool), float(row["overdispersion"])
+    if params.get("use_all_cells"):  # all cells differ in dosage, and the overdispersion must not hold that
+        o = _of_controls(y[used][control[code]], exposure[used][control[code]] / row["mu"])
+    return CisCells(y[used], exposure[used], code, control, o), used
+
+
+def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
+    """Overdispersion of one gene in control cells, given their counts and size factors, effects of groups in them."""
+    from scipy import sparse
+
+    from dream_sc._core import suffstats
+    from dream_sc._core.counts import CountBlock
+    from dream_sc._core.engines import laplace
+    from dream_sc._core.priors import TechnicalPriors
+
+    every, one = np.ones(len(y), dtype=bool), np.zeros(len(y), dtype=np.int64)
+    bins, group_of_bin = suffstats.size_factor_bins(s, one, every)
+    sums = suffstats.RowSums(bins, len(group_of_bin), 1)
+    tails = suffstats.TailSums(every, 1, float(y.max()))
+    block = CountBlock.of(sparse.csr_matrix(y[:, None].astype(np.float64)))
+    sums.add(block)
+    tails.add(block)
+    stats = suffstats.technical_stats(sums, tails, s, group_of_bin, 1)
+    return float(laplace.technical(stats, TechnicalPriors()).overdispersion[0])
 
 
 def group_codes(adata: AnnData, technical: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ from dream_sc._keys import SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 
 from . import _technical_shares
+from ._design import refuse_confounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,7 @@ def fit_technical(
     denominator_layer: str | None = None,
     category_key: str | None = None,
     category_layers: Sequence[str] | None = None,
+    use_all_cells: bool = False,
     overdispersed: bool = True,
     inference: str = "laplace",
     nsamples: int = 1000,
@@ -82,6 +84,10 @@ def fit_technical(
         Column of `.var` with the name of each category's feature (the donor of a junction, say).
     category_layers
         Layers with the counts of one category each, of the features in `.var`.
+    use_all_cells
+        Fit on all cells instead of control cells. For groups that are lanes or batches and do not follow the guides:
+        groups then need no control cells, and one fit serves every cis gene. Groups that follow the targets are refused
+        (bias-corrected Cramér's V above 0.3), here and, by guide, in `tl.fit_cis`.
     overdispersed
         Whether shares may differ between cells by more than chance. False: plain binomial and multinomial counts.
     inference
@@ -129,31 +135,42 @@ def fit_technical(
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _validate.whole("nsamples", nsamples)
-    for name in [layer] if category_layers is None else category_layers:
-        _validate.matrix(adata, name)
-    target = _validate.labels(adata, target_key, "target_key")
-    is_control = _validate.controls(target, control, target_key)
-    groups, group = technical_groups(adata, batch_key, reference, is_control)
+    _ = [_validate.matrix(adata, name) for name in category_layers or [layer]]  # refuses layers that are not there
+    is_control = _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
+    cells = is_control | bool(use_all_cells)
+    groups, group = technical_groups(adata, batch_key, reference, cells)
+    _refuse_confounded(adata, batch_key, group, target_key, is_control, use_all_cells)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
         "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
-        "category_layers": None if category_layers is None else list(category_layers),
+        "use_all_cells": bool(use_all_cells), "category_layers": category_layers and list(category_layers),
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
     }  # fmt: skip
+    row = np.where(cells, group, -1)
     m = _technical_shares.Modality(
-        distribution, layer, denominator_layer, category_key, category_layers, np.where(is_control, group, -1),
-        len(groups), memory_limit,
-    )  # fmt: skip
+        distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
+    )
     if distribution == "negbinom":
         slots, info = _fit_counts(adata, m, size_factor_key, chosen, key_added)
     else:
         slots, info = _technical_shares.fit(adata, m, chosen, bool(overdispersed), key_added)
-    info |= {"groups": list(groups), "n_control_cells": int(is_control.sum())}
-    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info
+    about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
+    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info | about
     _io.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
+
+
+def _refuse_confounded(
+    adata: AnnData, batch_key: str | None, group: np.ndarray, target_key: str, is_control: np.ndarray, use_all: bool
+) -> None:
+    """Refuse groups that follow the targets, or what are controls, where all cells are used."""
+    if not use_all:
+        return
+    target = _validate.labels(adata, target_key, "target_key")
+    follow = {f".obs[{target_key!r}]": target, "whether a cell is a control": is_control.astype(str)}
+    refuse_confounded(batch_key, group, follow)
 
 
 def _fit_counts(
