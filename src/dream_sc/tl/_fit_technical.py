@@ -135,20 +135,19 @@ def fit_technical(
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _validate.whole("nsamples", nsamples)
-    _ = [_validate.matrix(adata, name) for name in category_layers or [layer]]  # refuses layers that are not there
+    _has_layers(adata, layer, category_layers)
     is_control = _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
-    cells = is_control | bool(use_all_cells)
-    groups, group = technical_groups(adata, batch_key, reference, cells)
+    groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
     _refuse_confounded(adata, batch_key, group, target_key, is_control, use_all_cells)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
         "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
-        "use_all_cells": bool(use_all_cells), "category_layers": category_layers and list(category_layers),
+        "use_all_cells": use_all_cells, "category_layers": category_layers and list(category_layers),
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
     }  # fmt: skip
-    row = np.where(cells, group, -1)
+    row = np.where(is_control | use_all_cells, group, -1)
     m = _technical_shares.Modality(
         distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
@@ -160,6 +159,12 @@ def fit_technical(
     slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info | about
     _io.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
+
+
+def _has_layers(adata: AnnData, layer: str | None, category_layers: Sequence[str] | None) -> None:
+    """Refuse layers that are not there."""
+    for name in [layer] if category_layers is None else category_layers:
+        _validate.matrix(adata, name)
 
 
 def _refuse_confounded(
