@@ -7,6 +7,8 @@ from dataclasses import dataclass
 SCHEMA_VERSION = 1
 TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 SIZE_FACTOR = "size_factor"
+NEAR_CIS = "near_cis"  # column of the table of the trans step
+POSITION_COLUMNS = ("chrom", "start", "end")  # of a feature, in `.var`
 GUIDE, TARGET, N_GUIDES, NTC = "guide", "target", "n_guides", "NTC"  # of a cell, in `.obs`
 GUIDE_IDS, GUIDE_TARGETS = "_ids", "_target"  # appended to the key of a matrix of guides, in `.uns`
 # of a modality of guides: its layer of calls, columns with the target, and with whether a guide targets anything

@@ -14,6 +14,7 @@ from dream_sc._logging import logger
 from dream_sc._progress import bar
 
 from . import _trans_categories
+from ._near import with_near
 from ._rows import TransInputs, means, trans_inputs
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ def fit_trans(
     The object if `copy`, else None. Writes `.varm[key_added]` (a row per feature), `.varm[key_added + "_posterior"]`
     (a compact posterior, 1 kB a feature) and `.uns[key_added]`.
 
+    Where `.var` holds "chrom", "start" and "end", `near_cis` says which features are within a million bases of the cis
+    gene: an enhancer or a promoter that a guide acts on may be theirs as well.
+
     Fold changes (`log2fc_full`, `log2fc_half`, `log2fc_max`, `log2fc_range`) are differences of a share (`delta_p_...`)
     or of a score (`delta_...`) for other distributions, and so are amplitude and slope. The EC50 of a share is that of
     the share itself. With `category_key` a row is a category: the numbers of its feature, which are those of the
@@ -161,7 +165,8 @@ def fit_trans(
         "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide, "min_denominator": min_denominator,
     }  # fmt: skip
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
-    slots = {("varm", key_added): found.frame, ("varm", Slots(key_added).posterior): found.records}
+    frame = with_near(found.frame, adata, holder, inputs.cis_gene)
+    slots = {("varm", key_added): frame, ("varm", Slots(key_added).posterior): found.records}
     _io.write(adata, "tl.fit_trans", slots | {("uns", key_added): info}, started)
     return data if copy else None
 
