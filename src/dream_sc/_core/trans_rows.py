@@ -73,10 +73,10 @@ def describe(
     columns: dict[str, Any] = {}
     records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float16)
     diagnostics = {"converged": np.ones(n_t, dtype=bool), "improved": np.zeros(n_t, dtype=bool)}
-    jobs = [
+    jobs = [  # the longest first, so that no thread has one left at the end
         Job(m, quick, index[s])
-        for m in range(1, len(choice.comparison.curves))
         for quick in (False, True)
+        for m in reversed(range(1, len(choice.comparison.curves)))
         for index in [np.flatnonzero((best == m) & (choice.likely != quick))]
         for s in blocks(len(index))
     ]

@@ -74,7 +74,8 @@ def softplus(z: Floats) -> Floats:
     """``log(1 + exp(z))`` without overflow."""
     import numpy as np
 
-    return np.logaddexp(0.0, z)
+    # numpy has vector forms of these, not of logaddexp
+    return np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0.0)
 
 
 def torch_hill(rate: Any, k: Any, at: Any, weights: Any) -> tuple[Any, Any]:

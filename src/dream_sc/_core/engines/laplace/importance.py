@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numba as nb
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
@@ -17,6 +18,7 @@ from dream_sc._core.pareto import smooth
 
 from . import density, turns
 from .trans import n_amplitudes
+from .vector import vexp, vlog
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,7 +193,7 @@ def _improve(
         centres = x[pick(guide, n_c)]
         z = rng.normal(size=(n_new, dim)) * np.sqrt(KERNEL_DF / rng.chisquare(KERNEL_DF, n_new))[:, None]
         x = centres[np.arange(n_new) % n_c] + z @ chol.T
-        log_q = _log_kernels(np.linalg.solve(chol, x.T).T, np.linalg.solve(chol, centres.T).T)
+        log_q = log_kernels(np.linalg.solve(chol, x.T), np.linalg.solve(chol, centres.T), KERNEL_DF)
         points = Points(x[None, :, : dim - d - 1], x[None, :, dim - d - 1 : -1], x[None, :, -1])
         log_w = log_target(p, curve, points, consts, prior, n_amp)[0] - log_q
         weight, k = smooth(log_w)
@@ -213,10 +215,23 @@ def _tempered(weight: Floats) -> Floats:
     return np.asarray(out)
 
 
-def _log_kernels(x: Floats, centres: Floats) -> Floats:
-    """Log density, up to a constant, of a mixture of Student t kernels of unit scale."""
-    square = (x**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * x @ centres.T
-    return np.asarray(logsumexp(-0.5 * (KERNEL_DF + x.shape[1]) * np.log1p(np.maximum(square, 0) / KERNEL_DF), axis=1))
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_kernels(x, centres, df):  # type: ignore[no-untyped-def]
+    """Log density ``(N,)``, up to a constant, of a mixture of Student t kernels of unit scale.
+
+    `x` is ``(D, N)``, `centres` ``(D, M)``: parameters first.
+    """
+    power, out, near = 0.5 * (df + x.shape[0]), np.empty(x.shape[1]), np.empty(centres.shape[1])
+    for i in range(out.size):
+        near[:] = 1.0
+        for d in range(x.shape[0]):
+            for j in range(near.size):
+                step = x[d, i] - centres[d, j]
+                near[j] += step * step / df
+        for j in range(near.size):
+            near[j] = vexp(-power * vlog(near[j]))
+        out[i] = np.log(near.sum())
+    return out
 
 
 def pick(weight: Floats, n: int) -> NDArray[np.int64]:
