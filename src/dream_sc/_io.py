@@ -45,19 +45,24 @@ def source(layer: str | None) -> str:
     return ".X" if layer is None else f".layers[{layer!r}]"
 
 
-def run_info(started: float, seed: int, params: dict[str, Any]) -> dict[str, Any]:
-    """What every step stores about its run."""
-    versions = {}
+def versions() -> dict[str, str]:
+    """Versions of the packages that results may depend on."""
+    out = {}
     for package in ("dream-sc", "anndata", "numpy", "scipy", "numba"):
         try:
-            versions[package] = version(package)
+            out[package] = version(package)
         except PackageNotFoundError:
-            versions[package] = "unknown"
+            out[package] = "unknown"
+    return out
+
+
+def run_info(started: float, seed: int, params: dict[str, Any]) -> dict[str, Any]:
+    """What every step stores about its run."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "schema_version": SCHEMA_VERSION,
         "params": params,
-        "versions": versions,
+        "versions": versions(),
         "seed": seed,
         "seconds": time.perf_counter() - started,
         "peak_memory": int(peak),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,14 @@ from dream_sc._core import blocks, trans
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis, GuideStats, RowDosage, TransFit
 
+if TYPE_CHECKING:
+    from dream_sc._core.blocks import Kept
+
 N, N_CIS = 40, 6
 COLUMNS = ("log_bf", "qvalue", "pvalue", "log2_ec50", "log2fc_full", "log2fc_full_q025", "guide_sd", "pareto_k")
 
 
-def _fit(n_ntc: int) -> TransFit:
+def _fit(n_ntc: int, kept: Kept | None = None) -> TransFit:
     rng = np.random.default_rng(5)
     doses = np.r_[np.linspace(-2.5, 1.0, N_CIS), np.zeros(n_ntc)]
     n_g = len(doses)
@@ -27,7 +32,7 @@ def _fit(n_ntc: int) -> TransFit:
     dosage = RowDosage(doses, np.where(control, 0.0, 0.2), np.where(control, 0.02, 0.08), control)
     return trans.fit(
         stats, dosage, np.full(N, 0.4), axis=Axis.of(doses[:N_CIS]), priors=TransPriors(), alpha_sd=0.3,
-        options=trans.Options(nsamples=200),
+        options=trans.Options(nsamples=200), kept=kept,
     )  # fmt: skip
 
 
@@ -62,3 +67,35 @@ def test_an_interruption_stops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_results_come_in_order() -> None:
     assert list(blocks.each(lambda i: i * i, [3, 1, 2])) == [(3, 9), (1, 1), (2, 4)]
+
+
+class _Memory:
+    """Results of blocks in a dict, as the core hands them over."""
+
+    def __init__(self, results: dict[str, Any], stage: str = "") -> None:
+        self.results, self.stage = results, stage
+
+    def under(self, name: str) -> _Memory:
+        return _Memory(self.results, f"{self.stage}{name}-")
+
+    def load(self, i: int) -> Any:
+        return self.results.get(f"{self.stage}{i}")
+
+    def save(self, i: int, result: Any) -> None:
+        self.results[f"{self.stage}{i}"] = result
+
+
+@pytest.mark.parametrize("n_ntc", [4, 60])
+def test_a_fit_goes_on_from_any_part_of_its_blocks(n_ntc: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trans, "N_NULL", 100)
+    monkeypatch.setattr(blocks, "BLOCK", 16)
+    results: dict[str, Any] = {}
+    whole = _fit(n_ntc)
+    stages = {"evidence", "null-evidence", "rows"} | ({"ntc", "null-ntc"} if n_ntc == 60 else set())
+    for left in (0, 3, 2, 1):
+        results = dict(list(results.items())[:: left or 1])
+        fit = _fit(n_ntc, _Memory(results))
+        assert {name.rpartition("-")[0] for name in results} == stages
+        for name, values in whole.columns.items():
+            np.testing.assert_array_equal(fit.columns[name], values, err_msg=name)
+        np.testing.assert_array_equal(fit.records, whole.records)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from . import loo, posterior, summary, support
-from .blocks import blocks, each
+from .blocks import blocks, each, under
 from .chain_draws import StickDraws, draw_sticks
 from .chain_usage import Usage, usage
 from .likelihood.binomial import ec50_of_share
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .blocks import Kept
     from .chains import ChainFit
     from .evidence import Lattice
     from .likelihood import Likelihood
@@ -42,7 +43,9 @@ class ChainRows:
     leading: Ints  # (F,) the category whose usage moves most, an index into the C categories
 
 
-def describe(fit: ChainFit, options: Options, progress: Callable[[Any], Any]) -> ChainRows:
+def describe(
+    fit: ChainFit, options: Options, progress: Callable[[Any], Any], kept: Kept | None = None
+) -> ChainRows:
     """Draws of the best non-null curve of each feature, summed up."""
     e = fit.evidence
     chains, n_f = e.chains, len(e.chains.start)
@@ -64,7 +67,9 @@ def describe(fit: ChainFit, options: Options, progress: Callable[[Any], Any]) ->
     def call(job: tuple[int, bool, Ints]) -> Any:
         return _block(fit, options, *job)
 
-    for (_, _, features), (of_categories, of_features, record, lead) in each(call, jobs, progress):
+    for (_, _, features), (of_categories, of_features, record, lead) in each(
+        call, jobs, progress, kept=under(kept, "rows")
+    ):
         where = np.concatenate([first[f] + np.arange(chains.length[f] + 1) for f in features])
         for store, found, at, n in ((by_category, of_categories, where, n_c), (by_feature, of_features, features, n_f)):
             for name, values in found.items():

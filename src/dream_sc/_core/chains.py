@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from . import calls, support
+from .blocks import under
 from .engines import laplace
 from .evidence import Comparison, Found
 from .strength import strength
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .blocks import Kept
     from .dose_response import Curve
     from .evidence import Lattice
     from .priors import TransPriors
@@ -150,7 +152,7 @@ class ChainFit:
 def fit(
     stats: GuideStats, dosage: RowDosage, overdispersion: Floats, feature: Ints, *, axis: Axis, priors: TransPriors,
     alpha_sd: float, options: Options, hyper: dict[str, Any] | None = None,
-    progress: Callable[[Any], Any] = lambda x: x,
+    progress: Callable[[Any], Any] = lambda x: x, kept: Kept | None = None,
 ) -> ChainFit:  # fmt: skip
     """Evidence of every feature.
 
@@ -173,12 +175,12 @@ def fit(
         tail = learn_tail(p, np.array(priors.tau_grid))
     else:
         tail = float(hyper["wide_weight"]), float(hyper["wide_sd"])
-    p, c = set_up(p, options, tail)
-    found = evaluate(p, c, progress)
+    p, c = set_up(p, options, tail, kept)
+    found = evaluate(p, c, progress, kept)
     if hyper is None:
         on_sticks = calls.learn(found.values, c.grid, priors, tail=tail)
         e = chain_evidence(p, c, found, chains, replace(on_sticks, weights=np.ones(1)))
-        null = _null_distribution(e, options, progress)
+        null = _null_distribution(e, options, progress, under(kept, "null"))
     else:
         check_curves(hyper, c.curves)
         prior, null = restore(hyper)
@@ -193,7 +195,7 @@ def fit(
 
 
 def _null_distribution(
-    e: ChainEvidence, options: Options, progress: Callable[[Any], Any]
+    e: ChainEvidence, options: Options, progress: Callable[[Any], Any], kept: Kept | None
 ) -> calls.NullDistribution:
     """Of the strength of features simulated without response, alike the likely null ones, chain by chain."""
     rng = np.random.default_rng(options.seed)
@@ -201,6 +203,7 @@ def _null_distribution(
     likely = np.flatnonzero(lfdr >= min(0.5, np.quantile(lfdr, 0.9)))
     sticks, chains = e.chains.sticks(np.resize(rng.permutation(likely), N_NULL))
     sim = simulated_alike(e.problem, sticks, e.found.values[sticks, 0], e.comparison.grid, e.prior, rng)
-    sim, c = set_up(sim, options, (e.prior.wide_weight, e.prior.wide_sd))
-    return calls.null_distribution(chain_evidence(sim, c, evaluate(sim, c, progress), chains, e.prior).strength)
+    sim, c = set_up(sim, options, (e.prior.wide_weight, e.prior.wide_sd), kept)
+    found = evaluate(sim, c, progress, kept)
+    return calls.null_distribution(chain_evidence(sim, c, found, chains, e.prior).strength)
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from . import calls, support
-from .blocks import each_block
+from .blocks import each_block, under
 from .dose_response import CURVES, Curve, curve
 from .engines import laplace
 from .engines._device import accelerator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .blocks import Kept
     from .priors import TransPriors
 
     Floats = NDArray[np.float64]
@@ -118,6 +119,7 @@ def fit(
     hyper: dict[str, Any] | None = None,
     report: NDArray[np.bool_] | None = None,
     progress: Callable[[Any], Any] = lambda x: x,
+    kept: Kept | None = None,
 ) -> TransFit:
     """Fit every feature of `stats`.
 
@@ -133,6 +135,8 @@ def fit(
         ``(T,)`` features to return; all take part in what is learned.
     progress
         Wraps the iterable of blocks, such as tqdm.
+    kept
+        Where results of blocks are kept for a fit of the same arguments that goes on after an interruption.
     """
     p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
     if options.inference == "laplace" and p.likelihood.code != NORMAL:  # the tensor form is of counts
@@ -143,12 +147,12 @@ def fit(
         tail = learn_tail(p, np.array(priors.tau_grid))
     else:
         tail = float(hyper["wide_weight"]), float(hyper["wide_sd"])
-    p, c = set_up(p, options, tail)
+    p, c = set_up(p, options, tail, kept)
     grid, curves = c.grid, c.curves
-    values, masses = evaluate(p, c, progress)
+    values, masses = evaluate(p, c, progress, kept)
     if hyper is None:
         prior = calls.learn(values, grid, priors, tail=tail)
-        null = _null_distribution(p, c, values, prior, options, progress)
+        null = _null_distribution(p, c, values, prior, options, progress, under(kept, "null"))
     else:
         check_curves(hyper, curves)
         prior, null = restore(hyper)
@@ -163,7 +167,8 @@ def fit(
     if report is not None:
         p, best, values, masses = p.take(report), best[report], values[report], tuple(m[report] for m in masses)
         log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
-    columns, records, diagnostics = describe(Choice(p, c, prior, values, masses, log_bf, options), best, progress)
+    choice = Choice(p, c, prior, values, masses, log_bf, options)
+    columns, records, diagnostics = describe(choice, best, progress, kept)
     columns |= {
         "lfdr": lfdr,
         "qvalue": q_value,
@@ -183,7 +188,7 @@ def check_curves(hyper: dict[str, Any], curves: list[Curve]) -> None:
 
 
 def set_up(
-    p: laplace.Problem, options: Options, tail: tuple[float, float]
+    p: laplace.Problem, options: Options, tail: tuple[float, float], kept: Kept | None = None
 ) -> tuple[laplace.Problem, Comparison]:
     """The problem with what depends on the options and the tail of the guide effects, and the curves that compete."""
     curves = candidates(options.function_type, p.axis)
@@ -192,7 +197,7 @@ def set_up(
     p = with_tail(replace(p, turn=len(curves) > 2), *tail)
     grid = knots
     if p.pooled:
-        background = _sum_up_ntc(p, knots)
+        background = _sum_up_ntc(p, knots, under(kept, "ntc"))
         p = replace(p, background=background)
         if options.guide_effects:
             grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
@@ -201,30 +206,38 @@ def set_up(
     return p, compare(p, curves, grid, options.degree)
 
 
-def evaluate(p: laplace.Problem, c: Comparison, progress: Callable[[Any], Any] = lambda x: x) -> Found:
+def evaluate(
+    p: laplace.Problem, c: Comparison, progress: Callable[[Any], Any] = lambda x: x, kept: Kept | None = None
+) -> Found:
     """Evidence of every feature."""
-    on_device = p.target is not None
-    parts = each_block(lambda s: block_evidence(p.take(s), c), len(p.counts), progress, on_device=on_device)
-    masses = zip(*(part.masses for part in parts), strict=True)
-    return Found(np.concatenate([part.values for part in parts]), tuple(np.concatenate(mass) for mass in masses))
+
+    def call(s: slice) -> tuple[Any, ...]:
+        return block_evidence(p.take(s), c)
+
+    parts = each_block(
+        call, len(p.counts), progress, on_device=p.target is not None, kept=under(kept, "evidence")
+    )
+    values, masses = zip(*parts, strict=True)
+    return Found(np.concatenate(values), tuple(np.concatenate(mass) for mass in zip(*masses, strict=True)))
 
 
-def _sum_up_ntc(p: laplace.Problem, knots: Floats) -> laplace.ntc.Background:
+def _sum_up_ntc(p: laplace.Problem, knots: Floats, kept: Kept | None) -> laplace.ntc.Background:
     """Sum up the NTC guides of every feature."""
 
-    def call(s: slice) -> Any:
-        return p.take(s).with_background(knots).background
+    def call(s: slice) -> tuple[Floats, ...]:
+        return p.take(s).summed_up(knots).arrays
 
-    return laplace.ntc.joined(each_block(call, len(p.counts), on_device=p.target is not None))
+    parts = each_block(call, len(p.counts), on_device=p.target is not None, kept=kept)
+    return laplace.ntc.joined([laplace.ntc.Background(*part) for part in parts])
 
 
 def _null_distribution(
     p: laplace.Problem, c: Comparison, values: Floats, prior: calls.Prior, options: Options,
-    progress: Callable[[Any], Any],
+    progress: Callable[[Any], Any], kept: Kept | None,
 ) -> calls.NullDistribution:  # fmt: skip
     sim = simulate_null(p, c.grid, values, prior, N_NULL, options.seed)
-    sim, c = set_up(sim, options, (prior.wide_weight, prior.wide_sd))
-    found = evaluate(sim, c, progress).values
+    sim, c = set_up(sim, options, (prior.wide_weight, prior.wide_sd), kept)
+    found = evaluate(sim, c, progress, kept).values
     log_bf = calls.log_bayes_factor(calls.marginals(found, c.grid, prior), prior)
     return calls.null_distribution(strength(log_bf, support.movement_sd(sim, found, c.grid, prior), p.priors))
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import norm
 
 from . import engines, loo, posterior, summary, support
-from .blocks import blocks, each
+from .blocks import blocks, each, under
 from .engines import laplace
 from .quick import quick_draws
 from .types import GuideStats, RowDosage
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .blocks import Kept
     from .calls import Prior
     from .dose_response import Curve
     from .engines.laplace.importance import Draws
@@ -66,7 +67,7 @@ class Job(NamedTuple):
 
 
 def describe(
-    choice: Choice, best: NDArray[np.int64], progress: Callable[[Any], Any]
+    choice: Choice, best: NDArray[np.int64], progress: Callable[[Any], Any], kept: Kept | None = None
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Columns, records and diagnostics of the best non-null curve of each feature, its index `best` ``(T,)``."""
     n_t = len(best)
@@ -85,7 +86,7 @@ def describe(
         return _describe_block(choice.take(job.features), job.curve, quick=job.quick)
 
     alone = choice.options.inference != "laplace"  # Pyro's state is one for all threads
-    for job, (found, record, said) in each(call, jobs, progress, alone=alone):
+    for job, (found, record, said) in each(call, jobs, progress, alone=alone, kept=under(kept, "rows")):
         for name, value in found.items():
             if name not in columns:
                 text = value.dtype.kind in "UO"

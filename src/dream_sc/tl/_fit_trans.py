@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _modality, _validate
+from dream_sc import _checkpoint, _io, _modality, _validate
 from dream_sc._keys import CATEGORIES, CIS, TECHNICAL, TRANS, Slots, trans_columns
 from dream_sc._logging import logger
 from dream_sc._progress import bar
@@ -19,6 +19,7 @@ from ._rows import TransInputs, means, trans_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from os import PathLike
 
     from anndata import AnnData
 
@@ -47,6 +48,7 @@ def fit_trans(
     nsamples: int = 1000,
     niters: int | None = None,
     memory_limit: int | str | None = None,
+    checkpoint: str | PathLike[str] | None = None,
     device: str = "auto",
     hyper: dict[str, Any] | None = None,
     rng: int | np.random.Generator = 0,
@@ -104,6 +106,9 @@ def fit_trans(
         Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
+    checkpoint
+        Folder for finished blocks of features, for fits that take long. After an interruption the same call goes on
+        where it was, with the numbers of a fit that was not interrupted. It is removed once the results are written.
     device
         "cpu", "cuda" (or "cuda:1", ...), or "auto": for the fast engine the CPU, for the posteriors of "svi" and "nuts"
         a GPU if torch finds one. On a GPU the fast engine compares the curves of counts and shares, in double
@@ -137,17 +142,19 @@ def fit_trans(
     Raises
     ------
     ValueError, KeyError
-        If an earlier step is missing, an argument is not known, or there is no GPU for `device="cuda"`.
+        If an earlier step is missing, an argument is not known, there is no GPU for `device="cuda"`, or `checkpoint`
+        is of other data, settings or versions.
     """
     from dream_sc._core import trans as core
 
     started = _io.now()
-    _check(function_type, dosage, inference, autoguide, degree, nsamples, min_denominator, device)
+    _check(function_type, dosage, inference, autoguide, degree, nsamples, min_denominator, device, checkpoint)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     seed = _io.seed_of(rng)
+    features = features if features is None or isinstance(features, str) else list(features)
     distribution = _distribution(adata, technical_key, distribution, min_denominator)
     inputs = trans_inputs(
         adata, holder, technical_key, cis_key, layer, dosage, offsets=bool(guide_offsets), known=hyper,
@@ -157,17 +164,18 @@ def fit_trans(
         function_type=function_type, guide_effects=guide_effects, degree=degree, nsamples=nsamples, niters=niters,
         inference=inference, device=device, seed=seed,
     )  # fmt: skip
-    _say_compiling()
-    fit = _fit if inputs.distribution != "multinomial" else _trans_categories.fit
-    found = fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"))
     params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
         "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
         "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide, "min_denominator": min_denominator,
     }  # fmt: skip
+    kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
+    found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"), kept)
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
     frame = with_near(found.frame, adata, holder, inputs.cis_gene)
     slots = {("varm", key_added): frame, ("varm", Slots(key_added).posterior): found.records}
     _io.write(adata, "tl.fit_trans", slots | {("uns", key_added): info}, started)
+    if kept is not None:
+        kept.remove()
     return data if copy else None
 
 
@@ -189,19 +197,42 @@ def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominato
 
 
 def _fit(
-    adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any
-) -> _trans_categories.Written:
-    """Fit features of which each is by itself."""
+    adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any,
+    kept: Any,
+) -> _trans_categories.Written:  # fmt: skip
+    """Fit all features: those of categories together, the others each by itself."""
     from dream_sc._core import trans as core
 
+    _say_compiling()
+    if inputs.distribution == "multinomial":
+        return _trans_categories.fit(adata, inputs, options, hyper, features, progress, kept)
     ok, asked = inputs.ok, asked_for(adata, features, inputs.ok)
     fit = core.fit(
         inputs.stats.take(ok), inputs.dosage, inputs.overdispersion[ok], axis=inputs.axis, priors=inputs.priors,
         alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, report=asked[ok], progress=progress,
+        kept=kept,
     )  # fmt: skip
     every = np.full((len(ok), fit.records.shape[1]), np.nan, dtype=fit.records.dtype)
     every[ok & asked] = fit.records
     return _trans_categories.Written(_table(adata, fit, inputs, asked), every, fit.hyper)
+
+
+def _kept(
+    checkpoint: str | PathLike[str] | None, adata: AnnData, inputs: TransInputs, settings: dict[str, Any],
+    hyper: dict[str, Any] | None,
+) -> _checkpoint.Checkpoint | None:  # fmt: skip
+    """The checkpoint, refused if it is of a fit that depends on anything else."""
+    if checkpoint is None:
+        return None
+    s = inputs.sticks
+    data = {
+        "names of features": adata.var_names.to_numpy(object), "sums of counts": inputs.stats,
+        "dosages": (inputs.dosage, inputs.axis), "overdispersions": inputs.overdispersion,
+        "group effects": inputs.alpha_sd, "features to fit": inputs.ok,
+        "categories": None if s is None else (s.features, s.feature, s.category, s.following, s.column_names),
+        "numbers of hyper=": hyper,
+    }  # fmt: skip
+    return _checkpoint.open_checkpoint(_checkpoint.usable(checkpoint), settings, data)
 
 
 def _about(inputs: TransInputs, found: _trans_categories.Written) -> dict[str, Any]:
@@ -227,7 +258,7 @@ def _say_compiling() -> None:
 
 def _check(
     function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int,
-    min_denominator: int | None, device: str,
+    min_denominator: int | None, device: str, checkpoint: str | PathLike[str] | None,
 ) -> None:  # fmt: skip
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
@@ -243,6 +274,8 @@ def _check(
     if min_denominator is not None:
         _validate.whole("min_denominator", min_denominator)
     accelerator(device)  # refuses one that is not there
+    if checkpoint is not None:
+        _checkpoint.usable(checkpoint)
 
 
 def asked_for(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray) -> np.ndarray:

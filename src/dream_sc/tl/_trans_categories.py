@@ -31,8 +31,9 @@ class Written(NamedTuple):
 
 
 def fit(
-    adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any
-) -> Written:
+    adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any,
+    kept: Any,
+) -> Written:  # fmt: skip
     """Fit all features, and report those asked for."""
     from dream_sc._core import chain_rows, chains
 
@@ -46,8 +47,9 @@ def fit(
     found = chains.fit(
         inputs.stats.take(use), inputs.dosage, inputs.overdispersion[use], s.feature[use], axis=inputs.axis,
         priors=inputs.priors, alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, progress=progress,
+        kept=kept,
     )  # fmt: skip
-    rows = chain_rows.describe(found, options, progress)
+    rows = chain_rows.describe(found, options, progress, kept)
     of_column = _columns_of(s, use)
     of_features = _by_feature(found, rows, inputs, asked, of_column)
     of_categories = _by_category(s, rows, of_column, asked)

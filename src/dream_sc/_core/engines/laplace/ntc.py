@@ -34,6 +34,11 @@ class Background:
     mode: Floats  # (T, J, C)
     precision: Floats  # (T, J, C, C)
 
+    @property
+    def arrays(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """All of it, as it is put together."""
+        return self.log_tau, self.value, self.mode, self.precision
+
     def take(self, features: Any) -> Background:
         """Those of some features."""
         return replace(

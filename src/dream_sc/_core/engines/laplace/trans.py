@@ -141,10 +141,14 @@ class Problem:
 
     def with_background(self, knots: Floats) -> Problem:
         """With the NTC guides summed up at these sds of the guide effects."""
+        return replace(self, background=self.summed_up(knots))
+
+    def summed_up(self, knots: Floats) -> ntc.Background:
+        """The NTC guides summed up at these sds of the guide effects."""
         alone = replace(self, background=None).guides(~self.targeting)
         taus = np.repeat(knots[None], len(self.counts), 0)
         log_z, mode, cov = null_evidence(alone, taus, tol=BACKGROUND_TOL, modes=True)
-        return replace(self, background=ntc.summed_up(mode, cov, log_z, knots))
+        return ntc.summed_up(mode, cov, log_z, knots)
 
     def with_design(self, **changes: Any) -> Problem:
         """The same counts under a design with other entries."""

@@ -1,0 +1,229 @@
+"""A trans fit that is interrupted goes on where it was, and never with blocks of another fit or half of one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dream_sc as ds
+from dream_sc import _checkpoint
+from dream_sc._core import blocks, evidence, trans, trans_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import anndata as ad
+
+SMALL = {"nsamples": 100, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def ready() -> ad.AnnData:
+    adata = ds.datasets.titration(800, 24, rng=5, single_fraction=0.4, mean_range=(0.0, 4.0))
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    return adata
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 6)
+    monkeypatch.setattr(blocks.blocks, "__defaults__", (6,))
+    monkeypatch.setattr(trans, "N_NULL", 30)
+
+
+def _counting(monkeypatch: pytest.MonkeyPatch, stop_rows: int | None = None) -> dict[str, int]:
+    """Count blocks that are computed; interrupt at the so manieth block of rows."""
+    done = {"evidence": 0, "rows": 0}
+    block_evidence, describe = evidence.block_evidence, trans_rows._describe_block
+
+    def looked(*args: Any, **kwargs: Any) -> Any:
+        done["evidence"] += 1
+        return block_evidence(*args, **kwargs)
+
+    def described(*args: Any, **kwargs: Any) -> Any:
+        if done["rows"] == stop_rows:
+            raise KeyboardInterrupt
+        done["rows"] += 1
+        return describe(*args, **kwargs)
+
+    monkeypatch.setattr(trans, "block_evidence", looked)
+    monkeypatch.setattr(trans_rows, "_describe_block", described)
+    return done
+
+
+def _interrupt(ready: ad.AnnData, folder: Path, **more: Any) -> dict[str, int]:
+    """Start a fit of a copy and stop it in the middle; nothing is written into the object."""
+    adata = ready.copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "n_threads", lambda: 1)
+        done = _counting(patch, stop_rows=2)
+        with pytest.raises(KeyboardInterrupt):
+            ds.tl.fit_trans(adata, checkpoint=folder, **{**SMALL, **more})
+    assert "trans" not in adata.uns
+    assert not {"trans", "trans_posterior"} & set(adata.varm)
+    return done
+
+
+def test_it_goes_on_with_what_is_missing_and_gives_the_same(
+    ready: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder = ready.copy(), tmp_path / "checkpoint"
+    total = _counting(monkeypatch)
+    ds.tl.fit_trans(whole, **SMALL)
+    total = dict(total)
+    before = _interrupt(ready, folder)
+    assert before == {"evidence": total["evidence"], "rows": 2}
+    assert not list(folder.glob("*.tmp"))
+    adata, after = ready.copy(), _counting(monkeypatch)
+    ds.tl.fit_trans(adata, checkpoint=folder, **SMALL)
+    assert after == {"evidence": 0, "rows": total["rows"] - 2}
+    pd.testing.assert_frame_equal(adata.varm["trans"], whole.varm["trans"], check_exact=True)
+    np.testing.assert_array_equal(adata.varm["trans_posterior"], whole.varm["trans_posterior"])
+    assert adata.uns["trans"]["hyper"].keys() == whole.uns["trans"]["hyper"].keys()
+    np.testing.assert_array_equal(
+        adata.uns["trans"]["hyper"]["null_strength"], whole.uns["trans"]["hyper"]["null_strength"]
+    )
+    assert not folder.exists()
+
+
+def _counts_change(adata: ad.AnnData) -> None:
+    adata.X = adata.X.copy()
+    adata.X.data[0] += 1
+
+
+def _names_change(adata: ad.AnnData) -> None:
+    adata.var_names = [f"x{name}" if name != "GFI1B" else name for name in adata.var_names]
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "named"),
+    [
+        (_counts_change, {}, "the sums of counts differ"),
+        (_names_change, {}, "the names of features differ"),
+        (None, {"rng": 1}, "rng is 0 there and 1 here"),
+        (None, {"nsamples": 120}, "nsamples is 100 there and 120 here"),
+        (None, {"function_type": "single_hill"}, "function_type is auto there and single_hill here"),
+        (None, {"features": ["gene_0003"]}, r"features is None there and \['gene_0003'\] here"),
+    ],
+)
+def test_blocks_of_another_fit_are_refused(
+    ready: ad.AnnData, tmp_path: Path, change: Callable[[ad.AnnData], None] | None, settings: dict[str, Any], named: str
+) -> None:
+    folder, adata = tmp_path / "checkpoint", ready.copy()
+    _interrupt(ready, folder)
+    n = len(list(folder.iterdir()))
+    if change is not None:
+        change(adata)
+    with pytest.raises(ValueError, match=named) as caught:
+        ds.tl.fit_trans(adata, checkpoint=folder, **{**SMALL, **settings})
+    assert str(folder) in str(caught.value)
+    assert len(list(folder.iterdir())) == n  # it stays for the fit that it is of
+    assert "trans" not in adata.uns
+
+
+def test_blocks_of_another_version_are_refused(
+    ready: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoint"
+    _interrupt(ready, folder)
+    monkeypatch.setattr(_checkpoint, "versions", lambda: {"dream-sc": "99"})
+    with pytest.raises(ValueError, match=r"version of dream-sc is .* there and 99 here"):
+        ds.tl.fit_trans(ready.copy(), checkpoint=folder, **SMALL)
+
+
+def test_a_damaged_block_is_computed_again(
+    ready: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, folder = ready.copy(), tmp_path / "checkpoint"
+    ds.tl.fit_trans(whole, **SMALL)
+    _interrupt(ready, folder)
+    first, second, third = sorted(folder.glob("evidence-*.npz"))[:3]
+    first.write_bytes(first.read_bytes()[:100])  # cut off
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 0xFF  # a bit of an array
+    second.write_bytes(bytes(content))
+    third.write_bytes(b"")
+    (folder / "evidence-00000.npz.1.2.tmp").write_bytes(b"half")  # of a writer that was killed
+    adata, after = ready.copy(), _counting(monkeypatch)
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        ds.tl.fit_trans(adata, checkpoint=folder, **SMALL)
+    assert after["evidence"] == 3
+    assert caplog.text.count("is damaged") == 3
+    pd.testing.assert_frame_equal(adata.varm["trans"], whole.varm["trans"], check_exact=True)
+    assert not folder.exists()
+
+
+def test_a_damaged_manifest_is_refused(ready: ad.AnnData, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for text in ("{", "[]", json.dumps({"settings": {}})):
+        (folder / _checkpoint.MANIFEST).write_text(text)
+        with pytest.raises(ValueError, match=r"checkpoint\.json is damaged .*delete the folder"):
+            ds.tl.fit_trans(ready.copy(), checkpoint=folder, **SMALL)
+
+
+def test_other_files_are_left_alone(ready: ad.AnnData, tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="a folder with other files"):
+        ds.tl.fit_trans(ready.copy(), checkpoint=tmp_path, **SMALL)
+    with pytest.raises(ValueError, match="is a file"):
+        ds.tl.fit_trans(ready.copy(), checkpoint=tmp_path / "mine.npz", **SMALL)
+    with pytest.raises(TypeError, match="checkpoint=3 is no path"):
+        ds.tl.fit_trans(ready.copy(), checkpoint=3, **SMALL)
+    assert (tmp_path / "mine.npz").read_bytes() == b"mine"
+
+
+def test_a_write_that_fails_leaves_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = _checkpoint.open_checkpoint(tmp_path / "new", {}, {}).under("stage")
+
+    def half(file: Any, **arrays: Any) -> None:
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", half)
+        with pytest.raises(KeyboardInterrupt):
+            kept.save(0, (np.arange(3),))
+    assert kept.load(0) is None
+    text = np.array(["a", "bc"], dtype=object)
+    result = (np.arange(3.0), {"text": text, "more": (np.float32(1.5), np.zeros((0, 2)))})
+    kept.save(0, result)
+    numbers, named = kept.load(0)
+    np.testing.assert_array_equal(numbers, np.arange(3.0))
+    assert named["text"].tolist() == ["a", "bc"]
+    assert named["more"][0].dtype == np.float32
+    assert named["more"][1].shape == (0, 2)
+    kept.remove()
+    assert not (tmp_path / "new").exists()
+
+
+def test_features_with_categories_go_on_too(modalities: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dream_sc._core import chain_rows
+
+    data, folder = modalities.copy(), tmp_path / "checkpoint"
+    keys = {"mod": "usage", "cis_mod": "rna", "key_added": "again", "checkpoint": folder, **SMALL}
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain_rows, "_block", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ds.tl.fit_trans(data, **keys)
+    assert list(folder.glob("evidence-*.npz"))
+    assert "again" not in data["usage"].varm
+    whole = modalities.copy()
+    ds.tl.fit_trans(whole, **{**keys, "checkpoint": None})
+    with monkeypatch.context() as patch:
+        patch.setattr(trans, "block_evidence", interrupted)  # there is none left to compute
+        ds.tl.fit_trans(data, **keys)
+    pd.testing.assert_frame_equal(data["usage"].varm["again"], whole["usage"].varm["again"], check_exact=True)
+    np.testing.assert_array_equal(data["usage"].varm["again_posterior"], whole["usage"].varm["again_posterior"])
+    assert not folder.exists()
