@@ -152,8 +152,7 @@ def fit_trans(
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
-    holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
-    seed = _io.seed_of(rng)
+    holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), _io.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
     distribution = _distribution(adata, technical_key, distribution, min_denominator)
     inputs = trans_inputs(
@@ -171,9 +170,9 @@ def fit_trans(
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
     found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"), kept)
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
-    frame = with_near(found.frame, adata, holder, inputs.cis_gene)
-    slots = {("varm", key_added): frame, ("varm", Slots(key_added).posterior): found.records}
-    _io.write(adata, "tl.fit_trans", slots | {("uns", key_added): info}, started)
+    frame, where = with_near(found.frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)
+    slots = {("varm", key_added): frame, where: found.records, ("uns", key_added): info}
+    _io.write(adata, "tl.fit_trans", slots, started)
     if kept is not None:
         kept.remove()
     return data if copy else None
