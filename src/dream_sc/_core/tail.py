@@ -50,19 +50,36 @@ def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
     n = min(len(p.counts), max(LEAST_FEATURES, min(MOST_FEATURES, MOST_EFFECTS // int((~p.targeting).sum()))))
     some = np.unique(np.linspace(0, len(p.counts) - 1, n).round().astype(int))
     q = p.take(some).guides(~p.targeting)
+    values: dict[tuple[int, int], float] = {}
+    # uphill from the start, over a surface with one top
+    here = _nearest(priors.wide_weights, priors.wide_start[0]), _nearest(priors.wide_sds, priors.wide_start[1])
+    while True:
+        around = [
+            (i, j)
+            for i in range(max(here[0] - 1, 0), min(here[0] + 2, len(priors.wide_weights)))
+            for j in range(max(here[1] - 1, 0), min(here[1] + 2, len(priors.wide_sds)))
+        ]
+        for i, j in around:
+            if (i, j) not in values:
+                values[i, j] = _value(q, grid, priors.wide_weights[i], priors.wide_sds[j])
+        best = max(around, key=values.__getitem__)
+        if best == here:
+            return priors.wide_weights[here[0]], priors.wide_sds[here[1]]
+        here = best
+
+
+def _nearest(values: tuple[float, ...], wanted: float) -> int:
+    return int(np.abs(np.log(np.array(values) / wanted)).argmin())
+
+
+def _value(q: Problem, grid: NDArray[np.float64], weight: float, sd: float) -> float:
+    """Log marginal likelihood of the NTC guides' sums with this tail, and its log prior."""
+    priors, tail = q.priors, with_tail(q, weight, sd)
     start_weight, start_sd = priors.wide_start
-    best, found = -np.inf, priors.wide_start
-    for sd in priors.wide_sds:
-        for weight in priors.wide_weights:
-            tail = with_tail(q, weight, sd)
-            call = partial(_null_evidence, tail, grid)
-            log_z = np.concatenate(each_block(call, len(some), on_device=p.target is not None))
-            prior = calls.learn(log_z, grid, priors, n_iter=30)
-            value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
-            value += priors.wide_strength * (
-                start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight)
-            )
-            value -= 0.5 * (np.log(sd / start_sd) / LOG_SD_SD) ** 2
-            if value > best:
-                best, found = value, (weight, sd)
-    return found
+    log_z = np.concatenate(
+        each_block(partial(_null_evidence, tail, grid), len(q.counts), on_device=q.target is not None)
+    )
+    prior = calls.learn(log_z, grid, priors, n_iter=30)
+    value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
+    value += priors.wide_strength * (start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight))
+    return value - 0.5 * float(np.log(sd / start_sd) / LOG_SD_SD) ** 2

@@ -8,6 +8,7 @@ alone. NTC guides then count as at NTC dosage exactly; by themselves they are wi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,8 +49,8 @@ class Background:
     def at(self, taus: Floats) -> Anchor:
         """The Gaussians at other sds ``(T, K)``, by cubic splines over log tau; what is skipped (< 0) has any value."""
         log_tau = np.log(np.where(taus > 0, taus, np.exp(self.log_tau[0])))
-        values = (self.value, self.mode, self.precision)
-        return Anchor(*(np.ascontiguousarray(_spline(self.log_tau, v, log_tau)) for v in values))
+        weights = _basis(tuple(self.log_tau))(np.clip(log_tau, self.log_tau[0], self.log_tau[-1]))
+        return Anchor(*(_weighted(weights, values) for values in (self.value, self.mode, self.precision)))
 
     def evidence(self, taus: Floats) -> Floats:
         """Log evidence ``(T, K)`` of the NTC guides alone."""
@@ -58,16 +59,21 @@ class Background:
         return np.asarray(found.value + 0.5 * n_c * LOG_2PI - 0.5 * np.linalg.slogdet(found.precision)[1])
 
 
-def _spline(knots: Floats, values: Floats, at: Floats) -> Floats:
-    """Natural cubic splines through ``(T, J, ...)`` at points ``(T, K)`` of each row's own."""
-    inside = np.clip(at, knots[0], knots[-1])
-    piece = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
-    c = CubicSpline(knots, values, axis=1, bc_type="natural").c  # (4, J - 1, T, ...)
-    rows = np.arange(len(at))[:, None]
-    x = (inside - knots[piece]).reshape(*at.shape, *(1,) * (values.ndim - 2))
-    out = c[0, piece, rows]
-    for power in c[1:]:
-        out = out * x + power[piece, rows]
+@lru_cache(maxsize=8)
+def _basis(knots: tuple[float, ...]) -> CubicSpline:
+    """The natural cubic splines that are 1 at one of the knots and 0 at the others."""
+    return CubicSpline(knots, np.eye(len(knots)), bc_type="natural")
+
+
+def _weighted(weights: Floats, values: Floats) -> Floats:
+    """Sums ``(T, K, ...)`` of the values ``(T, J, ...)`` at the knots: a spline is one of them.
+
+    In their order, which linear algebra does not promise.
+    """
+    wide = weights.reshape(*weights.shape, *(1,) * (values.ndim - 2))
+    out = wide[:, :, 0] * values[:, None, 0]
+    for j in range(1, values.shape[1]):
+        out += wide[:, :, j] * values[:, None, j]
     return np.asarray(out)
 
 
