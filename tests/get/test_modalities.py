@@ -193,4 +193,4 @@ def test_levels_are_what_was_simulated(modalities: MuData) -> None:
     score = ds.get.trans(modalities, mod="score")
     draws = ds.get.posterior(modalities, mod="score", nsamples=127)
     np.testing.assert_allclose(draws["a"].median("draw"), score["baseline"], atol=0.05)
-    np.testing.assert_allclose(draws["b"].median("draw")[:4], score["amplitude"][:4], rtol=0.02)
+    np.testing.assert_allclose(draws["b"].median("draw")[:4], score["amplitude"][:4], rtol=0.05)
