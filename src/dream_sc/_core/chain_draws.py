@@ -22,7 +22,7 @@ from .chains import ChainEvidence, Chains, together
 from .dose_response import LN2, curve
 from .engines import laplace
 from .engines.laplace import importance
-from .engines.laplace.draws import FINE_TOL, TAU_POINTS, local_lattice, steps, tau_grid
+from .engines.laplace.draws import TAU_POINTS, local_lattice, steps, tau_grid
 from .engines.laplace.trans import SCREEN_TOL, n_amplitudes
 from .pareto import smooth
 from .summary import from_ntc_to_low
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((7, 4),), 4: ((4, 3, 4, 3),)}
+FINE_TOL = 1e-4  # the joint weights of sticks rest on the evidence of each
 HOPELESS = 300.0  # log evidence below that of no movement where the approximation failed
 LARGEST_LAG = 6.0  # log2
 CANDIDATES, QUICK_CANDIDATES = 8, 2  # for a stick at a shape
