@@ -84,6 +84,23 @@ def test_modality_of_guides(adata: ad.AnnData) -> None:
     assert data["gene"].obs["n_guides"].tolist() == [1, 1, 1, 0, 0, 1]  # the fifth cell is not there
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [1.0, 1.0, 1.0, 0.0, 0.0], [1, 1, 1, 0, 0], ["yes", "Yes", "TRUE", "no", "False"],
+        [True, None, None, False, False],
+    ],
+)
+def test_flags_of_targeting(adata: ad.AnnData, flags: list[Any]) -> None:
+    del adata.obsm["guide"]
+    data = md.MuData({"gene": adata, "guide": _modality(targeting=pd.array(flags, dtype=object))})
+    ds.pp.assign_guides(data, "guide", mod="gene")
+    assert set(data["gene"].obs["target"].dropna()) == {"A", "B", "NTC"}
+    data["guide"].var["targeting"] = "maybe"
+    with pytest.raises(ValueError, match=r"holds \['maybe'\], which is neither true nor false"):
+        ds.pp.assign_guides(data, "guide", mod="gene")
+
+
 def test_targets_by_name(adata: ad.AnnData) -> None:
     del adata.obsm["guide"]
     data = md.MuData({"gene": adata, "guide": _modality(gene=["X", "X", "Y", "neg", "neg"])})

@@ -74,3 +74,13 @@ def test_groups_that_follow_guides_are_refused_in_the_cis_step() -> None:
     with pytest.raises(ValueError, match=r"follows \.obs\['guide'\]"):
         ds.tl.fit_cis(adata, "GFI1B")
     assert "cis" not in adata.uns
+
+
+def test_a_cis_gene_without_counts_in_controls_is_refused() -> None:
+    adata = ds.datasets.titration(800, 10, rng=0)
+    x = adata.X.tolil()
+    x[np.flatnonzero(adata.obs["target"] == "NTC"), adata.var_names.get_loc("GFI1B")] = 0
+    adata.X = x.tocsr()
+    ds.tl.fit_technical(adata, batch_key="batch", use_all_cells=True)
+    with pytest.raises(ValueError, match="has a mean of 0 counts in control cells"):
+        ds.tl.fit_cis(adata, "GFI1B")

@@ -39,3 +39,9 @@ def test_features_near_the_cis_gene_are_flagged(tmp_path: Path) -> None:
     assert not near["GFI1B"]
     adata.write_h5ad(tmp_path / "x.h5ad")
     assert ad.read_h5ad(tmp_path / "x.h5ad").varm["trans"]["near_cis"].tolist() == near.tolist()
+    adata.var["start"] = adata.var["start"].astype(str).where(adata.var_names != adata.var_names[others[0]], "")
+    ds.tl.fit_trans(adata)  # text, and no number in one of them
+    assert ds.get.trans(adata)["near_cis"].iloc[others[2]]
+    adata.var.loc["GFI1B", "start"] = ""
+    ds.tl.fit_trans(adata)
+    assert "near_cis" not in ds.get.trans(adata)

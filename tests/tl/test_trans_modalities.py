@@ -211,3 +211,46 @@ def test_numerators_above_denominators_are_named(data: md.MuData) -> None:
     broken.layers["total"] = total.tocsr()
     with pytest.raises(ValueError, match=rf"{broken.obs_names[cell]}.*'e3'"):
         ds.tl.fit_trans(md.MuData({"rna": data["rna"], "psi": broken}), mod="psi", cis_mod="rna")
+
+
+def test_lanes_with_few_reads_do_not_bias_shares(rna: ad.AnnData) -> None:
+    """A lane that has one category only by chance keeps its reads: two categories stay a binomial."""
+    rng = np.random.default_rng(0)
+    n = rng.poisson(0.5, (N, 8))
+    y = rng.binomial(n, 0.95)
+    psi = _modality(rna, sparse.csr_matrix(y.astype(float)))
+    psi.obs["lane"] = [f"l{i}" for i in rng.integers(0, 25, N)]
+    for name, values in (("total", n), ("a", y), ("b", n - y)):
+        psi.layers[name] = sparse.csr_matrix(values.astype(float))
+    two = psi.copy()
+    both = md.MuData({"rna": rna, "psi": psi, "two": two})
+    given = {"batch_key": "lane", "use_all_cells": True}
+    ds.tl.fit_technical(both, mod="psi", distribution="binomial", denominator_layer="total", **given)
+    ds.tl.fit_technical(both, mod="two", distribution="multinomial", category_layers=["a", "b"], **given)
+    for mod in ("psi", "two"):
+        ds.tl.fit_trans(both, mod=mod, cis_mod="rna", function_type="single_hill")
+    one, other = (both[mod].varm["trans"] for mod in ("psi", "two"))
+    share = other["baseline"].where(other["category"].astype(str) == "a", 1 - other["baseline"])
+    np.testing.assert_allclose(share, one["baseline"], atol=0.01)
+    np.testing.assert_allclose(share, 0.95, atol=0.04)
+
+
+def test_learned_numbers_of_another_distribution_are_refused(data: md.MuData) -> None:
+    hyper = data["psi"].uns["trans"]["hyper"]
+    with pytest.raises(ValueError, match="hyper= is of a fit with 'binomial', but this one is with 'normal'"):
+        ds.tl.fit_trans(data, mod="normal", cis_mod="rna", hyper=hyper, key_added="b")
+
+
+def test_guides_without_cells_here_do_not_count(data: md.MuData) -> None:
+    guide = data["normal"].obs["guide"].astype(str)
+    one = guide[~guide.str.startswith("NTC")].iloc[0]
+    for keep, few in ((guide.isin([one]) | guide.str.startswith("NTC"), True), (guide.str.startswith("NTC"), False)):
+        both = md.MuData({"rna": data["rna"], "normal": data["normal"][keep.to_numpy()].copy()})
+        if few:
+            ds.tl.fit_trans(both, mod="normal", cis_mod="rna", key_added="b")
+            table = both["normal"].varm["b"]
+            assert (table["status"].astype(str) == "few_guides").all()
+            assert table["log2_ec50"].isna().all()
+            continue
+        with pytest.raises(ValueError, match="cells of controls only"):
+            ds.tl.fit_trans(both, mod="normal", cis_mod="rna", key_added="b")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit, logit
 
+from .pair_sums import structural_zeros
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -55,10 +57,8 @@ def usage_in_reference(y: Floats, n: Floats, effects: Floats) -> Floats:
     """
     used = n.sum((0, 1)) > 0
     if used.sum() > 1:
-        # a group in which a category has no count, or only it has, says nothing of it
-        mixed = (y.sum(1) > 0) & (y.sum(1) < n.sum(1))
-        mixed |= ~mixed.any(1, keepdims=True)
-        y, n = y * mixed[:, None], n * mixed[:, None]
+        known = ~structural_zeros(y.sum(1), n.sum(1))
+        y, n = y * known[:, None], n * known[:, None]
     left = np.ones(y.shape[1])
     out = []
     for stick_y, stick_n, shift in zip(y, n, effects, strict=True):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+LOG_CHANCE = float(np.log(1e-4))  # of a group without a category, below which it is structural
 MOST_STEPS, SMALL_STEP = 100, 1e-6  # of the EM of a location, in scales
 
 
@@ -47,6 +48,19 @@ class ScoreStats:
         """``(T, R)``, NaN where a row has no score."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.centre[:, None] + self.total / self.n_cells
+
+
+def structural_zeros(y: Floats, n: Floats) -> NDArray[np.bool_]:
+    """Groups ``(S, C)`` in which a stick has none of its reads, or all, and chance cannot be why.
+
+    By the share in the other groups: where a few reads happen to be of one category, a group says what it can.
+    """
+    rest = np.maximum(n.sum(1, keepdims=True) - n, 0.0)
+    share = np.divide(y.sum(1, keepdims=True) - y, rest, out=np.full(y.shape, 0.5), where=rest > 0)
+    with np.errstate(divide="ignore"):
+        log_none, log_all = n * np.log1p(-np.clip(share, 0.0, 1.0)), n * np.log(np.clip(share, 0.0, 1.0))
+    log_chance = np.where(y <= 0, log_none, np.where(y >= n, log_all, 0.0))
+    return np.asarray((n > 0) & (rest > 0) & (log_chance < LOG_CHANCE))
 
 
 def indicator(row: Ints, n_rows: int) -> Any:

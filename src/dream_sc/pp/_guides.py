@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SHOWN = 8
+TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
 
 def assign_guides(
@@ -155,15 +156,27 @@ def _of_modality(
         raise ValueError(f"the cells of modality {name!r} and those to be labelled have no name in common")
     padded = sparse.vstack([x, sparse.csr_matrix((1, x.shape[1]), dtype=x.dtype)], format="csr")
     names = list(map(str, other.var_names))
+    own = column is None
     if column is None:
         column = next((c for c in TARGET_COLUMNS if c in other.var), None)
     elif column not in other.var:
         raise KeyError(f"targets={column!r} is not a column of the modality; there are {list(other.var.columns)}")
     found = {} if column is None else dict(zip(names, other.var[column].astype(object), strict=True))
-    if TARGETING in other.var:
-        acts = other.var[TARGETING].astype(str).str.lower().isin(("true", "1"))
-        found |= dict.fromkeys(other.var_names[~acts].astype(str), NTC)
+    if own and TARGETING in other.var:
+        found |= dict.fromkeys(_non_targeting(other.var[TARGETING], names), NTC)
     return padded[at], names, found
+
+
+def _non_targeting(column: pd.Series, names: list[str]) -> list[str]:
+    """Guides that a column of flags says not to target anything; a missing flag says nothing."""
+    values = ["" if pd.isna(v) else str(v).strip().lower() for v in column]
+    unknown = sorted(set(values) - {"", *TRUE, *FALSE})
+    if unknown:
+        raise ValueError(
+            f"column {TARGETING!r} of the modality of guides holds {unknown[:SHOWN]}, which is neither true nor false: "
+            "name the column of targets as targets="
+        )
+    return [name for name, value in zip(names, values, strict=True) if value in FALSE]
 
 
 def _checked(x: Any, names: Any, where: str) -> Any:

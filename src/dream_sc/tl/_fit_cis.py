@@ -197,12 +197,14 @@ def _cells(
             f"the cis gene {name!r} has no baseline, its status in .varm[{key!r}] is {row['status']!r}: without counts "
             "in control cells there is no dosage relative to them"
         )
-    if row["mu"] < least:
+    s = _validate.size_factors(adata, params["size_factor_key"])
+    control = used & table["is_control"].to_numpy(bool)[codes]
+    mean = y[control].sum() / s[control].sum() if params.get("use_all_cells") else row["mu"]
+    if mean < least or mean == 0:
         raise ValueError(
-            f"the cis gene {name!r} has a mean of {row['mu']:.3g} counts in control cells, less than "
+            f"the cis gene {name!r} has a mean of {mean:.3g} counts in control cells, less than "
             f"min_count={least}: its dosage cannot be told from noise; lower min_count to try all the same"
         )
-    s = _validate.size_factors(adata, params["size_factor_key"])
     exposure = s * row["mu"] * 2.0 ** adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
     code, control, o = codes[used].astype(np.int64), table["is_control"].to_numpy(bool), float(row["overdispersion"])
     if params.get("use_all_cells"):  # all cells differ in dosage, and the overdispersion must not hold that

@@ -195,6 +195,13 @@ def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominato
     return own
 
 
+def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
+    """Refuse numbers that were learned on another distribution, whose unit is another."""
+    theirs = own if hyper is None else str(hyper.get("distribution", "negbinom"))
+    if theirs != own:
+        raise ValueError(f"hyper= is of a fit with {theirs!r}, but this one is with {own!r}: leave it out")
+
+
 def _fit(
     adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any,
     kept: Any,
@@ -202,6 +209,7 @@ def _fit(
     """Fit all features: those of categories together, the others each by itself."""
     from dream_sc._core import trans as core
 
+    _same_distribution(hyper, inputs.distribution)
     _say_compiling()
     if inputs.distribution == "multinomial":
         return _trans_categories.fit(adata, inputs, options, hyper, features, progress, kept)
@@ -240,8 +248,10 @@ def _about(inputs: TransInputs, found: _trans_categories.Written) -> dict[str, A
 
     return ({} if found.categories is None else {CATEGORIES: found.categories}) | {
         "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
-        "hyper": found.hyper | {"guides": inputs.guides["guide"].astype(str).tolist(),
-                              "guide_offsets": inputs.guides["offset"].tolist()}, "guides": inputs.guides.copy(),
+        "hyper": found.hyper | {
+            "distribution": inputs.distribution, "guides": inputs.guides["guide"].astype(str).tolist(),
+            "guide_offsets": inputs.guides["offset"].tolist(),
+        }, "guides": inputs.guides.copy(),
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in found.frame["status"].value_counts().items()},
     }  # fmt: skip

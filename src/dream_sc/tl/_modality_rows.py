@@ -42,9 +42,9 @@ def share_rows(
     sums = pair_sums(pairs.covered(min_denominator), layout.row, n_rows, pairs.n_sticks)
     if table is not None:
         overdispersion = table["overdispersion"].to_numpy(float)[pairs.sticks.rows_in(table)]
-    if distribution == "multinomial":
-        sums = _without_structural_zeros(sums, layout.rows[:, 1])
     y, n = effective(sums.numerator, sums.denominator, sums.pairs, np.nan_to_num(overdispersion))
+    if distribution == "multinomial":
+        y, n = _without_structural_zeros(y, n, layout.rows[:, 1])
     one, guide, group = np.ones(n_rows), layout.rows[:, 0], layout.rows[:, 1]
     stats = GuideStats(
         y, one, one, guide, group, int(guide.max()) + 1, int(group.max()) + 1, n, distribution
@@ -58,23 +58,19 @@ def share_rows(
     left_out = "" if min_denominator is None else f" with a denominator of {min_denominator} or more"
     reason[reads < MIN_READS] = f"filtered: denominators below {MIN_READS} in the cells used{left_out}"
     reason[~pairs.sticks.has_stick] = "filtered: only one category occurs"
+    if table is not None:
+        lacks = ~pairs.sticks.has_stick & np.isin(pairs.sticks.features, table["feature"].astype(str))
+        reason[lacks] = "filtered: a category of the technical fit is missing, call fit_technical again"
     return stats, reason, overdispersion, pairs.sticks
 
 
-def _without_structural_zeros(sums: Any, group: np.ndarray) -> Any:
-    """Without the rows of groups in which a stick's category, or all after it, has no count at all."""
-    from dataclasses import replace
+def _without_structural_zeros(y: np.ndarray, n: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the rows of groups that a stick's category, or all after it, is missing from by more than chance."""
+    from dream_sc._core.pair_sums import structural_zeros
 
-    keep = np.ones(sums.numerator.shape, dtype=bool)
-    for c in np.unique(group):
-        mine = group == c
-        y, n = (x[:, mine].sum(1) for x in (sums.numerator, sums.denominator))
-        keep[:, mine] = ((y > 0) & (y < n))[:, None]
-    if len(np.unique(group)) == 1:
-        return sums
-    return replace(
-        sums, numerator=sums.numerator * keep, denominator=sums.denominator * keep, pairs=sums.pairs * keep
-    )
+    by_group = (group[:, None] == np.unique(group)).astype(np.float64)
+    keep = ~structural_zeros(y @ by_group, n @ by_group)[:, np.unique(group, return_inverse=True)[1]]
+    return y * keep, n * keep
 
 
 def score_rows(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from dream_sc._keys import NEAR_CIS, POSITION_COLUMNS
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 LARGEST_DISTANCE = 1_000_000  # bases
@@ -28,8 +28,11 @@ def near_cis(adata: AnnData, holder: AnnData, cis_gene: str) -> np.ndarray | Non
     if cis_gene not in holder.var_names:
         return None
     cis = holder.var.loc[cis_gene]
-    low, high = (adata.var[name].to_numpy(float) for name in (start, end))
-    gap = np.maximum(low - float(cis[end]), float(cis[start]) - high)
+    low, high = (pd.to_numeric(adata.var[name], errors="coerce").to_numpy(float) for name in (start, end))
+    at = pd.to_numeric(pd.Series([cis[start], cis[end]]), errors="coerce").to_numpy(float)
+    if not np.isfinite(at).all():
+        return None
+    gap = np.maximum(low - at[1], at[0] - high)
     same = (adata.var[chrom].astype(str) == str(cis[chrom])).to_numpy()
     own = (adata.var_names == cis_gene) & (adata is holder)
     return np.asarray(same & (gap <= LARGEST_DISTANCE) & ~own)

@@ -63,12 +63,12 @@ class TransInputs:
     @property
     def few_guides(self) -> bool:
         """Whether there are too few targeting guides for an EC50."""
-        return int((~self.guides["is_control"].astype(bool)).sum()) <= FEW_GUIDES
+        return len(_targeting(self.guides, self.stats)) <= FEW_GUIDES
 
     @property
     def one_dosage(self) -> bool:
         """Whether the dosages of the targeting guides cannot be told apart, so that there is no place for an EC50."""
-        mean, sd = (values[~self.guides["is_control"].to_numpy(bool)] for values in acting(self.guides))
+        mean, sd = acting(_targeting(self.guides, self.stats))
         return bool(np.ptp(mean) <= max(ONE_DOSAGE, ONE_DOSAGE_SDS * float(np.median(sd))))
 
 
@@ -114,8 +114,8 @@ def trans_inputs(
         )
     scale = float(technical["effect_scale"]) * float(np.log(2))
     return TransInputs(
-        stats, layout.dosage, overdispersion, is_cis, ok, reason, _axis(guides), scale, int((layout.row >= 0).sum()),
-        layer, str(cis["cis_gene"]), guides, within,
+        stats, layout.dosage, overdispersion, is_cis, ok, reason, _axis(guides, stats), scale,
+        int((layout.row >= 0).sum()), layer, str(cis["cis_gene"]), guides, within,
     )  # fmt: skip
 
 
@@ -139,9 +139,9 @@ def _other_inputs(
     guides = cis["guides"].assign(offset=0.0)
     stats = replace(stats, distribution=distribution)
     inputs = TransInputs(
-        stats, layout.dosage, overdispersion, np.zeros(len(reason), dtype=bool), reason == "", reason, _axis(guides),
-        float(technical["effect_scale"]), int((layout.row >= 0).sum()), layer, str(cis["cis_gene"]), guides, None,
-        distribution, sticks, centre, scale,
+        stats, layout.dosage, overdispersion, np.zeros(len(reason), dtype=bool), reason == "", reason,
+        _axis(guides, stats), float(technical["effect_scale"]), int((layout.row >= 0).sum()), layer,
+        str(cis["cis_gene"]), guides, None, distribution, sticks, centre, scale,
     )  # fmt: skip
     return replace(inputs, alpha_sd=inputs.alpha_sd * inputs.likelihood.unit)
 
@@ -277,10 +277,21 @@ def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_ke
     return Layout(row, rows, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control, level, escape), x)
 
 
-def _axis(table: pd.DataFrame) -> Any:
+def _targeting(table: pd.DataFrame, stats: Any) -> pd.DataFrame:
+    """The targeting guides that have cells here: a modality may lack some of those with a dosage."""
+    here = np.isin(np.arange(len(table)), stats.guide)
+    return table[here & ~table["is_control"].to_numpy(bool)]
+
+
+def _axis(table: pd.DataFrame, stats: Any) -> Any:
     from dream_sc._core.types import Axis
 
-    return Axis.of(acting(table)[0][~table["is_control"].to_numpy(bool)])
+    targeting = _targeting(table, stats)
+    if not len(targeting):
+        raise ValueError(
+            "no cell of a guide that acts on the cis gene is among these cells: the modality has cells of controls only"
+        )
+    return Axis.of(acting(targeting)[0])
 
 
 def acting(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
