@@ -10,6 +10,7 @@ SIZE_FACTOR = "size_factor"
 NEAR_CIS = "near_cis"  # column of the table of the trans step
 POSITION_COLUMNS = ("chrom", "start", "end")  # of a feature, in `.var`
 GUIDE, TARGET, N_GUIDES, NTC = "guide", "target", "n_guides", "NTC"  # of a cell, in `.obs`
+COMPLEMENT = "complement"  # control cells that no guide of the controls tells apart
 GUIDE_IDS, GUIDE_TARGETS = "_ids", "_target"  # appended to the key of a matrix of guides, in `.uns`
 # of a modality of guides: its layer of calls, columns with the target, and with whether a guide targets anything
 GUIDE_ASSIGNMENT, TARGET_COLUMNS, TARGETING = "guide_assignment", (TARGET, "intended_target_name"), "targeting"
@@ -39,6 +40,11 @@ class Slots:
     def effects_sd(self) -> str:
         """`.varm`: their standard deviations."""
         return f"{self.key}_effects_sd"
+
+    @property
+    def guide(self) -> str:
+        """`.obs`: the guide of each cell that has one of the cis gene, or is a control, in the cis step."""
+        return f"{self.key}_guide"
 
     @property
     def posterior(self) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -102,13 +103,27 @@ class ScoreFit:
 
 @dataclass(frozen=True)
 class CisCells:
-    """Counts of the cis gene and what is known of each cell."""
+    """Counts of the cis gene and what is known of each cell.
+
+    The log2 effects of several guides in a cell add up, and so do the variances between cells.
+    """
 
     counts: Floats  # (N,)
     exposure: Floats  # (N,) expected count at NTC dosage
-    guide: Ints  # (N,)
+    guide: Ints  # (N,) guide, or from G on the set of targeting guides
     is_control: NDArray[np.bool_]  # (G,)
     overdispersion: float
+    sets: Ints = field(default_factory=lambda: np.zeros((0, 1), dtype=np.int64))  # (M, K) guides, padded with -1
+    population: Ints | None = None  # (G,) of the guides; one for all if None
+    known: Floats | None = None  # (G, 2) what is known before of a guide's log2 effect: mean and sd, NaN if nothing
+
+    @property
+    def members(self) -> Ints:
+        """Guides ``(G + M, K)`` of each guide or set, padded with -1."""
+        n_g, k = len(self.is_control), self.sets.shape[1]
+        alone = np.full((n_g, k), -1, dtype=np.int64)
+        alone[:, 0] = np.arange(n_g)
+        return np.concatenate([alone, self.sets])
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,8 @@ def titration(
     loading = gen.normal(0, 1, n_genes)
     loading[0] = 1.0
     _spoil_cells(gen, obs, n_groups, escaper_fraction, group_confounding)
-    x = _counts(gen, obs, var, effects, shift, state, loading)
+    alone = sparse.csr_matrix((np.ones(n_cells), (np.arange(n_cells), obs["_guide"])), (n_cells, len(guides)))
+    x = _counts(gen, obs, var, effects, alone, shift, state, loading)
     obs["size_factor"] = obs["true_size_factor"] * 2.0 ** gen.normal(0, size_factor_error_sd, n_cells)
     adata = ad.AnnData(x, obs=obs.drop(columns=["_guide", "_group"]), var=var)
     adata.varm[TRUE_EFFECTS] = effects
@@ -324,14 +325,14 @@ def true_curve(adata: ad.AnnData, features: str | list[str], doses: np.ndarray) 
 
 
 def _counts(
-    gen: np.random.Generator, obs: pd.DataFrame, var: pd.DataFrame, effects: np.ndarray, shift: np.ndarray,
-    state: np.ndarray, loading: np.ndarray,
+    gen: np.random.Generator, obs: pd.DataFrame, var: pd.DataFrame, effects: np.ndarray, carried: sparse.csr_matrix,
+    shift: np.ndarray, state: np.ndarray, loading: np.ndarray,
 ) -> sparse.csr_matrix:  # fmt: skip
     x = obs["true_log2_dosage"].to_numpy()
     grid = np.linspace(x.min() - 0.01, x.max() + 0.01, 400)
     table = np.log(_curves(var, grid)).T
     shape = 1.0 / var["true_overdispersion"].to_numpy() ** 2
-    guide, group, s = (obs[c].to_numpy() for c in ("_guide", "_group", "true_size_factor"))
+    group, s = (obs[c].to_numpy() for c in ("_group", "true_size_factor"))
     blocks = []
     for start in range(0, len(obs), BLOCK):
         i = slice(start, min(start + BLOCK, len(obs)))
@@ -340,7 +341,7 @@ def _counts(
         weight = (position - left)[:, None]
         log_mean = (1 - weight) * table[left] + weight * table[left + 1]
         log_mean[:, 0] = np.log(var["true_baseline"].iloc[0]) + np.log(2) * x[i]
-        log2_rest = effects[:, group[i]].T + shift[guide[i]] + state[i, None] * loading
+        log2_rest = effects[:, group[i]].T + carried[i] @ shift + state[i, None] * loading
         mean = np.exp(log_mean + np.log(2) * log2_rest) * s[i, None]
         rate = gen.standard_gamma(shape, mean.shape) * mean / shape
         blocks.append(sparse.csr_matrix(gen.poisson(rate).astype(np.float32)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate, get
+from dream_sc._guides import guides_of_cells
 from dream_sc._keys import CIS, TITRATION
 
 from ._style import BLUE, GRAY, GREEN, SMALL, axes, dosage_label
@@ -66,7 +67,7 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
     adata = _validate.readable(data, mod)
     table = cis_data(data, key=key, mod=mod)
     ax = axes(ax, (5.0, 0.22 * len(table) + 1.2))
-    labels = _validate.labels(adata, adata.uns[key]["params"]["guide_key"], "guide_key")
+    labels = guides_of_cells(adata, key).to_numpy()
     x = adata.obsm[key]["log2_x_true"].to_numpy()
     gen = np.random.default_rng(0)
     control = table["is_control"].astype(bool).to_numpy()

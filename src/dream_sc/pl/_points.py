@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _modality, _validate
+from dream_sc._guides import guides_of_cells
 from dream_sc._keys import STICK_EFFECTS, STICKS, Slots
 
 if TYPE_CHECKING:
@@ -54,10 +55,8 @@ def cells(data: Any, fit: TransFit) -> Cells:
     params = fit.info["params"]
     technical = _validate.step(fit.adata, params["technical_key"], "fit_technical(data)")
     holder = fit.adata if fit.info["cis_mod"] is None else data.mod[fit.info["cis_mod"]]
-    cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
-    labels = pd.Series(_validate.labels(holder, cis["params"]["guide_key"], "guide_key"), holder.obs_names)
-    labels = labels[holder.obsm[params["cis_key"]]["log2_x_true"].notna().to_numpy()]
-    mine = labels.reindex(fit.adata.obs_names).to_numpy(object)
+    _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
+    mine = guides_of_cells(holder, params["cis_key"]).reindex(fit.adata.obs_names).to_numpy(object)
     every = fit.info["guides"]
     table = every[every["guide"].isin(set(mine))].reset_index(drop=True)
     guide = pd.Index(table["guide"]).get_indexer(mine)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _validate
-from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE_COLUMNS, TECHNICAL, Slots
-from dream_sc._logging import logger
+from dream_sc._guides import read_guides
+from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
 
-from ._design import refuse_confounded
+from ._cis_design import CONTROL_GROUPS, CisDesign, by_covariate, guide_priors, of_guides, of_labels
+from ._design import refuse_confounded, refuse_confounded_design
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
+
+    from dream_sc._core.types import CisCells
 
 
 def fit_cis(
@@ -23,7 +28,15 @@ def fit_cis(
     *,
     cis_targets: str | list[str] | None = None,
     mod: str | None = None,
-    guide_key: str = "guide",
+    layer: str | None = None,
+    guide_key: str = GUIDE,
+    target_key: str | None = None,
+    control: str | list[str] | None = None,
+    guides: str | None = None,
+    control_group: Literal["nt_cells", "complement"] = "nt_cells",
+    guide_covariate_key: str | None = None,
+    guide_prior: pd.DataFrame | Mapping[str, tuple[float, float]] | None = None,
+    pooling: Literal["all", "target"] = "all",
     min_cells_per_guide: int = 5,
     min_count: float = 0.1,
     technical_key: str = TECHNICAL,
@@ -45,6 +58,10 @@ def fit_cis(
     of its cells (escaper_fraction in the table of guides) is at the NTC level, the others are where the guide acts
     (log2_dosage_acting), and log2_dosage is the log2 of the mean of both. The trans step averages curves over the two.
 
+    Where cells carry several guides (`guides`), those of the cis gene add up: a cell's log2 dosage is the sum of its
+    guides' effects, its variance the sum of theirs. Its other guides are not looked at. Escaping cells are looked for
+    among cells with one guide of the cis gene.
+
     Parameters
     ----------
     data
@@ -55,10 +72,31 @@ def fit_cis(
         Target label(s) whose guides act on it; its own name by default.
     mod
         Modality of a MuData.
+    layer
+        Layer of the counts; that of the technical fit by default.
     guide_key
-        Column of `.obs` with each cell's guide.
+        Column of `.obs` with each cell's guide, where cells have one.
+    target_key, control
+        Column of `.obs` with each cell's target, and the label(s) of non-targeting cells or guides; those of the
+        technical fit by default.
+    guides
+        Where cells may have several guides: key of `.obsm` with cells x guides (binary or counts; see
+        `pp.guide_matrix`), or the name of a modality of guides. By default that of the technical fit, if it had one.
+    control_group
+        With `guides`: "nt_cells", cells with NTC guides only; "complement", every cell without a guide of the cis
+        gene, for screens in which each cell carries many. Controls are split by one NTC guide of each, drawn by `rng`.
+    guide_covariate_key
+        Column of `.obs`, such as the line: a targeting guide gets a dosage of its own in each level, named
+        "guide|level", and so do its own effects in the trans step.
+    guide_prior
+        What is known of guides' log2 dosages before: a DataFrame with the guides as index and columns "log2_dosage"
+        and "sd" (as `get.guides` returns for another screen), or a mapping to pairs of the two. Their posterior is then
+        not drawn to that of the other guides.
+    pooling
+        Guides are drawn to the mean of their population, as far as their counts leave it open: "all" guides are one, or
+        those of each "target".
     min_cells_per_guide
-        Guides with fewer cells are left out.
+        Guides with fewer cells are left out, and with them cells that carry one beside others.
     min_count
         Least mean count of the cis gene in control cells at size factor 1.
     technical_key
@@ -71,7 +109,7 @@ def fit_cis(
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts; half of what is available by default.
     rng
-        Seed, stored with the results; the fast engine is deterministic.
+        Seed, stored with the results; the fast engine is deterministic but for the split of controls with `guides`.
     key_added
         Name under which results are stored.
     copy
@@ -80,12 +118,15 @@ def fit_cis(
     Returns
     -------
     The object if `copy`, else None. Writes `.obsm[key_added]` (x_true: median dosage, 1 at NTC; log2_x_true,
-    log2_sd, log2_q025, log2_q975; NaN for cells that take no part) and `.uns[key_added]` with a table of guides.
+    log2_sd, log2_q025, log2_q975; NaN for cells that take no part), `.obs[key_added + "_guide"]` (the guide under which
+    a cell counts in the trans step; missing where it takes no part or has several guides of the cis gene) and
+    `.uns[key_added]` with a table of guides, and with how many cells are targeted, controls, or excluded.
 
     Raises
     ------
     ValueError, KeyError
-        If the technical fit is missing, the gene unknown or not counted, or no guide acts on it.
+        If the technical fit is missing, the gene unknown or not counted, no guide acts on it, no cell is a control, or
+        guides follow the technical groups of a fit on all cells.
     """
     from dream_sc._core.engines import ENGINES, Inference, run
     from dream_sc._core.priors import CisPriors
@@ -96,99 +137,99 @@ def fit_cis(
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
     _validate.whole("nsamples", nsamples)
-    technical = _validate.step(adata, technical_key, "fit_technical(data)")
-    params = technical["params"]
-    if params.get("distribution", "negbinom") != "negbinom":
-        raise ValueError(
-            f".uns[{technical_key!r}] is a technical fit of {params['distribution']} data, but the dosage of the cis "
-            'gene comes from counts: call dream_sc.tl.fit_technical on the modality of counts'
-        )
+    _validate.one_of("control_group", control_group, CONTROL_GROUPS)
+    seed = _io.seed_of(rng)
+    _validate.one_of("pooling", pooling, ("all", "target"))
+    technical = _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
-    target = _validate.labels(adata, params["target_key"], "target_key")
-    guide = _validate.labels(adata, guide_key, "guide_key")
-    is_control = _validate.controls(target, list(params["control"]), params["target_key"])
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
-    acting = _acting(target, is_control, wanted, params["target_key"])
-    table, codes = _guides(guide, target, is_control, acting, min_cells_per_guide)
-    if params.get("use_all_cells"):
-        follow = np.where(codes >= 0, guide, "")
-        refuse_confounded(params["batch_key"], group_codes(adata, technical), {f".obs[{guide_key!r}]": follow})
-    cells, used = _cells(adata, gene, cis_gene, technical_key, technical, table, codes, min_count, memory_limit)
-    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
+    layout = {
+        "guide_key": guide_key, "target_key": target_key, "control": control, "guides": guides,
+        "control_group": control_group, "guide_covariate_key": guide_covariate_key,
+    }  # fmt: skip
+    design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
+    layer = technical["params"]["layer"] if layer is None else layer
+    cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
+    cells = _with_priors(cells, design.table, guide_prior, pooling)
+    chosen = Inference(inference, nsamples, niters, device, seed)
     fit = run("cis", chosen, cells, CisPriors())
-    guides = _guide_table(table, fit)
-    frame = _cell_table(adata, fit, used)
+    frame = _cell_table(adata, fit, design)
     info = _io.run_info(
-        started, chosen.seed,
-        {"cis_targets": wanted, "guide_key": guide_key, "technical_key": technical_key, "inference": inference,
-         "nsamples": nsamples, "niters": niters, "device": device,
-         "min_cells_per_guide": min_cells_per_guide, "min_count": min_count},
-    ) | {"cis_gene": cis_gene, "guides": guides, "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd,
-         "overdispersion": cells.overdispersion}}  # fmt: skip
-    _io.write(adata, "tl.fit_cis", {("obsm", key_added): frame, ("uns", key_added): info}, started)
+        started, seed,
+        {"cis_targets": wanted, "technical_key": technical_key, "inference": inference, "layer": layer,
+         "nsamples": nsamples, "niters": niters, "device": device, "pooling": pooling,
+         "min_cells_per_guide": min_cells_per_guide, "min_count": min_count} | layout,
+    ) | {"cis_gene": cis_gene, "guides": _guide_table(design.table, fit), "n_cells": design.n_cells,
+         "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd, "overdispersion": cells.overdispersion},
+    }  # fmt: skip
+    of_cell = pd.Categorical.from_codes(design.row_guide, design.table["guide"])
+    slots = {("obsm", key_added): frame, ("obs", Slots(key_added).guide): of_cell, ("uns", key_added): info}
+    _io.write(adata, "tl.fit_cis", slots, started)
     return data if copy else None
 
 
-def _acting(target: np.ndarray, is_control: np.ndarray, wanted: list[str], target_key: str) -> np.ndarray:
-    """Cells whose target is among the wanted ones."""
-    acting = np.isin(target, wanted) & ~is_control
-    if not acting.any():
-        seen = sorted(set(target) - {""})
+def _counted(adata: AnnData, technical_key: str) -> Any:
+    """The technical fit, of counts."""
+    technical = _validate.step(adata, technical_key, "fit_technical(data)")
+    distribution = technical["params"].get("distribution", "negbinom")
+    if distribution != "negbinom":
         raise ValueError(
-            f"no cell's target is {wanted}: .obs[{target_key!r}] holds {seen[:12]}. "
-            "Name the target label(s) of the guides that act on the gene as cis_targets="
+            f".uns[{technical_key!r}] is a technical fit of {distribution} data, but the dosage of the cis "
+            'gene comes from counts: call dream_sc.tl.fit_technical on the modality of counts'
         )
-    return acting
+    return technical
 
 
-def _guides(
-    guide: np.ndarray, target: np.ndarray, is_control: np.ndarray, acting: np.ndarray, min_cells: int
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """The guides that take part, targeting ones first, and each cell's guide (-1: none)."""
-    take = (is_control | acting) & (guide != "")
-    counted = pd.DataFrame({"guide": guide, "target": target, "is_control": is_control})[take]
-    both = counted.groupby("guide")["is_control"].nunique().loc[lambda n: n > 1].index
-    if len(both):
+def _design(
+    data: Any, adata: AnnData, technical: Any, layout: dict[str, Any], wanted: list[str], min_cells: int, seed: int
+) -> tuple[CisDesign, dict[str, Any]]:
+    """Which cells take part under which guide, and the arguments that say so, with those of the technical fit."""
+    params = technical["params"]
+    layout = {k: params.get(k) if v is None else v for k, v in layout.items()}
+    control = [layout["control"]] if isinstance(layout["control"], str) else list(layout["control"])
+    layout["control"], key = control, layout["guide_covariate_key"]
+    levels = None if key is None else _validate.labels(adata, key, "guide_covariate_key")
+    batch, groups = params["batch_key"], group_codes(adata, technical)
+    if layout["guides"] is not None:
+        found = read_guides(data, adata, layout["guides"])
+        found = found if levels is None else found.by(levels, found.targeting(wanted))
+        design = of_guides(found, wanted, control, layout["control_group"], min_cells, seed)
+        if params.get("use_all_cells"):
+            refuse_confounded_design(batch, groups, design)
+        return design, layout
+    if layout["control_group"] != "nt_cells":
         raise ValueError(
-            f"the guides {list(both)[:12]} occur in control cells and in targeted ones: a guide has one target; check "
-            "guide_key and control="
+            f"control_group={layout['control_group']!r} is for cells with several guides: name their matrix as guides="
         )
-    table = counted.groupby("guide", sort=True).agg(
-        target=("target", "first"), is_control=("is_control", "first"), n_cells=("guide", "size")
-    )
-    small = table.index[table["n_cells"] < min_cells]
-    if len(small):
-        logger.info("tl.fit_cis: left out guides with fewer than %d cells: %s", min_cells, list(small))
-    table = table.drop(index=small).sort_values("is_control", kind="stable").reset_index()
-    for label, lacking in (
-        ("acts on the cis gene", table["is_control"]),
-        ("is a control", ~table["is_control"]),
-    ):
-        if lacking.all():
-            raise ValueError(
-                f"no guide that {label} has at least {min_cells} cells: lower min_cells_per_guide, or check guide_key"
-            )
-    code = dict(zip(table["guide"], range(len(table)), strict=True))
-    return table, np.array([code.get(g, -1) if t else -1 for g, t in zip(guide, take, strict=True)])
+    target = _validate.labels(adata, layout["target_key"], "target_key")
+    guide = _validate.labels(adata, layout["guide_key"], "guide_key")
+    is_control = _validate.controls(target, control, layout["target_key"])
+    taken_apart = guide if levels is None else np.where(is_control, guide, by_covariate(guide, levels))
+    design = of_labels(taken_apart, target, is_control, wanted, min_cells, layout["target_key"])
+    if params.get("use_all_cells"):
+        follow = np.where(design.used, guide, "")
+        refuse_confounded(batch, groups, {f".obs[{layout['guide_key']!r}]": follow})
+    return design, layout
+
+
+def _with_priors(cells: CisCells, table: pd.DataFrame, known: Any, pooling: str) -> CisCells:
+    """The cells with the populations of their guides, and what is known of these before."""
+    from dataclasses import replace
+
+    if pooling == "target":
+        cells = replace(cells, population=pd.factorize(table["target"])[0].astype(np.int64))
+    return cells if known is None else replace(cells, known=guide_priors(known, table))
 
 
 def _cells(
-    adata: AnnData,
-    gene: int,
-    name: str,
-    key: str,
-    technical: Any,
-    table: pd.DataFrame,
-    codes: np.ndarray,
-    least: float,
+    adata: AnnData, gene: int, name: str, layer: str | None, key: str, technical: Any, design: CisDesign, least: float,
     limit: int | str | None,
-) -> tuple[Any, np.ndarray]:
+) -> CisCells:  # fmt: skip
     from dream_sc._core.types import CisCells
 
-    params = technical["params"]
-    used = codes >= 0
-    y = _io.counts(adata, params["layer"], limit).column(gene, used)
-    _validate.counts(y, _io.source(params["layer"]))
+    params, used = technical["params"], design.used
+    y = _io.counts(adata, layer, limit).column(gene, used)
+    _validate.counts(y, _io.source(layer))
     row = adata.varm[key].iloc[gene]
     if y[used].sum() == 0:
         raise ValueError(f"the cis gene {name!r} has no count in any cell of its guides and the controls")
@@ -198,18 +239,22 @@ def _cells(
             "in control cells there is no dosage relative to them"
         )
     s = _validate.size_factors(adata, params["size_factor_key"])
-    control = used & table["is_control"].to_numpy(bool)[codes]
-    mean = y[control].sum() / s[control].sum() if params.get("use_all_cells") else row["mu"]
+    control = used & design.is_control[design.code]
+    all_cells = bool(params.get("use_all_cells"))
+    mean = y[control].sum() / s[control].sum() if all_cells else row["mu"]
     if mean < least or mean == 0:
         raise ValueError(
             f"the cis gene {name!r} has a mean of {mean:.3g} counts in control cells, less than "
             f"min_count={least}: its dosage cannot be told from noise; lower min_count to try all the same"
         )
     exposure = s * row["mu"] * 2.0 ** adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
-    code, control, o = codes[used].astype(np.int64), table["is_control"].to_numpy(bool), float(row["overdispersion"])
-    if params.get("use_all_cells"):  # all cells differ in dosage, and the overdispersion must not hold that
-        o = _of_controls(y[used][control[code]], exposure[used][control[code]] / row["mu"])
-    return CisCells(y[used], exposure[used], code, control, o), used
+    o = float(row["overdispersion"])
+    if all_cells:  # all cells differ in dosage, and the overdispersion must not hold that
+        o = _of_controls(y[control], exposure[control] / row["mu"])
+    return CisCells(
+        y[used], exposure[used], design.code[used].astype(np.int64), design.table["is_control"].to_numpy(bool), o,
+        design.sets,
+    )  # fmt: skip
 
 
 def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
@@ -247,16 +292,18 @@ def group_codes(adata: AnnData, technical: Any) -> np.ndarray:
     return np.array([code[n] for n in labels], dtype=np.int64)
 
 
-def _cell_table(adata: AnnData, fit: Any, used: np.ndarray) -> pd.DataFrame:
+def _cell_table(adata: AnnData, fit: Any, design: CisDesign) -> pd.DataFrame:
     obs = np.full((adata.n_obs, len(CIS_COLUMNS)), np.nan)
-    obs[used] = np.column_stack(
+    obs[design.used] = np.column_stack(
         [2.0**fit.cell_median, fit.cell_median, fit.cell_sd, fit.cell_q025, fit.cell_q975]
     )
     return pd.DataFrame(obs, index=adata.obs_names, columns=list(CIS_COLUMNS))
 
 
 def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
-    low, high = fit.guide_mean - 1.959964 * fit.guide_sd, fit.guide_mean + 1.959964 * fit.guide_sd
+    # against the NTC level, whose error all guides share
+    half = 1.959964 * np.hypot(fit.guide_sd, np.where(table["is_control"], 0.0, fit.baseline_sd))
+    low, high = fit.guide_mean - half, fit.guide_mean + half
     return table.assign(
         log2_dosage=fit.guide_mean, sd=fit.guide_sd, log2fc=fit.guide_mean, log2fc_q025=low, log2fc_q975=high,
         within_sd=fit.within_sd, escaper_fraction=fit.escape, log2_dosage_acting=fit.acting_mean,

@@ -8,16 +8,19 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _modality, _validate
+from dream_sc._guides import read_guides
 from dream_sc._keys import SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 
 from . import _technical_shares
-from ._design import refuse_confounded
+from ._design import refuse_confounded, refuse_confounded_guides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+    from dream_sc._guides import Guides
 
 MIN_COUNT = 3
 LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
@@ -33,6 +36,7 @@ def fit_technical(
     reference: str | None = None,
     target_key: str = "target",
     control: str | list[str] = "NTC",
+    guides: str | None = None,
     size_factor_key: str = SIZE_FACTOR,
     denominator_layer: str | None = None,
     category_key: str | None = None,
@@ -76,6 +80,10 @@ def fit_technical(
         The group with effect 0; by default the one with most control cells.
     target_key, control
         Column of `.obs` with each cell's target, and the label(s) of non-targeting cells in it.
+    guides
+        Where cells may have several guides: key of `.obsm` with cells x guides (binary or counts; see
+        `pp.guide_matrix`), or the name of a modality of guides; `control` are then labels of guides. Controls are cells
+        with NTC guides only. Where there are none or few, as in screens with many guides per cell, `use_all_cells`.
     size_factor_key
         Column of `.obs` with size factors, for "negbinom". If it is the default and missing, totals are used.
     denominator_layer
@@ -136,13 +144,18 @@ def fit_technical(
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _validate.whole("nsamples", nsamples)
     _has_layers(adata, layer, category_layers)
-    is_control = _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
+    labels = [control] if isinstance(control, str) else list(control)
+    found = None if guides is None else read_guides(data, adata, guides)
+    is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
-    _refuse_confounded(adata, batch_key, group, target_key, is_control, use_all_cells)
+    if use_all_cells and found is None:
+        _refuse_confounded(adata, batch_key, group, target_key, is_control)
+    elif use_all_cells and found is not None:
+        refuse_confounded_guides(batch_key, group, found, found.controls(labels))
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
-        "control": [control] if isinstance(control, str) else list(control), "size_factor_key": size_factor_key,
+        "control": labels, "guides": guides, "size_factor_key": size_factor_key,
         "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
         "use_all_cells": use_all_cells, "category_layers": category_layers and list(category_layers),
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
@@ -167,12 +180,29 @@ def _has_layers(adata: AnnData, layer: str | None, category_layers: Sequence[str
         _validate.matrix(adata, name)
 
 
+def _controls(
+    adata: AnnData, target_key: str, control: list[str], guides: Guides | None, use_all: bool
+) -> np.ndarray:
+    """Which cells are controls: by their label, or by their guides."""
+    if guides is None:
+        return _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
+    ntc = guides.controls(control)
+    n_ntc, n = guides.of_cells(ntc), np.diff(guides.carried.indptr)
+    found = (n_ntc > 0) & (n_ntc == n)
+    if not found.any() and not use_all:
+        seen = sorted(set(guides.targets))
+        raise ValueError(
+            f"no cell has NTC guides only: {int(ntc.sum())} of {len(ntc)} guides of {guides.key!r} target "
+            f"control={control} (targets are {seen[:12]}), {int((n_ntc > 0).sum())} cells have one of these, each with "
+            "others. Where cells have many guides, pass use_all_cells=True; else set control="
+        )
+    return found
+
+
 def _refuse_confounded(
-    adata: AnnData, batch_key: str | None, group: np.ndarray, target_key: str, is_control: np.ndarray, use_all: bool
+    adata: AnnData, batch_key: str | None, group: np.ndarray, target_key: str, is_control: np.ndarray
 ) -> None:
     """Refuse groups that follow the targets, or what are controls, where all cells are used."""
-    if not use_all:
-        return
     target = _validate.labels(adata, target_key, "target_key")
     follow = {f".obs[{target_key!r}]": target, "whether a cell is a control": is_control.astype(str)}
     refuse_confounded(batch_key, group, follow)

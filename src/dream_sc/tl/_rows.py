@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _modality, _validate
+from dream_sc._guides import guides_of_cells
 from dream_sc._keys import Slots
 from dream_sc._logging import logger
 
@@ -236,11 +237,11 @@ def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_ke
     from dream_sc._core.types import RowDosage
 
     table = cis["guides"]
-    guide = _validate.labels(holder, cis["params"]["guide_key"], "guide_key")
     cells = holder.obsm[cis_key]
-    used_names = cells.index[cells["log2_x_true"].notna()]
-    code = dict(zip(table["guide"], range(len(table)), strict=True))
-    by_name = pd.Series([code.get(g, -1) for g in guide], index=holder.obs_names).loc[used_names]
+    # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
+    code = pd.Series(range(len(table)), index=table["guide"].astype(str))
+    by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
+    by_name[cells["log2_x_true"].isna()] = -1
     guide_code = by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64)
     group = group_codes(adata, technical)
     frame = pd.DataFrame({"guide": guide_code, "group": group})

@@ -46,3 +46,36 @@ def integrate(y, e, phi, mean, sd, nodes, log_w):
         second += p * z * z
     m1 = first / total
     return top + log(total) + log(width / sd), m1, max(second / total - m1 * m1, 1e-12)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def guide_mode(counts, exposure, phi, start, sd, extra, nodes, log_w):
+    """Mode over a guide's mean at a spread: log density, mean, variance.
+
+    `extra` is a variance that each cell has beside the spread, of other guides of its; empty if it has none.
+    """
+    x, h, value = start, 1.0, 0.0
+    for _ in range(40):
+        g, h, value = 0.0, 0.0, 0.0
+        for i in range(counts.size):
+            width = sd if extra.size == 0 else (sd * sd + extra[i]) ** 0.5
+            lp, m, v = integrate(counts[i], exposure[i], phi, x, width, nodes, log_w)
+            value += lp
+            g += (m - x) / width**2
+            h += 1.0 / width**2 - v / width**4
+        h = max(h, 1e-3)
+        step = min(max(g / h, -1.5), 1.5)
+        if step * step * h < 1e-8:
+            break
+        x += step
+    return value, x, 1.0 / h
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def curvatures(counts, exposure, phi, mean, sd, nodes, log_w):
+    """Curvature of each count's log marginal density by its cell's mean."""
+    out = np.empty(counts.size)
+    for i in range(counts.size):
+        _, _, v = integrate(counts[i], exposure[i], phi, mean[i], sd[i], nodes, log_w)
+        out[i] = 1.0 / sd[i] ** 2 - v / sd[i] ** 4
+    return out

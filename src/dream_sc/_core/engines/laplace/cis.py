@@ -18,8 +18,8 @@ from scipy.special import logsumexp
 
 from dream_sc._core.types import CisFit
 
-from . import escapers
-from .cells import integrate, log_count
+from . import escapers, guide_sets
+from .cells import guide_mode, log_count
 
 if TYPE_CHECKING:
     from dream_sc._core.priors import CisPriors
@@ -28,25 +28,6 @@ if TYPE_CHECKING:
 SPREADS = np.geomspace(0.03, 2.4, 15)
 N_X = 161
 ESCAPER_SD = 0.06  # log2: a grid point stands for the NTC level
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _guide_mode(counts, exposure, phi, start, sd, nodes, log_w):
-    """Mode over the guide's mean at a fixed spread: returns (log density, mean, variance)."""
-    x, h, value = start, 1.0, 0.0
-    for _ in range(40):
-        g, h, value = 0.0, 0.0, 0.0
-        for i in range(counts.size):
-            lp, m, v = integrate(counts[i], exposure[i], phi, x, sd, nodes, log_w)
-            value += lp
-            g += (m - x) / sd**2
-            h += 1.0 / sd**2 - v / sd**4
-        h = max(h, 1e-3)
-        step = min(max(g / h, -1.5), 1.5)
-        if step * step * h < 1e-8:
-            break
-        x += step
-    return value, x, 1.0 / h
 
 
 @nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
@@ -83,16 +64,21 @@ def _cells(counts, exposure, phi, guide, x, log_prior, out):
 def _guide_grids(
     cells: CisCells, nodes: np.ndarray, log_w: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per guide and spread: log evidence, mean and variance of the guide's mean."""
+    """Per guide and spread: log evidence, mean and variance of the guide's mean, from cells with no other guide.
+
+    Controls have no spread; only their first entry is filled.
+    """
     n_g = len(cells.is_control)
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
     value, mean, var = (np.zeros((n_g, len(SPREADS))) for _ in range(3))
+    none, order = np.empty(0), np.argsort(cells.guide, kind="stable")
+    start = np.searchsorted(cells.guide[order], np.arange(n_g + 1))
     for g in range(n_g):
-        use = cells.guide == g
+        use = order[start[g] : start[g + 1]]
         y, e = cells.counts[use].astype(float), cells.exposure[use].astype(float)
-        x = float(np.log2((y.sum() + 0.5) / (e.sum() + 0.5 * e.mean())))
-        for j, s in enumerate(SPREADS):
-            v, x, variance = _guide_mode(y, e, phi, x, float(s), nodes, log_w)
+        x = float(np.log2((y.sum() + 0.5) / (e.sum() + 0.5 * e.mean()))) if len(y) else 0.0
+        for j, s in enumerate(SPREADS[:1] if cells.is_control[g] else SPREADS):
+            v, x, variance = guide_mode(y, e, phi, x, float(s), none, nodes, log_w)
             mean[g, j], var[g, j] = x, variance
             value[g, j] = v + 0.5 * log(2 * pi * variance)
     return value, mean, var
@@ -132,7 +118,8 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     """Dosage of guides and cells.
 
     Guide means are relative to the mean of the NTC guides; a targeting guide's posterior is combined with a
-    Student t population of guides, an NTC guide's with a normal population around zero whose sd is learned.
+    Student t population of guides (or with what is known of it), an NTC guide's with a normal population around zero
+    whose sd is learned.
     """
     raw_nodes, raw_w = np.polynomial.hermite_e.hermegauss(9)
     nodes, log_w = raw_nodes, np.log(raw_w / raw_w.sum())
@@ -142,17 +129,23 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     sd_c = _control_sd(c_mean, c_var, priors.control_sd_scale)
     precision = 1 / (c_var + sd_c**2)
     level = float((precision * c_mean).sum() / precision.sum())
-    escape, escape_sd, value, mean, var = escapers.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
+    escape, escape_sd, *two = escapers.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
+    if len(cells.sets):
+        refined = guide_sets.refine(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
+        two = [np.where(escape[:, None] > 0, a, b) for a, b in zip(two, refined, strict=True)]
+    value, mean, var = two
     guide_mean, guide_var, within = np.zeros(len(control)), np.zeros(len(control)), np.zeros(len(control))
     shrink = sd_c**2 / (sd_c**2 + c_var)
     guide_mean[control], guide_var[control] = shrink * (c_mean - level), shrink * c_var
     weights, centre = _spread_weights(value[~control], priors)
     w_mean = (weights * mean[~control]).sum(1) - level
     w_var = (weights * (var[~control] + mean[~control] ** 2)).sum(1) - (w_mean + level) ** 2
-    mu, sigma = _population(w_mean, w_var, priors)
-    guide_mean[~control], guide_var[~control] = _shrink(w_mean, w_var, mu, sigma, priors.guide_df)
+    guide_mean[~control], guide_var[~control], mu, sigma = _targeting(cells, w_mean, w_var, priors)
     within[~control] = np.sqrt(weights @ SPREADS**2)
     x, log_prior = _cell_priors(control, guide_mean, guide_var, weights, escape)
+    if len(cells.sets):
+        of_sets = _set_priors(cells.sets, guide_mean, guide_var, within)
+        x, log_prior = (np.concatenate(pair) for pair in zip((x, log_prior), of_sets, strict=True))
     out = np.zeros((len(cells.counts), 4))
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
     _cells(
@@ -181,6 +174,29 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
         guide_mean,
         np.sqrt(guide_var),
     )
+
+
+def _targeting(
+    cells: CisCells, mean: np.ndarray, var: np.ndarray, priors: CisPriors
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Means and variances of the targeting guides given their population, or what is known of one before.
+
+    Centre and scale of the populations come last, the mean over them.
+    """
+    n = len(mean)
+    population = np.zeros(n, int) if cells.population is None else cells.population[~cells.is_control]
+    out, found = np.zeros((2, n)), []
+    for one in np.unique(population):
+        mine = population == one
+        found.append(_population(mean[mine], var[mine], priors))
+        out[:, mine] = _shrink(mean[mine], var[mine], *found[-1], priors.guide_df)
+    if cells.known is not None:
+        centre, sd = cells.known[~cells.is_control].T
+        known = np.isfinite(centre)
+        precision = 1 / var[known] + 1 / sd[known] ** 2
+        out[:, known] = (mean[known] / var[known] + centre[known] / sd[known] ** 2) / precision, 1 / precision
+    mu, sigma = np.mean(found, axis=0)
+    return out[0], out[1], float(mu), float(sigma)
 
 
 def _population(mean: np.ndarray, var: np.ndarray, priors: CisPriors) -> tuple[float, float]:
@@ -232,3 +248,14 @@ def _cell_priors(
     share = escape[two][:, None]
     log_prior[two] = np.logaddexp(np.log1p(-share) + log_prior[two], np.log(share) + at_ntc)
     return x, log_prior
+
+
+def _set_priors(
+    sets: np.ndarray, guide_mean: np.ndarray, guide_var: np.ndarray, within: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for cells with several guides: a normal density, effects and variances added up."""
+    there = sets >= 0
+    mean = np.where(there, guide_mean[sets], 0.0).sum(1)
+    sd = np.sqrt(np.where(there, guide_var[sets] + within[sets] ** 2, 0.0).sum(1) + 1e-6)
+    z = np.linspace(-7.5, 7.5, N_X)
+    return mean[:, None] + sd[:, None] * z, np.repeat(-0.5 * z[None] ** 2, len(sets), 0)

@@ -1,0 +1,192 @@
+"""Matrices of guides, cells x guides, from `.obsm` or from a modality of guides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from . import _validate
+from ._keys import GUIDE_ASSIGNMENT, GUIDE_IDS, GUIDE_TARGETS, NTC, TARGET_COLUMNS, TARGETING, Slots
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SHOWN = 8
+SEVERAL = ";"  # between the targets of a guide that has several
+TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+
+
+@dataclass(frozen=True)
+class Guides:
+    """Which guides each cell carries, and what they target."""
+
+    carried: Any  # csr (N, G) of bool
+    names: np.ndarray  # (G,)
+    targets: list[str]  # of each guide, several joined by ";"
+    key: str
+
+    def targeting(self, labels: list[str]) -> np.ndarray:
+        """Guides ``(G,)`` with one of these targets."""
+        wanted = set(labels)
+        return np.array([bool(wanted & _split(t)) for t in self.targets], dtype=bool)
+
+    def controls(self, labels: list[str]) -> np.ndarray:
+        """Guides ``(G,)`` that have no other target than these labels of non-targeting guides."""
+        wanted = set(labels)
+        return np.array([_split(t) <= wanted for t in self.targets], dtype=bool)
+
+    def of_cells(self, guides: np.ndarray) -> np.ndarray:
+        """How many of some guides each cell has."""
+        return np.asarray(self.carried[:, np.flatnonzero(guides)].sum(1)).ravel().astype(np.int64)
+
+
+    def by(self, levels: np.ndarray, which: np.ndarray) -> Guides:
+        """The same with some guides taken apart by levels ``(N,)`` of the cells; cells without a level lose them."""
+        taken, rest = self.carried[:, np.flatnonzero(which)], np.flatnonzero(~which)
+        names, targets = self.names[which], np.array(self.targets, dtype=object)
+        parts = [(self.carried[:, rest], self.names[rest], targets[rest])]
+        for level in sorted(set(levels) - {""}):
+            mine = sparse.diags_array((levels == level).astype(np.int8))
+            parts.append((mine @ taken, np.array([f"{n}|{level}" for n in names], dtype=object), targets[which]))
+        carried, name, target = zip(*parts, strict=True)
+        whole = sparse.hstack(carried, format="csr").astype(bool)
+        return Guides(whole, np.concatenate(name), list(np.concatenate(target)), self.key)
+
+
+def read_guides(
+    data: Any, adata: AnnData, guides: str, *, layer: str | None = None,
+    targets: str | Mapping[str, Any] | None = None, min_umis: int = 1,
+) -> Guides:  # fmt: skip
+    """The matrix of guides of the object's cells; see `pp.assign_guides` for what is read."""
+    given = dict(targets) if isinstance(targets, Mapping) else None
+    x, names, found = _matrix(data, adata, guides, layer, targets if given is None else None)
+    target = _targets(names, found if given is None else given, guides)
+    carried = (x >= min_umis).tocsr() if min_umis > 1 else x.astype(bool)
+    return Guides(carried, np.array(names, dtype=object), target, guides)
+
+
+def guides_of_cells(holder: AnnData, cis_key: str) -> pd.Series:
+    """The guide under which each cell counts in a cis fit; NaN of cells without.
+
+    Where the fit was carried over from another object without that column, it is the cell's guide.
+    """
+    name, params = Slots(cis_key).guide, holder.uns[cis_key]["params"]
+    if name in holder.obs:
+        return holder.obs[name].astype(object)
+    if params.get("guides") is not None or params.get("guide_covariate_key") is not None:
+        raise KeyError(f".obs[{name!r}] is not there, but .uns[{cis_key!r}] is: call dream_sc.tl.fit_cis again")
+    labels = pd.Series(_validate.labels(holder, params["guide_key"], "guide_key"), holder.obs_names, dtype=object)
+    return labels.where(holder.obsm[cis_key]["log2_x_true"].notna())
+
+
+def _split(target: str) -> set[str]:
+    return {t.strip() for t in target.split(SEVERAL)} - {""}
+
+
+def _matrix(
+    data: Any, adata: AnnData, guides: str, layer: str | None, column: Any
+) -> tuple[Any, list[str], Mapping[str, Any]]:
+    """The matrix of the object's cells, names of guides, and what is known of their targets."""
+    mods = data.mod if isinstance(getattr(data, "mod", None), Mapping) else {}
+    if guides in mods:
+        return _of_modality(mods[guides], adata, guides, layer, column)
+    if guides not in adata.obsm:
+        known = [*(f".obsm[{k!r}]" for k in adata.obsm), *(f"modality {k!r}" for k in mods)]
+        raise KeyError(f"guides={guides!r} is neither a key of .obsm nor a modality; there are {known}")
+    for what, value in (("layer", layer), ("targets", column)):
+        if value is not None:
+            raise ValueError(f"{what}={value!r} is of a modality, but {guides!r} is a key of .obsm: leave it out")
+    x = adata.obsm[guides]
+    if isinstance(x, pd.DataFrame):
+        names = x.columns
+        x = sparse.csr_matrix(x.sparse.to_coo() if hasattr(x, "sparse") else x.to_numpy())
+    else:
+        key = guides + GUIDE_IDS
+        if key not in adata.uns:
+            raise KeyError(
+                f".obsm[{guides!r}] has no names of guides: make it a DataFrame, or put them into .uns[{key!r}]"
+            )
+        names = adata.uns[key]
+    stored = adata.uns.get(guides + GUIDE_TARGETS)
+    if stored is not None and len(stored) != len(names):
+        raise ValueError(
+            f".uns[{guides + GUIDE_TARGETS!r}] has {len(stored)} targets, but there are {len(names)} guides"
+        )
+    found = {} if stored is None else dict(zip(map(str, names), stored, strict=True))
+    return _checked(x, names, f".obsm[{guides!r}]"), list(map(str, names)), found
+
+
+def _of_modality(
+    other: AnnData, adata: AnnData, name: str, layer: str | None, column: Any
+) -> tuple[Any, list[str], Mapping[str, Any]]:
+    """The same of a modality of guides, its cells matched by name; cells that it lacks have no guide."""
+    if layer is None and GUIDE_ASSIGNMENT in other.layers:
+        layer = GUIDE_ASSIGNMENT
+    x = _checked(_validate.matrix(other, layer), other.var_names, f"modality {name!r}")
+    at = other.obs_names.get_indexer(adata.obs_names)
+    if (at < 0).all():
+        raise ValueError(f"the cells of modality {name!r} and those to be labelled have no name in common")
+    padded = sparse.vstack([x, sparse.csr_matrix((1, x.shape[1]), dtype=x.dtype)], format="csr")
+    names = list(map(str, other.var_names))
+    own = column is None
+    if column is None:
+        column = next((c for c in TARGET_COLUMNS if c in other.var), None)
+    elif column not in other.var:
+        raise KeyError(f"targets={column!r} is not a column of the modality; there are {list(other.var.columns)}")
+    found = {} if column is None else dict(zip(names, other.var[column].astype(object), strict=True))
+    if own and TARGETING in other.var:
+        found |= dict.fromkeys(_non_targeting(other.var[TARGETING], names), NTC)
+    return padded[at], names, found
+
+
+def _non_targeting(column: pd.Series, names: list[str]) -> list[str]:
+    """Guides that a column of flags says not to target anything; a missing flag says nothing."""
+    values = ["" if pd.isna(v) else str(v).strip().lower() for v in column]
+    unknown = sorted(set(values) - {"", *TRUE, *FALSE})
+    if unknown:
+        raise ValueError(
+            f"column {TARGETING!r} of the modality of guides holds {unknown[:SHOWN]}, which is neither true nor false: "
+            "name the column of targets as targets="
+        )
+    return [name for name, value in zip(names, values, strict=True) if value in FALSE]
+
+
+def _checked(x: Any, names: Any, where: str) -> Any:
+    """The matrix as csr, its entries counts and its guides named once each."""
+    x = x.to_memory() if hasattr(x, "to_memory") else x
+    x = sparse.csr_matrix(x)
+    if x.dtype == bool:
+        x = x.astype(np.int8)
+    _validate.counts(x.data, where)
+    if x.shape[1] != len(names):
+        raise ValueError(f"{where} has {x.shape[1]} columns, but there are {len(names)} names of guides")
+    twice = pd.Index(names)[pd.Index(names).duplicated()]
+    if len(twice):
+        raise ValueError(f"{where} names guides more than once: {list(map(str, twice[:SHOWN]))}")
+    x.eliminate_zeros()
+    return x
+
+
+def _targets(names: list[str], found: Mapping[str, Any], guides: str) -> list[str]:
+    """Target of each guide."""
+    known = {str(k): _joined(v) for k, v in found.items()}
+    known = {k: v for k, v in known.items() if _split(v)}
+    lacking = [n for n in names if n not in known]
+    if lacking:
+        raise ValueError(
+            f"{len(lacking)} of {len(names)} guides of {guides!r} have no target, {lacking[:SHOWN]} among them: give "
+            "targets={guide: target} for all, or the column of the modality that holds them"
+        )
+    return [known[n] for n in names]
+
+
+def _joined(target: Any) -> str:
+    """A target, or several of a guide that has them in a list, as text."""
+    if isinstance(target, list | tuple | set | np.ndarray):
+        return SEVERAL.join(map(str, target))
+    return "" if pd.isna(target) else str(target)
