@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from scipy import sparse
 
 from . import _validate
 from ._keys import GUIDE_ASSIGNMENT, GUIDE_IDS, GUIDE_TARGETS, NTC, TARGET_COLUMNS, TARGETING, Slots
+from ._logging import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,15 +60,28 @@ class Guides:
 
 
 def read_guides(
-    data: Any, adata: AnnData, guides: str, *, layer: str | None = None,
-    targets: str | Mapping[str, Any] | None = None, min_umis: int = 1,
+    data: Any, adata: AnnData, guides: Any, *, layer: str | None = None,
+    targets: str | Mapping[str, Any] | None = None, min_umis: int = 1, exclude: Iterable[str] = (),
 ) -> Guides:  # fmt: skip
-    """The matrix of guides of the object's cells; see `pp.assign_guides` for what is read."""
+    """The matrix of guides of the object's cells; see `pp.guide_matrix` for what is read."""
     given = dict(targets) if isinstance(targets, Mapping) else None
+    key = guides if isinstance(guides, str) else "guides"
     x, names, found = _matrix(data, adata, guides, layer, targets if given is None else None)
-    target = _targets(names, found if given is None else given, guides)
+    keep = _kept(names, exclude, key)
+    names = [names[i] for i in keep]
+    target = _targets(names, found if given is None else given, key)
     carried = (x >= min_umis).tocsr() if min_umis > 1 else x.astype(bool)
-    return Guides(carried, np.array(names, dtype=object), target, guides)
+    carried = carried if len(keep) == carried.shape[1] else carried[:, keep]
+    return Guides(carried, np.array(names, dtype=object), target, key)
+
+
+def _kept(names: list[str], exclude: Iterable[str], key: str) -> np.ndarray:
+    """Positions of the guides that are not left out."""
+    out = {exclude} if isinstance(exclude, str) else set(map(str, exclude))
+    unknown = sorted(out - set(names))
+    if unknown:
+        raise ValueError(f"exclude= names no guides of {key!r}: {unknown[:SHOWN]}{_validate.close(unknown[0], names)}")
+    return np.array([i for i, name in enumerate(names) if name not in out], dtype=np.int64)
 
 
 def guides_of_cells(holder: AnnData, cis_key: str) -> pd.Series:
@@ -89,12 +103,16 @@ def _split(target: str) -> set[str]:
 
 
 def _matrix(
-    data: Any, adata: AnnData, guides: str, layer: str | None, column: Any
+    data: Any, adata: AnnData, guides: Any, layer: str | None, column: Any
 ) -> tuple[Any, list[str], Mapping[str, Any]]:
     """The matrix of the object's cells, names of guides, and what is known of their targets."""
     mods = data.mod if isinstance(getattr(data, "mod", None), Mapping) else {}
+    if isinstance(guides, pd.DataFrame):
+        guides = _as_modality(guides)
+    if not isinstance(guides, str):
+        return _of_modality(guides, adata, "the matrix of guides", layer, column)
     if guides in mods:
-        return _of_modality(mods[guides], adata, guides, layer, column)
+        return _of_modality(mods[guides], adata, f"modality {guides!r}", layer, column)
     if guides not in adata.obsm:
         known = [*(f".obsm[{k!r}]" for k in adata.obsm), *(f"modality {k!r}" for k in mods)]
         raise KeyError(f"guides={guides!r} is neither a key of .obsm nor a modality; there are {known}")
@@ -103,8 +121,7 @@ def _matrix(
             raise ValueError(f"{what}={value!r} is of a modality, but {guides!r} is a key of .obsm: leave it out")
     x = adata.obsm[guides]
     if isinstance(x, pd.DataFrame):
-        names = x.columns
-        x = sparse.csr_matrix(x.sparse.to_coo() if hasattr(x, "sparse") else x.to_numpy())
+        names, x = x.columns, _sparse_frame(x)
     else:
         key = guides + GUIDE_IDS
         if key not in adata.uns:
@@ -127,21 +144,41 @@ def _of_modality(
     """The same of a modality of guides, its cells matched by name; cells that it lacks have no guide."""
     if layer is None and GUIDE_ASSIGNMENT in other.layers:
         layer = GUIDE_ASSIGNMENT
-    x = _checked(_validate.matrix(other, layer), other.var_names, f"modality {name!r}")
+    x = _checked(_validate.matrix(other, layer), other.var_names, name)
     at = other.obs_names.get_indexer(adata.obs_names)
     if (at < 0).all():
-        raise ValueError(f"the cells of modality {name!r} and those to be labelled have no name in common")
+        raise ValueError(
+            f"the cells of {name} and those of data have no name in common: {list(map(str, other.obs_names[:3]))} and "
+            f"{list(map(str, adata.obs_names[:3]))}, for example"
+        )
+    if (at < 0).any():
+        logger.info("%s lacks %d of %d cells, which then have no guide", name, (at < 0).sum(), len(at))
     padded = sparse.vstack([x, sparse.csr_matrix((1, x.shape[1]), dtype=x.dtype)], format="csr")
     names = list(map(str, other.var_names))
     own = column is None
     if column is None:
         column = next((c for c in TARGET_COLUMNS if c in other.var), None)
     elif column not in other.var:
-        raise KeyError(f"targets={column!r} is not a column of the modality; there are {list(other.var.columns)}")
+        raise KeyError(f"targets={column!r} is not a column of {name}; there are {list(other.var.columns)}")
     found = {} if column is None else dict(zip(names, other.var[column].astype(object), strict=True))
     if own and TARGETING in other.var:
         found |= dict.fromkeys(_non_targeting(other.var[TARGETING], names), NTC)
     return padded[at], names, found
+
+
+def _as_modality(frame: pd.DataFrame) -> AnnData:
+    """A table of cells x guides as an AnnData."""
+    from anndata import AnnData
+
+    index, columns = (pd.Index(i.astype(str)) for i in (frame.index, frame.columns))
+    if not index.is_unique:
+        raise ValueError(f"the table of guides has cells more than once, {index[index.duplicated()][0]!r} for one")
+    return AnnData(_sparse_frame(frame), pd.DataFrame(index=index), pd.DataFrame(index=columns))
+
+
+def _sparse_frame(frame: pd.DataFrame) -> Any:
+    every = all(isinstance(t, pd.SparseDtype) for t in frame.dtypes)
+    return sparse.csr_matrix(frame.sparse.to_coo() if every else frame.to_numpy())
 
 
 def _non_targeting(column: pd.Series, names: list[str]) -> list[str]:

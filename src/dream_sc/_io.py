@@ -83,11 +83,11 @@ def seed_of(rng: int | np.random.Generator) -> int:
 def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started: float) -> None:
     """Assign all slots, or none: an error restores what was there before.
 
-    The entry of `.uns` also says which step wrote it.
+    An entry of `.uns` that is a dictionary also says which step wrote it.
     """
     before: list[tuple[str, str, Any]] = []
     for attribute, key in slots:
-        if attribute == "uns":
+        if attribute == "uns" and isinstance(slots[attribute, key], dict):
             _validate.new_key(adata, key, label)
             slots[attribute, key]["step"] = label
         if key in getattr(adata, attribute):

@@ -11,6 +11,7 @@ NEAR_CIS = "near_cis"  # column of the table of the trans step
 POSITION_COLUMNS = ("chrom", "start", "end")  # of a feature, in `.var`
 GUIDE, TARGET, N_GUIDES, NTC = "guide", "target", "n_guides", "NTC"  # of a cell, in `.obs`
 COMPLEMENT = "complement"  # control cells that no guide of the controls tells apart
+GUIDES = "guides"  # matrix of guides in `.obsm`
 GUIDE_IDS, GUIDE_TARGETS = "_ids", "_target"  # appended to the key of a matrix of guides, in `.uns`
 # of a modality of guides: its layer of calls, columns with the target, and with whether a guide targets anything
 GUIDE_ASSIGNMENT, TARGET_COLUMNS, TARGETING = "guide_assignment", (TARGET, "intended_target_name"), "targeting"

@@ -1,6 +1,7 @@
 """Preprocessing: guides, size factors, splice modalities."""
 
 from ._exons import exon_skipping
+from ._guide_matrix import guide_matrix, read_protospacer_calls
 from ._guides import assign_guides
 from ._psi import junction_psi
 from ._size_factors import size_factors
@@ -12,8 +13,10 @@ __all__ = [
     "assign_guides",
     "donor_usage",
     "exon_skipping",
+    "guide_matrix",
     "isoform_usage",
     "junction_psi",
+    "read_protospacer_calls",
     "read_starsolo_sj",
     "size_factors",
 ]

@@ -1,0 +1,137 @@
+"""The matrix of guides of a screen with several guides per cell, from wherever it comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dream_sc import _io, _validate
+from dream_sc._guides import read_guides
+from dream_sc._keys import GUIDE_IDS, GUIDE_TARGETS, GUIDES
+from dream_sc._logging import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from os import PathLike
+
+    from anndata import AnnData
+
+CALL_COLUMNS = ("cell_barcode", "feature_call", "num_umis")
+BETWEEN = "|"  # the calls of one cell
+
+
+def guide_matrix(
+    data: Any,
+    guides: str | pd.DataFrame | AnnData,
+    *,
+    mod: str | None = None,
+    layer: str | None = None,
+    targets: str | Mapping[str, Any] | None = None,
+    min_umis: int = 1,
+    exclude: str | Iterable[str] = (),
+    key_added: str = GUIDES,
+    copy: bool = False,
+) -> Any:
+    """Store which guides each cell carries, and what they target, for `guides=` of the steps.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    guides
+        Cells x guides, binary or UMI counts: key of `.obsm` (DataFrame, array or sparse matrix; names of guides are the
+        columns, or the entry ``guides + "_ids"`` of `.uns`), the name of a modality of guides, or a DataFrame or an
+        AnnData such as `read_protospacer_calls` returns. All but the first are matched by the names of cells; cells
+        that they lack have no guide.
+    mod
+        Modality of a MuData that gets the matrix.
+    layer
+        Layer of the AnnData or modality of guides; "guide_assignment" if there is one, else `.X`.
+    targets
+        Target of each guide: a mapping (to a list where a guide has several), or the name of a column of the `.var` of
+        the AnnData or modality of guides. By default the entry ``guides + "_target"`` of `.uns`, or the column "target"
+        or "intended_target_name"; guides whose column "targeting" is False are controls, "NTC".
+    min_umis
+        Entries below it are no guide.
+    exclude
+        Names of guides to leave out, as if no cell had them.
+    key_added
+        Where it is stored.
+    copy
+        Return a new object instead of writing into `data`.
+
+    Returns
+    -------
+    The object if `copy`, else None. Writes `.obsm[key_added]` (csr, cells x guides, 1 where a cell carries a guide),
+    `.uns[key_added + "_ids"]` (names of guides) and `.uns[key_added + "_target"]` (their targets, several joined by
+    ";").
+
+    Raises
+    ------
+    KeyError, ValueError
+        If there is no such matrix, its entries are no counts, guides have no name or no target, cells of the two have
+        no name in common, or no cell has a guide.
+    """
+    started = _io.now()
+    _validate.whole("min_umis", min_umis)
+    _validate.storable(key_added)
+    data = data.copy() if copy else data
+    adata = _validate.resolve(data, mod)
+    found = read_guides(data, adata, guides, layer=layer, targets=targets, min_umis=min_umis, exclude=exclude)
+    n = np.diff(found.carried.indptr)
+    if not n.any():
+        raise ValueError(f"no cell has a guide with at least min_umis={min_umis} UMIs: lower it")
+    logger.info(
+        "pp.guide_matrix: %d guides of %d targets; %.2f guides per cell, %d cells with none, %d with several",
+        len(found.names), len(set(found.targets)), n.mean(), (n == 0).sum(), (n > 1).sum(),
+    )  # fmt: skip
+    slots = {
+        ("obsm", key_added): found.carried.astype(np.int8), ("uns", key_added + GUIDE_IDS): found.names.astype(str),
+        ("uns", key_added + GUIDE_TARGETS): np.array(found.targets, dtype=str),
+    }  # fmt: skip
+    _io.write(adata, "pp.guide_matrix", slots, started)
+    return data if copy else None
+
+
+def read_protospacer_calls(path: str | PathLike[str]) -> AnnData:
+    """Read the guides of each cell from CellRanger's ``protospacer_calls_per_cell.csv``.
+
+    Parameters
+    ----------
+    path
+        The file, with columns cell_barcode, feature_call and num_umis; several guides and their UMIs are joined by
+        "|". It may be compressed.
+
+    Returns
+    -------
+    AnnData, cells x guides with UMIs in csr `.X`, for `guide_matrix`. Cells without a call are not in it.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing, or a cell has not as many UMIs as guides.
+    """
+    from anndata import AnnData
+
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    lacking = [c for c in CALL_COLUMNS if c not in frame]
+    if lacking:
+        raise ValueError(f"the file has no columns {lacking}; it has {list(frame.columns)}: is it CellRanger's calls?")
+    calls, umis = (frame[c].str.split(BETWEEN) for c in CALL_COLUMNS[1:])
+    uneven = calls.str.len() != umis.str.len()
+    if uneven.any():
+        names = frame["cell_barcode"][uneven].tolist()
+        raise ValueError(f"{len(names)} cells have not as many UMIs as guides, {names[:8]} among them")
+    called = calls.str[0] != ""
+    frame, calls, umis = frame[called], calls[called], umis[called]
+    row = np.repeat(np.arange(len(frame)), calls.str.len())
+    try:
+        values = umis.explode().to_numpy().astype(np.int64)
+    except ValueError as error:
+        raise ValueError(f"column 'num_umis' holds what is no whole number: {error}") from error
+    names, column = np.unique(calls.explode().to_numpy(dtype=str), return_inverse=True)
+    x = sparse.csr_matrix((values, (row, column)), (len(frame), len(names)))
+    return AnnData(x, pd.DataFrame(index=pd.Index(frame["cell_barcode"])), pd.DataFrame(index=names))
