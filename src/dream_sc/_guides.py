@@ -52,10 +52,11 @@ class Guides:
         names, targets = self.names[which], np.array(self.targets, dtype=object)
         parts = [(self.carried[:, rest], self.names[rest], targets[rest])]
         for level in sorted(set(levels) - {""}):
-            mine = sparse.diags_array((levels == level).astype(np.int8))
-            parts.append((mine @ taken, np.array([f"{n}|{level}" for n in names], dtype=object), targets[which]))
+            mine = taken.multiply((levels == level)[:, None])
+            parts.append((mine, np.array([f"{n}|{level}" for n in names], dtype=object), targets[which]))
         carried, name, target = zip(*parts, strict=True)
         whole = sparse.hstack(carried, format="csr").astype(bool)
+        whole.eliminate_zeros()
         return Guides(whole, np.concatenate(name), list(np.concatenate(target)), self.key)
 
 

@@ -125,6 +125,16 @@ def labels(adata: AnnData, key: str, what: str) -> np.ndarray:
     return np.where(values.isna(), "", values.astype(str))
 
 
+def guides_key(guides: Any) -> str:
+    """The name of a matrix of guides; the matrix itself is refused."""
+    if not isinstance(guides, str):
+        raise TypeError(
+            f"guides= is a {type(guides).__name__}: store the matrix by dream_sc.pp.guide_matrix(data, guides) "
+            "and pass its name, guides='guides'"
+        )
+    return guides
+
+
 def controls(target: np.ndarray, control: str | list[str], target_key: str) -> np.ndarray:
     """Which cells carry a control label."""
     wanted = [control] if isinstance(control, str) else list(control)

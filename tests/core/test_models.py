@@ -185,9 +185,11 @@ def test_technical_density_equals_scipy(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(float(trace.log_prob_sum()), want, rtol=1e-6)
 
 
-def test_cis_density_equals_scipy(rng: np.random.Generator) -> None:
-    control = np.array([False, False, True])
-    cells = CisCells(np.array([3.0, 1, 0, 6, 5]), rng.uniform(2, 6, 5), np.array([0, 0, 1, 2, 2]), control, 0.5)
+@pytest.mark.parametrize("several", [False, True])
+def test_cis_density_equals_scipy(rng: np.random.Generator, several: bool) -> None:
+    control, sets = np.array([False, False, True]), np.array([[0, 1]])
+    guide = np.array([0, 3 if several else 0, 1, 2, 2])
+    cells = CisCells(np.array([3.0, 1, 0, 6, 5]), rng.uniform(2, 6, 5), guide, control, 0.5, sets)
     priors = CisPriors()
     data, _ = _torch.cis_data(cells, priors, CPU)
     point = {
@@ -199,7 +201,8 @@ def test_cis_density_equals_scipy(rng: np.random.Generator) -> None:
     from scipy.special import gammaln
     from scipy.stats import halfcauchy, halfnorm, lognorm
 
-    x = np.array([-1.0 + 0.2 * 0.3, -1.0 - 0.2, 0.4 + 0.4 * 0.5, 0.02, 0.02])
+    second = -0.6 - 0.2**0.5 if several else -1.0 - 0.2
+    x = np.array([-1.0 + 0.2 * 0.3, second, 0.4 + 0.4 * 0.5, 0.02, 0.02])
     m, phi = cells.exposure * 2 ** (0.1 + x), 4.0
     want = nbinom(phi, phi / (phi + m)).logpmf(cells.counts).sum()
     want -= (gammaln(cells.counts + phi) - gammaln(phi) - gammaln(cells.counts + 1)).sum()

@@ -89,12 +89,12 @@ def fit_cis(
         Column of `.obs`, such as the line: a targeting guide gets a dosage of its own in each level, named
         "guide|level", and so do its own effects in the trans step.
     guide_prior
-        What is known of guides' log2 dosages before: a DataFrame with the guides as index and columns "log2_dosage"
-        and "sd" (as `get.guides` returns for another screen), or a mapping to pairs of the two. Their posterior is then
-        not drawn to that of the other guides.
+        With "laplace", what is known of guides' log2 dosages before: a DataFrame with the guides as index and columns
+        "log2_dosage" and "sd" (as `get.guides` returns for another screen), or a mapping to pairs of the two. Their
+        posterior is then not drawn to that of the other guides.
     pooling
         Guides are drawn to the mean of their population, as far as their counts leave it open: "all" guides are one, or
-        those of each "target".
+        those of each "target" ("laplace" only).
     min_cells_per_guide
         Guides with fewer cells are left out, and with them cells that carry one beside others.
     min_count
@@ -128,19 +128,16 @@ def fit_cis(
         If the technical fit is missing, the gene unknown or not counted, no guide acts on it, no cell is a control, or
         guides follow the technical groups of a fit on all cells.
     """
-    from dream_sc._core.engines import ENGINES, Inference, run
+    from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors
 
     started = _io.now()
-    _validate.one_of("inference", inference, ENGINES)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
     _validate.whole("nsamples", nsamples)
-    _validate.one_of("control_group", control_group, CONTROL_GROUPS)
-    seed = _io.seed_of(rng)
-    _validate.one_of("pooling", pooling, ("all", "target"))
-    technical = _counted(adata, technical_key)
+    _check(control_group, pooling, inference, guide_prior)
+    seed, technical = _io.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
     layout = {
@@ -168,6 +165,17 @@ def fit_cis(
     return data if copy else None
 
 
+def _check(control_group: str, pooling: str, inference: str, guide_prior: Any) -> None:
+    """Refuse options that are not known."""
+    from dream_sc._core.engines import ENGINES
+
+    _validate.one_of("inference", inference, ENGINES)
+    _validate.one_of("control_group", control_group, CONTROL_GROUPS)
+    _validate.one_of("pooling", pooling, ("all", "target"))
+    if inference != "laplace" and (pooling != "all" or guide_prior is not None):
+        raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")
+
+
 def _counted(adata: AnnData, technical_key: str) -> Any:
     """The technical fit, of counts."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
@@ -191,6 +199,7 @@ def _design(
     levels = None if key is None else _validate.labels(adata, key, "guide_covariate_key")
     batch, groups = params["batch_key"], group_codes(adata, technical)
     if layout["guides"] is not None:
+        _validate.guides_key(layout["guides"])
         found = read_guides(data, adata, layout["guides"])
         found = found if levels is None else found.by(levels, found.targeting(wanted))
         design = of_guides(found, wanted, control, layout["control_group"], min_cells, seed)

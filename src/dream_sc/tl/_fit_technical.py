@@ -145,7 +145,7 @@ def fit_technical(
     _validate.whole("nsamples", nsamples)
     _has_layers(adata, layer, category_layers)
     labels = [control] if isinstance(control, str) else list(control)
-    found = None if guides is None else read_guides(data, adata, guides)
+    found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
     if use_all_cells and found is None:

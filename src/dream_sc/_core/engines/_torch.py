@@ -143,9 +143,10 @@ def cis_data(cells: CisCells, priors: CisPriors, device: torch.device) -> tuple[
     order = np.argsort(cells.is_control, kind="stable")
     rank = np.argsort(order)
     n_control = int(cells.is_control.sum())
+    rank = np.append(rank, len(order))  # what pads the guides of a cell comes last
     data = CisData(
         tensor(cells.counts.astype(float), device), tensor(np.log(cells.exposure), device),
-        tensor(rank[cells.guide], device), len(order) - n_control, n_control,
+        tensor(rank[cells.members[cells.guide]], device), len(order) - n_control, n_control,
         1.0 / max(cells.overdispersion, 0.01) ** 2, priors,
     )  # fmt: skip
     return data, order
@@ -160,10 +161,12 @@ def cis_fit(cells: CisCells, order: Any, draws: dict[str, Any], converged: bool)
     rank = np.argsort(order)
     by_guide, within = guide[:, rank], np.zeros(len(order))
     within[~cells.is_control] = np.sqrt((d["within_sd"] ** 2).mean(0))
-    x = by_guide[:, cells.guide]
-    targeted = ~cells.is_control[cells.guide]
-    local = rank[cells.guide[targeted]]
-    x[:, targeted] += d["within_sd"][:, local] * d["z"]
+    members = cells.members[cells.guide]
+    x = np.where(members >= 0, by_guide[:, members], 0.0).sum(-1)
+    targeted = ~cells.is_control[members[:, 0]]
+    there = members[targeted] >= 0
+    local = np.where(there, rank[members[targeted]], 0)
+    x[:, targeted] += np.sqrt(np.where(there, d["within_sd"][:, local] ** 2, 0.0).sum(-1)) * d["z"]
     median, low, high = np.quantile(x, [0.5, 0.025, 0.975], axis=0)
     hyper = {
         "mu": float(d["mu"].mean()), "sigma": float(d["sigma"].mean()), "ntc_guide_sd": float(d["control_sd"].mean()),

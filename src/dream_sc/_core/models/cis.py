@@ -2,8 +2,8 @@ r"""The cis step in Pyro: the latent log2 dosage of guides and cells.
 
 .. math::
 
-    x_i \sim N(l_{g(i)}, s_{g(i)}),\quad y_i \sim \mathrm{NB}(e_i 2^{m + x_i}, o_x),\quad
-    l_g \sim \mathrm{StudentT}(3, \mu, \sigma)
+    x_i \sim N(\textstyle\sum_{g \in i} l_g, \sum_{g \in i} s_g^2),\quad
+    y_i \sim \mathrm{NB}(e_i 2^{m + x_i}, o_x),\quad l_g \sim \mathrm{StudentT}(3, \mu, \sigma)
 
 with `e_i` the expected count at NTC dosage, `m` the level of the NTC guides, and the overdispersion `o_x` fixed
 at its technical estimate. It holds the natural spread of unperturbed cells, so NTC cells sit at their guide's dosage.
@@ -34,7 +34,7 @@ class CisData:
 
     counts: Any  # (N,)
     log_exposure: Any  # (N,) natural log
-    guide: Any  # (N,) long
+    guide: Any  # (N, K) long, the guides of each cell, padded with the number of guides
     n_targeting: int
     n_control: int
     phi: float
@@ -54,10 +54,12 @@ def cis(data: CisData) -> None:
         within = pyro.sample("within_sd", dist.LogNormal(centre, p.within_log_sd))
     with pyro.plate("control", data.n_control):
         c_mean = pyro.sample("control_mean", dist.Normal(0.0 * one, control_sd))
-    targeted = data.guide < data.n_targeting
+    targeted = data.guide[:, 0] < data.n_targeting
     with pyro.plate("cells", int(targeted.sum())):
         z = pyro.sample("z", dist.Normal(0.0 * one, one))
-    x = torch.cat([t_mean, c_mean])[data.guide]
-    x = x.index_put((targeted,), x[targeted] + within[data.guide[targeted]] * z)
+    none = data.counts.new_zeros(1)
+    x = torch.cat([t_mean, c_mean, none])[data.guide].sum(-1)
+    spread = torch.cat([within, data.counts.new_zeros(data.n_control + 1)])[data.guide[targeted]]
+    x = x.index_put((targeted,), x[targeted] + (spread**2).sum(-1).sqrt() * z)
     log_mean = data.log_exposure + LN2 * (level + x)
     pyro.factor("counts", torch_log_density(data.counts, log_mean, data.phi * one).sum())

@@ -1,0 +1,88 @@
+"""Cells with several guides of the cis gene: against a brute-force posterior, and the Pyro model."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import nbinom, norm
+
+from dream_sc._core.engines import engine
+from dream_sc._core.engines.laplace import guide_sets
+from dream_sc._core.priors import CisPriors
+from dream_sc._core.types import CisCells
+
+fast = import_module("dream_sc._core.engines.laplace.cis")  # its name in the package is that of the function
+EFFECTS = np.array([-1.0, 0.6, -0.4, 0.0])
+
+
+def _cells(rng: np.random.Generator, sets: np.ndarray, per: int, o: float = 0.5) -> CisCells:
+    """Three targeting guides and an NTC guide; `per` cells of each guide and set, a spread of 0.2 each."""
+    n_guides = len(EFFECTS)
+    code = np.repeat(np.arange(n_guides + len(sets)), per)
+    cells = CisCells(np.zeros(len(code)), np.full(len(code), 6.0), code, np.arange(n_guides) == 3, o, sets)
+    members = cells.members[code]
+    there = members >= 0
+    x = np.where(there, EFFECTS[members], 0.0).sum(1)
+    x += 0.2 * np.sqrt((there & (members != 3)).sum(1)) * rng.normal(size=len(code))
+    y = rng.poisson(rng.gamma(1 / o**2, o**2 * 6.0 * 2.0**x)).astype(float)
+    return CisCells(y, cells.exposure, code, cells.is_control, o, sets)
+
+
+def test_means_and_variances_equal_a_brute_force_posterior() -> None:
+    rng = np.random.default_rng(0)
+    # guides 0 and 1 are mostly seen together, so their errors are tied
+    sets = np.array([[0, 1]])
+    cells = _cells(rng, sets, 60)
+    keep = np.flatnonzero((cells.guide > 3) | (cells.guide >= 2) | (rng.random(len(cells.guide)) < 0.25))
+    cells = CisCells(cells.counts[keep], cells.exposure[keep], cells.guide[keep], cells.is_control, 0.5, sets)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+    log_w = np.log(weights / weights.sum())
+    spreads = np.array([0.2])
+    alone = tuple(a[:, 3:4] for a in fast._guide_grids(cells, nodes, log_w))
+    alone = tuple(np.repeat(a, 1, 1) for a in alone)
+    _, mean, var = guide_sets.refine(cells, spreads, alone, 0.0, CisPriors(), nodes, log_w)
+    grid = np.linspace(-2.5, 2.0, 121)
+    a, b = np.meshgrid(grid, grid, indexing="ij")
+    log_post = norm.logpdf(a, 0, 2.0) + norm.logpdf(b, 0, 2.0)  # as weak as the curvature's stand-in
+    z, w = np.polynomial.hermite_e.hermegauss(31)
+    for code, centre, sd in ((0, a, 0.2), (1, b, 0.2), (4, a + b, 0.2 * 2**0.5)):
+        for y in cells.counts[cells.guide == code]:
+            m = 6.0 * 2.0 ** (centre[..., None] + sd * z)
+            log_post += logsumexp(nbinom(4.0, 4.0 / (4.0 + m)).logpmf(y), b=w / w.sum(), axis=-1)
+    post = np.exp(log_post - logsumexp(log_post))
+    for g, axis in ((0, a), (1, b)):
+        want = (post * axis).sum()
+        assert mean[g, 0] == pytest.approx(want, abs=0.05)
+        assert var[g, 0] ** 0.5 == pytest.approx(((post * axis**2).sum() - want**2) ** 0.5, rel=0.08)
+
+
+def test_a_guide_that_is_never_alone() -> None:
+    rng = np.random.default_rng(1)
+    sets = np.array([[0, 1], [0, 2], [1, 2]])
+    cells = _cells(rng, sets, 400)
+    keep = cells.guide > 2
+    cells = CisCells(cells.counts[keep], cells.exposure[keep], cells.guide[keep], cells.is_control, 0.5, sets)
+    fit = fast.cis(cells, CisPriors())
+    np.testing.assert_allclose(fit.guide_mean[:3], EFFECTS[:3], atol=0.35)
+    assert (np.abs(fit.guide_mean[:3] - EFFECTS[:3]) < 4 * fit.guide_sd[:3]).all()
+    assert fit.converged
+
+
+@pytest.mark.parametrize(("name", "niters"), [("svi", 1000), ("nuts", 60)])
+def test_the_engines_agree(name: str, niters: int) -> None:
+    cells = _cells(np.random.default_rng(3), np.array([[0, 1, -1], [0, 1, 2]]), 40)
+    quick = engine("laplace").cis(cells, CisPriors())
+    other = engine(name).cis(cells, CisPriors(), niters=niters, nsamples=100, device="cpu")
+    np.testing.assert_allclose(other.guide_mean, quick.guide_mean, atol=0.3)
+    np.testing.assert_allclose(other.guide_sd[:3], quick.guide_sd[:3], rtol=0.5)
+    assert np.corrcoef(other.cell_median, quick.cell_median)[0, 1] > 0.97
+
+
+def test_sets_add_nothing_where_there_are_none() -> None:
+    cells = _cells(np.random.default_rng(4), np.zeros((0, 1), dtype=np.int64), 50)
+    wide = CisCells(*(getattr(cells, n) for n in ("counts", "exposure", "guide", "is_control", "overdispersion")))
+    assert cells.members.tolist() == [[0], [1], [2], [3]]
+    np.testing.assert_array_equal(fast.cis(cells, CisPriors()).guide_mean, fast.cis(wide, CisPriors()).guide_mean)

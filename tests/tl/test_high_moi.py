@@ -1,0 +1,185 @@
+"""Cells with several guides: dosages that add up, controls, designs that are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import dream_sc as ds
+
+NTC_ONLY = np.isin(np.arange(322), np.arange(12, 22))
+MANY = {"guides": "guides", "use_all_cells": True}
+
+
+@pytest.fixture(scope="module")
+def fitted() -> ad.AnnData:
+    adata = ds.datasets.high_moi(6000, 60, moi=12, rng=1, n_ntc_guides=30, n_other_guides=60)
+    ds.tl.fit_technical(adata, batch_key="batch", **MANY)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    ds.tl.fit_trans(adata)
+    return adata
+
+
+def test_dosages_add_up(fitted: ad.AnnData) -> None:
+    table = ds.get.guides(fitted)
+    table = table[~table["is_control"]]
+    truth = fitted.uns["titration"]["guides"].set_index("guide")["log2_dosage"].reindex(table.index)
+    z = (table["log2_dosage"] - truth) / table["sd"]
+    assert abs(z).max() < 4
+    assert np.sqrt((z**2).mean()) < 1.6
+    cells = ds.get.cis(fitted)
+    n = np.asarray(fitted.obsm["guides"][:, :12].sum(1)).ravel()
+    several = n > 1
+    assert several.sum() > 1000
+    assert cells["log2_x_true"].notna().all()
+    truth = fitted.obs["true_log2_dosage"]
+    error = cells["log2_x_true"] - truth
+    assert np.sqrt((error[several] ** 2).mean()) < 0.5
+    inside = (cells["log2_q025"] < truth) & (truth < cells["log2_q975"])
+    assert 0.92 < inside[several].mean() < 0.98
+
+
+def test_what_was_used_is_stored(fitted: ad.AnnData) -> None:
+    n = np.asarray(fitted.obsm["guides"][:, :12].sum(1)).ravel()
+    counted = fitted.uns["cis"]["n_cells"]
+    want = {"targeting": (n > 0).sum(), "several_guides": (n > 1).sum(), "control": (n == 0).sum(), "excluded": 0}
+    assert counted == want
+    of_cell = fitted.obs["cis_guide"]
+    assert (of_cell.isna() == (n > 1)).all()
+    one = np.flatnonzero(n == 1)
+    names = fitted.uns["guides_ids"][fitted.obsm["guides"][one][:, :12].toarray().argmax(1)]
+    assert (of_cell.iloc[one].astype(str) == names).all()
+    table = ds.get.guides(fitted)
+    assert table["is_control"].sum() == 31  # 30 NTC guides, and the cells without
+    assert table.loc["complement", "n_cells"] + table[table["target"] == "NTC"]["n_cells"].sum() == (n == 0).sum()
+    # a control counts under an NTC guide that it has
+    ntc = of_cell[(n == 0) & (of_cell != "complement")]
+    column = {g: i for i, g in enumerate(fitted.uns["guides_ids"])}
+    rows = fitted.obs_names.get_indexer(ntc.index)
+    assert all(fitted.obsm["guides"][r, column[g]] for r, g in zip(rows[:50], ntc[:50], strict=True))
+
+
+def test_responders_are_found(fitted: ad.AnnData) -> None:
+    table, var = ds.get.trans(fitted), fitted.var
+    called = table["qvalue"] < 0.05
+    null = (var["true_model"] == "null") & (var.index != "GFI1B")
+    movers = (var["true_log2fc_range"] >= 1) & (var["true_baseline"] >= 0.5)
+    assert (called & null).sum() <= 1
+    assert called[movers].mean() > 0.9
+
+
+def test_one_guide_per_cell_is_the_same_either_way() -> None:
+    labels = ds.datasets.titration(1500, 30, rng=0)
+    matrix = labels.copy()
+    matrix.obsm["g"] = pd.get_dummies(labels.obs["guide"].astype(str)).astype(int)
+    target = labels.obs.drop_duplicates("guide").set_index("guide")["target"]
+    matrix.uns["g_target"] = [target[g] for g in matrix.obsm["g"].columns]
+    del matrix.obs["guide"], matrix.obs["target"]
+    ds.tl.fit_technical(labels, batch_key="batch")
+    ds.tl.fit_technical(matrix, batch_key="batch", guides="g")
+    pd.testing.assert_frame_equal(labels.varm["technical"], matrix.varm["technical"])
+    for each in (labels, matrix):
+        ds.tl.fit_cis(each, "GFI1B")
+        ds.tl.fit_trans(each)
+    pd.testing.assert_frame_equal(ds.get.guides(labels), ds.get.guides(matrix))
+    pd.testing.assert_frame_equal(labels.varm["trans"], matrix.varm["trans"])
+
+
+def test_a_modality_of_guides_with_other_cells() -> None:
+    md.set_options(pull_on_update=False)
+    adata = ds.datasets.high_moi(1500, 10, moi=4, rng=0, n_ntc_guides=10, n_other_guides=20)
+    order = np.random.default_rng(0).permutation(1400)
+    other = ad.AnnData(adata.obsm["guides"][order].astype(np.float32), pd.DataFrame(index=adata.obs_names[order]))
+    other.var_names = adata.uns["guides_ids"]
+    other.var["target"] = adata.uns["guides_target"]
+    whole, part = adata.copy(), md.MuData({"rna": adata[:, :].copy(), "guide": other})
+    whole.obsm["guides"] = _only(whole.obsm["guides"], np.arange(1500) < 1400)
+    ds.tl.fit_technical(whole, **MANY)
+    ds.tl.fit_cis(whole, "GFI1B", control_group="complement")
+    ds.tl.fit_technical(part, mod="rna", guides="guide", use_all_cells=True)
+    ds.tl.fit_cis(part, "GFI1B", mod="rna", control_group="complement")
+    pd.testing.assert_frame_equal(ds.get.guides(whole), ds.get.guides(part, mod="rna"))
+
+
+def test_a_guide_with_several_targets_acts_on_each() -> None:
+    adata = ds.datasets.high_moi(1500, 10, moi=4, rng=0, n_ntc_guides=10, n_other_guides=20)
+    adata.uns["guides_target"] = adata.uns["guides_target"].astype(object)
+    adata.uns["guides_target"][:3] = "other;GFI1B"
+    ds.tl.fit_technical(adata, **MANY)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    table = ds.get.guides(adata)
+    assert (~table["is_control"]).sum() == 12
+    assert table["target"].iloc[0] == "other;GFI1B"
+
+
+def _small(**changes: Any) -> ad.AnnData:
+    return ds.datasets.high_moi(800, 8, rng=0, **({"moi": 4, "n_ntc_guides": 10, "n_other_guides": 20} | changes))
+
+
+def test_designs_without_controls_are_refused() -> None:
+    adata = _small(moi=20)
+    with pytest.raises(ValueError, match=r"no cell has NTC guides only: 10 of 42 guides .* use_all_cells=True"):
+        ds.tl.fit_technical(adata, guides="guides")
+    ds.tl.fit_technical(adata, **MANY)
+    with pytest.raises(ValueError, match=r"none NTC guides only\. Take control_group='complement'"):
+        ds.tl.fit_cis(adata, "GFI1B")
+    with pytest.raises(ValueError, match="no guide of 'guides' targets"):
+        ds.tl.fit_cis(adata, "GFI1B", cis_targets="nothing", control_group="complement")
+    with pytest.raises(ValueError, match="control_group"):
+        ds.tl.fit_cis(adata, "GFI1B", control_group="all")
+    everywhere = _small()
+    everywhere.uns["guides_target"][:] = "GFI1B"
+    everywhere.obsm["guides"] = sparse.hstack([np.ones((800, 1), np.int8), everywhere.obsm["guides"][:, 1:]], "csr")
+    ds.tl.fit_technical(everywhere, **MANY)
+    with pytest.raises(ValueError, match="no cell is a control: of 800 cells, 800 carry"):
+        ds.tl.fit_cis(everywhere, "GFI1B", control_group="complement")
+    labels = ds.datasets.titration(800, 8, rng=0)
+    ds.tl.fit_technical(labels)
+    with pytest.raises(ValueError, match="is for cells with several guides"):
+        ds.tl.fit_cis(labels, "GFI1B", control_group="complement")
+    with pytest.raises(TypeError, match=r"pp\.guide_matrix"):
+        ds.tl.fit_technical(adata, guides=adata.obsm["guides"])
+    assert "cis" not in labels.uns
+
+
+def test_groups_that_follow_guides_are_refused() -> None:
+    adata = _small(n_other_guides=300, moi=30)
+    first = np.asarray(adata.obsm["guides"][:, :6].sum(1)).ravel() > 0
+    second = np.asarray(adata.obsm["guides"][:, 6:12].sum(1)).ravel() > 0
+    draw = np.random.default_rng(0).random(800) < 0.5
+    adata.obs["lane"] = np.where(first & ~second, "a", np.where(second & ~first, "b", np.where(draw, "a", "b")))
+    ds.tl.fit_technical(adata, batch_key="lane", **MANY)
+    with pytest.raises(ValueError, match="follows the guides of the cis gene: Cramér's V"):
+        ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    adata.obs["lane"] = np.where(first | second, "a", np.where(draw, "a", "b"))
+    ds.tl.fit_technical(adata, batch_key="lane", **MANY)
+    with pytest.raises(ValueError, match="follows whether a cell is targeted"):
+        ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    ntc = np.arange(800) < 400
+    adata.obsm["guides"] = _only(adata.obsm["guides"], np.where(ntc[:, None], NTC_ONLY, ~NTC_ONLY))
+    adata.obs["lane"] = np.where(ntc, "a", "b")
+    with pytest.raises(ValueError, match=r"follows the guides of 'guides': Cramér's V"):
+        ds.tl.fit_technical(adata, batch_key="lane", **MANY)
+
+
+def _only(guides: Any, keep: np.ndarray) -> Any:
+    """A matrix of guides without some cells or entries."""
+    out = guides.multiply(keep if keep.ndim > 1 else keep[:, None]).tocsr()
+    out.eliminate_zeros()
+    return out
+
+
+def test_files_keep_it(fitted: ad.AnnData, tmp_path: Any) -> None:
+    fitted.write_h5ad(tmp_path / "a.h5ad")
+    again = ad.read_h5ad(tmp_path / "a.h5ad")
+    pd.testing.assert_frame_equal(ds.get.guides(again), ds.get.guides(fitted))
+    ds.tl.fit_cis(again, "GFI1B", control_group="complement")
+    pd.testing.assert_frame_equal(ds.get.guides(again), ds.get.guides(fitted))
+    assert ds.pl.cis(again) is not None
+    assert ds.pl.dose_response(again, again.var_names[1]) is not None
