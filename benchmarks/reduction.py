@@ -11,6 +11,8 @@ import argparse
 
 import numpy as np
 
+from dream_sc._core import suffstats
+
 LN2 = np.log(2.0)
 DOSES = np.r_[np.linspace(-3.0, 1.2, 12), np.zeros(6)]
 K_GRID, N_GRID = np.linspace(-3.5, 1.7, 27), np.array([0.7, 1.2, 2.0, 3.5])
@@ -54,13 +56,15 @@ def fit(y, phi, log_w, h, h0):
     return value
 
 
-def study(spread: float, n_genes: int, n_cells: int, seed: int) -> dict:
+def study(spread: float, n_genes: int, n_cells: int, seed: int, bins: int | None) -> dict:
     """Ratios of what the sums and the cells say, at one spread of the size factors."""
     rng = np.random.default_rng(seed)
     guide = rng.integers(0, len(DOSES), n_cells)
     s = np.exp(rng.normal(0, spread, n_cells))
     s /= s.mean()
-    w, w2 = (np.bincount(guide, s**k, len(DOSES)) for k in (1, 2))
+    n_bins = suffstats.n_depth_bins(s) if bins is None else bins
+    row = guide * n_bins + suffstats.depth_bins(s, guide, n_bins)
+    w, w2 = (np.bincount(row, s**k, len(DOSES) * n_bins) for k in (1, 2))
     grid = [(k, n) for k in K_GRID for n in N_GRID]
     h = np.array([hill(k, n, DOSES) for k, n in grid])
     h0 = np.array([hill(k, n, 0.0) for k, n in grid])
@@ -72,11 +76,12 @@ def study(spread: float, n_genes: int, n_cells: int, seed: int) -> dict:
         curve -= np.log(np.exp(move) * hill(k, n, 0.0) + 1 - hill(k, n, 0.0))
         rate = mean * np.exp(curve)[guide] * s
         y = rng.poisson(rng.gamma(1 / o**2, rate * o**2)).astype(float)
-        total = np.bincount(guide, y, len(DOSES))
+        total = np.bincount(row, y, len(DOSES) * n_bins)
         found = []
         for data, phi, log_w, at in (
-            (y, np.full(n_cells, 1 / o**2), np.log(s), h[:, guide]), (total, w**2 / (o**2 * w2), np.log(w), h)
-        ):  # fmt: skip
+            (y, np.full(n_cells, 1 / o**2), np.log(s), h[:, guide]),
+            (total, w**2 / (o**2 * w2), np.log(w), np.repeat(h, n_bins, 1)),
+        ):
             value = fit(data, phi, log_w, at, h0)
             null = fit(data, phi, log_w, np.zeros((1, len(data))), np.zeros(1))[0]
             found.append((value.max() - null, grid[int(value.argmax())][0]))
@@ -86,7 +91,7 @@ def study(spread: float, n_genes: int, n_cells: int, seed: int) -> dict:
     clear = ratios[:, 0] > BOUNDARY
     return {
         "ratio": np.median(ratios[clear, 1] / ratios[clear, 0]), "power": (ratios > BOUNDARY).mean(0),
-        "ec50": np.median(ec50[clear], 0), "n": int(clear.sum()),
+        "ec50": np.median(ec50[clear], 0), "n": int(clear.sum()), "bins": n_bins,
     }  # fmt: skip
 
 
@@ -94,11 +99,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--genes", type=int, default=200)
     parser.add_argument("--cells", type=int, default=3000)
+    parser.add_argument("--spreads", type=float, nargs="+", default=[0.1, 0.25, 0.4, 0.6, 1.0])
+    parser.add_argument("--bins", type=int, help="of size factors; by default as many as the engine takes")
     args = parser.parse_args()
-    print("sd of log size factors   log ratio sums / cells   power cells, sums   EC50 error cells, sums (log2)   genes")
-    for spread in (0.1, 0.25, 0.4, 1.0):
-        r = study(spread, args.genes, args.cells, 0)
-        print(f"{spread:22.2f} {r['ratio']:24.3f}   {r['power'][0]:11.3f} {r['power'][1]:6.3f}   "
+    print("sd of log size factors   bins   log ratio sums / cells   power cells, sums   EC50 error cells, sums   genes")
+    for spread in args.spreads:
+        r = study(spread, args.genes, args.cells, 0, args.bins)
+        print(f"{spread:22.2f} {r['bins']:6d} {r['ratio']:24.3f}   {r['power'][0]:11.3f} {r['power'][1]:6.3f}   "
               f"{r['ec50'][0]:20.3f} {r['ec50'][1]:6.3f} {r['n']:14d}", flush=True)  # fmt: skip
 
 

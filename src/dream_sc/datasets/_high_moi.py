@@ -65,8 +65,8 @@ def high_moi(
     Returns
     -------
     AnnData, counts in csr `.X`. `.obsm["guides"]`: cells x guides, csr, with `.uns["guides_ids"]` and
-    `.uns["guides_target"]`. `.obs`: batch, size_factor, true_log2_dosage. `.var`: true_model and parameters. `.uns
-    ["titration"]`: parameters, guides of the cis gene and NTC guides.
+    `.uns["guides_target"]`. `.obs`: batch, size_factor, true_log2_dosage. `.var`: true_model and parameters.
+    `.uns["titration"]`: parameters, guides of the cis gene and NTC guides.
 
     Raises
     ------

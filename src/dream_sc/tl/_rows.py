@@ -245,10 +245,11 @@ def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_ke
     guide_code = by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64)
     group = group_codes(adata, technical)
     frame = pd.DataFrame({"guide": guide_code, "group": group})
-    keys = ["guide", "group"]
+    keys = ["guide", "group", *_depth_bins(adata, technical, frame)]
     if dosage == "cell":
         x = cells["log2_x_true"].reindex(adata.obs_names)
         frame["x"], frame["var"] = x.to_numpy(), cells["log2_sd"].reindex(adata.obs_names).to_numpy() ** 2
+        keys = keys[:2]  # bins of dosage take the place of those of depth
         rank = frame.groupby(keys)["x"].rank(method="first")
         size = frame.groupby(keys)["x"].transform("size")
         bins = np.minimum(N_CELL_BINS, np.maximum(size // 10, 1))
@@ -276,6 +277,21 @@ def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_ke
     x = cells["log2_x_true"].reindex(adata.obs_names).to_numpy(float, copy=True)
     x[~used | control[guide_code]] = np.nan
     return Layout(row, rows, RowDosage(mean[rows[:, 0]], spread[rows[:, 0]], error, control, level, escape), x)
+
+
+def _depth_bins(adata: AnnData, technical: Any, frame: pd.DataFrame) -> list[str]:
+    """Add bins of size factors to the frame of guides and groups where these vary much; names of what was added."""
+    from dream_sc._core import suffstats
+
+    if technical["params"].get("distribution", "negbinom") != "negbinom":
+        return []
+    s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
+    used = frame["guide"].to_numpy() >= 0
+    n_bins = suffstats.n_depth_bins(s[used]) if used.any() else 1
+    if n_bins == 1:
+        return []
+    frame["depth"] = suffstats.depth_bins(s, frame.groupby(["guide", "group"]).ngroup().to_numpy(np.int64), n_bins)
+    return ["depth"]
 
 
 def _targeting(table: pd.DataFrame, stats: Any) -> pd.DataFrame:
