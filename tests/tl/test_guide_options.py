@@ -127,3 +127,27 @@ def test_another_layer_and_other_labels_than_in_the_technical_step() -> None:
     adata.obs["what"] = adata.obs["target"].astype(str).replace("NTC", "control")
     ds.tl.fit_cis(adata, "GFI1B", layer="counts", target_key="what", control="control", key_added="other")
     pd.testing.assert_frame_equal(ds.get.guides(adata), ds.get.guides(adata, key="other").replace("control", "NTC"))
+
+
+def test_a_cell_without_a_level_is_no_control() -> None:
+    adata = ds.datasets.high_moi(1500, 8, moi=4, rng=0, n_ntc_guides=10, n_other_guides=10)
+    adata.obs["line"] = pd.Categorical(np.where(np.arange(1500) % 3 == 0, None, "a"))
+    ds.tl.fit_technical(adata, guides="guides", use_all_cells=True)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement", guide_covariate_key="line")
+    acting = np.asarray(adata.obsm["guides"][:, :12].sum(1)).ravel() > 0
+    used = ds.get.cis(adata)["log2_x_true"].notna().to_numpy()
+    assert not used[acting & (np.arange(1500) % 3 == 0)].any()
+    assert used[acting & (np.arange(1500) % 3 > 0)].all()
+    assert used[~acting].all()
+
+
+def test_only_ntc_guides_pose_in_a_calibration() -> None:
+    adata = ds.datasets.high_moi(3000, 30, moi=3, rng=0, n_ntc_guides=8, n_other_guides=20)
+    ds.tl.fit_technical(adata, guides="guides", use_all_cells=True)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    table = ds.get.guides(adata)
+    assert (table["is_control"] & (table["target"] != "NTC")).sum() > 5  # guides of other targets help out
+    ds.tl.fit_trans(adata)
+    ds.tl.calibrate(adata, n=3)
+    posing = ds.get.calibration(adata, "regroupings")["guides"]
+    assert all(name.startswith("NTC") for row in posing for name in str(row).split(","))

@@ -12,6 +12,8 @@ from dream_sc._keys import CIS, TITRATION
 
 from ._style import BLUE, GRAY, GREEN, SMALL, axes, dosage_label
 
+MOST_CONTROLS = 20
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -41,8 +43,17 @@ def cis_data(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFra
     return get.guides(data, key=key, mod=mod).sort_values("log2_dosage")
 
 
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The guides to draw: of many controls those with most cells."""
+    control = table["is_control"].astype(bool)
+    most = table[control]["n_cells"].nlargest(MOST_CONTROLS).index
+    return table[~control | table.index.isin(most)]
+
+
 def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = None) -> Any:
     """Plot guide dosages with 95 % intervals, the dosages of their cells behind, and the truth of simulated data.
+
+    Of the controls, the 20 with most cells are shown.
 
     Parameters
     ----------
@@ -65,7 +76,7 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
         If the fit is not there.
     """
     adata = _validate.readable(data, mod)
-    table = cis_data(data, key=key, mod=mod)
+    table = _shown(cis_data(data, key=key, mod=mod))
     ax = axes(ax, (5.0, 0.22 * len(table) + 1.2))
     labels = guides_of_cells(adata, key).to_numpy()
     x = adata.obsm[key]["log2_x_true"].to_numpy()

@@ -215,18 +215,16 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
         overdispersion=inputs.overdispersion[ok], alpha_sd=inputs.alpha_sd, priors=inputs.priors, options=options,
         prior=prior, null=null,
     )  # fmt: skip
-    stats = _take(inputs.stats, ok)
+    stats = inputs.stats.take(ok)
     return _Fit(adata, holder, info, adata.varm[key], inputs, stats, fitted, np.asarray(adata.var_names)[ok])
-
-
-def _take(stats: Any, features: np.ndarray) -> Any:
-    return stats.take(features)
 
 
 def _ntc_guides(fit: _Fit) -> np.ndarray:
     """NTC guides with cells; fewer than two are refused."""
-    control = fit.fitted.control
-    pool = fit.present[control[fit.present]]
+    labels = fit.holder.uns[fit.info["params"]["cis_key"]]["params"]["control"]
+    # other controls, of screens with several guides per cell, may do something
+    ntc = fit.fitted.control & fit.inputs.guides["target"].isin(list(labels)).to_numpy()
+    pool = fit.present[ntc[fit.present]]
     if len(pool) < LEAST_NTC:
         names = fit.inputs.guides["guide"].to_numpy()[pool].tolist()
         raise ValueError(
@@ -268,7 +266,7 @@ def _ntc(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> _Run:
     counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= MIN_COUNT
     if not counted.any():
         raise ValueError(f"no feature has {MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
-    stats, fitted = _take(fit.stats, counted), fit.fitted.take(counted)
+    stats, fitted = fit.stats.take(counted), fit.fitted.take(counted)
     nulls = calibration.null_refits(
         fitted, [(stats, s) for s in sources], own_null=True, seed=seed, n=len(sources), progress=wrap
     )
@@ -315,10 +313,10 @@ def _permuted(fit: _Fit, n: int, within: str | None, seed: int, wrap: Any) -> _R
     fitted, pairs = fit.fitted.take(keep), None
     if within == "cell":
         sources = [np.arange(len(fitted.control))] * n
-        pairs = ((_take(s, keep), sources[0]) for s in _permuted_sums(fit, n, seed))
+        pairs = ((s.take(keep), sources[0]) for s in _permuted_sums(fit, n, seed))
     else:
         sources = calibration.permuted_sources(fit.present, fitted.control, n, seed)
-        stats = _take(fit.stats, keep)
+        stats = fit.stats.take(keep)
         pairs = ((stats, s) for s in sources)
     nulls = calibration.null_refits(fitted, pairs, own_null=False, seed=seed, n=len(sources), progress=wrap)
     return _Run(nulls, fit.names[keep], [] if within == "cell" else sources)
@@ -342,7 +340,7 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
         if fit.inputs.distribution != "negbinom":
             raise ValueError(f"within='cell' is of counts, not of {fit.inputs.distribution!r}: leave it out")
         sums = row_stats(adata, technical, fit.inputs.layer, row, layout.rows, factor=factor)[0]
-        yield _take(sums, fit.inputs.ok)
+        yield sums.take(fit.inputs.ok)
 
 
 def _simulated(fit: _Fit, n: int, seed: int, wrap: Any) -> _Run:

@@ -82,9 +82,10 @@ def of_labels(
 
 
 def of_guides(
-    guides: Guides, wanted: list[str], control: list[str], control_group: str, min_cells: int, seed: int
-) -> CisDesign:
-    """From a matrix of guides.
+    guides: Guides, wanted: list[str], control: list[str], control_group: str, min_cells: int, seed: int,
+    barred: np.ndarray | None = None,
+) -> CisDesign:  # fmt: skip
+    """From a matrix of guides; cells that are `barred` take no part.
 
     Targeted cells carry a guide of the cis gene; of their other guides nothing is asked. Controls are split by one NTC
     guide of theirs, at random where they have several, so that what single guides do to a feature shows among them;
@@ -103,6 +104,7 @@ def of_guides(
     pool = n_acting == 0
     if control_group == "nt_cells":
         pool = (n_ntc > 0) & (n_ntc == np.diff(guides.carried.indptr))
+    pool &= ~barred if barred is not None else True
     if not pool.any():
         raise ValueError(
             f"no cell is a control: of {len(pool)} cells, {int((n_acting > 0).sum())} carry a guide of {wanted}, "

@@ -201,8 +201,12 @@ def _design(
     if layout["guides"] is not None:
         _validate.guides_key(layout["guides"])
         found = read_guides(data, adata, layout["guides"])
-        found = found if levels is None else found.by(levels, found.targeting(wanted))
-        design = of_guides(found, wanted, control, layout["control_group"], min_cells, seed)
+        barred = None
+        if levels is not None:  # a cell whose level is missing has no guide of known dosage, nor is it a control
+            acting = found.targeting(wanted)
+            barred = (levels == "") & (found.of_cells(acting) > 0)
+            found = found.by(levels, acting)
+        design = of_guides(found, wanted, control, layout["control_group"], min_cells, seed, barred)
         if params.get("use_all_cells"):
             refuse_confounded_design(batch, groups, design)
         return design, layout
