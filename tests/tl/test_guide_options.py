@@ -149,5 +149,5 @@ def test_only_ntc_guides_pose_in_a_calibration() -> None:
     assert (table["is_control"] & (table["target"] != "NTC")).sum() > 5  # guides of other targets help out
     ds.tl.fit_trans(adata)
     ds.tl.calibrate(adata, n=3)
-    posing = ds.get.calibration(adata, "regroupings")["guides"]
-    assert all(name.startswith("NTC") for row in posing for name in str(row).split(","))
+    posing = ds.get.calibration(adata, "regroupings")["targeting"]
+    assert all(name.startswith("NTC") for row in posing for name in row.split("; "))
