@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dream_sc._guides import Guides
 
 MIN_COUNT = 3
+FEW_CONTROLS = 50  # cells, below which a warning is given
 LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 
 
@@ -147,6 +148,8 @@ def fit_technical(
     labels = [control] if isinstance(control, str) else list(control)
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
+    if not use_all_cells and (n := int(is_control.sum())) < FEW_CONTROLS:
+        logger.warning("tl.fit_technical: only %d control cells; use_all_cells=True takes all cells", n)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
     if use_all_cells and found is None:
         _refuse_confounded(adata, batch_key, group, target_key, is_control)
