@@ -48,12 +48,23 @@ class Slots:
         return f"{self.key}_guide"
 
     @property
+    def covariates(self) -> str:
+        """`.varm`: coefficients of the covariates of the technical step."""
+        return f"{self.key}_covariates"
+
+    @property
+    def covariates_sd(self) -> str:
+        """`.varm`: their standard deviations."""
+        return f"{self.key}_covariates_sd"
+
+    @property
     def posterior(self) -> str:
         """`.varm`: compact posterior records of the trans step."""
         return f"{self.key}_posterior"
 
 
 TECHNICAL_COLUMNS = ("mu", "mu_sd", "overdispersion", "overdispersion_sd", "status")
+COVARIATES = "covariates"  # of a technical fit, in its entry of `.uns`
 SCORE_COLUMNS = ("mu", "mu_sd", "sigma", "sigma_sd", "status")
 # of a technical fit of a multinomial, in its entry of `.uns`: a table of sticks and their effects, sticks x groups
 STICKS, STICK_EFFECTS, STICK_EFFECTS_SD = "sticks", "stick_effects", "stick_effects_sd"

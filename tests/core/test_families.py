@@ -111,7 +111,7 @@ def test_gradient_of_the_marginal_density(distribution: str, name: str, rng: np.
 
     def value(theta: np.ndarray) -> tuple[float, np.ndarray]:
         anchor = p.anchor(np.ones((1, 1)))
-        counts = design.counts_of(p.counts[0], p.weights[0], 1.0, *(part[0] for part in anchor), p.design)
+        counts = design.counts_of(p.counts[0], p.weights[0], 1.0, p.offset[0], *(part[0] for part in anchor), p.design)
         s, tabs = design.new_scratch(n, c.n_amplitudes, p.design, 1), design.new_tables(p.design, 1)
         design.hold(counts, 0, 0, s)
         tabs.consts[:, 0] = const

@@ -133,7 +133,10 @@ def test_gradient_of_the_marginal_density(name: str, wide: float, rng: np.random
 
 def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
     anchor = p.anchor(np.ones((len(p.counts), 1)))
-    counts = design.counts_of(p.counts[0], p.weights[0], p.overdispersion[0], *(part[0] for part in anchor), p.design)
+    counts = design.counts_of(
+        p.counts[0], p.weights[0], p.overdispersion[0], p.offset[0], *(part[0] for part in anchor),
+        p.design,
+    )
     s, tabs = design.new_scratch(len(theta), c.n_amplitudes, p.design, 1), design.new_tables(p.design, 1)
     design.hold(counts, 0, 0, s)
     tabs.consts[:, 0] = consts
@@ -192,8 +195,9 @@ def test_quadrature_of_the_guide_effects_equals_scipy(level: float, wide: float,
     out = np.zeros((1, 1))
     nodes, weights = np.polynomial.hermite_e.hermegauss(9)
     log_marginal(
-        c.code, 0, p.counts, p.weights, p.overdispersion, p.anchor(np.ones((1, 1))), p.design, p.level[None, None],
-        np.array([[tau]]), np.zeros((1, 1, 0)), np.zeros((1, 2)), nodes, weights / weights.sum(), out,
+        c.code, 0, p.counts, p.weights, p.overdispersion, p.offset, p.anchor(np.ones((1, 1))), p.design,
+        p.level[None, None], np.array([[tau]]), np.zeros((1, 1, 0)), np.zeros((1, 2)), nodes,
+        weights / weights.sum(), out,
     )  # fmt: skip
     phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)
     want = norm(p.level[0], p.priors.level_sd).logpdf(p.level[0])

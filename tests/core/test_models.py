@@ -64,7 +64,8 @@ def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float)
     anchor = type(anchor)(*(part[0] for part in anchor))
     row_weights = p.weights[t]
     value = log_joint(
-        c.code, at, n_amp, u, p.counts[t], row_weights, p.overdispersion[t], anchor, tau, shape, consts, p.design
+        c.code, at, n_amp, u, p.counts[t], row_weights, p.overdispersion[t], np.zeros(0), anchor, tau, shape, consts,
+        p.design,
     )
     return float(value)
 

@@ -11,7 +11,8 @@ class TechnicalPriors:
     """Control cells: ``y ~ NB(mu 2^a s, o)``.
 
     `beta_o` of ``o ~ Exponential(beta_o)`` is Gamma distributed and shared by all features; the scale of
-    the group effects ``a ~ StudentT(df, 0, scale)`` (log2) is learned over features within its bounds.
+    the group effects ``a ~ StudentT(df, 0, scale)`` (log2) is learned over features within its bounds, as is that of
+    each covariate's coefficients (log2 per sd).
     """
 
     beta_o_shape: float = 9.0
@@ -20,6 +21,8 @@ class TechnicalPriors:
     effect_df: float = 3.0
     effect_scale: float = 1.0
     effect_scale_bounds: tuple[float, float] = (0.02, 20.0)
+    covariate_scale: float = 0.2
+    covariate_scale_bounds: tuple[float, float] = (0.005, 5.0)
 
 
 @dataclass(frozen=True)

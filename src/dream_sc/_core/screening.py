@@ -156,18 +156,22 @@ def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Flo
     rows, d = np.arange(len(at)), p.design
     tau = np.ascontiguousarray(taus[rows, at])
     mode, cov = null.mode[rows, at], null.cov[rows, at]
-    group = np.eye(mode.shape[1])[d.group]
+    group = np.concatenate([np.eye(mode.shape[1] - d.loads.shape[1])[d.group], d.loads], 1)
     group[:, 0] = 1.0
-    w = np.exp(d.log_w)
+    log_exposure = np.atleast_2d(p.log_exposure)  # (1 or T, R)
+    w = np.exp(log_exposure)
     start = d.guide_start[:-1]
-    share = np.add.reduceat(w[:, None] * group, start) / np.add.reduceat(w, start)[:, None]  # (G, C)
-    common = w[p.targeting[p.guide]] @ group[p.targeting[p.guide]]
-    way = cov @ (common / common[0])
-    way = way / (way @ (common / common[0]))[:, None]
+    share = np.add.reduceat(w[:, :, None] * group, start, axis=1) / np.add.reduceat(w, start, axis=1)[:, :, None]
+    targeting = p.targeting[p.guide]
+    common = w[:, targeting] @ group[targeting]
+    common /= common[:, :1]
+    way = np.einsum("tcd,td->tc", cov, np.broadcast_to(common, mode.shape))
+    way = way / (way * common).sum(1, keepdims=True)
     anchor = p.anchor(tau[:, None])
     pull = np.einsum("tcd,tc->td", anchor.precision[:, 0], anchor.mode[:, 0] - mode)
     held = np.stack([(pull * way).sum(1), np.einsum("ti,tij,tj->t", way, anchor.precision[:, 0], way)], 1)
-    return Look(np.ascontiguousarray(mode @ group.T + d.log_w), tau, np.ascontiguousarray(way @ share.T), held), way
+    moves = np.einsum("tc,tgc->tg", way, np.broadcast_to(share, (len(way), *share.shape[1:])))
+    return Look(np.ascontiguousarray(mode @ group.T + log_exposure), tau, np.ascontiguousarray(moves), held), way
 
 
 def first_look(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import sparse_pass
+from . import covariates, sparse_pass
 from .sparse_pass import TILE, shares
 from .threads import granted
 from .types import GuideStats, TechnicalStats
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 N_BINS = 32
 MIN_PER_BIN = 8
+MOST_COVARIATE_BINS, CELLS_PER_COVARIATE_BIN = 512, 4
 EXACT_TAIL = 25
 TAIL_RATIO = 1.15
 DEPTH_VARIATION = (0.75, 0.95, 1.15)  # coefficients of variation of size factors from which on there is one bin more
@@ -160,6 +161,27 @@ def depth_bins(size_factor: Floats, row: Ints, n_bins: int) -> Ints:
     return out
 
 
+def covariate_bins(
+    size_factor: Floats, z: Floats, group: Ints, control: NDArray[np.bool_]
+) -> tuple[Ints, Ints]:
+    """Bin of every control cell by group, covariates ``(N, Q)`` and size factor, and the group of each bin.
+
+    At most 512 bins in all, or 32 for each group if that is more, and about four cells in a bin.
+    """
+    bin_of_cell = np.full(len(size_factor), -1, dtype=np.int64)
+    groups: list[int] = []
+    present = np.unique(group[control])
+    for c in present:
+        cells = np.flatnonzero(control & (group == c))
+        depth = np.log(size_factor[cells])
+        points = np.column_stack([z[cells], depth / (depth.std() + 1e-12)])
+        most = min(max(N_BINS, MOST_COVARIATE_BINS // len(present)), len(cells) // CELLS_PER_COVARIATE_BIN)
+        bins = covariates.alike(points, max(1, most))
+        bin_of_cell[cells] = len(groups) + bins
+        groups += [int(c)] * (int(bins.max()) + 1)
+    return bin_of_cell, np.array(groups, dtype=np.int64)
+
+
 def tail_edges(largest: float) -> Floats:
     """Edges of the count bins: every count up to 25, then ever wider bins."""
     edges = list(range(EXACT_TAIL + 1))
@@ -212,14 +234,17 @@ class TailSums:
 
 
 def technical_stats(
-    sums: RowSums, tails: TailSums, size_factor: Floats, group_of_bin: Ints, n_groups: int
+    sums: RowSums, tails: TailSums, size_factor: Floats, group_of_bin: Ints, n_groups: int, z: Floats | None = None
 ) -> TechnicalStats:
-    """Close the sums over control cells."""
+    """Close the sums over control cells, with the covariates `z` ``(N, Q)`` of the cells if there are any."""
     bins = sums.row_of_cell[sums.used]
     n_cells = np.bincount(bins, minlength=sums.n_rows).astype(np.float64)
     mean = np.bincount(bins, size_factor[sums.used], sums.n_rows) / n_cells
     counts, _ = sums.closed()
-    return TechnicalStats(counts, n_cells, mean, group_of_bin, n_groups, tails.closed(), tails.at)
+    of_bin = None
+    if z is not None:
+        of_bin = covariates.means(z[sums.used], bins, sums.n_rows, size_factor[sums.used])
+    return TechnicalStats(counts, n_cells, mean, group_of_bin, n_groups, tails.closed(), tails.at, of_bin)
 
 
 def add_feature_moments(block: CountBlock, weight: Floats, out: Floats) -> None:

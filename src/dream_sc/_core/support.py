@@ -43,7 +43,7 @@ def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Float
     """
     d = p.design
     start = d.guide_start[:-1]
-    ratio, variance, fitted = p.likelihood.contrasts(p.rows, level[:, None] + d.log_w, curves[:, d.dose])
+    ratio, variance, fitted = p.likelihood.contrasts(p.rows, level[:, None] + p.log_exposure, curves[:, d.dose])
     dose = (p.dose_escape + (1 - p.dose_escape) * 2.0**p.dose_mean)[d.dose]
     w = np.exp(d.log_w)
     dosage = np.log2(np.add.reduceat(w * dose, start) / np.add.reduceat(w, start))

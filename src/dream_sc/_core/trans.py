@@ -102,8 +102,12 @@ def simulated_alike(
     u = rng.normal(size=(n, len(d.guide_start) - 1))
     wide = rng.random(u.shape) < prior.wide_weight
     u *= np.sqrt(tau[:, None] ** 2 + wide * prior.wide_sd**2)
-    counts, weights = q.likelihood.simulate(rng, q.rows, q.level[:, None] + d.log_w[None] + u[:, p.guide])
+    # the fit takes the coefficients of covariates for known, so that their errors have to be in its null
+    true = q if q.covariates is None else replace(q, covariates=q.covariates.drawn(rng.spawn(1)[0]))
+    counts, weights = q.likelihood.simulate(rng, q.rows, q.level[:, None] + true.log_exposure + u[:, p.guide])
     level = q.likelihood.level(counts, weights, d.log_w)
+    if q.covariates is not None:
+        level -= q.covariates.log_total(np.exp(d.log_w))
     return replace(q, counts=counts, weights=weights, level=level, background=None, tau_weight=None)
 
 

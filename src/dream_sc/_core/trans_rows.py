@@ -183,7 +183,7 @@ def _replace_draws(
     w = np.exp(d.log_w)
     stats = GuideStats(
         p.counts, w, d.scale2 * w**2, p.guide, d.group, len(d.guide_start) - 1, int(d.group.max()) + 1,
-        p.weights if p.weights.size else None, p.likelihood.name,
+        p.weights if p.weights.size else None, p.likelihood.name, p.covariates,
     )  # fmt: skip
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
     if not options.guide_effects:

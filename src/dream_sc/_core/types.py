@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .covariates import CovariateEffects
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
@@ -30,11 +32,20 @@ class TechnicalStats:
     n_groups: int
     tail: Floats  # (T, J)
     tail_at: Floats  # (J,)
+    covariates: Floats | None = None  # (B, Q) mean of the bin, in sds from the mean of all cells
+
+    @property
+    def z(self) -> Floats:
+        """``(B, Q)`` covariates, (B, 0) where there are none."""
+        return np.zeros((len(self.n_cells), 0)) if self.covariates is None else self.covariates
 
 
 @dataclass(frozen=True)
 class TechnicalFit:
-    """Posterior of the technical step: baseline, overdispersion and log2 group effects of each feature."""
+    """Posterior of the technical step: baseline, overdispersion and log2 group effects of each feature.
+
+    The baseline is that of a cell with the mean covariates.
+    """
 
     mu: Floats  # (T,) expected count of a control cell of the reference group at size factor 1
     mu_sd: Floats  # (T,) sd of log mu (natural)
@@ -45,6 +56,9 @@ class TechnicalFit:
     beta_o: float
     effect_scale: float  # log2
     converged: NDArray[np.bool_]  # (T,)
+    coefficients: Floats  # (T, Q) of the covariates, log2
+    coefficients_sd: Floats  # (T, Q)
+    coefficient_scale: Floats  # (Q,) of their priors, log2
 
 
 @dataclass(frozen=True)
@@ -161,11 +175,13 @@ class GuideStats:
     n_groups: int
     weights: Floats | None = None  # (T, R) numbers of trials, or precisions; None of negative binomials
     distribution: str = "negbinom"
+    covariates: CovariateEffects | None = None  # on the exposure of each feature and row
 
     def take(self, features: NDArray[np.generic]) -> GuideStats:
         """The same rows of some features."""
         weights = None if self.weights is None else self.weights[features]
-        return replace(self, counts=self.counts[features], weights=weights)
+        covariates = None if self.covariates is None else self.covariates.take(features)
+        return replace(self, counts=self.counts[features], weights=weights, covariates=covariates)
 
     def some_rows(self, rows: NDArray[np.generic]) -> GuideStats:
         """Some of the rows."""
@@ -173,6 +189,7 @@ class GuideStats:
         return replace(
             self, counts=self.counts[:, rows], weights=weights, exposure=self.exposure[rows],
             exposure2=self.exposure2[rows], guide=self.guide[rows], group=self.group[rows],
+            covariates=None if self.covariates is None else self.covariates.some_rows(rows),
         )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from .dose_response import LN2
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .covariates import CovariateEffects
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
@@ -32,6 +34,7 @@ class WithinStats:
     spread: Floats  # (W,) sum of s d^2
     spread2: Floats  # (W,) sum of s^2 d^2
     rows: Ints | None = None  # (W,), all by default
+    by_bin: Floats | None = None  # (W, K) sum of s d in each bin of cells with alike covariates
 
 
 def centred_dosage(row: Ints, dosage: Floats, size_factor: Floats, n_rows: int) -> Floats:
@@ -44,7 +47,10 @@ def centred_dosage(row: Ints, dosage: Floats, size_factor: Floats, n_rows: int) 
     return out
 
 
-def within_slope(stats: WithinStats, counts: Floats, exposure: Floats, overdispersion: Floats) -> tuple[Floats, Floats]:
+def within_slope(
+    stats: WithinStats, counts: Floats, exposure: Floats, overdispersion: Floats,
+    covariates: CovariateEffects | None = None,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """Derivative of the log expected count by log dosage among the cells of a row, pooled over rows, and its sd.
 
     Parameters
@@ -53,6 +59,8 @@ def within_slope(stats: WithinStats, counts: Floats, exposure: Floats, overdispe
         ``(T, R)`` sums of counts and ``(R,)`` of size factors.
     overdispersion
         ``(T,)`` of single cells.
+    covariates
+        What they do to the counts of cells is taken off, where `stats` has the sums by bin.
 
     Weighted least squares: the sum of d y has mean `slope ln2 mu S`, `S` the sum of s d^2, and the variance of a sum of
     independent negative binomials. NaN where no row has cells that differ.
@@ -61,9 +69,13 @@ def within_slope(stats: WithinStats, counts: Floats, exposure: Floats, overdispe
     for s in blocks(len(counts)):
         mu = counts[s] / exposure
         mu = mu if stats.rows is None else mu[:, stats.rows]
+        observed = stats.counts[s]
+        if covariates is not None and stats.by_bin is not None:
+            rows = np.arange(len(exposure)) if stats.rows is None else stats.rows
+            observed = observed - mu * covariates.take(s).leaning(stats.by_bin, rows)
         unit = LN2 * mu * stats.spread
         variance = mu * stats.spread + overdispersion[s, None] ** 2 * mu**2 * stats.spread2
         weight = np.divide(unit, variance, out=np.zeros_like(unit), where=variance > 0)
-        moved[s], information[s] = (weight * stats.counts[s]).sum(1), (weight * unit).sum(1)
+        moved[s], information[s] = (weight * observed).sum(1), (weight * unit).sum(1)
     information[information <= 0] = np.nan
     return moved / information, 1.0 / np.sqrt(information)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._keys import CALIBRATION, CALIBRATION_TABLES, CIS, TECHNICAL, TRANS, Slots
+from dream_sc._keys import CALIBRATION, CALIBRATION_TABLES, CIS, COVARIATES, TECHNICAL, TRANS, Slots
 
 from ._names import by_category, by_feature, names_of, trans_fit
 from ._stored import table
@@ -33,7 +33,8 @@ def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.
     -------
     A row per feature (per category of a multinomial with `category_key`); the effect of a group is in the column
     ``effect_<group>``, its sd in ``effect_sd_<group>``. It is a log2 factor for counts, a shift of the logit for a
-    binomial, of the log usage for a multinomial, of the score else. With `category_layers` each layer has its columns,
+    binomial, of the log usage for a multinomial, of the score else. Coefficients of covariates, log2 per unit, are in
+    ``covariate_<name>`` and ``covariate_sd_<name>``. With `category_layers` each layer has its columns,
     ``mu_<layer>`` and ``effect_<group>_<layer>``.
     """
     adata, frame = table(data, mod, "varm", key, "fit_technical(data)")
@@ -44,6 +45,10 @@ def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.
     for slot, label in ((slots.effects, "effect"), (slots.effects_sd, "effect_sd")):
         values = np.asarray(adata.varm[slot]).reshape(len(frame), len(names))
         parts.append(pd.DataFrame(values, frame.index, [f"{label}_{name}" for name in names]))
+    if COVARIATES in adata.uns[key]:
+        names = list(adata.uns[key][COVARIATES]["names"])
+        for slot, label in ((slots.covariates, "covariate"), (slots.covariates_sd, "covariate_sd")):
+            parts.append(pd.DataFrame(np.asarray(adata.varm[slot]), frame.index, [f"{label}_{n}" for n in names]))
     return pd.concat(parts, axis=1)
 
 

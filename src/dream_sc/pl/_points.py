@@ -1,4 +1,4 @@
-"""What was observed of a feature in each guide: counts, shares, usage or scores, free of technical groups."""
+"""What was observed of a feature in each guide: counts, shares, usage or scores, free of groups and covariates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _modality, _validate
+from dream_sc import _covariates, _io, _modality, _validate
 from dream_sc._guides import guides_of_cells
 from dream_sc._keys import STICK_EFFECTS, STICKS, Slots
 
@@ -69,10 +69,12 @@ def cells(data: Any, fit: TransFit) -> Cells:
 
 
 def counts(c: Cells, j: int) -> pd.DataFrame:
-    """Mean count at size factor 1, with its standard error by the fitted overdispersion."""
+    """Mean count at size factor 1 and mean covariates, with its standard error by the fitted overdispersion."""
     params = c.fit.info["params"]
     y = _io.one_column(_validate.matrix(c.fit.adata, params["layer"]), j)
-    s = _validate.size_factors(c.fit.adata, c.technical["params"]["size_factor_key"]) * 2.0 ** c.effects(j)[c.group]
+    covariates = _covariates.log_factors(c.fit.adata, c.technical, params["technical_key"], j, c.guide >= 0)
+    s = _validate.size_factors(c.fit.adata, c.technical["params"]["size_factor_key"])
+    s = s * 2.0 ** (c.effects(j)[c.group] + covariates)
     total, exposure, exposure2 = c.sum(y), c.sum(s), c.sum(s**2)
     scale2 = exposure2 / exposure**2
     exposure = exposure * 2.0 ** c.table["offset"].to_numpy()

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _validate
+from dream_sc._covariates import CellBins
 from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
 
@@ -335,11 +336,12 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
     # a cell keeps the offset of its own guide, wherever it goes
     offset = 2.0 ** fit.inputs.guides["offset"].to_numpy(float)
     factor = np.where(layout.row >= 0, offset[layout.rows[layout.row, 0]], 1.0)
+    bins = CellBins.of(adata, technical, params["technical_key"], layout.row >= 0)
     for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
         row = permuted_cells(layout.row, group, depth, DEPTH_STRATA, s)
         if fit.inputs.distribution != "negbinom":
             raise ValueError(f"within='cell' is of counts, not of {fit.inputs.distribution!r}: leave it out")
-        sums = row_stats(adata, technical, fit.inputs.layer, row, layout.rows, factor=factor)[0]
+        sums = row_stats(adata, technical, fit.inputs.layer, row, layout.rows, factor=factor, bins=bins)[0]
         yield sums.take(fit.inputs.ok)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
+from dream_sc import _covariates, _io, _validate
 from dream_sc._guides import read_guides
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
 
@@ -260,7 +260,8 @@ def _cells(
             f"the cis gene {name!r} has a mean of {mean:.3g} counts in control cells, less than "
             f"min_count={least}: its dosage cannot be told from noise; lower min_count to try all the same"
         )
-    exposure = s * row["mu"] * 2.0 ** adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
+    effects = adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
+    exposure = s * row["mu"] * 2.0 ** (effects + _covariates.log_factors(adata, technical, key, gene, used))
     o = float(row["overdispersion"])
     if all_cells:  # all cells differ in dosage, and the overdispersion must not hold that
         o = _of_controls(y[control], exposure[control] / row["mu"])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _modality, _validate
+from dream_sc import _covariates, _formula, _io, _modality, _validate
 from dream_sc._guides import read_guides
-from dream_sc._keys import SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
+from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 
 from . import _technical_shares
@@ -35,6 +35,7 @@ def fit_technical(
     distribution: str = "negbinom",
     batch_key: str | None = None,
     reference: str | None = None,
+    covariates: str | Sequence[str] | None = None,
     target_key: str = "target",
     control: str | list[str] = "NTC",
     guides: str | None = None,
@@ -44,23 +45,18 @@ def fit_technical(
     category_layers: Sequence[str] | None = None,
     use_all_cells: bool = False,
     overdispersed: bool = True,
-    inference: str = "laplace",
-    nsamples: int = 1000,
-    niters: int | None = None,
-    device: str = "auto",
-    memory_limit: int | str | None = None,
-    rng: int | np.random.Generator = 0,
-    key_added: str = TECHNICAL,
+    inference: str = "laplace", nsamples: int = 1000, niters: int | None = None, device: str = "auto",
+    memory_limit: int | str | None = None, rng: int | np.random.Generator = 0, key_added: str = TECHNICAL,
     copy: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     """Fit baseline, group effects and overdispersion of every feature on control (NTC) cells.
 
-    A count is negative binomial with mean ``mu 2^a s`` (`s` the size factor, `a` the effect of the technical
-    group) and variance ``m + o^2 m^2``; the rate of the exponential prior of `o` and the scale of the Student t
-    prior of `a` are learned over features. A share is beta-binomial with logit ``logit(mu) + a`` and intra-cell
-    correlation `rho`, ``Var(y) = n p (1 - p) (1 + (n - 1) rho)``; a multinomial feature is a chain of such shares,
-    each category out of itself and those with fewer counts. Scores are normal or Student t (3 degrees of freedom)
-    around ``mu + a``.
+    A count is negative binomial with mean ``mu 2^(a + z b) s`` (`s` the size factor, `a` the effect of the technical
+    group, `b` those of the covariates `z`) and variance ``m + o^2 m^2``; the rate of the exponential prior of `o` and
+    the scales of the Student t priors of `a` and of each covariate's `b` are learned over features. A share is
+    beta-binomial with logit ``logit(mu) + a`` and intra-cell correlation `rho`, ``Var(y) = n p (1 - p)
+    (1 + (n - 1) rho)``; a multinomial feature is a chain of such shares, each category out of itself and those with
+    fewer counts. Scores are normal or Student t (3 degrees of freedom) around ``mu + a``.
 
     Parameters
     ----------
@@ -79,6 +75,12 @@ def fit_technical(
         group.
     reference
         The group with effect 0; by default the one with most control cells.
+    covariates
+        Columns of `.obs`, or a formula of them in the grammar of formulaic, such as ``"percent_mt + donor"`` or
+        ``"bs(s_score, df=4, extrapolation='clip')"``, for "negbinom". Numbers are centred on the cells used, text and
+        categories become treatment contrasts; write ``C(donor)`` for labels that are numbers. What they do to each
+        feature is fitted here, and taken off in `tl.fit_cis` and `tl.fit_trans`, which read the columns again. A factor
+        with one level is left out and said so.
     target_key, control
         Column of `.obs` with each cell's target, and the label(s) of non-targeting cells in it.
     guides
@@ -118,7 +120,10 @@ def fit_technical(
     -------
     The object if `copy`, else None. Writes `.varm[key_added]` (mu: expected count of a reference control cell at
     size factor 1; overdispersion; their sd; status), `.varm[key_added + "_effects"]` and `"_effects_sd"` (features
-    x groups, log2), `.uns[key_added]`.
+    x groups, log2), `.uns[key_added]`. With covariates also `.varm[key_added + "_covariates"]` and
+    `"_covariates_sd"`: features x coefficients, log2 per unit of the column; mu is then that of a cell with the mean
+    of each column. `.uns[key_added]["covariates"]` holds their names, the columns' means and sds (centre, scale) and
+    the learned scales of the priors (prior_scale, log2 per sd).
 
     For shares, mu is the share in the reference group, its sd is on the logit ("binomial") or log scale, overdispersion
     is rho, and effects are shifts of the logit, or of the log usage of a category, centred over the feature's
@@ -130,8 +135,9 @@ def fit_technical(
     Raises
     ------
     ValueError, KeyError
-        For missing columns, labels or groups without control cells, for values that are not counts or scores, and for
-        numerators above their denominators.
+        For missing columns, labels or groups without control cells, for values that are not counts or scores, for
+        numerators above their denominators, and for covariates with missing values or that are combinations of each
+        other or of the technical groups.
     """
     from dream_sc._core.engines import ENGINES, Inference
     from dream_sc._core.likelihood import DISTRIBUTIONS
@@ -151,28 +157,25 @@ def fit_technical(
     if not use_all_cells and (n := int(is_control.sum())) < FEW_CONTROLS:
         logger.warning("tl.fit_technical: only %d control cells; use_all_cells=True takes all cells", n)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
-    if use_all_cells and found is None:
-        _refuse_confounded(adata, batch_key, group, target_key, is_control)
-    elif use_all_cells and found is not None:
-        refuse_confounded_guides(batch_key, group, found, found.controls(labels))
+    if use_all_cells:
+        _refuse_confounded(adata, batch_key, group, target_key, is_control, found, labels)
+    design = _design(adata, covariates, distribution, is_control | use_all_cells, group, groups)
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": labels, "guides": guides, "size_factor_key": size_factor_key,
         "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
         "use_all_cells": use_all_cells, "category_layers": category_layers and list(category_layers),
-        "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
+        "covariates": design and design.formula, "inference": inference, "nsamples": nsamples, "niters": niters,
+        "device": device,
     }  # fmt: skip
-    row = np.where(is_control | use_all_cells, group, -1)
     m = _technical_shares.Modality(
-        distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
-    )
-    if distribution == "negbinom":
-        slots, info = _fit_counts(adata, m, size_factor_key, chosen, key_added)
-    else:
-        slots, info = _technical_shares.fit(adata, m, chosen, bool(overdispersed), key_added)
-    about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
-    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info | about
+        distribution, layer, denominator_layer, category_key, category_layers,
+        np.where(is_control | use_all_cells, group, -1), len(groups), memory_limit,
+    )  # fmt: skip
+    slots, info = _fit_any(adata, m, size_factor_key, chosen, key_added, design, overdispersed=bool(overdispersed))
+    info |= {"groups": list(groups), "n_control_cells": int(is_control.sum())}
+    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info
     _io.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
 
@@ -203,22 +206,55 @@ def _controls(
 
 
 def _refuse_confounded(
-    adata: AnnData, batch_key: str | None, group: np.ndarray, target_key: str, is_control: np.ndarray
-) -> None:
+    adata: AnnData, batch_key: str | None, group: np.ndarray, target_key: str, is_control: np.ndarray,
+    guides: Guides | None, control: list[str],
+) -> None:  # fmt: skip
     """Refuse groups that follow the targets, or what are controls, where all cells are used."""
+    if guides is not None:
+        refuse_confounded_guides(batch_key, group, guides, guides.controls(control))
+        return
     target = _validate.labels(adata, target_key, "target_key")
     follow = {f".obs[{target_key!r}]": target, "whether a cell is a control": is_control.astype(str)}
     refuse_confounded(batch_key, group, follow)
 
 
+def _design(
+    adata: AnnData, covariates: str | Sequence[str] | None, distribution: str, used: np.ndarray, group: np.ndarray,
+    groups: list[str],
+) -> _covariates.Design | None:  # fmt: skip
+    """The covariates of the cells used; refused for other distributions than that of counts."""
+    if covariates is not None and distribution != "negbinom":
+        raise ValueError(
+            f"covariates= with distribution={distribution!r} is not offered, only with 'negbinom': leave covariates out"
+        )
+    return _covariates.first_design(adata, _formula.formula_of(adata, covariates), used, group, groups)
+
+
+def _fit_any(
+    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str, design: Any,
+    *, overdispersed: bool,
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
+    """The technical step of any distribution: slots to write, and what `.uns` stores of it."""
+    if m.distribution == "negbinom":
+        return _fit_counts(adata, m, size_factor_key, inference, key, design)
+    return _technical_shares.fit(adata, m, inference, overdispersed, key)
+
+
 def _fit_counts(
-    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str
+    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str, design: Any
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The technical step of counts: slots to write, and what `.uns` stores of it."""
     s, new = _ready_size_factors(adata, size_factor_key, m.layer, m.limit)
-    fit, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit)
+    z = None if design is None else design.z
+    fit, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit, z)
     info = {"beta_o": fit.beta_o, "effect_scale": fit.effect_scale, "effect_unit": "log2"}
-    return _slots(adata, fit, ok, key) | new, info
+    slots = _slots(adata, fit, ok, key) | new
+    if design is not None:
+        names = Slots(key)
+        for slot, values in ((names.covariates, fit.coefficients), (names.covariates_sd, fit.coefficients_sd)):
+            slots["varm", slot] = _spread(values / design.scale, ok)
+        info[COVARIATES] = design.entry | {"prior_scale": fit.coefficient_scale}
+    return slots, info
 
 
 def technical_groups(
@@ -273,15 +309,19 @@ def _fit(
     n_groups: int,
     inference: Any,
     limit: int | str | None,
+    z: np.ndarray | None,
 ) -> tuple[Any, np.ndarray]:
-    """One pass over the counts, then the engine on the features that have any."""
+    """One pass over the counts, then the engine on the features that have any; `z` are covariates in sds."""
     from dataclasses import replace
 
     from dream_sc._core import suffstats
     from dream_sc._core.engines import run
     from dream_sc._core.priors import TechnicalPriors
 
-    bins, group_of_bin = suffstats.size_factor_bins(s, group, is_control)
+    if z is None:
+        bins, group_of_bin = suffstats.size_factor_bins(s, group, is_control)
+    else:
+        bins, group_of_bin = suffstats.covariate_bins(s, z, group, is_control)
     held = {
         f"sums of {adata.n_vars} features over {len(group_of_bin)} bins of control cells":
             suffstats.row_bytes(len(group_of_bin), adata.n_vars),
@@ -293,7 +333,7 @@ def _fit(
     for block in counts.blocks(is_control):
         sums.add(block)
         tails.add(block)
-    stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups)
+    stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups, z)
     ok = stats.counts.sum(1) >= MIN_COUNT
     if not ok.any():
         raise ValueError(
@@ -305,19 +345,21 @@ def _fit(
     return run("technical", inference, stats, TechnicalPriors()), ok
 
 
-def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
-    def spread(values: np.ndarray) -> np.ndarray:
-        out = np.full((adata.n_vars, *values.shape[1:]), np.nan)
-        out[ok] = values
-        return out
+def _spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Values of the features that were fitted, NaN of others."""
+    out = np.full((len(ok), *values.shape[1:]), np.nan)
+    out[ok] = values
+    return out
 
+
+def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
     status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells", dtype=object)
     status[ok] = np.where(fit.converged, "converged", "not converged: look at its counts in control cells")
-    table = {name: spread(getattr(fit, name)) for name in TECHNICAL_COLUMNS if name != "status"}
+    table = {name: _spread(getattr(fit, name), ok) for name in TECHNICAL_COLUMNS if name != "status"}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
     slots = Slots(key)
     return {
         ("varm", key): frame,
-        ("varm", slots.effects): spread(fit.effects),
-        ("varm", slots.effects_sd): spread(fit.effects_sd),
+        ("varm", slots.effects): _spread(fit.effects, ok),
+        ("varm", slots.effects_sd): _spread(fit.effects_sd, ok),
     }

@@ -322,7 +322,9 @@ def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
 
     if inputs.within is None:
         return {n: np.full(len(fitted), np.nan) for n in ("slope_within", "slope_within_sd")}
-    pair = within_slope(inputs.within, inputs.stats.counts, inputs.stats.exposure, inputs.overdispersion)
+    pair = within_slope(
+        inputs.within, inputs.stats.counts, inputs.stats.exposure, inputs.overdispersion, inputs.stats.covariates
+    )
     return {n: np.where(fitted, v, np.nan) for n, v in zip(("slope_within", "slope_within_sd"), pair, strict=True)}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _io, _modality, _validate
+from dream_sc._covariates import CellBins
 from dream_sc._guides import guides_of_cells
 from dream_sc._keys import Slots
 from dream_sc._logging import logger
@@ -90,7 +91,8 @@ def trans_inputs(
     if technical["params"].get("distribution", "negbinom") != "negbinom":
         return _other_inputs(adata, technical, technical_key, cis, layer, layout, min_denominator, limit)
     x = layout.x if slopes else None
-    stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, x, limit=limit)
+    bins = CellBins.of(adata, technical, technical_key, layout.row >= 0)
+    stats, within = row_stats(adata, technical, layer, layout.row, layout.rows, x, limit=limit, bins=bins)
     overdispersion = adata.varm[technical_key]["overdispersion"].to_numpy(float)
     is_cis = np.asarray(adata.var_names == cis["cis_gene"])
     reason = np.full(len(is_cis), "", dtype=object)
@@ -171,11 +173,17 @@ def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
 
 def _expected(adata: AnnData, technical_key: str, stats: Any, ok: np.ndarray) -> np.ndarray:
     """Counts of the features to fit, per row, expected at NTC dosage."""
+    from dream_sc._core.blocks import blocks
+
     # in place: with many guides each array of this shape is large
     out = adata.varm[Slots(technical_key).effects][ok][:, stats.group].astype(np.float64, copy=False)
     np.exp2(out, out=out)
     out *= adata.varm[technical_key]["mu"].to_numpy(float)[ok, None]
     out *= stats.exposure
+    if stats.covariates is not None:
+        of_ok = stats.covariates.take(ok)
+        for s in blocks(len(out)):
+            out[s] *= np.exp(of_ok.take(s).log_rows())
     return out
 
 
@@ -202,12 +210,12 @@ class Layout:
 
 def row_stats(
     adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray, x: np.ndarray | None = None,
-    factor: float | np.ndarray = 1.0, limit: int | str | None = None,
+    factor: float | np.ndarray = 1.0, limit: int | str | None = None, bins: CellBins | None = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Sum the counts and size factors of the cells of each row, in one pass.
 
     The second value holds the sums weighted by the cells' dosages `x` (NaN: takes no part in them), if there are any.
-    `factor` scales the size factors of the cells; `limit` is that of memory.
+    `factor` scales the size factors of the cells; `limit` is that of memory; `bins` are those of covariates.
     """
     from dream_sc._core import suffstats, within
 
@@ -225,11 +233,14 @@ def row_stats(
     for block in counts.blocks(row >= 0):
         sums.add(block)
     stats, weighted = suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
+    if bins is not None:
+        stats = replace(stats, covariates=bins.effects(row, len(rows), s))
     if d is None:
         return stats, None
     use, moved = differs >= 0, sums.weighted_rows
     spread, spread2 = (np.bincount(differs[use], (s**k * d**2)[use], len(rows))[moved].astype(float) for k in (1, 2))
-    return stats, within.WithinStats(weighted, spread, spread2, moved)
+    by_bin = None if bins is None else bins.sums(s * d, row, len(rows))[moved]
+    return stats, within.WithinStats(weighted, spread, spread2, moved, by_bin)
 
 
 def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, dosage: str) -> Layout:

@@ -65,27 +65,36 @@ def trans_data(
     at, weights = dosage_nodes(dosage.mean, dosage.spread, escape)
     own, shares = two_parts(dosage.mean, escape)
     row_weights = np.zeros((len(stats.counts), 0)) if stats.weights is None else stats.weights
+    level = likelihood(stats.distribution).level(stats.counts, row_weights, np.log(stats.exposure))
+    loads, covariance = np.zeros((0, 0)), np.zeros(0)
+    if stats.covariates is not None:
+        level = level - stats.covariates.log_total(stats.exposure)
+        loads, covariance = stats.covariates.uncertain(stats.exposure)
     return TransData(
         t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
         t(stats.group), t(dosage.mean), t(at), t(weights), t(np.arange(at.shape[1]) < N_NODES).double(),
         t(own), t(shares), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
-        t(likelihood(stats.distribution).level(stats.counts, row_weights, np.log(stats.exposure))), t(consts),
+        t(level), t(consts),
         stats.n_groups,
         hyper["alpha_scale"], hyper["m_tau"], hyper["s_tau"], hyper.get("wide_weight", 0.0),
         hyper.get("wide_sd", 0.0), axis, priors, bool(hyper.get("turn", 0.0)),
         None if stats.weights is None else t(stats.weights), stats.distribution,
+        None if stats.covariates is None else t(stats.covariates.log_rows()),
+        t(loads), t(covariance) if loads.shape[1] else None,
     )  # fmt: skip
 
 
 def technical_data(
-    stats: TechnicalStats, scale: float, priors: TechnicalPriors, device: torch.device
-) -> TechnicalData:
-    """Tensors of the technical model; `scale` of the group effects in log2."""
+    stats: TechnicalStats, scale: float, priors: TechnicalPriors, device: torch.device,
+    coefficient_scale: Any = (),
+) -> TechnicalData:  # fmt: skip
+    """Tensors of the technical model; `scale` of the group effects and those of the coefficients in log2."""
     t = lambda x: tensor(x, device)  # noqa: E731
     exposure = (stats.n_cells * stats.size_factor).sum()
     return TechnicalData(
         t(stats.counts), t(stats.n_cells), t(np.log(stats.size_factor)), t(stats.group), t(stats.tail),
         t(stats.tail_at), t(np.log((stats.counts.sum(1) + 0.5) / exposure)), stats.n_groups, scale * LN2, priors,
+        t(stats.z), t(np.asarray(coefficient_scale, dtype=float) * LN2),
     )  # fmt: skip
 
 
@@ -96,6 +105,7 @@ def technical_start(first: TechnicalFit, device: torch.device) -> dict[str, Any]
         "overdispersion": tensor(np.maximum(first.overdispersion, 0.02)[:, None], device),
         "beta_o": torch.as_tensor(first.beta_o),
         "effects": tensor(first.effects[:, None, 1:] * LN2, device),
+        "coefficients": tensor(first.coefficients[:, None] * LN2, device),
     }
 
 

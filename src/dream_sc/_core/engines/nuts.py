@@ -106,6 +106,8 @@ def sample_feature(
     cov = np.cov(init.T).reshape(len(names), len(names)) + 1e-8 * np.eye(len(names))
     scale: dict[Any, Any] = {names: _torch.tensor(np.linalg.cholesky(cov), data.level.device)}
     scale |= {"log_tau": data.tau_log_sd, "alpha": 0.3 * data.alpha_sd}
+    if data.load_covariance is not None:
+        scale["errors"] = torch.diagonal(data.load_covariance[0]).mean().sqrt()
     return sample(reparam, start, n, warmup, scale)
 
 
@@ -143,7 +145,7 @@ def technical(
 
     first, at = laplace.technical(stats, priors), resolve_device(device)
     with _torch.isolated(rng, at):
-        data = _torch.technical_data(stats, first.effect_scale, priors, at)
+        data = _torch.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
         start = _torch.technical_start(first, at)
         found, diagnostics = sample(lambda: technical_model(data), start, nsamples, niters)
     n_eff = np.minimum(*(np.asarray(diagnostics[n]["n_eff"]).ravel() for n in ("log_mu", "overdispersion")))

@@ -78,7 +78,7 @@ def _optimise(
     model: Callable[[], None], start: dict[str, Any], niters: int, seed: int, units: dict[str, float] | None = None
 ) -> tuple[MeanField, dict[str, Any]]:
     """Fit the family; returns it with its means averaged over the last tenth, and each site's drift in sds."""
-    start = {"u": torch.zeros(()), "z": torch.zeros(()), "alpha": torch.zeros(())} | start
+    start = {name: torch.zeros(()) for name in ("u", "z", "alpha", "errors")} | start
     family = MeanField(model, start, units or {})
     torch.manual_seed(seed)  # again: how much the start draws depends on the number of features
     parameters = [p for loc, log_scale, *_ in family.sites.values() for p in (loc, log_scale)]
@@ -149,7 +149,7 @@ def technical(
 
     first, at = laplace.technical(stats, priors), resolve_device(device)
     with _torch.isolated(rng, at):
-        data = _torch.technical_data(stats, first.effect_scale, priors, at)
+        data = _torch.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
         start = _torch.technical_start(first, at)
         family, drift = _optimise(lambda: technical_model(data), start, niters or NITERS, rng)
         found = _draws(family, nsamples)
@@ -164,9 +164,13 @@ def technical_fit(found: dict[str, Any], first: TechnicalFit, converged: Any) ->
     if "effects" in found:
         a = found["effects"].reshape(len(log_mu), len(first.mu), -1) / LN2
         effects[:, 1:], sd[:, 1:] = a.mean(0), a.std(0)
+    b, b_sd = first.coefficients, first.coefficients_sd
+    if "coefficients" in found:
+        b = found["coefficients"].reshape(len(log_mu), len(first.mu), -1) / LN2
+        b, b_sd = b.mean(0), b.std(0)
     return TechnicalFit(
         np.exp(log_mu.mean(0)), log_mu.std(0), o.mean(0), o.std(0), effects, sd, float(found["beta_o"].mean()),
-        first.effect_scale, converged,
+        first.effect_scale, converged, b, b_sd, first.coefficient_scale,
     )  # fmt: skip
 
 

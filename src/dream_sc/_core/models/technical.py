@@ -1,9 +1,9 @@
-r"""The technical step in Pyro: control cells, binned by group and size factor.
+r"""The technical step in Pyro: control cells, binned by group, size factor and covariates.
 
 .. math::
 
-    y_{it} \sim \mathrm{NB}(\mu_t e^{a_{tc}} s_i, o_t),\quad o_t \sim \mathrm{Exponential}(\beta_o),\quad
-    \beta_o \sim \mathrm{Gamma},\quad a_{tc} \sim \mathrm{StudentT}
+    y_{it} \sim \mathrm{NB}(\mu_t e^{a_{tc} + z_i b_t} s_i, o_t),\quad o_t \sim \mathrm{Exponential}(\beta_o),\quad
+    \beta_o \sim \mathrm{Gamma},\quad a_{tc}, b_{tq} \sim \mathrm{StudentT}
 
 The log-gamma terms of the likelihood come from the numbers of cells above each count (`TechnicalStats.tail`),
 so the sums are the whole of the data.
@@ -36,10 +36,12 @@ class TechnicalData:
     n_groups: int
     effect_scale: float  # natural log
     priors: TechnicalPriors
+    z: Any  # (B, Q) covariates
+    coefficient_scale: Any  # (Q,) natural log
 
 
 def technical(data: TechnicalData) -> None:
-    """Joint density of baseline, overdispersion and group effects (natural log) of all features."""
+    """Joint density of baseline, overdispersion, group effects and coefficients (natural log) of all features."""
     p, one = data.priors, data.log_mu0.new_ones(1)
     beta_o = pyro.sample("beta_o", dist.Gamma(p.beta_o_shape * one[0], p.beta_o_rate))
     with pyro.plate("features", len(data.log_mu0), dim=-2):
@@ -51,6 +53,10 @@ def technical(data: TechnicalData) -> None:
             a = pyro.sample("effects", dist.StudentT(p.effect_df, 0.0 * scale, scale).to_event(1))
             a = a.reshape(-1, data.n_groups - 1)
             eta = eta + torch.cat([torch.zeros_like(a[:, :1]), a], -1)[:, data.group]
+        if data.z.shape[1] > 0:
+            width = data.coefficient_scale
+            b = pyro.sample("coefficients", dist.StudentT(p.effect_df, 0.0 * width, width).to_event(1))
+            eta = eta + b.reshape(-1, len(width)) @ data.z.T
         phi = 1.0 / o**2
         sums = data.counts * eta - (data.counts + phi * data.n_cells) * torch.log1p(eta.exp() / phi)
         tails = (data.tail * torch.log1p(data.tail_at / phi)).sum(-1, keepdim=True)

@@ -4,10 +4,13 @@ Guide level: a row is one guide in one technical group; its count is the sum ove
 
 .. math::
 
-    Y_{tr} \sim \mathrm{NB}(W_r \bar f_t(x_r) e^{\alpha_{tc} + u_{tg}},\; o_t^2 W2_r / W_r^2), \quad
+    Y_{tr} \sim \mathrm{NB}(W_r \bar f_t(x_r) e^{\zeta_{tr} + l_r \epsilon_t + \alpha_{tc} + u_{tg}},\;
+    o_t^2 W2_r / W_r^2), \quad
     u_{tg} \sim (1 - \pi) N(0, \tau_t^2 + \delta_{tg}^2) + \pi N(0, \tau_t^2 + \omega^2 + \delta_{tg}^2)
 
-with :math:`2 \delta = \log f(x_g + e_g) - \log f(x_g - e_g)` for the error :math:`e_g` of a guide's dosage. Cell level:
+with :math:`\zeta` the log of what covariates do to the exposure, :math:`\epsilon` the errors of their coefficients
+(normal, with loadings `l`), and
+:math:`2 \delta = \log f(x_g + e_g) - \log f(x_g - e_g)` for the error :math:`e_g` of a guide's dosage. Cell level:
 every cell's count by itself, with overdispersion `o_t`, and the guides' dosages latent, so that their error is exact.
 The curve's mean over the within-guide spread of the dosage is taken in both. Where a likelihood has weights (numbers
 of trials, precisions of scores), its density takes the place of the negative binomial one; its predictor is the same
@@ -83,6 +86,9 @@ class TransData:
     turn: bool = False  # whether two Hills have to turn
     row_weights: Any = None  # (T, R) numbers of trials, or precisions
     distribution: str = "negbinom"
+    offset: Any = None  # (T, R) what covariates add to the predictor
+    loads: Any = None  # (R, D) loadings of the errors of their coefficients
+    load_covariance: Any = None  # (T, D, D)
 
     def feature(self, t: int) -> TransData:
         """The same design for one feature."""
@@ -93,6 +99,8 @@ class TransData:
             self, counts=self.counts[s], overdispersion=self.overdispersion[s], level=self.level[s],
             consts=self.consts[s],
             row_weights=None if self.row_weights is None else self.row_weights[s],
+            offset=None if self.offset is None else self.offset[s],
+            load_covariance=None if self.load_covariance is None else self.load_covariance[s],
         )  # fmt: skip
 
 
@@ -114,9 +122,17 @@ def parameters(data: TransData, curve: Curve, degree: int) -> dict[str, Any]:
 
 
 def row_effects(data: TransData, n: int) -> Any:
+    """Log effect ``(T, R)`` of each row's technical group, and of the errors of covariates' coefficients."""
+    out = data.level.new_zeros(n, 1)
+    if data.load_covariance is not None:
+        covariance = data.load_covariance[:, None]
+        errors = pyro.sample("errors", dist.MultivariateNormal(covariance.new_zeros(covariance.shape[-1]), covariance))
+        out = errors.reshape(n, -1) @ data.loads.T
+    return out if data.n_groups == 1 else out + group_effects(data)
+
+
+def group_effects(data: TransData) -> Any:
     """Log effect of the technical group of each row, ``(T, R)``; the first group is the reference."""
-    if data.n_groups == 1:
-        return data.level.new_zeros(n, 1)
     scale = data.alpha_sd * data.level.new_ones(data.n_groups - 1)
     alpha = pyro.sample("alpha", dist.Normal(0.0 * scale, scale).to_event(1))
     alpha = alpha.reshape(*alpha.shape[:-2], alpha.shape[-1]) if alpha.dim() > 2 else alpha
@@ -124,6 +140,8 @@ def row_effects(data: TransData, n: int) -> Any:
 
 
 def _observe(data: TransData, predictor: Any) -> None:
+    if data.offset is not None:
+        predictor = predictor + data.offset
     code = likelihood(data.distribution).code
     if code == NEGBINOM:
         phi = 1.0 / (data.overdispersion[:, None] ** 2 * data.scale2)

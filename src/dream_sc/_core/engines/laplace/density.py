@@ -33,12 +33,12 @@ def _add_priors(code, theta, n_amp, design, tabs, s, value):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def log_joint(code, theta, n_amp, u, y, row_weights, overdispersion, anchor, tau, shape, consts, design):
+def log_joint(code, theta, n_amp, u, y, row_weights, overdispersion, offset, anchor, tau, shape, consts, design):
     """Log density of counts, parameters and guide effects `u`, without the count-only terms and the shape's prior.
 
-    `anchor` is that of one feature.
+    `anchor` and `offset` are those of one feature.
     """
-    counts = counts_of(y, row_weights, overdispersion, anchor.value, anchor.mode, anchor.precision, design)
+    counts = counts_of(y, row_weights, overdispersion, offset, anchor.value, anchor.mode, anchor.precision, design)
     s, tabs = new_scratch(theta.size, n_amp, design, 1), new_tables(design, 1)
     hold(counts, 0, 0, s)
     tabs.consts[:, 0] = consts
@@ -146,15 +146,18 @@ def _feature(code, n_amp, counts, design, theta, tau, shapes, consts, nodes, wei
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_marginal(
-    code, n_amp, counts, row_weights, overdispersion, anchor, design, theta, tau, shapes, consts, nodes, weights, out
+    code, n_amp, counts, row_weights, overdispersion, offset, anchor, design, theta, tau, shapes, consts, nodes,
+    weights, out,
 ):
     """Log density of points: guide effects integrated by quadrature, nothing else; shape and tau without their priors.
 
-    `row_weights` are (T, R), (T, 0) of a negative binomial; `theta` is (T, S, n), `tau` (T, S), `shapes` (T, S, d),
-    `consts` (T, 2), `out` (T, S); the `anchor` is that of each point, or one for all of a feature's.
+    `row_weights` are (T, R), (T, 0) of a negative binomial, `offset` (T, R), (T, 0) without covariates; `theta` is
+    (T, S, n), `tau` (T, S), `shapes` (T, S, d), `consts` (T, 2), `out` (T, S);
+    the `anchor` is that of each point, or one for all of a feature's.
     """
     for t in range(counts.shape[0]):
         one = counts_of(
-            counts[t], row_weights[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design
+            counts[t], row_weights[t], overdispersion[t], offset[t], anchor.value[t], anchor.mode[t],
+            anchor.precision[t], design,
         )
         _feature(code, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])

@@ -27,6 +27,7 @@ class Design(NamedTuple):
     log_w: Floats  # (R,)
     scale2: Floats  # (R,) W2 / W^2
     group: Ints  # (R,)
+    loads: Floats  # (R, D) of the errors of covariates' coefficients, D parameters more
     guide_start: Ints  # (G + 1,)
     dose: Ints  # (R,) which of the D dosages
     nodes: Floats  # (D, J) log2
@@ -53,20 +54,20 @@ class Anchor(NamedTuple):
     """
 
     value: Floats  # (..., K) at the mode
-    mode: Floats  # (..., K, C) level, then the effects of the groups but the first
+    mode: Floats  # (..., K, C) level, the effects of the groups but the first, then errors of covariates' coefficients
     precision: Floats  # (..., K, C, C)
 
 
 class Counts(NamedTuple):
     """One feature: its rows, and what is known of its level and group effects beside them.
 
-    With ``x`` the predictor less `shift` the log likelihood of a row is ``y x - total log(1 + e^x)`` of counts, and
-    ``-total (y - x)^2 / 2`` of scores.
+    With ``x`` the predictor, covariates left out, less `shift` the log likelihood of a row is
+    ``y x - total log(1 + e^x)`` of counts, and ``-total (y - x)^2 / 2`` of scores.
     """
 
     y: Floats  # (R,)
     total: Floats  # (R,) y + phi of a negative binomial, the number of trials, or the precision of a score
-    shift: Floats  # (R,) log phi of a negative binomial
+    shift: Floats  # (R,) log phi of a negative binomial, less what covariates do to the exposure
     anchor: Anchor  # K is 1 or the number of taus
     gaussian: bool
 
@@ -143,12 +144,19 @@ def new_scratch(n, n_amp, design, n_lanes):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def counts_of(y, weights, overdispersion, value, mode, precision, design):
-    """One feature, with the entries of its anchor. `weights` are those of its rows, none of a negative binomial."""
+def counts_of(y, weights, overdispersion, offset, value, mode, precision, design):
+    """One feature, with the entries of its anchor.
+
+    `weights` are those of its rows, none of a negative binomial; `offset` what its covariates add to the predictor of
+    each row, none without covariates.
+    """
+    shift, total = np.zeros(y.size), weights
     if design.code == NEGBINOM:
         phi = 1.0 / (overdispersion**2 * design.scale2)
-        return Counts(y, y + phi, np.log(phi), Anchor(value, mode, precision), False)
-    return Counts(y, weights, np.zeros(y.size), Anchor(value, mode, precision), design.code == NORMAL)
+        shift, total = np.log(phi), y + phi
+    if offset.size > 0:
+        shift = shift - offset
+    return Counts(y, total, shift, Anchor(value, mode, precision), design.code == NORMAL)
 
 
 @nb.njit(cache=True, error_model="numpy")

@@ -151,7 +151,7 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
     n_valid = valid.size
     if together:  # lanes that fill a vector repeat the last tau
         valid = np.append(valid, np.full(-n_valid % FILL, valid[n_valid - 1]))
-    n, n_s = 1 + n_amp + max(design.group.max(), 0), shapes.shape[0]
+    n, n_s = 1 + n_amp + max(design.group.max(), 0) + design.loads.shape[1], shapes.shape[0]
     n_lanes = valid.size if together else min(LANES, n_s)
     s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
     theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), taus[valid] if together else np.zeros(n_lanes)
@@ -185,10 +185,13 @@ def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, mode
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def run(code, n_amp, counts, weights, overdispersion, anchor, design, shapes, consts, taus, tol, log_z, modes, covs):
+def run(
+    code, n_amp, counts, weights, overdispersion, offset, anchor, design, shapes, consts, taus, tol, log_z, modes, covs
+):
     """All features of a block; `log_z` is -inf where nothing was found.
 
-    `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `shapes` and `consts` are (1 or T, S, ...);
+    `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `offset` is what covariates add to the
+    predictor (T, R), (T, 0) without them; `shapes` and `consts` are (1 or T, S, ...);
     `taus` is (T, K), a negative tau is skipped.
     """
     shared = shapes.shape[0] == 1
@@ -198,6 +201,7 @@ def run(code, n_amp, counts, weights, overdispersion, anchor, design, shapes, co
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
         one = counts_of(
-            counts[t], weights[t], overdispersion[t], anchor.value[t], anchor.mode[t], anchor.precision[t], design
+            counts[t], weights[t], overdispersion[t], offset[t], anchor.value[t], anchor.mode[t], anchor.precision[t],
+            design,
         )
         _feature(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])

@@ -18,6 +18,8 @@ LOG_2PI = log(2.0 * pi)
 def row_means(code, theta, n_amp, counts, design, tabs, s):
     """Predictors of the rows, without guide effects; and the variance that the dosages' errors add."""
     n_lanes, n_dose = theta.shape[1], design.nodes.shape[0]
+    loads, n_loads = design.loads, design.loads.shape[1]
+    first_load = theta.shape[0] - n_loads
     fill_factors(theta, n_amp, s.factor)
     log_curves(code, theta, n_amp, tabs, s)
     dose_variances(code, theta, n_amp, design.error, tabs, s)
@@ -31,6 +33,9 @@ def row_means(code, theta, n_amp, counts, design, tabs, s):
         if groups[r] > 0:
             for lane in range(n_lanes):
                 base[r, lane] += theta[k, lane]
+        for q in range(n_loads):
+            for lane in range(n_lanes):
+                base[r, lane] += loads[r, q] * theta[first_load + q, lane]
         for lane in range(n_lanes):
             ratio[r, lane] = vexp(base[r, lane])
 
@@ -63,6 +68,8 @@ def _add_rows(n_amp, design, s):
     gauss, jac, odds, parts, row_grad = s.gauss, s.jac, s.odds, s.parts, s.row_grad
     kappa, total, guide_start, dose, groups = s.buffer_a, s.buffer_b, design.guide_start, design.dose, design.group
     n_guides, n_parts, n_lanes = odds.shape
+    loads, n_loads = design.loads, design.loads.shape[1]
+    first_load = gauss.shape[0] - n_loads
     for g in range(n_guides):
         stop = guide_start[g + 1]
         for lane in range(n_lanes):
@@ -84,6 +91,19 @@ def _add_rows(n_amp, design, s):
                 for i in range(n_amp):
                     for lane in range(n_lanes):
                         gauss[k, 1 + i, lane] += kappa[lane] * jac[d, i, lane]
+            for q in range(n_loads):
+                x, at = loads[r, q], first_load + q
+                for lane in range(n_lanes):
+                    gauss[at, 0, lane] += kappa[lane] * x
+                for i in range(n_amp):
+                    for lane in range(n_lanes):
+                        gauss[at, 1 + i, lane] += kappa[lane] * x * jac[d, i, lane]
+                if groups[r] > 0:
+                    for lane in range(n_lanes):
+                        gauss[at, k, lane] += kappa[lane] * x
+                for p in range(q + 1):
+                    for lane in range(n_lanes):
+                        gauss[at, first_load + p, lane] += kappa[lane] * x * loads[r, p]
             if r + 1 < stop and dose[r + 1] == d:
                 continue
             for lane in range(n_lanes):
@@ -99,9 +119,10 @@ def _add_rows(n_amp, design, s):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _sums(g, m, n_amp, guide_start, dose, groups, jac, parts, first, second, run1, run2):
+def _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, second, run1, run2):
     """Gradient and curvature times the Jacobian, summed over the rows of a guide, in `first` and `second`."""
     n, n_lanes = first.shape
+    n_loads = loads.shape[1]
     for i in range(n):
         for lane in range(n_lanes):
             first[i, lane], second[i, lane] = 0.0, 0.0
@@ -117,6 +138,10 @@ def _sums(g, m, n_amp, guide_start, dose, groups, jac, parts, first, second, run
             for lane in range(n_lanes):
                 first[k, lane] += parts[m, r, 0, lane]
                 second[k, lane] += parts[m, r, 1, lane]
+        for q in range(n_loads):
+            for lane in range(n_lanes):
+                first[n - n_loads + q, lane] += loads[r, q] * parts[m, r, 0, lane]
+                second[n - n_loads + q, lane] += loads[r, q] * parts[m, r, 1, lane]
         if r + 1 < stop and dose[r + 1] == d:
             continue
         for lane in range(n_lanes):
@@ -146,7 +171,7 @@ def _add_guides(n_amp, design, s):
                 total[i, lane] = 0.0
         for m in range(n_parts):
             _sums(
-                g, m, n_amp, guide_start, dose, groups, jac, parts, first, second, s.buffer_b, s.buffer_c
+                g, m, n_amp, guide_start, dose, groups, design.loads, jac, parts, first, second, s.buffer_b, s.buffer_c
             )
             for lane in range(n_lanes):
                 pull[lane] = odds[g, m, lane] * shrink[g, m, lane]

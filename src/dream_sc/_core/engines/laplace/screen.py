@@ -43,7 +43,7 @@ class Look(NamedTuple):
     They follow in one direction: that in which the null gives way to a common move of the targeting guides.
     """
 
-    log_mean: Floats  # (T, R) of the rows, exposure included
+    log_mean: Floats  # (T, R) of the rows, exposure and covariates included
     tau: Floats  # (T,)
     moves: Floats  # (T, G) how far each guide moves with a unit step, natural log
     held: Floats  # (T, 2) gradient and precision along the direction, of all but the guides
@@ -53,7 +53,9 @@ class Look(NamedTuple):
 def _fill(y, row_weights, overdispersion, log_mean, tau, moves, design, table):
     """Log likelihood of one feature's guides moved by `moves`, by component: ``(G, M, J)``, less that of the null."""
     n_lanes, middle = moves.size, moves.size // 2
-    counts = counts_of(y, row_weights, overdispersion, np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1)), design)
+    counts = counts_of(
+        y, row_weights, overdispersion, np.zeros(0), np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1)), design
+    )
     s = new_scratch(1, 0, design, n_lanes)
     for r in range(y.size):
         for lane in range(n_lanes):

@@ -1,8 +1,8 @@
-"""The technical step: baseline, group effects and overdispersion of each feature from binned control cells.
+"""The technical step: baseline, group effects, covariates and overdispersion of each feature from binned control cells.
 
-For every value of the overdispersion on a grid, the level and the group effects follow by Newton steps and a
-Laplace term; the grid zooms twice onto the mass of its posterior. The rate of the prior of the
-overdispersion and the scale of the group effects are learned over features between the passes.
+For every value of the overdispersion on a grid, the level, the group effects and the coefficients of the covariates
+follow by Newton steps and a Laplace term; the grid zooms twice onto the mass of its posterior. The rate of the prior of
+the overdispersion and the scales of group effects and coefficients are learned over features between the passes.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -37,10 +37,14 @@ MOST_FEATURES = 2000  # that what is shared is learned from
 
 @nb.njit(cache=True, error_model="numpy")
 def _mode(
-    y, n_cells, log_s, group, tail, tail_at, phi, log_mu0, mu_sd, scale, df, theta, grad, hess, chol, step
+    y, n_cells, log_s, group, z, tail, tail_at, phi, log_mu0, mu_sd, scale, df, theta, grad, hess, chol, step
 ):
-    """Newton for level and group effects at a fixed overdispersion; returns the log evidence."""
-    n = theta.size
+    """Newton for level, group effects and coefficients of covariates at a fixed overdispersion.
+
+    Returns the log evidence. `scale` is that of each parameter's prior, the level's is not used.
+    """
+    n, n_z = theta.size, z.shape[1]
+    first = n - n_z  # parameter of the first covariate
     value = -np.inf
     for _ in range(50):
         grad[:] = 0.0
@@ -51,6 +55,8 @@ def _mode(
             c = group[b]
             if c > 0:
                 eta += theta[c]
+            for j in range(n_z):
+                eta += z[b, j] * theta[first + j]
             m = exp(eta)
             q = m / (m + phi)
             total = y[b] + phi * n_cells[b]
@@ -62,13 +68,21 @@ def _mode(
                 grad[c] += d1
                 hess[c, c] += k
                 hess[c, 0] += k
+            for j in range(n_z):
+                i, pull = first + j, k * z[b, j]
+                grad[i] += d1 * z[b, j]
+                hess[i, 0] += pull
+                if c > 0:
+                    hess[i, c] += pull
+                for l in range(j + 1):
+                    hess[i, first + l] += pull * z[b, l]
         value += -0.5 * ((theta[0] - log_mu0) / mu_sd) ** 2
         grad[0] -= (theta[0] - log_mu0) / mu_sd**2
         hess[0, 0] += 1.0 / mu_sd**2
         for c in range(1, n):
-            z = theta[c] / scale
-            w = (df + 1.0) / (df + z * z) / scale**2
-            value += -0.5 * (df + 1.0) * log1p(z * z / df) - log(scale)
+            x = theta[c] / scale[c]
+            w = (df + 1.0) / (df + x * x) / scale[c] ** 2
+            value += -0.5 * (df + 1.0) * log1p(x * x / df) - log(scale[c])
             grad[c] -= w * theta[c]
             hess[c, c] += w
         if not cholesky(hess, n, chol):
@@ -93,9 +107,13 @@ def _mode(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _run(
-    counts, n_cells, log_s, group, tail, tail_at, mu_sd, scale, df, beta_o, n_groups, n_grid, out, effects
+    counts, n_cells, log_s, group, z, tail, tail_at, mu_sd, scale, df, beta_o, n_grid, out, effects
 ):
-    """Fill ``out`` (T, 5: log mu, sd, o, sd, converged) and ``effects`` (T, C, 2: natural log, sd)."""
+    """Fill ``out`` (T, 5: log mu, sd, o, sd, converged) and ``effects`` (T, C + Q, 2: natural log, sd).
+
+    The first of the `C` group effects stays 0, the effects of the `Q` covariates follow them.
+    """
+    n_par = effects.shape[1]
     for t in range(counts.shape[0]):
         y = counts[t]
         total, exposure = 0.5, 0.0
@@ -103,12 +121,12 @@ def _run(
             total += y[b]
             exposure += n_cells[b] * exp(log_s[b])
         log_mu0 = log(total / exposure)
-        theta, grad, step = np.zeros(n_groups), np.zeros(n_groups), np.zeros(n_groups)
-        hess, chol = np.zeros((n_groups, n_groups)), np.zeros((n_groups, n_groups))
-        unit = np.zeros(n_groups)
+        theta, grad, step = np.zeros(n_par), np.zeros(n_par), np.zeros(n_par)
+        hess, chol = np.zeros((n_par, n_par)), np.zeros((n_par, n_par))
+        unit = np.zeros(n_par)
         theta[0] = log_mu0
         low, high = log(0.02), log(10.0)
-        log_post, mean, var = np.zeros(n_grid), np.zeros((n_grid, n_groups)), np.zeros((n_grid, n_groups))
+        log_post, mean, var = np.zeros(n_grid), np.zeros((n_grid, n_par)), np.zeros((n_grid, n_par))
         top = -np.inf
         for zoom in range(3):
             width = (high - low) / (n_grid - 1)
@@ -120,6 +138,7 @@ def _run(
                     n_cells,
                     log_s,
                     group,
+                    z,
                     tail[t],
                     tail_at,
                     1.0 / o**2,
@@ -136,11 +155,11 @@ def _run(
                 log_post[j] += low + j * width - beta_o * o
                 top = max(top, log_post[j])
                 if zoom == 2:
-                    for i in range(n_groups):
+                    for i in range(n_par):
                         mean[j, i] = theta[i]
                         unit[:] = 0.0
                         unit[i] = 1.0
-                        solve(chol, n_groups, unit, step)
+                        solve(chol, n_par, unit, step)
                         var[j, i] = step[i]
             if zoom < 2:
                 first, last = n_grid, 0
@@ -160,7 +179,7 @@ def _run(
         out[t, 2] = o1 / norm
         out[t, 3] = max(o2 / norm - (o1 / norm) ** 2, 0.0) ** 0.5
         out[t, 4] = 1.0 if np.isfinite(top) else 0.0
-        for i in range(n_groups):
+        for i in range(n_par):
             m1, m2 = 0.0, 0.0
             for j in range(n_grid):
                 w = exp(log_post[j] - top) / norm
@@ -173,16 +192,16 @@ def _run(
                 effects[t, i, 0], effects[t, i, 1] = m1, sd
 
 
-def _pass(stats: TechnicalStats, some: Ints, beta_o: float, scale: float, priors: TechnicalPriors) -> _Pass:
+def _pass(stats: TechnicalStats, some: Ints, beta_o: float, scale: Floats, priors: TechnicalPriors) -> _Pass:
     """Fit some features given what is shared."""
-    log_s, n_cells = np.log(stats.size_factor), stats.n_cells.astype(np.float64)
+    log_s, n_cells, z = np.log(stats.size_factor), stats.n_cells.astype(np.float64), np.ascontiguousarray(stats.z)
 
     def call(s: slice) -> _Pass:
-        out, effects = np.zeros((s.stop - s.start, 5)), np.zeros((s.stop - s.start, stats.n_groups, 2))
+        out, effects = np.zeros((s.stop - s.start, 5)), np.zeros((s.stop - s.start, len(scale), 2))
         _run(
-            stats.counts[some[s]].astype(np.float64), n_cells, log_s, stats.group,
+            stats.counts[some[s]].astype(np.float64), n_cells, log_s, stats.group, z,
             stats.tail[some[s]].astype(np.float64), stats.tail_at.astype(np.float64), priors.log_mu_sd, scale * LN2,
-            priors.effect_df, beta_o, stats.n_groups, N_GRID, out, effects,
+            priors.effect_df, beta_o, N_GRID, out, effects,
         )  # fmt: skip
         return out, effects
 
@@ -194,35 +213,51 @@ def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
     """Fit all features of `stats`; features without a count must have been left out.
 
     `beta_o` is the posterior mean given the overdispersions (Gamma prior), `effect_scale` an EM update of a Student t
-    scale. Both are learned from `MOST_FEATURES` features at most, evenly spaced ones.
+    scale, as is that of each covariate's coefficients. They are learned from `MOST_FEATURES` features at most, evenly
+    spaced ones.
     """
-    n_t = len(stats.counts)
-    beta_o, scale = priors.beta_o_shape / priors.beta_o_rate, priors.effect_scale
+    n_t, n_c, n_z = len(stats.counts), stats.n_groups, stats.z.shape[1]
+    beta_o = priors.beta_o_shape / priors.beta_o_rate
+    scale = np.append(np.full(n_c, priors.effect_scale), np.full(n_z, priors.covariate_scale))
     some = np.unique(np.linspace(0, n_t - 1, min(n_t, MOST_FEATURES)).round().astype(np.int64))
     for _ in range(N_PASSES - 1):
-        beta_o, scale = _learn(*_pass(stats, some, beta_o, scale, priors), scale, priors)
+        beta_o, scale = _learn(*_pass(stats, some, beta_o, scale, priors), scale, n_c, priors)
     out, effects = _pass(stats, np.arange(n_t), beta_o, scale, priors)
-    beta_o, scale = _learn(out[some], effects[some], scale, priors)
+    beta_o, scale = _learn(out[some], effects[some], scale, n_c, priors)
     return TechnicalFit(
         mu=np.exp(out[:, 0]),
         mu_sd=out[:, 1].copy(),
         overdispersion=out[:, 2].copy(),
         overdispersion_sd=out[:, 3].copy(),
-        effects=effects[:, :, 0] / LN2,
-        effects_sd=effects[:, :, 1] / LN2,
+        effects=effects[:, :n_c, 0] / LN2,
+        effects_sd=effects[:, :n_c, 1] / LN2,
         beta_o=float(beta_o),
-        effect_scale=float(scale),
+        effect_scale=float(scale[0]),
         converged=out[:, 4] > 0,
+        coefficients=effects[:, n_c:, 0] / LN2,
+        coefficients_sd=effects[:, n_c:, 1] / LN2,
+        coefficient_scale=scale[n_c:],
     )
 
 
-def _learn(out: Floats, effects: Floats, scale: float, priors: TechnicalPriors) -> tuple[float, float]:
-    """Rate of the prior of the overdispersion, and scale of the group effects (log2)."""
+def _learn(
+    out: Floats, effects: Floats, scale: Floats, n_groups: int, priors: TechnicalPriors
+) -> tuple[float, Floats]:
+    """Rate of the prior of the overdispersion, and scales ``(C + Q,)`` of group effects and coefficients (log2)."""
     beta_o = float((priors.beta_o_shape + len(out)) / (priors.beta_o_rate + out[:, 2].sum()))
-    if effects.shape[1] > 1:
-        second = (effects[:, 1:] ** 2).sum(-1) / LN2**2
-        weight = (priors.effect_df + 1) / (priors.effect_df + second / scale**2)
-        # ten features' worth of the start, so that a few features do not decide alone
-        update = ((weight * second).sum() + 10 * priors.effect_scale**2) / (weight.size + 10)
-        scale = float(np.clip(np.sqrt(update), *priors.effect_scale_bounds))
-    return beta_o, scale
+    second, new = (effects**2).sum(-1) / LN2**2, scale.copy()
+    if n_groups > 1:
+        new[:n_groups] = _scale(second[:, 1:n_groups], scale[0], priors.effect_scale, priors)
+        new[:n_groups] = np.clip(new[:n_groups], *priors.effect_scale_bounds)
+    for i in range(n_groups, len(scale)):
+        new[i] = np.clip(
+            _scale(second[:, i], scale[i], priors.covariate_scale, priors), *priors.covariate_scale_bounds
+        )
+    return beta_o, new
+
+
+def _scale(second: Floats, scale: float, start: float, priors: TechnicalPriors) -> float:
+    """EM update of the scale of a Student t prior from second moments."""
+    weight = (priors.effect_df + 1) / (priors.effect_df + second / scale**2)
+    # ten features' worth of the start, so that a few features do not decide alone
+    return float(np.sqrt(((weight * second).sum() + 10 * start**2) / (weight.size + 10)))

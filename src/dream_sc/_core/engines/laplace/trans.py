@@ -19,6 +19,7 @@ from .design import Anchor, Design
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dream_sc._core.covariates import CovariateEffects
     from dream_sc._core.dose_response import Curve
     from dream_sc._core.engines._device import Target
     from dream_sc._core.priors import TransPriors
@@ -56,6 +57,8 @@ class Problem:
     pooled: bool = False  # whether there are NTC guides enough to be summed up
     tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
     target: Target | None = None  # what the evidence is computed on, if not on the CPU
+    covariates: CovariateEffects | None = None  # on the exposure of each feature and row
+    load_precision: Floats | None = None  # (T, D, D) of the errors of their coefficients, along `design.loads`
 
     @property
     def turn_points(self) -> Floats:
@@ -72,6 +75,8 @@ class Problem:
             level=self.level[features],
             background=None if self.background is None else self.background.take(features),
             tau_weight=None if self.tau_weight is None else self.tau_weight[features],
+            covariates=None if self.covariates is None else self.covariates.take(features),
+            load_precision=None if self.load_precision is None else self.load_precision[features],
         )
 
     def guides(self, keep: NDArray[np.bool_]) -> Problem:
@@ -83,6 +88,7 @@ class Problem:
             log_w=d.log_w[rows],
             scale2=d.scale2[rows],
             group=d.group[rows],
+            loads=np.ascontiguousarray(d.loads[rows]),
             guide_start=np.append(start, rows.sum()).astype(np.int64),
             dose=d.dose[rows],
             own=d.own[keep],
@@ -96,7 +102,20 @@ class Problem:
             design=design,
             guide=guide.reshape(-1).astype(np.int64),
             targeting=self.targeting[keep],
+            covariates=None if self.covariates is None else self.covariates.some_rows(rows),
         )
+
+    @property
+    def offset(self) -> Floats:
+        """What covariates add to the predictor ``(T, R)``; (T, 0) where there are none."""
+        if self.covariates is None:
+            return np.zeros((len(self.counts), 0))
+        return self.covariates.log_rows()
+
+    @property
+    def log_exposure(self) -> Floats:
+        """Log exposure ``(R,)`` of the rows, or ``(T, R)`` with covariates in it."""
+        return self.design.log_w if self.covariates is None else self.design.log_w + self.offset
 
     @property
     def one_dose_each(self) -> bool:
@@ -134,10 +153,14 @@ class Problem:
         if self.background is not None:
             return self.background.at(taus)
         d, n_t, n_c = self.design, len(self.counts), 1 + int(self.design.group.max())
-        sd = np.where(np.arange(n_c) == 0, d.level_sd, d.alpha_sd)
-        mode, precision = np.zeros((n_t, 1, n_c)), np.zeros((n_t, 1, n_c, n_c))
-        mode[:, 0, 0], precision[:] = self.level, np.diag(sd**-2.0)
-        return Anchor(np.full((n_t, 1), -np.log(sd).sum() - 0.5 * n_c * ntc.LOG_2PI), mode, precision)
+        sd, n = np.where(np.arange(n_c) == 0, d.level_sd, d.alpha_sd), n_c + d.loads.shape[1]
+        mode, precision = np.zeros((n_t, 1, n)), np.zeros((n_t, 1, n, n))
+        mode[:, 0, 0], precision[..., :n_c, :n_c] = self.level, np.diag(sd**-2.0)
+        value = np.full((n_t, 1), -np.log(sd).sum() - 0.5 * n * ntc.LOG_2PI)
+        if self.load_precision is not None:
+            precision[:, 0, n_c:, n_c:] = self.load_precision
+            value[:, 0] += 0.5 * np.linalg.slogdet(self.load_precision)[1]
+        return Anchor(value, mode, precision)
 
     def with_background(self, knots: Floats) -> Problem:
         """With the NTC guides summed up at these sds of the guide effects."""
@@ -156,13 +179,7 @@ class Problem:
 
 
 def problem(
-    stats: GuideStats,
-    dosage: RowDosage,
-    overdispersion: Floats,
-    *,
-    alpha_sd: float,
-    axis: Axis,
-    priors: TransPriors,
+    stats: GuideStats, dosage: RowDosage, overdispersion: Floats, *, alpha_sd: float, axis: Axis, priors: TransPriors
 ) -> Problem:
     """Sort rows by guide and give rows of equal dosage one entry in the table of dosages.
 
@@ -184,6 +201,7 @@ def problem(
         log_w=np.log(w),
         scale2=stats.exposure2[order] / w**2,
         group=stats.group[order].astype(np.int64),
+        loads=np.zeros((len(order), 0)),
         guide_start=np.append(start, len(order)).astype(np.int64),
         dose=dose.reshape(-1).astype(np.int64),
         nodes=nodes,
@@ -202,7 +220,7 @@ def problem(
         start=HILL_START + np.log(priors.unit),
         code=like.code,
     )
-    return Problem(
+    p = Problem(
         counts=counts,
         weights=np.ascontiguousarray(weights),
         overdispersion=np.maximum(overdispersion, 0.01).astype(np.float64),
@@ -219,6 +237,18 @@ def problem(
         level_error=dosage.level_error,
         pooled=pooled,
     )
+    return p if stats.covariates is None else _with_covariates(p, stats.covariates.some_rows(order))
+
+
+def _with_covariates(p: Problem, covariates: CovariateEffects) -> Problem:
+    """The problem with what covariates do to its rows, and the errors of their coefficients."""
+    w = np.exp(p.design.log_w)
+    loads, covariance = covariates.uncertain(w)
+    return replace(
+        p.with_design(loads=loads), overdispersion=p.overdispersion * covariates.noise(w),
+        level=p.level - covariates.log_total(w), covariates=covariates,
+        load_precision=np.asarray(np.linalg.inv(covariance)) if loads.shape[1] else None,
+    )  # fmt: skip
 
 
 def _many_ntc(dosage: RowDosage) -> bool:
@@ -278,14 +308,14 @@ def evidence(
     if p.target is not None:
         from .batched import kernel as batched
 
-        data = batched.Data(p.counts, p.weights, p.overdispersion, anchor, p.design, shapes, consts)
+        data = batched.Data(p.counts, p.weights, p.overdispersion, p.offset, anchor, p.design, shapes, consts)
         turn = (p.turn_points, p.priors.turn_scale) if p.turn and c.name == "additive_hill" else None
         return batched.run(data, p.target, c.code, n_amp, taus, tol, modes=modes, turn=turn)
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)
     turning = p.turn and c.name == "additive_hill"
     n_m = n_t if modes or turning else 1
-    n = 1 + n_amp + int(p.design.group.max())
+    n = 1 + n_amp + int(p.design.group.max()) + p.design.loads.shape[1]
     size = (n_s, n_k, n) if modes or turning else (0, 0, 0)
     mode, cov = np.zeros((n_m, *size)), np.zeros((n_m, *size, size[-1]))
     kernel.run(
@@ -294,6 +324,7 @@ def evidence(
         p.counts,
         p.weights,
         p.overdispersion,
+        p.offset,
         anchor,
         p.design,
         np.ascontiguousarray(shapes),

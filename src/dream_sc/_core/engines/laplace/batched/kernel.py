@@ -38,6 +38,7 @@ class Data:
     counts: Floats  # (T, R)
     weights: Floats  # (T, R) numbers of trials; (T, 0) of a negative binomial
     overdispersion: Floats  # (T,)
+    offset: Floats  # (T, R) what covariates add to the predictor; (T, 0) without them
     anchor: Anchor
     design: Design
     shapes: Floats  # (1 or T, S, d)
@@ -238,6 +239,7 @@ def run(
     looked at for a turn, and its scale.
     """
     n_s, n_k, n = data.shapes.shape[1], taus.shape[1], n_amp + 1 + int(data.design.group.max())
+    n += data.design.loads.shape[1]
     log_z = np.full((len(taus), n_s, n_k), -np.inf)
     size = (len(taus), n_s, n_k) if modes else (1, 0, 0)
     mode, cov = np.zeros((*size, n)), np.zeros((*size, n, n))
@@ -272,5 +274,6 @@ def _on_device(
         t(np.argsort(~valid, axis=1, kind="stable")), valid.sum(1), tuple(t(x[rows]) for x in data.anchor),
     )  # fmt: skip
     trials = t(data.weights[rows].T) if data.weights.size else None
-    at = points(t(data.counts[rows].T), trials, t(data.overdispersion[rows]), lay)
+    offset = t(data.offset[rows].T) if data.offset.size else None
+    at = points(t(data.counts[rows].T), trials, t(data.overdispersion[rows]), lay, offset)
     return _batch(task, at, data.shapes.shape[1], modes=modes)

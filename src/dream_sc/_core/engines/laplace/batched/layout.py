@@ -31,7 +31,8 @@ class Layout:
     log_w: Tensor  # (G, Q, P)
     scale2: Tensor  # (G, Q, P)
     group: Tensor  # (G, Q, P)
-    member: Tensor  # (G Q, C, P) 1 for a row of that group; of the first entry, the level, for all rows
+    member: Tensor  # (G Q, C, P) 1 for a row of that group, of the first entry, the level, for all rows; then loadings
+    loads: Tensor  # (G, Q, P, D) loadings, 0 where there is no row
     nodes: Tensor  # (G Q + 1, J) of each dosage, NTC last
     node_weights: Tensor  # (G Q + 1, J)
     up: Tensor  # (G, 2) the guides' own dosages plus their errors
@@ -49,7 +50,7 @@ class Layout:
 
     @property
     def n_groups(self) -> int:
-        """Number of entries of level and group effects."""
+        """Number of entries of level, group effects and errors of coefficients."""
         return int(self.member.shape[1])
 
     def bytes_of(self, n_lanes: int) -> int:
@@ -80,6 +81,8 @@ def layout(d: Design, target: Target) -> Layout:
     rows, real, dose = _grid(d)
     member = (d.group[rows][..., None] == np.arange(int(d.group.max()) + 1)) * real[..., None]
     member[..., 0] = real
+    loads = d.loads[rows] * real[..., None]
+    member = np.concatenate([member, loads], -1)
     own = [d.own.copy(), d.own.copy()]
     own[0][:, 0] += d.error
     own[1][:, 0] -= d.error
@@ -87,7 +90,7 @@ def layout(d: Design, target: Target) -> Layout:
     return Layout(
         rows=t(rows), real=t(real), log_w=t(d.log_w[rows]), scale2=t(d.scale2[rows]),
         group=t(d.group[rows] * real.astype(np.int64)),
-        member=t(member.reshape(-1, *member.shape[2:]).transpose(0, 2, 1)),
+        member=t(member.reshape(-1, *member.shape[2:]).transpose(0, 2, 1)), loads=t(loads),
         nodes=t(np.concatenate([d.nodes[dose.ravel()], np.zeros((1, n_j))])),
         node_weights=t(np.concatenate([d.node_weights[dose.ravel()], np.eye(1, n_j)])),
         up=t(own[0]), down=t(own[1]), shares=t(d.shares), known=t(d.error <= 0),
@@ -117,7 +120,7 @@ class Points:
 
     y: Tensor  # (G, Q, P, 1, B, 1)
     n: Tensor  # (G, Q, P, 1, B, 1) y + phi, or the number of trials
-    offset: Tensor  # (G, Q, P, 1, B, 1) log exposure less log phi, or 0
+    offset: Tensor  # (G, Q, P, 1, B, 1) log exposure, covariates in it, less log phi, or 0
     tau2: Tensor  # (B, L)
     value: Tensor  # (B, L) the anchor, see `laplace.design.Anchor`
     mode: Tensor  # (C, B, L)
@@ -137,12 +140,19 @@ def some(x: Points, features: Tensor) -> Points:
     return replace(x, **{k: take(v, features) for k, v in parts.items()}, tables=Tables(**tables))
 
 
-def points(y: Tensor, trials: Tensor | None, overdispersion: Tensor, lay: Layout) -> Points:
-    """Features with counts ``(R, B)``, out of `trials` or not; taus, anchors and tables are to be filled in."""
+def points(
+    y: Tensor, trials: Tensor | None, overdispersion: Tensor, lay: Layout, covariates: Tensor | None = None
+) -> Points:
+    """Features with counts ``(R, B)``, out of `trials` or not; taus, anchors and tables are to be filled in.
+
+    `covariates` ``(R, B)`` is what they add to the predictor, None without them.
+    """
     phi = 1.0 / (overdispersion**2 * lay.scale2[..., None])  # (G, Q, P, B)
     y = y[lay.rows] * lay.real[..., None]
     n = (y + phi if trials is None else trials[lay.rows]) * lay.real[..., None]
     offset = lay.log_w[..., None] - (phi.log() if trials is None else torch.zeros_like(phi))
+    if covariates is not None:
+        offset = offset + covariates[lay.rows]
     y, n, offset = (x[:, :, :, None, :, None].contiguous() for x in (y, n, offset))
     none = y.new_zeros((0, 1, 1))
     return Points(y, n, offset, none, none, none, none, Tables(*(none,) * 7))

@@ -43,6 +43,9 @@ def row_means(code: int, theta: Tensor, n_amp: int, at: Points, lay: Layout) -> 
     if lay.n_groups > 1:
         shifts = torch.cat([torch.zeros_like(theta[:1]), theta[1 + n_amp :]])
         base = base + shifts[lay.group][:, :, :, None]
+    if lay.loads.shape[-1] > 0:
+        errors = theta[len(theta) - lay.loads.shape[-1] :]
+        base = base + torch.einsum("gqpd,dbl->gqpbl", lay.loads, errors)[:, :, :, None]
     return base, variance, grad
 
 
@@ -79,6 +82,15 @@ def _rows_curvature(kappa: Tensor, jac: Tensor | None, n_amp: int) -> Tensor:
         out[1 + i, 0], out[1 + n_amp :, 1 + i] = along[0], along[1:]
         out[1 + i, 1 : 2 + i] = (kappa[:, :, :1] * jac[:, :, i : i + 1] * jac[:, :, : i + 1]).sum((0, 1))
     return out
+
+
+def _load_curvature(out: Tensor, kappa: Tensor, n_amp: int, lay: Layout) -> None:
+    """Fill in what group effects and errors of coefficients share, from the rows' curvature ``(G, Q, P, B, L)``."""
+    n_loads = lay.loads.shape[-1]
+    for i in range(n_loads):
+        at = len(out) - n_loads + i
+        along = _by_group((kappa * lay.loads[..., i, None, None])[:, :, :, None], lay).sum((0, 1))[:, 0]
+        out[at, 1 + n_amp : at + 1] = along[1 : at - n_amp + 1]
 
 
 def _squares(weight: Tensor, x: Tensor) -> Tensor:
@@ -129,7 +141,9 @@ def evaluate(
     odds = found.odds[:, None, None]
     first, second = _by_parameter(gradient, jac), _by_parameter(kappa, jac)
     grad = (found.odds[:, None] * first).sum((0, 2))
-    gauss = _rows_curvature((odds * kappa).sum(3), jac, n_amp) - _squares(found.odds * found.shrink, second)
+    gauss = _rows_curvature((odds * kappa).sum(3), jac, n_amp)
+    _load_curvature(gauss, (odds * found.curvature).sum(3), n_amp, lay)
+    gauss = gauss - _squares(found.odds * found.shrink, second)
     more = torch.zeros_like(gauss)
     if found.odds.shape[1] > 1:
         total = (found.odds[:, None] * first).sum(2, keepdim=True)

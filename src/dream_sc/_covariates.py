@@ -1,0 +1,249 @@
+"""Covariates of cells: columns of `.obs` or a formula, read into a design of centred columns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _formula
+from dream_sc._keys import COVARIATES, Slots
+from dream_sc._logging import logger
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+CELLS_PER_LEVEL = 5
+FEW_VALUES = 12  # of whole numbers, that may be labels
+
+
+@dataclass(frozen=True)
+class Design:
+    """Covariates of cells as columns of numbers."""
+
+    formula: str
+    names: list[str]  # of the columns
+    columns: list[str]  # of `.obs` that they are made of
+    values: np.ndarray  # (N, Q); NaN where a cell was not asked for
+    centre: np.ndarray  # (Q,) mean over the cells of the technical fit
+    scale: np.ndarray  # (Q,) sd over them
+    state: str  # levels of factors and what transforms keep, as json
+
+    @property
+    def z(self) -> np.ndarray:
+        """``(N, Q)`` in sds from the mean."""
+        return (self.values - self.centre) / self.scale
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `.uns` holds of it."""
+        return {
+            "names": self.names, "columns": self.columns, "centre": self.centre, "scale": self.scale,
+            "state": self.state,
+        }  # fmt: skip
+
+
+def first_design(
+    adata: AnnData, formula: str | None, used: np.ndarray, group: np.ndarray, groups: list[str]
+) -> Design | None:
+    """The design of the cells of the technical fit, ``used``; None where nothing is left of the covariates.
+
+    Parameters
+    ----------
+    formula
+        Right-hand side.
+    used
+        ``(N,)`` cells of the technical fit.
+    group, groups
+        ``(N,)`` technical group of each cell, and their names: columns must not be combinations of these.
+    """
+    if formula is None:
+        return None
+    columns, factors = _formula.parse(adata, formula)
+    _complete(adata, columns, used)
+    levels = {c: _levels(adata, c, used) for c in columns if c in factors or not _formula.is_numeric(adata.obs[c])}
+    for name, present in levels.items():
+        if len(present) == 1:
+            logger.warning("tl.fit_technical: covariate %r has one level in the cells used, left out", name)
+    _say_whole(adata, [c for c in columns if c not in levels], used)
+    names, found, transforms = _formula.encode(adata, formula, columns, levels, {}, used)
+    if not names:
+        logger.warning("tl.fit_technical: nothing is left of covariates=%r, fitted without", formula)
+        return None
+    _finite(names, found, used)
+    _full_rank(names, found[used], group[used], groups)
+    centre, scale = found[used].mean(0), found[used].std(0)
+    state = json.dumps({"levels": levels, "transforms": transforms}, default=_formula.plain)
+    return Design(formula, names, columns, found, centre, scale, state)
+
+
+def design_again(adata: AnnData, technical: Any, used: np.ndarray) -> Design | None:
+    """The same design for the cells ``used`` of a later step; None if the technical fit has no covariates."""
+    entry = technical.get(COVARIATES)
+    if entry is None:
+        return None
+    formula, columns = str(technical["params"]["covariates"]), [str(c) for c in entry["columns"]]
+    lacking = [c for c in columns if c not in adata.obs]
+    if lacking:
+        raise KeyError(
+            f"the technical fit has the covariates {columns}, but .obs lacks {lacking}: put them back, or call "
+            "dream_sc.tl.fit_technical again"
+        )
+    _formula.parse(adata, formula)
+    _complete(adata, columns, used)
+    state = json.loads(str(entry["state"]))
+    levels = state["levels"]
+    for name, known in levels.items():
+        here = adata.obs[name][used]
+        strange = here[~here.map(_formula.plain_level).isin(known)]
+        if len(strange):
+            raise ValueError(
+                f"{len(strange)} cells have levels of the covariate {name!r} that the cells of the technical fit lack, "
+                f"{sorted(set(strange.astype(str)))[:8]}: their effect is not known. Drop these cells, merge levels, "
+                "or, where groups do not follow the guides, fit_technical(use_all_cells=True)"
+            )
+    names, found, _ = _formula.encode(adata, formula, columns, levels, _formula.revived(state["transforms"]), used)
+    if names != [str(n) for n in entry["names"]]:
+        raise ValueError(
+            f"the covariates give the columns {names}, but those of the technical fit are {list(entry['names'])}: call "
+            "dream_sc.tl.fit_technical again"
+        )
+    _finite(names, found, used)
+    centre, scale = (np.asarray(entry[k], dtype=float) for k in ("centre", "scale"))
+    return Design(formula, names, columns, found, centre, scale, str(entry["state"]))
+
+
+def log_factors(adata: AnnData, technical: Any, key: str, feature: int, used: np.ndarray) -> np.ndarray | float:
+    """Log2 factor ``(N,)`` that covariates put on one feature's counts; NaN of cells not used, 0 without covariates."""
+    design = design_again(adata, technical, used)
+    if design is None:
+        return 0.0
+    b = np.nan_to_num(np.asarray(adata.varm[Slots(key).covariates])[feature].astype(float))
+    return (design.values - design.centre) @ b
+
+
+@dataclass(frozen=True)
+class CellBins:
+    """The cells of rows, sorted by their covariates into bins of alike ones."""
+
+    used: np.ndarray  # (N,)
+    z: np.ndarray  # (n used, Q) in sds
+    bins: np.ndarray  # (n used,)
+    coefficients: np.ndarray  # (T, Q) natural log per sd
+    errors: np.ndarray  # (T, Q)
+
+    @classmethod
+    def of(cls, adata: AnnData, technical: Any, key: str, used: np.ndarray) -> CellBins | None:
+        """Of the cells used, with the coefficients of the technical fit `key`; None if it has no covariates."""
+        from dream_sc._core import covariates as core
+
+        design = design_again(adata, technical, used)
+        if design is None:
+            return None
+        slots, unit = Slots(key), np.log(2) * design.scale
+        b, sd = (np.asarray(adata.varm[s]).astype(float) * unit for s in (slots.covariates, slots.covariates_sd))
+        z = design.z[used]
+        return cls(used, z, core.alike(z, core.MOST_BINS), b, sd)
+
+    def effects(self, row: np.ndarray, n_rows: int, s: np.ndarray) -> Any:
+        """What the covariates do to the exposure of rows ``(N,)`` of cells with size factors `s`."""
+        from dream_sc._core.covariates import covariate_effects
+
+        return covariate_effects(
+            self.coefficients, self.z, self.bins, row[self.used], n_rows, s[self.used], self.errors
+        )
+
+    def sums(self, values: np.ndarray, row: np.ndarray, n_rows: int) -> np.ndarray:
+        """Sums ``(R, K)`` of the cells' values by row and bin."""
+        from dream_sc._core.covariates import sums_by_bin
+
+        return sums_by_bin(values[self.used], self.bins, row[self.used], n_rows)
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _complete(adata: AnnData, columns: list[str], used: np.ndarray) -> None:
+    """Refuse covariates that are missing in a cell that is used, or that are no numbers and no labels."""
+    missing = {c: int(adata.obs[c][used].isna().sum()) for c in columns}
+    bad = {c: n for c, n in missing.items() if n}
+    if bad:
+        raise ValueError(
+            f"covariates are missing (NaN) in some of the {int(used.sum())} cells used, by column: {bad}. Drop these "
+            "cells, or fill the values in"
+        )
+    for name in columns:
+        values = adata.obs[name]
+        if values.dtype.kind in "Mmc":
+            raise TypeError(f"the covariate {name!r} is of type {values.dtype}: numbers or labels are needed")
+        if not _formula.is_numeric(values):
+            _no_fractions(name, values[used])
+
+
+def _no_fractions(name: str, values: pd.Series) -> None:
+    """Refuse labels that are fractions, as of a column of numbers that was read as text."""
+    counts = values.astype(str).value_counts()
+    number = pd.to_numeric(pd.Series(counts.index, dtype=object), errors="coerce").to_numpy(float)
+    fraction = np.isfinite(number) & (number != np.round(number))
+    n = int(counts.to_numpy()[fraction].sum())
+    if n:
+        raise ValueError(
+            f"the covariate {name!r} is text, but {n} of {len(values)} cells have a fraction there, "
+            f"{list(counts.index[fraction][:3])}: convert it, .obs[{name!r}].astype(float), after mending what is no "
+            "number"
+        )
+
+
+def _levels(adata: AnnData, name: str, used: np.ndarray) -> list[Any]:
+    """Levels of a factor in the cells used, in the order of its categories."""
+    values = adata.obs[name][used]
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        found = list(values.cat.remove_unused_categories().cat.categories)
+    else:
+        found = sorted(values.unique())
+    if len(found) > 1 and len(found) * CELLS_PER_LEVEL > len(values):
+        raise ValueError(
+            f"the covariate {name!r} has {len(found)} levels in {len(values)} cells: a factor needs at least "
+            f"{CELLS_PER_LEVEL} cells a level; is it a number that was read as text, or a name of cells?"
+        )
+    return [_formula.plain_level(level) for level in found]
+
+
+def _say_whole(adata: AnnData, columns: list[str], used: np.ndarray) -> None:
+    for name in columns:
+        values = adata.obs[name].to_numpy()[used]
+        if values.dtype.kind in "iu" and 2 < len(np.unique(values)) <= FEW_VALUES:
+            logger.info("tl.fit_technical: covariate %r is taken for a number; for labels write C(%s)", name, name)
+
+
+def _finite(names: list[str], values: np.ndarray, used: np.ndarray) -> None:
+    bad = {n: int(k) for n, k in zip(names, (~np.isfinite(values[used])).sum(0), strict=True) if k}
+    if bad:
+        raise ValueError(
+            f"covariates are NaN or infinite in some of the {int(used.sum())} cells used, by column: {bad}. Drop these "
+            "cells, or change the formula"
+        )
+
+
+def _full_rank(names: list[str], values: np.ndarray, group: np.ndarray, groups: list[str]) -> None:
+    """Refuse columns that are combinations of the intercept, the technical groups and each other."""
+    from dream_sc._core.covariates import dependent
+
+    fixed = ["the intercept", *(f"the technical group {g!r}" for g in groups[1:])]
+    indicators = [(group == c).astype(float) for c in range(1, len(groups))]
+    found = dependent(np.column_stack([np.ones(len(group)), *indicators, values]), [*fixed, *map(repr, names)])
+    told = [(name, of) for name, of in found if name not in fixed]
+    if not told:
+        return
+    text = "; ".join(
+        f"{name} has one value in all of them" if of in ([], fixed[:1]) else f"{name} is a combination of "
+        + ", ".join(of)
+        for name, of in told
+    )
+    raise ValueError(
+        f"covariates that cannot be told apart in the {len(values)} cells used: {text}. Leave one of each out"
+        + (", or the batch_key" if len(groups) > 1 else "")
+    )
