@@ -78,7 +78,7 @@ def stable_features(sums: GroupSums, mean: Floats) -> Mask:
             offset = _offset(part.take(kept))
         if q[kept].sum() < least:
             best, least = offset, float(q[kept].sum())
-    return _lowest(differences(sums, best), _windows(mean))
+    return lowest_half(differences(sums, best), mean)
 
 
 def differences(sums: GroupSums, offset: Floats) -> Floats:
@@ -124,6 +124,11 @@ def _starts(sums: GroupSums) -> Iterator[Floats]:
     for place in STARTS:
         low, high = (int(np.clip(place + d, 0, 1) * len(order)) for d in (-START_WIDTH, START_WIDTH))
         yield _offset(sums.take(np.sort(order[low : max(high, low + 1)])))
+
+
+def lowest_half(values: Floats, mean: Floats) -> Mask:
+    """The features ``(T,)`` with the lower half of the values, within windows of similar `mean`."""
+    return _lowest(values, _windows(mean))
 
 
 def _windows(mean: Floats) -> list[NDArray[np.int64]]:
