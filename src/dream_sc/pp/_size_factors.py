@@ -153,9 +153,9 @@ def _groups(
     own, name = (guide_key, "guide_key") if guide_key is not None else (target_key, "target_key")
     if own not in adata.obs:
         raise KeyError(
-            f'method="stable" compares features between guides, but {name}={own!r} is not a column of .obs; there are '
-            f"{list(adata.obs.columns)}. Name the columns as guide_key= and target_key=, or set those that there are "
-            "not to None"
+            f"method='stable' compares features between guides, but {name}={own!r} is not a column of .obs; there are "
+            f"{list(adata.obs.columns)}. Name the columns as guide_key= and target_key=, or set one that is not there "
+            "to None"
         )
     label = _validate.labels(adata, str(own), name).astype(object)
     if target_key is not None:
