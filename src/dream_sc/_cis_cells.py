@@ -49,7 +49,7 @@ def guide_cells(adata: AnnData, holder: AnnData, cis_key: str) -> GuideCells:
     guide = known.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64)
     if not (guide >= 0).any():
         raise ValueError(
-            f"no cell takes part in the cis fit {cis_key!r}: the cells of the modality and those of the one with the cis "
-            "fit have no name in common, or the cis fit is of other cells; call dream_sc.tl.fit_cis on this data"
+            f"no cell takes part in the cis fit {cis_key!r}: the cells of the modality and those of the one with the "
+            "cis fit have no name in common, or the fit is of other cells; call dream_sc.tl.fit_cis on this data"
         )
     return GuideCells(str(cis["cis_gene"]), table, guide)

@@ -34,9 +34,9 @@ def adjust_size_factors(
 
     This takes from the size factors whatever differs between guides: what the composition of their counts did to the
     totals, but also **real differences in depth**. A guide whose cells were in truth sequenced less deeply, or hold
-    less RNA, then seems to have less of *every* gene, so that all of them may be called. Use it only where
-    depth cannot follow the guide for another reason than composition (pooled cells, one library), and rather
-    take ``pp.size_factors(method="stable")``, which needs no such assumption. `tl.check_confounding` shows what is left.
+    less RNA, then seems to have less of *every* gene, so that all of them may be called. Use it only where depth cannot
+    follow the guide for another reason than composition (pooled cells, one library).
+    ``pp.size_factors(method="stable")`` needs no such assumption. `tl.check_confounding` shows what is left.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def adjust_size_factors(
     lacking = [names[g] for g in np.unique(group[labelled]) if not np.isfinite(level[g])]
     if lacking:
         raise ValueError(
-            f"the groups {lacking[:SHOWN]} of by={by!r} have no control cells to compare guides with: leave these cells "
-            "out, merge the groups, or leave that column out of by="
+            f"the groups {lacking[:SHOWN]} of by={by!r} have no control cells to compare guides with: leave these "
+            "cells out, merge the groups, or leave that column out of by="
         )
     each, code = np.unique(guide, return_inverse=True)
     cell = group * len(each) + code
@@ -123,13 +123,13 @@ def refit_size_factors(
 ) -> Any:
     """Take a smooth dependence on the dosage out of the size factors.
 
-    The mean log size factor of each guide is regressed on its log2 dosage, NTC cells together at 0, by a quadratic spline
-    with one knot (a line through fewer than six points). What the spline says beyond the NTC level is taken off
-    the size factors of the guide's cells; NTC cells keep theirs, so the technical fit stands. Guides are the points, not
-    cells: a cell's own dosage is its count over its size factor, and falls with any error of the latter.
+    The mean log size factor of each guide is regressed on its log2 dosage, NTC cells together at 0, by a quadratic
+    spline with one knot (a line through fewer than six points). What the spline says beyond the NTC level is taken off
+    the size factors of the guide's cells; NTC cells keep theirs, so the technical fit stands. Guides are the points,
+    not cells: a cell's own dosage is its count over its size factor, and falls with any error of the latter.
 
-    A dependence of the real depth on the dosage is taken off as well: see `pp.adjust_size_factors`, of which this is the
-    milder form.
+    A dependence of the real depth on the dosage is taken off as well: see `pp.adjust_size_factors`, of which this is
+    the milder form.
 
     Parameters
     ----------

@@ -211,7 +211,7 @@ def _stable_between(counts: Counts, s: np.ndarray, candidates: np.ndarray, group
         sums.add(block)
         add_feature_moments(block, s, moments)
     total, weighted = (x[candidates] for x in sums.closed())
-    exposure, exposure2 = (np.bincount(row, s**k, n) for k in (1, 2))
+    exposure, exposure2 = (np.bincount(row, s**k, n).astype(float) for k in (1, 2))
     o2 = stable.overdispersion2(total, weighted, moments[candidates, 1], exposure, exposure2)
     groups_only = stable.GroupSums(total[:, :labelled], exposure[:labelled], exposure2[:labelled], o2)
     return stable.stable_features(groups_only, total.sum(1) / exposure.sum())
