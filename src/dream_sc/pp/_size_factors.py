@@ -101,10 +101,10 @@ def compute(
     held = {} if groups is None else {f"sums of {adata.n_vars} features by guide": _sums_bytes(groups, adata.n_vars)}
     counts = _io.counts(adata, layer, limit, held)
     keep = np.ones(adata.n_vars, dtype=bool) if keep is None else keep
-    s = _totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
+    s = totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
     if method == "stable":
         # from totals, a feature that dominates them would seem the most stable of all
-        s = _totals(counts, _stable(counts, s / s.mean(), keep, groups))
+        s = totals(counts, _stable(counts, s / s.mean(), keep, groups))
     if (s <= 0).any():
         raise ValueError(
             f"{int((s <= 0).sum())} cells have no count in the features used: drop them first, "
@@ -113,7 +113,7 @@ def compute(
     return s / s.mean()
 
 
-def _totals(counts: Counts, keep: np.ndarray) -> np.ndarray:
+def totals(counts: Counts, keep: np.ndarray) -> np.ndarray:
     """Total count of each cell over the features to keep."""
     from dream_sc._core.suffstats import add_cell_moments
 
