@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from . import _validate
+from ._guides import guides_of_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,7 +21,7 @@ class GuideCells:
 
     cis_gene: str
     table: pd.DataFrame  # guides, one a row
-    guide: np.ndarray  # (N,) row of the table; -1 where a cell takes no part
+    guide: np.ndarray  # (N,) row of the table; -1 where a cell takes no part, or has several guides of the cis gene
 
     @property
     def dosage(self) -> np.ndarray:
@@ -43,10 +44,8 @@ def guide_cells(adata: AnnData, holder: AnnData, cis_key: str) -> GuideCells:
     """
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     table = cis["guides"].reset_index(drop=True)
-    label = _validate.labels(holder, cis["params"]["guide_key"], "guide_key")
-    used = holder.obsm[cis_key]["log2_x_true"].notna().to_numpy()
-    known = pd.Series(pd.Index(table["guide"]).get_indexer(label), index=holder.obs_names)[used]
-    guide = known.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64)
+    mine = guides_of_cells(holder, cis_key).reindex(adata.obs_names).to_numpy(object)
+    guide = pd.Index(table["guide"]).get_indexer(mine).astype(np.int64)
     if not (guide >= 0).any():
         raise ValueError(
             f"no cell takes part in the cis fit {cis_key!r}: the cells of the modality and those of the one with the "
