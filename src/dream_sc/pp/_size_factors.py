@@ -104,7 +104,7 @@ def compute(
     s = totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
     if method == "stable":
         # from totals, a feature that dominates them would seem the most stable of all
-        s = totals(counts, _stable(counts, s / s.mean(), keep, groups))
+        s = totals(counts, stable(counts, s / s.mean(), keep, groups))
     if (s <= 0).any():
         raise ValueError(
             f"{int((s <= 0).sum())} cells have no count in the features used: drop them first, "
@@ -177,8 +177,14 @@ def _sums_bytes(groups: np.ndarray, n_features: int) -> int:
     return 2 * row_bytes(int(groups.max()) + 1, n_features)
 
 
-def _stable(counts: Counts, s: np.ndarray, keep: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Features that differ least between groups of cells for their mean, given size factors `s`."""
+def stable(counts: Counts, s: np.ndarray, keep: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Features that differ least between groups of cells for their mean, given size factors `s`.
+
+    Raises
+    ------
+    ValueError
+        If too few features have enough counts.
+    """
     y, y2, ys = _feature_moments(counts, s)
     mean = y / s.sum()
     candidates = np.flatnonzero(keep & (mean >= MIN_MEAN))
@@ -187,16 +193,16 @@ def _stable(counts: Counts, s: np.ndarray, keep: np.ndarray, groups: np.ndarray 
             f'method="stable" needs at least {2 * MIN_STABLE} features of {MIN_MEAN} counts per cell or more, '
             f'there are {len(candidates)}: use method="median_ratio"'
         )
-    stable = np.zeros(len(keep), dtype=bool)
+    out = np.zeros(len(keep), dtype=bool)
     if groups is None:
         from dream_sc._core.stable import lowest_half
 
         m, square = mean[candidates], s @ s
         variance = y2[candidates] - 2 * m * ys[candidates] + m**2 * square
-        stable[candidates] = lowest_half((variance - m * s.sum()) / (m**2 * square), m)
+        out[candidates] = lowest_half((variance - m * s.sum()) / (m**2 * square), m)
     else:
-        stable[candidates] = _stable_between(counts, s, candidates, groups)
-    return stable
+        out[candidates] = _stable_between(counts, s, candidates, groups)
+    return out
 
 
 def _stable_between(counts: Counts, s: np.ndarray, candidates: np.ndarray, groups: np.ndarray) -> np.ndarray:

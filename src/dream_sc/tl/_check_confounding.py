@@ -10,7 +10,8 @@ import pandas as pd
 from dream_sc import _io, _validate
 from dream_sc._cis_cells import guide_cells
 from dream_sc._keys import CHECKED_GUIDES, CHECKS, CIS, CONFOUNDING, EQUAL_DOSAGE_COLUMNS, TECHNICAL
-from dream_sc.pp._size_factors import totals
+from dream_sc._logging import logger
+from dream_sc.pp._size_factors import stable, totals
 
 from . import _confounding as checks
 from ._rows import expected_counts, trans_inputs
@@ -25,8 +26,8 @@ SIZE_FACTOR_ADVICE = (
     "totals with them. Compare with pp.size_factors(method='stable'), and see the rows of stable features"
 )
 DEPTH_ADVICE = (
-    "the counts of cells follow the perturbation, in depth or because many features respond: use "
-    "pp.size_factors(method='stable'), and keep guide_offsets=True in fit_trans"
+    "even in features that differ least between guides, the counts of cells follow the perturbation: depth does, or "
+    "nearly all features. Size factors have to follow it as much; do not adjust or refit them"
 )
 OFFSET_ADVICE = (
     "at these size factors, features that differ least between guides follow the perturbation, so that all that do not "
@@ -70,8 +71,9 @@ def check_confounding(
     Units of all tests are guides: means of guides are regressed by a random-effects meta-regression, whose variance
     between guides is learned, with Student's t :cite:p:`DerSimonian1986,Knapp2003`. The checks are
 
-    - size factor (log2), depth (log2 of a cell's counts without the cis gene) and numeric covariates: slope over the
-      log2 dosage, and targeting less control guides;
+    - size factor (log2), depth (log2 of a cell's counts in the half of the features that differ least between guides,
+      as in ``pp.size_factors(method="stable")``) and numeric covariates: slope over the log2 dosage, and targeting less
+      control guides;
     - batches and categorical covariates: slope of the fraction of a guide's cells in a group, for the group in which
       it is clearest; and the association of controls with groups (bias-corrected Cramér's V), with the groups that
       lack control cells. Groups with fewer cells than there are guides are not tested;
@@ -155,12 +157,19 @@ def check_confounding(
 
 
 def _size_and_depth(found: checks.Found, adata: AnnData, technical: Any, limit: int | str | None) -> None:
-    """Size factors, and counts of cells without the cis gene."""
+    """Size factors, and counts of cells in features that do not follow the perturbation."""
     params = technical["params"]
     s = _validate.size_factors(adata, params["size_factor_key"])
     checks.numbers(found, checks.SIZE_FACTOR, np.log2(s), SIZE_FACTOR_ADVICE)
-    keep = np.asarray(adata.var_names != found.cells.cis_gene)
-    total = totals(_io.counts(adata, params["layer"], limit), keep)
+    cells, counts = found.cells, _io.counts(adata, params["layer"], limit)
+    keep = np.asarray(adata.var_names != cells.cis_gene)
+    # all control guides as one
+    groups = np.where(cells.guide >= 0, np.where(cells.control, 0, np.cumsum(~cells.control))[cells.guide], -1)
+    try:
+        keep = stable(counts, s / s.mean(), keep, groups)
+    except ValueError:  # too few features to choose from: all but the cis gene
+        logger.info("tl.check_confounding: too few features with counts for stable ones, depth is over all features")
+    total = totals(counts, keep)
     depth = np.log2(total, out=np.full(len(total), np.nan), where=total > 0)
     checks.numbers(found, checks.DEPTH, depth, DEPTH_ADVICE)
 
