@@ -132,12 +132,15 @@ def confounding(
     limit = max(1.25 * x.max(), 2.0)
     for at, y, estimate in zip(x, place, table["estimate"], strict=True):
         text = "not tested" if np.isnan(estimate) else f"{estimate:.2g}"
-        ax.text(at + 0.025 * limit, y, text, va="center", fontsize=SMALL, color=INK)
+        ax.text(
+            at + 0.025 * limit, y, text, va="center", fontsize=SMALL, color=INK,
+            bbox={"color": "white", "pad": 0.6}, zorder=2,
+        )  # fmt: skip
     ax.axvline(-np.log10(level), color=INK, lw=1, ls=":", zorder=0, label=f"adjusted p = {level:g}")
     ax.set_yticks(place, table["label"], fontsize=SMALL)
     ax.set_xlim(0, limit)
     ax.set_ylim(-0.7, len(table) - 0.3)
-    ax.set_xlabel(rf"$-\log_{{10}}$ adjusted $p$ (dosage of {table.attrs['cis_gene']}); estimate beside it")
+    ax.set_xlabel(rf"dosage of {table.attrs['cis_gene']}: $-\log_{{10}}$ adjusted $p$" "\n(numbers: estimates)")
     ax.legend(frameon=False, fontsize=SMALL, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
     return ax
 

@@ -78,7 +78,8 @@ def check_confounding(
       it is clearest; and the association of controls with groups (bias-corrected Cramér's V), with the groups that
       lack control cells. Groups with fewer cells than there are guides are not tested;
     - offset of stable features (log2; those of `tl.fit_trans`): what is left in the size factors. It is flagged where
-      composition moved them, and not where depth itself follows the dosage;
+      composition moved them, and not where depth itself follows the dosage. As size factors and depth, it is flagged
+      from 0.1 log2 on, between the ends of the dosages or between controls and others;
     - expression at NTC dosage: each feature is compared between control guides and the targeting guides within `near`
       of their dosage, less what the feature's trend among all targeting guides gives for the distance. The estimate is
       the share of features with p < 0.05, its p-value is over relabelling guides (up to 200 times; missing if
@@ -160,7 +161,7 @@ def _size_and_depth(found: checks.Found, adata: AnnData, technical: Any, limit: 
     """Size factors, and counts of cells in features that do not follow the perturbation."""
     params = technical["params"]
     s = _validate.size_factors(adata, params["size_factor_key"])
-    checks.numbers(found, checks.SIZE_FACTOR, np.log2(s), SIZE_FACTOR_ADVICE)
+    checks.numbers(found, checks.SIZE_FACTOR, np.log2(s), SIZE_FACTOR_ADVICE, checks.SMALLEST)
     cells, counts = found.cells, _io.counts(adata, params["layer"], limit)
     keep = np.asarray(adata.var_names != cells.cis_gene)
     # all control guides as one
@@ -171,7 +172,7 @@ def _size_and_depth(found: checks.Found, adata: AnnData, technical: Any, limit: 
         logger.info("tl.check_confounding: too few features with counts for stable ones, depth is over all features")
     total = totals(counts, keep)
     depth = np.log2(total, out=np.full(len(total), np.nan), where=total > 0)
-    checks.numbers(found, checks.DEPTH, depth, DEPTH_ADVICE)
+    checks.numbers(found, checks.DEPTH, depth, DEPTH_ADVICE, checks.SMALLEST)
 
 
 def _covariate(

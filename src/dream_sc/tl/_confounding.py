@@ -23,6 +23,7 @@ MIN_CONTROLS = 10  # control cells that chance would give a group, for their lac
 MIN_EXPECTED = 5.0  # counts of a feature in every guide compared
 N_RELABELLED, FEWEST_RELABELLED = 200, 20
 FEATURE_LEVEL = 0.05
+SMALLEST = 0.1  # log2, of size factors between the ends of the dosages, or between controls and others
 LARGE_SHARE = 0.25  # of features that differ, where guides are too few for a p-value of the share
 
 
@@ -38,6 +39,7 @@ class Check:
     found: bool = False  # flagged whatever the p-value is
     together: bool = True  # p-value adjusted with those of the others
     reason: str = ""  # why there is no result
+    matters: bool = True  # whether the estimate is large enough for a flag by its p-value
 
 
 @dataclass
@@ -63,18 +65,28 @@ class Found:
         self.guides.append(pd.DataFrame(columns))
 
 
-def numbers(found: Found, what: str, values: np.ndarray, advice: str) -> None:
-    """Check a number of each cell: slope of the guides' means over dosage, and targeting less control guides."""
-    from dream_sc._core.guide_tests import guide_means, slope_and_difference
+def numbers(found: Found, what: str, values: np.ndarray, advice: str, smallest: float = 0.0) -> None:
+    """Check a number of each cell; one that moves by less than `smallest` over the dosages is not flagged."""
+    from dream_sc._core.guide_tests import guide_means
 
-    cells = found.cells
-    mean, variance, n = guide_means(values, cells.guide, len(cells.table))
+    mean, variance, n = guide_means(values, found.cells.guide, len(found.cells.table))
+    _means(found, what, (mean, variance, n), advice, smallest)
+
+
+def _means(
+    found: Found, what: str, means: tuple[np.ndarray, np.ndarray, np.ndarray], advice: str, smallest: float
+) -> None:
+    """Check means of guides: their slope over dosage, and targeting less control guides."""
+    from dream_sc._core.guide_tests import slope_and_difference
+
+    cells, (mean, variance, n) = found.cells, means
     found.keep(what, "", mean, variance, n)
     test = slope_and_difference(mean[None], variance[None], cells.dosage, cells.control)
-    for j, statistic in enumerate((SLOPE, DIFFERENCE)):
+    for j, (statistic, span) in enumerate(((SLOPE, float(np.ptp(cells.dosage))), (DIFFERENCE, 1.0))):
         estimate, p = float(test.estimate[0, j]), float(test.pvalue[0, j])
         reason = "" if np.isfinite(p) else "it does not differ between cells, or guides are too few"
-        found.add(Check(what, statistic, estimate, p, advice, reason=reason))
+        matters = abs(estimate) * span >= smallest
+        found.add(Check(what, statistic, estimate, p, advice, reason=reason, matters=matters))
 
 
 def categories(found: Found, what: str, labels: np.ndarray, advice: tuple[str, str]) -> None:
@@ -113,18 +125,12 @@ def categories(found: Found, what: str, labels: np.ndarray, advice: tuple[str, s
 
 def offsets(found: Found, offset: np.ndarray, advice: str) -> None:
     """Check the offsets of guides (log2) from features that differ least between them."""
-    from dream_sc._core.guide_tests import slope_and_difference
-
-    cells = found.cells
     if not offset.any():
         reason = "too few features with counts in every guide"
         found.add(*(Check(OFFSET, s, np.nan, np.nan, advice, reason=reason) for s in (SLOPE, DIFFERENCE)))
         return
-    zero = np.zeros(len(offset))
-    found.keep(OFFSET, "", offset, zero, np.bincount(cells.guide[cells.guide >= 0], minlength=len(offset)))
-    test = slope_and_difference(offset[None], zero[None], cells.dosage, cells.control)
-    for j, statistic in enumerate((SLOPE, DIFFERENCE)):
-        found.add(Check(OFFSET, statistic, float(test.estimate[0, j]), float(test.pvalue[0, j]), advice))
+    n = np.bincount(found.cells.guide[found.cells.guide >= 0], minlength=len(offset))
+    _means(found, OFFSET, (offset, np.zeros(len(offset)), n), advice, SMALLEST)
 
 
 def by_guide(
@@ -198,9 +204,10 @@ def table(checks: list[Check], level: float) -> pd.DataFrame:
     p = np.array([c.pvalue for c in checks])
     together = np.array([c.together for c in checks])
     adjusted = np.where(together, holm(np.where(together, p, np.nan)), p)
-    flag = np.array([c.found for c in checks]) | (np.nan_to_num(adjusted, nan=1.0) < level)
+    low = np.nan_to_num(adjusted, nan=1.0)
     # a check with its own level may reach it, since its p-values are steps
-    flag |= ~together & (np.nan_to_num(adjusted, nan=1.0) <= level)
+    clear = (low < level) | (~together & (low <= level))
+    flag = np.array([c.found for c in checks]) | (clear & np.array([c.matters for c in checks]))
     words = [
         c.advice if f else f"not tested: {c.reason}" if c.reason else "none needed"
         for c, f in zip(checks, flag, strict=True)
