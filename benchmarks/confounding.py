@@ -2,7 +2,7 @@
 
     python benchmarks/confounding.py [--seeds 60] [--planted 10] [--cells 2000] [--genes 120]
 
-Simulated titrations, 12 graded and 6 NTC guides, two batches, guide shifts of sd 0.05 log2 and a quarter of responders;
+Simulated titrations, 12 graded and 6 NTC guides, two batches, guide shifts of sd 0.05 log2 and 30 % of responders;
 beside them a numeric covariate ("mito"), a categorical one ("phase"). "clean": nothing else; the share of data sets
 with any flag (two rules of 5 % each), and how often p-values are below 0.05. The others plant one confounder each, and
 the share of data sets is given in which a row of it is flagged.

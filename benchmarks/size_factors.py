@@ -3,7 +3,7 @@
     python benchmarks/size_factors.py [--seeds 4] [--genes 240] [--cells 4000] [--scenarios rising both depth]
 
 Three simulated screens with 12 graded and 6 NTC guides in two batches. "rising": half of the genes rise with the
-dosage, none fall, so that totals follow it. "both": half respond, up or down. "depth": a quarter respond, and the
+dosage, none fall, so that totals follow it. "both": half respond, up or down. "depth": 30 % respond, and the
 real depth of the cells follows the dosage, 0.15 log2 per log2, so that size factors have to. Per way: slope over
 dosage of the guides' mean log2 error, its range over guides, sd of the error of cells around it; after the three steps,
 with the offsets of guides in the trans step on and off, false discovery proportion at q < 0.05 and the share of null

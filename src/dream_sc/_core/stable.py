@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .blocks import blocks
 from .offsets import MIN_EXPECTED, MIN_FEATURES, SHIFT_SD, weighted_median
 
 if TYPE_CHECKING:
@@ -87,11 +88,14 @@ def differences(sums: GroupSums, offset: Floats) -> Floats:
     The noise is that of counts, with a shift of sd 0.1 of each guide, so that features of many counts are not left out
     for what every feature does.
     """
-    exposure = sums.exposure * np.exp(offset)
-    rate = sums.counts.sum(1) / exposure.sum()
-    expected = np.maximum(rate[:, None] * exposure, 1e-12)
-    extra = sums.overdispersion2[:, None] * sums.exposure2 / sums.exposure**2 + SHIFT_SD**2
-    return np.asarray(((sums.counts - expected) ** 2 / (expected + extra * expected**2)).sum(1))
+    exposure, scale2 = sums.exposure * np.exp(offset), sums.exposure2 / sums.exposure**2
+    out = np.empty(len(sums.counts))
+    for some in blocks(len(out)):
+        counts = sums.counts[some]
+        expected = np.maximum((counts.sum(1) / exposure.sum())[:, None] * exposure, 1e-12)
+        extra = sums.overdispersion2[some, None] * scale2 + SHIFT_SD**2
+        out[some] = ((counts - expected) ** 2 / (expected + extra * expected**2)).sum(1)
+    return out
 
 
 def _log_ratios(sums: GroupSums) -> tuple[Floats, Floats]:

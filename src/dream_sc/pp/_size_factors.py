@@ -58,7 +58,8 @@ def size_factors(
     guide_key, target_key
         For "stable": columns of `.obs` with each cell's guide and target. Without guides (`guide_key=None`) features
         are compared between targets; for guides of few cells each that tells more. With neither, the features of least
-        overdispersion for their mean are taken, which needs no labels but takes cell states for the perturbation.
+        overdispersion for their mean are taken, which needs no labels (as where cells carry several guides), but takes
+        cell states for the perturbation.
     control
         For "stable": label(s) of non-targeting cells in `.obs[target_key]`. Their guides count as one, so that many
         control guides do not outvote those that do something.
