@@ -14,7 +14,8 @@ from dream_sc._logging import logger
 from dream_sc.pp._size_factors import stable, totals
 
 from . import _confounding as checks
-from ._rows import expected_counts, trans_inputs
+from ._rows import _expected as expected_counts
+from ._rows import trans_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,8 +198,8 @@ def _expression(
     ok = inputs.ok
     offset = inputs.guides["offset"].to_numpy(float)
     checks.offsets(found, offset, OFFSET_ADVICE)
-    stats = inputs.stats.take(ok)
-    sums = checks.by_guide(stats, expected_counts(adata, keys[0], stats, ok), inputs.overdispersion[ok])
+    expected = expected_counts(adata, keys[0], inputs.stats, ok)
+    sums = checks.by_guide(inputs.stats.take(ok), expected, inputs.overdispersion[ok])
     tested, numbers = checks.equal_dosage(found, sums, *settings, EXPRESSION_ADVICE)
     frame = pd.DataFrame(np.nan, index=adata.var_names, columns=list(EQUAL_DOSAGE_COLUMNS))
     for name, column in numbers.items():

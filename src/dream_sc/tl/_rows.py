@@ -100,7 +100,7 @@ def trans_inputs(
     ok = reason == ""
     guides = cis["guides"].assign(offset=0.0)
     if offsets and known is None:
-        guides["offset"] = _offsets(stats, expected_counts(adata, technical_key, stats, ok), overdispersion, ok)
+        guides["offset"] = _offsets(stats, _expected(adata, technical_key, stats, ok), overdispersion, ok)
     elif offsets:
         guides["offset"] = _known_offsets(known, guides["guide"])
     factor = 2.0 ** guides["offset"].to_numpy()[stats.guide]
@@ -169,7 +169,7 @@ def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
     return np.array([earlier[g] for g in guides.astype(str)], dtype=float)
 
 
-def expected_counts(adata: AnnData, technical_key: str, stats: Any, ok: np.ndarray) -> np.ndarray:
+def _expected(adata: AnnData, technical_key: str, stats: Any, ok: np.ndarray) -> np.ndarray:
     """Counts of the features to fit, per row, expected at NTC dosage."""
     # in place: with many guides each array of this shape is large
     out = adata.varm[Slots(technical_key).effects][ok][:, stats.group].astype(np.float64, copy=False)
