@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
 TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
+CONFOUNDING = "confounding"
 SIZE_FACTOR = "size_factor"
 NEAR_CIS = "near_cis"  # column of the table of the trans step
 POSITION_COLUMNS = ("chrom", "start", "end")  # of a feature, in `.var`
@@ -141,6 +142,10 @@ def trans_columns(effect: str) -> tuple[str, ...]:
 # what `tl.calibrate(replace=True)` puts another number in, and where it keeps what was there
 THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
 CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
+# what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
+CHECKS, CHECKED_GUIDES = "checks", "guides"
+CHECK_COLUMNS = ("what", "statistic", "estimate", "pvalue", "pvalue_adjusted", "flag", "advice")
+EQUAL_DOSAGE_COLUMNS = ("log2_difference", "se", "pvalue")
 GUIDE_COLUMNS = (
     "guide",
     "target",

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
+import pandas as pd
+import pytest
 
 import dream_sc as ds
+from dream_sc.tl._near import near_cis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +48,38 @@ def test_features_near_the_cis_gene_are_flagged(tmp_path: Path) -> None:
     adata.var.loc["GFI1B", "start"] = ""
     ds.tl.fit_trans(adata)
     assert "near_cis" not in ds.get.trans(adata)
+
+
+@pytest.mark.parametrize(
+    ("cis", "others"),
+    [
+        ("chr9", ["9", "chr9", "Chr9", "chr19"]),
+        ("9", ["9", "chr9", "CHR9", "chr90"]),
+        (9.0, [9.0, 9.0, 9.0, np.nan]),
+        ("chrX", ["X", "chrX", "x", "Y"]),
+        ("MT", ["chrM", "MT", "M", "1"]),
+    ],
+)
+def test_spellings_of_a_chromosome(cis, others) -> None:
+    """Ensembl writes "9" what UCSC writes "chr9"; a numeric column with a gap holds 9.0."""
+    names = ["ENSG00000165702", *(f"ENSG0000000000{i}" for i in range(4))]
+    var = pd.DataFrame({"chrom": pd.Series([cis, *others]).to_numpy(), "start": 100, "end": 200}, index=names)
+    adata = ad.AnnData(np.zeros((3, 5), dtype=np.float32), var=var)
+    assert near_cis(adata, adata, "ENSG00000165702").tolist() == [False, True, True, True, False]
+
+
+def test_a_cis_gene_without_a_chromosome_has_no_neighbours() -> None:
+    var = pd.DataFrame({"chrom": [None, None, "chr1"], "start": 100, "end": 200}, index=["ENSG1", "ENSG2", "ENSG3"])
+    adata = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=var)
+    assert near_cis(adata, adata, "ENSG1") is None
+    assert near_cis(adata, adata, "ENSG3").tolist() == [False, False, False]
+
+
+def test_neighbours_in_another_modality() -> None:
+    """Peaks are named by position with "chr", genes by Ensembl id without."""
+    genes = ad.AnnData(np.zeros((3, 1), dtype=np.float32), var=pd.DataFrame(
+        {"chrom": pd.Categorical(["1"]), "start": [5_000_000], "end": [5_010_000]}, index=["ENSG1"]))  # fmt: skip
+    peaks = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=pd.DataFrame(
+        {"chrom": pd.Categorical(["chr1", "chr1", "chr2"]), "start": [4_500_000, 500, 5_000_000],
+         "end": [4_500_500, 900, 5_000_500]}, index=["a", "b", "c"]))  # fmt: skip
+    assert near_cis(peaks, genes, "ENSG1").tolist() == [True, False, False]

@@ -31,6 +31,7 @@ def dose_response(
     scale: Literal["expected", "log2fc", "delta", "derivative"] = "expected",
     key: str = TRANS,
     mod: str | None = None,
+    gene_symbols: str | None = None,
 ) -> pd.DataFrame:
     """Fitted curves with pointwise credible bands.
 
@@ -53,6 +54,8 @@ def dose_response(
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and called, as in `get.trans`.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def dose_response(
     _validate.one_of("scale", scale, SCALES)
     if not 0 < ci < 1:
         raise ValueError(f"ci={ci} is not between 0 and 1")
-    fit = trans_fit(data, key, mod)
+    fit = trans_fit(data, key, mod, gene_symbols)
     if scale == "log2fc" and fit.distribution != "negbinom":
         raise ValueError(
             f'scale="log2fc" is of counts, and this fit is with {fit.distribution!r}: use scale="delta", the '
@@ -119,6 +122,7 @@ def posterior(
     key: str = TRANS,
     nsamples: int | None = None,
     mod: str | None = None,
+    gene_symbols: str | None = None,
     rng: int | np.random.Generator = 0,
 ) -> xr.Dataset:
     """Posterior draws of the curve parameters of features.
@@ -136,6 +140,8 @@ def posterior(
         picked to cover the posterior, and each is repeated equally often.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and called, as in `get.trans`.
     rng
         Seed or Generator. A feature's draws do not depend on which others are asked for.
 
@@ -157,7 +163,7 @@ def posterior(
 
     from dream_sc._core import posterior as core
 
-    fit = trans_fit(data, key, mod)
+    fit = trans_fit(data, key, mod, gene_symbols)
     if features is None:
         rows = [int(r) for r in np.flatnonzero(np.isfinite(fit.records[:, 0]))]
     else:
@@ -175,9 +181,9 @@ def posterior(
         for parameter, values in zip(curve.params, draws.T, strict=True):
             arrays.setdefault(parameter, np.full((len(rows), n), np.nan))[i] = values
     dimension = "feature" if fit.feature is None else "category"
-    coords = {dimension: [str(fit.names[r]) for r in rows], "draw": np.arange(n), "model": (dimension, models)}
+    coords = {dimension: [str(fit.row_labels[r]) for r in rows], "draw": np.arange(n), "model": (dimension, models)}
     if fit.feature is not None:
-        coords["feature"] = (dimension, [str(fit.feature[r]) for r in rows])
+        coords["feature"] = (dimension, [str(fit.feature_labels[r]) for r in rows])
     return xr.Dataset({k: ((dimension, "draw"), v) for k, v in arrays.items()}, coords=coords)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._keys import CATEGORIES, CATEGORY_COLUMNS, Slots
 
+from . import _symbols
 from ._stored import table
 
 if TYPE_CHECKING:
@@ -43,6 +44,26 @@ class TransFit:
     names: pd.Index  # (R,) of the rows
     feature: np.ndarray | None = None  # (R,) feature of each row, if rows are categories
     category: np.ndarray | None = None  # (R,) category of each row by itself
+    gene_symbols: str | None = None  # column of `.var` by which features are called
+    shown: pd.Index | None = None  # (R,) what rows are called, by default their names
+    shown_feature: np.ndarray | None = None  # (R,) what the feature of each row is called
+    symbol: np.ndarray | None = None  # (R,) symbol of the feature of each row, "" where it has none
+
+    @property
+    def row_labels(self) -> pd.Index:
+        """``(R,)`` what rows are called in tables, and asked for by."""
+        return self.names if self.shown is None else self.shown
+
+    @property
+    def feature_labels(self) -> np.ndarray:
+        """``(R,)`` what the feature of each row is called."""
+        if self.feature is None:
+            return np.asarray(self.row_labels)
+        return self.feature if self.shown_feature is None else self.shown_feature
+
+    def names_of_features(self) -> pd.Index:
+        """What the rows of the stored table are called, where categories are layers."""
+        return self.frame.index if self.gene_symbols is None else pd.Index(list(self.of_feature))
 
     @property
     def distribution(self) -> str:
@@ -63,10 +84,10 @@ class TransFit:
 
     @cached_property
     def of_feature(self) -> dict[str, np.ndarray]:
-        """The rows of each feature, features in order of first appearance; empty if rows are features."""
+        """The rows of each feature by what it is called, in order of first appearance; empty if rows are features."""
         if self.feature is None:
             return {}
-        order = pd.Series(np.arange(len(self.names))).groupby(self.feature, sort=False)
+        order = pd.Series(np.arange(len(self.names))).groupby(self.feature_labels, sort=False)
         return {str(name): rows.to_numpy() for name, rows in order}
 
     @cached_property
@@ -80,17 +101,22 @@ class TransFit:
 
         Raises
         ------
-        KeyError
-            If there is no such name.
+        KeyError, ValueError
+            If there is no such name, or it is a symbol of several features.
         """
         if name in self.of_feature:
             return self.of_feature[name]
-        if name not in self.names:
+        known = self.row_labels
+        if name not in known and self.gene_symbols is not None:
+            ids = self.names if self.feature is None else self.feature
+            every = pd.Index([*self.of_feature, *known])
+            raise _symbols.unknown(name, ids, np.asarray(self.symbol), every, self.gene_symbols)
+        if name not in known:
             close = _validate.close(name, [*self.of_feature, *self.names])
             where = "in var_names" if self.feature is None else "a feature or a category of the fit"
             hint = f'; a layer of a feature is named "feature{SEPARATOR}layer"' if self.by_layer else ""
             raise KeyError(f"feature {name!r} is not {where}{close}{hint}")
-        return np.array([self.names.get_loc(name)])
+        return np.array([known.get_loc(name)])
 
     def fitted(self, name: str) -> np.ndarray:
         """Those rows of a feature or a category that have a posterior.
@@ -111,9 +137,8 @@ class TransFit:
 
     def labels(self, r: int) -> dict[str, Any]:
         """Feature of row `r`, and its category if it is one."""
-        if self.feature is None or self.category is None:
-            return {"feature": str(self.names[r])}
-        return {"feature": str(self.feature[r]), "category": str(self.category[r])}
+        feature = {"feature": str(self.feature_labels[r])}
+        return feature if self.category is None else feature | {"category": str(self.category[r])}
 
     def row(self, r: int) -> pd.Series:
         """Numbers of row `r`, those of a category by itself where it has any."""
@@ -139,14 +164,38 @@ class TransFit:
         return float(row["centre"]), float(row["scale"])
 
 
-def trans_fit(data: Any, key: str, mod: str | None) -> TransFit:
-    """Find the trans fit.
+def trans_fit(data: Any, key: str, mod: str | None, gene_symbols: str | None = None) -> TransFit:
+    """Find the trans fit; its features are called by the column `gene_symbols` of `.var`, if there is one.
 
     Raises
     ------
     KeyError
         If it is not there, or the technical fit that names the categories.
     """
+    return _called(_trans_fit(data, key, mod), gene_symbols)
+
+
+def _called(fit: TransFit, gene_symbols: str | None) -> TransFit:
+    """The same fit, its features called by their symbols; categories keep their names."""
+    if gene_symbols is None:
+        return fit
+    symbol = _symbols.symbols(fit.adata, gene_symbols).to_numpy(object)
+    if fit.feature is None:
+        shown = _symbols.unique_labels(fit.names, symbol).rename(gene_symbols)
+        return replace(fit, gene_symbols=gene_symbols, shown=shown, symbol=symbol)
+    symbol = np.repeat(symbol, len(fit.names) // len(symbol))
+    of_feature = pd.Series(symbol).groupby(fit.feature, sort=False)
+    one = of_feature.first().where(of_feature.nunique() == 1, "")
+    label = pd.Series(_symbols.unique_labels(one.index, one.to_numpy()), one.index)
+    own, of_row = label[fit.feature].to_numpy(object), one[fit.feature].to_numpy(object)
+    shown = fit.names
+    if fit.by_layer:
+        shown = pd.Index([f"{f}{SEPARATOR}{c}" for f, c in zip(own, np.asarray(fit.category), strict=True)])
+    return replace(fit, gene_symbols=gene_symbols, shown=shown, shown_feature=own, symbol=of_row)
+
+
+def _trans_fit(data: Any, key: str, mod: str | None) -> TransFit:
+    """Find the trans fit."""
     adata, frame = table(data, mod, "varm", key, CALL)
     info = _validate.step(adata, key, CALL)
     names = pd.Index(adata.var_names)
@@ -172,16 +221,18 @@ def by_category(fit: TransFit) -> pd.DataFrame:
             frame[name] = own[name]
     else:
         frame = fit.frame.copy()
-    frame = frame.rename(columns={"category": "leading"})
-    frame.insert(0, "feature", fit.feature)
+    frame = frame.rename(columns={"category": "leading"}).set_axis(fit.row_labels)
+    frame.insert(0, "feature", fit.feature_labels)
     frame.insert(1, "category", fit.category)
     return frame
 
 
 def by_feature(fit: TransFit) -> pd.DataFrame:
     """A row per feature: its numbers, those of its category that moves most among them."""
-    if fit.feature is None or fit.by_layer:
-        return fit.frame.copy()
+    if fit.feature is None:
+        return fit.frame.set_axis(fit.row_labels)
+    if fit.by_layer:
+        return fit.frame.set_axis(fit.names_of_features())
     first = np.array([rows[0] for rows in fit.of_feature.values()], dtype=int)
     frame = fit.frame.iloc[first].set_axis(pd.Index(list(fit.of_feature)))
     leading = fit.frame[[name for name in OWN if name in fit.frame]].reindex(frame["category"].astype(object))

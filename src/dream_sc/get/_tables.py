@@ -10,6 +10,7 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._keys import CALIBRATION, CALIBRATION_TABLES, CIS, COVARIATES, TECHNICAL, TRANS, Slots
 
+from . import _symbols
 from ._names import by_category, by_feature, names_of, trans_fit
 from ._stored import table
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.DataFrame:
+def technical(
+    data: Any, *, key: str = TECHNICAL, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """Baseline, overdispersion and group effects of every feature.
 
     Parameters
@@ -28,6 +31,8 @@ def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names that rows get, as in `get.trans`.
 
     Returns
     -------
@@ -49,10 +54,10 @@ def technical(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.
         names = list(adata.uns[key][COVARIATES]["names"])
         for slot, label in ((slots.covariates, "covariate"), (slots.covariates_sd, "covariate_sd")):
             parts.append(pd.DataFrame(np.asarray(adata.varm[slot]), frame.index, [f"{label}_{n}" for n in names]))
-    return pd.concat(parts, axis=1)
+    return pd.concat(parts, axis=1).set_axis(_symbols.labels(adata, gene_symbols))
 
 
-def cis(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:
+def cis(data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None) -> pd.DataFrame:
     """Dosage of every cell: x_true (1 at NTC) and its log2 with sd and 95 % interval; NaN where it takes no part.
 
     Parameters
@@ -63,20 +68,33 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the name of the cis gene.
 
     Returns
     -------
-    A row per cell.
+    A row per cell; `.attrs["cis_gene"]` names the gene whose dosage it is.
 
     Raises
     ------
     KeyError
         If the fit is not there.
     """
-    return table(data, mod, "obsm", key, "fit_cis(data, cis_gene)")[1].copy()
+    adata, frame = table(data, mod, "obsm", key, "fit_cis(data, cis_gene)")
+    out: pd.DataFrame = frame.copy()
+    if key in adata.uns:  # lost in a concatenation
+        out.attrs["cis_gene"] = _cis_gene(adata, adata.uns[key], gene_symbols)
+    return out
 
 
-def guides(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:
+def _cis_gene(adata: Any, info: Any, gene_symbols: str | None) -> str:
+    """Name of the cis gene of a fit in this object."""
+    if gene_symbols is not None:
+        _symbols.symbols(adata, gene_symbols)  # refuses a column that is not there
+    return _symbols.gene_label(adata, str(info["cis_gene"]), gene_symbols)
+
+
+def guides(data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None) -> pd.DataFrame:
     """Dosage of every guide, log2 relative to NTC, with sd, 95 % interval and the spread between its cells.
 
     Parameters
@@ -87,18 +105,25 @@ def guides(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names that targets get which are named as features.
 
     Returns
     -------
-    A row per guide.
+    A row per guide; `.attrs["cis_gene"]` names the gene whose dosage it is.
 
     Raises
     ------
     KeyError
         If the fit is not there.
     """
-    frame: pd.DataFrame = table(data, mod, "uns", key, "fit_cis(data, cis_gene)")[1]["guides"]
-    return frame.set_index("guide")
+    adata, info = table(data, mod, "uns", key, "fit_cis(data, cis_gene)")
+    frame: pd.DataFrame = info["guides"].set_index("guide")
+    frame.attrs["cis_gene"] = _cis_gene(adata, info, gene_symbols)
+    if gene_symbols is not None:
+        names = {name: _symbols.gene_label(adata, name, gene_symbols) for name in frame["target"].astype(str).unique()}
+        frame["target"] = frame["target"].astype(str).map(names)
+    return frame
 
 
 def trans(
@@ -108,6 +133,7 @@ def trans(
     by: Literal["feature", "category"] = "feature",
     key: str = TRANS,
     mod: str | None = None,
+    gene_symbols: str | None = None,
     sort: bool = False,
 ) -> pd.DataFrame:
     """Dose-response of every feature.
@@ -125,6 +151,10 @@ def trans(
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and called, for data named by ids. Where several
+        features share a symbol they are called "symbol (id)", and where one has none by its id. Categories keep their
+        names; their feature has the symbol that its rows agree on.
     sort
         Put the surest responders first.
 
@@ -140,10 +170,10 @@ def trans(
     Raises
     ------
     KeyError, ValueError
-        If the fit or a feature is not there, or features have no categories.
+        If the fit or a feature is not there, a symbol is that of several features, or features have no categories.
     """
     _validate.one_of("by", by, ("feature", "category"))
-    fit = trans_fit(data, key, mod)
+    fit = trans_fit(data, key, mod, gene_symbols)
     if by == "category" and fit.feature is None:
         raise ValueError(f'by="category" is for a multinomial, and this fit is with {fit.distribution!r}: leave it out')
     frame = by_feature(fit) if by == "feature" else by_category(fit)
@@ -152,14 +182,14 @@ def trans(
         if fit.feature is None:
             frame = frame.iloc[np.concatenate([np.empty(0, int), *rows])]
         elif by == "feature":
-            frame = frame.loc[list(dict.fromkeys(str(fit.feature[found[0]]) for found in rows))]
+            frame = frame.loc[list(dict.fromkeys(str(fit.feature_labels[found[0]]) for found in rows))]
         else:
             frame = frame.iloc[list(dict.fromkeys(int(r) for found in rows for r in found))]
     return frame.sort_values(["lfdr", "log_bf"], ascending=[True, False]) if sort else frame
 
 
 def calibration(
-    data: Any, table: str = "fpr", *, key: str = CALIBRATION, mod: str | None = None
+    data: Any, table: str = "fpr", *, key: str = CALIBRATION, mod: str | None = None, gene_symbols: str | None = None
 ) -> pd.DataFrame:
     """What `tl.calibrate` found.
 
@@ -176,6 +206,8 @@ def calibration(
         `key_added` of the calibration.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names that features get, as in `get.trans`.
 
     Returns
     -------
@@ -195,4 +227,9 @@ def calibration(
         raise KeyError(f".uns[{key!r}] was not made by dream_sc.tl.calibrate: name its key_added as key=")
     if table not in entry:
         raise ValueError(f".uns[{key!r}] has no table {table!r}: dream_sc.tl.calibrate(data, replace=True) makes it")
-    return entry[table].copy()
+    frame: pd.DataFrame = entry[table].copy()
+    if gene_symbols is not None:
+        names = dict(zip(adata.var_names, _symbols.labels(adata, gene_symbols), strict=True))
+        for column in frame.columns.intersection(["feature"]):
+            frame[column] = frame[column].map(lambda name: names.get(name, name))
+    return frame

@@ -2,6 +2,7 @@
 
 from ._calibration import calibration, calibration_data
 from ._cis import cis, cis_data
+from ._confounding import confounding, confounding_data
 from ._dose_response import dose_response, dose_response_data
 from ._technical import technical, technical_data
 
@@ -10,6 +11,8 @@ __all__ = [
     "calibration_data",
     "cis",
     "cis_data",
+    "confounding",
+    "confounding_data",
     "dose_response",
     "dose_response_data",
     "technical",

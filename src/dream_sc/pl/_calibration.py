@@ -8,6 +8,7 @@ import numpy as np
 
 from dream_sc import _validate, get
 from dream_sc._keys import CALIBRATION
+from dream_sc.get._symbols import cis_label
 
 from ._style import BLUE, GRAY, GREEN, INK, LABEL, ORANGE, SMALL, TITLE, axes, number
 
@@ -20,7 +21,9 @@ NULLS = {"ntc_guides": "NTC guides regrouped", "permutation": "dosages permuted"
 NONE = 0.6  # height of a rate of 0, in units of one call among all tests
 
 
-def calibration_data(data: Any, *, key: str = CALIBRATION, mod: str | None = None) -> pd.DataFrame:
+def calibration_data(
+    data: Any, *, key: str = CALIBRATION, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """Quantiles of the null p-values on the -log10 scale, in thirds of expression.
 
     Parameters
@@ -31,19 +34,32 @@ def calibration_data(data: Any, *, key: str = CALIBRATION, mod: str | None = Non
         `key_added` of the calibration.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the name of the cis gene.
 
     Returns
     -------
     A row per stratum and quantile: stratum, mean_low, mean_high, n_tests, expected, observed, lower, upper (95 % over
-    resampled regroupings); the last four as -log10 p, with lower below upper.
+    resampled regroupings); the last four as -log10 p, with lower below upper. `.attrs["cis_gene"]` names the cis gene.
     """
-    table = get.calibration(data, "qq", key=key, mod=mod)
+    table = get.calibration(data, "qq", key=key, mod=mod, gene_symbols=gene_symbols)
+    adata = _validate.readable(data, mod)
+    info = adata.uns[key]
+    fit = adata.uns.get(info["params"].get("key"), {})
+    table.attrs["cis_gene"] = cis_label(data, adata, {"cis_mod": fit.get("cis_mod"), **info}, gene_symbols)
     columns = ["expected", "observed", "lower", "upper"]
     table[columns] = -np.log10(np.maximum(table[columns], np.finfo(float).tiny))
     return table.rename(columns={"lower": "upper", "upper": "lower"})
 
 
-def calibration(data: Any, *, key: str = CALIBRATION, mod: str | None = None, ax: Axes | None = None) -> Any:
+def calibration(
+    data: Any,
+    *,
+    key: str = CALIBRATION,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+    ax: Axes | None = None,
+) -> Any:
     """Plot null p-values against uniform ones, beside the false-positive rates at three levels.
 
     Left: quantiles of the p-values by expression, shaded where 95 % of resampled regroupings lie; they should follow
@@ -59,6 +75,8 @@ def calibration(data: Any, *, key: str = CALIBRATION, mod: str | None = None, ax
         `key_added` of the calibration.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the name of the cis gene, which is in a label.
     ax
         Axes for the quantiles alone.
 
@@ -66,7 +84,7 @@ def calibration(data: Any, *, key: str = CALIBRATION, mod: str | None = None, ax
     -------
     The Axes if `ax` was given, else an array of two.
     """
-    table = calibration_data(data, key=key, mod=mod)
+    table = calibration_data(data, key=key, mod=mod, gene_symbols=gene_symbols)
     info = _validate.readable(data, mod).uns[key]
     if ax is not None:
         return _quantiles(axes(ax), table, info)
@@ -94,7 +112,7 @@ def _quantiles(ax: Any, table: pd.DataFrame, info: Any) -> Any:
         ax.plot(part["expected"], part["observed"], "o-", ms=3, lw=1, mew=0, color=color, label=label)
     ax.set_xlim(0, limit)
     ax.set_ylim(0, 1.08 * top)
-    ax.set_xlabel(r"expected $-\log_{10}\,p$")
+    ax.set_xlabel(rf"expected $-\log_{{10}}\,p$ (dosage of {table.attrs['cis_gene']})")
     ax.set_ylabel(r"observed $-\log_{10}\,p$")
     legend = ax.legend(frameon=False, fontsize=SMALL, title="mean count", title_fontsize=SMALL, loc="upper left")
     legend.set_alignment("left")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def cis_data(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFrame:
+def cis_data(
+    data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """Guides sorted by dosage, with 95 % intervals (see `get.guides`).
 
     Parameters
@@ -30,6 +32,8 @@ def cis_data(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFra
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names of genes, as in `get.guides`.
 
     Returns
     -------
@@ -40,7 +44,7 @@ def cis_data(data: Any, *, key: str = CIS, mod: str | None = None) -> pd.DataFra
     KeyError
         If the fit is not there.
     """
-    return get.guides(data, key=key, mod=mod).sort_values("log2_dosage")
+    return get.guides(data, key=key, mod=mod, gene_symbols=gene_symbols).sort_values("log2_dosage")
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +54,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     return table[~control | table.index.isin(most)]
 
 
-def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = None) -> Any:
+def cis(
+    data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None, ax: Axes | None = None
+) -> Any:
     """Plot guide dosages with 95 % intervals, the dosages of their cells behind, and the truth of simulated data.
 
     Of the controls, the 20 with most cells are shown.
@@ -63,6 +69,8 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the name of the cis gene.
     ax
         Axes to draw on.
 
@@ -76,7 +84,7 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
         If the fit is not there.
     """
     adata = _validate.readable(data, mod)
-    table = _shown(cis_data(data, key=key, mod=mod))
+    table = _shown(cis_data(data, key=key, mod=mod, gene_symbols=gene_symbols))
     ax = axes(ax, (5.0, 0.22 * len(table) + 1.2))
     labels = guides_of_cells(adata, key).to_numpy()
     x = adata.obsm[key]["log2_x_true"].to_numpy()
@@ -99,7 +107,7 @@ def cis(data: Any, *, key: str = CIS, mod: str | None = None, ax: Axes | None = 
     ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
     ax.set_yticks(height, table.index, fontsize=SMALL)
     ax.set_ylim(-0.8, len(table) - 0.2)
-    ax.set_xlabel(dosage_label(adata.uns[key]["cis_gene"]) + ", 95 % interval")
+    ax.set_xlabel(dosage_label(table.attrs["cis_gene"]) + ", 95 % interval")
     legend: Any = ax.legend(frameon=False, fontsize=SMALL, loc="lower right")
     legend.legend_handles[0].set(alpha=0.8, markersize=5)
     return ax

@@ -10,6 +10,7 @@ import pandas as pd
 from dream_sc._keys import TITRATION, TRANS
 from dream_sc.get._curves import curves
 from dream_sc.get._names import TransFit, trans_fit
+from dream_sc.get._symbols import cis_label
 
 from . import _points, _usage
 from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, axes, dosage_label, number
@@ -33,7 +34,9 @@ Y_LABELS = {
 }
 
 
-def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | None = None) -> pd.DataFrame:
+def dose_response_data(
+    data: Any, feature: str, *, key: str = TRANS, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """What was observed of a feature in each guide's cells, corrected for technical groups.
 
     Counts: the mean, corrected for size factors, with errors by the fitted overdispersion. Shares and usage: of the
@@ -52,6 +55,8 @@ def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | 
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for, as in `get.trans`.
 
     Returns
     -------
@@ -64,7 +69,7 @@ def dose_response_data(data: Any, feature: str, *, key: str = TRANS, mod: str | 
     KeyError, ValueError
         If the fit or the name is not there, or categories of the feature are not any more.
     """
-    return _observed(data, trans_fit(data, key, mod), feature)
+    return _observed(data, trans_fit(data, key, mod, gene_symbols), feature)
 
 
 def _observed(data: Any, fit: TransFit, name: str) -> pd.DataFrame:
@@ -83,6 +88,7 @@ def dose_response(
     *,
     key: str = TRANS,
     mod: str | None = None,
+    gene_symbols: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Any:
@@ -107,6 +113,8 @@ def dose_response(
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and shown, as in `get.trans`.
     legend
         Draw a legend: inside the axes of one feature, below a grid; names of categories right of their axes.
     ax
@@ -116,7 +124,7 @@ def dose_response(
     -------
     Axes, or an array of them for several features.
     """
-    fit = trans_fit(data, key, mod)
+    fit = trans_fit(data, key, mod, gene_symbols)
     if isinstance(features, str):
         return _one(data, fit, features, legend, ax)
     import matplotlib.pyplot as plt
@@ -184,7 +192,7 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
     if row["model"] != "null" and leads:
         for suffix, height in (("", 0.03), ("_b", 0.08)):
             _ec50(ax, row, suffix, height, span, on_areas=bool(categories))
-    ax.set_xlabel(dosage_label(fit.info["cis_gene"]))
+    ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols)))
     ax.set_ylabel(Y_LABELS[fit.distribution])
     q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
     text = str(row["class"]).replace("_", " ") if leads else f"part of {label['feature']}"

@@ -159,7 +159,7 @@ def _open(c: Cells, rows: np.ndarray) -> _modality.Pairs:
         sticks = sticks[sticks["feature"].astype(str) == name]
         if not len(sticks):
             raise ValueError(f"{name!r} has only one category with counts, so there is no usage to show")
-        columns = np.array([fit.adata.var_names.get_loc(name)]) if fit.by_layer else fit.of_feature[name]
+        columns = np.array([fit.adata.var_names.get_loc(name)]) if fit.by_layer else np.flatnonzero(fit.feature == name)
     pairs = _modality.open_pairs(
         fit.adata[:, columns], fit.distribution, layer=fit.info["params"]["layer"],
         denominator_layer=params["denominator_layer"], category_key=params["category_key"],

@@ -8,10 +8,14 @@ import pandas as pd
 
 from dream_sc import _validate, get
 from dream_sc._keys import TECHNICAL
+from dream_sc.get import _symbols
+from dream_sc.get._names import names_of
 
-from ._style import BLUE, GRAY, axes
+from ._style import BLUE, GRAY, ORANGE, SMALL, axes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
 MANY = 1000  # features from which on points are drawn fainter, as pixels
@@ -29,7 +33,9 @@ LABELS = {
 }
 
 
-def technical_data(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -> pd.DataFrame:
+def technical_data(
+    data: Any, *, key: str = TECHNICAL, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """The fitted features of `get.technical`; with layers of categories, a row per feature and layer.
 
     Parameters
@@ -40,8 +46,10 @@ def technical_data(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names that rows get, as in `get.trans`.
     """
-    table = get.technical(data, key=key, mod=mod)
+    table = get.technical(data, key=key, mod=mod, gene_symbols=gene_symbols)
     entry = _validate.readable(data, mod).uns[key]
     layers = entry["params"].get("category_layers")
     if layers is None:
@@ -56,7 +64,14 @@ def technical_data(data: Any, *, key: str = TECHNICAL, mod: str | None = None) -
 
 
 def technical(
-    data: Any, *, key: str = TECHNICAL, mod: str | None = None, group: str | None = None, ax: Axes | None = None
+    data: Any,
+    *,
+    features: str | Sequence[str] | None = None,
+    key: str = TECHNICAL,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+    group: str | None = None,
+    ax: Axes | None = None,
 ) -> Any:
     """Plot the noise of every feature, or the effect of a group, against its mean in control cells.
 
@@ -67,10 +82,14 @@ def technical(
     ----------
     data
         AnnData or MuData on which `tl.fit_technical` has run.
+    features
+        Names of features to mark and label.
     key
         `key_added` of the fit.
     mod
         Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and labelled, as in `get.trans`.
     group
         Technical group whose effects to draw; the noise by default.
     ax
@@ -78,11 +97,13 @@ def technical(
 
     Raises
     ------
-    ValueError
-        If there is no such group.
+    KeyError, ValueError
+        If there is no such group or feature, or a symbol is that of several features.
     """
-    table = technical_data(data, key=key, mod=mod)
-    entry = _validate.readable(data, mod).uns[key]
+    adata = _validate.readable(data, mod)
+    marked = [] if features is None else _symbols.labels_of(adata, names_of(features), gene_symbols)
+    table = technical_data(data, key=key, mod=mod, gene_symbols=gene_symbols)
+    entry = adata.uns[key]
     if group is not None:
         _validate.one_of("group", group, list(entry["groups"]))
     distribution = entry["params"].get("distribution", "negbinom")
@@ -94,6 +115,9 @@ def technical(
         table["mu"], table[y], yerr=table[sd], fmt="o", ms=3, color=(BLUE, 0.8 * faint), ecolor=(BLUE, 0.3 * faint),
         elinewidth=0.8, mew=0, rasterized=len(table) >= MANY,
     )  # fmt: skip
+    for name, row in table[table.index.isin(marked)].iterrows():
+        ax.plot(row["mu"], row[y], "o", ms=4.5, color=ORANGE, mec="white", mew=0.5, zorder=3)
+        ax.annotate(str(name), (row["mu"], row[y]), (4, 3), textcoords="offset points", fontsize=SMALL, zorder=4)
     if distribution == "negbinom":
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")

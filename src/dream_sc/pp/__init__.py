@@ -1,5 +1,6 @@
 """Preprocessing: guides, size factors, splice modalities."""
 
+from ._adjust import adjust_size_factors, refit_size_factors
 from ._exons import exon_skipping
 from ._guide_matrix import guide_matrix, read_protospacer_calls
 from ._guides import assign_guides
@@ -10,6 +11,7 @@ from ._usage import acceptor_usage, donor_usage, isoform_usage
 
 __all__ = [
     "acceptor_usage",
+    "adjust_size_factors",
     "assign_guides",
     "donor_usage",
     "exon_skipping",
@@ -18,5 +20,6 @@ __all__ = [
     "junction_psi",
     "read_protospacer_calls",
     "read_starsolo_sj",
+    "refit_size_factors",
     "size_factors",
 ]

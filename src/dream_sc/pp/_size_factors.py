@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dream_sc import _io, _validate
-from dream_sc._keys import SIZE_FACTOR
+from dream_sc._keys import GUIDE, NTC, SIZE_FACTOR, TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,9 @@ def size_factors(
     layer: str | None = None,
     method: Literal["total", "median_ratio", "stable"] = "total",
     exclude: Iterable[str] | None = None,
+    guide_key: str | None = GUIDE,
+    target_key: str | None = TARGET,
+    control: str | list[str] = NTC,
     memory_limit: int | str | None = None,
     key_added: str = SIZE_FACTOR,
     copy: bool = False,
@@ -45,10 +48,21 @@ def size_factors(
     method
         "total": the cell's total count. "median_ratio": the median, over the cell's detected features, of the
         ratio of its counts to the features' means, for data with few features of which some dominate.
-        "stable": the total over the half of the features (of at least 0.05 counts per cell) whose overdispersion, by
-        moments, is least compared with features of similar mean: what moves with a perturbation is left out.
+        "stable": the total over features that do not follow the perturbation, for screens in which many do: the half
+        of the features (of at least 0.05 counts per cell) that differ least between guides, beyond the noise of
+        counts, compared with features of similar mean. Guides have an offset each, which is found together with these
+        features, so a total that follows the perturbation does not mislead the choice. If much more than half of the
+        counts respond, no method can tell what stood still. Fewer counts make noisier size factors.
     exclude
         Names of features to leave out, such as the cis gene or one that holds much of all counts.
+    guide_key, target_key
+        For "stable": columns of `.obs` with each cell's guide and target. Without guides (`guide_key=None`) features
+        are compared between targets; for guides of few cells each that tells more. With neither, the features of least
+        overdispersion for their mean are taken, which needs no labels (as where cells carry several guides), but takes
+        cell states for the perturbation.
+    control
+        For "stable": label(s) of non-targeting cells in `.obs[target_key]`. Their guides count as one, so that many
+        control guides do not outvote those that do something.
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts; half of what is available by default.
     key_added
@@ -62,34 +76,36 @@ def size_factors(
 
     Raises
     ------
-    ValueError
-        If the counts are not counts, or a cell has none.
+    ValueError, KeyError
+        If the counts are not counts, a cell has none, or, for "stable", labels are missing or features too few.
     """
     started = _io.now()
     _validate.one_of("method", method, METHODS)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.storable(key_added)
+    groups = _groups(adata, guide_key, target_key, control) if method == "stable" else None
     names = [] if exclude is None else [exclude] if isinstance(exclude, str) else list(exclude)
     keep = np.ones(adata.n_vars, dtype=bool)
     for name in names:
         keep[_validate.feature(adata, name, "exclude")] = False
-    s = compute(adata, layer, method, keep, limit=memory_limit)
+    s = compute(adata, layer, method, keep, limit=memory_limit, groups=groups)
     _io.write(adata, "pp.size_factors", {("obs", key_added): s}, started)
     return data if copy else None
 
 
 def compute(
     adata: AnnData, layer: str | None, method: str = "total", keep: np.ndarray | None = None,
-    limit: int | str | None = None,
-) -> np.ndarray:
-    """Size factors with mean 1 over the features to keep."""
-    counts = _io.counts(adata, layer, limit)
+    limit: int | str | None = None, groups: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Size factors with mean 1 over the features to keep; `groups` are those of `_groups`."""
+    held = {} if groups is None else {f"sums of {adata.n_vars} features by guide": _sums_bytes(groups, adata.n_vars)}
+    counts = _io.counts(adata, layer, limit, held)
     keep = np.ones(adata.n_vars, dtype=bool) if keep is None else keep
-    s = _totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
+    s = totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
     if method == "stable":
         # from totals, a feature that dominates them would seem the most stable of all
-        s = _totals(counts, _stable(counts, s / s.mean(), keep))
+        s = totals(counts, stable(counts, s / s.mean(), keep, groups))
     if (s <= 0).any():
         raise ValueError(
             f"{int((s <= 0).sum())} cells have no count in the features used: drop them first, "
@@ -98,7 +114,7 @@ def compute(
     return s / s.mean()
 
 
-def _totals(counts: Counts, keep: np.ndarray) -> np.ndarray:
+def totals(counts: Counts, keep: np.ndarray) -> np.ndarray:
     """Total count of each cell over the features to keep."""
     from dream_sc._core.suffstats import add_cell_moments
 
@@ -129,8 +145,47 @@ def _median_ratios(counts: Counts, keep: np.ndarray) -> np.ndarray:
     return s
 
 
-def _stable(counts: Counts, s: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Features whose overdispersion at the size factors `s` is least for their mean."""
+def _groups(
+    adata: AnnData, guide_key: str | None, target_key: str | None, control: str | list[str]
+) -> np.ndarray | None:
+    """Guide, or target, of each cell as a number, all controls as one; -1 of cells without; None without labels."""
+    if guide_key is None and target_key is None:
+        return None
+    own, name = (guide_key, "guide_key") if guide_key is not None else (target_key, "target_key")
+    if own not in adata.obs:
+        raise KeyError(
+            f"method='stable' compares features between guides, but {name}={own!r} is not a column of .obs; there are "
+            f"{list(adata.obs.columns)}. Name the columns as guide_key= and target_key=, or set one that is not there "
+            "to None"
+        )
+    label = _validate.labels(adata, str(own), name).astype(object)
+    if target_key is not None:
+        is_control = _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
+        label[is_control] = None  # one group, named unlike any label
+    names, code = np.unique([f"_{n}" if n is not None else "" for n in label], return_inverse=True)
+    if "_" in names:  # cells without a label
+        code = np.where(names[code] == "_", -1, code - (code > list(names).index("_")))
+    if code.max() < 1:
+        raise ValueError(
+            f'method="stable" compares features between guides, but .obs[{own!r}] holds only one beside missing labels'
+        )
+    return np.asarray(code, dtype=np.int64)
+
+
+def _sums_bytes(groups: np.ndarray, n_features: int) -> int:
+    from dream_sc._core.suffstats import row_bytes
+
+    return 2 * row_bytes(int(groups.max()) + 1, n_features)
+
+
+def stable(counts: Counts, s: np.ndarray, keep: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Features that differ least between groups of cells for their mean, given size factors `s`.
+
+    Raises
+    ------
+    ValueError
+        If too few features have enough counts.
+    """
     y, y2, ys = _feature_moments(counts, s)
     mean = y / s.sum()
     candidates = np.flatnonzero(keep & (mean >= MIN_MEAN))
@@ -139,14 +194,31 @@ def _stable(counts: Counts, s: np.ndarray, keep: np.ndarray) -> np.ndarray:
             f'method="stable" needs at least {2 * MIN_STABLE} features of {MIN_MEAN} counts per cell or more, '
             f'there are {len(candidates)}: use method="median_ratio"'
         )
-    m = mean[candidates]
-    square = s @ s
-    variance = y2[candidates] - 2 * m * ys[candidates] + m**2 * square
-    overdispersion = (variance - m * s.sum()) / (m**2 * square)
-    order = np.argsort(m, kind="stable")
-    # half of the features in every window of similar means
-    size = max(min(50, len(order) // 2), MIN_STABLE)
-    stable = np.zeros(len(keep), dtype=bool)
-    for window in np.array_split(order, max(len(order) // size, 1)):
-        stable[candidates[window[overdispersion[window] <= np.median(overdispersion[window])]]] = True
-    return stable
+    out = np.zeros(len(keep), dtype=bool)
+    if groups is None:
+        from dream_sc._core.stable import lowest_half
+
+        m, square = mean[candidates], s @ s
+        variance = y2[candidates] - 2 * m * ys[candidates] + m**2 * square
+        out[candidates] = lowest_half((variance - m * s.sum()) / (m**2 * square), m)
+    else:
+        out[candidates] = _stable_between(counts, s, candidates, groups)
+    return out
+
+
+def _stable_between(counts: Counts, s: np.ndarray, candidates: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Which of the candidates differ least between groups of cells, beyond the noise of counts."""
+    from dream_sc._core import stable
+    from dream_sc._core.suffstats import RowSums, add_feature_moments
+
+    labelled, n = int(groups.max()) + 1, len(np.unique(groups))
+    row = np.where(groups >= 0, groups, labelled)  # cells without a label are a group for the noise of counts only
+    sums, moments = RowSums(row, n, counts.shape[1], s), np.zeros((counts.shape[1], 3))
+    for block in counts.blocks():
+        sums.add(block)
+        add_feature_moments(block, s, moments)
+    total, weighted = (x[candidates] for x in sums.closed())
+    exposure, exposure2 = (np.bincount(row, s**k, n).astype(float) for k in (1, 2))
+    o2 = stable.overdispersion2(total, weighted, moments[candidates, 1], exposure, exposure2)
+    groups_only = stable.GroupSums(total[:, :labelled], exposure[:labelled], exposure2[:labelled], o2)
+    return stable.stable_features(groups_only, total.sum(1) / exposure.sum())

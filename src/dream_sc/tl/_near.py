@@ -19,7 +19,8 @@ def near_cis(adata: AnnData, holder: AnnData, cis_gene: str) -> np.ndarray | Non
     """Which features ``(T,)`` are within a million bases of the cis gene; None where `.var` has no coordinates.
 
     A feature is taken from its start to its end; the distance is that between the nearest bases of the two. The cis
-    gene itself is not near itself, and features without coordinates are not near it.
+    gene itself is not near itself, and features without coordinates are not near it. Chromosomes may be named "chr1"
+    or "1", mitochondria "chrM" or "MT".
     """
     chrom, start, end = POSITION_COLUMNS
     for each in (adata, holder):
@@ -30,12 +31,22 @@ def near_cis(adata: AnnData, holder: AnnData, cis_gene: str) -> np.ndarray | Non
     cis = holder.var.loc[cis_gene]
     low, high = (pd.to_numeric(adata.var[name], errors="coerce").to_numpy(float) for name in (start, end))
     at = pd.to_numeric(pd.Series([cis[start], cis[end]]), errors="coerce").to_numpy(float)
-    if not np.isfinite(at).all():
+    here = _chromosomes(holder.var.loc[[cis_gene], chrom])[0]
+    if not np.isfinite(at).all() or not here:
         return None
     gap = np.maximum(low - at[1], at[0] - high)
-    same = (adata.var[chrom].astype(str) == str(cis[chrom])).to_numpy()
+    same = _chromosomes(adata.var[chrom]) == here
     own = (adata.var_names == cis_gene) & (adata is holder)
     return np.asarray(same & (gap <= LARGEST_DISTANCE) & ~own)
+
+
+def _chromosomes(column: pd.Series) -> np.ndarray:
+    """Names of chromosomes in one spelling, "1", "X", "M"; "" where there is none."""
+    number = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    names = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    names = names.str.replace(r"^chr(omosome)?[_ ]?", "", case=False, regex=True).str.upper().replace("MT", "M")
+    whole = np.isfinite(number) & (number == np.floor(number))  # a column of numbers with a gap holds 1.0, not 1
+    return np.where(whole, np.nan_to_num(number).astype(int).astype(str), names.to_numpy(object)).astype(str)
 
 
 def with_near(frame: pd.DataFrame, adata: AnnData, holder: AnnData, cis_gene: str) -> pd.DataFrame:

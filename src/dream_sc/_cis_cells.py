@@ -1,0 +1,54 @@
+"""The cells that take part in a cis fit, sorted by guide, in whichever modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from . import _validate
+from ._guides import guides_of_cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class GuideCells:
+    """Guides of a cis fit and the cells of each."""
+
+    cis_gene: str
+    table: pd.DataFrame  # guides, one a row
+    guide: np.ndarray  # (N,) row of the table; -1 where a cell takes no part, or has several guides of the cis gene
+
+    @property
+    def dosage(self) -> np.ndarray:
+        """``(G,)`` log2 dosage relative to NTC."""
+        return np.asarray(self.table["log2_dosage"].to_numpy(float))
+
+    @property
+    def control(self) -> np.ndarray:
+        """``(G,)`` whether a guide is non-targeting."""
+        return np.asarray(self.table["is_control"].to_numpy(bool))
+
+
+def guide_cells(adata: AnnData, holder: AnnData, cis_key: str) -> GuideCells:
+    """Find the guide of each cell of `adata`; `holder` is the object with the cis fit, cells are matched by name.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If there is no cis fit, or none of these cells takes part in it.
+    """
+    cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
+    table = cis["guides"].reset_index(drop=True)
+    mine = guides_of_cells(holder, cis_key).reindex(adata.obs_names).to_numpy(object)
+    guide = pd.Index(table["guide"]).get_indexer(mine).astype(np.int64)
+    if not (guide >= 0).any():
+        raise ValueError(
+            f"no cell takes part in the cis fit {cis_key!r}: the cells of the modality and those of the one with the "
+            "cis fit have no name in common, or the fit is of other cells; call dream_sc.tl.fit_cis on this data"
+        )
+    return GuideCells(str(cis["cis_gene"]), table, guide)

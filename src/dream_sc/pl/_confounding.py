@@ -1,0 +1,172 @@
+"""What goes with the dosage beside it: all checks at a glance, or one of them guide by guide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _validate
+from dream_sc._keys import CHECKED_GUIDES, CHECKS, CONFOUNDING
+from dream_sc.get._symbols import cis_label, symbols
+
+from ._style import BLUE, CATEGORIES, GRAY, INK, ORANGE, SMALL, axes, dosage_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Z95 = 1.959963984540054
+LEAST_P = 1e-6  # smaller ones are drawn at it
+SHORT = (("slope", "over dosage"), ("targeting", "controls, targeting"), ("Cramér", "controls, targeting"))
+
+
+def confounding_data(
+    data: Any,
+    *,
+    what: str | None = None,
+    key: str = CONFOUNDING,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+) -> pd.DataFrame:
+    """The checks of `tl.check_confounding`, or the means of guides behind one of them.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.check_confounding` has run.
+    what
+        Name of what was checked (column "what"); all checks by default.
+    key
+        `key_added` of the checks.
+    mod
+        Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the name of the cis gene.
+
+    Returns
+    -------
+    Without `what`: the table of checks, with a short `label` and `height` (-log10 of the adjusted p-value). With it: a
+    row per guide (and group of a categorical covariate, `level`): guide, is_control, log2_dosage, mean, se, n_cells.
+    `.attrs["cis_gene"]` names the cis gene.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If there are no checks, or none of that name has means of guides.
+    """
+    adata = _validate.readable(data, mod)
+    info = adata.uns.get(key)
+    if info is None or CHECKS not in info:
+        raise KeyError(
+            f".uns[{key!r}] is not there, or holds no checks: call dream_sc.tl.check_confounding(data) first, or name "
+            "another key="
+        )
+    if gene_symbols is not None:
+        symbols(adata, gene_symbols)  # refuses a column that is not there
+    if what is None:
+        out: pd.DataFrame = info[CHECKS].copy()
+        short = [next((s for start, s in SHORT if t.startswith(start)), "") for t in out["statistic"]]
+        out["label"] = [f"{w}: {s}" if s else w for w, s in zip(out["what"], short, strict=True)]
+        out["height"] = -np.log10(np.maximum(out["pvalue_adjusted"].to_numpy(float), LEAST_P))
+    else:
+        every = info[CHECKED_GUIDES]
+        _validate.one_of("what", what, dict.fromkeys(every["what"]))
+        out = every[every["what"] == what].drop(columns="what").reset_index(drop=True)
+    out.attrs["cis_gene"] = cis_label(data, adata, info, gene_symbols)
+    return out
+
+
+def confounding(
+    data: Any,
+    *,
+    what: str | None = None,
+    key: str = CONFOUNDING,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+    ax: Axes | None = None,
+) -> Any:
+    """Plot all checks for confounding, or one of them guide by guide.
+
+    All: the adjusted p-value of each check, orange where it is flagged (a check may be flagged without a p-value, drawn
+    open at 0), with its estimate; dotted the level of flags. One: the mean of each guide's cells with its 95 %
+    interval over the dosage (NTC guides gray); fractions of the groups of a categorical covariate in a colour each (NTC
+    guides open).
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.check_confounding` has run.
+    what
+        Name of what was checked, such as "size factor" or a covariate; all checks by default.
+    key
+        `key_added` of the checks.
+    mod
+        Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the name of the cis gene.
+    ax
+        Axes to draw on.
+
+    Returns
+    -------
+    Axes.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If there are no checks, or none of that name has means of guides.
+    """
+    table = confounding_data(data, what=what, key=key, mod=mod, gene_symbols=gene_symbols)
+    if what is not None:
+        return _guides(axes(ax), table, what)
+    ax = axes(ax, (5.4, 0.26 * len(table) + 1.0))
+    level = _validate.readable(data, mod).uns[key]["params"]["level"]
+    place = np.arange(len(table))[::-1]
+    flag, known = table["flag"].to_numpy(bool), table["pvalue_adjusted"].notna().to_numpy()
+    x = np.where(known, table["height"], 0.0)
+    for mask, color, label in ((~flag, GRAY, "not flagged"), (flag, ORANGE, "flagged")):
+        ax.hlines(place[mask], 0, x[mask], color=color, lw=1.5)
+        ax.plot(x[mask & known], place[mask & known], "o", ms=6, color=color, mec="white", mew=0.6, label=label)
+        ax.plot(x[mask & ~known], place[mask & ~known], "o", ms=6, mfc="white", mec=color, clip_on=False, zorder=3)
+    limit = max(1.25 * x.max(), 2.0)
+    for at, y, estimate in zip(x, place, table["estimate"], strict=True):
+        text = "not tested" if np.isnan(estimate) else f"{estimate:.2g}"
+        ax.text(
+            at + 0.025 * limit, y, text, va="center", fontsize=SMALL, color=INK,
+            bbox={"color": "white", "pad": 0.6}, zorder=2,
+        )  # fmt: skip
+    ax.axvline(-np.log10(level), color=INK, lw=1, ls=":", zorder=0, label=f"adjusted p = {level:g}")
+    ax.set_yticks(place, table["label"], fontsize=SMALL)
+    ax.set_xlim(0, limit)
+    ax.set_ylim(-0.7, len(table) - 0.3)
+    ax.set_xlabel(rf"dosage of {table.attrs['cis_gene']}: $-\log_{{10}}$ adjusted $p$" "\n(numbers: estimates)")
+    ax.legend(frameon=False, fontsize=SMALL, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
+    return ax
+
+
+def _guides(ax: Any, table: pd.DataFrame, what: str) -> Any:
+    """Means of guides over the dosage."""
+    levels = list(dict.fromkeys(table["level"]))
+    several = levels != [""]
+    for i, level in enumerate(levels):
+        for control in (False, True):
+            part = table[(table["level"] == level) & (table["is_control"] == control)]
+            color = CATEGORIES[i % len(CATEGORIES)] if several else GRAY if control else BLUE
+            name = "NTC guides" if control else "targeting guides"
+            if several:
+                name = f"{level}, NTC guides" if control else level
+            ax.errorbar(
+                part["log2_dosage"], part["mean"], yerr=Z95 * part["se"], fmt="o", ms=4.5, color=color, elinewidth=0.8,
+                mfc="white" if several and control else color, mec=color if several else "white",
+                mew=1.0 if several and control else 0.5, label=name,
+            )  # fmt: skip
+    ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
+    ax.set_xlabel(dosage_label(table.attrs["cis_gene"]))
+    units = {"size factor": r" ($\log_2$)", "depth": r" ($\log_2$ counts)", "offset of stable features": r" ($\log_2$)"}
+    ax.set_ylabel(f"{'fraction of cells by ' if several else ''}{what}{units.get(what, '')}")
+    handles, names = ax.get_legend_handles_labels()
+    inside = len(names) <= 2
+    place: dict[str, Any] = {"loc": "best"} if inside else {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
+    ax.legend(handles, names, frameon=False, fontsize=SMALL, **place)
+    return ax
