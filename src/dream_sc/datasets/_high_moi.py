@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from dream_sc import _validate
-from dream_sc._keys import GUIDE_IDS, GUIDE_TARGETS, NTC, TITRATION, TRUE_EFFECTS
+from dream_sc._keys import GUIDE_IDS, GUIDE_TARGETS, GUIDES, NTC, TITRATION, TRUE_EFFECTS
 
 from ._titration import CIS_GENE, _counts, _genes, _guides
 
@@ -99,10 +99,10 @@ def high_moi(
     obs["size_factor"] = obs["true_size_factor"]
     adata = ad.AnnData(x, obs=obs.drop(columns="_group"), var=var)
     adata.varm[TRUE_EFFECTS] = effects
-    adata.obsm["guides"] = carried.astype(np.int8)
-    adata.uns["guides" + GUIDE_IDS] = np.array([*guides["guide"], *(f"other_{i:03d}" for i in range(n_other_guides))])
+    adata.obsm[GUIDES] = carried.astype(np.int8)
+    adata.uns[GUIDES + GUIDE_IDS] = np.array([*guides["guide"], *(f"other_{i:03d}" for i in range(n_other_guides))])
     others = [f"other_{i // 2:03d}" for i in range(n_other_guides)]
-    adata.uns["guides" + GUIDE_TARGETS] = np.array([CIS_GENE] * n_guides + [NTC] * n_ntc_guides + others)
+    adata.uns[GUIDES + GUIDE_TARGETS] = np.array([CIS_GENE] * n_guides + [NTC] * n_ntc_guides + others)
     params = {"moi": moi, "guide_shift_sd": guide_shift_sd, "cis_mean": cis_mean}
     adata.uns[TITRATION] = {"cis_gene": CIS_GENE, "guides": guides, "params": params}
     return adata

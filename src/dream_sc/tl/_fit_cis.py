@@ -135,8 +135,7 @@ def fit_cis(
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
-    _validate.whole("nsamples", nsamples)
-    _check(control_group, pooling, inference, guide_prior)
+    _check(nsamples, control_group, pooling, inference, guide_prior)
     seed, technical = _io.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
@@ -148,9 +147,7 @@ def fit_cis(
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
     cells = _with_priors(cells, design.table, guide_prior, pooling)
-    chosen = Inference(inference, nsamples, niters, device, seed)
-    fit = run("cis", chosen, cells, CisPriors())
-    frame = _cell_table(adata, fit, design)
+    fit = run("cis", Inference(inference, nsamples, niters, device, seed), cells, CisPriors())
     info = _io.run_info(
         started, seed,
         {"cis_targets": wanted, "technical_key": technical_key, "inference": inference, "layer": layer,
@@ -160,15 +157,17 @@ def fit_cis(
          "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd, "overdispersion": cells.overdispersion},
     }  # fmt: skip
     of_cell = pd.Categorical.from_codes(design.row_guide, design.table["guide"])
-    slots = {("obsm", key_added): frame, ("obs", Slots(key_added).guide): of_cell, ("uns", key_added): info}
+    table, name = _cell_table(adata, fit, design), Slots(key_added).guide
+    slots = {("obsm", key_added): table, ("obs", name): of_cell, ("uns", key_added): info}
     _io.write(adata, "tl.fit_cis", slots, started)
     return data if copy else None
 
 
-def _check(control_group: str, pooling: str, inference: str, guide_prior: Any) -> None:
+def _check(nsamples: int, control_group: str, pooling: str, inference: str, guide_prior: Any) -> None:
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
 
+    _validate.whole("nsamples", nsamples)
     _validate.one_of("inference", inference, ENGINES)
     _validate.one_of("control_group", control_group, CONTROL_GROUPS)
     _validate.one_of("pooling", pooling, ("all", "target"))
