@@ -387,6 +387,24 @@ def test_gradient_and_tensors_with_errors(name: str, wide: float, rng: np.random
     np.testing.assert_allclose(s.grad[:, 0], want, rtol=1e-3, atol=0.05)
 
 
+@pytest.mark.parametrize(("name", "niters"), [("svi", 300), ("nuts", 20)])
+def test_pyro_engines_take_the_errors(name: str, niters: int, rng: np.random.Generator) -> None:
+    """They sample the model with errors of the coefficients, and the one without."""
+    stats, dosage, axis = _uncertain(rng, 0.3)
+    one = stats.take(np.arange(1))
+    spread = []
+    for st in (one, replace(one, covariates=replace(one.covariates, errors=None))):
+        p = laplace.problem(st, dosage, np.full(1, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
+        start = np.tile([p.level[0], 0.3, 0.0, 0.7], (1, 20, 1)) + rng.normal(0, 0.05, (1, 20, 4))
+        draws, _ = engine(name).trans(
+            st, dosage, overdispersion=p.overdispersion, curve="single_hill", axis=axis, priors=TransPriors(),
+            hyper=HYPER, consts=np.zeros((1, 2)), init=start, nsamples=40, niters=niters, device="cpu", rng=0,
+        )  # fmt: skip
+        assert np.isfinite(draws).all()
+        spread.append(draws[0, :, 0].std())
+    assert spread[0] > 0
+
+
 @pytest.mark.parametrize("name", ["null", "single_hill", "additive_hill", "polynomial"])
 @pytest.mark.parametrize("errors", [0.0, 0.2])
 def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np.random.Generator) -> None:

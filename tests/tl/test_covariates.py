@@ -296,3 +296,19 @@ def test_levels_without_control_cells_are_counted(base: ad.AnnData) -> None:
     ds.tl.fit_technical(adata, covariates="donor")
     with pytest.raises(ValueError, match=r"7 cells have levels of the covariate 'donor'.*\['new'\]"):
         ds.tl.fit_cis(adata, "GFI1B")
+
+
+def test_several_guides_per_cell() -> None:
+    """With a matrix of guides, all cells used and controls by complement."""
+    adata = ds.datasets.high_moi(1500, 12, rng=2)
+    rng = np.random.default_rng(2)
+    adata.obs["score"] = rng.normal(size=adata.n_obs)
+    factor = 2.0 ** np.outer(adata.obs["score"], np.r_[0.0, np.full(adata.n_vars - 1, 0.4)])
+    adata.X = rng.poisson(adata.X.toarray() * factor).astype(np.float32)
+    ds.tl.fit_technical(adata, guides="guides", use_all_cells=True, covariates="score")
+    b, sd = (adata.varm[f"technical_covariates{s}"][1:, 0] for s in ("", "_sd"))
+    known = np.isfinite(b)
+    assert (np.abs(b - 0.4)[known] < 4 * sd[known]).all()
+    ds.tl.fit_cis(adata, adata.uns["titration"]["cis_gene"], control_group="complement")
+    ds.tl.fit_trans(adata, function_type="single_hill", nsamples=50)
+    assert np.isfinite(adata.varm["trans"]["log_bf"].iloc[1:]).any()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .blocks import blocks
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -65,8 +67,11 @@ class CovariateEffects:
 
     def log_total(self, exposure: Floats) -> Floats:
         """Log of the factor ``(T,)`` on the exposure ``(R,)`` of all rows together."""
-        factor, top = self._factors()
-        return np.asarray(np.log(factor @ (exposure @ self.shares / exposure.sum())) + top[:, 0])
+        mean, out = exposure @ self.shares / exposure.sum(), np.empty(len(self.coefficients))
+        for s in blocks(len(out)):
+            factor, top = self.take(s)._factors()
+            out[s] = np.log(factor @ mean) + top[:, 0]
+        return out
 
     def uncertain(self, exposure: Floats) -> tuple[Floats, Floats]:
         """What the coefficients' errors may do to rows: loadings ``(R, D)`` and the covariance ``(T, D, D)`` of each.
@@ -99,10 +104,10 @@ class CovariateEffects:
         The squared overdispersion of a row is that of a cell times ``sum m_i^2 / (sum m_i)^2``, `m_i` expected of
         each cell. What covariates do to that sum is averaged over rows, weighted by their exposure ``(R,)``.
         """
-        factor, _ = self._factors()
-        weight, out = exposure / exposure.sum(), np.empty(len(factor))
-        for t in range(len(factor)):
-            out[t] = weight @ (self.shares2 @ factor[t] ** 2 / (self.shares @ factor[t]) ** 2)
+        weight, out = exposure / exposure.sum(), np.empty(len(self.coefficients))
+        for s in blocks(len(out)):
+            factor, _ = self.take(s)._factors()
+            out[s] = (factor**2 @ self.shares2.T / (factor @ self.shares.T) ** 2) @ weight
         return np.sqrt(out)
 
 

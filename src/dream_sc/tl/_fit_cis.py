@@ -53,7 +53,8 @@ def fit_cis(
 
     A cell's log2 dosage is normal around its guide's; its count is negative binomial with the overdispersion
     fixed at the technical estimate, so that the dosage cannot take the noise of the counts for itself. That
-    overdispersion holds the natural spread of unperturbed cells: only spread beyond that of NTC cells is dosage.
+    overdispersion holds the natural spread of unperturbed cells: only spread beyond that of NTC cells is dosage. What
+    covariates of the technical fit do to the count is taken off.
     A guide that fails in a part of its cells gets a dosage in two parts where the counts clearly ask for it: a share
     of its cells (escaper_fraction in the table of guides) is at the NTC level, the others are where the guide acts
     (log2_dosage_acting), and log2_dosage is the log2 of the mean of both. The trans step averages curves over the two.
@@ -125,8 +126,8 @@ def fit_cis(
     Raises
     ------
     ValueError, KeyError
-        If the technical fit is missing, the gene unknown or not counted, no guide acts on it, no cell is a control, or
-        guides follow the technical groups of a fit on all cells.
+        If the technical fit is missing, the gene unknown or not counted, no guide acts on it, no cell is a control,
+        guides follow the technical groups of a fit on all cells, or a cell lacks a covariate of the technical fit.
     """
     from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors

@@ -60,7 +60,8 @@ def fit_trans(
 
     Counts are summed over the cells of each guide and technical group. The curve is flat, one Hill or two (one
     rising, one falling); guides shift a feature for reasons of their own, with an sd that is integrated; the error
-    and the within-guide spread of the dosage are integrated too. Marginal likelihoods give the local FDR.
+    and the within-guide spread of the dosage are integrated too. Marginal likelihoods give the local FDR. Covariates of
+    the technical fit are taken off, and the errors of their coefficients integrated where guides differ in them.
 
     Parameters
     ----------
@@ -142,8 +143,8 @@ def fit_trans(
     Raises
     ------
     ValueError, KeyError
-        If an earlier step is missing, an argument is not known, there is no GPU for `device="cuda"`, or `checkpoint`
-        is of other data, settings or versions.
+        If an earlier step is missing, a cell lacks a covariate of the technical fit, an argument is not known, there is
+        no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions.
     """
     from dream_sc._core import trans as core
 
