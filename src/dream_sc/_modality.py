@@ -220,7 +220,7 @@ def open_pairs(
         return Pairs(Sticks(names, each, each, none, None, np.array(names, dtype=object), each, every), y, n)
     if category_layers is None:
         y = _matrix(adata, layer, limit)
-        column_feature, uniques = pd.factorize(_feature_labels(adata, category_key))
+        column_feature, uniques = pd.factorize(feature_labels(adata, category_key))
         features = list(map(str, uniques))
         columns = np.array(adata.var_names.astype(str), dtype=object)
     else:
@@ -276,7 +276,7 @@ def _stacked(layers: list[Any]) -> Any:
     return sparse.hstack(layers, format="csc")[:, order]
 
 
-def _feature_labels(adata: AnnData, key: str | None) -> np.ndarray:
+def feature_labels(adata: AnnData, key: str | None) -> np.ndarray:
     """The feature of each category, without missing ones."""
     if key not in adata.var:
         known = list(adata.var.columns)

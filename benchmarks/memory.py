@@ -1,0 +1,180 @@
+"""Estimated against measured peak memory, each cell of a grid in a fresh process.
+
+    python benchmarks/memory.py [--quick] [--distribution negbinom ...] [--most 10] [--output docs/_static/memory]
+    python benchmarks/memory.py --imports            # what interpreter and imports take by themselves
+
+A child process imports and compiles by small fits, which gives the footprint that is reported apart. It then reads the
+data, or opens the file, and runs the three steps; the kernel's mark of the highest resident set is put back before each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import _memory_data as sim
+
+STEPS = ("fit_technical", "fit_cis", "fit_trans")
+NITERS = 20  # of "svi": memory does not depend on it
+GB = 1e9
+EVERY = tuple((t, n) for t in (2000, 10_000, 30_000) for n in (5000, 20_000, 50_000))
+THIN = {"sparsity": 0.95}
+CELLS = (
+    ("negbinom", EVERY, {}),
+    ("negbinom", ((2000, 50_000), (10_000, 20_000), (30_000, 5000), (30_000, 50_000)), {"storage": "backed"}),
+    ("negbinom", ((2000, 5000), (2000, 50_000), (10_000, 20_000), (30_000, 20_000)), {"storage": "dense"}),
+    ("negbinom", ((2000, 5000), (2000, 20_000), (10_000, 5000)), {"inference": "svi"}),
+    ("negbinom", ((2000, 20_000), (10_000, 5000)), {"n_ntc_guides": 30, "n_groups": 1}),
+    ("binomial", ((2000, 5000), (2000, 50_000), (10_000, 20_000), (30_000, 20_000)), THIN),
+    ("binomial", ((2000, 20_000),), THIN | {"storage": "backed"}),
+    ("binomial", ((2000, 5000),), THIN | {"inference": "svi"}),
+    ("multinomial", ((2000, 5000), (2000, 50_000), (10_000, 5000)), THIN),
+    ("multinomial", ((2000, 20_000),), THIN | {"storage": "backed"}),
+    ("normal", ((2000, 5000), (2000, 50_000), (10_000, 20_000), (30_000, 20_000)), {"storage": "dense"}),
+    ("normal", ((10_000, 20_000),), {"storage": "backed"}),
+    ("studentt", ((2000, 5000),), {"storage": "dense"}),
+)
+
+
+def resident() -> tuple[int, int]:
+    """Bytes of the resident set: the highest since `forget`, and now."""
+    found = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(found["VmHWM"].split()[0]) * 1024, int(found["VmRSS"].split()[0]) * 1024
+
+
+def forget() -> None:
+    """Put the kernel's mark back to what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def grid(quick: bool = False) -> list[sim.Cell]:
+    """The cells of the grid; curves of large ones are single Hills, which saves time and hardly memory."""
+    out = [sim.Cell(d, t, n, **more) for d, sizes, more in CELLS for t, n in sizes]
+    out = [replace(c, function_type="single_hill") if c.n_columns >= 10_000 and c.n_cells < 50_000 else c for c in out]
+    return [c for c in out if c.n_columns * c.n_cells <= 5e7] if quick else out
+
+
+def write(cell: sim.Cell, folder: Path) -> None:
+    """The files of one cell."""
+    obs = sim.cells_of(cell)
+    if cell.has_counts:
+        sim.write_counts(cell, obs, folder / "main.h5ad", cell.n_features)
+    else:
+        sim.write_counts(sim.Cell(n_cells=cell.n_cells), obs, folder / "cis.h5ad", 40)
+        sim.write_modality(cell, obs, folder / "main.h5ad")
+
+
+def options(cell: sim.Cell) -> tuple[dict, dict, dict]:
+    """Arguments of the three steps."""
+    engine: dict = {"inference": cell.inference} | ({"niters": NITERS} if cell.inference != "laplace" else {})
+    more = {"binomial": {"denominator_layer": "denominator"}, "multinomial": {"category_key": "donor"}}
+    technical = {"distribution": cell.distribution, "batch_key": "batch"} | more.get(cell.distribution, {})
+    trans = engine | {"progress": False, "function_type": cell.function_type}
+    if cell.has_counts:
+        return technical | engine, {}, trans
+    # the technical step of scores has one engine
+    own = {} if cell.distribution in ("normal", "studentt") else engine
+    return technical | own | {"mod": "other"}, {"mod": "rna"}, trans | {"mod": "other", "cis_mod": "rna"}
+
+
+def opened(cell: sim.Cell, folder: Path):
+    """The data as a user would have them."""
+    import anndata as ad
+
+    backed = "r" if cell.storage == "backed" else None
+    main = ad.read_h5ad(folder / "main.h5ad", backed=backed)
+    if cell.has_counts:
+        return main
+    import mudata as md
+
+    import dream_sc as ds
+
+    rna = ad.read_h5ad(folder / "cis.h5ad")
+    ds.tl.fit_technical(rna, batch_key="batch")
+    return md.MuData({"rna": rna, "other": main})
+
+
+def warm(cell: sim.Cell) -> None:
+    """Import and compile all that the fits of a cell need."""
+    import dream_sc as ds
+
+    small = sim.Cell(cell.distribution, 80, 600, cell.storage, cell.inference, sparsity=0.6, n_ntc_guides=60)
+    with tempfile.TemporaryDirectory() as folder:
+        write(small, Path(folder))
+        run(small, opened(small, Path(folder)), ds, measured=False)
+
+
+def run(cell: sim.Cell, data, ds, *, measured: bool) -> dict[str, dict]:
+    """Run the steps; peak and seconds of each."""
+    technical, cis, trans = options(cell)
+    calls = (
+        lambda: ds.tl.fit_technical(data, **technical), lambda: ds.tl.fit_cis(data, sim.CIS, **cis),
+        lambda: ds.tl.fit_trans(data, **trans),
+    )  # fmt: skip
+    out = {}
+    for name, call in zip(STEPS, calls, strict=True):
+        forget()
+        begin = time.perf_counter()
+        before = resident()[1]
+        call()
+        out[name] = {"peak": resident()[0], "before": before, "seconds": time.perf_counter() - begin}
+    return out
+
+
+def child(cell: sim.Cell, folder: Path) -> None:
+    """Measure one cell and print it."""
+    import anndata  # noqa: F401
+
+    import dream_sc as ds
+
+    imported = resident()[1]
+    warm(cell)
+    forget()
+    loaded = resident()[1]
+    data = opened(cell, folder)
+    read = resident()[1]
+    steps = run(cell, data, ds, measured=True)
+    print(json.dumps({"imported": imported, "loaded": loaded, "read": read, "steps": steps}))
+
+
+def measure(cell: sim.Cell, keep: Path | None = None) -> dict:
+    """Run one cell in a fresh process."""
+    with tempfile.TemporaryDirectory(dir=keep) as folder:
+        write(cell, Path(folder))
+        command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--folder", folder]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small cells only")
+    parser.add_argument("--raw", type=Path, help="json lines of what was measured, to write or to go on with")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.cell:
+        child(sim.Cell(**json.loads(args.cell)), args.folder)
+        return
+    done = {}
+    if args.raw and args.raw.exists():
+        done = {json.dumps(r["cell"]): r for r in map(json.loads, args.raw.read_text().splitlines())}
+    cells = sorted(grid(args.quick), key=lambda c: c.n_columns * c.n_cells)
+    for cell in cells:
+        if json.dumps(asdict(cell)) in done:
+            continue
+        found = measure(cell)
+        print(cell, {k: round((v["peak"] - found["loaded"]) / 1e6) for k, v in found["steps"].items()}, flush=True)
+        if args.raw:
+            with args.raw.open("a") as file:
+                file.write(json.dumps({"cell": asdict(cell)} | found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What stochastic variational inference adds: tensors, variational guide, gradients, draws; and what a GPU holds.
+
+All tensors are float64. What a step of the optimiser keeps for the gradient was counted from the models: see
+`TENSORS`; `tests/test_memory_tensors.py` counts the bytes of real runs against it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._memory_sizes import SCORES, SHARES, Sizes
+from ._memory_steps import EDGES, F8, PARAMETERS, SHARE_EDGES
+
+if TYPE_CHECKING:
+    from ._memory_steps import Phase
+
+IAF_BYTES = 18  # per pair of latent numbers: three matrices of 4 bytes, half as much again for work
+RESERVE = 10_000_000_000  # of the memory of a device, that an IAF guide must leave
+CONTEXT = 500_000_000  # of a GPU, that its driver takes
+# of a technical step: tensors over features and bins, over features and bins of counts, over latent numbers
+TENSORS, TAIL_TENSORS, LATENT_TENSORS = 13, 4, 8
+SHARE_TENSORS = 9  # over sticks, groups and bins of counts
+ROW_TENSORS = 45  # of a trans step: over features and rows, at seven dosages each where the curve is
+BLOCK, LARGE = 64, 4096
+
+
+def n_latent(s: Sizes) -> int:
+    """Latent numbers of the technical step: level, overdispersion, and an effect of each group but the reference."""
+    return (s.n_groups - 1 + 2) * s.n_sticks
+
+
+def iaf_bytes(n: int) -> int:
+    """Bytes that an autoregressive guide of `n` latent numbers needs."""
+    return IAF_BYTES * n**2
+
+
+def guide_of(asked: str, n: int, total: int) -> str:
+    """The variational family: that asked for, or the autoregressive one where a device of `total` bytes holds it."""
+    if asked != "auto":
+        return asked
+    return "AutoIAFNormal" if iaf_bytes(n) <= total - RESERVE else "AutoNormal"
+
+
+def on_gpu(s: Sizes) -> bool:
+    """Whether the Pyro engines' tensors are on a GPU."""
+    return s.device.startswith("cuda")
+
+
+def technical(s: Sizes, guide: str) -> list[Phase]:
+    """Phases of the tensors of the technical step."""
+    if s.distribution in SCORES:
+        return []
+    n = n_latent(s)
+    if s.distribution in SHARES:
+        at = s.n_sticks * s.n_groups * SHARE_EDGES
+        data = F8 * (2 * at + s.n_sticks * (2 * s.n_groups + SHARE_EDGES))
+        work = F8 * SHARE_TENSORS * at
+    else:
+        bins = s.n_groups * max(1, min(32, s.n_fitted_cells // s.n_groups // 8))
+        data = F8 * s.n_features * (bins + EDGES)
+        used = bins if s.minibatch_size is None else min(bins, s.minibatch_size)
+        work = F8 * s.n_features * (TENSORS * used + TAIL_TENSORS * EDGES)
+    family = iaf_bytes(n) // 3 if guide == "AutoIAFNormal" else 2 * F8 * n
+    steps = {
+        "sufficient statistics": data, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
+        "gradients and optimiser state": iaf_bytes(n) - family if guide == "AutoIAFNormal" else 3 * family,
+        "workspace": work,
+    }  # fmt: skip
+    drawing = {"sufficient statistics": data, "variational guide": family, "draws": 0.0}
+    return [steps, drawing]
+
+
+def draws(s: Sizes) -> float:
+    """Bytes of the draws of the technical step, which are made one by one and then put together, in RAM."""
+    if s.distribution in SCORES:
+        return 0.0
+    at_once = s.nsamples if s.minibatch_size is None else min(s.minibatch_size, s.nsamples)
+    return 2 * F8 * at_once * n_latent(s)
+
+
+def trans(s: Sizes) -> list[Phase]:
+    """Phases of the tensors of a block of features of the trans step."""
+    t = min(BLOCK, s.n_sticks)
+    n = t * (PARAMETERS[s.function_type] + 1 + s.n_guides + s.n_groups)
+    family = 2 * F8 * n
+    rows = F8 * t * s.n_rows
+    return [{
+        "sufficient statistics": 2 * rows, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
+        "gradients and optimiser state": 3 * family, "workspace": ROW_TENSORS * rows,
+        "draws": 2 * F8 * s.nsamples * n,
+    }]  # fmt: skip
+
+
+def cis(s: Sizes) -> list[Phase]:
+    """Phases of the tensors of the cis step: a latent dosage for every targeted cell."""
+    n = (1 - s.n_ntc_cells / s.n_cells) * s.n_cells + 2 * s.n_guides
+    work = {
+        "parameters": F8 * LATENT_TENSORS * n, "variational guide": 2 * F8 * n,
+        "gradients and optimiser state": 6 * F8 * n, "workspace": F8 * 15 * s.n_cells,
+    }  # fmt: skip
+    # draws, then the dosage of every cell in every draw, and its quantiles
+    return [work, {"draws": F8 * s.nsamples * (2 * n + 3 * s.n_cells)}]
+
+
+def kernel(s: Sizes) -> list[Phase]:
+    """The tensors of the fast engine on a GPU: a batch of features, which takes what half of the free memory holds."""
+    t = min(LARGE, s.n_sticks)
+    rows = s.n_cis_guides * s.n_groups if s.n_guides - s.n_cis_guides >= 50 else s.n_rows
+    return [{"sufficient statistics": F8 * t * rows, "workspace": F8 * t * 8 * 12 * (rows + 16)}]
