@@ -32,6 +32,7 @@ class Cell:
     n_groups: int = 2
     n_cis_guides: int = 12
     n_ntc_guides: int = 60
+    steps: int = 3  # of the three, how many to run
 
     @property
     def n_columns(self) -> int:

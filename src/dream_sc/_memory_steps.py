@@ -32,8 +32,9 @@ CURVES = {"single_hill": 2, "additive_hill": 2, "polynomial": 2, "auto": 3}
 TAUS, KNOTS = 25, 7
 DOSAGES, QUICK = 35, 256  # at which curves of draws are summed up, and draws of a feature that is not called
 LOOKS = 3700  # curves of the first look
-RESPOND = 0.05  # share of features that get all draws
+RESPOND = 0.02  # share of features that get all draws
 MANY_NTC = 50
+RETAINED = 15_000_000  # of the step before: its table, and small pieces that the allocator keeps
 
 
 def technical(s: Sizes) -> list[Phase]:
@@ -41,7 +42,7 @@ def technical(s: Sizes) -> list[Phase]:
     if s.distribution in SHARES:
         return _technical_shares(s)
     if s.distribution in SCORES:
-        return _scores(s, F8 * s.n_features * s.n_groups * 5)
+        return _scores(s, F8 * s.n_features * s.n_groups * 5, s.n_fitted_cells)
     from ._core.suffstats import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
     from .tl._fit_technical import LARGEST_COUNT
 
@@ -58,7 +59,7 @@ def cis(s: Sizes) -> list[Phase]:
     """The cis step reads one feature."""
     reading = {"workspace": block(s, 0) + F8 * s.n_cells}
     fitted = {"posterior": F8 * s.n_cells * 10, "workspace": F8 * s.n_guides * 64}
-    return [phase | cells(s) for phase in (reading, fitted)]
+    return [phase | cells(s) | {"tables": RETAINED} for phase in (reading, fitted)]
 
 
 def trans(s: Sizes) -> list[Phase]:
@@ -88,7 +89,7 @@ def trans(s: Sizes) -> list[Phase]:
         *before,
         {"sufficient statistics": held + (3 * arrays + 1) * one},  # rows are put in order
         kept | {"posterior": 2 * evidence, "workspace": looking(s)},
-        kept | {"posterior": evidence + table, "draws": drawing(s), "workspace": looking(s)},
+        kept | {"posterior": evidence + table, **drawing(s)},
     ]
     return [phase | cells(s) for phase in phases]
 
@@ -98,11 +99,14 @@ def looking(s: Sizes) -> float:
     return s.n_threads * min(64, s.n_sticks) * LOOKS * 40
 
 
-def drawing(s: Sizes) -> float:
-    """Bytes of draws of curves at the dosages of the axis: of likely nulls on all threads, of responders on some."""
+def drawing(s: Sizes) -> Phase:
+    """Draws of curves at the dosages of the axis: of likely nulls by a look on all threads, or of responders."""
     curve = DOSAGES * F8 * 4
-    few = s.n_threads * min(64, s.n_sticks) * min(QUICK, s.nsamples) * curve
-    return max(few, min(64 * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve)
+    quick = {
+        "draws": s.n_threads * min(64, s.n_sticks) * min(QUICK, s.nsamples) * curve, "workspace": looking(s)
+    }  # fmt: skip
+    full = {"draws": min(64 * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve, "workspace": 0.0}
+    return max(quick, full, key=lambda phase: sum(phase.values()))
 
 
 def block(s: Sizes, held: float) -> float:
@@ -146,23 +150,24 @@ def _technical_shares(s: Sizes) -> list[Phase]:
     return [phase | cells(s) for phase in (during, after | {"sufficient statistics": 2 * one} | found)]
 
 
-def _score_block(s: Sizes) -> float:
-    """A block of scores and what is made of it: values, whether they are there, squares."""
-    from ._modality import BLOCK
+def _score_block(s: Sizes, n_used: int) -> float:
+    """A block of scores and what is made of it: values, whether they are there, squares; by EM, of the cells used."""
+    from ._modality import BLOCK, score_block
 
-    arrays = 6 if s.distribution == "normal" else 8
-    return F8 * s.n_cells * min(BLOCK, s.n_features) * arrays
+    size = BLOCK if s.memory_limit is None else score_block(s.n_cells, s.memory_limit)
+    arrays = 5 * s.n_cells if s.distribution == "normal" else 1.5 * s.n_cells + 7 * n_used
+    return F8 * min(size, s.n_features) * arrays
 
 
-def _scores(s: Sizes, sums: float) -> list[Phase]:
+def _scores(s: Sizes, sums: float, n_used: int) -> list[Phase]:
     copied = COLUMNS * s.n_stored if s.storage == "sparse" else 0
-    return [{"sufficient statistics": sums, "counts": copied, "workspace": _score_block(s)} | cells(s)]
+    return [{"sufficient statistics": sums, "counts": copied, "workspace": _score_block(s, n_used)} | cells(s)]
 
 
 def _pairs_or_scores(s: Sizes, one: float) -> list[Phase]:
     """Reading of the trans step of shares or scores; `one` is an array of rows."""
     if s.distribution in SCORES:
         n = 3 if s.distribution == "normal" else 2
-        return [*_scores(s, n * one), {"sufficient statistics": (n + 4) * one}]
+        return [*_scores(s, n * one, s.n_cells), {"sufficient statistics": (n + 4) * one}]
     during, after = pairs(s)
     return [during, after | {"sufficient statistics": 3 * one, "workspace": 3 * one}]

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from . import _io, _validate
+from ._resources import memory_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PAIRS, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
 BLOCK = 256  # sticks or features in a block
+SCORE_ARRAYS = 9  # of the size of a block of scores that a step makes of it, at most
 SHOWN = 3  # cells and features that an error names
 STICK_COLUMNS = ("feature", "category", "next")
 
@@ -119,8 +121,9 @@ class Scores:
     shape: tuple[int, int]
     adata: AnnData
     where: str
+    size: int = BLOCK
 
-    def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Some features at a time, dense, cells x features; what a sparse matrix does not store is a zero.
 
         Raises
@@ -128,8 +131,8 @@ class Scores:
         ValueError
             If a score is infinite.
         """
-        for start in range(0, self.shape[1], size):
-            part = slice(start, min(start + size, self.shape[1]))
+        for start in range(0, self.shape[1], self.size):
+            part = slice(start, min(start + self.size, self.shape[1]))
             values = self.x[:, part]
             values = values.compute() if hasattr(values, "compute") else values
             values = values.toarray() if sparse.issparse(values) else np.asarray(values)
@@ -235,8 +238,15 @@ def open_pairs(
     return Pairs(_sticks(chains, features, columns, column_feature), y, None)
 
 
-def open_scores(adata: AnnData, layer: str | None = None) -> Scores:
+def score_block(n_cells: int, room: float) -> int:
+    """Features of a block of scores, of which a few arrays are made at a time, within so many bytes."""
+    return int(min(BLOCK, max(1, room // (SCORE_ARRAYS * 8 * max(n_cells, 1)))))
+
+
+def open_scores(adata: AnnData, layer: str | None = None, limit: int | str | None = None) -> Scores:
     """Get ready to read scores by blocks of features; a sparse matrix in a file is read into memory.
+
+    Blocks are as large as a memory limit lets them be; results do not depend on it.
 
     Raises
     ------
@@ -247,7 +257,8 @@ def open_scores(adata: AnnData, layer: str | None = None) -> Scores:
     if x.dtype.kind not in "iubf":
         raise TypeError(f"{where} holds values of type {x.dtype}: scores are numbers, with NaN where one is missing")
     x = x.to_memory() if hasattr(x, "to_memory") else x
-    return Scores(x.tocsc() if sparse.issparse(x) else x, tuple(x.shape), adata, where)
+    size = score_block(x.shape[0], memory_budget(limit))
+    return Scores(x.tocsc() if sparse.issparse(x) else x, tuple(x.shape), adata, where, size)
 
 
 def _matrix(adata: AnnData, layer: str | None, limit: int | str | None) -> Any:

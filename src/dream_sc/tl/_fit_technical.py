@@ -11,6 +11,7 @@ from dream_sc import _io, _modality, _validate
 from dream_sc._guides import read_guides
 from dream_sc._keys import SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
+from dream_sc._memory_preflight import watched
 
 from . import _technical_shares
 from ._design import refuse_confounded, refuse_confounded_guides
@@ -26,6 +27,7 @@ MIN_COUNT = 3
 LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 
 
+@watched("fit_technical")
 def fit_technical(
     data: Any,
     *,
@@ -104,8 +106,9 @@ def fit_technical(
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
     memory_limit
-        Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
-        Scores do not heed it.
+        Bytes, or a text such as "4GB", that the fit may add to what is in memory; half of what is available by
+        default. Blocks and threads are chosen by it; a fit that cannot keep to it is refused. Limits below 100 MB bound
+        the reading of counts and their sums only.
     rng
         Seed, stored with the results; the fast engine is deterministic.
     key_added
