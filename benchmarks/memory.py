@@ -58,8 +58,14 @@ def grid(quick: bool = False) -> list[sim.Cell]:
     """The cells of the grid; curves of large ones are single Hills, which saves time and hardly memory."""
     out = [sim.Cell(d, t, n, **more) for d, sizes, more in CELLS for t, n in sizes]
     out = [replace(c, function_type="single_hill") if c.n_columns >= 10_000 and c.n_cells < 50_000 else c for c in out]
-    out = [c if c.n_columns < 20_000 or (c.storage, c.n_cells) in FULL else replace(c, steps=2) for c in out]
+    short = [(c.n_columns >= 20_000 and (c.storage, c.n_cells) not in FULL) or _slow(c) for c in out]
+    out = [replace(c, steps=2) if s else c for c, s in zip(out, short, strict=True)]
     return [c for c in out if c.n_columns * c.n_cells <= 5e7] if quick else out
+
+
+def _slow(c: sim.Cell) -> bool:
+    """Whether its trans step draws block by block for long."""
+    return c.inference == "svi" and c.n_columns * c.n_cells > 1e7
 
 
 def write(cell: sim.Cell, folder: Path) -> None:

@@ -22,7 +22,9 @@ COMPONENTS = (
 F8 = 8
 PARAMETERS = {"single_hill": 5, "additive_hill": 7, "polynomial": 8, "auto": 7}
 PER_CELL = 12  # vectors of 8 bytes a cell that a step works with: codes, masks, size factors, dosages
-READ = 35 + 5  # bytes per value that shares need to be put in columns: two copies of row, column and value, and masks
+# bytes per value that shares need beside themselves to be put in columns: from one block, the values as they were; from
+# several, two copies of row, column and value, and masks
+READ, READ_BLOCKS = 4, 40
 COLUMNS = 12  # of a value in columns: float64 and int32
 STICK = 600  # of the names and chains of a category
 EDGES, SHARE_EDGES = 50, 24  # bins of counts that occur, of counts and of denominators
@@ -134,12 +136,15 @@ def cells(s: Sizes) -> Phase:
 
 def pairs(s: Sizes) -> tuple[Phase, Phase]:
     """Shares in columns: while they are put in order, and afterwards."""
+    from ._reading import COPIES, LARGEST_BLOCK
+
     n, two = s.n_stored, s.distribution == "binomial"
     names = STICK * s.n_columns * (not two)
     after: Phase = {"counts": COLUMNS * n, "categories": names}
     if two:
         after["denominators"] = COLUMNS * n
-    during = dict(after) | {"workspace": READ * n}
+    pieces = s.is_backed and n * CSR > min(LARGEST_BLOCK, (s.memory_limit or LARGEST_BLOCK * COPIES) // COPIES)
+    during = dict(after) | {"workspace": (READ_BLOCKS if pieces else READ) * n + block(s, 0)}
     return during, after
 
 

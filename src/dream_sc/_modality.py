@@ -8,6 +8,7 @@ generalised Dirichlet-multinomial, so that one model of sticks serves binomial a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
+
+    from ._core.counts import CountBlock
 
 PAIRS, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
 BLOCK = 256  # sticks or features in a block
@@ -123,7 +126,7 @@ class Scores:
     where: str
     size: int = BLOCK
 
-    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+    def blocks(self, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
         """Some features at a time, dense, cells x features; what a sparse matrix does not store is a zero.
 
         Raises
@@ -131,8 +134,9 @@ class Scores:
         ValueError
             If a score is infinite.
         """
-        for start in range(0, self.shape[1], self.size):
-            part = slice(start, min(start + self.size, self.shape[1]))
+        size = self.size if size is None else size
+        for start in range(0, self.shape[1], size):
+            part = slice(start, min(start + size, self.shape[1]))
             values = self.x[:, part]
             values = values.compute() if hasattr(values, "compute") else values
             values = values.toarray() if sparse.issparse(values) else np.asarray(values)
@@ -266,6 +270,26 @@ def _matrix(adata: AnnData, layer: str | None, limit: int | str | None) -> Any:
     counts = _io.counts(adata, layer, limit)
     if counts.shape != adata.shape:
         raise ValueError(f"{_io.source(layer)} is of shape {counts.shape}, but the data are of shape {adata.shape}")
+    blocks = list(islice(counts.blocks(), 2))
+    if len(blocks) == 1 and blocks[0].n_major * blocks[0].n_minor == counts.shape[0] * counts.shape[1]:
+        return _columns_of(blocks[0])
+    return _gathered(counts)
+
+
+def _columns_of(block: CountBlock) -> Any:
+    """The only block as a csc matrix of floats."""
+    kind, shape = (sparse.csr_matrix, (block.n_major, block.n_minor)) if block.by_cell else (
+        sparse.csc_matrix, (block.n_minor, block.n_major)
+    )  # fmt: skip
+    x = kind((block.data, block.indices, block.indptr), shape)
+    out = x.tocsc(copy=not block.by_cell)
+    out.data = out.data.astype(np.float64)
+    out.eliminate_zeros()
+    return out
+
+
+def _gathered(counts: Any) -> Any:
+    """All blocks as a csc matrix of floats."""
     rows, columns, values = [], [], []
     for block in counts.blocks():
         major = np.repeat(np.arange(block.n_major, dtype=np.int32), np.diff(block.indptr))
@@ -348,12 +372,17 @@ def _sticks(
 
 def _check_above(adata: AnnData, y: Any, n: Any, layer: str | None, denominator_layer: str | None) -> None:
     """Refuse numerators above their denominators."""
-    missing = (n - y).tocoo()
-    above = missing.data < 0
-    if above.any():
-        named = _named(adata, missing.row[above], missing.col[above], adata.var_names)
+    n_above, named = 0, ""
+    for start in range(0, adata.n_vars, BLOCK):
+        part = slice(start, start + BLOCK)
+        missing = (n[:, part] - y[:, part]).tocoo()
+        above = missing.data < 0
+        if above.any() and not n_above:
+            named = _named(adata, missing.row[above], missing.col[above], adata.var_names[part])
+        n_above += int(above.sum())
+    if n_above:
         raise ValueError(
-            f"{_io.source(layer)} is above {_io.source(denominator_layer)} {int(above.sum())} times, {named}: a count "
+            f"{_io.source(layer)} is above {_io.source(denominator_layer)} {n_above} times, {named}: a count "
             "cannot exceed what it is out of; was denominator_layer= meant to be another layer?"
         )
 
