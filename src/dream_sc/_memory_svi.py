@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._core.engines import guides
 from ._memory_sizes import SCORES, SHARES, Sizes
 from ._memory_steps import EDGES, F8, PARAMETERS, SHARE_EDGES
 
 if TYPE_CHECKING:
     from ._memory_steps import Phase
 
-IAF_BYTES = 18  # per pair of latent numbers: three matrices of 4 bytes, half as much again for work
-RESERVE = 10_000_000_000  # of the memory of a device, that an IAF guide must leave
 CONTEXT = 500_000_000  # of a GPU, that its driver takes
 # of a technical step: tensors over features and bins, over features and bins of counts, over latent numbers
 TENSORS, TAIL_TENSORS, LATENT_TENSORS = 13, 4, 8
@@ -25,20 +24,15 @@ BLOCK, LARGE = 64, 4096
 
 
 def n_latent(s: Sizes) -> int:
-    """Latent numbers of the technical step: level, overdispersion, and an effect of each group but the reference."""
-    return (s.n_groups - 1 + 2) * s.n_sticks
+    """Latent numbers of the technical step."""
+    return guides.n_latent(s.n_sticks, s.n_groups)
 
 
-def iaf_bytes(n: int) -> int:
-    """Bytes that an autoregressive guide of `n` latent numbers needs."""
-    return IAF_BYTES * n**2
-
-
-def guide_of(asked: str, n: int, total: int) -> str:
-    """The variational family: that asked for, or the autoregressive one where a device of `total` bytes holds it."""
-    if asked != "auto":
-        return asked
-    return "AutoIAFNormal" if iaf_bytes(n) <= total - RESERVE else "AutoNormal"
+def guide_of(s: Sizes, total: float, free: float) -> str:
+    """The variational family of the technical step; shares have independent normals."""
+    if s.distribution != "negbinom":
+        return "AutoNormal"
+    return guides.guide_of(s.autoguide, n_latent(s), total, free)[0]
 
 
 def on_gpu(s: Sizes) -> bool:
@@ -60,10 +54,11 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
         data = F8 * s.n_features * (bins + EDGES)
         used = bins if s.minibatch_size is None else min(bins, s.minibatch_size)
         work = F8 * s.n_features * (TENSORS * used + TAIL_TENSORS * EDGES)
-    family = iaf_bytes(n) // 3 if guide == "AutoIAFNormal" else 2 * F8 * n
+    flow = guides.IAF_HELD * n**2 if guide == "AutoIAFNormal" else 0  # a third of it weights and masks
+    family = 2 * F8 * n + flow // 3
     steps = {
         "sufficient statistics": data, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
-        "gradients and optimiser state": iaf_bytes(n) - family if guide == "AutoIAFNormal" else 3 * family,
+        "gradients and optimiser state": 6 * F8 * n + flow - flow // 3,
         "workspace": work,
     }  # fmt: skip
     drawing = {"sufficient statistics": data, "variational guide": family, "draws": 0.0}

@@ -26,21 +26,25 @@ GPUS = {
     "RTX 3070": 8, "RTX 3060": 12, "V100 or RTX 4080": 16, "A100 40 GB": 40, "RTX 6000 Ada": 48, "A100 or H100 80 GB": 80,
     "H200": 141,
 }  # fmt: skip
+GPU_PLANNED = 40e9  # bytes of a GPU that is planned with where there is none
 SPARE = 0.9  # of a machine, that may be planned with
 GB = 10**9
 
 
-def total_memory(s: Sizes) -> int:
-    """Bytes of the device that a variational guide would live on."""
+def device_memory(s: Sizes) -> tuple[float, float]:
+    """Bytes of the device that a variational guide would live on, and those that are free."""
     import psutil
+
+    from ._resources import available
 
     if svi.on_gpu(s):
         import torch
 
-        if torch.cuda.is_available():
-            return int(torch.cuda.get_device_properties(torch.device(s.device)).total_memory)
-        return 0
-    return int(psutil.virtual_memory().total)
+        if not torch.cuda.is_available():
+            return GPU_PLANNED, GPU_PLANNED
+        free, total = torch.cuda.mem_get_info(torch.device(s.device))
+        return total, free
+    return int(psutil.virtual_memory().total), available()
 
 
 def _phases(s: Sizes, step: str, guide: str) -> tuple[list[Phase], list[Phase]]:
@@ -70,7 +74,7 @@ def _largest(phases: list[Phase]) -> Phase:
 
 def table(s: Sizes) -> Estimate:
     """The estimate for all steps."""
-    guide = svi.guide_of(s.autoguide, svi.n_latent(s), total_memory(s) if s.inference == "svi" else 0)
+    guide = svi.guide_of(s, *device_memory(s)) if s.inference == "svi" else ""
     rows = []
     for step in formulas.STEPS:
         own = s if step != "fit_cis" else replace(s, distribution="negbinom")

@@ -45,9 +45,12 @@ def fit_technical(
     category_layers: Sequence[str] | None = None,
     use_all_cells: bool = False,
     overdispersed: bool = True,
+    min_cells: int | None = None,
     inference: str = "laplace",
+    autoguide: str = "auto",
     nsamples: int = 1000,
     niters: int | None = None,
+    minibatch_size: int | None = None,
     device: str = "auto",
     memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
@@ -100,11 +103,21 @@ def fit_technical(
         (bias-corrected Cramér's V above 0.3), here and, by guide, in `tl.fit_cis`.
     overdispersed
         Whether shares may differ between cells by more than chance. False: plain binomial and multinomial counts.
+    min_cells
+        Leave out features that fewer control cells have a count of; for counts. The trans step leaves them out, too.
     inference
         "laplace": the fast engine. "svi" or "nuts": the same model by variational inference or the No-U-Turn sampler
         in Pyro, the latter for a few features; not offered for scores.
+    autoguide
+        Variational family of "svi" for counts: "AutoNormal", independent normals; "AutoIAFNormal", an inverse autoregressive
+        flow over all latent numbers, for some hundred features; or "auto": the flow where 18 bytes times the square
+        of the latent numbers, (groups + 1) x features, fit into the memory of the device less 10 GB and what is free
+        holds it, else "AutoNormal" with a message.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
+    minibatch_size
+        Of "svi" for counts: bins of control cells in a step (of 32 in each group), and draws that are there at a time;
+        all by default.
     memory_limit
         Bytes, or a text such as "4GB", that the fit may add to what is in memory; half of what is available by
         default. Blocks and threads are chosen by it; a fit that cannot keep to it is refused. Limits below 100 MB bound
@@ -146,6 +159,7 @@ def fit_technical(
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _validate.whole("nsamples", nsamples)
+    _check_options(distribution, inference, autoguide, minibatch_size, min_cells)
     _has_layers(adata, layer, category_layers)
     labels = [control] if isinstance(control, str) else list(control)
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
@@ -155,20 +169,21 @@ def fit_technical(
         _refuse_confounded(adata, batch_key, group, target_key, is_control)
     elif use_all_cells and found is not None:
         refuse_confounded_guides(batch_key, group, found, found.controls(labels))
-    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
+    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng), autoguide, minibatch_size)
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": labels, "guides": guides, "size_factor_key": size_factor_key,
         "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
         "use_all_cells": use_all_cells, "category_layers": category_layers and list(category_layers),
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
+        "autoguide": autoguide, "minibatch_size": minibatch_size, "min_cells": min_cells,
     }  # fmt: skip
     row = np.where(is_control | use_all_cells, group, -1)
     m = _technical_shares.Modality(
         distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
     if distribution == "negbinom":
-        slots, info = _fit_counts(adata, m, size_factor_key, chosen, key_added)
+        slots, info = _fit_counts(adata, m, size_factor_key, chosen, key_added, min_cells or 0)
     else:
         slots, info = _technical_shares.fit(adata, m, chosen, bool(overdispersed), key_added)
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
@@ -212,13 +227,13 @@ def _refuse_confounded(
 
 
 def _fit_counts(
-    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str
+    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str, min_cells: int
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The technical step of counts: slots to write, and what `.uns` stores of it."""
     s, new = _ready_size_factors(adata, size_factor_key, m.layer, m.limit)
-    fit, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit)
+    fit, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit, min_cells)
     info = {"beta_o": fit.beta_o, "effect_scale": fit.effect_scale, "effect_unit": "log2"}
-    return _slots(adata, fit, ok, key) | new, info
+    return _slots(adata, fit, ok, key, min_cells) | new, info
 
 
 def technical_groups(
@@ -273,6 +288,7 @@ def _fit(
     n_groups: int,
     inference: Any,
     limit: int | str | None,
+    min_cells: int,
 ) -> tuple[Any, np.ndarray]:
     """One pass over the counts, then the engine on the features that have any."""
     from dataclasses import replace
@@ -294,24 +310,62 @@ def _fit(
         sums.add(block)
         tails.add(block)
     stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups)
-    ok = stats.counts.sum(1) >= MIN_COUNT
+    ok = (stats.counts.sum(1) >= MIN_COUNT) & (stats.tail[:, 0] >= min_cells)  # its first column: cells above 0
     if not ok.any():
+        also = f", in {min_cells} cells or more," if min_cells else ""
         raise ValueError(
-            f"no feature has {MIN_COUNT} counts or more in the {int(is_control.sum())} control cells of "
+            f"no feature has {MIN_COUNT} counts or more{also} in the {int(is_control.sum())} control cells of "
             f"{_io.source(layer)}: check control= and layer="
         )
     used = stats.tail[ok].sum(0) > 0
     stats = replace(stats, counts=stats.counts[ok], tail=stats.tail[ok][:, used], tail_at=stats.tail_at[used])
+    inference = _with_guide(inference, len(stats.counts), n_groups)
     return run("technical", inference, stats, TechnicalPriors()), ok
 
 
-def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
+def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
+    """The inference with its variational family settled; says so where it falls back."""
+    if inference.engine != "svi":
+        return inference
+    from dataclasses import replace
+
+    from dream_sc._core.engines._device import memory_of
+    from dream_sc._core.engines.guides import guide_of, n_latent
+
+    guide, why = guide_of(inference.autoguide, n_latent(n_features, n_groups), *memory_of(inference.device))
+    if why:
+        logger.warning("tl.fit_technical: %s", why)
+    return replace(inference, autoguide=guide)
+
+
+def _check_options(
+    distribution: str, inference: str, autoguide: str, minibatch_size: int | None, min_cells: int | None
+) -> None:
+    """Refuse options that are not known, or not of this distribution."""
+    from dream_sc._core.engines.guides import GUIDES
+
+    _validate.one_of("autoguide", autoguide, GUIDES)
+    for name, value in (("minibatch_size", minibatch_size), ("min_cells", min_cells)):
+        if value is None:
+            continue
+        _validate.whole(name, value)
+        if distribution != "negbinom" or (name == "minibatch_size" and inference != "svi"):
+            wanted = 'distribution="negbinom"' + (' with inference="svi"' if name == "minibatch_size" else "")
+            raise ValueError(f"{name}={value!r} is for {wanted}: leave it out")
+    if autoguide == "AutoIAFNormal" and (distribution != "negbinom" or inference != "svi"):
+        raise ValueError(
+            'autoguide="AutoIAFNormal" is for distribution="negbinom" with inference="svi": leave it out'
+        )
+
+
+def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str, min_cells: int) -> dict[tuple[str, str], Any]:
     def spread(values: np.ndarray) -> np.ndarray:
         out = np.full((adata.n_vars, *values.shape[1:]), np.nan)
         out[ok] = values
         return out
 
-    status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells", dtype=object)
+    also = f", or in fewer than {min_cells} of them" if min_cells else ""
+    status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells{also}", dtype=object)
     status[ok] = np.where(fit.converged, "converged", "not converged: look at its counts in control cells")
     table = {name: spread(getattr(fit, name)) for name in TECHNICAL_COLUMNS if name != "status"}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)

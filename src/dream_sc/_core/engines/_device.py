@@ -73,3 +73,16 @@ def accelerator(name: str) -> Target | None:
     import torch
 
     return Target(device, torch.float64)
+
+
+def memory_of(name: str) -> tuple[int, int]:
+    """Bytes that a device has, and those that are free on it."""
+    import psutil
+    import torch
+
+    device = resolve_device(name)
+    if device.type != "cuda":
+        memory = psutil.virtual_memory()
+        return int(memory.total), int(memory.available)
+    free, total = torch.cuda.mem_get_info(device)
+    return int(total), int(free)
