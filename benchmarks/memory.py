@@ -25,9 +25,9 @@ NITERS = 20  # of "svi": memory does not depend on it
 GB = 1e9
 WARM = 1e7  # values up to which a child measures its imports itself; they are the same in larger cells
 EVERY = tuple((t, n) for t in (2000, 10_000, 30_000) for n in (5000, 20_000, 50_000))
-FULL = (  # large ones whose trans step is run
-    (10_000, 5000, "sparse", "negbinom"), (10_000, 20_000, "backed", "negbinom"), (10_000, 20_000, "sparse", "binomial"),
-    (30_000, 50_000, "sparse", "negbinom"),
+FULL = (  # distribution, features, cells, storage: cells beyond 10^7 values whose trans step, minutes of work, is run
+    ("negbinom", 2000, 20_000, "sparse"), ("negbinom", 10_000, 5000, "sparse"), ("negbinom", 30_000, 50_000, "sparse"),
+    ("binomial", 2000, 20_000, "backed"), ("multinomial", 2000, 5000, "sparse"), ("normal", 2000, 50_000, "dense"),
 )  # fmt: skip
 THIN = {"sparsity": 0.95}
 CELLS = (
@@ -68,9 +68,9 @@ def grid(quick: bool = False) -> list[sim.Cell]:
 
 def _slow(c: sim.Cell) -> bool:
     """Whether its trans step takes so many minutes that the two before it have to do."""
-    if c.inference == "svi":
-        return c.n_columns * c.n_cells > 1e7
-    return c.n_columns >= 10_000 and (c.n_columns, c.n_cells, c.storage, c.distribution) not in FULL
+    if c.n_columns * c.n_cells <= WARM:
+        return False
+    return c.inference == "svi" or (c.distribution, c.n_features, c.n_cells, c.storage) not in FULL
 
 
 def write(cell: sim.Cell, folder: Path) -> None:
@@ -180,7 +180,7 @@ def main() -> None:
     done = {}
     if args.raw and args.raw.exists():
         done = {sim.Cell(**r["cell"]): r for r in map(json.loads, args.raw.read_text().splitlines())}
-    cells = sorted(grid(args.quick), key=lambda c: c.n_columns * c.n_cells)
+    cells = sorted(grid(args.quick), key=lambda c: (c.steps, c.n_columns * c.n_cells))
     for cell in cells:
         if cell in done:
             continue
