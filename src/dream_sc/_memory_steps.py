@@ -59,7 +59,7 @@ def technical(s: Sizes) -> list[Phase]:
 
 def cis(s: Sizes) -> list[Phase]:
     """The cis step reads one feature."""
-    reading = {"workspace": block(s, 0) + F8 * s.n_cells}
+    reading = {"workspace": block(s, 0) * (s.storage != "dense") + F8 * s.n_cells}
     fitted = {"posterior": F8 * s.n_cells * 10, "workspace": F8 * s.n_guides * 64}
     return [phase | cells(s) | {"tables": RETAINED} for phase in (reading, fitted)]
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from ._memory_steps import Phase
 
 CONTEXT = 500_000_000  # of a GPU, that its driver takes
-# of a technical step: tensors over features and bins, over features and bins of counts, over latent numbers
-TENSORS, TAIL_TENSORS, LATENT_TENSORS = 13, 4, 8
+# of a technical step, over features and bins, and over features and bins of counts: while the gradient of the sums is
+# taken, and while the tails are computed; and over latent numbers
+TENSORS, LATENT_TENSORS = ((7.7, 1.0), (5.0, 4.5)), 8
 SHARE_TENSORS = 9  # over sticks, groups and bins of counts
 ROW_TENSORS = 45  # of a trans step: over features and rows, at seven dosages each where the curve is
 BLOCK, LARGE = 64, 4096
@@ -53,7 +54,7 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
         bins = s.n_groups * max(1, min(32, s.n_fitted_cells // s.n_groups // 8))
         data = F8 * s.n_features * (bins + EDGES)
         used = bins if s.minibatch_size is None else min(bins, s.minibatch_size)
-        work = F8 * s.n_features * (TENSORS * used + TAIL_TENSORS * EDGES)
+        work = F8 * s.n_features * max(a * used + b * EDGES for a, b in TENSORS)
     flow = guides.IAF_HELD * n**2 if guide == "AutoIAFNormal" else 0  # a third of it weights and masks
     family = 2 * F8 * n + flow // 3
     steps = {
@@ -66,11 +67,13 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
 
 
 def draws(s: Sizes) -> float:
-    """Bytes of the draws of the technical step, which are made one by one and then put together, in RAM."""
+    """Bytes of the draws of the technical step, in RAM, and of what their summaries take beside them."""
     if s.distribution in SCORES:
         return 0.0
+    if s.distribution in SHARES:  # effects of all groups, and their products with the level
+        return F8 * s.nsamples * (n_latent(s) + (2 * s.n_groups + 1) * s.n_sticks)
     at_once = s.nsamples if s.minibatch_size is None else min(s.minibatch_size, s.nsamples)
-    return 2 * F8 * at_once * n_latent(s)
+    return F8 * at_once * (n_latent(s) + s.n_sticks)
 
 
 def trans(s: Sizes) -> list[Phase]:
@@ -82,7 +85,7 @@ def trans(s: Sizes) -> list[Phase]:
     return [{
         "sufficient statistics": 2 * rows, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
         "gradients and optimiser state": 3 * family, "workspace": ROW_TENSORS * rows,
-        "draws": 2 * F8 * s.nsamples * n,
+        "draws": F8 * s.nsamples * t * (PARAMETERS[s.function_type] + 1) * 2,
     }]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dream_sc._guides import Guides
 
 MIN_COUNT = 3
+SLOW_FLOW = 1000  # latent numbers of an autoregressive guide from which it takes minutes
 LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 
 
@@ -332,9 +333,15 @@ def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
     from dream_sc._core.engines._device import memory_of
     from dream_sc._core.engines.guides import guide_of, n_latent
 
-    guide, why = guide_of(inference.autoguide, n_latent(n_features, n_groups), *memory_of(inference.device))
+    n = n_latent(n_features, n_groups)
+    guide, why = guide_of(inference.autoguide, n, *memory_of(inference.device))
     if why:
         logger.warning("tl.fit_technical: %s", why)
+    elif guide == "AutoIAFNormal" and n > SLOW_FLOW:
+        logger.warning(
+            "tl.fit_technical: an autoregressive guide of %d latent numbers takes long; autoguide='AutoNormal' does not",
+            n,
+        )
     return replace(inference, autoguide=guide)
 
 

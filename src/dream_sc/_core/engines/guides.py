@@ -5,8 +5,8 @@ from __future__ import annotations
 GUIDES = ("auto", "AutoNormal", "AutoIAFNormal")
 IAF_BYTES = 18  # per pair of latent numbers, of the rule: three matrices of 4 bytes, half as much again for work
 RESERVE = 10_000_000_000  # of the memory of a device, that the rule leaves to all else
-# per pair of latent numbers, by count: weights, masks, their products, gradients and two moments of three matrices each
-IAF_HELD = 18 * 4
+# per pair of latent numbers, by count: weights, masks, products, gradients of both, and two moments, of three matrices
+IAF_HELD = 7 * 3 * 4
 
 
 def n_latent(n_features: int, n_groups: int) -> int:

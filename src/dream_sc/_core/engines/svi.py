@@ -97,7 +97,8 @@ class Autoregressive(MeanField):
         super().__init__(model, start, units)
         some = next(iter(self.sites.values()))[0]
         self.sizes = {name: site[0].numel() for name, site in self.sites.items()}
-        self.flow = affine_autoregressive(sum(self.sizes.values())).to(device=some.device)
+        n = sum(self.sizes.values())
+        self.flow = affine_autoregressive(n, hidden_dims=[n]).to(device=some.device)
         with torch.no_grad():  # near the identity
             last = self.flow.arn.layers[-1]
             last.weight.mul_(FLOW_START)
@@ -161,10 +162,16 @@ def _optimise(
 
 def _draws(family: MeanField, n: int, names: Iterable[str] | None = None) -> dict[str, Any]:
     """Draws ``(n, ...)`` of some sites, of all by default."""
-    wanted = list(family.sites if names is None else names)
+    wanted, out = list(family.sites if names is None else names), dict[str, Any]()
     with torch.no_grad():
-        found = [{name: drawn[name].cpu() for name in wanted} for drawn in (family.sample()[0] for _ in range(n))]
-    return {name: torch.stack([f[name] for f in found]).numpy() for name in wanted}
+        for i in range(n):
+            drawn = family.sample()[0]
+            for name in wanted:
+                value = drawn[name].cpu().numpy()
+                if i == 0:
+                    out[name] = np.empty((n, *value.shape), value.dtype)
+                out[name][i] = value
+    return out
 
 
 def _moments(family: MeanField, n: int, at_once: int | None) -> dict[str, tuple[Any, Any]]:
