@@ -1,6 +1,6 @@
 """Estimated against measured peak memory, each cell of a grid in a fresh process.
 
-    python benchmarks/memory.py [--quick] [--distribution negbinom ...] [--most 10] [--output docs/_static/memory]
+    python benchmarks/memory.py [--quick] [--raw measured.jsonl] [--report] [--output docs/_static/memory]
     python benchmarks/memory.py --imports            # what interpreter and imports take by themselves
 
 A child process imports and compiles by small fits, which gives the footprint that is reported apart. It then reads the
@@ -121,10 +121,10 @@ def warm(cell: sim.Cell) -> None:
     small = sim.Cell(cell.distribution, 80, 600, cell.storage, cell.inference, sparsity=0.6, n_ntc_guides=60, steps=cell.steps)
     with tempfile.TemporaryDirectory() as folder:
         write(small, Path(folder))
-        run(small, opened(small, Path(folder)), ds, measured=False)
+        run(small, opened(small, Path(folder)), ds)
 
 
-def run(cell: sim.Cell, data, ds, *, measured: bool) -> dict[str, dict]:
+def run(cell: sim.Cell, data, ds) -> dict[str, dict]:
     """Run the steps; peak and seconds of each."""
     technical, cis, trans = options(cell)
     calls = (
@@ -141,7 +141,7 @@ def run(cell: sim.Cell, data, ds, *, measured: bool) -> dict[str, dict]:
     return out
 
 
-def child(cell: sim.Cell, folder: Path) -> None:
+def child(cell: sim.Cell, folder: Path, *, alone: bool) -> None:
     """Measure one cell and print it."""
     import anndata  # noqa: F401
 
@@ -149,47 +149,122 @@ def child(cell: sim.Cell, folder: Path) -> None:
 
     imported = resident()[1]
     loaded = 0
-    if cell.n_columns * cell.n_cells <= WARM:
+    if cell.n_columns * cell.n_cells <= WARM and not alone:
         warm(cell)
         forget()
         loaded = resident()[1]
     data = opened(cell, folder)
     read = resident()[1]
-    steps = run(cell, data, ds, measured=True)
+    steps = run(cell, data, ds)
     print(json.dumps({"imported": imported, "loaded": loaded, "read": read, "steps": steps}))
 
 
-def measure(cell: sim.Cell, keep: Path | None = None) -> dict:
+def measure(cell: sim.Cell, *, alone: bool = False) -> dict:
     """Run one cell in a fresh process."""
-    with tempfile.TemporaryDirectory(dir=keep) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         write(cell, Path(folder))
-        command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--folder", folder]
+        command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--folder", folder, *["--alone"] * alone]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def estimate(cell: sim.Cell):
+    """The estimate for a cell, from its sizes alone."""
+    import dream_sc as ds
+
+    scores = cell.distribution in ("normal", "studentt")
+    storage = "backed_dense" if scores and cell.storage == "backed" else cell.storage
+    return ds.memory.estimate(
+        cell.n_features, cell.n_cells, n_groups=cell.n_groups, n_guides=cell.n_cis_guides + cell.n_ntc_guides,
+        n_cis_guides=cell.n_cis_guides, sparsity=cell.sparsity, distribution=cell.distribution, storage=storage,
+        n_categories=sim.K if cell.distribution == "multinomial" else None, function_type=cell.function_type,
+        inference=cell.inference, autoguide="AutoNormal",
+    )  # fmt: skip
+
+
+def compared(found: dict) -> list[tuple]:
+    """Cell, step, and bytes above imports, estimated and measured."""
+    from dream_sc._memory_table import IMPORTS
+
+    cell = sim.Cell(**found["cell"])
+    e, out = estimate(cell), []
+    for step, measured in found["steps"].items():
+        if step == "fit_cis" and (cell.inference != "laplace" or not cell.has_counts):
+            continue  # of another matrix, or by another engine
+        own = IMPORTS[cell.inference][step]
+        base = found["loaded"] or own
+        out.append((cell, step, int(e.totals().loc[step, "RAM"]) - own, measured["peak"] - base))
+    return out
+
+
+def report(every: list[dict], folder: Path | None) -> None:
+    """Print, and write, the table and the picture."""
+    rows = [row for found in every for row in compared(found)]
+    ratio = [e / m for _, _, e, m in rows]
+    near = sum(abs(r - 1) <= 0.2 for r in ratio)
+    said = (f"{len(every)} cells, {len(rows)} steps: {near} within 20 % ({near / len(rows):.0%}), the lowest estimate "
+            f"{min(ratio) - 1:+.0%}, the highest {max(ratio) - 1:+.0%}.")  # fmt: skip
+    lines = ["| distribution | features | cells | counts | engine | step | estimated | measured | difference |"]
+    lines.append("|" + "---|" * 9)
+    for c, step, e, m in rows:
+        lines.append(f"| {c.distribution} | {c.n_features:,} | {c.n_cells:,} | {c.storage} | {c.inference} | "
+                     f"{step.removeprefix('fit_')} | {e / 1e6:,.0f} | {m / 1e6:,.0f} | {e / m - 1:+.0%} |")  # fmt: skip
+    print("\n".join([*lines, "", said]))
+    if folder is None:
+        return
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "measured.inc").write_text("\n".join([said, "", *lines]) + "\n")
+    figure, ax = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    for step in STEPS:
+        mine = [(m / GB, e / GB) for _, s, e, m in rows if s == step]
+        ax.loglog(*zip(*mine, strict=True), "o", ms=4, label=step.removeprefix("fit_"))
+    ends = [min(m for *_, m in rows) / GB, max(m for *_, m in rows) / GB]
+    for factor, style in ((1.0, "-"), (1.2, ":"), (0.8, ":")):
+        ax.loglog(ends, [factor * x for x in ends], style, color="#8A8A8A", lw=0.8)
+    ax.set(xlabel="measured above imports, GB", ylabel="estimated, GB")
+    ax.legend(frameon=False)
+    figure.savefig(folder / "estimates.png", dpi=110)
+
+
+def imports() -> None:
+    """Print what each step takes by itself in a fresh process, on a small data set."""
+    for engine in ("laplace", "svi"):
+        found = measure(sim.Cell(n_features=60, n_cells=300, inference=engine, sparsity=0.6), alone=True)
+        print(engine, {step: f"{v['peak'] / 1e6:.0f} MB" for step, v in found["steps"].items()})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small cells only")
     parser.add_argument("--raw", type=Path, help="json lines of what was measured, to write or to go on with")
+    parser.add_argument("--output", type=Path, help="folder for the table and the picture")
+    parser.add_argument("--imports", action="store_true", help="only what interpreter and imports take")
+    parser.add_argument("--report", action="store_true", help="only compare what --raw holds")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.cell:
-        child(sim.Cell(**json.loads(args.cell)), args.folder)
+        child(sim.Cell(**json.loads(args.cell)), args.folder, alone=args.alone)
+        return
+    if args.imports:
+        imports()
         return
     done = {}
     if args.raw and args.raw.exists():
         done = {sim.Cell(**r["cell"]): r for r in map(json.loads, args.raw.read_text().splitlines())}
     cells = sorted(grid(args.quick), key=lambda c: (c.steps, c.n_columns * c.n_cells))
-    for cell in cells:
+    for cell in cells if not args.report else []:
         if cell in done:
             continue
-        found = measure(cell)
-        print(cell, {k: round(v["peak"] / 1e6) for k, v in found["steps"].items()}, flush=True)
+        done[cell] = {"cell": asdict(cell)} | measure(cell)
+        print(cell, {k: round(v["peak"] / 1e6) for k, v in done[cell]["steps"].items()}, flush=True)
         if args.raw:
             with args.raw.open("a") as file:
-                file.write(json.dumps({"cell": asdict(cell)} | found) + "\n")
+                file.write(json.dumps(done[cell]) + "\n")
+    report(list(done.values()), args.output)
 
 
 if __name__ == "__main__":

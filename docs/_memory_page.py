@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import dream_sc as ds
+from dream_sc import _memory_svi as svi
 from dream_sc import _memory_table as table
-from dream_sc._core.engines.guides import IAF_BYTES
+from dream_sc._core.engines.guides import IAF_BYTES, RESERVE
 
 GB = 1e9
-THREADS = {"n_threads": 8}
+THREADS = {"n_threads": 2}
 # of the older guide: sizes, and the figures that it prints (GB): data and guide of the technical step, data and gradients
 # of the trans step, and totals of the three steps
 EXAMPLES = {
@@ -97,41 +98,40 @@ def distributions() -> str:
 
 
 def levers() -> str:
-    base = {"n_guides": 420, "n_cis_guides": 20} | THREADS
+    base = {"n_guides": 420, "n_cis_guides": 20, "autoguide": "AutoNormal"} | THREADS
+    sampled = {"inference": "svi"}
     cases = [
-        ("counts sparse instead of dense", {"storage": "dense"}, {}),
-        ("counts on disk instead of in memory", {}, {"storage": "backed"}),
-        ("half of the features (`min_cells=` or a subset)", {}, {"n_features": 15_000}),
-        ("`nsamples=250` instead of 1,000, svi", {"inference": "svi"}, {"inference": "svi", "nsamples": 250}),
-        ("`minibatch_size=16`, svi", {"inference": "svi"}, {"inference": "svi", "minibatch_size": 16}),
-        ("the fast engine instead of svi", {"inference": "svi"}, {}),
-        ("one thread instead of eight", {}, {"n_threads": 1}),
-    ]
+        ("counts sparse instead of dense", "fit_trans", {"storage": "dense"}, {}),
+        ("counts on disk instead of in memory", "fit_trans", {}, {"storage": "backed"}),
+        ("blocks by `memory_limit=\"500MB\"`, on disk", "fit_technical", {"storage": "backed"},
+         {"storage": "backed", "memory_limit": "500MB"}),
+        ("half of the features (`min_cells=` or a subset)", "fit_trans", {}, {"n_features": 15_000}),
+        ("`nsamples=250` instead of 1,000, svi", "fit_technical", sampled, sampled | {"nsamples": 250}),
+        ("`minibatch_size=16`, svi", "fit_technical", sampled, sampled | {"minibatch_size": 16}),
+        ("the fast engine instead of svi", "fit_technical", sampled, {}),
+        ("two threads instead of sixteen", "fit_trans", {"n_threads": 16}, {}),
+    ]  # fmt: skip
     body = []
-    for name, before, after in cases:
+    for name, step, before, after in cases:
         both = []
         for options in (before, after):
             given = {"n_features": 30_000, "n_cells": 50_000} | base | options
-            both.append(ds.memory.estimate(given.pop("n_features"), given.pop("n_cells"), **given).peak()[0])
-        body.append([name, gb(both[0]), gb(both[1]), f"{1 - both[1] / both[0]:.0%}"])
-    return rows(["change", "before, GB", "after, GB", "saved"], body)
+            e = ds.memory.estimate(given.pop("n_features"), given.pop("n_cells"), **given)
+            both.append(int(e.totals().loc[step, "RAM"]))
+        body.append([name, step.removeprefix("fit_"), gb(both[0]), gb(both[1]), f"{1 - both[1] / both[0]:.0%}"])
+    return rows(["change", "step", "before, GB", "after, GB", "saved"], body)
 
 
 def gpus() -> str:
     body = []
+    e = ds.memory.estimate(10_000, 50_000, inference="svi", autoguide="AutoNormal", device="cuda", **THREADS)
+    vram = e[(e["step"] == "fit_technical") & ~e["component"].isin(["total", "imports"])]["VRAM"].sum()
+    each = vram / 10_000
     for name, size in table.GPUS.items():
-        room, cells = table.SPARE * size * GB, 50_000
-        found = []
-        for c in (2, 4):
-            t = 1000
-            while t < 10**6 and ds.memory.estimate(
-                t + 1000, cells, n_groups=c, inference="svi", autoguide="AutoNormal", device="cuda", **THREADS
-            ).peak()[1] <= room:
-                t += max(1000, t // 4 // 1000 * 1000)
-            found.append(f"{t:,}")
-        latent = max(0, int((((size * GB - 1e10) / IAF_BYTES) if size > 10 else 0) ** 0.5))
-        body.append([name, str(size), *found, f"{latent // 3:,}" if latent else "none"])
-    return rows(["GPU", "GB", "features, svi, 2 groups", "features, svi, 4 groups", "features by the rule of the IAF guide, 2 groups"], body)
+        features = (table.SPARE * size * GB - svi.CONTEXT) / each
+        latent = (max(size * GB - RESERVE, 0) / IAF_BYTES) ** 0.5
+        body.append([name, str(size), f"{features / 1e6:.1f} million", f"{latent / 3:,.0f}" if latent else "none"])
+    return rows(["GPU", "GB", "AutoNormal, 2 groups", "the rule of AutoIAFNormal, 2 groups"], body)
 
 
 def table_of_components() -> str:
