@@ -97,7 +97,8 @@ def write_modality(c: Cell, obs: pd.DataFrame, path: Path) -> None:
 
     blocks = {"X": reads}
     if c.distribution == "binomial":
-        blocks = {"layers/denominator": reads, "X": lambda i: gen.binomial(kept["n"].astype(int), 0.5).astype(np.float32)}
+        shares = lambda i: gen.binomial(kept["n"].astype(int), 0.5).astype(np.float32)  # noqa: E731
+        blocks = {"layers/denominator": reads, "X": shares}
     else:
         var["donor"] = [f"d{j // K}" for j in range(c.n_columns)]
     _write(ad.AnnData(obs=obs, var=var), blocks, path, dense=c.storage == "dense")

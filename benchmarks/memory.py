@@ -3,8 +3,9 @@
     python benchmarks/memory.py [--quick] [--raw measured.jsonl] [--report] [--output docs/_static/memory]
     python benchmarks/memory.py --imports            # what interpreter and imports take by themselves
 
-A child process imports and compiles by small fits, which gives the footprint that is reported apart. It then reads the
-data, or opens the file, and runs the three steps; the kernel's mark of the highest resident set is put back before each.
+A child process imports and compiles by small fits, which gives the footprint that is reported apart (that of larger
+cells is taken for the same). It then reads the data, or opens the file, and runs the three steps; the kernel's mark of
+the highest resident set is put back before each.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def warm(cell: sim.Cell) -> None:
     """Import and compile all that the fits of a cell need."""
     import dream_sc as ds
 
-    small = sim.Cell(cell.distribution, 80, 600, cell.storage, cell.inference, sparsity=0.6, n_ntc_guides=60, steps=cell.steps)
+    small = replace(cell, n_features=80, n_cells=600, sparsity=0.6)
     with tempfile.TemporaryDirectory() as folder:
         write(small, Path(folder))
         run(small, opened(small, Path(folder)), ds)
@@ -163,7 +164,8 @@ def measure(cell: sim.Cell, *, alone: bool = False) -> dict:
     """Run one cell in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         write(cell, Path(folder))
-        command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--folder", folder, *["--alone"] * alone]
+        command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--folder", folder]
+        command += ["--alone"] * alone
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

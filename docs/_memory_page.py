@@ -11,8 +11,8 @@ from dream_sc._core.engines.guides import IAF_BYTES, RESERVE
 
 GB = 1e9
 THREADS = {"n_threads": 2}
-# of the older guide: sizes, and the figures that it prints (GB): data and guide of the technical step, data and gradients
-# of the trans step, and totals of the three steps
+# of the older guide: sizes, and the figures that it prints (GB): data and guide of the technical step, data and
+# gradients of the trans step, and totals of the three steps
 EXAMPLES = {
     1: ((5000, 10_000, 2, 100, 5000, 0.85), (0.15, 0.12, 0.3, 0.42), ("4-6", "4-5", "6-10")),
     2: ((20_000, 30_000, 2, 500, 12_000, 0.85), (1.44, 0.48, 3.6, 1.68), ("6-10", "4-6", "12-20")),
@@ -70,9 +70,11 @@ def examples() -> str:
     for i, (_, _, old) in EXAMPLES.items():
         e = estimate(i)
         new = totals(e)
-        body.append([str(i), *[f"{o} / {n}" for o, n in zip(old, new, strict=True)], gb(estimate(i, storage="backed").peak()[0]),
-                     MEASURED.get(i, ""), e.machine().split(" RAM")[0]])  # fmt: skip
-    return rows(["example", "technical: old / now", "cis: old / now", "trans: old / now", "most, backed", "measured, most", "machine"], body)
+        both = [f"{o} / {n}" for o, n in zip(old, new, strict=True)]
+        backed = gb(estimate(i, storage="backed").peak()[0])
+        body.append([str(i), *both, backed, MEASURED.get(i, ""), e.machine().split(" RAM")[0]])
+    steps = [f"{step}: old / now" for step in ("technical", "cis", "trans")]
+    return rows(["example", *steps, "most, backed", "measured, most", "machine"], body)
 
 
 def arithmetic() -> str:

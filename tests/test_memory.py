@@ -47,7 +47,8 @@ def test_counts_are_values_and_indices():
 
 @pytest.mark.parametrize("change", [
     {"n_features": 4000}, {"n_cells": 20_000}, {"n_guides": 400}, {"n_groups": 4}, {"sparsity": 0.5},
-    {"distribution": "binomial"}, {"distribution": "multinomial"}, {"storage": "dense"}, {"nsamples": 5000, "inference": "svi"},
+    {"distribution": "binomial"}, {"distribution": "multinomial"}, {"storage": "dense"},
+    {"nsamples": 5000, "inference": "svi"},
 ])  # fmt: skip
 def test_more_of_anything_takes_more(change):
     base = {"n_features": 2000, "n_cells": 10_000, "autoguide": "AutoNormal"}
@@ -58,13 +59,15 @@ def test_more_of_anything_takes_more(change):
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({"n_features": 0}, "n_features=0 is not allowed"), ({"n_cells": -5}, "n_cells=-5"), ({"n_cells": 2.5}, "n_cells=2.5"),
+    ({"n_features": 0}, "n_features=0 is not allowed"), ({"n_cells": -5}, "n_cells=-5"),
+    ({"n_cells": 2.5}, "n_cells=2.5"),
     ({"sparsity": 1.5}, "share of zeros, from 0 to 1"), ({"sparsity": -0.1}, "share of zeros"),
     ({"sparsity": float("nan")}, "share of zeros"),
     ({"distribution": "poisson"}, "distribution='poisson' is not known"), ({"inference": "mcmc"}, "inference='mcmc'"),
     ({"n_ntc_cells": 200}, "n_ntc_cells=200 is more than n_cells=100"), ({"device": "tpu"}, "device='tpu'"),
     ({"n_categories": 5}, 'n_categories=5 is for distribution="multinomial"'), ({"storage": "tape"}, "storage='tape'"),
-    ({"n_guides": 0}, "n_guides=0"), ({"function_type": "line"}, "function_type='line'"), ({"nsamples": 0}, "nsamples=0"),
+    ({"n_guides": 0}, "n_guides=0"), ({"function_type": "line"}, "function_type='line'"),
+    ({"nsamples": 0}, "nsamples=0"),
     ({"distribution": "multinomial", "n_categories": 1}, "n_categories=1"), ({"memory_limit": "much"}, "no amount"),
 ])  # fmt: skip
 def test_impossible_sizes_are_refused(wrong, message):
@@ -101,7 +104,8 @@ def test_shares_and_categories(titration):
     adata.var["donor"] = [f"d{i // 3}" for i in range(adata.n_vars)]
     adata.layers["n"] = adata.X * 2
     shares = ds.memory.estimate_for(adata, distribution="binomial", denominator_layer="n")
-    assert shares.sizes.held == sum(x.data.nbytes + x.indices.nbytes + x.indptr.nbytes for x in (adata.X, adata.layers["n"]))
+    both = (adata.X, adata.layers["n"])
+    assert shares.sizes.held == sum(x.data.nbytes + x.indices.nbytes + x.indptr.nbytes for x in both)
     usage = ds.memory.estimate_for(adata, distribution="multinomial", category_key="donor")
     assert (usage.sizes.n_features, usage.sizes.n_categories) == (20, 3)
 

@@ -36,7 +36,7 @@ def _of_file(path: Path, asked: dict[str, Any]) -> Found:
         raise ValueError(f"{str(path)!r} is no h5ad file: give one that AnnData.write_h5ad has written")
     with h5py.File(path) as file:
         if "mod" in file:
-            raise ValueError(f"{str(path)!r} holds a MuData: open it, mudata.read_h5mu(path, backed=True), and give that")
+            raise ValueError(f"{str(path)!r} holds a MuData: open it, mudata.read_h5mu(path, backed=True), and give it")
         if not {"obs", "var"} <= set(file):
             raise ValueError(f"{str(path)!r} is an HDF5 file but no h5ad: it has no tables obs and var")
     adata = ad.read_h5ad(path, backed="r")

@@ -125,7 +125,7 @@ def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], optio
 
     adata = _validate.resolve(given["data"], given["mod"], views=True)
     params = adata.uns[given["technical_key"]]["params"]
-    for name in ("batch_key", "target_key", "control", "distribution", "denominator_layer", "category_key", "category_layers"):
+    for name in ASKED[2:]:
         value = params.get(name)
         asked[name] = list(value) if name in ("control", "category_layers") and value is not None else value
     asked["layer"] = params["layer"] if asked["layer"] is None else asked["layer"]

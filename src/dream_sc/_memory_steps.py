@@ -1,7 +1,7 @@
 """What each step holds at once, phase by phase; its peak is that of its largest phase.
 
-`T` features (or sticks), `N` cells, `B` bins of control cells, `R` rows of the trans step (a guide in a group), `W` of them
-with sums weighted by dosage, `C` groups, `J` bins of counts. A number of sums takes 8 bytes.
+`T` features (or sticks), `N` cells, `B` bins of control cells, `R` rows of the trans step (a guide in a group), `W` of
+them with sums weighted by dosage, `C` groups, `J` bins of counts. A number of sums takes 8 bytes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def trans(s: Sizes) -> list[Phase]:
 
         sums = row_bytes(r, t) + row_bytes(w, t) * (w > 0)
         by_guide = F8 * t * s.n_guides
-        before = [
+        before: list[Phase] = [
             {"sufficient statistics": sums, "workspace": block(s, sums)},
             {"sufficient statistics": sums, "workspace": 3 * one + 3 * by_guide},  # offsets: expected counts
             {"sufficient statistics": sums, "workspace": 2 * one + 6 * by_guide},  # offsets: weighted medians
@@ -86,8 +86,8 @@ def trans(s: Sizes) -> list[Phase]:
     many = s.n_guides - s.n_cis_guides >= MANY_NTC
     background = F8 * t * KNOTS * (1 + s.n_groups + s.n_groups**2) * many
     table, evidence = 2 * ROW_TABLE * t, t * (F8 * CURVES[s.function_type] * TAUS + 4 * SHAPES[s.function_type])
-    kept = {"sufficient statistics": held + 3 * arrays * one + background}
-    phases = [
+    kept: Phase = {"sufficient statistics": held + 3 * arrays * one + background}
+    phases: list[Phase] = [
         *before,
         {"sufficient statistics": held + (3 * arrays + 1) * one},  # rows are put in order
         kept | {"posterior": 2 * evidence, "workspace": looking(s)},
@@ -104,10 +104,10 @@ def looking(s: Sizes) -> float:
 def drawing(s: Sizes) -> Phase:
     """Draws of curves at the dosages of the axis: of likely nulls by a look on all threads, or of responders."""
     curve = DOSAGES * F8 * 4
-    quick = {
+    quick: Phase = {
         "draws": s.n_threads * min(64, s.n_sticks) * min(QUICK, s.nsamples) * curve, "workspace": looking(s)
     }  # fmt: skip
-    full = {"draws": min(64 * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve, "workspace": 0.0}
+    full: Phase = {"draws": min(64 * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve, "workspace": 0.0}
     return max(quick, full, key=lambda phase: sum(phase.values()))
 
 

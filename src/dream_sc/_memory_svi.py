@@ -49,7 +49,7 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
     if s.distribution in SHARES:
         at = s.n_sticks * s.n_groups * SHARE_EDGES
         data = F8 * (2 * at + s.n_sticks * (2 * s.n_groups + SHARE_EDGES))
-        work = F8 * SHARE_TENSORS * at
+        work: float = F8 * SHARE_TENSORS * at
     else:
         bins = s.n_groups * max(1, min(32, s.n_fitted_cells // s.n_groups // 8))
         data = F8 * s.n_features * (bins + EDGES)
@@ -57,12 +57,12 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
         work = F8 * s.n_features * max(a * used + b * EDGES for a, b in TENSORS)
     flow = guides.IAF_HELD * n**2 if guide == "AutoIAFNormal" else 0  # a third of it weights and masks
     family = 2 * F8 * n + flow // 3
-    steps = {
+    steps: Phase = {
         "sufficient statistics": data, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
         "gradients and optimiser state": 6 * F8 * n + flow - flow // 3,
         "workspace": work,
     }  # fmt: skip
-    drawing = {"sufficient statistics": data, "variational guide": family, "draws": 0.0}
+    drawing: Phase = {"sufficient statistics": data, "variational guide": family, "draws": 0.0}
     return [steps, drawing]
 
 

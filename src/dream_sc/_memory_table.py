@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from . import _memory_svi as svi
 from . import _memory_steps as formulas
+from . import _memory_svi as svi
 from ._memory_sizes import CSR, Sizes
 from ._resources import in_words, memory_budget
 
@@ -28,8 +28,8 @@ IMPORTS["nuts"] = IMPORTS["svi"]
 ALLOCATOR = 1.05  # of what is held: what freed pieces between others keep
 RAM_SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # GB, of machines
 GPUS = {
-    "RTX 3070": 8, "RTX 3060": 12, "V100 or RTX 4080": 16, "A100 40 GB": 40, "RTX 6000 Ada": 48, "A100 or H100 80 GB": 80,
-    "H200": 141,
+    "RTX 3070": 8, "RTX 3060": 12, "V100 or RTX 4080": 16, "A100 40 GB": 40, "RTX 6000 Ada": 48,
+    "A100 or H100 80 GB": 80, "H200": 141,
 }  # fmt: skip
 GPU_PLANNED = 40e9  # bytes of a GPU that is planned with where there is none
 SPARE = 0.9  # of a machine, that may be planned with
@@ -85,7 +85,8 @@ def table(s: Sizes) -> Estimate:
         own = s if step != "fit_cis" else replace(s, distribution="negbinom")
         ram, vram = (_largest(p) for p in _phases(own, step, guide))
         ram = {name: ALLOCATOR * value for name, value in ram.items()}
-        ram = _added({"imports": IMPORTS[s.inference][step]} | s.inputs(), ram)
+        there: Phase = {"imports": IMPORTS[s.inference][step], **s.inputs()}
+        ram = _added(there, ram)
         if vram:
             vram = vram | {"imports": svi.CONTEXT}
         names = [n for n in formulas.COMPONENTS if ram.get(n, 0.0) or vram.get(n, 0.0)]
@@ -194,8 +195,8 @@ def changes(e: Estimate) -> list[str]:
         ("leave the counts on disk, anndata.read_h5ad(path, backed='r')", {"storage": "backed", "held": None}),
         ("use a sparse matrix, scipy.sparse.csr_matrix(X)", {"storage": "sparse", "held": None}),
         (
-            "keep well-detected features, adata[:, (adata.X > 0).sum(0) >= n], or min_cells= of tl.fit_technical; half of "
-            "them", {"n_features": max(1, s.n_features // 2), "stored": s.stored and s.stored // 2,
+            "keep well-detected features, adata[:, (adata.X > 0).sum(0) >= n], or min_cells= of tl.fit_technical; half "
+            "of them", {"n_features": max(1, s.n_features // 2), "stored": s.stored and s.stored // 2,
                      "held": s.held and s.held // 2},
         ),
         ("fewer draws, nsamples=250", {"nsamples": min(s.nsamples, 250)}),
@@ -224,9 +225,11 @@ def describe(e: Estimate) -> str:
     kind = {"multinomial": f", {s.n_categories} categories each"}.get(s.distribution, "")
     where = {"sparse": "sparse, in memory", "dense": "dense, in memory"}.get(s.storage, "in a file")
     lines = [
-        f"{s.n_features:,} features x {s.n_cells:,} cells ({s.distribution}{kind}), {s.n_groups} groups, {s.n_guides:,} guides,",
+        f"{s.n_features:,} features x {s.n_cells:,} cells ({s.distribution}{kind}), {s.n_groups} groups, "
+        f"{s.n_guides:,} guides,",
         f"counts {where}" + ("" if s.is_dense else f", {s.sparsity:.0%} zeros, {CSR} bytes a value")
-        + f"; inference={s.inference!r}" + (f" with {e.guide}" if s.inference == "svi" else "") + f", {s.n_threads} threads",
+        + f"; inference={s.inference!r}" + (f" with {e.guide}" if s.inference == "svi" else "")
+        + f", {s.n_threads} threads",
         "",
     ]  # fmt: skip
     gpu = e.peak()[1] > 0

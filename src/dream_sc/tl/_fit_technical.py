@@ -110,10 +110,10 @@ def fit_technical(
         "laplace": the fast engine. "svi" or "nuts": the same model by variational inference or the No-U-Turn sampler
         in Pyro, the latter for a few features; not offered for scores.
     autoguide
-        Variational family of "svi" for counts: "AutoNormal", independent normals; "AutoIAFNormal", an inverse autoregressive
-        flow over all latent numbers, for some hundred features; or "auto": the flow where 18 bytes times the square
-        of the latent numbers, (groups + 1) x features, fit into the memory of the device less 10 GB and what is free
-        holds it, else "AutoNormal" with a message.
+        Variational family of "svi" for counts: "AutoNormal", independent normals; "AutoIAFNormal", an inverse
+        autoregressive flow over all latent numbers, for some hundred features; or "auto": the flow where 18 bytes times
+        the square of the latent numbers, (groups + 1) x features, fit into the memory of the device less 10 GB and what
+        is free holds it, else "AutoNormal" with a message.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
     minibatch_size
@@ -339,8 +339,7 @@ def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
         logger.warning("tl.fit_technical: %s", why)
     elif guide == "AutoIAFNormal" and n > SLOW_FLOW:
         logger.warning(
-            "tl.fit_technical: an autoregressive guide of %d latent numbers takes long; autoguide='AutoNormal' does not",
-            n,
+            "tl.fit_technical: a flow over %d latent numbers takes long, autoguide='AutoNormal' does not", n
         )
     return replace(inference, autoguide=guide)
 

@@ -36,7 +36,7 @@ def guide_of(asked: str, n: int, total: float, free: float = float("inf")) -> tu
         )
     if IAF_HELD * n**2 > free:
         return "AutoNormal", (
-            f"an autoregressive guide of {n:,} latent numbers takes {IAF_HELD * n**2 / gb:.3g} GB with its gradients, more "
-            f"than the {free / gb:.3g} GB that are free: AutoNormal is used"
+            f"an autoregressive guide of {n:,} latent numbers takes {IAF_HELD * n**2 / gb:.3g} GB with its gradients, "
+            f"more than the {free / gb:.3g} GB that are free: AutoNormal is used"
         )
     return "AutoIAFNormal", ""
