@@ -62,16 +62,18 @@ def _of_anndata(adata: AnnData, asked: dict[str, Any], held: int | None) -> Foun
         elif asked["category_layers"]:
             options["n_categories"] = max(2, len(layers))
     in_file = [not isinstance(x, np.ndarray) and not sparse.issparse(x) for x in matrices]
-    dense = all(not _is_sparse(x) for x in matrices)
-    stored = max(_stored(x) for x in matrices) * (len(layers) if asked["category_layers"] else 1)
+    lazy = [_is_lazy(x) for x in matrices]  # chunks that may be sparse or dense, not looked into
+    dense = not any(lazy) and all(not _is_sparse(x) for x in matrices)
+    stored = 0 if any(lazy) else max(_stored(x) for x in matrices) * (len(layers) if asked["category_layers"] else 1)
     backed = all(in_file) and held is None
     options |= {
         "distribution": distribution,
         "storage": ("backed_dense" if dense else "backed") if backed else "dense" if dense else "sparse",
-        "sparsity": _zeros(matrices[-1], n_cells * adata.n_vars),
     }
+    if not any(lazy):
+        options["sparsity"] = _zeros(matrices[-1], n_cells * adata.n_vars)
     counted = {"held": sum(_nbytes(x) for x in _matrices(adata) if held == 0 or _in_memory(x))}
-    if not dense:
+    if not dense and not any(lazy):
         counted["stored"] = int(stored)
     return n_features, n_cells, options, counted
 
@@ -106,6 +108,11 @@ def _matrices(adata: AnnData) -> list[Any]:
 
 def _is_sparse(x: Any) -> bool:
     return sparse.issparse(x) or hasattr(x, "group")
+
+
+def _is_lazy(x: Any) -> bool:
+    """Whether this is a dask array."""
+    return hasattr(x, "dask")
 
 
 def _in_memory(x: Any) -> bool:

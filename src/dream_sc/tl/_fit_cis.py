@@ -133,8 +133,7 @@ def fit_cis(
     from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors
 
-    started = _io.now()
-    data = data.copy() if copy else data
+    started, data = _io.now(), data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
     _validate.whole("nsamples", nsamples)
@@ -150,8 +149,7 @@ def fit_cis(
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
     cells = _with_priors(cells, design.table, guide_prior, pooling)
-    chosen = Inference(inference, nsamples, niters, device, seed)
-    fit = run("cis", chosen, cells, CisPriors())
+    fit = run("cis", Inference(inference, nsamples, niters, device, seed), cells, CisPriors())
     frame = _cell_table(adata, fit, design)
     info = _io.run_info(
         started, seed,

@@ -149,28 +149,9 @@ def fit_technical(
         For missing columns, labels or groups without control cells, for values that are not counts or scores, and for
         numerators above their denominators.
     """
-    from dream_sc._core.engines import ENGINES, Inference
-    from dream_sc._core.likelihood import DISTRIBUTIONS
+    from dream_sc._core.engines import Inference
 
-    started = _io.now()
-    _validate.one_of("distribution", distribution, DISTRIBUTIONS)
-    _validate.one_of("inference", inference, ENGINES)
-    _modality.check(distribution, denominator_layer, category_key, category_layers, layer)
-    data = data.copy() if copy else data
-    adata = _validate.resolve(data, mod)
-    _validate.new_key(adata, key_added, "tl.fit_technical")
-    _validate.whole("nsamples", nsamples)
-    _check_options(distribution, inference, autoguide, minibatch_size, min_cells)
-    _has_layers(adata, layer, category_layers)
-    labels = [control] if isinstance(control, str) else list(control)
-    found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
-    is_control = _controls(adata, target_key, labels, found, use_all_cells)
-    groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
-    if use_all_cells and found is None:
-        _refuse_confounded(adata, batch_key, group, target_key, is_control)
-    elif use_all_cells and found is not None:
-        refuse_confounded_guides(batch_key, group, found, found.controls(labels))
-    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng), autoguide, minibatch_size)
+    started, labels = _io.now(), [control] if isinstance(control, str) else list(control)
     params = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": labels, "guides": guides, "size_factor_key": size_factor_key,
@@ -179,18 +160,35 @@ def fit_technical(
         "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
         "autoguide": autoguide, "minibatch_size": minibatch_size, "min_cells": min_cells,
     }  # fmt: skip
+    _check_options(params)
+    data = data.copy() if copy else data
+    adata = _validate.resolve(data, mod)
+    _validate.new_key(adata, key_added, "tl.fit_technical")
+    _has_layers(adata, layer, category_layers)
+    found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
+    is_control = _controls(adata, target_key, labels, found, use_all_cells)
+    groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
+    if use_all_cells:
+        _refuse_confounded(adata, (batch_key, group), target_key, is_control, found, labels)
+    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng), autoguide, minibatch_size)
     row = np.where(is_control | use_all_cells, group, -1)
     m = _technical_shares.Modality(
         distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
-    if distribution == "negbinom":
-        slots, info = _fit_counts(adata, m, size_factor_key, chosen, key_added, min_cells or 0)
-    else:
-        slots, info = _technical_shares.fit(adata, m, chosen, bool(overdispersed), key_added)
+    slots, info = _fit_modality(adata, m, chosen, params, key_added)
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
     slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info | about
     _io.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
+
+
+def _fit_modality(
+    adata: AnnData, m: _technical_shares.Modality, chosen: Any, params: dict[str, Any], key: str
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
+    """Slots to write, and what `.uns` stores, of counts or of another modality."""
+    if m.distribution == "negbinom":
+        return _fit_counts(adata, m, params["size_factor_key"], chosen, key, params["min_cells"] or 0)
+    return _technical_shares.fit(adata, m, chosen, bool(params["overdispersed"]), key)
 
 
 def _has_layers(adata: AnnData, layer: str | None, category_layers: Sequence[str] | None) -> None:
@@ -219,12 +217,16 @@ def _controls(
 
 
 def _refuse_confounded(
-    adata: AnnData, batch_key: str | None, group: np.ndarray, target_key: str, is_control: np.ndarray
-) -> None:
+    adata: AnnData, batches: tuple[str | None, np.ndarray], target_key: str, is_control: np.ndarray,
+    guides: Guides | None, control: list[str],
+) -> None:  # fmt: skip
     """Refuse groups that follow the targets, or what are controls, where all cells are used."""
+    if guides is not None:
+        refuse_confounded_guides(*batches, guides, guides.controls(control))
+        return
     target = _validate.labels(adata, target_key, "target_key")
     follow = {f".obs[{target_key!r}]": target, "whether a cell is a control": is_control.astype(str)}
-    refuse_confounded(batch_key, group, follow)
+    refuse_confounded(*batches, follow)
 
 
 def _fit_counts(
@@ -344,21 +346,26 @@ def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
     return replace(inference, autoguide=guide)
 
 
-def _check_options(
-    distribution: str, inference: str, autoguide: str, minibatch_size: int | None, min_cells: int | None
-) -> None:
+def _check_options(p: dict[str, Any]) -> None:
     """Refuse options that are not known, or not of this distribution."""
+    from dream_sc._core.engines import ENGINES
     from dream_sc._core.engines.guides import GUIDES
+    from dream_sc._core.likelihood import DISTRIBUTIONS
 
-    _validate.one_of("autoguide", autoguide, GUIDES)
-    for name, value in (("minibatch_size", minibatch_size), ("min_cells", min_cells)):
-        if value is None:
+    for name, known in (("distribution", DISTRIBUTIONS), ("inference", ENGINES), ("autoguide", GUIDES)):
+        _validate.one_of(name, p[name], known)
+    names = "distribution", "denominator_layer", "category_key", "category_layers", "layer"
+    _modality.check(*(p[name] for name in names))
+    _validate.whole("nsamples", p["nsamples"])
+    counts, svi = p["distribution"] == "negbinom", p["inference"] == "svi"
+    for name in ("minibatch_size", "min_cells"):
+        if p[name] is None:
             continue
-        _validate.whole(name, value)
-        if distribution != "negbinom" or (name == "minibatch_size" and inference != "svi"):
+        _validate.whole(name, p[name])
+        if not counts or (name == "minibatch_size" and not svi):
             wanted = 'distribution="negbinom"' + (' with inference="svi"' if name == "minibatch_size" else "")
-            raise ValueError(f"{name}={value!r} is for {wanted}: leave it out")
-    if autoguide == "AutoIAFNormal" and (distribution != "negbinom" or inference != "svi"):
+            raise ValueError(f"{name}={p[name]!r} is for {wanted}: leave it out")
+    if p["autoguide"] == "AutoIAFNormal" and not (counts and svi):
         raise ValueError(
             'autoguide="AutoIAFNormal" is for distribution="negbinom" with inference="svi": leave it out'
         )
