@@ -230,6 +230,44 @@ def report(every: list[dict], folder: Path | None) -> None:
     figure.savefig(folder / "estimates.png", dpi=110)
 
 
+def limited(cell: sim.Cell, folder: Path, limit: str | None) -> None:
+    """Child process: the technical step under a limit, what it added, and a mark of its results."""
+    import numpy as np
+
+    import dream_sc as ds
+
+    warm(replace(cell, steps=1))
+    data, (technical, _, _) = opened(cell, folder), options(cell)
+    before = resident()[1]
+    forget()
+    ds.tl.fit_technical(data, memory_limit=limit, **technical)
+    added = resident()[0] - before
+    adata = data if cell.has_counts else data["other"]
+    table = adata.varm["technical"].drop(columns="status").to_numpy()
+    print(json.dumps({"added": added, "results": table[np.isfinite(table)].tobytes().hex()}))
+
+
+def limits() -> None:
+    """Print what the technical step adds under limits, and whether its results are the same."""
+    cells = (sim.Cell(n_cells=50_000, storage="backed"), sim.Cell("normal", n_cells=50_000, storage="dense"))
+    for cell in cells:
+        with tempfile.TemporaryDirectory() as folder:
+            write(cell, Path(folder))
+            first = None
+            for limit in (None, "1GB", "300MB", "200MB", "150MB", "100MB"):
+                command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--folder", folder]
+                command += ["--limit", limit or ""]
+                done = subprocess.run(command, check=False, capture_output=True, text=True)
+                if done.returncode:
+                    print(cell.distribution, limit, done.stderr.splitlines()[-1][:160], flush=True)
+                    continue
+                found = json.loads(done.stdout.splitlines()[-1])
+                first = first or found["results"]
+                same = "the same results" if found["results"] == first else "OTHER RESULTS"
+                print(f"{cell.distribution} {cell.storage} limit {limit}: added {found['added'] / 1e6:.0f} MB, {same}",
+                      flush=True)  # fmt: skip
+
+
 def imports() -> None:
     """Print what each step takes by itself in a fresh process, on a small data set."""
     for engine in ("laplace", "svi"):
@@ -244,12 +282,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for the table and the picture")
     parser.add_argument("--imports", action="store_true", help="only what interpreter and imports take")
     parser.add_argument("--report", action="store_true", help="only compare what --raw holds")
+    parser.add_argument("--limits", action="store_true", help="only the technical step under memory limits")
+    parser.add_argument("--limit", help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.cell:
-        child(sim.Cell(**json.loads(args.cell)), args.folder, alone=args.alone)
+        cell = sim.Cell(**json.loads(args.cell))
+        if args.limit is not None:
+            limited(cell, args.folder, args.limit or None)
+        else:
+            child(cell, args.folder, alone=args.alone)
+        return
+    if args.limits:
+        limits()
         return
     if args.imports:
         imports()

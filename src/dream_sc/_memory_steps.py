@@ -44,7 +44,7 @@ def technical(s: Sizes) -> list[Phase]:
     if s.distribution in SHARES:
         return _technical_shares(s)
     if s.distribution in SCORES:
-        return _scores(s, F8 * s.n_features * s.n_groups * 5, s.n_fitted_cells)
+        return _scores(s, F8 * s.n_features * s.n_groups * 5, 7 * s.n_fitted_cells)
     from ._core.suffstats import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
     from .tl._fit_technical import LARGEST_COUNT
 
@@ -155,24 +155,24 @@ def _technical_shares(s: Sizes) -> list[Phase]:
     return [phase | cells(s) for phase in (during, after | {"sufficient statistics": 2 * one} | found)]
 
 
-def _score_block(s: Sizes, n_used: int) -> float:
-    """A block of scores and what is made of it: values, whether they are there, squares; by EM, of the cells used."""
+def _score_block(s: Sizes, by_em: float) -> float:
+    """A block of scores and what is made of it: values, whether they are there, squares; of a Student t, what EM holds."""
     from ._modality import BLOCK, score_block
 
     size = BLOCK if s.memory_limit is None else score_block(s.n_cells, s.memory_limit)
-    arrays = 5 * s.n_cells if s.distribution == "normal" else 1.5 * s.n_cells + 7 * n_used
+    arrays = 5 * s.n_cells if s.distribution == "normal" else 1.5 * s.n_cells + by_em
     return F8 * min(size, s.n_features) * arrays
 
 
-def _scores(s: Sizes, sums: float, n_used: int) -> list[Phase]:
+def _scores(s: Sizes, sums: float, by_em: float) -> list[Phase]:
     copied = COLUMNS * s.n_stored if s.storage == "sparse" else 0
-    return [{"sufficient statistics": sums, "counts": copied, "workspace": _score_block(s, n_used)} | cells(s)]
+    return [{"sufficient statistics": sums, "counts": copied, "workspace": _score_block(s, by_em)} | cells(s)]
 
 
 def _pairs_or_scores(s: Sizes, one: float) -> list[Phase]:
     """Reading of the trans step of shares or scores; `one` is an array of rows."""
     if s.distribution in SCORES:
         n = 3 if s.distribution == "normal" else 2
-        return [*_scores(s, n * one, s.n_cells), {"sufficient statistics": (n + 4) * one}]
+        return [*_scores(s, n * one, 5 * s.n_cells), {"sufficient statistics": (n + 4) * one}]
     during, after = pairs(s)
     return [during, after | {"sufficient statistics": 3 * one, "workspace": 3 * one}]
