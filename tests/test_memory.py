@@ -239,3 +239,34 @@ def test_plot(titration):
     assert "limit, 8 GB" in [t.get_text() for t in ax.get_legend().get_texts()]
     with pytest.raises(ValueError, match="kind='disk'"):
         ds.pl.memory(e, kind="disk")
+
+
+def test_a_gpu_that_is_too_small(monkeypatch, caplog):
+    from dream_sc import _memory_preflight as preflight
+
+    e = ds.memory.estimate(30_000, 50_000, inference="svi", device="cuda", autoguide="AutoNormal")
+    monkeypatch.setattr(preflight, "_free_vram", lambda: 10**8)
+    assert preflight._off_gpu("fit_technical", e, {"device": "auto"}) == {"device": "cpu"}
+    assert preflight._off_gpu("fit_technical", e, {"device": "cuda"}) == {}
+    assert "What helps: (1) device='cpu'" in caplog.text
+    monkeypatch.setattr(preflight, "_free_vram", lambda: 10**11)
+    assert preflight._off_gpu("fit_technical", e, {"device": "auto"}) == {}
+
+
+def test_out_of_memory_of_the_gpu(monkeypatch, titration):
+    import torch
+
+    from dream_sc import _memory_preflight as preflight
+
+    tried = []
+
+    def fails(data, *, device="auto", key_added="technical", copy=False):
+        tried.append(device)
+        if device != "cpu":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    fit = preflight.watched("fit_technical")(fails)
+    fit(titration)
+    assert tried == ["auto", "cpu"]
+    with pytest.raises(MemoryError, match=r"ran out of memory of the GPU. What helps: \(1\) device='cpu'"):
+        fit(titration, device="cuda")

@@ -50,6 +50,7 @@ def watched(step: str) -> Callable[[Function], Function]:
             given = dict(bound.arguments)
             estimate = _estimate(step, given)
             plan = _plan(step, estimate, given)
+            bound.arguments.update(_off_gpu(step, estimate, given))
             with Watch() as watch, _capped(plan):
                 out = _call(function, step, bound, estimate)
             _store(out if given.get("copy") else given["data"], step, given, estimate, watch)
@@ -169,6 +170,27 @@ def _plan(step: str, estimate: Estimate | None, given: dict[str, Any]) -> int | 
         raise ValueError(f"{said}. What saves most: {listed}")
     logger.warning("%s, and may fail. What saves most: %s", said, listed)
     return 1
+
+
+def _off_gpu(step: str, estimate: Estimate | None, given: dict[str, Any]) -> dict[str, str]:
+    """The CPU in place of a GPU that was not asked for by name and has too little memory; else a warning."""
+    if estimate is None or estimate.sizes.inference == "laplace":  # whose batches follow what is free
+        return {}
+    need = int(estimate.totals().loc[step, "VRAM"])
+    if not need or need <= (free := _free_vram()):
+        return {}
+    said = f"tl.{step}: it needs about {in_words(need)} of the GPU's memory, of which {in_words(free)} are free"
+    if given.get("device") == "auto":
+        logger.warning("%s: the CPU is used", said)
+        return {"device": "cpu"}
+    logger.warning("%s, and may fail. What helps: (1) device='cpu'; (2) minibatch_size=16; (3) fewer features", said)
+    return {}
+
+
+def _free_vram() -> int:
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else 0
 
 
 def _with_threads(estimate: Estimate, n: int) -> Estimate:

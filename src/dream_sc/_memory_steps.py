@@ -156,7 +156,7 @@ def _technical_shares(s: Sizes) -> list[Phase]:
 
 
 def _score_block(s: Sizes, by_em: float) -> float:
-    """A block of scores and what is made of it: values, whether they are there, squares; of a Student t, what EM holds."""
+    """A block of scores and what is made of it: values, whether they are there, squares; or what EM holds."""
     from ._modality import BLOCK, score_block
 
     size = BLOCK if s.memory_limit is None else score_block(s.n_cells, s.memory_limit)
