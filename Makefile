@@ -49,6 +49,6 @@ docs: $(STAMP)/docs  ## build the site into docs/_build/html, warnings are error
 	@echo "docs/_build/html/index.html"
 
 clean:  ## remove the environment, caches and builds
-	rm -rf $(VENV) build dist demo_output docs/_build docs/generated docs/jupyter_execute docs/tutorials
+	rm -rf $(VENV) build dist demo_output docs/_build docs/generated docs/computed docs/jupyter_execute docs/tutorials
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

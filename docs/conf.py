@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -12,6 +13,11 @@ shutil.rmtree(_here / "tutorials", ignore_errors=True)
 (_here / "tutorials").mkdir()
 for _notebook in sorted((_here.parent / "tutorials").glob("*.ipynb")):
     shutil.copy(_notebook, _here / "tutorials")
+
+sys.path.insert(0, str(_here))
+import _memory_page  # noqa: E402
+
+_memory_page.write(_here / "computed")
 
 _info = metadata("dream-sc")
 
@@ -31,7 +37,7 @@ extensions = [
 ]
 
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
-exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "computed", "jupyter_execute", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
 # Notebooks are committed with their outputs; a test runs them.

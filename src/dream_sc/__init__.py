@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import datasets, get, pl, pp, tl
+from . import datasets, get, memory, pl, pp, tl
 from ._settings import settings
 
 try:
@@ -12,4 +12,4 @@ try:
 except PackageNotFoundError:  # a source tree on the path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "datasets", "get", "pl", "pp", "settings", "tl"]
+__all__ = ["__version__", "datasets", "get", "memory", "pl", "pp", "settings", "tl"]

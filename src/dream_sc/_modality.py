@@ -8,6 +8,7 @@ generalised Dirichlet-multinomial, so that one model of sticks serves binomial a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +16,18 @@ import pandas as pd
 from scipy import sparse
 
 from . import _io, _validate
+from ._resources import memory_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
+    from ._core.counts import CountBlock
+
 PAIRS, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
 BLOCK = 256  # sticks or features in a block
+SCORE_ARRAYS = 9  # of the size of a block of scores that a step makes of it, at most
 SHOWN = 3  # cells and features that an error names
 STICK_COLUMNS = ("feature", "category", "next")
 
@@ -119,8 +124,9 @@ class Scores:
     shape: tuple[int, int]
     adata: AnnData
     where: str
+    size: int = BLOCK
 
-    def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
+    def blocks(self, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
         """Some features at a time, dense, cells x features; what a sparse matrix does not store is a zero.
 
         Raises
@@ -128,6 +134,7 @@ class Scores:
         ValueError
             If a score is infinite.
         """
+        size = self.size if size is None else size
         for start in range(0, self.shape[1], size):
             part = slice(start, min(start + size, self.shape[1]))
             values = self.x[:, part]
@@ -220,7 +227,7 @@ def open_pairs(
         return Pairs(Sticks(names, each, each, none, None, np.array(names, dtype=object), each, every), y, n)
     if category_layers is None:
         y = _matrix(adata, layer, limit)
-        column_feature, uniques = pd.factorize(_feature_labels(adata, category_key))
+        column_feature, uniques = pd.factorize(feature_labels(adata, category_key))
         features = list(map(str, uniques))
         columns = np.array(adata.var_names.astype(str), dtype=object)
     else:
@@ -235,8 +242,15 @@ def open_pairs(
     return Pairs(_sticks(chains, features, columns, column_feature), y, None)
 
 
-def open_scores(adata: AnnData, layer: str | None = None) -> Scores:
+def score_block(n_cells: int, room: float) -> int:
+    """Features of a block of scores, of which a few arrays are made at a time, within so many bytes."""
+    return int(min(BLOCK, max(1, room // (SCORE_ARRAYS * 8 * max(n_cells, 1)))))
+
+
+def open_scores(adata: AnnData, layer: str | None = None, limit: int | str | None = None) -> Scores:
     """Get ready to read scores by blocks of features; a sparse matrix in a file is read into memory.
+
+    Blocks are as large as a memory limit lets them be; results do not depend on it.
 
     Raises
     ------
@@ -247,7 +261,8 @@ def open_scores(adata: AnnData, layer: str | None = None) -> Scores:
     if x.dtype.kind not in "iubf":
         raise TypeError(f"{where} holds values of type {x.dtype}: scores are numbers, with NaN where one is missing")
     x = x.to_memory() if hasattr(x, "to_memory") else x
-    return Scores(x.tocsc() if sparse.issparse(x) else x, tuple(x.shape), adata, where)
+    size = score_block(x.shape[0], memory_budget(limit))
+    return Scores(x.tocsc() if sparse.issparse(x) else x, tuple(x.shape), adata, where, size)
 
 
 def _matrix(adata: AnnData, layer: str | None, limit: int | str | None) -> Any:
@@ -255,6 +270,26 @@ def _matrix(adata: AnnData, layer: str | None, limit: int | str | None) -> Any:
     counts = _io.counts(adata, layer, limit)
     if counts.shape != adata.shape:
         raise ValueError(f"{_io.source(layer)} is of shape {counts.shape}, but the data are of shape {adata.shape}")
+    blocks = list(islice(counts.blocks(), 2))
+    if len(blocks) == 1 and blocks[0].n_major * blocks[0].n_minor == counts.shape[0] * counts.shape[1]:
+        return _columns_of(blocks[0])
+    return _gathered(counts)
+
+
+def _columns_of(block: CountBlock) -> Any:
+    """The only block as a csc matrix of floats."""
+    kind, shape = (sparse.csr_matrix, (block.n_major, block.n_minor)) if block.by_cell else (
+        sparse.csc_matrix, (block.n_minor, block.n_major)
+    )  # fmt: skip
+    x = kind((block.data, block.indices, block.indptr), shape)
+    out = x.tocsc(copy=not block.by_cell)
+    out.data = out.data.astype(np.float64)
+    out.eliminate_zeros()
+    return out
+
+
+def _gathered(counts: Any) -> Any:
+    """All blocks as a csc matrix of floats."""
     rows, columns, values = [], [], []
     for block in counts.blocks():
         major = np.repeat(np.arange(block.n_major, dtype=np.int32), np.diff(block.indptr))
@@ -276,7 +311,7 @@ def _stacked(layers: list[Any]) -> Any:
     return sparse.hstack(layers, format="csc")[:, order]
 
 
-def _feature_labels(adata: AnnData, key: str | None) -> np.ndarray:
+def feature_labels(adata: AnnData, key: str | None) -> np.ndarray:
     """The feature of each category, without missing ones."""
     if key not in adata.var:
         known = list(adata.var.columns)
@@ -337,12 +372,17 @@ def _sticks(
 
 def _check_above(adata: AnnData, y: Any, n: Any, layer: str | None, denominator_layer: str | None) -> None:
     """Refuse numerators above their denominators."""
-    missing = (n - y).tocoo()
-    above = missing.data < 0
-    if above.any():
-        named = _named(adata, missing.row[above], missing.col[above], adata.var_names)
+    n_above, named = 0, ""
+    for start in range(0, adata.n_vars, BLOCK):
+        part = slice(start, start + BLOCK)
+        missing = (n[:, part] - y[:, part]).tocoo()
+        above = missing.data < 0
+        if above.any() and not n_above:
+            named = _named(adata, missing.row[above], missing.col[above], adata.var_names[part])
+        n_above += int(above.sum())
+    if n_above:
         raise ValueError(
-            f"{_io.source(layer)} is above {_io.source(denominator_layer)} {int(above.sum())} times, {named}: a count "
+            f"{_io.source(layer)} is above {_io.source(denominator_layer)} {n_above} times, {named}: a count "
             "cannot exceed what it is out of; was denominator_layer= meant to be another layer?"
         )
 

@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     demo.add_argument("--quiet", action="store_true", help="no progress bars, only the table")
 
+    from ._memory_cli import add_parser
+
+    add_parser(commands, _positive)
     commands.add_parser("info", help="print the versions of the package, of Python and of what it rests on")
     return top
 
@@ -60,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _demo(given)
     if given.command == "info":
         return _info()
+    if given.command == "memory":
+        from ._memory_cli import run
+
+        return run(given)
     command_line.print_help()
     return 2
 

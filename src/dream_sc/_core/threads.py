@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOAD = 50_000  # values that are worth a thread
+MOST: ContextVar[int | None] = ContextVar("threads to keep to", default=None)
 
 
 def n_threads() -> int:
@@ -24,7 +26,20 @@ def n_threads() -> int:
     slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if slurm.isdecimal():
         granted.append(int(slurm))
+    most = MOST.get()
+    if most is not None:
+        granted.append(most)
     return max(1, min(granted))
+
+
+@contextmanager
+def at_most(n: int | None) -> Iterator[None]:
+    """Keep to so many threads for a while, each of which needs memory of its own; None: to all granted."""
+    before = MOST.set(n)
+    try:
+        yield
+    finally:
+        MOST.reset(before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pandas as pd
 from dream_sc import _covariates, _io, _validate
 from dream_sc._guides import read_guides
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
+from dream_sc._memory_preflight import watched
 
 from ._cis_design import CONTROL_GROUPS, CisDesign, by_covariate, guide_priors, of_guides, of_labels
 from ._design import refuse_confounded, refuse_confounded_design
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dream_sc._core.types import CisCells
 
 
+@watched("fit_cis")
 def fit_cis(
     data: Any,
     cis_gene: str,
@@ -132,8 +134,7 @@ def fit_cis(
     from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors
 
-    started = _io.now()
-    data = data.copy() if copy else data
+    started, data = _io.now(), data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
     _check(nsamples, control_group, pooling, inference, guide_prior)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from dream_sc import _covariates, _formula, _io, _modality, _validate
 from dream_sc._guides import read_guides
-from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL, TECHNICAL_COLUMNS, Slots
+from dream_sc._keys import SIZE_FACTOR, TECHNICAL
 from dream_sc._logging import logger
+from dream_sc._memory_preflight import watched
+from dream_sc._progress import bar
 
-from . import _technical_shares
+from . import _technical_counts, _technical_shares
 from ._design import refuse_confounded, refuse_confounded_guides
 
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
 
     from dream_sc._guides import Guides
 
-MIN_COUNT = 3
 FEW_CONTROLS = 50  # cells, below which a warning is given
-LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 
 
+@watched("fit_technical")
 def fit_technical(
     data: Any,
     *,
@@ -43,9 +43,10 @@ def fit_technical(
     denominator_layer: str | None = None,
     category_key: str | None = None,
     category_layers: Sequence[str] | None = None,
-    use_all_cells: bool = False, overdispersed: bool = True,
-    inference: str = "laplace", nsamples: int = 1000, niters: int | None = None, device: str = "auto",
-    memory_limit: int | str | None = None, rng: int | np.random.Generator = 0, key_added: str = TECHNICAL,
+    use_all_cells: bool = False, overdispersed: bool = True, min_cells: int | None = None,
+    inference: str = "laplace", autoguide: str = "auto", nsamples: int = 1000, niters: int | None = None,
+    minibatch_size: int | None = None, device: str = "auto", memory_limit: int | str | None = None,
+    rng: int | np.random.Generator = 0, progress: bool | None = None, key_added: str = TECHNICAL,
     copy: bool = False,
 ) -> Any:  # fmt: skip
     """Fit baseline, group effects and overdispersion of every feature on control (NTC) cells.
@@ -100,16 +101,29 @@ def fit_technical(
         (bias-corrected Cramér's V above 0.3), here and, by guide, in `tl.fit_cis`.
     overdispersed
         Whether shares may differ between cells by more than chance. False: plain binomial and multinomial counts.
+    min_cells
+        Leave out features that fewer control cells have a count of; for counts. The trans step leaves them out, too.
     inference
         "laplace": the fast engine. "svi" or "nuts": the same model by variational inference or the No-U-Turn sampler
         in Pyro, the latter for a few features; not offered for scores.
+    autoguide
+        Variational family of "svi" for counts: "AutoNormal", independent normals; "AutoIAFNormal", an inverse
+        autoregressive flow over all latent numbers, for some hundred features; or "auto": the flow where 18 bytes times
+        the square of the latent numbers, (groups + 1) x features, fit into the memory of the device less 10 GB and what
+        is free holds it, else "AutoNormal" with a message.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
+    minibatch_size
+        Of "svi" for counts: bins of control cells in a step (of 32 in each group), and draws that are there at a time;
+        all by default.
     memory_limit
-        Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
-        Scores do not heed it.
+        Bytes, or a text such as "4GB", that the fit may add to what is in memory; half of what is available by
+        default. Blocks and threads are chosen by it; a fit that cannot keep to it is refused. Limits below 100 MB bound
+        the reading of counts and their sums only.
     rng
         Seed, stored with the results; the fast engine is deterministic.
+    progress
+        Show a progress bar while counts are read; by default only in a terminal.
     key_added
         Name under which results are stored.
     copy
@@ -138,45 +152,49 @@ def fit_technical(
         numerators above their denominators, and for covariates with missing values or that are combinations of each
         other or of the technical groups.
     """
-    from dream_sc._core.engines import ENGINES, Inference
-    from dream_sc._core.likelihood import DISTRIBUTIONS
+    from dream_sc._core.engines import Inference
 
-    started = _io.now()
-    _validate.one_of("distribution", distribution, DISTRIBUTIONS)
-    _validate.one_of("inference", inference, ENGINES)
-    _modality.check(distribution, denominator_layer, category_key, category_layers, layer)
-    data = data.copy() if copy else data
-    adata = _validate.resolve(data, mod)
-    _validate.new_key(adata, key_added, "tl.fit_technical")
-    _validate.whole("nsamples", nsamples)
-    _has_layers(adata, layer, category_layers)
-    labels = [control] if isinstance(control, str) else list(control)
-    found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
-    is_control = _controls(adata, target_key, labels, found, use_all_cells)
-    if not use_all_cells and (n := int(is_control.sum())) < FEW_CONTROLS:
-        logger.warning("tl.fit_technical: only %d control cells; use_all_cells=True takes all cells", n)
-    groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
-    if use_all_cells:
-        _refuse_confounded(adata, batch_key, group, target_key, is_control, found, labels)
-    design = _design(adata, covariates, distribution, is_control | use_all_cells, group, groups)
-    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng))
-    params = {
+    started, labels = _io.now(), [control] if isinstance(control, str) else list(control)
+    params: dict[str, Any] = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": labels, "guides": guides, "size_factor_key": size_factor_key,
         "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
         "use_all_cells": use_all_cells, "category_layers": category_layers and list(category_layers),
-        "covariates": design and design.formula, "inference": inference, "nsamples": nsamples, "niters": niters,
-        "device": device,
+        "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
+        "autoguide": autoguide, "minibatch_size": minibatch_size, "min_cells": min_cells,
     }  # fmt: skip
+    _check_options(params)
+    data = data.copy() if copy else data
+    adata = _validate.resolve(data, mod)
+    _validate.new_key(adata, key_added, "tl.fit_technical")
+    _has_layers(adata, layer, category_layers)
+    found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
+    is_control = _controls(adata, target_key, labels, found, use_all_cells)
+    groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
+    if use_all_cells:
+        _refuse_confounded(adata, (batch_key, group), target_key, is_control, found, labels)
+    design = _design(adata, covariates, distribution, is_control | use_all_cells, group, groups)
+    params["covariates"] = design and design.formula
+    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng), autoguide, minibatch_size)
+    row = np.where(is_control | use_all_cells, group, -1)
     m = _technical_shares.Modality(
-        distribution, layer, denominator_layer, category_key, category_layers,
-        np.where(is_control | use_all_cells, group, -1), len(groups), memory_limit,
-    )  # fmt: skip
-    slots, info = _fit_any(adata, m, size_factor_key, chosen, key_added, design, overdispersed=bool(overdispersed))
-    info |= {"groups": list(groups), "n_control_cells": int(is_control.sum())}
-    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info
+        distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
+    )
+    slots, info = _fit_modality(adata, m, chosen, params, key_added, design, bar(progress, "counts of controls"))
+    about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
+    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info | about
     _io.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
+
+
+def _fit_modality(
+    adata: AnnData, m: _technical_shares.Modality, chosen: Any, params: dict[str, Any], key: str, design: Any,
+    progress: Any,
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
+    """Slots to write, and what `.uns` stores, of counts or of another modality."""
+    if m.distribution == "negbinom":
+        return _technical_counts.fit(adata, m, chosen, params, key, design, progress)
+    return _technical_shares.fit(adata, m, chosen, bool(params["overdispersed"]), key)
 
 
 def _has_layers(adata: AnnData, layer: str | None, category_layers: Sequence[str] | None) -> None:
@@ -201,20 +219,24 @@ def _controls(
             f"control={control} (targets are {seen[:12]}), {int((n_ntc > 0).sum())} cells have one of these, each with "
             "others. Where cells have many guides, pass use_all_cells=True; else set control="
         )
+    if found.sum() < FEW_CONTROLS and not use_all:
+        logger.warning(
+            "tl.fit_technical: only %d cells have NTC guides only; use_all_cells=True takes all cells", found.sum()
+        )
     return found
 
 
 def _refuse_confounded(
-    adata: AnnData, batch_key: str | None, group: np.ndarray, target_key: str, is_control: np.ndarray,
+    adata: AnnData, batches: tuple[str | None, np.ndarray], target_key: str, is_control: np.ndarray,
     guides: Guides | None, control: list[str],
 ) -> None:  # fmt: skip
     """Refuse groups that follow the targets, or what are controls, where all cells are used."""
     if guides is not None:
-        refuse_confounded_guides(batch_key, group, guides, guides.controls(control))
+        refuse_confounded_guides(*batches, guides, guides.controls(control))
         return
     target = _validate.labels(adata, target_key, "target_key")
     follow = {f".obs[{target_key!r}]": target, "whether a cell is a control": is_control.astype(str)}
-    refuse_confounded(batch_key, group, follow)
+    refuse_confounded(*batches, follow)
 
 
 def _design(
@@ -229,31 +251,29 @@ def _design(
     return _covariates.first_design(adata, _formula.formula_of(adata, covariates), used, group, groups)
 
 
-def _fit_any(
-    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str, design: Any,
-    *, overdispersed: bool,
-) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
-    """The technical step of any distribution: slots to write, and what `.uns` stores of it."""
-    if m.distribution == "negbinom":
-        return _fit_counts(adata, m, size_factor_key, inference, key, design)
-    return _technical_shares.fit(adata, m, inference, overdispersed, key)
+def _check_options(p: dict[str, Any]) -> None:
+    """Refuse options that are not known, or not of this distribution."""
+    from dream_sc._core.engines import ENGINES
+    from dream_sc._core.engines.guides import GUIDES
+    from dream_sc._core.likelihood import DISTRIBUTIONS
 
-
-def _fit_counts(
-    adata: AnnData, m: _technical_shares.Modality, size_factor_key: str, inference: Any, key: str, design: Any
-) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
-    """The technical step of counts: slots to write, and what `.uns` stores of it."""
-    s, new = _ready_size_factors(adata, size_factor_key, m.layer, m.limit)
-    z = None if design is None else design.z
-    fit, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit, z)
-    info = {"beta_o": fit.beta_o, "effect_scale": fit.effect_scale, "effect_unit": "log2"}
-    slots = _slots(adata, fit, ok, key) | new
-    if design is not None:
-        names = Slots(key)
-        for slot, values in ((names.covariates, fit.coefficients), (names.covariates_sd, fit.coefficients_sd)):
-            slots["varm", slot] = _spread(values / design.scale, ok)
-        info[COVARIATES] = design.entry | {"prior_scale": fit.coefficient_scale}
-    return slots, info
+    for name, known in (("distribution", DISTRIBUTIONS), ("inference", ENGINES), ("autoguide", GUIDES)):
+        _validate.one_of(name, p[name], known)
+    names = "distribution", "denominator_layer", "category_key", "category_layers", "layer"
+    _modality.check(*(p[name] for name in names))
+    _validate.whole("nsamples", p["nsamples"])
+    counts, svi = p["distribution"] == "negbinom", p["inference"] == "svi"
+    for name in ("minibatch_size", "min_cells"):
+        if p[name] is None:
+            continue
+        _validate.whole(name, p[name])
+        if not counts or (name == "minibatch_size" and not svi):
+            wanted = 'distribution="negbinom"' + (' with inference="svi"' if name == "minibatch_size" else "")
+            raise ValueError(f"{name}={p[name]!r} is for {wanted}: leave it out")
+    if p["autoguide"] == "AutoIAFNormal" and not (counts and svi):
+        raise ValueError(
+            'autoguide="AutoIAFNormal" is for distribution="negbinom" with inference="svi": leave it out'
+        )
 
 
 def technical_groups(
@@ -284,81 +304,3 @@ def technical_groups(
     ordered = [reference, *(str(n) for n in names if str(n) != reference)]
     code = {n: i for i, n in enumerate(ordered)}
     return ordered, np.array([code[str(n)] for n in labels], dtype=np.int64)
-
-
-def _ready_size_factors(
-    adata: AnnData, key: str, layer: str | None, limit: int | str | None
-) -> tuple[np.ndarray, dict[tuple[str, str], Any]]:
-    """Size factors, and the slot to write if they had to be computed."""
-    if key != SIZE_FACTOR or key in adata.obs:
-        return _validate.size_factors(adata, key), {}
-    from dream_sc.pp._size_factors import compute
-
-    logger.info("tl.fit_technical: .obs[%r] is missing, computed from totals by pp.size_factors", key)
-    s = compute(adata, layer, limit=limit)
-    return s, {("obs", key): s}
-
-
-def _fit(
-    adata: AnnData,
-    layer: str | None,
-    s: np.ndarray,
-    group: np.ndarray,
-    is_control: np.ndarray,
-    n_groups: int,
-    inference: Any,
-    limit: int | str | None,
-    z: np.ndarray | None,
-) -> tuple[Any, np.ndarray]:
-    """One pass over the counts, then the engine on the features that have any; `z` are covariates in sds."""
-    from dataclasses import replace
-
-    from dream_sc._core import suffstats
-    from dream_sc._core.engines import run
-    from dream_sc._core.priors import TechnicalPriors
-
-    if z is None:
-        bins, group_of_bin = suffstats.size_factor_bins(s, group, is_control)
-    else:
-        bins, group_of_bin = suffstats.covariate_bins(s, z, group, is_control)
-    held = {
-        f"sums of {adata.n_vars} features over {len(group_of_bin)} bins of control cells":
-            suffstats.row_bytes(len(group_of_bin), adata.n_vars),
-        "their histograms": suffstats.tail_bytes(adata.n_vars, LARGEST_COUNT),
-    }  # fmt: skip
-    counts = _io.counts(adata, layer, limit, held)
-    sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
-    tails = suffstats.TailSums(is_control, adata.n_vars, LARGEST_COUNT)
-    for block in counts.blocks(is_control):
-        sums.add(block)
-        tails.add(block)
-    stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups, z)
-    ok = stats.counts.sum(1) >= MIN_COUNT
-    if not ok.any():
-        raise ValueError(
-            f"no feature has {MIN_COUNT} counts or more in the {int(is_control.sum())} control cells of "
-            f"{_io.source(layer)}: check control= and layer="
-        )
-    used = stats.tail[ok].sum(0) > 0
-    stats = replace(stats, counts=stats.counts[ok], tail=stats.tail[ok][:, used], tail_at=stats.tail_at[used])
-    return run("technical", inference, stats, TechnicalPriors()), ok
-
-
-def _spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
-    """Values of the features that were fitted, NaN of others."""
-    out = np.full((len(ok), *values.shape[1:]), np.nan)
-    out[ok] = values
-    return out
-
-
-def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
-    status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells", dtype=object)
-    status[ok] = np.where(fit.converged, "converged", "not converged: look at its counts in control cells")
-    table = {name: _spread(getattr(fit, name), ok) for name in TECHNICAL_COLUMNS if name != "status"}
-    frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
-    slots = Slots(key)
-    return {
-        ("varm", key): frame,
-        ("varm", slots.effects): _spread(fit.effects, ok),
-        ("varm", slots.effects_sd): _spread(fit.effects_sd, ok),
-    }

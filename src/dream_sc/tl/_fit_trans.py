@@ -11,6 +11,7 @@ import pandas as pd
 from dream_sc import _checkpoint, _io, _modality, _validate
 from dream_sc._keys import CATEGORIES, CIS, TECHNICAL, TRANS, Slots, trans_columns
 from dream_sc._logging import logger
+from dream_sc._memory_preflight import watched
 from dream_sc._progress import bar
 
 from . import _trans_categories
@@ -27,6 +28,7 @@ MIN_DRAWS = 10
 MOST_PARETO_K = 0.7
 
 
+@watched("fit_trans")
 def fit_trans(
     data: Any,
     *,
@@ -106,7 +108,8 @@ def fit_trans(
     niters
         Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
     memory_limit
-        Bytes, or a text such as "4GB", for reading the counts and their sums; half of what is available by default.
+        Bytes, or a text such as "4GB", that the fit may add to what is in memory, as in `tl.fit_technical`; half of
+        what is available by default.
     checkpoint
         Folder for finished blocks of features, for fits that take long. After an interruption the same call goes on
         where it was, with the numbers of a fit that was not interrupted. It is removed once the results are written.

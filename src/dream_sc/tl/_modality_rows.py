@@ -74,15 +74,16 @@ def _without_structural_zeros(y: np.ndarray, n: np.ndarray, group: np.ndarray) -
 
 
 def score_rows(
-    adata: AnnData, technical: Any, layer: str | None, layout: Layout, centre: np.ndarray, sigma: np.ndarray
-) -> tuple[Any, np.ndarray]:
+    adata: AnnData, technical: Any, layer: str | None, layout: Layout, centre: np.ndarray, sigma: np.ndarray,
+    limit: int | str | None = None,
+) -> tuple[Any, np.ndarray]:  # fmt: skip
     """Means of scores, and the reason ``(T,)`` why a feature is left out, empty for features to fit."""
     from dream_sc._core.likelihood import normal
     from dream_sc._core.pair_sums import robust_means, score_sums
     from dream_sc._core.types import GuideStats
 
     distribution, n_rows = technical["params"]["distribution"], len(layout.rows)
-    scores = _modality.open_scores(adata, layer)
+    scores = _modality.open_scores(adata, layer, limit)
     known = np.isfinite(sigma) & (sigma > 0)
     at, sd = np.where(known, centre, 0.0), np.where(known, sigma, 1.0)
     if distribution == "normal":

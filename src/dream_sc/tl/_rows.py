@@ -131,7 +131,7 @@ def _other_inputs(
     sticks = centre = scale = None
     if distribution in _modality.SCORES:
         centre, scale = table["mu"].to_numpy(float), table["sigma"].to_numpy(float)
-        stats, reason = score_rows(adata, technical, layer, layout, centre, scale)
+        stats, reason = score_rows(adata, technical, layer, layout, centre, scale, limit)
         overdispersion = np.ones(adata.n_vars)
     else:
         overdispersion = table["overdispersion"].to_numpy(float)

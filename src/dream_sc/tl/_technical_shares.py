@@ -192,7 +192,7 @@ def _fit_scores(
         raise ValueError(
             f'inference={inference.engine!r} is not offered for distribution={m.distribution!r}: use "laplace"'
         )
-    scores = _modality.open_scores(adata, m.layer)
+    scores = _modality.open_scores(adata, m.layer, m.limit)
     if m.distribution == "normal":
         sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
         found = laplace.technical_normal(sums, ScorePriors())

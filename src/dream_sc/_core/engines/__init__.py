@@ -18,6 +18,8 @@ class Inference:
     niters: int | None = None
     device: str = "auto"
     seed: int = 0
+    autoguide: str = "AutoNormal"  # of "svi", in the technical step of counts
+    minibatch_size: int | None = None
 
 
 def engine(name: str) -> Any:
@@ -32,5 +34,7 @@ def run(step: str, inference: Inference, *arguments: Any) -> Any:
     function = getattr(engine(inference.engine), step)
     if inference.engine == "laplace":
         return function(*arguments)
-    i = inference
-    return function(*arguments, nsamples=i.nsamples, niters=i.niters, device=i.device, rng=i.seed)
+    i, more = inference, dict[str, Any]()
+    if i.engine == "svi" and step == "technical":
+        more = {"autoguide": i.autoguide, "minibatch_size": i.minibatch_size}
+    return function(*arguments, nsamples=i.nsamples, niters=i.niters, device=i.device, rng=i.seed, **more)

@@ -44,7 +44,7 @@ class Target:
         return here.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else here
 
 
-def _check(name: str) -> None:
+def check_name(name: str) -> None:
     if not isinstance(name, str) or not NAMES.fullmatch(name):
         raise ValueError(f"device={name!r} is not known: use 'cpu', 'cuda' (or 'cuda:1', ...) or 'auto'")
 
@@ -53,7 +53,7 @@ def resolve_device(name: str) -> torch.device:
     """The device of this name; "auto" is a GPU if there is one."""
     import torch
 
-    _check(name)
+    check_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
@@ -66,10 +66,23 @@ def resolve_device(name: str) -> torch.device:
 
 def accelerator(name: str) -> Target | None:
     """What the fast engine runs on beside the CPU, if anything: a GPU that was asked for by name."""
-    _check(name)
+    check_name(name)
     if name in ("cpu", "auto"):
         return None
     device = resolve_device(name)
     import torch
 
     return Target(device, torch.float64)
+
+
+def memory_of(name: str) -> tuple[int, int]:
+    """Bytes that a device has, and those that are free on it."""
+    import psutil
+    import torch
+
+    device = resolve_device(name)
+    if device.type != "cuda":
+        memory = psutil.virtual_memory()
+        return int(memory.total), int(memory.available)
+    free, total = torch.cuda.mem_get_info(device)
+    return int(total), int(free)

@@ -149,7 +149,8 @@ def technical(
         start = _torch.technical_start(first, at)
         found, diagnostics = sample(lambda: technical_model(data), start, nsamples, niters)
     n_eff = np.minimum(*(np.asarray(diagnostics[n]["n_eff"]).ravel() for n in ("log_mu", "overdispersion")))
-    return technical_fit(found, first, n_eff > LEAST_EFFECTIVE)
+    moments = {name: (draws.mean(0), draws.std(0)) for name, draws in found.items()}
+    return technical_fit(moments, first, n_eff > LEAST_EFFECTIVE)
 
 
 def technical_shares(

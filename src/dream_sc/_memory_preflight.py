@@ -1,0 +1,249 @@
+"""Before a fit: its estimate against what is free. After it: what was measured, beside the estimate."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._logging import logger
+from ._resources import available, in_words, memory_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._memory_table import Estimate
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+PAUSE = 0.02  # seconds between looks at the resident set
+SURE = 1.35  # an estimate is never further above what is needed than this
+SMALL = 100_000_000  # limits below it bound the reading only
+UNKNOWN = (KeyError, ValueError, TypeError, AttributeError, IndexError)
+ASKED = (
+    "mod", "layer", "batch_key", "target_key", "control", "distribution", "denominator_layer", "category_key",
+    "category_layers",
+)  # fmt: skip
+CHOICES = ("use_all_cells", "function_type", "inference", "autoguide", "nsamples", "minibatch_size")
+
+
+def watched(step: str) -> Callable[[Function], Function]:
+    """Make a fit look at the memory before it runs, obey its limit, and store what it took.
+
+    The entry of `.uns` gets ``"memory"``: bytes that the step was estimated to add to what was there, those that it
+    added by measurement, and the highest resident set of the process meanwhile.
+    """
+
+    def wrap(function: Function) -> Function:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError:
+                return function(*args, **kwargs)  # which says it in its own name
+            bound.apply_defaults()
+            given = dict(bound.arguments)
+            estimate = _estimate(step, given)
+            plan = _plan(step, estimate, given)
+            bound.arguments.update(_off_gpu(step, estimate, given))
+            with Watch() as watch, _capped(plan):
+                out = _call(function, step, bound, estimate)
+            _store(out if given.get("copy") else given["data"], step, given, estimate, watch)
+            return out
+
+        return run  # type: ignore[return-value]
+
+    return wrap
+
+
+class Watch:
+    """The highest resident set of this process while a block of code runs."""
+
+    def __enter__(self) -> Watch:
+        import psutil
+
+        self._process = psutil.Process()
+        self.before = self.highest = self._now()
+        self._mark = _mark()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="dream_sc memory", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.highest = max(self.highest, self._now())
+        if _mark() > self._mark:  # the process has never been larger: the system's own mark misses nothing
+            self.highest = max(self.highest, _mark())
+
+    def _look(self) -> None:
+        while not self._stop.wait(PAUSE):
+            self.highest = max(self.highest, self._now())
+
+    def _now(self) -> int:
+        return int(self._process.memory_info().rss)
+
+
+def _mark() -> int:
+    """The highest resident set since the process began."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
+    """The estimate for a call, None where its arguments do not make sense: the fit says why."""
+    from ._memory_data import read_sizes
+    from .memory import estimate_of
+
+    try:
+        asked = {name: given.get(name) for name in ASKED} | {
+            "guide_key": given.get("guide_key", "guide"), "cis_gene": given.get("cis_gene"),
+            "cis_targets": given.get("cis_targets"), "backed": False,
+        }  # fmt: skip
+        options = {name: given[name] for name in CHOICES if given.get(name) is not None}
+        if step != "fit_technical":
+            _from_earlier(step, given, asked, options)
+        n_features, n_cells, found, counted = read_sizes(given["data"], asked)
+        if given.get("memory_limit") is not None:
+            options["memory_limit"] = memory_budget(given["memory_limit"])
+        options["device"] = _device(given)
+        return estimate_of(n_features, n_cells, found | options, counted)
+    except UNKNOWN as error:
+        logger.debug("tl.%s: no estimate of its memory (%s)", step, error)
+        return None
+
+
+def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], options: dict[str, Any]) -> None:
+    """Fill in what the earlier steps know: columns, layers, and the guides that take part."""
+    from . import _validate
+
+    adata = _validate.resolve(given["data"], given["mod"], views=True)
+    params = adata.uns[given["technical_key"]]["params"]
+    for name in ASKED[2:]:
+        value = params.get(name)
+        asked[name] = list(value) if name in ("control", "category_layers") and value is not None else value
+    asked["layer"] = params["layer"] if asked["layer"] is None else asked["layer"]
+    options["use_all_cells"] = bool(params.get("use_all_cells", False))
+    if step == "fit_trans":
+        holder = adata if given["cis_mod"] is None else _validate.resolve(given["data"], given["cis_mod"], views=True)
+        guides = holder.uns[given["cis_key"]]["guides"]
+        asked["guide_key"] = ""  # the table of guides knows better
+        options["n_guides"], options["n_cis_guides"] = len(guides), int((~guides["is_control"].astype(bool)).sum())
+
+
+def _device(given: dict[str, Any]) -> str:
+    """The device of a call, without looking for one where none is wanted."""
+    name = str(given.get("device", "cpu"))
+    if name == "auto" and given.get("inference", "laplace") != "laplace":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cpu" if name == "auto" else name
+
+
+def _plan(step: str, estimate: Estimate | None, given: dict[str, Any]) -> int | None:
+    """The number of threads to keep to, None for all; warn, or refuse, where there is too little memory."""
+    if estimate is None:
+        return None
+    from ._memory_table import changes
+
+    limit = given.get("memory_limit")
+    asked = None if limit is None else memory_budget(limit)
+    free = available() if asked is None or asked < SMALL else min(asked, available())
+    need = estimate.added(step)
+    if need <= free:
+        return None
+    alone = _with_threads(estimate, 1).added(step)
+    if alone <= free:
+        return 1
+    what = f"memory_limit={limit!r}" if asked == free else "free memory"
+    listed = "; ".join(f"({i}) {text}" for i, text in enumerate(changes(estimate), 1))
+    said = f"tl.{step}: it needs about {in_words(alone)} beside what is there, more than the {what} of {in_words(free)}"
+    if asked == free or alone > SURE * free:
+        raise ValueError(f"{said}. What saves most: {listed}")
+    logger.warning("%s, and may fail. What saves most: %s", said, listed)
+    return 1
+
+
+def _off_gpu(step: str, estimate: Estimate | None, given: dict[str, Any]) -> dict[str, str]:
+    """The CPU in place of a GPU that was not asked for by name and has too little memory; else a warning."""
+    if estimate is None or estimate.sizes.inference == "laplace":  # whose batches follow what is free
+        return {}
+    need = int(estimate.totals().loc[step, "VRAM"])
+    if not need or need <= (free := _free_vram()):
+        return {}
+    said = f"tl.{step}: it needs about {in_words(need)} of the GPU's memory, of which {in_words(free)} are free"
+    if given.get("device") == "auto":
+        logger.warning("%s: the CPU is used", said)
+        return {"device": "cpu"}
+    logger.warning("%s, and may fail. What helps: (1) device='cpu'; (2) minibatch_size=16; (3) fewer features", said)
+    return {}
+
+
+def _free_vram() -> int:
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else 0
+
+
+def _with_threads(estimate: Estimate, n: int) -> Estimate:
+    from dataclasses import replace
+
+    from ._memory_table import table
+
+    return table(replace(estimate.sizes, n_threads=n))
+
+
+def _capped(n: int | None) -> Any:
+    from ._core.threads import at_most
+
+    return at_most(n)
+
+
+def _call(function: Callable[..., Any], step: str, bound: inspect.BoundArguments, estimate: Estimate | None) -> Any:
+    """Call the fit; out of memory, fall back to the CPU where the device was its own choice, or say what to change."""
+    try:
+        return function(*bound.args, **bound.kwargs)
+    except MemoryError as error:
+        raise MemoryError(_explained(step, "memory", estimate)) from error
+    except RuntimeError as error:
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        torch.cuda.empty_cache()
+        if bound.arguments.get("device") != "auto":
+            raise MemoryError(_explained(step, "memory of the GPU", estimate)) from error
+    logger.warning("tl.%s: the GPU ran out of memory, the fit starts again on the CPU", step)
+    bound.arguments["device"] = "cpu"
+    return function(*bound.args, **bound.kwargs)
+
+
+def _explained(step: str, what: str, estimate: Estimate | None) -> str:
+    """What to change where memory ran out."""
+    from ._memory_table import changes
+
+    listed = changes(estimate) if estimate is not None else ["take fewer features at a time, adata[:, genes]"]
+    if "GPU" in what:
+        listed = ["device='cpu'", "minibatch_size=16", *listed][:4]
+    return f"tl.{step} ran out of {what}. What helps: " + "; ".join(f"({i}) {t}" for i, t in enumerate(listed, 1))
+
+
+def _store(data: Any, step: str, given: dict[str, Any], estimate: Estimate | None, watch: Watch) -> None:
+    """Put estimate and measurement into the entry of `.uns`."""
+    from . import _validate
+
+    mod = given.get("cis_mod") if step == "fit_cis" and given.get("cis_mod") else given.get("mod")
+    entry = _validate.resolve(data, mod, views=True).uns.get(given["key_added"])
+    if not isinstance(entry, Mapping):
+        return
+    found = {"measured": watch.highest - watch.before, "peak": watch.highest}
+    if estimate is not None:
+        found |= {"estimated": estimate.added(step), "estimated_total": int(estimate.totals().loc[f"{step}", "RAM"])}
+    entry["memory"] = found  # type: ignore[index]

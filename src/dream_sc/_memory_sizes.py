@@ -1,0 +1,156 @@
+"""The sizes that an estimate of memory is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from . import _validate
+
+DISTRIBUTIONS = ("negbinom", "binomial", "multinomial", "normal", "studentt")
+SHARES, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
+FUNCTION_TYPES = ("single_hill", "additive_hill", "polynomial", "auto")
+AUTOGUIDES = ("auto", "AutoNormal", "AutoIAFNormal")
+STORAGES = ("sparse", "dense", "backed", "backed_dense")
+NTC_SHARE = 0.4  # of the cells, unless said otherwise
+CATEGORIES = 4  # of a multinomial feature, unless said otherwise
+VALUE, INDEX = 4, 4  # bytes of a count (float32) and of the index of a stored one (int32)
+NAME = 130  # bytes of the name of a cell or a feature, as text in an index with its look-up table
+CSR = VALUE + INDEX
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a data set and the choices of its fits; see `memory.estimate`."""
+
+    n_features: int
+    n_cells: int
+    n_groups: int = 2
+    n_guides: int = 100
+    n_cis_guides: int = 60
+    sparsity: float = 0.85
+    distribution: str = "negbinom"
+    n_categories: int = 1
+    n_ntc_cells: int = 1
+    function_type: str = "auto"
+    use_all_cells: bool = False
+    inference: str = "laplace"
+    autoguide: str = "auto"
+    nsamples: int = 1000
+    minibatch_size: int | None = None
+    device: str = "cpu"
+    storage: str = "sparse"
+    n_threads: int = 1
+    memory_limit: int | None = None  # of reading
+    stored: int | None = None  # values stored, where they were counted
+    held: int | None = None  # bytes of the data in memory, where they were counted
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the matrix: categories of a multinomial, else features."""
+        return self.n_features * (self.n_categories if self.distribution == "multinomial" else 1)
+
+    @property
+    def n_sticks(self) -> int:
+        """Rows that are fitted: categories but the last of a multinomial feature, else features."""
+        return self.n_features * (self.n_categories - 1 if self.distribution == "multinomial" else 1)
+
+    @property
+    def n_fitted_cells(self) -> int:
+        """Cells of the technical step."""
+        return self.n_cells if self.use_all_cells else self.n_ntc_cells
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the trans step: a guide in a group."""
+        return self.n_guides * self.n_groups
+
+    @property
+    def n_stored(self) -> int:
+        """Stored values of one matrix."""
+        return round(self.n_cells * self.n_columns * (1 - self.sparsity)) if self.stored is None else self.stored
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every value is stored."""
+        return self.storage in ("dense", "backed_dense")
+
+    @property
+    def is_backed(self) -> bool:
+        """Whether counts stay in a file."""
+        return self.storage in ("backed", "backed_dense")
+
+    @property
+    def matrix(self) -> int:
+        """Bytes of one matrix of counts, wherever it lies."""
+        if self.is_dense:
+            return self.n_cells * self.n_columns * VALUE
+        return self.n_stored * CSR + 4 * (self.n_cells + 1)
+
+    def inputs(self) -> dict[str, int]:
+        """Bytes of the data that a fit finds in memory, by component."""
+        names = NAME * (self.n_cells + self.n_columns)
+        if self.held is not None:
+            return {"counts": self.held, "tables": names}
+        counts = 0 if self.is_backed else self.matrix
+        out = {"counts": counts, "tables": names}
+        if self.distribution == "binomial":
+            out["denominators"] = counts
+        return out
+
+
+def check(sizes: Sizes) -> Sizes:
+    """Refuse impossible sizes and options that are not known."""
+    for name in ("n_features", "n_cells", "n_groups", "n_guides", "n_ntc_cells", "nsamples"):
+        _validate.whole(name, getattr(sizes, name))
+    _validate.whole("n_cis_guides", sizes.n_cis_guides, 0)
+    for name, most in (("n_ntc_cells", "n_cells"), ("n_cis_guides", "n_guides"), ("n_groups", "n_cells")):
+        if getattr(sizes, name) > getattr(sizes, most):
+            raise ValueError(
+                f"{name}={getattr(sizes, name)!r} is more than {most}={getattr(sizes, most)!r}: it is a part of them"
+            )
+    s = sizes.sparsity
+    if isinstance(s, bool) or not isinstance(s, int | float | np.number) or not 0 <= s <= 1:
+        raise ValueError(f"sparsity={s!r} is not allowed: it is the share of zeros, from 0 to 1")
+    for name, allowed in (
+        ("distribution", DISTRIBUTIONS), ("function_type", FUNCTION_TYPES), ("inference", ("laplace", "svi", "nuts")),
+        ("autoguide", AUTOGUIDES), ("storage", STORAGES),
+    ):  # fmt: skip
+        _validate.one_of(name, getattr(sizes, name), allowed)
+    from ._core.engines._device import check_name
+
+    check_name(sizes.device)
+    if sizes.minibatch_size is not None:
+        _validate.whole("minibatch_size", sizes.minibatch_size)
+    if sizes.distribution == "multinomial":
+        _validate.whole("n_categories", sizes.n_categories, 2)
+    return sizes
+
+
+def sizes_of(n_features: int, n_cells: int, options: dict[str, Any]) -> Sizes:
+    """Sizes from the arguments of `memory.estimate`; what is None follows from the others."""
+    given = {k: v for k, v in options.items() if v is not None}
+    _validate.whole("n_features", n_features)
+    _validate.whole("n_cells", n_cells)
+    ntc = given.get("n_ntc_cells", max(1, round(NTC_SHARE * n_cells)))
+    guides = given.get("n_guides", 100)
+    share = 1 - ntc / n_cells if isinstance(ntc, int | np.integer) else 1.0
+    more = {"n_ntc_cells": ntc}
+    if "n_cis_guides" not in given and isinstance(guides, int | np.integer):
+        more["n_cis_guides"] = round(guides * max(share, 0.0))
+    if given.get("distribution") == "multinomial":
+        more["n_categories"] = given.get("n_categories", CATEGORIES)
+    elif given.get("n_categories", 1) != 1:
+        raise ValueError(
+            f'n_categories={given["n_categories"]!r} is for distribution="multinomial", not '
+            f"{given.get('distribution', 'negbinom')!r}: leave it out"
+        )
+    if given.get("distribution") in SCORES and "storage" not in given:
+        more["storage"] = "dense"  # scores have no zeros to leave out
+    if "n_threads" not in given:
+        from ._core.threads import n_threads
+
+        more["n_threads"] = n_threads()
+    return check(replace(Sizes(n_features, n_cells), **(given | more)))

@@ -1,0 +1,178 @@
+"""What each step holds at once, phase by phase; its peak is that of its largest phase.
+
+`T` features (or sticks), `N` cells, `B` bins of control cells, `R` rows of the trans step (a guide in a group), `W` of
+them with sums weighted by dosage, `C` groups, `J` bins of counts. A number of sums takes 8 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._memory_sizes import CSR, INDEX, SCORES, SHARES, VALUE, Sizes
+
+if TYPE_CHECKING:
+    Phase = dict[str, float]
+
+STEPS = ("fit_technical", "fit_cis", "fit_trans")
+COMPONENTS = (
+    "imports", "counts", "size factors", "guide assignment", "denominators", "categories", "tables",
+    "sufficient statistics", "parameters", "gradients and optimiser state", "variational guide", "posterior", "draws",
+    "workspace",
+)  # fmt: skip
+F8 = 8
+PARAMETERS = {"single_hill": 5, "additive_hill": 7, "polynomial": 8, "auto": 7}
+PER_CELL = 12  # vectors of 8 bytes a cell that a step works with: codes, masks, size factors, dosages
+# bytes per value that shares need beside themselves to be put in columns: from one block, the values as they were; from
+# several, two copies of row, column and value, and masks
+READ, READ_BLOCKS = 4, 40
+COLUMNS = 12  # of a value in columns: float64 and int32
+STICK = 600  # of the names and chains of a category
+EDGES, SHARE_EDGES = 50, 24  # bins of counts that occur, of counts and of denominators
+ROW_TABLE = 60 * F8 + 1024  # of a feature's row in the table, and its posterior record
+SHAPES = {"single_hill": 108, "additive_hill": 168, "polynomial": 1, "auto": 276}
+CURVES = {"single_hill": 2, "additive_hill": 2, "polynomial": 2, "auto": 3}
+TAUS, KNOTS = 25, 7
+DOSAGES, QUICK = 35, 256  # at which curves of draws are summed up, and draws of a feature that is not called
+LOOKS = 3700  # curves of the first look
+RESPOND = 0.02  # share of features that get all draws
+MANY_NTC = 50
+RETAINED = 15_000_000  # of the step before: its table, and small pieces that the allocator keeps
+
+
+def technical(s: Sizes) -> list[Phase]:
+    """Phases of the technical step, without what svi adds."""
+    if s.distribution in SHARES:
+        return _technical_shares(s)
+    if s.distribution in SCORES:
+        return _scores(s, F8 * s.n_features * s.n_groups * 5, 7 * s.n_fitted_cells)
+    from ._core.suffstats import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
+    from .tl._technical_counts import LARGEST_COUNT
+
+    t, bins = s.n_features, s.n_groups * max(1, min(N_BINS, s.n_fitted_cells // s.n_groups // MIN_PER_BIN))
+    sums, tails = row_bytes(bins, t), tail_bytes(t, LARGEST_COUNT)
+    reading = {"sufficient statistics": sums + tails, "workspace": block(s, sums + tails)}
+    # closed sums and tails beside copies of those of the features to fit, first with all bins of counts
+    closing = {"sufficient statistics": sums + F8 * t * bins + tails + F8 * t * EDGES}
+    found = {"posterior": F8 * t * (2 * s.n_groups + 5) * 2}
+    return [reading | cells(s), closing | found | cells(s)]
+
+
+def cis(s: Sizes) -> list[Phase]:
+    """The cis step reads one feature."""
+    reading = {"workspace": block(s, 0) * (s.storage != "dense") + F8 * s.n_cells}
+    fitted = {"posterior": F8 * s.n_cells * 10, "workspace": F8 * s.n_guides * 64}
+    return [phase | cells(s) | {"tables": RETAINED} for phase in (reading, fitted)]
+
+
+def trans(s: Sizes) -> list[Phase]:
+    """Phases of the trans step of the fast engine; svi adds little to them, block by block."""
+    t, r = s.n_sticks, s.n_rows
+    one = F8 * t * r  # an array of features x rows
+    w = s.n_cis_guides * s.n_groups if s.distribution == "negbinom" else 0
+    held = F8 * t * w
+    if s.distribution == "negbinom":
+        from ._core.suffstats import row_bytes
+
+        sums = row_bytes(r, t) + row_bytes(w, t) * (w > 0)
+        by_guide = F8 * t * s.n_guides
+        before: list[Phase] = [
+            {"sufficient statistics": sums, "workspace": block(s, sums)},
+            {"sufficient statistics": sums, "workspace": 3 * one + 3 * by_guide},  # offsets: expected counts
+            {"sufficient statistics": sums, "workspace": 2 * one + 6 * by_guide},  # offsets: weighted medians
+        ]
+        arrays = 1
+    else:
+        before, arrays = _pairs_or_scores(s, one), 2
+    many = s.n_guides - s.n_cis_guides >= MANY_NTC
+    background = F8 * t * KNOTS * (1 + s.n_groups + s.n_groups**2) * many
+    table, evidence = 2 * ROW_TABLE * t, t * (F8 * CURVES[s.function_type] * TAUS + 4 * SHAPES[s.function_type])
+    kept: Phase = {"sufficient statistics": held + 3 * arrays * one + background}
+    phases: list[Phase] = [
+        *before,
+        {"sufficient statistics": held + (3 * arrays + 1) * one},  # rows are put in order
+        kept | {"posterior": 2 * evidence, "workspace": looking(s)},
+        kept | {"posterior": evidence + table, **drawing(s)},
+    ]
+    return [phase | cells(s) for phase in phases]
+
+
+def looking(s: Sizes) -> float:
+    """Bytes of the first look at a block of features on every thread: ratios, their masses and cumulative sums."""
+    return s.n_threads * min(64, s.n_sticks) * LOOKS * 40
+
+
+def drawing(s: Sizes) -> Phase:
+    """Draws of curves at the dosages of the axis: of likely nulls by a look on all threads, or of responders."""
+    curve = DOSAGES * F8 * 4
+    quick: Phase = {
+        "draws": s.n_threads * min(64, s.n_sticks) * min(QUICK, s.nsamples) * curve, "workspace": looking(s)
+    }  # fmt: skip
+    full: Phase = {"draws": min(64 * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve, "workspace": 0.0}
+    return max(quick, full, key=lambda phase: sum(phase.values()))
+
+
+def block(s: Sizes, held: float) -> float:
+    """Bytes of counts that are read or compressed at a time."""
+    from ._reading import COPIES, LARGEST_BLOCK
+
+    if s.storage == "sparse":
+        return 0.0
+    room = LARGEST_BLOCK * COPIES if s.memory_limit is None else max(s.memory_limit - held, 0)
+    size = min(LARGEST_BLOCK, room / COPIES)
+    stored = 1 - s.sparsity
+    if not s.is_dense:
+        size = min(size, s.n_stored * CSR)
+        return size if size >= s.n_stored * CSR else 2 * size
+    # a slab has room for its values twice and indices; two of them are there while the second is compressed
+    slab = min(size / (2 * VALUE + INDEX), s.n_cells * s.n_columns)
+    number = 1 if slab >= s.n_cells * s.n_columns else 2
+    return slab * (number * CSR * stored + VALUE * number * s.is_backed)
+
+
+def cells(s: Sizes) -> Phase:
+    """Vectors over cells."""
+    return {"size factors": F8 * s.n_cells, "guide assignment": F8 * s.n_cells * (PER_CELL - 1)}
+
+
+def pairs(s: Sizes) -> tuple[Phase, Phase]:
+    """Shares in columns: while they are put in order, and afterwards."""
+    from ._reading import COPIES, LARGEST_BLOCK
+
+    n, two = s.n_stored, s.distribution == "binomial"
+    names = STICK * s.n_columns * (not two)
+    after: Phase = {"counts": COLUMNS * n, "categories": names}
+    if two:
+        after["denominators"] = COLUMNS * n
+    pieces = s.is_backed and n * CSR > min(LARGEST_BLOCK, (s.memory_limit or LARGEST_BLOCK * COPIES) // COPIES)
+    during = dict(after) | {"workspace": (READ_BLOCKS if pieces else READ) * n + block(s, 0)}
+    return during, after
+
+
+def _technical_shares(s: Sizes) -> list[Phase]:
+    during, after = pairs(s)
+    one = F8 * s.n_sticks * (s.n_groups * 2 + s.n_groups * SHARE_EDGES * 2 + SHARE_EDGES)
+    found = {"posterior": F8 * s.n_sticks * (3 * s.n_groups + 7) * 2}
+    return [phase | cells(s) for phase in (during, after | {"sufficient statistics": 2 * one} | found)]
+
+
+def _score_block(s: Sizes, by_em: float) -> float:
+    """A block of scores and what is made of it: values, whether they are there, squares; or what EM holds."""
+    from ._modality import BLOCK, score_block
+
+    size = BLOCK if s.memory_limit is None else score_block(s.n_cells, s.memory_limit)
+    arrays = 5 * s.n_cells if s.distribution == "normal" else 1.5 * s.n_cells + by_em
+    return F8 * min(size, s.n_features) * arrays
+
+
+def _scores(s: Sizes, sums: float, by_em: float) -> list[Phase]:
+    copied = COLUMNS * s.n_stored if s.storage == "sparse" else 0
+    return [{"sufficient statistics": sums, "counts": copied, "workspace": _score_block(s, by_em)} | cells(s)]
+
+
+def _pairs_or_scores(s: Sizes, one: float) -> list[Phase]:
+    """Reading of the trans step of shares or scores; `one` is an array of rows."""
+    if s.distribution in SCORES:
+        n = 3 if s.distribution == "normal" else 2
+        return [*_scores(s, n * one, 5 * s.n_cells), {"sufficient statistics": (n + 4) * one}]
+    during, after = pairs(s)
+    return [during, after | {"sufficient statistics": 3 * one, "workspace": 3 * one}]

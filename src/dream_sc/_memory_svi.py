@@ -1,0 +1,107 @@
+"""What stochastic variational inference adds: tensors, variational guide, gradients, draws; and what a GPU holds.
+
+All tensors are float64. What a step of the optimiser keeps for the gradient was counted from the models: see
+`TENSORS`; `tests/test_memory_tensors.py` counts the bytes of real runs against it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._core.engines import guides
+from ._memory_sizes import SCORES, SHARES, Sizes
+from ._memory_steps import EDGES, F8, PARAMETERS, SHARE_EDGES
+
+if TYPE_CHECKING:
+    from ._memory_steps import Phase
+
+CONTEXT = 500_000_000  # of a GPU, that its driver takes
+# of a technical step, over features and bins, and over features and bins of counts: while the gradient of the sums is
+# taken, and while the tails are computed; and over latent numbers
+TENSORS, LATENT_TENSORS = ((7.7, 1.0), (5.0, 4.5)), 8
+SHARE_TENSORS = 9  # over sticks, groups and bins of counts
+ROW_TENSORS = 45  # of a trans step: over features and rows, at seven dosages each where the curve is
+BLOCK, LARGE = 64, 4096
+
+
+def n_latent(s: Sizes) -> int:
+    """Latent numbers of the technical step."""
+    return guides.n_latent(s.n_sticks, s.n_groups)
+
+
+def guide_of(s: Sizes, total: float, free: float) -> str:
+    """The variational family of the technical step; shares have independent normals."""
+    if s.distribution != "negbinom":
+        return "AutoNormal"
+    return guides.guide_of(s.autoguide, n_latent(s), total, free)[0]
+
+
+def on_gpu(s: Sizes) -> bool:
+    """Whether the Pyro engines' tensors are on a GPU."""
+    return s.device.startswith("cuda")
+
+
+def technical(s: Sizes, guide: str) -> list[Phase]:
+    """Phases of the tensors of the technical step."""
+    if s.distribution in SCORES:
+        return []
+    n = n_latent(s)
+    if s.distribution in SHARES:
+        at = s.n_sticks * s.n_groups * SHARE_EDGES
+        data = F8 * (2 * at + s.n_sticks * (2 * s.n_groups + SHARE_EDGES))
+        work: float = F8 * SHARE_TENSORS * at
+    else:
+        bins = s.n_groups * max(1, min(32, s.n_fitted_cells // s.n_groups // 8))
+        data = F8 * s.n_features * (bins + EDGES)
+        used = bins if s.minibatch_size is None else min(bins, s.minibatch_size)
+        work = F8 * s.n_features * max(a * used + b * EDGES for a, b in TENSORS)
+    flow = guides.IAF_HELD * n**2 if guide == "AutoIAFNormal" else 0  # a third of it weights and masks
+    family = 2 * F8 * n + flow // 3
+    steps: Phase = {
+        "sufficient statistics": data, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
+        "gradients and optimiser state": 6 * F8 * n + flow - flow // 3,
+        "workspace": work,
+    }  # fmt: skip
+    drawing: Phase = {"sufficient statistics": data, "variational guide": family, "draws": 0.0}
+    return [steps, drawing]
+
+
+def draws(s: Sizes) -> float:
+    """Bytes of the draws of the technical step, in RAM, and of what their summaries take beside them."""
+    if s.distribution in SCORES:
+        return 0.0
+    if s.distribution in SHARES:  # effects of all groups, and their products with the level
+        return F8 * s.nsamples * (n_latent(s) + (2 * s.n_groups + 1) * s.n_sticks)
+    at_once = s.nsamples if s.minibatch_size is None else min(s.minibatch_size, s.nsamples)
+    return F8 * at_once * (n_latent(s) + s.n_sticks)
+
+
+def trans(s: Sizes) -> list[Phase]:
+    """Phases of the tensors of a block of features of the trans step."""
+    t = min(BLOCK, s.n_sticks)
+    n = t * (PARAMETERS[s.function_type] + 1 + s.n_guides + s.n_groups)
+    family = 2 * F8 * n
+    rows = F8 * t * s.n_rows
+    return [{
+        "sufficient statistics": 2 * rows, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
+        "gradients and optimiser state": 3 * family, "workspace": ROW_TENSORS * rows,
+        "draws": F8 * s.nsamples * t * (PARAMETERS[s.function_type] + 1) * 2,
+    }]  # fmt: skip
+
+
+def cis(s: Sizes) -> list[Phase]:
+    """Phases of the tensors of the cis step: a latent dosage for every targeted cell."""
+    n = (1 - s.n_ntc_cells / s.n_cells) * s.n_cells + 2 * s.n_guides
+    work = {
+        "parameters": F8 * LATENT_TENSORS * n, "variational guide": 2 * F8 * n,
+        "gradients and optimiser state": 6 * F8 * n, "workspace": F8 * 15 * s.n_cells,
+    }  # fmt: skip
+    # draws, then the dosage of every cell in every draw, and its quantiles
+    return [work, {"draws": F8 * s.nsamples * (2 * n + 3 * s.n_cells)}]
+
+
+def kernel(s: Sizes) -> list[Phase]:
+    """The tensors of the fast engine on a GPU: a batch of features, which takes what half of the free memory holds."""
+    t = min(LARGE, s.n_sticks)
+    rows = s.n_cis_guides * s.n_groups if s.n_guides - s.n_cis_guides >= 50 else s.n_rows
+    return [{"sufficient statistics": F8 * t * rows, "workspace": F8 * t * 8 * 12 * (rows + 16)}]

@@ -1,0 +1,172 @@
+"""How much memory the three steps take, before they run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._memory_sizes import sizes_of
+from ._memory_table import Estimate, table
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+__all__ = ["Estimate", "estimate", "estimate_for"]
+
+
+def estimate(
+    n_features: int,
+    n_cells: int,
+    *,
+    n_groups: int = 2,
+    n_guides: int = 100,
+    n_cis_guides: int | None = None,
+    sparsity: float = 0.85,
+    distribution: str = "negbinom",
+    n_categories: int | None = None,
+    n_ntc_cells: int | None = None,
+    function_type: str = "auto",
+    use_all_cells: bool = False,
+    inference: str = "laplace",
+    autoguide: str = "auto",
+    nsamples: int = 1000,
+    minibatch_size: int | None = None,
+    device: str = "cpu",
+    storage: str | None = None,
+    memory_limit: int | str | None = None,
+    n_threads: int | None = None,
+) -> Estimate:
+    """Estimate the memory of the three steps from sizes alone.
+
+    Parameters
+    ----------
+    n_features, n_cells
+        Size of the data; of a multinomial the number of features, not of their categories.
+    n_groups
+        Technical groups.
+    n_guides, n_cis_guides
+        Guides that take part, which are those of the cis gene and the NTC guides, and how many of them are of the cis
+        gene; by default as many as their share of the cells.
+    sparsity
+        Share of zeros; of shares, in the denominators.
+    distribution
+        "negbinom", "binomial", "multinomial", "normal" or "studentt".
+    n_categories
+        Of each feature of a multinomial, 4 by default.
+    n_ntc_cells
+        Control cells, 40 % of the cells by default.
+    function_type, use_all_cells, inference, autoguide, nsamples, minibatch_size, device
+        As in the fits. On "cuda" the columns of VRAM are those of a GPU, whether there is one here or not; "auto" is a
+        GPU if torch finds one, for the Pyro engines.
+    storage
+        Where the counts are: "sparse" or "dense" in memory, "backed" or "backed_dense" in a file. By default
+        sparse; scores are dense.
+    memory_limit
+        As in the fits; None stands for a machine with room for blocks of 256 MB.
+    n_threads
+        By default those granted to this process.
+
+    Returns
+    -------
+    A DataFrame with columns step, component, RAM and VRAM, in bytes, at the step's peak; the row "total" of a step is
+    what a fresh process takes: interpreter, imports and data included.
+
+    Raises
+    ------
+    ValueError
+        For impossible sizes, a sparsity outside 0 to 1, and options that are not known.
+    """
+    from ._resources import memory_budget
+
+    options = {
+        "n_groups": n_groups, "n_guides": n_guides, "n_cis_guides": n_cis_guides, "sparsity": sparsity,
+        "distribution": distribution, "n_categories": n_categories, "n_ntc_cells": n_ntc_cells,
+        "function_type": function_type, "use_all_cells": use_all_cells, "inference": inference, "autoguide": autoguide,
+        "nsamples": nsamples, "minibatch_size": minibatch_size, "device": _device(device, inference),
+        "storage": storage, "n_threads": n_threads,
+        "memory_limit": None if memory_limit is None else memory_budget(memory_limit),
+    }  # fmt: skip
+    return table(sizes_of(n_features, n_cells, options))
+
+
+def estimate_for(
+    data: Any | str | PathLike[str],
+    *,
+    mod: str | None = None,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    target_key: str = "target",
+    control: str | list[str] = "NTC",
+    guide_key: str = "guide",
+    cis_gene: str | None = None,
+    cis_targets: str | list[str] | None = None,
+    distribution: str = "negbinom",
+    denominator_layer: str | None = None,
+    category_key: str | None = None,
+    category_layers: list[str] | None = None,
+    backed: bool = False,
+    **options: Any,
+) -> Estimate:
+    """Estimate the memory of the three steps for data, whose sizes are read, not their values.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData, in memory or backed, or the path of an h5ad file, of which only shapes and labels are read.
+    mod, layer, batch_key, target_key, control, guide_key, cis_gene, cis_targets, distribution, denominator_layer
+        As in the fits. Without `cis_gene` every guide counts as one that takes part. Columns that are not there count
+        as the defaults of `estimate`.
+    category_key, category_layers
+        As in `tl.fit_technical`.
+    backed
+        Of a path: whether it would be opened with ``backed="r"``.
+    **options
+        Those of `estimate` that the data do not say: function_type, use_all_cells, inference, autoguide, nsamples,
+        minibatch_size, device, memory_limit, n_threads, and any that shall differ from what the data say.
+
+    Returns
+    -------
+    As `estimate`.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        For what is no AnnData or MuData, a file that is no h5ad, and names that are not there.
+    """
+    from ._memory_data import read_sizes
+
+    asked = {
+        "mod": mod, "layer": layer, "batch_key": batch_key, "target_key": target_key, "control": control,
+        "guide_key": guide_key, "cis_gene": cis_gene, "cis_targets": cis_targets, "distribution": distribution,
+        "denominator_layer": denominator_layer, "category_key": category_key, "category_layers": category_layers,
+        "backed": backed,
+    }  # fmt: skip
+    n_features, n_cells, found, counted = read_sizes(data, asked)
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise TypeError(f"estimate_for does not know {unknown}; it takes {sorted(_OPTIONS)}")
+    return estimate_of(n_features, n_cells, found | options, counted)
+
+
+def estimate_of(n_features: int, n_cells: int, options: dict[str, Any], counted: dict[str, Any]) -> Estimate:
+    """The estimate for sizes, some of which were counted."""
+    from dataclasses import replace
+
+    guessed = estimate(n_features, n_cells, **options)
+    return table(replace(guessed.sizes, **counted))
+
+
+_OPTIONS = (
+    "n_groups", "n_guides", "n_cis_guides", "sparsity", "n_categories", "n_ntc_cells", "function_type", "use_all_cells",
+    "inference", "autoguide", "nsamples", "minibatch_size", "device", "storage", "memory_limit", "n_threads",
+)  # fmt: skip
+
+
+def _device(name: str, inference: str) -> str:
+    """The device that "auto" stands for: a GPU for the Pyro engines, if torch finds one."""
+    if name != "auto":
+        return name
+    if inference == "laplace":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,84 @@
+"""Bytes of tensors that a step of the optimiser keeps, counted on the CPU, against the formulas of VRAM."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import dream_sc as ds
+from dream_sc import _memory_svi as svi
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that are alive, and the most at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor):
+                storage = x.untyped_storage()
+                key = storage._cdata
+                if key not in self.seen:
+                    self.seen.add(key)
+                    size = storage.nbytes()
+                    self.now += size
+                    weakref.finalize(storage, self._gone, key, size)
+        self.most = max(self.most, self.now)
+        return out
+
+    def _gone(self, key, size):
+        self.seen.discard(key)
+        self.now -= size
+
+
+def stats_of(n_features, n_groups, n_bins=32, n_edges=50):
+    from dream_sc._core.types import TechnicalStats
+
+    gen = np.random.default_rng(0)
+    b = n_groups * n_bins
+    counts = gen.poisson(20.0, (n_features, b)).astype(float)
+    tail = gen.poisson(30.0 / (1 + np.arange(n_edges)), (n_features, n_edges)).astype(float)
+    groups = np.repeat(np.arange(n_groups), n_bins)
+    return TechnicalStats(counts, np.full(b, 20.0), np.ones(b), groups, n_groups, tail, np.arange(n_edges) * 1.0)
+
+
+def sizes_of(n_features, n_groups, **more):
+    e = ds.memory.estimate(
+        n_features, 20_000, n_groups=n_groups, inference="svi", device="cuda", autoguide="AutoNormal", **more
+    )
+    return e.sizes
+
+
+@pytest.mark.parametrize(("n_features", "n_groups"), [(1500, 2), (1500, 1), (800, 4)])
+@pytest.mark.parametrize("minibatch_size", [None, 8])
+def test_tensors_of_the_technical_step(n_features, n_groups, minibatch_size):
+    from dream_sc._core.engines.svi import technical
+    from dream_sc._core.priors import TechnicalPriors
+
+    stats = stats_of(n_features, n_groups)
+    with LiveBytes() as live:
+        technical(stats, TechnicalPriors(), nsamples=3, niters=3, device="cpu", minibatch_size=minibatch_size)
+    step = svi.technical(sizes_of(n_features, n_groups, minibatch_size=minibatch_size), "AutoNormal")[0]
+    assert live.most == pytest.approx(sum(step.values()), rel=0.2)
+
+
+def test_tensors_of_the_flow():
+    from dream_sc._core.engines.svi import technical
+    from dream_sc._core.priors import TechnicalPriors
+
+    sizes = replace(sizes_of(300, 2), autoguide="AutoIAFNormal")
+    with LiveBytes() as live:
+        technical(stats_of(300, 2), TechnicalPriors(), nsamples=3, niters=3, device="cpu", autoguide="AutoIAFNormal")
+    step = svi.technical(sizes, "AutoIAFNormal")[0]
+    assert live.most == pytest.approx(sum(step.values()), rel=0.2)
