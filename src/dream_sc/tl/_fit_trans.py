@@ -166,7 +166,7 @@ def fit_trans(
     params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
         "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
         "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide, "min_denominator": min_denominator,
-    }  # fmt: skip
+    } | _categories(adata, technical_key)  # fmt: skip
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
     found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"), kept)
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
@@ -193,6 +193,15 @@ def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominato
     if min_denominator is not None and own not in _modality.PAIRS:
         raise ValueError(f"min_denominator= is of shares, but the distribution is {own!r}: leave it out")
     return own
+
+
+def _categories(adata: AnnData, technical_key: str) -> dict[str, Any]:
+    """What names the categories of a multinomial, from the technical fit: whoever reads the result needs it."""
+    params = _validate.step(adata, technical_key, "fit_technical(data)")["params"]
+    layers = params.get("category_layers")
+    return {
+        "category_key": params.get("category_key"), "category_layers": None if layers is None else list(layers),
+    }  # fmt: skip
 
 
 def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
