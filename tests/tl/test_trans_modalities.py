@@ -241,6 +241,39 @@ def test_learned_numbers_of_another_distribution_are_refused(data: md.MuData) ->
         ds.tl.fit_trans(data, mod="normal", cis_mod="rna", hyper=hyper, key_added="b")
 
 
+def test_a_feature_in_few_guides_has_no_ec50(data: md.MuData) -> None:
+    """Features of which two targeting guides, or three, have reads or scores, beside others that all have."""
+    guide = data["rna"].obs["guide"].astype(str)
+    targeting = [g for g in guide.unique() if not g.startswith("NTC")]
+    rna = data["rna"]
+    for mod, of_feature in (("psi", 1), ("rows", 3), ("layers", 1), ("normal", 1)):
+        part = data[mod].copy()
+        mine = guide.reindex(part.obs_names)
+        keep = np.ones(part.shape)
+        for feature, n in ((0, 2), (3, 3)):
+            out = (mine.isin(targeting) & ~mine.isin(targeting[:n])).to_numpy()
+            keep[out, feature * of_feature : (feature + 1) * of_feature] = 0.0
+        if mod == "normal":
+            part.X[keep == 0] = np.nan
+        else:
+            part.X = part.X.multiply(keep).tocsr()
+            for name in list(part.layers):
+                part.layers[name] = part.layers[name].multiply(keep).tocsr()
+        both = md.MuData({"rna": rna, mod: part})
+        ds.tl.fit_trans(both, mod=mod, cis_mod="rna", key_added="few", function_type="single_hill")
+        table = part.varm["few"].iloc[::of_feature]
+        status = table["status"].astype(str)
+        assert status["e0" if mod != "rows" else "e0_a"] == "few_guides"
+        assert (status == "few_guides").sum() == 1
+        few = (status == "few_guides").to_numpy()
+        for name in ("log2_ec50", "log2_ec50_q025", "hill_n", "p_ec50_inside", "inflection"):
+            assert table[name].isna().to_numpy()[few].all()
+            assert table[name].notna().to_numpy()[~few].all()
+        effect = "delta_full" if mod == "normal" else "delta_p_full"
+        assert table[effect].notna().all()
+        assert table["lfdr"].notna().all()
+
+
 def test_guides_without_cells_here_do_not_count(data: md.MuData) -> None:
     guide = data["normal"].obs["guide"].astype(str)
     one = guide[~guide.str.startswith("NTC")].iloc[0]

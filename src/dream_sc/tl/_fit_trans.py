@@ -15,7 +15,7 @@ from dream_sc._progress import bar
 
 from . import _trans_categories
 from ._near import with_near
-from ._rows import TransInputs, means, trans_inputs
+from ._rows import OF_EC50, TransInputs, means, trans_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -316,7 +316,8 @@ def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
     status = inputs.reason.copy()
     status[inputs.ok] = "not asked for"
     gap = (fit.columns["single_gap"] > 0) | inputs.one_dosage
-    fitted = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
+    few = inputs.few_guides[inputs.ok & asked]
+    fitted = np.where(few, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
     plain = fitted == "converged"
     fitted[plain & fit.diagnostics["improved"]] = "converged after improvement"
     fitted[plain & (fit.columns["pareto_k"] > MOST_PARETO_K)] = "pareto_k above 0.7: compare with inference='nuts'"
@@ -339,7 +340,7 @@ def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
 
 def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> pd.DataFrame:
     """One row per feature; what could not be computed is NaN, its reason is in `status`."""
-    fitted, no_ec50 = inputs.ok & asked, inputs.few_guides or inputs.one_dosage
+    fitted, no_ec50 = inputs.ok & asked, inputs.few_guides | inputs.one_dosage
     names = trans_columns(inputs.likelihood.effect)
     columns: dict[str, Any] = {}
     for name, values in fit.columns.items():
@@ -350,8 +351,8 @@ def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> 
         elif name in names:
             columns[name] = np.full(adata.n_vars, np.nan)
             columns[name][fitted] = values.astype(float)
-            if no_ec50 and name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
-                columns[name][:] = np.nan
+            if name.startswith(OF_EC50):
+                columns[name][no_ec50] = np.nan
     columns |= _within(inputs, fitted)
     columns["overdispersion"] = inputs.overdispersion
     columns["n_cells"] = np.full(adata.n_vars, inputs.n_cells)

@@ -10,7 +10,7 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._keys import CATEGORY_COLUMNS, trans_columns
 
-from ._rows import means
+from ._rows import OF_EC50, means
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ._rows import TransInputs
 
 MOST_PARETO_K = 0.7
-OF_EC50 = ("log2_ec50", "hill_n", "p_ec50", "inflection")
 
 
 class Written(NamedTuple):
@@ -116,16 +115,17 @@ def _by_feature(found: Any, rows: Any, inputs: TransInputs, asked: np.ndarray, o
     columns["p_class"] = np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr))
     columns["category"] = s.column_names[of_column[rows.leading]]
     out: dict[str, Any] = {}
-    no_ec50 = inputs.few_guides or inputs.one_dosage
+    no_ec50 = inputs.few_guides | inputs.one_dosage
     for name, values in columns.items():
         text = np.asarray(values).dtype.kind in "UO"
         out[name] = np.full(len(ok), None if text else np.nan, dtype=object if text else float)
-        if not (no_ec50 and name.startswith(OF_EC50)):
-            out[name][fitted] = values[reported]
+        out[name][fitted] = values[reported]
+        if name.startswith(OF_EC50):
+            out[name][no_ec50] = np.nan
     status = inputs.reason.copy()
     status[ok] = "not asked for"
     gap = (leading["single_gap"] > 0) | inputs.one_dosage
-    done = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
+    done = np.where(inputs.few_guides[ok], "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
     doubtful = (done == "converged") & (rows.by_feature["pareto_k"] > MOST_PARETO_K)
     done[doubtful] = "pareto_k above 0.7: intervals are rough"
     status[fitted] = done[reported]
