@@ -120,6 +120,9 @@ class Scores:
     adata: AnnData
     where: str
 
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        return self.blocks()
+
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, np.ndarray]]:
         """Some features at a time, dense, cells x features; what a sparse matrix does not store is a zero.
 

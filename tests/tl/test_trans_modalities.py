@@ -178,6 +178,26 @@ def test_svi_follows_the_fast_engine(data: md.MuData) -> None:
         )
 
 
+def test_svi_of_categories_and_of_the_technical_step_of_scores(data: md.MuData) -> None:
+    ds.tl.fit_trans(
+        data, mod="rows", cis_mod="rna", inference="svi", niters=800, nsamples=200, features=["e0"], key_added="svi",
+        hyper=data["rows"].uns["trans"]["hyper"],
+    )  # fmt: skip
+    three = ["e0_a", "e0_b", "e0_c"]
+    found, fast = (data["rows"].varm[key].loc[three] for key in ("svi", "trans"))
+    np.testing.assert_allclose(found["delta_p_full"], fast["delta_p_full"], atol=0.05)
+    assert set(found["status"].astype(str)) <= {"converged", "not converged: raise niters"}
+    for mod in ("normal", "heavy"):
+        part = data[mod][:, :4].copy()
+        fast = part.varm["technical"]
+        how = {"distribution": "normal" if mod == "normal" else "studentt", "batch_key": "batch"}
+        ds.tl.fit_technical(part, inference="svi", niters=800, nsamples=200, key_added="other", **how)
+        np.testing.assert_allclose(part.varm["other"]["mu"], fast["mu"], atol=0.4)
+        np.testing.assert_allclose(part.varm["other"]["sigma"], fast["sigma"], rtol=0.08)
+        with pytest.raises(ValueError, match="not offered"):
+            ds.tl.fit_technical(part, inference="nuts", key_added="nuts", **how)
+
+
 def test_calibration_runs(data: md.MuData) -> None:
     for mod in ("psi", "normal"):
         ds.tl.calibrate(data, mod=mod, n=4)
@@ -192,7 +212,8 @@ def test_calibration_runs(data: md.MuData) -> None:
         ("psi", {"distribution": "normal"}, "is a technical fit with 'binomial'"),
         ("psi", {"distribution": "gamma"}, "distribution"),
         ("normal", {"min_denominator": 3}, "min_denominator= is of shares"),
-        ("rows", {"inference": "svi"}, "not offered"),
+        ("rows", {"inference": "nuts"}, "not offered"),
+        ("rows", {"inference": "svi", "function_type": "polynomial"}, "of one Hill"),
         ("psi", {"min_denominator": 0}, "min_denominator"),
     ],
 )

@@ -36,9 +36,12 @@ def fit(
     """Fit all features, and report those asked for."""
     from dream_sc._core import chain_rows, chains
 
-    if options.inference != "laplace":
+    if options.inference == "nuts":
+        raise ValueError('inference="nuts" is not offered for distribution="multinomial": use "laplace" or "svi"')
+    if options.inference == "svi" and options.function_type not in ("auto", "single_hill"):
         raise ValueError(
-            f'inference={options.inference!r} is not offered for distribution="multinomial": use "laplace"'
+            f'inference="svi" of a multinomial is of one Hill, not function_type={options.function_type!r}: leave it '
+            'out, or use inference="laplace"'
         )
     s = inputs.sticks
     asked = _asked(adata, s, features, inputs.ok)
@@ -48,7 +51,7 @@ def fit(
         priors=inputs.priors, alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, progress=progress,
         kept=kept,
     )  # fmt: skip
-    rows = chain_rows.describe(found, options, progress, kept)
+    rows = chain_rows.describe(found, options, progress, kept, asked[inputs.ok])
     of_column = _columns_of(s, use)
     of_features = _by_feature(found, rows, inputs, asked, of_column)
     of_categories = _by_category(s, rows, of_column, asked)
@@ -128,6 +131,7 @@ def _by_feature(found: Any, rows: Any, inputs: TransInputs, asked: np.ndarray, o
     done = np.where(inputs.few_guides[ok], "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
     doubtful = (done == "converged") & (rows.by_feature["pareto_k"] > MOST_PARETO_K)
     done[doubtful] = "pareto_k above 0.7: intervals are rough"
+    done[rows.by_feature["converged"] == 0] = "not converged: raise niters"
     status[fitted] = done[reported]
     first = np.full(len(ok), np.nan)
     first[s.feature[::-1]] = inputs.overdispersion[::-1]
