@@ -103,7 +103,7 @@ def fit_technical(
         Whether shares may differ between cells by more than chance. False: plain binomial and multinomial counts.
     inference
         "laplace": the fast engine. "svi" or "nuts": the same model by variational inference or the No-U-Turn sampler
-        in Pyro, the latter for a few features; not offered for scores.
+        in Pyro, the latter for a few features and not offered for scores.
     nsamples, niters, device
         Draws, steps (warm-up of "nuts") and device of the Pyro engines.
     memory_limit

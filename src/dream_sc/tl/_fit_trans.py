@@ -96,8 +96,8 @@ def fit_trans(
         Of the polynomial, 1 to 6.
     inference
         "laplace": the fast engine. "svi": posteriors by stochastic variational inference on the guide-level Pyro
-        model. "nuts": by the No-U-Turn sampler, about a minute a feature: the reference for a few features. The
-        calls (evidence, local FDR) are the fast engine's in all three.
+        model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, about a minute a feature: the
+        reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the fast engine's.
     autoguide
         Variational family of "svi": "AutoNormal", which is what "auto" stands for.
     nsamples
