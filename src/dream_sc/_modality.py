@@ -126,6 +126,9 @@ class Scores:
     where: str
     size: int = BLOCK
 
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        return self.blocks()
+
     def blocks(self, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
         """Some features at a time, dense, cells x features; what a sparse matrix does not store is a zero.
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.special import expit
 
 from dream_sc._core import chain_rows, chain_usage, chains, trans
-from dream_sc._core.chain_draws import StickDraws, lagged
+from dream_sc._core.chain_draws import StickDraws
+from dream_sc._core.chain_local import lagged
 from dream_sc._core.dose_response import curve
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis, GuideStats, RowDosage

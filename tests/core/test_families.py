@@ -242,3 +242,7 @@ def test_robust_means_of_student_t_scores() -> None:
     np.testing.assert_allclose(mean[:, :4], np.tile([0.0, 1.0, 2.0, 3.0], (3, 1)), atol=0.35)
     assert (precision[:, 4] == 0).all()
     assert precision[1, 0] == pytest.approx(500 * 4 / 6 / 4)
+    # a hard feature beside it does not change one that has converged
+    hard = np.where(rng.random(2000) < 0.5, -40.0, 40.0) + rng.normal(size=2000)
+    together, _ = robust_means([(slice(0, 4), np.c_[x, hard])], row, 5, np.full(4, 1.5), np.full(4, 2.0))
+    np.testing.assert_allclose(together[:3], mean, rtol=1e-12)

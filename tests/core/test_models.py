@@ -12,15 +12,18 @@ from scipy.stats import nbinom, norm
 from scipy.stats import t as student_t
 
 from dream_sc._core.dose_response import CURVES, curve
-from dream_sc._core.engines import _torch
+from dream_sc._core.engines import _torch, _torch_scores
 from dream_sc._core.engines.laplace import trans as laplace
 from dream_sc._core.engines.laplace.density import log_joint
+from dream_sc._core.models.chains import ChainData, chains
 from dream_sc._core.models.cis import cis
+from dream_sc._core.models.scores import normal, studentt
 from dream_sc._core.models.technical import technical
 from dream_sc._core.models.trans import TransData, cell_level, guide_level
-from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
+from dream_sc._core.pair_sums import score_sums
+from dream_sc._core.priors import CisPriors, ScorePriors, TechnicalPriors, TransPriors
 from dream_sc._core.tail import with_tail
-from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage, TechnicalStats
+from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage, ScoreFit, TechnicalStats
 
 CPU = torch.device("cpu")
 PRIORS = TransPriors()
@@ -105,6 +108,81 @@ def test_guide_level_density_equals_the_engine(
     values |= {"log_tau": torch.as_tensor(log_tau[:, None]), "u": torch.as_tensor(u)}
     values["alpha"] = torch.as_tensor(alpha[:, None, :])
     np.testing.assert_allclose(_log_density(guide_level, data, c, values), want, rtol=1e-5)
+
+
+def test_density_of_chains_equals_the_engine() -> None:
+    """Sticks by the engine at their lagged shapes, the shape's prior once for each feature."""
+    rng = np.random.default_rng(5)
+    feature, moves = np.array([0, 0, 1, 1, 1]), np.array([True, True, False, True, False])
+    n, n_g, lag = len(feature), len(DOSES), np.array([0.0, 0.7, 0.0, -1.1, 0.4])
+    guide, group = np.repeat(np.arange(n_g), 2), np.tile([0, 1], n_g)
+    total = rng.poisson(80, (n, len(guide))).astype(float)
+    one = np.ones(len(guide))
+    stats = GuideStats(
+        rng.binomial(total.astype(int), 0.4).astype(float), one, one, guide, group, n_g, 2, total, "multinomial"
+    )
+    dosage = RowDosage(DOSES[guide], np.where(DOSES == 0, 0.0, 0.3)[guide], np.full(n_g, 0.05))
+    p = laplace.problem(stats, dosage, np.ones(n), alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
+    p, hyper, c = with_tail(p, 0.05, 0.4), HYPER | {"wide_weight": 0.05, "wide_sd": 0.4}, curve("single_hill")
+    sticks = _torch.trans_data(
+        stats, dosage, overdispersion=np.ones(n), axis=AXIS, priors=PRIORS, hyper=hyper, consts=np.zeros((n, 2)),
+        device=CPU,
+    )  # fmt: skip
+    data = ChainData(sticks, torch.as_tensor(feature), torch.as_tensor(lag), torch.as_tensor(moves), 2)
+    a, b, k, log_n = rng.normal(0, 1, n), rng.normal(0, 2, n), rng.normal(-0.5, 1, 2), rng.normal(0.7, 0.5, 2)
+    u, alpha, log_tau = rng.normal(0, 0.1, (n, n_g)), rng.normal(0, 0.3, (n, 1)), rng.normal(-2, 0.5, n)
+    own = np.stack([k[feature] + lag * np.exp(-log_n[feature]), log_n[feature]], 1)
+    shared, no = np.stack([k, log_n], 1), np.zeros((2, 2))
+    want = norm(HYPER["m_tau"], HYPER["s_tau"]).logpdf(log_tau).sum() + norm(0, PRIORS.ec50_sd).logpdf(k).sum()
+    want += norm(PRIORS.n_log_mean, PRIORS.n_log_sd).logpdf(log_n).sum()
+    want += np.log(c.amplitude_mass(shared, no, AXIS, PRIORS)).sum()
+    want -= np.log(c.amplitude_mass(own, np.zeros((n, 2)), AXIS, PRIORS)).sum()
+    for t in range(n):
+        theta = np.r_[a[t], b[t], own[t], alpha[t]]
+        want += _engine_density(p, t, c, theta, u[t], np.zeros(2), float(np.exp(log_tau[t])))
+        ends = c.log_curve(np.array([AXIS.low, AXIS.high]), np.r_[0.0, b[t], own[t]], None)
+        want -= 0.0 if moves[t] else 2 * np.log(np.abs(ends[1] - ends[0]))
+    values = {name: torch.as_tensor(v[:, None]) for name, v in (("a", a), ("b", b), ("log_tau", log_tau))}
+    values |= {"log2_ec50": torch.as_tensor(k[:, None]), "log_n": torch.as_tensor(log_n[:, None])}
+    values |= {"u": torch.as_tensor(u), "alpha": torch.as_tensor(alpha[:, None, :])}
+    with torch.random.fork_rng():
+        trace = poutine.trace(poutine.condition(lambda: chains(data), data=values)).get_trace()
+    np.testing.assert_allclose(float(trace.log_prob_sum()), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["normal", "studentt"])
+def test_density_of_scores_equals_scipy(kind: str, rng: np.random.Generator) -> None:
+    n_t, group, first = 2, np.array([0, 0, 1, 2, 1, 0, -1]), ScorePriors()
+    x = rng.normal(3, 2, (len(group), n_t))
+    x[1, 0] = np.nan
+    level, log_sigma, a = rng.normal(0, 1, n_t), rng.normal(0, 0.3, n_t), rng.normal(0, 0.5, (n_t, 2))
+    blocks = [(slice(0, n_t), x)]
+    if kind == "normal":
+        sums = score_sums(blocks, group, 3, n_t)
+        fit = replace(_no_fit(n_t), mu=sums.centre)
+        data = _torch_scores.normal_data(sums, fit, np.arange(n_t), first, CPU)
+    else:
+        fit = _no_fit(n_t)
+        data = _torch_scores.studentt_data(x, group, fit, np.arange(n_t), first, CPU)
+    values = {name: torch.as_tensor(v[:, None]) for name, v in (("level", level), ("log_sigma", log_sigma))}
+    values["effects"] = torch.as_tensor(a[:, None, :])
+    model = normal if kind == "normal" else studentt
+    with torch.random.fork_rng():
+        trace = poutine.trace(poutine.condition(lambda: model(data), data=values)).get_trace()
+    want = student_t(first.effect_df, 0, fit.effect_scale).logpdf(a).sum()
+    density = norm if kind == "normal" else student_t(3)
+    for t in range(n_t):
+        at = level[t] + np.exp(log_sigma[t]) * np.r_[0.0, a[t]]
+        seen = (group >= 0) & np.isfinite(x[:, t])
+        z = ((x[seen, t] - fit.mu[t]) / fit.sigma[t] - at[group[seen]]) / np.exp(log_sigma[t])
+        want += (density.logpdf(z) - log_sigma[t]).sum()
+    np.testing.assert_allclose(float(trace.log_prob_sum()), want, rtol=1e-9)
+
+
+def _no_fit(n: int) -> ScoreFit:
+    """A result of the fast engine by which scores are scaled."""
+    one, effects, ok = np.ones(n), np.zeros((n, 3)), np.ones(n, dtype=bool)
+    return ScoreFit(3.0 * one, one, np.linspace(1.5, 2.5, n), one, effects, effects, 0.3, one, ok)
 
 
 @pytest.mark.parametrize("name", [c.name for c in CURVES])

@@ -125,3 +125,86 @@ def test_the_model_of_shares_agrees_with_the_fast_engine() -> None:
             np.testing.assert_allclose(other.effects_cov[:, 1], fast.effects_cov[:, 1], rtol=0.35)
     plain = engine("svi").technical_shares(stats, SharePriors(), False, niters=500, nsamples=100, device="cpu")
     assert (plain.overdispersion == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["normal", "studentt"])
+def test_svi_of_scores_agrees_with_the_fast_engine(kind: str) -> None:
+    from dream_sc._core.pair_sums import score_sums
+    from dream_sc._core.priors import ScorePriors
+
+    rng = np.random.default_rng(7)
+    n, n_t, group = 300, 4, rng.integers(-1, 2, 300)
+    noise = rng.normal(size=(n, n_t)) if kind == "normal" else rng.standard_t(3, (n, n_t))
+    x = 1e3 + np.array([1.0, 5.0, 0.2, 3.0]) * (noise + 0.4 * (group == 1)[:, None])
+    x[rng.random(x.shape) < 0.1] = np.nan
+    x[:, 3] = 2.0  # constant
+
+    def fit(name: str, features: slice, **kwargs: Any) -> Any:
+        some, priors = x[:, features], ScorePriors()
+        blocks = [(slice(0, some.shape[1]), some)]
+        if kind == "normal":
+            return engine(name).technical_normal(score_sums(blocks, group, 2, some.shape[1]), priors, **kwargs)
+        return engine(name).technical_studentt(blocks, group, 2, some.shape[1], priors, **kwargs)
+
+    fast, svi = fit("laplace", slice(0, 4)), fit("svi", slice(0, 4), niters=1500, nsamples=600, device="cpu")
+    assert list(svi.converged) == [True, True, True, False]
+    assert svi.settled.all()
+    for name in ("mu", "sigma"):
+        np.testing.assert_allclose((getattr(svi, name) - getattr(fast, name))[:3] / fast.sigma[:3], 0.0, atol=0.03)
+        ratio = getattr(svi, f"{name}_sd")[:3] / getattr(fast, f"{name}_sd")[:3]
+        assert (ratio > 0.5).all()  # mean field: level and effects are taken for independent
+        assert (ratio < 1.3).all()
+    np.testing.assert_allclose((svi.effects - fast.effects)[:3, 1] / fast.sigma[:3], 0.0, atol=0.05)
+    assert np.isnan(svi.effects[3, 1])
+    alone = fit("svi", slice(0, 1), niters=200, nsamples=100, device="cpu")
+    first = fit("svi", slice(0, 3), niters=200, nsamples=100, device="cpu")
+    # the learned scale of the effects is of all features
+    np.testing.assert_allclose(alone.mu[0], first.mu[0], rtol=1e-5)
+
+
+def test_svi_of_chains_agrees_with_the_fast_engine() -> None:
+    from scipy.special import expit
+
+    from dream_sc._core import chain_rows, chains, trans
+
+    rng = np.random.default_rng(0)
+    n_g, n_cat = len(DOSES), [3, 4, 3]
+    y, total, feature = [], [], []
+    for i, k in enumerate(n_cat):
+        ends = rng.dirichlet(np.full(k, 3.0), 2)
+        share = ends[0] + (ends[1] - ends[0]) * expit(2 * np.log(2) * (DOSES[:, None] + 0.8))
+        counts = np.stack([rng.multinomial(400, p) for p in share])
+        counts = counts[:, np.argsort(-counts.sum(0), kind="stable")]
+        for j in range(k - 1):
+            y.append(counts[:, j])
+            total.append(counts[:, j:].sum(1))
+            feature.append(i)
+    one, zero, of = np.ones(n_g), np.zeros(n_g, int), np.array(feature)
+    stats = GuideStats(
+        np.array(y, float), one, one, np.arange(n_g), zero, n_g, 1, np.array(total, float), "multinomial"
+    )
+    dosage = RowDosage(DOSES, np.zeros(n_g), np.full(n_g, 0.02), DOSES == 0)
+    plain = {"axis": AXIS, "priors": TransPriors(), "alpha_sd": 0.3}
+
+    def fit(name: str, niters: int, some: slice = slice(None), hyper: Any = None) -> Any:
+        options = trans.Options(nsamples=200, inference=name, niters=niters, device="cpu", function_type="single_hill")
+        mine = np.isin(of, np.arange(3)[some])
+        found = chains.fit(
+            stats.take(mine), dosage, np.ones(int(mine.sum())), of[mine], options=options, hyper=hyper, **plain
+        )
+        return found, chain_rows.describe(found, options, lambda x: x)
+
+    (found, fast), (_, svi) = fit("laplace", 0), fit("svi", 600)
+    assert (found.columns["lfdr"] < 0.01).all()
+    low, high = (fast.by_category[f"delta_p_full_{q}"] for q in ("q025", "q975"))
+    sd = (high - low) / 4
+    off = np.abs(svi.by_category["delta_p_full"] - fast.by_category["delta_p_full"])
+    assert (off < np.maximum(1.2 * sd, 0.01)).all()
+    width = svi.by_category["delta_p_full_q975"] - svi.by_category["delta_p_full_q025"]
+    assert 0.4 < np.median(width / (high - low)) < 1.3
+    np.testing.assert_allclose(svi.by_category["log2_ec50"], fast.by_category["log2_ec50"], atol=0.25)
+    assert np.isnan(svi.by_feature["pareto_k"]).all()
+    _, part = fit("svi", 60, slice(1, 2), found.hyper)
+    _, whole = fit("svi", 60, slice(0, 3), found.hyper)
+    for name in ("delta_p_full", "log2_ec50_q025"):
+        np.testing.assert_allclose(part.by_category[name], whole.by_category[name][3:7], rtol=1e-6, err_msg=name)

@@ -132,6 +132,20 @@ def test_layers_give_what_a_key_gives(modalities: MuData) -> None:
     np.testing.assert_allclose(ds.get.trans(modalities, mod="layers")["lfdr"], layers["lfdr"][::3])
 
 
+def test_a_later_technical_fit_does_not_change_how_a_table_is_read(modalities: MuData) -> None:
+    both = modalities.copy()
+    before = {mod: ds.get.trans(both, mod=mod, by="category") for mod in ("usage", "layers")}
+    usage = both.mod["usage"]
+    usage.var["other"] = np.repeat(["x", "y"], 12)
+    ds.tl.fit_technical(both, mod="usage", batch_key="batch", distribution="multinomial", category_key="other")
+    other = {"distribution": "multinomial", "category_layers": ["r", "q"]}
+    ds.tl.fit_technical(both, mod="layers", batch_key="batch", **other)
+    for mod, table in before.items():
+        pd.testing.assert_frame_equal(ds.get.trans(both, mod=mod, by="category"), table)
+        with pytest.raises(ValueError, match="was replaced by one of other categories"):
+            ds.pl.dose_response(both, NAMES[mod], mod=mod)
+
+
 def test_names_are_features_or_categories(modalities: MuData) -> None:
     table = ds.get.trans(modalities, ["d3", "j1_q", "d1"], mod="usage")
     assert list(table.index) == ["d3", "d1"]

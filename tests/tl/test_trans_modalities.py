@@ -178,6 +178,26 @@ def test_svi_follows_the_fast_engine(data: md.MuData) -> None:
         )
 
 
+def test_svi_of_categories_and_of_the_technical_step_of_scores(data: md.MuData) -> None:
+    ds.tl.fit_trans(
+        data, mod="rows", cis_mod="rna", inference="svi", niters=800, nsamples=200, features=["e0"], key_added="svi",
+        hyper=data["rows"].uns["trans"]["hyper"],
+    )  # fmt: skip
+    three = ["e0_a", "e0_b", "e0_c"]
+    found, fast = (data["rows"].varm[key].loc[three] for key in ("svi", "trans"))
+    np.testing.assert_allclose(found["delta_p_full"], fast["delta_p_full"], atol=0.05)
+    assert set(found["status"].astype(str)) <= {"converged", "not converged: raise niters"}
+    for mod in ("normal", "heavy"):
+        part = data[mod][:, :4].copy()
+        fast = part.varm["technical"]
+        how = {"distribution": "normal" if mod == "normal" else "studentt", "batch_key": "batch"}
+        ds.tl.fit_technical(part, inference="svi", niters=800, nsamples=200, key_added="other", **how)
+        np.testing.assert_allclose(part.varm["other"]["mu"], fast["mu"], atol=0.4)
+        np.testing.assert_allclose(part.varm["other"]["sigma"], fast["sigma"], rtol=0.08)
+        with pytest.raises(ValueError, match="not offered"):
+            ds.tl.fit_technical(part, inference="nuts", key_added="nuts", **how)
+
+
 def test_calibration_runs(data: md.MuData) -> None:
     for mod in ("psi", "normal"):
         ds.tl.calibrate(data, mod=mod, n=4)
@@ -192,7 +212,8 @@ def test_calibration_runs(data: md.MuData) -> None:
         ("psi", {"distribution": "normal"}, "is a technical fit with 'binomial'"),
         ("psi", {"distribution": "gamma"}, "distribution"),
         ("normal", {"min_denominator": 3}, "min_denominator= is of shares"),
-        ("rows", {"inference": "svi"}, "not offered"),
+        ("rows", {"inference": "nuts"}, "not offered"),
+        ("rows", {"inference": "svi", "function_type": "polynomial"}, "of one Hill"),
         ("psi", {"min_denominator": 0}, "min_denominator"),
     ],
 )
@@ -239,6 +260,39 @@ def test_learned_numbers_of_another_distribution_are_refused(data: md.MuData) ->
     hyper = data["psi"].uns["trans"]["hyper"]
     with pytest.raises(ValueError, match="hyper= is of a fit with 'binomial', but this one is with 'normal'"):
         ds.tl.fit_trans(data, mod="normal", cis_mod="rna", hyper=hyper, key_added="b")
+
+
+def test_a_feature_in_few_guides_has_no_ec50(data: md.MuData) -> None:
+    """Features of which two targeting guides, or three, have reads or scores, beside others that all have."""
+    guide = data["rna"].obs["guide"].astype(str)
+    targeting = [g for g in guide.unique() if not g.startswith("NTC")]
+    rna = data["rna"]
+    for mod, of_feature in (("psi", 1), ("rows", 3), ("layers", 1), ("normal", 1)):
+        part = data[mod].copy()
+        mine = guide.reindex(part.obs_names)
+        keep = np.ones(part.shape)
+        for feature, n in ((0, 2), (3, 3)):
+            out = (mine.isin(targeting) & ~mine.isin(targeting[:n])).to_numpy()
+            keep[out, feature * of_feature : (feature + 1) * of_feature] = 0.0
+        if mod == "normal":
+            part.X[keep == 0] = np.nan
+        else:
+            part.X = part.X.multiply(keep).tocsr()
+            for name in list(part.layers):
+                part.layers[name] = part.layers[name].multiply(keep).tocsr()
+        both = md.MuData({"rna": rna, mod: part})
+        ds.tl.fit_trans(both, mod=mod, cis_mod="rna", key_added="few", function_type="single_hill")
+        table = part.varm["few"].iloc[::of_feature]
+        status = table["status"].astype(str)
+        assert status["e0" if mod != "rows" else "e0_a"] == "few_guides"
+        assert (status == "few_guides").sum() == 1
+        few = (status == "few_guides").to_numpy()
+        for name in ("log2_ec50", "log2_ec50_q025", "hill_n", "p_ec50_inside", "inflection"):
+            assert table[name].isna().to_numpy()[few].all()
+            assert table[name].notna().to_numpy()[~few].all()
+        effect = "delta_full" if mod == "normal" else "delta_p_full"
+        assert table[effect].notna().all()
+        assert table["lfdr"].notna().all()
 
 
 def test_guides_without_cells_here_do_not_count(data: md.MuData) -> None:

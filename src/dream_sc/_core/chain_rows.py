@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from . import loo, posterior, summary, support
+from . import engines, loo, posterior, summary, support
 from .blocks import blocks, each, under
 from .chain_draws import StickDraws, draw_sticks
 from .chain_usage import Usage, usage
 from .likelihood.binomial import ec50_of_share
-from .trans_rows import Choice, draws_of, level_shifts, log_odds
+from .trans_rows import Choice, draws_of, for_pyro, level_shifts, log_odds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,20 +44,21 @@ class ChainRows:
 
 
 def describe(
-    fit: ChainFit, options: Options, progress: Callable[[Any], Any], kept: Kept | None = None
-) -> ChainRows:
-    """Draws of the best non-null curve of each feature, summed up."""
+    fit: ChainFit, options: Options, progress: Callable[[Any], Any], kept: Kept | None = None,
+    report: NDArray[np.bool_] | None = None,
+) -> ChainRows:  # fmt: skip
+    """Draws of the best non-null curve of each feature, summed up; of those to `report` ``(F,)``, if given."""
     e = fit.evidence
     chains, n_f = e.chains, len(e.chains.start)
     first = chains.start + np.arange(n_f)  # of the categories
     n_c = int(chains.length.sum()) + n_f
-    likely = e.log_bf + log_odds(e.prior) > 0
+    likely, asked = e.log_bf + log_odds(e.prior) > 0, np.ones(n_f, dtype=bool) if report is None else report
     jobs = [
         (m, quick, index[s])
         for m in range(1, len(e.comparison.curves))
         for quick in (False, True)
         for alone in (False, True)
-        for index in [np.flatnonzero((fit.best == m) & (likely != quick) & ((chains.length == 1) == alone))]
+        for index in [np.flatnonzero(asked & (fit.best == m) & (likely != quick) & ((chains.length == 1) == alone))]
         for s in blocks(len(index), BLOCK)
     ]
     by_category: dict[str, Any] = {}
@@ -68,7 +69,7 @@ def describe(
         return _block(fit, options, *job)
 
     for (_, _, features), (of_categories, of_features, record, lead) in each(
-        call, jobs, progress, kept=under(kept, "rows")
+        call, jobs, progress, alone=options.inference != "laplace", kept=under(kept, "rows")  # Pyro's state is one
     ):
         where = np.concatenate([first[f] + np.arange(chains.length[f] + 1) for f in features])
         for store, found, at, n in ((by_category, of_categories, where, n_c), (by_feature, of_features, features, n_f)):
@@ -90,11 +91,14 @@ def _block(
         drawn = _binomials(fit, m, features, options, quick=quick)
     else:
         drawn = draw_sticks(e, m, features, options, quick=quick)
+    converged = np.ones(len(features))
+    if options.inference != "laplace":
+        drawn, converged = _replace_draws(fit, features, drawn, options)
     shares = usage(_with_level_error(drawn, p.level_error, options.seed), e.comparison.curves[m], p.axis)
     columns, records = _categories(shares, p.axis, like, one_hill=e.comparison.curves[m].name == "single_hill")
     lead = _leading(columns[f"{like.effect}_range"], shares)
     found = _support(fit, m, features, drawn, quick=quick, degree=options.degree)
-    found |= {"pareto_k": drawn.pareto_k}
+    found |= {"pareto_k": drawn.pareto_k, "converged": converged}
     return columns, found, records, lead
 
 
@@ -147,6 +151,25 @@ def _binomials(fit: ChainFit, m: int, features: Ints, options: Options, *, quick
         drawn.params[..., :n_level], drawn.params[..., n_level:], drawn.consts, np.zeros(len(stick)), chains,
         e.log_bf[features], drawn.tau, drawn.pareto_k,
     )  # fmt: skip
+
+
+def _replace_draws(
+    fit: ChainFit, features: Ints, drawn: StickDraws, options: Options
+) -> tuple[StickDraws, Floats]:
+    """Draws of another engine, and which features converged; lags and which sticks move are the fast engine's."""
+    e, chains = fit.evidence, drawn.chains
+    p = e.problem.take(e.chains.sticks(features)[0])
+    surest = chains.start + np.array([part.argmax() for part in np.split(drawn.log_bf, chains.start[1:])])
+    moves = drawn.log_bf > 0
+    moves[surest] = True
+    stats, dosage, hyper = for_pyro(p, e.prior, options)
+    params, shapes, converged = engines.engine(options.inference).trans_chains(
+        stats, dosage, np.repeat(np.arange(len(features)), chains.length), overdispersion=p.overdispersion, axis=p.axis,
+        priors=p.priors, hyper=hyper, lag=drawn.lag, moves=moves, init=(drawn.params, drawn.shapes),
+        nsamples=options.nsamples, niters=options.niters, device=options.device, rng=options.seed,
+    )  # fmt: skip
+    no_k = np.full(len(features), np.nan)  # weights are those of the fast engine's draws
+    return drawn._replace(params=params, shapes=shapes, pareto_k=no_k), converged.astype(float)
 
 
 def _leading(moved: Floats, shares: Usage) -> Ints:

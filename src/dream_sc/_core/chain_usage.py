@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .chain_draws import lagged
+from .chain_local import lagged
 from .dose_response import curve
 from .likelihood.binomial import ec50_of_share
 from .summary import N_GRID, from_ntc_to_low

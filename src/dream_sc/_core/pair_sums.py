@@ -87,8 +87,8 @@ def robust_means(
 ) -> tuple[Floats, Floats]:
     """Locations ``(T, R)`` of Student t scores of known scale `sigma` ``(T,)`` in each row, and their precisions.
 
-    By EM from the mean of scores no further than three scales from `centre` ``(T,)``; the precision is the expected
-    information of the scores, 0 where a row has none.
+    By EM from the mean of scores no further than three scales from `centre` ``(T,)``; each feature stops by itself. The
+    precision is the expected information of the scores, 0 where a row has none.
     """
     within = indicator(row, n_rows).T.tocsr()
     used = row >= 0
@@ -100,11 +100,14 @@ def robust_means(
         x = np.where(seen, x, 0.0)
         n = within @ seen.astype(np.float64)
         at = (within @ np.clip(x, -3.0, 3.0)) / np.maximum(n, 1.0)
+        going = np.arange(x.shape[1])
         for _ in range(MOST_STEPS):
-            weight = np.where(seen, (nu + 1) / (nu + (x - at[row]) ** 2), 0.0)
-            new = (within @ (weight * x)) / np.maximum(within @ weight, 1e-300)
-            moved, at = np.abs(new - at).max(initial=0.0), new
-            if not moved > SMALL_STEP:
+            v, before = x[:, going], at[:, going]
+            weight = np.where(seen[:, going], (nu + 1) / (nu + (v - before[row]) ** 2), 0.0)
+            new = (within @ (weight * v)) / np.maximum(within @ weight, 1e-300)
+            at[:, going] = new
+            going = going[np.abs(new - before).max(0, initial=0.0) > SMALL_STEP]
+            if not len(going):
                 break
         mean[part] = (centre[part] + at * sigma[part]).T
         precision[part] = (n * (nu + 1) / (nu + 3) / sigma[part] ** 2).T

@@ -179,8 +179,18 @@ def _replace_draws(
     p: laplace.Problem, c: Curve, const: Floats, init: Floats, prior: Prior, options: Options
 ) -> tuple[Floats, Any]:
     """Posterior of another engine, started at the fast engine's draws."""
-    engine, d = engines.engine(options.inference), p.design
-    w = np.exp(d.log_w)
+    stats, dosage, hyper = for_pyro(p, prior, options)
+    out, info = engines.engine(options.inference).trans(
+        stats, dosage, overdispersion=p.overdispersion, curve=c.name, axis=p.axis, priors=p.priors, hyper=hyper,
+        consts=const, init=init, nsamples=options.nsamples, niters=options.niters, device=options.device,
+        rng=options.seed, degree=options.degree,
+    )  # fmt: skip
+    return out, info["converged"]
+
+
+def for_pyro(p: laplace.Problem, prior: Prior, options: Options) -> tuple[GuideStats, RowDosage, dict[str, float]]:
+    """What the Pyro engines take of a problem: sums, dosages and learned numbers."""
+    d, w = p.design, np.exp(p.design.log_w)
     stats = GuideStats(
         p.counts, w, d.scale2 * w**2, p.guide, d.group, len(d.guide_start) - 1, int(d.group.max()) + 1,
         p.weights if p.weights.size else None, p.likelihood.name, p.covariates,
@@ -192,9 +202,4 @@ def _replace_draws(
         "m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": d.alpha_sd, "turn": float(p.turn),
         "wide_weight": prior.wide_weight, "wide_sd": prior.wide_sd,
     }  # fmt: skip
-    out, info = engine.trans(
-        stats, dosage, overdispersion=p.overdispersion, curve=c.name, axis=p.axis, priors=p.priors, hyper=hyper,
-        consts=const, init=init, nsamples=options.nsamples, niters=options.niters, device=options.device,
-        rng=options.seed, degree=options.degree,
-    )  # fmt: skip
-    return out, info["converged"]
+    return stats, dosage, hyper

@@ -113,6 +113,7 @@ class ScoreFit:
     effect_scale: float  # in units of sigma
     n_cells: Floats  # (T,) with a score
     converged: NDArray[np.bool_]  # (T,) False where sigma is 0 or cannot be told
+    settled: NDArray[np.bool_] | None = None  # (T,) whether a sampling engine's run was long enough
 
 
 @dataclass(frozen=True)

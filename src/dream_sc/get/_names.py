@@ -170,7 +170,7 @@ def trans_fit(data: Any, key: str, mod: str | None, gene_symbols: str | None = N
     Raises
     ------
     KeyError
-        If it is not there, or the technical fit that names the categories.
+        If it is not there.
     """
     return _called(_trans_fit(data, key, mod), gene_symbols)
 
@@ -201,7 +201,7 @@ def _trans_fit(data: Any, key: str, mod: str | None) -> TransFit:
     names = pd.Index(adata.var_names)
     if info["params"].get("distribution", "negbinom") != "multinomial":
         return TransFit(adata, key, frame, info, names)
-    params = _validate.step(adata, info["params"]["technical_key"], "fit_technical(data)")["params"]
+    params = info["params"]  # not those of the technical fit, which may have been replaced since
     if params["category_layers"] is None:
         feature = adata.var[params["category_key"]].astype(str).to_numpy(object)
         return TransFit(adata, key, frame, info, names, feature, names.to_numpy(object))

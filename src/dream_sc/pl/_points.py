@@ -148,10 +148,16 @@ def _open(c: Cells, rows: np.ndarray) -> _modality.Pairs:
     Raises
     ------
     ValueError
-        If some of its categories are not there any more.
+        If some of its categories are not there any more, or the technical fit is of others.
     """
     fit, params = c.fit, c.technical["params"]
     sticks, layers = c.technical.get(STICKS), params["category_layers"]
+    own = fit.info["params"]
+    if any(_as_list(own[name]) != _as_list(params[name]) for name in ("category_key", "category_layers")):
+        raise ValueError(
+            f"the technical fit {own['technical_key']!r} was replaced by one of other categories since "
+            f"fit_trans(key_added={fit.key!r}), so that guides have no effects to take off: call fit_trans again"
+        )
     if fit.feature is None:
         columns = rows
     else:
@@ -171,6 +177,11 @@ def _open(c: Cells, rows: np.ndarray) -> _modality.Pairs:
             "before taking a subset"
         )
     return pairs
+
+
+def _as_list(value: Any) -> Any:
+    """Names in a list, also those that come as an array from a file."""
+    return value if value is None or isinstance(value, str) else list(map(str, value))
 
 
 def _sums(c: Cells, pairs: _modality.Pairs) -> list[np.ndarray]:

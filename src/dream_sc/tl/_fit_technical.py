@@ -105,7 +105,7 @@ def fit_technical(
         Leave out features that fewer control cells have a count of; for counts. The trans step leaves them out, too.
     inference
         "laplace": the fast engine. "svi" or "nuts": the same model by variational inference or the No-U-Turn sampler
-        in Pyro, the latter for a few features; not offered for scores.
+        in Pyro, the latter for a few features and not offered for scores.
     autoguide
         Variational family of "svi" for counts: "AutoNormal", independent normals; "AutoIAFNormal", an inverse
         autoregressive flow over all latent numbers, for some hundred features; or "auto": the flow where 18 bytes times

@@ -16,7 +16,7 @@ from dream_sc._progress import bar
 
 from . import _trans_categories
 from ._near import with_near
-from ._rows import TransInputs, means, trans_inputs
+from ._rows import OF_EC50, TransInputs, means, trans_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,8 +99,8 @@ def fit_trans(
         Of the polynomial, 1 to 6.
     inference
         "laplace": the fast engine. "svi": posteriors by stochastic variational inference on the guide-level Pyro
-        model. "nuts": by the No-U-Turn sampler, about a minute a feature: the reference for a few features. The
-        calls (evidence, local FDR) are the fast engine's in all three.
+        model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, about a minute a feature: the
+        reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the fast engine's.
     autoguide
         Variational family of "svi": "AutoNormal", which is what "auto" stands for.
     nsamples
@@ -170,7 +170,7 @@ def fit_trans(
     params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
         "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
         "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide, "min_denominator": min_denominator,
-    }  # fmt: skip
+    } | _categories(adata, technical_key)  # fmt: skip
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
     found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"), kept)
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
@@ -197,6 +197,15 @@ def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominato
     if min_denominator is not None and own not in _modality.PAIRS:
         raise ValueError(f"min_denominator= is of shares, but the distribution is {own!r}: leave it out")
     return own
+
+
+def _categories(adata: AnnData, technical_key: str) -> dict[str, Any]:
+    """What names the categories of a multinomial, from the technical fit: whoever reads the result needs it."""
+    params = _validate.step(adata, technical_key, "fit_technical(data)")["params"]
+    layers = params.get("category_layers")
+    return {
+        "category_key": params.get("category_key"), "category_layers": None if layers is None else list(layers),
+    }  # fmt: skip
 
 
 def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
@@ -311,7 +320,8 @@ def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
     status = inputs.reason.copy()
     status[inputs.ok] = "not asked for"
     gap = (fit.columns["single_gap"] > 0) | inputs.one_dosage
-    fitted = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
+    few = inputs.few_guides[inputs.ok & asked]
+    fitted = np.where(few, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
     plain = fitted == "converged"
     fitted[plain & fit.diagnostics["improved"]] = "converged after improvement"
     fitted[plain & (fit.columns["pareto_k"] > MOST_PARETO_K)] = "pareto_k above 0.7: compare with inference='nuts'"
@@ -334,7 +344,7 @@ def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
 
 def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> pd.DataFrame:
     """One row per feature; what could not be computed is NaN, its reason is in `status`."""
-    fitted, no_ec50 = inputs.ok & asked, inputs.few_guides or inputs.one_dosage
+    fitted, no_ec50 = inputs.ok & asked, inputs.few_guides | inputs.one_dosage
     names = trans_columns(inputs.likelihood.effect)
     columns: dict[str, Any] = {}
     for name, values in fit.columns.items():
@@ -345,8 +355,8 @@ def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> 
         elif name in names:
             columns[name] = np.full(adata.n_vars, np.nan)
             columns[name][fitted] = values.astype(float)
-            if no_ec50 and name.startswith(("log2_ec50", "hill_n", "p_ec50", "inflection")):
-                columns[name][:] = np.nan
+            if name.startswith(OF_EC50):
+                columns[name][no_ec50] = np.nan
     columns |= _within(inputs, fitted)
     columns["overdispersion"] = inputs.overdispersion
     columns["n_cells"] = np.full(adata.n_vars, inputs.n_cells)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 N_CELL_BINS = 8
 MIN_COUNT = 10
 FEW_GUIDES = 2
+OF_EC50 = ("log2_ec50", "hill_n", "p_ec50", "inflection")  # how columns begin that few guides do not determine
 ONE_DOSAGE, ONE_DOSAGE_SDS = 0.2, 3.0  # range of dosages, log2 or in their sds, below which they are taken for one
 
 
@@ -63,9 +64,19 @@ class TransInputs:
         return TransPriors().in_unit(self.likelihood.unit)
 
     @property
-    def few_guides(self) -> bool:
-        """Whether there are too few targeting guides for an EC50."""
-        return len(_targeting(self.guides, self.stats)) <= FEW_GUIDES
+    def few_guides(self) -> np.ndarray:
+        """``(F,)`` features with reads or scores in too few targeting guides for an EC50."""
+        if self.stats.weights is None:
+            return np.full(len(self.ok), len(_targeting(self.guides, self.stats)) <= FEW_GUIDES)
+        told = np.zeros((len(self.stats.weights), len(self.guides)), dtype=bool)
+        for row, guide in enumerate(self.stats.guide):
+            told[:, guide] |= self.stats.weights[:, row] > 0
+        n = told[:, ~self.guides["is_control"].to_numpy(bool)].sum(1)
+        if self.sticks is None:
+            return np.asarray(n <= FEW_GUIDES)
+        most = np.zeros(len(self.ok), dtype=np.int64)
+        np.maximum.at(most, self.sticks.feature, n)
+        return most <= FEW_GUIDES
 
     @property
     def one_dosage(self) -> bool:

@@ -184,23 +184,25 @@ def _fit_scores(
     adata: AnnData, m: Modality, inference: Any, key: str
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The technical step of normal or Student t scores."""
-    from dream_sc._core.engines import laplace
+    from dream_sc._core.engines import run
     from dream_sc._core.pair_sums import score_sums
     from dream_sc._core.priors import ScorePriors
 
-    if inference.engine != "laplace":
+    if inference.engine == "nuts":
         raise ValueError(
-            f'inference={inference.engine!r} is not offered for distribution={m.distribution!r}: use "laplace"'
+            f'inference="nuts" is not offered for distribution={m.distribution!r}: use "laplace" or "svi"'
         )
     scores = _modality.open_scores(adata, m.layer, m.limit)
     if m.distribution == "normal":
         sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
-        found = laplace.technical_normal(sums, ScorePriors())
+        found = run("technical_normal", inference, sums, ScorePriors())
     else:
-        found = laplace.technical_studentt(scores.blocks(), m.row, m.n_groups, adata.n_vars, ScorePriors())
+        found = run("technical_studentt", inference, scores, m.row, m.n_groups, adata.n_vars, ScorePriors())
     status = np.full(adata.n_vars, "filtered: constant in control cells", dtype=object)
     status[found.n_cells <= m.n_groups] = "filtered: too few scores in control cells"
     status[found.converged] = "converged"
+    if found.settled is not None:
+        status[found.converged & ~found.settled] = "not converged: raise niters"
     if not found.converged.any():
         raise ValueError("no feature has scores that differ between control cells: check control= and layer=")
     table = {name: getattr(found, name) for name in SCORE_COLUMNS if name != "status"}

@@ -10,7 +10,7 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._keys import CATEGORY_COLUMNS, trans_columns
 
-from ._rows import means
+from ._rows import OF_EC50, means
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ._rows import TransInputs
 
 MOST_PARETO_K = 0.7
-OF_EC50 = ("log2_ec50", "hill_n", "p_ec50", "inflection")
 
 
 class Written(NamedTuple):
@@ -37,9 +36,12 @@ def fit(
     """Fit all features, and report those asked for."""
     from dream_sc._core import chain_rows, chains
 
-    if options.inference != "laplace":
+    if options.inference == "nuts":
+        raise ValueError('inference="nuts" is not offered for distribution="multinomial": use "laplace" or "svi"')
+    if options.inference == "svi" and options.function_type not in ("auto", "single_hill"):
         raise ValueError(
-            f'inference={options.inference!r} is not offered for distribution="multinomial": use "laplace"'
+            f'inference="svi" of a multinomial is of one Hill, not function_type={options.function_type!r}: leave it '
+            'out, or use inference="laplace"'
         )
     s = inputs.sticks
     asked = _asked(adata, s, features, inputs.ok)
@@ -49,7 +51,7 @@ def fit(
         priors=inputs.priors, alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, progress=progress,
         kept=kept,
     )  # fmt: skip
-    rows = chain_rows.describe(found, options, progress, kept)
+    rows = chain_rows.describe(found, options, progress, kept, asked[inputs.ok])
     of_column = _columns_of(s, use)
     of_features = _by_feature(found, rows, inputs, asked, of_column)
     of_categories = _by_category(s, rows, of_column, asked)
@@ -116,18 +118,20 @@ def _by_feature(found: Any, rows: Any, inputs: TransInputs, asked: np.ndarray, o
     columns["p_class"] = np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr))
     columns["category"] = s.column_names[of_column[rows.leading]]
     out: dict[str, Any] = {}
-    no_ec50 = inputs.few_guides or inputs.one_dosage
+    no_ec50 = inputs.few_guides | inputs.one_dosage
     for name, values in columns.items():
         text = np.asarray(values).dtype.kind in "UO"
         out[name] = np.full(len(ok), None if text else np.nan, dtype=object if text else float)
-        if not (no_ec50 and name.startswith(OF_EC50)):
-            out[name][fitted] = values[reported]
+        out[name][fitted] = values[reported]
+        if name.startswith(OF_EC50):
+            out[name][no_ec50] = np.nan
     status = inputs.reason.copy()
     status[ok] = "not asked for"
     gap = (leading["single_gap"] > 0) | inputs.one_dosage
-    done = np.where(inputs.few_guides, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
+    done = np.where(inputs.few_guides[ok], "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
     doubtful = (done == "converged") & (rows.by_feature["pareto_k"] > MOST_PARETO_K)
     done[doubtful] = "pareto_k above 0.7: intervals are rough"
+    done[rows.by_feature["converged"] == 0] = "not converged: raise niters"
     status[fitted] = done[reported]
     first = np.full(len(ok), np.nan)
     first[s.feature[::-1]] = inputs.overdispersion[::-1]

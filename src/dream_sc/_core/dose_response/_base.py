@@ -87,11 +87,14 @@ def torch_hill(rate: Any, k: Any, at: Any, weights: Any) -> tuple[Any, Any]:
     return (logsigmoid(z) + log_w).logsumexp(-1), (logsigmoid(-z) + log_w).logsumexp(-1)
 
 
-def torch_moment(d: Any, d1: Any, priors: Any) -> Any:
-    """Log density of an amplitude whose movement is `d`, with derivative `d1`, under the moment prior."""
+def torch_moment(d: Any, d1: Any, priors: Any, square: bool = True) -> Any:
+    """Log density of an amplitude whose movement is `d`, with derivative `d1`, under the moment prior.
+
+    Without the `square` of the movement it is the normal prior that the moment prior is made from.
+    """
     import torch
 
     s2 = d.new_tensor(priors.movement_scales) ** 2
     w = d.new_tensor(priors.movement_weights)
     terms = w.log() - 1.5 * s2.log() - 0.5 * torch.log(2 * s2.new_tensor(torch.pi)) - 0.5 * d[..., None] ** 2 / s2
-    return terms.logsumexp(-1) + 2 * d.abs().log() + d1.log()
+    return terms.logsumexp(-1) + d1.log() + (2 * d.abs().log() if square else 0.0)

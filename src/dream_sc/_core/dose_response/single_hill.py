@@ -79,16 +79,34 @@ def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
     return torch.logaddexp(params["b"] + log_h, log_c)
 
 
-def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
-    """Moment prior on the movement between the two ends of the observed axis, either way."""
+def torch_movement(params: Any, axis: Any) -> tuple[Any, Any]:
+    """Movement between the two ends of the observed axis, and its derivative by the amplitude, ``(T, 1)``."""
     from torch.nn.functional import softplus as sp
 
     rate, b = LN2 * params["log_n"].exp(), params["b"]
     zl, zh = (rate * (end - params["log2_ec50"]) for end in (axis.low, axis.high))
-    d = sp(b + zh) - sp(zh) - sp(b + zl) + sp(zl)
     # sigmoid(b + zh) - sigmoid(b + zl) without cancellation
-    d1 = (b + zh).sigmoid() * (-b - zl).sigmoid() * -(zl - zh).expm1()
-    return torch_moment(d, d1, priors)
+    return sp(b + zh) - sp(zh) - sp(b + zl) + sp(zl), (b + zh).sigmoid() * (-b - zl).sigmoid() * -(zl - zh).expm1()
+
+
+def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
+    """Moment prior on the movement between the two ends of the observed axis, either way."""
+    return torch_moment(*torch_movement(params, axis), priors)
+
+
+def torch_log_mass(params: Any, axis: Any, priors: Any) -> Any:
+    """Log of `amplitude_mass`, ``(T, 1)``."""
+    from torch.nn.functional import softplus as sp
+
+    rate = LN2 * params["log_n"].exp()
+    zl, zh = (rate * (end - params["log2_ec50"]) for end in (axis.low, axis.high))
+    scales, weights = zl.new_tensor(priors.movement_scales), zl.new_tensor(priors.movement_weights)
+    mass: Any = 0.0
+    for reach in (sp(zh) - sp(zl), sp(-zl) - sp(-zh)):
+        r = reach[..., None] / scales
+        cdf = 0.5 * (r / 2**0.5).erf() - r * (-0.5 * r**2).exp() / (2 * np.pi) ** 0.5
+        mass = mass + (weights * cdf).sum(-1)
+    return mass.clamp_min(1e-300).log()
 
 
 CURVE = Curve("single_hill", 1, PARAMS, 1, log_curve, slope, lattice, torch_rows, torch_prior, amplitude_mass)

@@ -1,139 +1,53 @@
 """Stochastic variational inference on the Pyro models, with AutoNormal's mean-field normal family.
 
 Features are independent given what is shared, so they are optimised side by side with one stream of noise for
-all: a feature's result does not depend on which others are in its block.
+all, and for each place in a chain of sticks: a feature's result does not depend on which others are in its block.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.transforms import affine_autoregressive
-from pyro.poutine.util import site_is_subsample
-from torch.distributions import biject_to
 
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.dose_response import curve as get_curve
+from dream_sc._core.models import scores as score_models
+from dream_sc._core.models.chains import ChainData, chains
 from dream_sc._core.models.cis import cis as cis_model
 from dream_sc._core.models.technical import shares as share_model
 from dream_sc._core.models.technical import technical as technical_model
 from dream_sc._core.models.trans import guide_level
 from dream_sc._core.types import TechnicalFit
 
-from . import _torch
+from . import _torch, _torch_scores
 from ._device import resolve_device
+from .families import FAMILIES, RATE, MeanField
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dream_sc._core.models.technical import TechnicalData
-    from dream_sc._core.priors import CisPriors, SharePriors, TechnicalPriors
-    from dream_sc._core.types import CisCells, CisFit, ShareFit, ShareStats, TechnicalStats
+    from dream_sc._core.pair_sums import ScoreStats
+    from dream_sc._core.priors import CisPriors, ScorePriors, SharePriors, TechnicalPriors
+    from dream_sc._core.types import CisCells, CisFit, ScoreFit, ShareFit, ShareStats, TechnicalStats
 
 NITERS = 3000
-RATE, FINAL_RATE = 0.03, 0.002
-START_SCALE = 0.05
-FLOW_RATE, FLOW_START = 0.01, 0.01  # learning rate of a flow, and how small its last layer starts
+FINAL_RATE = 0.002
 DRIFT = 0.5  # in sds, between the last two tenths of the run
-
-
-class MeanField:
-    """A normal per latent number (after the transform to the real line), noise shared over features.
-
-    Means and sds are in the `units` of their sites, 1 by default.
-    """
-
-    def __init__(self, model: Callable[[], None], start: dict[str, Any], units: dict[str, float]):
-        trace = poutine.trace(model).get_trace()
-        self.sites: dict[str, Any] = {}
-        for name, site in trace.nodes.items():
-            if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
-                continue
-            density: Any = site["fn"]
-            seen = torch.as_tensor(site["value"])
-            transform = biject_to(density.support)
-            value = torch.as_tensor(start.get(name, seen)).to(seen).expand_as(seen)
-            unit = units.get(name, 1.0)
-            loc = (transform.inv(value).detach() / unit).clone().requires_grad_()
-            log_scale = torch.full_like(loc, np.log(START_SCALE)).requires_grad_()
-            by_feature = any(frame.name == "features" for frame in site["cond_indep_stack"])
-            self.sites[name] = (loc, log_scale, transform, by_feature, unit)
-
-    def parameters(self) -> list[dict[str, Any]]:
-        """What is optimised, with its learning rate."""
-        return [{"params": [p for loc, log_scale, *_ in self.sites.values() for p in (loc, log_scale)], "lr": RATE}]
-
-    def sample(self) -> tuple[dict[str, Any], Any]:
-        """A draw of every site and the log density of all of them."""
-        noise, log_q, values = {}, 0.0, {}
-        for name, (loc, log_scale, _, by_feature, _) in self.sites.items():
-            shape = loc.shape[1:] if by_feature else loc.shape
-            noise[name] = torch.randn(shape, dtype=loc.dtype, device=loc.device)
-            z = loc + log_scale.exp() * noise[name]
-            log_q = log_q + dist.Normal(loc, log_scale.exp()).log_prob(z).sum()
-            values[name], jacobian = self._value(name, z)
-            log_q = log_q - jacobian
-        return values, log_q
-
-    def _value(self, name: str, z: Any) -> tuple[Any, Any]:
-        """A site's value from its number on the real line, and the log of how far it stretches."""
-        *_, transform, _, unit = self.sites[name]
-        value = transform(unit * z)
-        return value, transform.log_abs_det_jacobian(unit * z, value).sum()
-
-
-class Autoregressive(MeanField):
-    """Inverse autoregressive flow :cite:p:`Kingma2016` over all latent numbers, around independent normals.
-
-    What `pyro.infer.autoguide.AutoIAFNormal` is, started at independent normals; every number has noise of its own.
-    """
-
-    def __init__(self, model: Callable[[], None], start: dict[str, Any], units: dict[str, float]):
-        super().__init__(model, start, units)
-        some = next(iter(self.sites.values()))[0]
-        self.sizes = {name: site[0].numel() for name, site in self.sites.items()}
-        n = sum(self.sizes.values())
-        self.flow = affine_autoregressive(n, hidden_dims=[n]).to(device=some.device)
-        with torch.no_grad():  # near the identity
-            last = self.flow.arn.layers[-1]
-            last.weight.mul_(FLOW_START)
-            last.bias.mul_(FLOW_START)
-
-    def parameters(self) -> list[dict[str, Any]]:
-        """Those of the normals, and of the flow."""
-        return [*super().parameters(), {"params": list(self.flow.parameters()), "lr": FLOW_RATE}]
-
-    def sample(self) -> tuple[dict[str, Any], Any]:
-        """A draw of every site and the log density of all of them."""
-        some = next(iter(self.sites.values()))[0]
-        eps = torch.randn(sum(self.sizes.values()), device=some.device)  # the flow is in single precision
-        z = self.flow(eps)
-        log_q = dist.Normal(0.0, 1.0).log_prob(eps).sum() - self.flow.log_abs_det_jacobian(eps, z).sum()
-        values = {}
-        for (name, site), part in zip(self.sites.items(), z.split(list(self.sizes.values())), strict=True):
-            loc, log_scale = site[:2]
-            at = loc + log_scale.exp() * part.reshape(loc.shape).to(loc.dtype)
-            values[name], jacobian = self._value(name, at)
-            log_q = log_q - log_scale.sum() - jacobian
-        self.flow.clear_cache()
-        return values, log_q
-
-
-FAMILIES = {"AutoNormal": MeanField, "AutoIAFNormal": Autoregressive}
 
 
 def _optimise(
     model: Callable[[], None], start: dict[str, Any], niters: int, seed: int, units: dict[str, float] | None = None,
-    kind: type[MeanField] = MeanField,
+    kind: type[MeanField] = MeanField, place: Any = None,
 ) -> tuple[MeanField, dict[str, Any]]:  # fmt: skip
     """Fit the family; returns it with its means averaged over the last tenth, and each site's drift in sds."""
     start = {name: torch.zeros(()) for name in ("u", "z", "alpha", "errors")} | start
-    family = kind(model, start, units or {})
+    family = kind(model, start, units or {}, place, seed)
     torch.manual_seed(seed)  # again: how much the start draws depends on the number of features
     optimiser = torch.optim.Adam(family.parameters())
     decay = (FINAL_RATE / RATE) ** (1 / niters)
@@ -216,6 +130,39 @@ def trans(
     return np.ascontiguousarray(out), {"converged": converged}
 
 
+def trans_chains(
+    stats: Any, dosage: Any, feature: Any, *, overdispersion: Any, axis: Any, priors: Any, hyper: dict[str, float],
+    lag: Any, moves: Any, init: tuple[Any, Any], nsamples: int, niters: int | None, device: str, rng: int,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """One Hill for all sticks of a feature (see `models.chains`).
+
+    `init` are draws of level and amplitude ``(T, S, 2)`` and of the shapes ``(F, S, 2)``; returns as much, and which
+    features converged.
+    """
+    at, n_f, names = resolve_device(device), len(init[1]), ("log2_ec50", "log_n")
+    with _torch.isolated(rng, at):
+        sticks = _torch.trans_data(
+            stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper,
+            consts=np.zeros((len(lag), 2)), device=at,
+        )  # fmt: skip
+        of = _torch.tensor(feature, at)
+        data = ChainData(sticks, of, _torch.tensor(lag, at), torch.as_tensor(np.array(moves), device=at), n_f)
+        first = {n: init[1][..., i] for i, n in enumerate(names)} | {n: init[0][..., i] for i, n in enumerate("ab")}
+        start = {name: _torch.tensor(x.mean(1)[:, None], at) for name, x in first.items()}
+        start["log_tau"] = torch.as_tensor(hyper["m_tau"])
+        starts = np.searchsorted(feature, np.arange(n_f))
+        place = _torch.tensor(np.arange(len(lag)) - starts[feature], at)
+        family, drift = _optimise(lambda: chains(data), start, niters or NITERS, rng, place=place)
+        found = _draws(family, nsamples)
+    params, shapes = (
+        np.concatenate([found[name] for name in some], -1).transpose(1, 0, 2) for some in (("a", "b"), names)
+    )
+    moved = {name: drift[name].cpu().numpy()[:, 0] for name in ("a", "b", *names)}
+    worst = np.maximum(moved["log2_ec50"], moved["log_n"])
+    np.maximum.at(worst, feature, np.maximum(moved["a"], moved["b"]))
+    return np.ascontiguousarray(params), np.ascontiguousarray(shapes), worst < DRIFT
+
+
 def technical(
     stats: TechnicalStats, priors: TechnicalPriors, *, nsamples: int = 1000, niters: int | None = None,
     device: str = "auto", rng: int = 0, autoguide: str = "AutoNormal", minibatch_size: int | None = None,
@@ -278,6 +225,54 @@ def technical_shares(
         family, drift = _optimise(lambda: share_model(data), start, niters or NITERS, rng)
         found = _draws(family, nsamples)
     return _torch.share_fit(found, first, drift["level"].cpu().numpy()[:, 0] < DRIFT)
+
+
+def technical_normal(
+    stats: ScoreStats, priors: ScorePriors, *, nsamples: int = 1000, niters: int | None = None, device: str = "auto",
+    rng: int = 0,
+) -> ScoreFit:  # fmt: skip
+    """Technical step of normal scores by SVI; the scale of the group effects is the fast engine's, as is the start."""
+    from . import laplace
+
+    first, at = laplace.technical_normal(stats, priors), resolve_device(device)
+    told = np.flatnonzero(first.converged)
+    if not len(told):
+        return first
+    with _torch.isolated(rng, at):
+        data = _torch_scores.normal_data(stats, first, told, priors, at)
+        return _scores(lambda: score_models.normal(data), first, told, stats.centre[told], nsamples, niters, at, rng)
+
+
+def technical_studentt(
+    blocks: Iterable[Any], row: Any, n_rows: int, n_features: int, priors: ScorePriors, *, nsamples: int = 1000,
+    niters: int | None = None, device: str = "auto", rng: int = 0,
+) -> ScoreFit:  # fmt: skip
+    """Technical step of Student t scores by SVI, block by block; `blocks` are read twice."""
+    from . import laplace
+
+    out, at = laplace.technical_studentt(blocks, row, n_rows, n_features, priors), resolve_device(device)
+    first = out
+    for part, scores in blocks:
+        mine = np.flatnonzero(first.converged[part])
+        if not len(mine):
+            continue
+        told = np.arange(n_features)[part][mine]
+        with _torch.isolated(rng, at):
+            data = _torch_scores.studentt_data(scores[:, mine], row, first, told, priors, at)
+            model = partial(score_models.studentt, data)
+            out = _scores(model, out, told, first.mu[told], nsamples, niters, at, rng)
+    return out
+
+
+def _scores(
+    model: Callable[[], None], first: ScoreFit, told: Any, centre: Any, nsamples: int, niters: int | None, at: Any,
+    rng: int,
+) -> ScoreFit:  # fmt: skip
+    """`first` with what SVI says of the features `told`, whose scores are relative to `centre`."""
+    start = _torch_scores.start(first, told, centre, at)
+    family, drift = _optimise(model, start, niters or NITERS, rng)
+    settled = np.maximum(*(drift[name].cpu().numpy()[:, 0] for name in ("level", "log_sigma"))) < DRIFT
+    return _torch_scores.write(first, told, centre, _draws(family, nsamples), settled)
 
 
 def cis(

@@ -107,17 +107,23 @@ class TransData:
 def parameters(data: TransData, curve: Curve, degree: int) -> dict[str, Any]:
     """Sample level, shape, amplitudes, group effects and log tau of each feature; ``(T, 1)`` each."""
     p, one = data.priors, data.level.new_ones(1)
-    out = {"a": pyro.sample("a", dist.Normal(data.level[:, None], p.level_sd * one))}
-    for name in curve.params[1 + curve.n_amplitudes :]:
-        ec50 = name.startswith("log2_ec50")
-        prior = dist.Normal(0.0 * one, p.ec50_sd) if ec50 else dist.Normal(p.n_log_mean * one, p.n_log_sd)
-        out[name] = pyro.sample(name, prior)
+    out = {"a": pyro.sample("a", dist.Normal(data.level[:, None], p.level_sd * one))} | shape(data, curve)
     n_amplitudes = degree if curve.name == "polynomial" else curve.n_amplitudes
     for name in curve.params[1 : 1 + n_amplitudes]:
         out[name] = pyro.sample(name, Flat(one))
     pyro.factor("amplitudes", curve.torch_prior(out, data.axis, p, data.consts))
     if data.turn and curve.name == "additive_hill":
         pyro.factor("turn", torch_turn(out, data.axis, p, data.consts))
+    return out
+
+
+def shape(data: TransData, curve: Curve) -> dict[str, Any]:
+    """Sample the shape of curves, in a plate."""
+    p, one, out = data.priors, data.level.new_ones(1), {}
+    for name in curve.params[1 + curve.n_amplitudes :]:
+        ec50 = name.startswith("log2_ec50")
+        prior = dist.Normal(0.0 * one, p.ec50_sd) if ec50 else dist.Normal(p.n_log_mean * one, p.n_log_sd)
+        out[name] = pyro.sample(name, prior)
     return out
 
 
@@ -186,25 +192,28 @@ def guide_effect(data: TransData, var: Any) -> Any:
 
 def guide_level(data: TransData, curve: Curve, degree: int = 6) -> None:
     """Joint density of sums per guide and group; the density that the fast engine integrates."""
-    n = data.counts.shape[0]
-    zero = data.level.new_zeros(1)
-    with pyro.plate("features", n, dim=-2):
-        params = parameters(data, curve, degree)
-        log_tau = pyro.sample("log_tau", dist.Normal(data.tau_log_mean + zero, data.tau_log_sd))
-        rows = curve.torch_rows(params, data.at, data.weights, data.consts)
-        at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
-        # a guide's rows have one dosage, so any of them stands for all
-        one = _last_row(data.guide, len(data.error))
-        moved, still, error = data.own[one, :1], data.own[one, 1:], data.error[:, None]
-        up, down = (
-            curve.torch_rows(params, torch.cat([moved + s, still], 1), data.shares[one], data.consts)
-            for s in (error, -error)
-        )
-        var = log_tau.exp() ** 2 + (0.5 * (up - down)) ** 2 + LEAST_VARIANCE
-        with pyro.plate("guides", len(data.error), dim=-1):
-            u = pyro.sample("u", guide_effect(data, var))
-        effects = row_effects(data, n)
-        _observe(data, data.log_w + params["a"] + rows - at_ntc + effects + u[:, data.guide])
+    with pyro.plate("features", data.counts.shape[0], dim=-2):
+        observe_guides(data, curve, parameters(data, curve, degree))
+
+
+def observe_guides(data: TransData, curve: Curve, params: dict[str, Any]) -> None:
+    """Sample guide and group effects and observe the sums, given the curves' parameters; in a plate."""
+    n, zero = data.counts.shape[0], data.level.new_zeros(1)
+    log_tau = pyro.sample("log_tau", dist.Normal(data.tau_log_mean + zero, data.tau_log_sd))
+    rows = curve.torch_rows(params, data.at, data.weights, data.consts)
+    at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
+    # a guide's rows have one dosage, so any of them stands for all
+    one = _last_row(data.guide, len(data.error))
+    moved, still, error = data.own[one, :1], data.own[one, 1:], data.error[:, None]
+    up, down = (
+        curve.torch_rows(params, torch.cat([moved + s, still], 1), data.shares[one], data.consts)
+        for s in (error, -error)
+    )
+    var = log_tau.exp() ** 2 + (0.5 * (up - down)) ** 2 + LEAST_VARIANCE
+    with pyro.plate("guides", len(data.error), dim=-1):
+        u = pyro.sample("u", guide_effect(data, var))
+    effects = row_effects(data, n)
+    _observe(data, data.log_w + params["a"] + rows - at_ntc + effects + u[:, data.guide])
 
 
 def cell_level(data: TransData, curve: Curve, degree: int = 6) -> None:

@@ -1,0 +1,131 @@
+"""A lattice over the shapes that all sticks of a feature agree on, and what each stick says there.
+
+Where the shares of categories move along a line by one Hill, the odds of each stick do by a Hill of the same steepness
+whose EC50 depends on how much the sticks before it move: to the power of the Hill coefficient, it is that of the stick
+before times the ratio of ``1 - q`` at the two ends, `q` being the share of the stick. These lags are taken from the
+modes at the likeliest shape.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import expit, log_softmax, logsumexp
+
+from .chains import ChainEvidence, Chains, together
+from .dose_response import LN2, curve
+from .engines import laplace
+from .engines.laplace import importance
+from .engines.laplace.draws import TAU_POINTS, local_lattice, steps, tau_grid
+from .engines.laplace.trans import SCREEN_TOL
+from .summary import from_ntc_to_low
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .calls import Prior
+    from .dose_response import Curve
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
+QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((7, 4),), 4: ((4, 3, 4, 3),)}
+FINE_TOL = 1e-4  # the joint weights of sticks rest on the evidence of each
+HOPELESS = 300.0  # log evidence below that of no movement where the approximation failed
+LARGEST_LAG = 6.0  # log2
+
+
+class Local(NamedTuple):
+    """Sticks on the local lattice of their features."""
+
+    sticks: importance.Lattice  # `log_z` with tau's prior, without that of the shapes, amplitudes normalised
+    consts: Floats  # (F, 2)
+    lag: Floats  # (T,) of each stick's EC50, log2, times the Hill coefficient
+    null: Floats  # (T,) log evidence of no movement
+    log_post: Floats  # (F, S) joint log posterior of the shapes
+    size: tuple[int, ...]
+
+
+def log_mass(p: laplace.Problem, c: Curve, shapes: Floats, consts: Floats) -> Floats:
+    """Log of the mass of the amplitudes that shapes ``(..., d)`` may have."""
+    mass = np.broadcast_to(c.amplitude_mass(shapes, consts, p.axis, p.priors), shapes.shape[:-1])
+    return np.asarray(np.log(np.maximum(mass, 1e-300)))
+
+
+def lagged(shapes: Floats, lag: Floats) -> Floats:
+    """Shapes ``(T, S, d)`` of the sticks, given those of their features."""
+    if not lag.any():
+        return shapes
+    out = shapes.copy()
+    out[..., 0] += lag[:, None] * np.exp(-shapes[..., 1])
+    return out
+
+
+def _on_lattice(
+    p: laplace.Problem, c: Curve, chains: Chains, at: tuple[Floats, Floats, Floats], tau: tuple[Floats, Floats],
+    lag: Floats, prior: Prior, size: tuple[int, ...], *, fine: bool, degree: int,
+) -> Local:  # fmt: skip
+    """Evidence of the sticks of some features at shapes of their own."""
+    shapes, step, consts = at
+    mine = np.repeat(np.arange(len(shapes)), chains.length)
+    of_sticks, by_shape = lagged(shapes[mine], lag), np.repeat(consts[mine][:, None], shapes.shape[1], 1)
+    log_z, mode, cov = laplace.evidence(
+        p, c, of_sticks, by_shape, tau[0], modes=fine, tol=FINE_TOL if fine else SCREEN_TOL, degree=degree
+    )
+    log_tau = prior.log_density(tau[0])
+    log_z = log_z - log_mass(p, c, of_sticks, by_shape)[:, :, None] + log_tau[:, None]
+    null = logsumexp(laplace.null_evidence(p, tau[0])[0] + log_tau, axis=1)
+    log_z = np.maximum(log_z, null[:, None, None] - HOPELESS)
+    log_prior = importance.log_shape_prior(c, shapes, p.priors) + log_mass(p, c, shapes, consts[:, None])
+    joint = together(logsumexp(log_z, axis=2) - null[:, None], chains) + log_prior
+    sticks = importance.Lattice(of_sticks, step[mine], *tau, log_z, log_z, mode, cov, size)
+    return Local(sticks, consts, lag, null, np.asarray(log_softmax(joint, axis=1)), size)
+
+
+def _lags(
+    p: laplace.Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior
+) -> Floats:
+    """Lags ``(T,)`` by the modes of one Hill at the likeliest shapes ``(F, 2)``, sticks by their odds of moving."""
+    c, consts = curve("single_hill"), np.zeros((len(tau), 1, 2))
+    mine = np.repeat(np.arange(len(best)), chains.length)
+    shapes = lagged(best[mine][:, None], lag)
+    log_z, mode, _ = laplace.evidence(p, c, shapes, consts, tau, modes=True)
+    log_bf = log_z[:, 0, 0] - log_mass(p, c, shapes, consts)[:, 0] - laplace.null_evidence(p, tau)[0][:, 0]
+    a, b = mode[:, 0, 0, 0], mode[:, 0, 0, 1]
+    low = a + from_ntc_to_low(b, shapes[:, 0, 0], np.exp(shapes[:, 0, 1]))
+    ratio = expit(log_bf) * (np.logaddexp(0.0, low + b) - np.logaddexp(0.0, low)) / LN2
+    out = np.zeros(len(tau))
+    for first, length in zip(chains.start, chains.length, strict=True):
+        out[first + 1 : first + length] = ratio[first + 1 : first + length].cumsum()
+    return np.clip(out, -LARGEST_LAG, LARGEST_LAG)
+
+
+def localise(
+    e: ChainEvidence, p: laplace.Problem, m: int, features: Ints, chains: Chains, values: Floats, *, quick: bool,
+    degree: int,
+) -> Local:  # fmt: skip
+    """A local lattice over the shapes that a feature's sticks agree on; `values` ``(T, M, K)`` are of the sticks."""
+    c, prior, grid = e.comparison.curves[m], e.prior, e.comparison.grid
+    lattice = e.comparison.lattices[c.name]
+    both = np.logaddexp(values[:, 0], values[:, m]) + prior.log_tau(grid)
+    tau = tau_grid(both, grid, TAU_POINTS)
+    log_post = e.posterior(m, features)
+    consts = lattice.consts[log_post.argmax(1)]
+    log_post = np.where((lattice.consts[None] == consts[:, None]).all(-1), log_post, -np.inf)
+    shapes = np.repeat(lattice.shapes[None], len(features), 0)
+    step = np.repeat(steps(lattice.shapes)[None], len(features), 0)
+    stages, lag = (QUICK_SIZES if quick else SIZES)[c.n_shape], np.zeros(len(tau.best))
+    for i, size in enumerate(stages):
+        if size:
+            local = [local_lattice(shapes[f], log_post[f], step[f], size) for f in range(len(features))]
+            if c.name == "single_hill" and chains.length.max() > 1:
+                best = shapes[np.arange(len(features)), log_post.argmax(1)]
+                lag = _lags(p, chains, best, lag, tau.best, prior)
+            shapes, step = np.stack([x for x, _ in local]), np.stack([x for _, x in local])
+        fine = i == len(stages) - 1
+        taus = (tau.tau, tau.step) if fine and not quick else (tau.best, np.zeros(len(tau.best)))
+        found = _on_lattice(p, c, chains, (shapes, step, consts), taus, lag, prior, size, fine=fine, degree=degree)
+        log_post = found.log_post
+    return found
