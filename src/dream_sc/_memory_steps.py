@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STEPS = ("fit_technical", "fit_cis", "fit_trans")
 COMPONENTS = (
-    "imports", "counts", "size factors", "guide assignment", "denominators", "categories", "tables",
+    "imports", "counts", "size factors", "guide assignment", "denominators", "categories", "tables", "reading",
     "sufficient statistics", "parameters", "gradients and optimiser state", "variational guide", "posterior", "draws",
     "workspace",
 )  # fmt: skip
@@ -36,6 +36,8 @@ DOSAGES, QUICK = 35, 256  # at which curves of draws are summed up, and draws of
 LOOKS = 3700  # curves of the first look
 RESPOND = 0.02  # share of features that get all draws
 MANY_NTC = 50
+HDF5 = 22_000_000  # code and buffers of the library that reads files, by comparison of fits from file and memory
+MAPPED = 64_000_000  # of values and of indices of shares, each below 32 MB: glibc keeps those when they are freed
 RETAINED = 15_000_000  # of the step before: its table, and small pieces that the allocator keeps
 
 
@@ -87,6 +89,8 @@ def trans(s: Sizes) -> list[Phase]:
     background = F8 * t * KNOTS * (1 + s.n_groups + s.n_groups**2) * many
     table, evidence = 2 * ROW_TABLE * t, t * (F8 * CURVES[s.function_type] * TAUS + 4 * SHAPES[s.function_type])
     kept: Phase = {"sufficient statistics": held + 3 * arrays * one + background}
+    if s.distribution in SHARES:
+        kept["tables"] = min(MAPPED, sum(pairs(s)[1].values()))
     phases: list[Phase] = [
         *before,
         {"sufficient statistics": held + (3 * arrays + 1) * one},  # rows are put in order
@@ -130,8 +134,9 @@ def block(s: Sizes, held: float) -> float:
 
 
 def cells(s: Sizes) -> Phase:
-    """Vectors over cells."""
-    return {"size factors": F8 * s.n_cells, "guide assignment": F8 * s.n_cells * (PER_CELL - 1)}
+    """Vectors over cells, and what reading a file takes by itself."""
+    out: Phase = {"size factors": F8 * s.n_cells, "guide assignment": F8 * s.n_cells * (PER_CELL - 1)}
+    return out | {"reading": HDF5} if s.is_backed else out
 
 
 def pairs(s: Sizes) -> tuple[Phase, Phase]:
