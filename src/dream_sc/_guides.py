@@ -62,12 +62,17 @@ class Guides:
 
 def read_guides(
     data: Any, adata: AnnData, guides: Any, *, layer: str | None = None,
-    targets: str | Mapping[str, Any] | None = None, min_umis: int = 1, exclude: Iterable[str] = (),
+    targets: str | Mapping[str, Any] | pd.Series | None = None, min_umis: int = 1, exclude: Iterable[str] = (),
+    raw: bool = False,
 ) -> Guides:  # fmt: skip
-    """The matrix of guides of the object's cells; see `pp.guide_matrix` for what is read."""
-    given = dict(targets) if isinstance(targets, Mapping) else None
+    """The matrix of guides of the object's cells; see `pp.guide_matrix` for what is read.
+
+    Where a modality and an entry of `.obsm` have the same name, the steps read what is stored in `.obsm`, and what
+    stores it reads the `raw` modality.
+    """
+    given = dict(targets) if isinstance(targets, Mapping | pd.Series) else None
     key = guides if isinstance(guides, str) else "guides"
-    x, names, found = _matrix(data, adata, guides, layer, targets if given is None else None)
+    x, names, found = _matrix(data, adata, guides, layer, targets if given is None else None, raw=raw)
     keep = _kept(names, exclude, key)
     names = [names[i] for i in keep]
     target = _targets(names, found if given is None else given, key)
@@ -104,7 +109,7 @@ def _split(target: str) -> set[str]:
 
 
 def _matrix(
-    data: Any, adata: AnnData, guides: Any, layer: str | None, column: Any
+    data: Any, adata: AnnData, guides: Any, layer: str | None, column: Any, *, raw: bool
 ) -> tuple[Any, list[str], Mapping[str, Any]]:
     """The matrix of the object's cells, names of guides, and what is known of their targets."""
     mods = data.mod if isinstance(getattr(data, "mod", None), Mapping) else {}
@@ -112,7 +117,7 @@ def _matrix(
         guides = _as_modality(guides)
     if not isinstance(guides, str):
         return _of_modality(guides, adata, "the matrix of guides", layer, column)
-    if guides in mods:
+    if guides in mods and (raw or guides not in adata.obsm):
         return _of_modality(mods[guides], adata, f"modality {guides!r}", layer, column)
     if guides not in adata.obsm:
         known = [*(f".obsm[{k!r}]" for k in adata.obsm), *(f"modality {k!r}" for k in mods)]

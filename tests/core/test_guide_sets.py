@@ -43,7 +43,7 @@ def test_means_and_variances_equal_a_brute_force_posterior() -> None:
     spreads = np.array([0.2])
     alone = tuple(a[:, 3:4] for a in fast._guide_grids(cells, nodes, log_w))
     alone = tuple(np.repeat(a, 1, 1) for a in alone)
-    _, mean, var = guide_sets.refine(cells, spreads, alone, 0.0, CisPriors(), nodes, log_w)
+    _, mean, var, _ = guide_sets.refine(cells, spreads, alone, 0.0, CisPriors(), nodes, log_w)
     grid = np.linspace(-2.5, 2.0, 121)
     a, b = np.meshgrid(grid, grid, indexing="ij")
     log_post = norm.logpdf(a, 0, 2.0) + norm.logpdf(b, 0, 2.0)  # as weak as the curvature's stand-in
@@ -69,6 +69,38 @@ def test_a_guide_that_is_never_alone() -> None:
     np.testing.assert_allclose(fit.guide_mean[:3], EFFECTS[:3], atol=0.35)
     assert (np.abs(fit.guide_mean[:3] - EFFECTS[:3]) < 4 * fit.guide_sd[:3]).all()
     assert fit.converged
+
+
+def test_guides_that_are_never_apart_share_what_is_seen() -> None:
+    cells = _cells(np.random.default_rng(2), np.array([[0, 1]]), 300)
+    keep = cells.guide > 1
+    cells = CisCells(cells.counts[keep], cells.exposure[keep], cells.guide[keep], cells.is_control, 0.5, cells.sets)
+    fit = fast.cis(cells, CisPriors())
+    assert fit.guide_mean[0] == pytest.approx(fit.guide_mean[1], abs=0.02)
+    assert fit.guide_mean[:2].sum() == pytest.approx(EFFECTS[:2].sum(), abs=0.2)
+    assert (fit.guide_sd[:2] > 0.3).all()  # no data tell them apart
+    both = cells.guide == 4
+    assert fit.cell_sd[both].mean() < 0.5  # yet their sum is known
+    assert fit.cell_median[both].mean() == pytest.approx(EFFECTS[:2].sum(), abs=0.2)
+
+
+def test_taking_guides_apart_keeps_their_joint_posterior() -> None:
+    rng = np.random.default_rng(5)
+    effect, root = rng.normal(size=4), rng.normal(size=(4, 7))
+    hessian, scale = root @ root.T, 1.7
+    moved, widened, correlation = guide_sets.apart(effect, hessian, scale)
+    own = np.diag(hessian)
+    centre = np.average(effect, weights=1 / (1 / own + scale**2))
+    cov = np.linalg.inv(hessian + np.eye(4) / scale**2)
+    want = cov @ (hessian @ effect + centre / scale**2)
+    v = widened / own
+    np.testing.assert_allclose(1 / (1 / v + 1 / scale**2), np.diag(cov))
+    np.testing.assert_allclose(((effect + moved) / v + centre / scale**2) * np.diag(cov), want)
+    np.testing.assert_allclose(correlation, cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov))))
+    moved, widened, correlation = guide_sets.apart(effect, np.diag(own), scale)
+    np.testing.assert_allclose(moved, 0, atol=1e-12)
+    np.testing.assert_allclose(widened, 1)
+    np.testing.assert_allclose(correlation, np.eye(4))
 
 
 @pytest.mark.parametrize(("name", "niters"), [("svi", 1000), ("nuts", 60)])

@@ -21,13 +21,23 @@ def test_offsets_are_recovered_beside_many_responders(rng: np.random.Generator) 
     scale2 = np.full(20, 1 / 100)
     mean = expected * np.exp((response + truth + rng.normal(0, 0.05, (n, 10)))[:, guide])
     counts = rng.poisson(mean * rng.gamma(400, 1 / 400, mean.shape)).astype(float)
-    offset, used = guide_offsets(counts, expected, np.full(n, 0.5), scale2, guide)
+    offset, used = guide_offsets(counts, expected, np.full(n, 0.5), scale2, guide, int(guide.max()) + 1)
     assert used >= 70
     np.testing.assert_allclose(offset, truth, atol=0.05)
 
 
 def test_too_few_features_give_no_offset(rng: np.random.Generator) -> None:
     counts = rng.poisson(100, (19, 4)).astype(float)
-    offset, used = guide_offsets(counts, np.full((19, 4), 50.0), np.full(19, 0.3), np.full(4, 0.01), np.arange(4))
+    offset, used = guide_offsets(counts, np.full((19, 4), 50.0), np.full(19, 0.3), np.full(4, 0.01), np.arange(4), 4)
     assert used == 0
     np.testing.assert_array_equal(offset, 0.0)
+
+
+def test_guides_without_rows_have_none(rng: np.random.Generator) -> None:
+    expected = rng.gamma(3.0, 60.0, (200, 3))
+    counts = rng.poisson(expected * np.exp([0.1, 0.0, -0.2])).astype(float)
+    rest = np.full(200, 0.1), np.full(3, 0.01)
+    want, n = guide_offsets(counts, expected, *rest, np.arange(3), 3)
+    got, m = guide_offsets(counts, expected, *rest, np.array([1, 3, 4]), 6)
+    np.testing.assert_array_equal(got, [0, want[0], 0, want[1], want[2], 0])
+    assert n == m == 100  # the half that differs least

@@ -41,6 +41,23 @@ def test_cells_are_matched_by_name(adata: ad.AnnData, kind: str) -> None:
     assert adata.uns["guides_target"].tolist() == ["A", "A", "NTC"]
 
 
+def test_targets_may_be_a_series(adata: ad.AnnData) -> None:
+    ds.pp.guide_matrix(adata, _frame([0, 1, 2, 3]), targets=pd.Series(TARGETS))
+    assert adata.uns["guides_target"].tolist() == ["A", "A", "NTC"]
+
+
+def test_umis_are_not_overwritten(adata: ad.AnnData) -> None:
+    adata.obsm["guides"], adata.uns["guides_target"] = _frame([0, 1, 2, 3]), list(TARGETS.values())
+    with pytest.raises(ValueError, match=r"\.obsm\['guides'\] has UMIs or guides that would be lost"):
+        ds.pp.guide_matrix(adata, "guides", min_umis=4)
+    assert adata.obsm["guides"].to_numpy().max() == 9
+    ds.pp.guide_matrix(adata, "guides", min_umis=4, key_added="carried")
+    with pytest.raises(ValueError, match="would be lost"):
+        ds.pp.guide_matrix(adata, "carried", exclude="a1", key_added="carried")
+    ds.pp.guide_matrix(adata, "carried", key_added="carried")  # nothing is lost
+    assert adata.obsm["carried"].toarray().tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
+
+
 def test_guides_are_left_out_and_have_several_targets(adata: ad.AnnData, tmp_path: Path) -> None:
     targets = TARGETS | {"a1": ["A", "B"]}
     ds.pp.guide_matrix(adata, _frame([0, 1, 2, 3]), targets=targets, exclude="a2", key_added="g")

@@ -216,3 +216,15 @@ def test_plots(clean: ad.AnnData) -> None:
     assert len(ds.pl.confounding(clean, what="phase").containers) == 6
     with pytest.raises(ValueError, match="what='lane' is not known"):
         ds.pl.confounding(clean, what="lane")
+
+
+def test_guides_of_the_table_without_cells_and_a_matrix_of_guides(clean: ad.AnnData) -> None:
+    part = clean[clean.obs["cis_guide"] != "GFI1B_g01"].copy()
+    table = ds.tl.check_confounding(part)
+    assert np.isfinite(table["pvalue"]).sum() > 3
+    adata = ds.datasets.high_moi(2000, 60, moi=4, rng=0, n_ntc_guides=20, n_other_guides=30)
+    ds.tl.fit_technical(adata, batch_key="batch", guides="guides", use_all_cells=True)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    table = ds.tl.check_confounding(adata)
+    assert not table["flag"].any()
+    assert np.isfinite(table["pvalue"]).sum() > 3

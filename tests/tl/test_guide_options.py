@@ -94,6 +94,9 @@ def test_what_is_known_before_takes_the_place_of_the_population() -> None:
     pd.testing.assert_frame_equal(got.iloc[2:], was.iloc[2:])
     ds.tl.fit_cis(adata, "GFI1B", guide_prior={"GFI1B_g01": (-5.0, 0.01), "GFI1B_g02": (-1.0, 10.0)}, key_added="b")
     pd.testing.assert_frame_equal(ds.get.guides(adata, key="b"), got)
+    whole = ds.get.guides(plain).rename(index={"NTC_01": "NTC_of_another_screen"})
+    ds.tl.fit_cis(adata, "GFI1B", guide_prior=whole, key_added="c")  # controls are known by definition
+    assert (ds.get.guides(adata, key="c")["sd"] < was["sd"] + 1e-12).all()
     for wrong, message in (
         (before.assign(sd=0.0), "an sd that is not above 0"), (before.drop(columns="sd"), r"no column \['sd'\]"),
         ({"nobody": (0.0, 1.0)}, "guides that take no part: .*nobody"),

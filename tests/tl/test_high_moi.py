@@ -118,6 +118,89 @@ def test_a_guide_with_several_targets_acts_on_each() -> None:
     assert table["target"].iloc[0] == "other;GFI1B"
 
 
+def test_guides_whose_cells_all_have_one_that_is_left_out() -> None:
+    adata = _small()
+    x = adata.obsm["guides"].toarray()
+    few = np.flatnonzero(x[:, 0])[:3]
+    x[np.setdiff1d(np.arange(800), few), 0] = 0  # three cells carry the first guide
+    x[:, 1] = x[:, 0]  # the second is seen beside it only
+    x[few, 1:12] = 0
+    x[few, 1] = 1
+    more = np.flatnonzero(x[:, 12:].any(1) & ~x[:, :12].any(1))[:4]
+    x[more, 1] = 1  # and in too few cells without
+    adata.obsm["guides"] = sparse.csr_matrix(x)
+    ds.tl.fit_technical(adata, **MANY)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    table, names = ds.get.guides(adata), adata.uns["guides_ids"]
+    assert not set(names[:2]) & set(table.index)
+    assert set(names[2:12]) <= set(table.index)
+    carried = x[:, 2:12][~x[:, :2].any(1)]
+    assert table["n_cells"].reindex(names[2:12]).tolist() == carried.sum(0).tolist()
+    cells = ds.get.cis(adata)["log2_x_true"].isna().to_numpy()
+    assert np.flatnonzero(cells & x[:, :12].any(1)).tolist() == sorted([*few, *more])
+
+
+def test_a_modality_that_has_the_name_of_what_is_stored() -> None:
+    md.set_options(pull_on_update=False)
+    rna = _small()
+    umis = rna.obsm["guides"].toarray().astype(np.float32) * 5
+    umis[0, 0] = 1.0  # of the surroundings
+    raw = ad.AnnData(sparse.csr_matrix(umis), pd.DataFrame(index=rna.obs_names))
+    raw.var_names, raw.var["target"] = rna.uns["guides_ids"], rna.uns["guides_target"]
+    del rna.obsm["guides"], rna.uns["guides_ids"], rna.uns["guides_target"]
+    data = md.MuData({"rna": rna, "guides": raw})
+    ds.pp.guide_matrix(data, "guides", mod="rna", min_umis=2)
+    ds.pp.guide_matrix(data, "guides", mod="rna", min_umis=2)  # from the modality again
+    assert data["rna"].obsm["guides"][0, 0] == 0
+    ds.tl.fit_technical(data, mod="rna", **MANY)
+    ds.tl.fit_cis(data, "GFI1B", mod="rna", control_group="complement")
+    alone = data["rna"].copy()
+    ds.tl.fit_cis(alone, "GFI1B", control_group="complement", key_added="again")
+    pd.testing.assert_frame_equal(ds.get.guides(alone, key="again"), ds.get.guides(data, mod="rna"))
+
+
+def test_labels_in_spite_of_a_technical_fit_with_a_matrix() -> None:
+    adata = _small(moi=1)
+    carried = adata.obsm["guides"]
+    one = np.diff(carried.indptr) == 1
+    first = np.minimum(carried.indptr[:-1], carried.nnz - 1)
+    for column, names in (("guide", adata.uns["guides_ids"]), ("target", adata.uns["guides_target"])):
+        adata.obs[column] = pd.Categorical(np.where(one, np.asarray(names)[carried.indices[first]], None))
+    ds.tl.fit_technical(adata, guides="guides")
+    ds.tl.fit_cis(adata, "GFI1B", guides=False, min_cells_per_guide=1)
+    assert adata.uns["cis"]["params"]["guides"] is None
+    labelled = adata.obs["guide"].notna() & adata.obs["target"].isin(["GFI1B", "NTC"])
+    assert ds.get.cis(adata)["log2_x_true"].notna().sum() == labelled.sum()
+
+
+def test_guides_taken_apart_by_the_groups_do_not_follow_them() -> None:
+    adata = ds.datasets.high_moi(2000, 10, moi=4, rng=0, n_ntc_guides=10, n_other_guides=10)
+    ds.tl.fit_technical(adata, batch_key="batch", **MANY)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement", guide_covariate_key="batch")
+    assert (~ds.get.guides(adata)["is_control"]).sum() == 24
+
+
+def test_two_cis_genes_side_by_side() -> None:
+    adata = _small(moi=3)
+    targets = np.array(adata.uns["guides_target"], dtype=object)
+    other = adata.var_names[3]
+    targets[np.flatnonzero(targets == "GFI1B")[6:]] = other
+    adata.uns["guides_target"] = targets
+    ds.tl.fit_technical(adata, **MANY)
+    for gene in ("GFI1B", other):
+        ds.tl.fit_cis(adata, gene, control_group="complement", key_added=f"cis_{gene}")
+        keys = {"cis_key": f"cis_{gene}", "key_added": f"trans_{gene}"}
+        ds.tl.fit_trans(adata, **keys, function_type="single_hill", nsamples=50)
+    for gene, lacks in (("GFI1B", other), (other, "GFI1B")):
+        table = ds.get.guides(adata, key=f"cis_{gene}")
+        assert set(table["target"][~table["is_control"]]) == {gene}
+        trans = ds.get.trans(adata, key=f"trans_{gene}")
+        assert trans.loc[gene, "status"] != "fitted"
+        assert np.isfinite(trans.loc[lacks, "qvalue"])
+    checked = ds.tl.check_confounding(adata, cis_key=f"cis_{other}")
+    assert len(checked)
+
+
 def _small(**changes: Any) -> ad.AnnData:
     return ds.datasets.high_moi(800, 8, rng=0, **({"moi": 4, "n_ntc_guides": 10, "n_other_guides": 20} | changes))
 

@@ -98,3 +98,16 @@ def test_plots_draw(fitted: ad.AnnData) -> None:
     assert len(ds.pl.cis(fitted).get_yticks()) == 18
     assert ds.pl.technical(fitted).get_xscale() == "log"
     plt.close("all")
+
+
+@pytest.mark.parametrize("guide", ["GFI1B_g01", "NTC_06"])
+def test_a_part_without_a_guide(guide: str) -> None:
+    adata = ds.datasets.titration(1500, 40, rng=0)
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    part = adata[adata.obs["guide"] != guide].copy()
+    ds.tl.fit_trans(part, function_type="single_hill", nsamples=50)
+    table = part.uns["trans"]["guides"].set_index("guide")
+    assert table.loc[guide, "offset"] == 0
+    assert (table["offset"].drop(guide) != 0).all()
+    assert np.isfinite(ds.get.trans(part)["qvalue"]).sum() > 30

@@ -37,9 +37,9 @@ def weighted_median(values: Floats, weights: Floats) -> Floats:
 
 
 def guide_offsets(
-    counts: Floats, expected: Floats, overdispersion: Floats, scale2: Floats, guide: Ints
+    counts: Floats, expected: Floats, overdispersion: Floats, scale2: Floats, guide: Ints, n_guides: int
 ) -> tuple[Floats, int]:
-    """Offset of each guide (natural log) and the number of features that it rests on.
+    """Offset of each guide (natural log; 0 of one without rows) and the number of features that it rests on.
 
     Parameters
     ----------
@@ -49,23 +49,28 @@ def guide_offsets(
         ``(T,)`` of single cells.
     scale2
         ``(R,)`` W2 / W^2 of the rows.
-    guide
-        ``(R,)``.
+    guide, n_guides
+        ``(R,)``, and G: some may have no row.
     """
-    n_g = int(guide.max()) + 1
-    design = np.zeros((len(guide), n_g))
+    present, of_row = np.unique(guide, return_inverse=True)
+    if len(present) < n_guides:
+        found, n = guide_offsets(counts, expected, overdispersion, scale2, of_row, len(present))
+        offset = np.zeros(n_guides)
+        offset[present] = found
+        return offset, n
+    design = np.zeros((len(guide), n_guides))
     design[np.arange(len(guide)), guide] = 1.0
     total, mean = counts @ design, expected @ design
     # overdispersion of a sum of rows: their variances add
-    extra = overdispersion[:, None] ** 2 * ((expected**2 * scale2) @ design) / np.maximum(mean, 1e-300) ** 2
+    extra = overdispersion[:, None] ** 2 * ((expected**2 * scale2) @ design) / np.maximum(mean, 1e-150) ** 2
     enough = mean.min(1) >= MIN_EXPECTED
     if enough.sum() < MIN_FEATURES:
-        return np.zeros(n_g), 0
+        return np.zeros(n_guides), 0
     total, mean, extra = total[enough], mean[enough], extra[enough]
     ratio = np.log((total + 0.5) / (mean + 0.5))
     weight = 1.0 / (1.0 / np.maximum(mean, total) + extra + SHIFT_SD**2)
     kept = np.ones(len(ratio), dtype=bool)
-    offset = np.zeros(n_g)
+    offset = np.zeros(n_guides)
     for _ in range(N_ITER):
         offset = weighted_median(ratio[kept], weight[kept])
         rest = ratio - offset

@@ -66,6 +66,8 @@ class RowSums:
     """
 
     def __init__(self, row_of_cell: Ints, n_rows: int, n_features: int, weight: Floats | None = None) -> None:
+        if len(row_of_cell) and row_of_cell.max() >= n_rows:  # compiled code does not look
+            raise IndexError(f"a cell is in row {row_of_cell.max()} of {n_rows}")
         self.row_of_cell, self.n_rows, self.used = row_of_cell, n_rows, row_of_cell >= 0
         self.weight = np.zeros(len(row_of_cell)) if weight is None else weight
         self.weighted_rows = weighted_rows(row_of_cell, weight)

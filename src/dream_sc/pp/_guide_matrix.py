@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from dream_sc._guides import Guides
+
 CALL_COLUMNS = ("cell_barcode", "feature_call", "num_umis")
 BETWEEN = "|"  # the calls of one cell
 
@@ -29,7 +31,7 @@ def guide_matrix(
     *,
     mod: str | None = None,
     layer: str | None = None,
-    targets: str | Mapping[str, Any] | None = None,
+    targets: str | Mapping[str, Any] | pd.Series | None = None,
     min_umis: int = 1,
     exclude: str | Iterable[str] = (),
     key_added: str = GUIDES,
@@ -43,17 +45,17 @@ def guide_matrix(
         AnnData or MuData.
     guides
         Cells x guides, binary or UMI counts: key of `.obsm` (DataFrame, array or sparse matrix; names of guides are the
-        columns, or the entry ``guides + "_ids"`` of `.uns`), the name of a modality of guides, or a DataFrame or an
-        AnnData such as `read_protospacer_calls` returns. All but the first are matched by the names of cells; cells
-        that they lack have no guide.
+        columns, or the entry ``guides + "_ids"`` of `.uns`), the name of a modality of guides (which comes first where
+        both have it), or a DataFrame or an AnnData such as `read_protospacer_calls` returns. All but the first are
+        matched by the names of cells; cells that they lack have no guide.
     mod
         Modality of a MuData that gets the matrix.
     layer
         Layer of the AnnData or modality of guides; "guide_assignment" if there is one, else `.X`.
     targets
-        Target of each guide: a mapping (to a list where a guide has several), or the name of a column of the `.var` of
-        the AnnData or modality of guides. By default the entry ``guides + "_target"`` of `.uns`, or the column "target"
-        or "intended_target_name"; guides whose column "targeting" is False are controls, "NTC".
+        Target of each guide: a mapping or Series (to a list where a guide has several), or the name of a column of the
+        `.var` of the AnnData or modality of guides. By default the entry ``guides + "_target"`` of `.uns`, or the
+        column "target" or "intended_target_name"; guides whose column "targeting" is False are controls, "NTC".
     min_umis
         Entries below it are no guide.
     exclude
@@ -72,15 +74,17 @@ def guide_matrix(
     Raises
     ------
     KeyError, ValueError
-        If there is no such matrix, its entries are no counts, guides have no name or no target, cells of the two have
-        no name in common, or no cell has a guide.
+        If there is no such matrix, its UMIs or guides would be lost by storing the result in its place, its entries are
+        no counts, guides have no name or no target, cells of the two have no name in common, or no cell has a guide.
     """
     started = _io.now()
     _validate.whole("min_umis", min_umis)
     _validate.storable(key_added)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
-    found = read_guides(data, adata, guides, layer=layer, targets=targets, min_umis=min_umis, exclude=exclude)
+    options: dict[str, Any] = {"layer": layer, "targets": targets, "min_umis": min_umis, "exclude": exclude}
+    found = read_guides(data, adata, guides, raw=True, **options)
+    _check_overwrite(adata, guides, found, key_added)
     n = np.diff(found.carried.indptr)
     if not n.any():
         raise ValueError(f"no cell has a guide with at least min_umis={min_umis} UMIs: lower it")
@@ -94,6 +98,19 @@ def guide_matrix(
     }  # fmt: skip
     _io.write(adata, "pp.guide_matrix", slots, started)
     return data if copy else None
+
+
+def _check_overwrite(adata: AnnData, guides: Any, found: Guides, key_added: str) -> None:
+    """Refuse to put the result in the place of counts that it does not hold."""
+    if not isinstance(guides, str) or guides != key_added or key_added not in adata.obsm:
+        return
+    stored = adata.obsm[key_added]
+    values = sparse.csr_matrix(stored.to_numpy() if isinstance(stored, pd.DataFrame) else stored)
+    if values.shape != found.carried.shape or abs(values - found.carried.astype(values.dtype)).sum():
+        raise ValueError(
+            f".obsm[{key_added!r}] has UMIs or guides that would be lost if the result took its place: pass another "
+            "key_added"
+        )
 
 
 def read_protospacer_calls(path: str | PathLike[str]) -> AnnData:

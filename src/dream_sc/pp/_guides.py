@@ -22,7 +22,7 @@ def assign_guides(
     *,
     mod: str | None = None,
     layer: str | None = None,
-    targets: str | Mapping[str, str] | None = None,
+    targets: str | Mapping[str, str] | pd.Series | None = None,
     min_umis: int = 1,
     guide_key: str = GUIDE,
     target_key: str = TARGET,
@@ -39,16 +39,16 @@ def assign_guides(
         AnnData or MuData.
     guides
         Key of `.obsm` with cells x guides (DataFrame, array or sparse matrix; binary, or UMI counts), or the name of a
-        modality of guides, whose cells are matched by name. Names of guides are the columns of the DataFrame, the
-        entry ``guides + "_ids"`` of `.uns`, or the names of the modality's features.
+        modality of guides (which comes first), whose cells are matched by name. Names of guides are the columns of the
+        DataFrame, the entry ``guides + "_ids"`` of `.uns`, or the names of the modality's features.
     mod
         Modality of a MuData whose cells are labelled.
     layer
         Layer of the modality of guides; "guide_assignment" if there is one, else `.X`.
     targets
-        Target of each guide: a mapping, or the name of a column of the `.var` of the modality of guides. By default
-        the entry ``guides + "_target"`` of `.uns`, or the column "target" or "intended_target_name"; guides whose
-        column "targeting" is False are controls, "NTC".
+        Target of each guide: a mapping or Series, or the name of a column of the `.var` of the modality of
+        guides. By default the entry ``guides + "_target"`` of `.uns`, or the column "target" or "intended_target_name";
+        guides whose column "targeting" is False are controls, "NTC".
     min_umis
         Entries below it are no guide.
     guide_key, target_key
@@ -71,7 +71,7 @@ def assign_guides(
     _validate.whole("min_umis", min_umis)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
-    found = read_guides(data, adata, guides, layer=layer, targets=targets, min_umis=min_umis)
+    found = read_guides(data, adata, guides, layer=layer, targets=targets, min_umis=min_umis, raw=True)
     carried, names = found.carried, list(found.names)
     n = np.diff(carried.indptr)
     one = n == 1

@@ -211,8 +211,9 @@ def _stable_between(counts: Counts, s: np.ndarray, candidates: np.ndarray, group
     from dream_sc._core import stable
     from dream_sc._core.suffstats import RowSums, add_feature_moments
 
-    labelled, n = int(groups.max()) + 1, len(np.unique(groups))
-    row = np.where(groups >= 0, groups, labelled)  # cells without a label are a group for the noise of counts only
+    present, code = np.unique(groups, return_inverse=True)  # labels that no cell has are no groups
+    labelled, n, unlabelled = int((present >= 0).sum()), len(present), int(present[0] < 0)
+    row = np.where(code < unlabelled, labelled, code - unlabelled)  # those without: for the noise of counts only
     sums, moments = RowSums(row, n, counts.shape[1], s), np.zeros((counts.shape[1], 3))
     for block in counts.blocks():
         sums.add(block)

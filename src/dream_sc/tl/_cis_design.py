@@ -113,8 +113,7 @@ def of_guides(
         )
     which = np.flatnonzero(acting)
     carried = guides.carried[:, which].tocsr()
-    n_cells = np.asarray(carried.sum(0)).ravel()
-    targeting = _rows_of(guides, which, n_cells, is_control=False)
+    targeting = _rows_of(guides, which, _cells_left(carried, min_cells), is_control=False)
     split, members = _split_controls(guides, pool, acting, ntc, min_cells, seed, rest=control_group == "complement")
     table = _large(pd.concat([targeting, split], ignore_index=True), min_cells)
     place = {g: i for i, g in enumerate(table["guide"])}
@@ -140,6 +139,8 @@ def guide_priors(known: Any, table: pd.DataFrame) -> np.ndarray:
     lacking = [c for c in columns if c not in known]
     if lacking:
         raise ValueError(f"guide_prior has no column {lacking}; it has {list(known.columns)}: it needs {columns}")
+    if "is_control" in known:  # controls are known by definition, and may be others here
+        known = known[~known["is_control"].astype(bool)]
     values = known[columns].astype(float)
     bad = ~np.isfinite(values).all(axis=1) | (values["sd"] <= 0)
     if bad.any():
@@ -160,6 +161,21 @@ def _rows_of(guides: Guides, which: np.ndarray, n_cells: np.ndarray, *, is_contr
     targets = np.array(guides.targets, dtype=object)[which]
     frame = pd.DataFrame({"guide": names, "target": targets, "is_control": is_control, "n_cells": n_cells})
     return frame.sort_values("guide", ignore_index=True) if is_control else frame
+
+
+def _cells_left(carried: Any, min_cells: int) -> np.ndarray:
+    """Cells of each guide, less those that carry a guide with fewer than `min_cells` beside it: these have no dosage.
+
+    What is left over may make other guides small; numbers of guides too small are those at which they were left out.
+    """
+    carried = carried.astype(np.int64)
+    kept = np.ones(carried.shape[1], dtype=bool)
+    n = np.asarray(carried.sum(0)).ravel()
+    while (small := kept & (n < min_cells)).any():
+        kept &= ~small
+        whole = carried @ (~kept).astype(np.int64) == 0
+        n = np.where(kept, carried.T @ whole.astype(np.int64), n)
+    return np.asarray(n)
 
 
 def _targeted(carried: Any, place: np.ndarray, n_acting: np.ndarray, n_guides: int, code: np.ndarray) -> np.ndarray:

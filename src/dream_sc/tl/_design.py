@@ -57,13 +57,25 @@ def refuse_confounded_guides(batch_key: str | None, group: np.ndarray, guides: G
     _refuse(batch_key, "whether a guide is a control", cramers_v(group[cell], control[of_guide].astype(np.int64)))
 
 
-def refuse_confounded_design(batch_key: str | None, group: np.ndarray, design: CisDesign) -> None:
-    """The same for the guides of one cis gene: among themselves, and against the controls, however many these are."""
+def refuse_confounded_design(
+    batch_key: str | None, group: np.ndarray, design: CisDesign, guides: Guides, acting: np.ndarray
+) -> None:
+    """The same for the guides of one cis gene: among themselves, and against the controls, however many these are.
+
+    Guides are looked at as the matrix has them: one that is taken apart by a column, such as that of the groups
+    itself, is one guide in several of these.
+
+    Parameters
+    ----------
+    guides, acting
+        That matrix, and ``(G,)`` the guides of the cis gene in it.
+    """
     from dream_sc._core.association import balanced_v, cramers_v
 
     targeting = design.used & ~design.is_control[design.code]
     alone = targeting & (design.row_guide >= 0)
-    _refuse(batch_key, "the guides of the cis gene", cramers_v(group[alone], design.code[alone]))
+    only = guides.carried[np.flatnonzero(alone)][:, np.flatnonzero(acting)].tocsr().indices
+    _refuse(batch_key, "the guides of the cis gene", cramers_v(group[alone], only))
     _refuse(
         batch_key, "whether a cell is targeted", balanced_v(group[design.used], targeting[design.used].astype(np.int64))
     )

@@ -34,7 +34,7 @@ def fit_cis(
     guide_key: str = GUIDE,
     target_key: str | None = None,
     control: str | list[str] | None = None,
-    guides: str | None = None,
+    guides: str | Literal[False] | None = None,
     control_group: Literal["nt_cells", "complement"] = "nt_cells",
     guide_covariate_key: str | None = None,
     guide_prior: pd.DataFrame | Mapping[str, tuple[float, float]] | None = None,
@@ -84,7 +84,8 @@ def fit_cis(
         technical fit by default.
     guides
         Where cells may have several guides: key of `.obsm` with cells x guides (binary or counts; see
-        `pp.guide_matrix`), or the name of a modality of guides. By default that of the technical fit, if it had one.
+        `pp.guide_matrix`), or the name of a modality of guides. By default that of the technical fit, if it had one;
+        False takes the labels of `guide_key` all the same.
     control_group
         With `guides`: "nt_cells", cells with NTC guides only; "complement", every cell without a guide of the cis
         gene, for screens in which each cell carries many. Controls are split by one NTC guide of each, drawn by `rng`.
@@ -195,6 +196,7 @@ def _design(
     """Which cells take part under which guide, and the arguments that say so, with those of the technical fit."""
     params = technical["params"]
     layout = {k: params.get(k) if v is None else v for k, v in layout.items()}
+    layout["guides"] = None if layout["guides"] is False else layout["guides"]
     control = [layout["control"]] if isinstance(layout["control"], str) else list(layout["control"])
     layout["control"], key = control, layout["guide_covariate_key"]
     levels = None if key is None else _validate.labels(adata, key, "guide_covariate_key")
@@ -202,14 +204,13 @@ def _design(
     if layout["guides"] is not None:
         _validate.guides_key(layout["guides"])
         found = read_guides(data, adata, layout["guides"])
-        barred = None
+        acting, barred = found.targeting(wanted), None
         if levels is not None:  # a cell whose level is missing has no guide of known dosage, nor is it a control
-            acting = found.targeting(wanted)
             barred = (levels == "") & (found.of_cells(acting) > 0)
-            found = found.by(levels, acting)
-        design = of_guides(found, wanted, control, layout["control_group"], min_cells, seed, barred)
+        apart = found if levels is None else found.by(levels, acting)
+        design = of_guides(apart, wanted, control, layout["control_group"], min_cells, seed, barred)
         if params.get("use_all_cells"):
-            refuse_confounded_design(batch, groups, design)
+            refuse_confounded_design(batch, groups, design, found, acting)
         return design, layout
     if layout["control_group"] != "nt_cells":
         raise ValueError(

@@ -112,6 +112,7 @@ def trans_inputs(
     reason[is_cis] = "cis gene"
     ok = reason == ""
     guides = cis["guides"].assign(offset=0.0)
+    stats = replace(stats, n_guides=len(guides))  # some may have no cell here
     if offsets and known is None:
         guides["offset"] = _offsets(stats, _expected(adata, technical_key, stats, ok), overdispersion, ok)
     elif offsets:
@@ -203,7 +204,8 @@ def _offsets(stats: Any, expected: np.ndarray, overdispersion: np.ndarray, ok: n
     from dream_sc._core.offsets import guide_offsets
 
     scale2 = stats.exposure2 / stats.exposure**2
-    offset, used = guide_offsets(stats.counts[ok], expected, overdispersion[ok], scale2, stats.guide)
+    row = stats.guide, stats.n_guides
+    offset, used = guide_offsets(stats.counts[ok], expected, overdispersion[ok], scale2, *row)
     if not used:
         logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
     return np.asarray(offset / np.log(2))

@@ -131,7 +131,7 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     level = float((precision * c_mean).sum() / precision.sum())
     escape, escape_sd, *two = escapers.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
     if len(cells.sets):
-        refined = guide_sets.refine(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
+        *refined, correlation = guide_sets.refine(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
         two = [np.where(escape[:, None] > 0, a, b) for a, b in zip(two, refined, strict=True)]
     value, mean, var = two
     guide_mean, guide_var, within = np.zeros(len(control)), np.zeros(len(control)), np.zeros(len(control))
@@ -144,7 +144,7 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     within[~control] = np.sqrt(weights @ SPREADS**2)
     x, log_prior = _cell_priors(control, guide_mean, guide_var, weights, escape)
     if len(cells.sets):
-        of_sets = _set_priors(cells.sets, guide_mean, guide_var, within)
+        of_sets = _set_priors(cells.sets, guide_mean, guide_var, within, correlation)
         x, log_prior = (np.concatenate(pair) for pair in zip((x, log_prior), of_sets, strict=True))
     out = np.zeros((len(cells.counts), 4))
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
@@ -251,11 +251,14 @@ def _cell_priors(
 
 
 def _set_priors(
-    sets: np.ndarray, guide_mean: np.ndarray, guide_var: np.ndarray, within: np.ndarray
+    sets: np.ndarray, guide_mean: np.ndarray, guide_var: np.ndarray, within: np.ndarray, correlation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same for cells with several guides: a normal density, effects and variances added up."""
+    """The same for cells with several guides: a normal density, effects, their errors and spreads added up."""
     there = sets >= 0
     mean = np.where(there, guide_mean[sets], 0.0).sum(1)
-    sd = np.sqrt(np.where(there, guide_var[sets] + within[sets] ** 2, 0.0).sum(1) + 1e-6)
+    error = np.where(there, np.sqrt(guide_var)[sets], 0.0)
+    shared = correlation[sets[:, :, None], sets[:, None, :]]
+    var = np.einsum("ni,nij,nj->n", error, shared, error) + np.where(there, within[sets] ** 2, 0.0).sum(1)
+    sd = np.sqrt(np.maximum(var, 0.0) + 1e-6)
     z = np.linspace(-7.5, 7.5, N_X)
     return mean[:, None] + sd[:, None] * z, np.repeat(-0.5 * z[None] ** 2, len(sets), 0)

@@ -1,7 +1,8 @@
 """Cells with several guides of the cis gene: their log2 effects add up.
 
 Each guide is looked at over all cells that carry it, with what their other guides do as known; this goes around the
-guides until nothing moves. What a guide's mean owes to the others' errors is in the joint curvature.
+guides until nothing moves. What a guide's mean owes to the others' errors is in the joint curvature; guides that hardly
+occur without each other share what their cells say evenly, since no data can tell them apart.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ MOST_ROUNDS, TOL = 30, 1e-4
 def refine(
     cells: CisCells, spreads: Floats, alone: tuple[Floats, Floats, Floats], level: float, priors: CisPriors,
     nodes: Floats, log_w: Floats,
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats, Floats, Floats]:  # fmt: skip
     """Log evidence, mean and variance ``(G, S)`` of every guide, cells with several guides among them.
+
+    Last comes the posterior correlation ``(G, G)`` between the guides' means.
 
     Parameters
     ----------
@@ -61,8 +64,39 @@ def refine(
             effect[g], spread[g] = mean[g, k] - level, spreads[k]
         if np.abs(effect - before).max() < TOL:
             break
-    var[guides] *= _inflation(cells, members, guides, effect, spread, level, phi, priors, (nodes, log_w))[:, None]
-    return value, mean, var
+    hessian = _curvature(cells, members, guides, effect, spread, level, phi, (nodes, log_w))
+    moved, widened, correlation = np.zeros(len(effect)), np.ones(len(effect)), np.eye(len(effect))
+    moved[guides], widened[guides], correlation[np.ix_(guides, guides)] = apart(
+        effect[guides], hessian, priors.sigma_scale
+    )
+    return value, mean + moved[:, None], var * widened[:, None], correlation
+
+
+def apart(effect: Floats, hessian: Floats, scale: float) -> tuple[Floats, Floats, Floats]:
+    """What each guide's cells say of it, the others' effects integrated out instead of known.
+
+    The joint posterior under a normal population of guides of sd `scale` is taken apart into independent guides with
+    the same marginals; dividing by the population again leaves a mean and a variance for each.
+
+    Parameters
+    ----------
+    effect, hessian
+        ``(G,)`` joint mode, and ``(G, G)`` curvature there.
+
+    Returns
+    -------
+    By how much each mean moves, the factor by which its variance exceeds that with the others known, and the posterior
+    correlations.
+    """
+    own = np.maximum(np.diag(hessian), 1e-12)
+    centre = np.average(effect, weights=1 / (1 / own + scale**2))
+    cov = np.linalg.inv(hessian + np.eye(len(effect)) / scale**2)
+    post = centre + cov @ (hessian @ (effect - centre))
+    v = np.diag(cov)
+    precision = np.maximum(1 / v - 1 / scale**2, 1e-12)
+    mean = (post / v - centre / scale**2) / precision
+    sd = np.sqrt(v)
+    return mean - effect, own / precision, cov / np.outer(sd, sd)
 
 
 def _effects(mean: Floats, best: Ints, level: float, cells: CisCells) -> Floats:
@@ -82,11 +116,11 @@ def _others(cells: CisCells, sets: Ints, guide: int, effect: Floats, spread: Flo
     return np.where(other, effect[sets], 0.0).sum(1), np.where(other, spread[sets] ** 2, 0.0).sum(1)
 
 
-def _inflation(
+def _curvature(
     cells: CisCells, members: Ints, guides: Ints, effect: Floats, spread: Floats, level: float, phi: float,
-    priors: CisPriors, quadrature: tuple[Floats, Floats],
+    quadrature: tuple[Floats, Floats],
 ) -> Floats:  # fmt: skip
-    """By how much the variance of each guide's mean exceeds that with the other guides known."""
+    """Joint curvature ``(G, G)`` of the log likelihood in the effects of these guides."""
     mine = np.flatnonzero(~np.append(cells.is_control, np.zeros(len(cells.sets), dtype=bool))[cells.guide])
     sets = members[cells.guide[mine]]
     shift, extra = _others(cells, sets, -2, effect, spread)
@@ -96,10 +130,9 @@ def _inflation(
     )  # fmt: skip
     at = np.full(len(effect) + 1, -1)
     at[guides] = np.arange(len(guides))
-    hessian = np.eye(len(guides)) / priors.sigma_scale**2
+    hessian = np.zeros((len(guides), len(guides)))
     for i in range(sets.shape[1]):
         for j in range(sets.shape[1]):
             both = (sets[:, i] >= 0) & (sets[:, j] >= 0)
             np.add.at(hessian, (at[sets[both, i]], at[sets[both, j]]), curvature[both])
-    # what a guide's cells say is the diagonal; where they say next to nothing the prior stands in
-    return np.asarray(np.diag(np.linalg.inv(hessian)) * np.diag(hessian))
+    return hessian
