@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
+from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from dream_sc._core import calls
@@ -59,3 +63,31 @@ def test_p_values_are_uniform_under_their_null_and_fall_beyond_it(rng: np.random
 def test_tau_prior_weights_sum_to_one() -> None:
     prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     np.testing.assert_allclose(logsumexp(prior.log_tau(GRID)), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("centre", "spread"), [(-2.67, 0.1), (-2.9, 0.5), (-2.3, 0.05)])
+def test_the_prior_of_tau_is_the_likeliest_one(rng: np.random.Generator, centre: float, spread: float) -> None:
+    # features whose evidence is normal in log tau, also where the grid's points are far apart for the spread
+    seen = rng.normal(centre, np.hypot(spread, 0.6), 3000)
+    evidence = (-0.5 * ((np.log(GRID) - seen[:, None]) / 0.6) ** 2)[:, None, :]
+    priors = replace(TransPriors(), tau_strength=1e-9)
+    found = calls.learn(evidence, GRID, priors)
+
+    def loss(at: np.ndarray) -> float:
+        prior = calls.Prior(np.ones(1), at[0], np.exp(at[1]))
+        return -float(logsumexp(evidence[:, 0] + prior.log_tau(GRID), axis=1).sum())
+
+    starts = [(m, s) for m in (-3.2, -2.6, -2.0) for s in (-1.0, 0.0)]
+    best = min((minimize(loss, s, bounds=[(-8, 2), np.log((0.3, 3.0))]) for s in starts), key=lambda r: r.fun)
+    assert loss(np.array([found.tau_log_mean, np.log(found.tau_log_sd)])) - best.fun < 0.01
+    assert abs(found.tau_log_mean - centre) < 0.06
+
+
+def test_a_normal_density_on_few_points() -> None:
+    x, prior = np.log(GRID), calls.Prior(np.ones(1), -2.4, 0.5)
+    mean, sd = calls._normal_on(x, 7 * np.exp(prior.log_tau(GRID)), -1.0, 2.0)
+    assert abs(mean + 2.4) < 1e-5
+    assert abs(sd - 0.5) < 1e-5
+    mean, sd = calls._normal_on(x, np.eye(7)[3], 0.0, 1.0)  # all at one point: the least spread around it
+    assert abs(mean - x[3]) < 0.2
+    assert sd == pytest.approx(0.3)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LEAST_P = 1e-300
+TAU_SDS = (0.3, 3.0)  # of log tau, least and largest
+MOST_STEP = 2.0  # of a natural parameter
 TAIL_STRENGTH = 10.0  # features' worth of weight of an exponential tail of rate 1
 
 
@@ -69,25 +71,49 @@ def learn(
     prior = Prior(start, priors.tau_log_mean, priors.tau_log_sd, *tail)
     if not len(evidence):
         return prior
-    log_grid = np.log(grid)
+    log_grid, before = np.log(grid), priors.tau_strength * np.exp(prior.log_tau(grid))
     likelihood = np.exp(evidence - evidence.max(axis=(1, 2), keepdims=True)).reshape(len(evidence), -1)
     for _ in range(n_iter):
         mass = (prior.weights[:, None] * np.exp(prior.log_tau(grid))).ravel()
         joint = (mass * ((1.0 / (likelihood @ mass + LEAST_P)) @ likelihood)).reshape(n_models, -1)
         weights = joint.sum(1) + priors.model_strength * start
-        tau = joint.sum(0)
-        k = priors.tau_strength
-        total = tau.sum() + k
-        mean = ((tau * log_grid).sum() + k * priors.tau_log_mean) / total
-        var = (tau * (log_grid - mean) ** 2).sum() + k * (
-            priors.tau_log_sd**2 + (priors.tau_log_mean - mean) ** 2
-        )
-        new = Prior(weights / weights.sum(), float(mean), float(max(np.sqrt(var / total), 0.3)), *tail)
+        mean, sd = _normal_on(log_grid, joint.sum(0) + before, prior.tau_log_mean, prior.tau_log_sd)
+        new = Prior(weights / weights.sum(), mean, sd, *tail)
         change = max(np.abs(new.weights - prior.weights).max(), abs(new.tau_log_mean - prior.tau_log_mean))
         prior = new
         if change < 1e-7:
             break
     return prior
+
+
+def _normal_on(x: Floats, mass: Floats, mean: float, sd: float) -> tuple[float, float]:
+    """Mean and sd of the normal density whose values at the points `x` are likeliest to give their `mass`.
+
+    Where points are further apart than the sd, its moments are not those of the mass. Newton's method in the natural
+    parameters, in which the log likelihood is concave; the sd is kept within `TAU_SDS`.
+    """
+    p, centre = mass / mass.sum(), float(mass @ x / mass.sum())
+    z = x - centre
+    low, high = (-0.5 / s**2 for s in TAU_SDS)
+    a, b = (mean - centre) / sd**2, min(max(-0.5 / sd**2, low), high)
+    target = np.array([p @ z, p @ z**2])
+    for _ in range(50):
+        log_q = a * z + b * z**2
+        q = np.exp(log_q - logsumexp(log_q))
+        m1, m2 = q @ z, q @ z**2
+        gap = target - (m1, m2)
+        cov = np.array([[m2 - m1**2, q @ z**3 - m1 * m2], [0.0, q @ z**4 - m2**2]])
+        cov[1, 0] = cov[0, 1]
+        step = np.linalg.solve(cov + 1e-9 * np.eye(2), gap)
+        held = (b <= low and step[1] < 0) or (b >= high and step[1] > 0)
+        if held:
+            step = np.array([gap[0] / (cov[0, 0] + 1e-9), 0.0])
+        step *= min(1.0, MOST_STEP / max(np.abs(step).max(), 1e-12))
+        a, b = a + step[0], min(max(b + step[1], low), high)
+        if np.abs(step).max() < 1e-7:
+            break
+    sd = float((-0.5 / b) ** 0.5)
+    return float(centre + a * sd**2), sd
 
 
 def marginals(evidence: Floats, grid: Floats, prior: Prior) -> Floats:
