@@ -43,9 +43,12 @@ class Screen:
     seed: int = 0
 
 
-EXAMPLES = {
+EXAMPLES = {  # of the memory page; in the fifth all cells are fitted in the technical step
+    "1": Screen(n_genes=5000, n_cells=10_000, n_guides=100, n_ntc=40),
+    "2": Screen(n_genes=20_000, n_cells=30_000, n_guides=500, n_ntc=200),
     "3": Screen(),
     "4": Screen(n_genes=50_000, n_cells=100_000, n_groups=4, n_guides=2000, n_ntc=600, zeros=0.90),
+    "5": Screen(),
 }
 
 

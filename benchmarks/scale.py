@@ -66,7 +66,7 @@ def fit(path: str, args: argparse.Namespace) -> None:
 
     adata = timed("read", ad.read_h5ad, path, backed="r" if args.backed else None)
     limit = {"memory_limit": args.memory_limit}
-    timed("technical", ds.tl.fit_technical, adata, batch_key="batch", **limit)
+    timed("technical", ds.tl.fit_technical, adata, batch_key="batch", use_all_cells=args.example == "5", **limit)
     timed("cis", ds.tl.fit_cis, adata, "GFI1B", **limit)
     timed("trans", ds.tl.fit_trans, adata, function_type=args.function_type, progress=False, **limit)
     table = ds.get.trans(adata)
@@ -93,6 +93,7 @@ def _threads() -> int:
 
 def child(path: Path, args: argparse.Namespace) -> dict:
     command = [sys.executable, __file__, "--fit", str(path), "--function-type", args.function_type]
+    command += ["--example", args.example]
     command += ["--backed"] * args.backed
     command += ["--memory-limit", args.memory_limit] if args.memory_limit else []
     command += ["--table", args.table] if args.table else []
@@ -167,7 +168,7 @@ def report(screen, result: dict, args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--example", choices=("3", "4", "small"), default="small")
+    parser.add_argument("--example", choices=("1", "2", "3", "4", "5", "small"), default="small")
     for name in OPTIONS:
         kind = float if name in ("zeros", "single_fraction") else int
         parser.add_argument(f"--{name.replace('_', '-').removeprefix('n-')}", dest=name, type=kind)

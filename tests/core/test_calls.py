@@ -91,3 +91,6 @@ def test_a_normal_density_on_few_points() -> None:
     mean, sd = calls._normal_on(x, np.eye(7)[3], 0.0, 1.0)  # all at one point: the least spread around it
     assert abs(mean - x[3]) < 0.2
     assert sd == pytest.approx(0.3)
+    mean, sd = calls._normal_on(x, np.array([9, 1, 0, 0, 0, 0, 0.0]), -2.8, 0.9)  # no sd below the grid's least
+    assert mean == pytest.approx((x[0] + x[1]) / 2)
+    assert sd < 0.4

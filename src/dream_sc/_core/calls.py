@@ -89,31 +89,47 @@ def learn(
 def _normal_on(x: Floats, mass: Floats, mean: float, sd: float) -> tuple[float, float]:
     """Mean and sd of the normal density whose values at the points `x` are likeliest to give their `mass`.
 
-    Where points are further apart than the sd, its moments are not those of the mass. Newton's method in the natural
-    parameters, in which the log likelihood is concave; the sd is kept within `TAU_SDS`.
+    Where points are further apart than the sd, its moments are not those of the mass. The mean is kept among the
+    points, the outer ones half a step away at least, and the sd within `TAU_SDS`.
     """
     p, centre = mass / mass.sum(), float(mass @ x / mass.sum())
-    z = x - centre
+    z, b = x - centre, -0.5 / sd**2
+    found = _natural(np.stack([z, z**2]), p, np.array([-2 * b * (mean - centre), b]))
+    sd = float((-0.5 / found[1]) ** 0.5)
+    mean = centre + float(found[0]) * sd**2
+    low, high = (x[0] + x[1]) / 2, (x[-2] + x[-1]) / 2
+    if low <= mean <= high:
+        return mean, sd
+    edge = float(low if mean < low else high)
+    found = _natural((x - edge)[None] ** 2, p, np.array([b]))
+    return edge, float((-0.5 / found[0]) ** 0.5)
+
+
+def _natural(statistics: Floats, p: Floats, start: Floats) -> Floats:
+    """Natural parameters at which the expected `statistics` ``(D, K)`` are those under `p`, by Newton's method.
+
+    The last one, that of a square, is kept where the sd is within `TAU_SDS`.
+    """
     low, high = (-0.5 / s**2 for s in TAU_SDS)
-    a, b = (mean - centre) / sd**2, min(max(-0.5 / sd**2, low), high)
-    target = np.array([p @ z, p @ z**2])
+    at, target = start.copy(), statistics @ p
+    at[-1] = min(max(at[-1], low), high)
     for _ in range(50):
-        log_q = a * z + b * z**2
-        q = np.exp(log_q - logsumexp(log_q))
-        m1, m2 = q @ z, q @ z**2
-        gap = target - (m1, m2)
-        cov = np.array([[m2 - m1**2, q @ z**3 - m1 * m2], [0.0, q @ z**4 - m2**2]])
-        cov[1, 0] = cov[0, 1]
-        step = np.linalg.solve(cov + 1e-9 * np.eye(2), gap)
-        held = (b <= low and step[1] < 0) or (b >= high and step[1] > 0)
-        if held:
-            step = np.array([gap[0] / (cov[0, 0] + 1e-9), 0.0])
+        log_q = at @ statistics
+        q = np.exp(log_q - log_q.max())
+        q /= q.sum()
+        expected = statistics @ q
+        gap = target - expected
+        cov = (statistics * q) @ statistics.T - np.outer(expected, expected)
+        cov[np.diag_indices(len(cov))] += 1e-9
+        step = np.linalg.solve(cov, gap)
+        if (at[-1] <= low and step[-1] < 0) or (at[-1] >= high and step[-1] > 0):
+            step = np.append(gap[:-1] / np.diag(cov)[:-1], 0.0)  # of the others alone, of which there is one
         step *= min(1.0, MOST_STEP / max(np.abs(step).max(), 1e-12))
-        a, b = a + step[0], min(max(b + step[1], low), high)
-        if np.abs(step).max() < 1e-7:
+        at += step
+        at[-1] = min(max(at[-1], low), high)
+        if np.abs(step).max() < 1e-6:
             break
-    sd = float((-0.5 / b) ** 0.5)
-    return float(centre + a * sd**2), sd
+    return at
 
 
 def marginals(evidence: Floats, grid: Floats, prior: Prior) -> Floats:

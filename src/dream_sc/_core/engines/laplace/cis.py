@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
+from dream_sc._core.blocks import each
 from dream_sc._core.types import CisFit
 
 from . import escapers, guide_sets
@@ -73,7 +74,8 @@ def _guide_grids(
     value, mean, var = (np.zeros((n_g, len(SPREADS))) for _ in range(3))
     none, order = np.empty(0), np.argsort(cells.guide, kind="stable")
     start = np.searchsorted(cells.guide[order], np.arange(n_g + 1))
-    for g in range(n_g):
+
+    def fill(g: int) -> None:
         use = order[start[g] : start[g + 1]]
         y, e = cells.counts[use].astype(float), cells.exposure[use].astype(float)
         x = float(np.log2((y.sum() + 0.5) / (e.sum() + 0.5 * e.mean()))) if len(y) else 0.0
@@ -81,6 +83,9 @@ def _guide_grids(
             v, x, variance = guide_mode(y, e, phi, x, float(s), none, nodes, log_w)
             mean[g, j], var[g, j] = x, variance
             value[g, j] = v + 0.5 * log(2 * pi * variance)
+
+    for _ in each(fill, range(n_g)):
+        pass  # rows of their own, on all threads
     return value, mean, var
 
 

@@ -14,6 +14,7 @@ import numba as nb
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
+from dream_sc._core.blocks import each
 from dream_sc._core.dose_response import LN2
 
 from .cells import integrate, log_count
@@ -93,11 +94,14 @@ def find(
     log_share -= logsumexp(log_share)
     tried = np.arange(len(spreads))[TRIED]
     gain = np.full(len(value), -np.inf)
-    for g in np.flatnonzero(~cells.is_control).tolist():
-        best = (one[0][g] + log_prior).argmax()
-        if abs(one[1][g, best] - level) < LEAST_DOSAGE:
-            continue
-        two = _guide(cells, g, spreads[tried], one[1][g, tried], level, nodes, log_w)[0] + log_share[:, None]
+    guides = np.arange(len(value))
+    away = abs(one[1][guides, (one[0] + log_prior).argmax(1)] - level) >= LEAST_DOSAGE
+
+    def try_two(g: int) -> Floats:
+        return _guide(cells, g, spreads[tried], one[1][g, tried], level, nodes, log_w)[0]
+
+    for g, log_z in each(try_two, guides[~cells.is_control & away].tolist()):
+        two = log_z + log_share[:, None]
         gain[g] = logsumexp(two + log_prior[tried]) - logsumexp(one[0][g, tried] + log_prior[tried])
     for g in np.flatnonzero(_probability(gain) > LEAST_PROBABILITY).tolist():
         v, m, s2 = _guide(cells, g, spreads, one[1][g], level, nodes, log_w)

@@ -7,6 +7,7 @@ from math import log, pi
 
 import numba as nb
 
+from . import loadings
 from .curves import add_prior, dose_variances, fill_factors, log_curves
 from .effects import integrate
 from .vector import vexp
@@ -18,8 +19,6 @@ LOG_2PI = log(2.0 * pi)
 def row_means(code, theta, n_amp, counts, design, tabs, s):
     """Predictors of the rows, without guide effects; and the variance that the dosages' errors add."""
     n_lanes, n_dose = theta.shape[1], design.nodes.shape[0]
-    loads, n_loads = design.loads, design.loads.shape[1]
-    first_load = theta.shape[0] - n_loads
     fill_factors(theta, n_amp, s.factor)
     log_curves(code, theta, n_amp, tabs, s)
     dose_variances(code, theta, n_amp, design.error, tabs, s)
@@ -33,11 +32,10 @@ def row_means(code, theta, n_amp, counts, design, tabs, s):
         if groups[r] > 0:
             for lane in range(n_lanes):
                 base[r, lane] += theta[k, lane]
-        for q in range(n_loads):
-            for lane in range(n_lanes):
-                base[r, lane] += loads[r, q] * theta[first_load + q, lane]
         for lane in range(n_lanes):
             ratio[r, lane] = vexp(base[r, lane])
+    if design.loads.shape[1] > 0:
+        loadings.add_means(theta, design.loads, base, ratio)
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -68,8 +66,6 @@ def _add_rows(n_amp, design, s):
     gauss, jac, odds, parts, row_grad = s.gauss, s.jac, s.odds, s.parts, s.row_grad
     kappa, total, guide_start, dose, groups = s.buffer_a, s.buffer_b, design.guide_start, design.dose, design.group
     n_guides, n_parts, n_lanes = odds.shape
-    loads, n_loads = design.loads, design.loads.shape[1]
-    first_load = gauss.shape[0] - n_loads
     for g in range(n_guides):
         stop = guide_start[g + 1]
         for lane in range(n_lanes):
@@ -91,19 +87,6 @@ def _add_rows(n_amp, design, s):
                 for i in range(n_amp):
                     for lane in range(n_lanes):
                         gauss[k, 1 + i, lane] += kappa[lane] * jac[d, i, lane]
-            for q in range(n_loads):
-                x, at = loads[r, q], first_load + q
-                for lane in range(n_lanes):
-                    gauss[at, 0, lane] += kappa[lane] * x
-                for i in range(n_amp):
-                    for lane in range(n_lanes):
-                        gauss[at, 1 + i, lane] += kappa[lane] * x * jac[d, i, lane]
-                if groups[r] > 0:
-                    for lane in range(n_lanes):
-                        gauss[at, k, lane] += kappa[lane] * x
-                for p in range(q + 1):
-                    for lane in range(n_lanes):
-                        gauss[at, first_load + p, lane] += kappa[lane] * x * loads[r, p]
             if r + 1 < stop and dose[r + 1] == d:
                 continue
             for lane in range(n_lanes):
@@ -116,13 +99,14 @@ def _add_rows(n_amp, design, s):
                         gauss[1 + i, 1 + j, lane] += total[lane] * jac[d, i, lane] * jac[d, j, lane]
             for lane in range(n_lanes):
                 total[lane] = 0.0
+    if design.loads.shape[1] > 0:
+        loadings.add_rows(n_amp, design, s)
 
 
 @nb.njit(cache=True, error_model="numpy")
 def _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, second, run1, run2):
     """Gradient and curvature times the Jacobian, summed over the rows of a guide, in `first` and `second`."""
     n, n_lanes = first.shape
-    n_loads = loads.shape[1]
     for i in range(n):
         for lane in range(n_lanes):
             first[i, lane], second[i, lane] = 0.0, 0.0
@@ -138,10 +122,6 @@ def _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, seco
             for lane in range(n_lanes):
                 first[k, lane] += parts[m, r, 0, lane]
                 second[k, lane] += parts[m, r, 1, lane]
-        for q in range(n_loads):
-            for lane in range(n_lanes):
-                first[n - n_loads + q, lane] += loads[r, q] * parts[m, r, 0, lane]
-                second[n - n_loads + q, lane] += loads[r, q] * parts[m, r, 1, lane]
         if r + 1 < stop and dose[r + 1] == d:
             continue
         for lane in range(n_lanes):
@@ -153,6 +133,8 @@ def _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, seco
                 second[1 + i, lane] += run2[lane] * jac[d, i, lane]
         for lane in range(n_lanes):
             run1[lane], run2[lane] = 0.0, 0.0
+    if loads.shape[1] > 0:
+        loadings.add_sums(g, m, guide_start, loads, parts, first, second)
 
 
 @nb.njit(cache=True, error_model="numpy")
