@@ -4,7 +4,7 @@
 
 A simulated titration with guide shifts, the dosages of the guides as `tl.fit_cis` gives them, one Hill per gene. The
 fast engine works on sums per guide and group. The other side is what the published method does: Pyro's SVI with
-AutoNormal on genes x cells tensors (`cell_level`, its loop over genes written as one tensor, which is faster). It
+AutoNormal on genes x cells tensors (`cell_level`). It
 starts at the means of the fast engine's posteriors, in double precision without validation, and runs until the ELBO is
 flat: the means of two windows of steps that follow each other differ by less than the Monte Carlo error of that
 difference. Both sides get one thread, and the seconds are the processor's. Those of 100,000 steps, the number in the
@@ -28,8 +28,6 @@ import pandas as pd
 import pyro
 import torch
 from engines import COLUMNS, compare
-from pyro import distributions as dist
-from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal, init_to_median, init_to_value
 from simulated_fdp import movers
@@ -118,31 +116,6 @@ def single_cells(adata: Any) -> Cells:
     )  # fmt: skip
 
 
-def all_genes(data: Any, curve: Any) -> None:
-    """`cell_level` for curves of one or two Hills, without its loop over genes."""
-    n, n_guides = data.counts.shape[0], len(data.error)
-    zero = data.level.new_zeros(1)
-    some = models._last_row(data.guide, n_guides)
-    with pyro.plate("features", n, dim=-2):
-        params = models.parameters(data, curve, 1)
-        log_tau = pyro.sample("log_tau", dist.Normal(data.tau_log_mean + zero, data.tau_log_sd))
-        with pyro.plate("guides", n_guides, dim=-1):
-            z = pyro.sample("z", dist.Normal(zero, 1.0 + zero))
-            u = pyro.sample("u", models.guide_effect(data, log_tau.exp() ** 2 + 0.0 * z))
-        effects = models.row_effects(data, n)
-        at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
-        x = data.at[some] + (data.error * z)[..., None] * data.moves
-        by_guide = curve.torch_rows(params, x, data.weights[some], data.consts) + u
-        models._observe(data, data.log_w + params["a"] - at_ntc + effects + by_guide[:, data.guide])
-
-
-def same_density(data: Any, curve: Any) -> None:
-    """Check `all_genes` against the package's model."""
-    trace = poutine.trace(lambda: all_genes(data, curve)).get_trace()
-    other = poutine.trace(poutine.condition(lambda: models.cell_level(data, curve), data=trace)).get_trace()
-    torch.testing.assert_close(trace.log_prob_sum(), other.log_prob_sum())
-
-
 def density_alone(data: Any, repeats: int = 20) -> float:
     """Seconds of the counts' log density and its gradient, with nothing around it: a step cannot take less."""
     log_mean = (data.log_w + data.level[:, None]).requires_grad_()
@@ -169,7 +142,7 @@ class Run:
 
 def variational(data: Any, curve: Any, start: Any, *, window: int, cap: float, nsamples: int) -> Run:
     """SVI until the ELBO is flat or the time is over; its parameters are then averaged over the last window."""
-    model = lambda: all_genes(data, curve)  # noqa: E731
+    model = lambda: models.cell_level(data, curve)  # noqa: E731
     values = {name: torch.as_tensor(start[:, :, i].mean(1))[:, None] for i, name in enumerate(curve.params)}
     values["log_tau"] = torch.full_like(values["a"], data.tau_log_mean)
     guide = AutoNormal(model, init_loc_fn=init_to_value(values=values, fallback=init_to_median))
@@ -265,7 +238,6 @@ def main() -> None:
     start = np.stack([posterior[p].to_numpy() for p in curve.params], -1)
     with _torch.isolated(options.seed, torch.device("cpu")):
         data = _torch.trans_data(*cells.rows, **cells.keywords, device=torch.device("cpu"))
-        same_density(data, curve)
         alone = density_alone(data)
         run = variational(data, curve, start, window=options.window, cap=options.cap_seconds, nsamples=1000)
         threads = torch.get_num_threads()

@@ -27,6 +27,7 @@ ASKED = (
     "mod", "layer", "batch_key", "target_key", "control", "distribution", "denominator_layer", "category_key",
     "category_layers",
 )  # fmt: skip
+SMALLER = {"fit_technical": ("minibatch_size=16",)}  # what takes less of a GPU by step
 CHOICES = ("use_all_cells", "function_type", "inference", "autoguide", "nsamples", "minibatch_size")
 
 
@@ -183,7 +184,8 @@ def _off_gpu(step: str, estimate: Estimate | None, given: dict[str, Any]) -> dic
     if given.get("device") == "auto":
         logger.warning("%s: the CPU is used", said)
         return {"device": "cpu"}
-    logger.warning("%s, and may fail. What helps: (1) device='cpu'; (2) minibatch_size=16; (3) fewer features", said)
+    helps = ["device='cpu'", *SMALLER.get(step, ()), "fewer features"]
+    logger.warning("%s, and may fail. What helps: %s", said, "; ".join(f"({i}) {t}" for i, t in enumerate(helps, 1)))
     return {}
 
 
@@ -231,7 +233,7 @@ def _explained(step: str, what: str, estimate: Estimate | None) -> str:
 
     listed = changes(estimate) if estimate is not None else ["take fewer features at a time, adata[:, genes]"]
     if "GPU" in what:
-        listed = ["device='cpu'", "minibatch_size=16", *listed][:4]
+        listed = ["device='cpu'", *SMALLER.get(step, ()), *listed][:4]
     return f"tl.{step} ran out of {what}. What helps: " + "; ".join(f"({i}) {t}" for i, t in enumerate(listed, 1))
 
 

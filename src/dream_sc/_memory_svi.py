@@ -82,8 +82,11 @@ def trans(s: Sizes) -> list[Phase]:
     n = t * (PARAMETERS[s.function_type] + 1 + s.n_guides + s.n_groups)
     family = 2 * F8 * n
     rows = F8 * t * s.n_rows
+    held = 2 * rows
+    if s.minibatch_size is not None and s.distribution == "negbinom":  # single cells, some of them in a step
+        held, rows = held + 2 * F8 * t * s.n_cells, F8 * t * min(s.minibatch_size, s.n_cells)
     return [{
-        "sufficient statistics": 2 * rows, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
+        "sufficient statistics": held, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
         "gradients and optimiser state": 3 * family, "workspace": ROW_TENSORS * rows,
         "draws": F8 * s.nsamples * t * (PARAMETERS[s.function_type] + 1) * 2,
     }]  # fmt: skip

@@ -236,6 +236,25 @@ def test_single_cells_give_the_same_density_at_both_levels(rng: np.random.Genera
     np.testing.assert_allclose(cells, _log_density(guide_level, data, c, values), rtol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["single_hill", "additive_hill", "polynomial"])
+def test_some_cells_stand_for_all(rng: np.random.Generator, name: str) -> None:
+    """Over all halves of the cells, the scaled density of the counts has that of all cells as its mean."""
+    stats, dosage = _design(rng, 2, error=0.1)
+    data = _torch.trans_data(
+        stats, dosage, overdispersion=np.full(3, 0.5), axis=AXIS, priors=PRIORS, hyper=HYPER,
+        consts=np.ones((3, 2)), device=CPU,
+    )  # fmt: skip
+    c, n = curve(name), stats.counts.shape[1]
+    values = {k: torch.as_tensor(v[:, None]) for k, v in _parameters(rng, name, 3).items()}
+    values |= {"log_tau": torch.full((3, 1), -1.0), "u": torch.as_tensor(rng.normal(0, 0.2, (3, len(DOSES))))}
+    values["z"] = torch.as_tensor(rng.normal(size=(3, len(DOSES))))
+    if data.n_groups > 1:
+        values["alpha"] = torch.as_tensor(rng.normal(0, 0.1, (3, 1, data.n_groups - 1)))
+    halves = [torch.arange(n)[k::2] for k in (0, 1)] if n % 2 == 0 else [torch.arange(n)]
+    parts = [_log_density(lambda d, k, rows=rows: cell_level(d, k, rows=rows), data, c, values) for rows in halves]
+    np.testing.assert_allclose(np.mean(parts), _log_density(cell_level, data, c, values), rtol=1e-10)
+
+
 def test_technical_density_equals_scipy(rng: np.random.Generator) -> None:
     """Bins of one cell each: the sums with their tails are the negative binomial of scipy."""
     y = np.array([[0.0, 2, 5, 1, 0, 3]])

@@ -18,7 +18,7 @@ from .likelihood import NORMAL
 from .strength import strength
 from .tail import learn_tail, with_tail
 from .trans_rows import Choice, describe
-from .types import Axis, GuideStats, RowDosage, TransFit
+from .types import Axis, GuideStats, RowDosage, SingleCells, TransFit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,7 @@ class Options:
     inference: str = "laplace"
     device: str = "auto"
     seed: int = 0
+    minibatch_size: int | None = None  # cells of a step of "svi" on single cells
 
 
 def distinct_dosages(axis: Axis) -> int:
@@ -124,6 +125,7 @@ def fit(
     report: NDArray[np.bool_] | None = None,
     progress: Callable[[Any], Any] = lambda x: x,
     kept: Kept | None = None,
+    cells: SingleCells | None = None,
 ) -> TransFit:
     """Fit every feature of `stats`.
 
@@ -141,6 +143,8 @@ def fit(
         Wraps the iterable of blocks, such as tqdm.
     kept
         Where results of blocks are kept for a fit of the same arguments that goes on after an interruption.
+    cells
+        The cells behind the sums, where `options.minibatch_size` asks for them.
     """
     p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
     if options.inference == "laplace" and p.likelihood.code != NORMAL:  # the tensor form is of counts
@@ -171,7 +175,8 @@ def fit(
     if report is not None:
         p, best, values, masses = p.take(report), best[report], values[report], tuple(m[report] for m in masses)
         log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
-    choice = Choice(p, c, prior, values, masses, log_bf, options)
+        cells = None if cells is None else cells.take(report)
+    choice = Choice(p, c, prior, values, masses, log_bf, options, cells)
     columns, records, diagnostics = describe(choice, best, progress, kept)
     columns |= {
         "lfdr": lfdr,

@@ -12,7 +12,7 @@ from . import engines, loo, posterior, summary, support
 from .blocks import blocks, each, under
 from .engines import laplace
 from .quick import quick_draws
-from .types import GuideStats, RowDosage
+from .types import GuideStats, RowDosage, SingleCells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +43,14 @@ class Choice:
     masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
     log_bf: Floats  # (T,)
     options: Options
+    cells: SingleCells | None = None
 
     def take(self, features: Any) -> Choice:
         """That of some features."""
         masses = tuple(mass[features] for mass in self.masses)
         return replace(
             self, problem=self.problem.take(features), values=self.values[features], masses=masses,
-            log_bf=self.log_bf[features],
+            log_bf=self.log_bf[features], cells=None if self.cells is None else self.cells.take(features),
         )  # fmt: skip
 
     @property
@@ -107,7 +108,7 @@ def _describe_block(
     out, const, fast = drawn.params, drawn.consts, options.inference == "laplace"
     said: dict[str, Any] = {"improved": drawn.improved & fast, "converged": np.ones(len(out), dtype=bool)}
     if not fast:
-        out, said["converged"] = _replace_draws(p, c, const, out, e.prior, options)
+        out, said["converged"] = _replace_draws(e, c, const, out)
     out = _with_level_error(out, c, p.level_error, options.seed)
     found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood)
     found |= _support(e, m, out, const, drawn.tau)
@@ -175,15 +176,17 @@ def _full_width(draws: Floats, c: Curve) -> Floats:
     return np.pad(draws, ((0, 0), (0, 0), (0, missing))) if missing else draws
 
 
-def _replace_draws(
-    p: laplace.Problem, c: Curve, const: Floats, init: Floats, prior: Prior, options: Options
-) -> tuple[Floats, Any]:
+def _replace_draws(e: Choice, c: Curve, const: Floats, init: Floats) -> tuple[Floats, Any]:
     """Posterior of another engine, started at the fast engine's draws."""
-    stats, dosage, hyper = for_pyro(p, prior, options)
+    p, options = e.problem, e.options
+    stats, dosage, hyper = for_pyro(p, e.prior, options)
+    more: dict[str, Any] = {}
+    if e.cells is not None:
+        stats, dosage, more = e.cells.stats, e.cells.dosage, {"minibatch_size": options.minibatch_size}
     out, info = engines.engine(options.inference).trans(
         stats, dosage, overdispersion=p.overdispersion, curve=c.name, axis=p.axis, priors=p.priors, hyper=hyper,
         consts=const, init=init, nsamples=options.nsamples, niters=options.niters, device=options.device,
-        rng=options.seed, degree=options.degree,
+        rng=options.seed, degree=options.degree, **more,
     )  # fmt: skip
     return out, info["converged"]
 

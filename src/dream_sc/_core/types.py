@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from .covariates import CovariateEffects
@@ -207,6 +209,31 @@ class RowDosage:
     control: NDArray[np.bool_] | None = None  # (G,) NTC guides; by default those at a dosage of 0
     level_error: float = 0.0  # sd of the NTC level
     escape: Floats | float = 0.0  # (R,), or one for all
+
+
+@dataclass(frozen=True)
+class SingleCells:
+    """The cells behind rows of sums: what is known of each, and where their counts come from."""
+
+    read: Callable[[Ints], Floats]  # features (T,) to their counts (T, N)
+    features: Ints  # (T,) that are meant
+    exposure: Floats  # (N,)
+    guide: Ints  # (N,)
+    group: Ints  # (N,)
+    dosage: RowDosage  # with a row per cell
+    n_groups: int
+
+    def take(self, features: NDArray[np.generic]) -> SingleCells:
+        """The same with some of the features."""
+        return replace(self, features=self.features[features])
+
+    @property
+    def stats(self) -> GuideStats:
+        """A row per cell."""
+        n_guides = len(self.dosage.error)
+        return GuideStats(
+            self.read(self.features), self.exposure, self.exposure**2, self.guide, self.group, n_guides, self.n_groups
+        )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dream_sc import _covariates, _io, _validate
 from dream_sc._guides import read_guides
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
 from dream_sc._memory_preflight import watched
+from dream_sc._progress import bar
 
 from ._cis_design import CONTROL_GROUPS, CisDesign, by_covariate, guide_priors, of_guides, of_labels
 from ._design import refuse_confounded, refuse_confounded_design
@@ -48,6 +49,7 @@ def fit_cis(
     device: str = "auto",
     memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
+    progress: bool | None = None,
     key_added: str = CIS,
     copy: bool = False,
 ) -> Any:
@@ -114,6 +116,8 @@ def fit_cis(
         Bytes, or a text such as "4GB", for reading the counts; half of what is available by default.
     rng
         Seed, stored with the results; the fast engine is deterministic but for the split of controls with `guides`.
+    progress
+        Show a progress bar, over guides or over the steps of the Pyro engines; by default only in a terminal.
     key_added
         Name under which results are stored.
     copy
@@ -150,7 +154,8 @@ def fit_cis(
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
     cells = _with_priors(cells, design.table, guide_prior, pooling)
-    fit = run("cis", Inference(inference, nsamples, niters, device, seed), cells, CisPriors())
+    chosen = Inference(inference, nsamples, niters, device, seed, progress=bar(progress, f"dosage of {cis_gene}"))
+    fit = run("cis", chosen, cells, CisPriors())
     info = _io.run_info(
         started, seed,
         {"cis_targets": wanted, "technical_key": technical_key, "inference": inference, "layer": layer,

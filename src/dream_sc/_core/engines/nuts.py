@@ -41,7 +41,8 @@ LARGEST_RHAT = 1.05
 
 
 def sample(
-    model: Callable[[], None], start: dict[str, Any], n: int, warmup: int | None, scale: dict[str, Any] | None = None
+    model: Callable[[], None], start: dict[str, Any], n: int, warmup: int | None, scale: dict[str, Any] | None = None,
+    progress: Callable[[Any], Any] = lambda x: x,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Draws of every site from one chain, and its diagnostics (`n_eff` and split `r_hat` per site).
 
@@ -67,6 +68,7 @@ def sample(
                 out |= {name: centre[name] + moved[i] for i, name in enumerate(names)}
         return out
 
+    ticks = iter(progress(range(n + (warmup or WARMUP))))
     with warnings.catch_warnings():
         # tracing warns of sizes that it takes for constants, which they are
         warnings.simplefilter("ignore")
@@ -74,8 +76,10 @@ def sample(
             NUTS(potential_fn=lambda q: potential(restore(q)), max_tree_depth=MAX_TREE_DEPTH),
             num_samples=n, warmup_steps=warmup or WARMUP, disable_progbar=True,
             initial_params={name: torch.zeros_like(value) for name, value in centre.items()},
+            hook_fn=lambda *_: next(ticks, None),
         )  # fmt: skip
         chain.run()
+        next(ticks, None)  # closes the bar
         diagnostics = {k: v for k, v in chain.diagnostics().items() if isinstance(v, dict) and "n_eff" in v}
     walked = chain.get_samples()
     found: dict[str, list[Any]] = {name: [] for name in centre}
@@ -171,11 +175,12 @@ def technical_shares(
 
 def cis(
     cells: CisCells, priors: CisPriors, *, nsamples: int = 1000, niters: int | None = None, device: str = "auto",
-    rng: int = 0,
+    rng: int = 0, progress: Callable[[Any], Any] = lambda x: x,
 ) -> CisFit:  # fmt: skip
     """Cis step, with a latent dosage of every targeted cell."""
     at = resolve_device(device)
     with _torch.isolated(rng, at):
         data, order = _torch.cis_data(cells, priors, at)
-        found, diagnostics = sample(lambda: cis_model(data), cis_start(cells, order, priors), nsamples, niters)
+        start = cis_start(cells, order, priors)
+        found, diagnostics = sample(lambda: cis_model(data), start, nsamples, niters, progress=progress)
     return _torch.cis_fit(cells, order, found, converged(diagnostics, ("targeting_mean",)))

@@ -21,7 +21,7 @@ from dream_sc._core.models.chains import ChainData, chains
 from dream_sc._core.models.cis import cis as cis_model
 from dream_sc._core.models.technical import shares as share_model
 from dream_sc._core.models.technical import technical as technical_model
-from dream_sc._core.models.trans import guide_level
+from dream_sc._core.models.trans import cell_level, guide_level
 from dream_sc._core.types import TechnicalFit
 
 from . import _torch, _torch_scores
@@ -43,7 +43,7 @@ DRIFT = 0.5  # in sds, between the last two tenths of the run
 
 def _optimise(
     model: Callable[[], None], start: dict[str, Any], niters: int, seed: int, units: dict[str, float] | None = None,
-    kind: type[MeanField] = MeanField, place: Any = None,
+    kind: type[MeanField] = MeanField, place: Any = None, progress: Callable[[Any], Any] = lambda x: x,
 ) -> tuple[MeanField, dict[str, Any]]:  # fmt: skip
     """Fit the family; returns it with its means averaged over the last tenth, and each site's drift in sds."""
     start = {name: torch.zeros(()) for name in ("u", "z", "alpha", "errors")} | start
@@ -54,7 +54,7 @@ def _optimise(
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, decay)
     tenth = max(niters // 10, 1)
     means = [{n: torch.zeros_like(s[0]) for n, s in family.sites.items()} for _ in range(2)]
-    for step in range(niters):
+    for step in progress(range(niters)):
         optimiser.zero_grad()
         values, log_q = family.sample()
         trace = poutine.trace(poutine.condition(model, data=values)).get_trace()
@@ -103,13 +103,23 @@ def _moments(family: MeanField, n: int, at_once: int | None) -> dict[str, tuple[
     return {name: (mean[name], np.sqrt(square[name] / n)) for name in mean}
 
 
+def _batches(n: int, size: int, seed: int, device: Any) -> Callable[[], Any]:
+    """What gives some of `n` cells at each call, the same ones whatever the features; None of fewer cells than that."""
+    if size >= n:
+        return lambda: None
+    stream = np.random.default_rng([seed, 3])
+    return lambda: torch.as_tensor(stream.choice(n, size, replace=False), device=device)
+
+
 def trans(
     stats: Any, dosage: Any, *, overdispersion: Any, curve: str, axis: Any, priors: Any, hyper: dict[str, float],
     consts: Any, init: Any, nsamples: int, niters: int | None, device: str, rng: int, degree: int = 6,
+    minibatch_size: int | None = None,
 ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
     """Draws ``(T, S, P)`` of the guide-level model, and which features converged.
 
-    The start is the mean of the draws `init` ``(T, S, P)``.
+    The start is the mean of the draws `init` ``(T, S, P)``. With `minibatch_size` rows are single cells and the
+    model is that of cells, so many of them in a step.
     """
     at, c = resolve_device(device), get_curve(curve)
     with _torch.isolated(rng, at):
@@ -123,7 +133,11 @@ def trans(
         start["log_tau"] = torch.as_tensor(hyper["m_tau"])
         scaled = ("a", "u", "alpha", *(() if c.name == "additive_hill" else names[1 : len(names) - c.n_shape]))
         units = dict.fromkeys(scaled, priors.unit)  # amplitudes of two Hills are logs
-        family, drift = _optimise(lambda: guide_level(data, c, degree), start, niters or NITERS, rng, units)
+        model = lambda: guide_level(data, c, degree)  # noqa: E731
+        if minibatch_size is not None:
+            rows = _batches(data.counts.shape[1], minibatch_size, rng, at)
+            model = lambda: cell_level(data, c, degree, rows())  # noqa: E731
+        family, drift = _optimise(model, start, niters or NITERS, rng, units)
         found = _draws(family, nsamples, names)
     out = np.concatenate([found[name] for name in names], -1).transpose(1, 0, 2)
     converged = np.stack([drift[name].cpu().numpy()[:, 0] for name in names], 1).max(1) < DRIFT
@@ -277,13 +291,14 @@ def _scores(
 
 def cis(
     cells: CisCells, priors: CisPriors, *, nsamples: int = 1000, niters: int | None = None, device: str = "auto",
-    rng: int = 0,
+    rng: int = 0, progress: Callable[[Any], Any] = lambda x: x,
 ) -> CisFit:  # fmt: skip
     """Cis step by SVI, with a latent dosage of every targeted cell."""
     at = resolve_device(device)
     with _torch.isolated(rng, at):
         data, order = _torch.cis_data(cells, priors, at)
-        family, drift = _optimise(lambda: cis_model(data), cis_start(cells, order, priors), niters or NITERS, rng)
+        start = cis_start(cells, order, priors)
+        family, drift = _optimise(lambda: cis_model(data), start, niters or NITERS, rng, progress=progress)
         found = _draws(family, nsamples)
     ok = bool(drift["targeting_mean"].max() < DRIFT)
     return _torch.cis_fit(cells, order, found, ok)

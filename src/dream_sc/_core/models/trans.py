@@ -90,6 +90,15 @@ class TransData:
     loads: Any = None  # (R, D) loadings of the errors of their coefficients
     load_covariance: Any = None  # (T, D, D)
 
+    def some_rows(self, rows: Any) -> TransData:
+        """The same features with some of the rows."""
+        from dataclasses import replace
+
+        return replace(
+            self, counts=self.counts[:, rows], log_w=self.log_w[rows], scale2=self.scale2[rows],
+            guide=self.guide[rows], group=self.group[rows],
+        )  # fmt: skip
+
     def feature(self, t: int) -> TransData:
         """The same design for one feature."""
         from dataclasses import replace
@@ -145,7 +154,7 @@ def group_effects(data: TransData) -> Any:
     return torch.cat([torch.zeros_like(alpha[:, :1]), alpha], -1)[:, data.group]
 
 
-def _observe(data: TransData, predictor: Any) -> None:
+def _observe(data: TransData, predictor: Any, scale: float = 1.0) -> None:
     if data.offset is not None:
         predictor = predictor + data.offset
     code = likelihood(data.distribution).code
@@ -155,7 +164,7 @@ def _observe(data: TransData, predictor: Any) -> None:
     else:
         file = binomial if code == BINOMIAL else normal
         density = file.torch_log_density(data.counts, predictor, data.row_weights)
-    pyro.factor("counts", density.sum(-1, keepdim=True))
+    pyro.factor("counts", scale * density.sum(-1, keepdim=True))
 
 
 class TwoNormals(dist.Normal):
@@ -216,12 +225,14 @@ def observe_guides(data: TransData, curve: Curve, params: dict[str, Any]) -> Non
     _observe(data, data.log_w + params["a"] + rows - at_ntc + effects + u[:, data.guide])
 
 
-def cell_level(data: TransData, curve: Curve, degree: int = 6) -> None:
+def cell_level(data: TransData, curve: Curve, degree: int = 6, rows: Any = None) -> None:
     """Joint density of single cells' counts, with latent guide effects and guide dosages.
 
-    Here `data` has a row per cell, ``scale2 = 1``; a guide's cells share its dosage's error and its spread.
+    Here `data` has a row per cell, ``scale2 = 1``; a guide's cells share its dosage's error and its spread. Of the
+    cells some `rows` may stand for all.
     """
     n, n_guides = data.counts.shape[0], len(data.error)
+    seen = data if rows is None else data.some_rows(rows)
     zero = data.level.new_zeros(1)
     some = _last_row(data.guide, n_guides)
     with pyro.plate("features", n, dim=-2):
@@ -230,15 +241,12 @@ def cell_level(data: TransData, curve: Curve, degree: int = 6) -> None:
         with pyro.plate("guides", n_guides, dim=-1):
             z = pyro.sample("z", dist.Normal(zero, 1.0 + zero))
             u = pyro.sample("u", guide_effect(data, log_tau.exp() ** 2 + 0.0 * z))
-        effects = row_effects(data, n)
+        effects = row_effects(seen, n)
         at_ntc = curve.torch_rows(params, zero[:, None], zero[:, None] + 1.0, data.consts)
-        logs = []
-        for t in range(n):  # the latent dosages differ between features
-            own = {name: value[t : t + 1] for name, value in params.items()}
-            x = data.at[some] + (data.error * z[t])[:, None] * data.moves
-            logs.append(curve.torch_rows(own, x, data.weights[some], data.consts[t : t + 1]))
-        by_guide = torch.cat(logs) + u
-        _observe(data, data.log_w + params["a"] - at_ntc + effects + by_guide[:, data.guide])
+        x = data.at[some] + (data.error * z)[..., None] * data.moves  # latent dosages, each feature's own
+        by_guide = curve.torch_rows(params, x, data.weights[some], data.consts) + u
+        scale = data.counts.shape[1] / seen.counts.shape[1]
+        _observe(seen, seen.log_w + params["a"] - at_ntc + effects + by_guide[:, seen.guide], scale)
 
 
 def _last_row(guide: Any, n_guides: int) -> Any:

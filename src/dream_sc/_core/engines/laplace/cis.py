@@ -9,7 +9,7 @@ so `s_g` is the spread beyond that of NTC cells, and zero for NTC guides.
 from __future__ import annotations
 
 from math import exp, log, pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba as nb
 import numpy as np
@@ -23,6 +23,8 @@ from . import escapers, guide_sets
 from .cells import guide_mode, log_count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dream_sc._core.priors import CisPriors
     from dream_sc._core.types import CisCells
 
@@ -63,7 +65,7 @@ def _cells(counts, exposure, phi, guide, x, log_prior, out):
 
 
 def _guide_grids(
-    cells: CisCells, nodes: np.ndarray, log_w: np.ndarray
+    cells: CisCells, nodes: np.ndarray, log_w: np.ndarray, progress: Callable[[Any], Any] = lambda x: x
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per guide and spread: log evidence, mean and variance of the guide's mean, from cells with no other guide.
 
@@ -84,7 +86,7 @@ def _guide_grids(
             mean[g, j], var[g, j] = x, variance
             value[g, j] = v + 0.5 * log(2 * pi * variance)
 
-    for _ in each(fill, range(n_g)):
+    for _ in each(fill, range(n_g), progress):
         pass  # rows of their own, on all threads
     return value, mean, var
 
@@ -119,7 +121,7 @@ def _spread_weights(value: np.ndarray, priors: CisPriors) -> tuple[np.ndarray, f
     return weights, float(np.exp(centre))
 
 
-def cis(cells: CisCells, priors: CisPriors) -> CisFit:
+def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = lambda x: x) -> CisFit:
     """Dosage of guides and cells.
 
     Guide means are relative to the mean of the NTC guides; a targeting guide's posterior is combined with a
@@ -128,7 +130,7 @@ def cis(cells: CisCells, priors: CisPriors) -> CisFit:
     """
     raw_nodes, raw_w = np.polynomial.hermite_e.hermegauss(9)
     nodes, log_w = raw_nodes, np.log(raw_w / raw_w.sum())
-    value, mean, var = _guide_grids(cells, nodes, log_w)
+    value, mean, var = _guide_grids(cells, nodes, log_w, progress)
     control = cells.is_control
     c_mean, c_var = mean[control, 0], var[control, 0]
     sd_c = _control_sd(c_mean, c_var, priors.control_sd_scale)
