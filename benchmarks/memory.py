@@ -231,24 +231,34 @@ def report(every: list[dict], folder: Path | None) -> None:
 
 
 def limited(cell: sim.Cell, folder: Path, limit: str | None) -> None:
-    """Child process: the technical step under a limit, what it added, and a mark of its results."""
+    """Child process: the technical and the trans step under a limit, what they added, and marks of their results."""
+    import hashlib
+
     import numpy as np
 
     import dream_sc as ds
 
-    warm(replace(cell, steps=1))
-    data, (technical, _, _) = opened(cell, folder), options(cell)
-    before = resident()[1]
-    forget()
-    ds.tl.fit_technical(data, memory_limit=limit, **technical)
-    added = resident()[0] - before
-    adata = data if cell.has_counts else data["other"]
-    table = adata.varm["technical"].drop(columns="status").to_numpy()
-    print(json.dumps({"added": added, "results": table[np.isfinite(table)].tobytes().hex()}))
+    warm(cell)
+    data, (technical, cis, trans) = opened(cell, folder), options(cell)
+    adata, out = data if cell.has_counts else data["other"], {}
+    calls = {
+        "technical": lambda: ds.tl.fit_technical(data, memory_limit=limit, **technical),
+        "cis": lambda: ds.tl.fit_cis(data, sim.CIS, **cis),
+        "trans": lambda: ds.tl.fit_trans(data, memory_limit=limit, **trans),
+    }
+    for step, call in calls.items():
+        before = resident()[1]
+        forget()
+        call()
+        if step != "cis":
+            table = adata.varm[step].select_dtypes("number").to_numpy(float)
+            mark = hashlib.sha256(table[np.isfinite(table)].tobytes()).hexdigest()
+            out[step] = {"added": resident()[0] - before, "results": mark}
+    print(json.dumps(out))
 
 
 def limits() -> None:
-    """Print what the technical step adds under limits, and whether its results are the same."""
+    """Print what the technical and the trans step add under limits, and whether their results are the same."""
     cells = (sim.Cell(n_cells=50_000, storage="backed"), sim.Cell("normal", n_cells=50_000, storage="dense"))
     for cell in cells:
         with tempfile.TemporaryDirectory() as folder:
@@ -262,10 +272,13 @@ def limits() -> None:
                     print(cell.distribution, limit, done.stderr.splitlines()[-1][:160], flush=True)
                     continue
                 found = json.loads(done.stdout.splitlines()[-1])
-                first = first or found["results"]
-                same = "the same results" if found["results"] == first else "OTHER RESULTS"
-                print(f"{cell.distribution} {cell.storage} limit {limit}: added {found['added'] / 1e6:.0f} MB, {same}",
-                      flush=True)  # fmt: skip
+                first = first or found
+                said = [
+                    f"{step} added {here['added'] / 1e6:.0f} MB, "
+                    + ("the same results" if here["results"] == first[step]["results"] else "OTHER RESULTS")
+                    for step, here in found.items()
+                ]
+                print(f"{cell.distribution} {cell.storage} limit {limit}: {'; '.join(said)}", flush=True)
 
 
 def imports() -> None:
@@ -282,7 +295,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for the table and the picture")
     parser.add_argument("--imports", action="store_true", help="only what interpreter and imports take")
     parser.add_argument("--report", action="store_true", help="only compare what --raw holds")
-    parser.add_argument("--limits", action="store_true", help="only the technical step under memory limits")
+    parser.add_argument("--limits", action="store_true", help="only what steps add under memory limits")
     parser.add_argument("--limit", help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cell", help=argparse.SUPPRESS)

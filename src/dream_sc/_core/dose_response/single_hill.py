@@ -15,16 +15,19 @@ from scipy.special import erf
 from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment
 
 PARAMS = ("a", "b", "log2_ec50", "log_n")
+LARGEST = 600.0  # log amplitude of which the exponential is a number
 
 
 def log_curve(x: Any, params: Any, consts: Any = None) -> Any:
     """Natural log of the expected count at log2 dosage `x`, shape ``(..., X)``."""
     a, b, k, log_n = (params[..., i : i + 1] for i in range(4))
-    rate = LN2 * np.exp(log_n)
+    rate, factor = LN2 * np.exp(log_n), np.exp(np.clip(b, -LARGEST, LARGEST))
 
     def raw(y: Any) -> Any:
+        # softplus(b + z) - softplus(z) with one exponential and one logarithm
         z = rate * (y - k)
-        return softplus(b + z) - softplus(z)
+        u = np.exp(-np.abs(z))
+        return np.log(np.where(z <= 0, 1.0 + factor * u, u + factor) / (1.0 + u))
 
     return a + raw(x) - raw(0.0)
 
