@@ -274,3 +274,18 @@ def test_out_of_memory_of_the_gpu(monkeypatch, titration):
     assert tried == ["auto", "cpu"]
     with pytest.raises(MemoryError, match=r"ran out of memory of the GPU. What helps: \(1\) device='cpu'"):
         fit(titration, device="cuda")
+
+
+def test_a_matrix_of_guides_is_counted(tmp_path, capsys):
+    adata = ds.datasets.high_moi(800, 20, moi=4, rng=0, n_ntc_guides=10, n_other_guides=20)
+    s = ds.memory.estimate_for(adata, guides="guides", cis_gene="GFI1B").sizes
+    assert (s.n_cis_guides, s.n_guides) == (12, 12 + 10 + 1)
+    names = np.asarray(adata.uns["guides_target"]) == "NTC"
+    carried = adata.obsm["guides"].toarray() > 0
+    assert s.n_ntc_cells == (carried[:, names].any(1) & ~carried[:, ~names].any(1)).sum()
+    assert ds.memory.estimate_for(adata, guides="guides").sizes.n_cis_guides == 32
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert ds.memory.estimate_for(tmp_path / "a.h5ad", guides="guides", cis_gene="GFI1B").sizes.n_guides == 23
+    command = ["memory", str(tmp_path / "a.h5ad"), "--guide-matrix", "guides", "--cis-gene", "GFI1B", "--ram", "4GB"]
+    assert main(command) == 0
+    assert "23 guides" in capsys.readouterr().out

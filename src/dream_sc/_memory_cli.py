@@ -20,9 +20,10 @@ CHOICES = {
     "inference": ("laplace", "svi", "nuts"), "autoguide": ("auto", "AutoNormal", "AutoIAFNormal"),
     "storage": ("sparse", "dense", "backed", "backed_dense"),
 }  # fmt: skip
-COLUMNS = ("layer", "batch-key", "target-key", "control", "guide-key", "cis-gene", "denominator-layer", "category-key")
+COLUMNS = ("layer", "batch-key", "target-key", "control", "guide-key", "guide-matrix", "cis-gene", "denominator-layer",
+           "category-key")  # fmt: skip
 NAMES = {"groups": "n_groups", "guides": "n_guides", "cis-guides": "n_cis_guides", "categories": "n_categories",
-         "ntc-cells": "n_ntc_cells", "threads": "n_threads"}  # fmt: skip
+         "ntc-cells": "n_ntc_cells", "threads": "n_threads", "guide-matrix": "guides"}  # fmt: skip
 
 
 def add_parser(commands: Any, positive: Callable[[str], int]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from . import _modality, _validate
+from ._guides import read_guides
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,7 +23,8 @@ def read_sizes(data: Any, asked: dict[str, Any]) -> Found:
     if isinstance(data, str | Path):
         return _of_file(Path(data), asked)
     adata = _validate.resolve(data, asked["mod"], views=True)
-    return _of_anndata(adata, asked, held=None)
+    n_features, n_cells, options, counted = _of_anndata(adata, asked, held=None)
+    return n_features, n_cells, options | _carried(data, adata, asked), counted
 
 
 def _of_file(path: Path, asked: dict[str, Any]) -> Found:
@@ -41,7 +43,8 @@ def _of_file(path: Path, asked: dict[str, Any]) -> Found:
             raise ValueError(f"{str(path)!r} is an HDF5 file but no h5ad: it has no tables obs and var")
     adata = ad.read_h5ad(path, backed="r")
     try:
-        return _of_anndata(adata, asked, held=None if asked["backed"] else 0)
+        n_features, n_cells, options, counted = _of_anndata(adata, asked, held=None if asked["backed"] else 0)
+        return n_features, n_cells, options | _carried(adata, adata, asked), counted
     finally:
         adata.file.close()
 
@@ -99,6 +102,21 @@ def _labels(adata: AnnData, asked: dict[str, Any]) -> dict[str, Any]:
         n_cis, n_ntc = len(set(guide[acting])), len(set(guide[control & (guide != "")]))
         out |= {"n_guides": max(1, n_cis + n_ntc), "n_cis_guides": n_cis}
     return out
+
+
+def _carried(data: Any, adata: AnnData, asked: dict[str, Any]) -> dict[str, int]:
+    """Guides that take part and control cells by a matrix of guides, where there is one."""
+    from .tl._cis_design import MOST_CONTROLS
+
+    if asked.get("guides") is None:
+        return {}
+    found = read_guides(data, adata, _validate.guides_key(asked["guides"]))
+    ntc = found.controls([asked["control"]] if isinstance(asked["control"], str) else list(asked["control"]))
+    wanted = asked["cis_targets"] or asked["cis_gene"]
+    acting = ~ntc if wanted is None else found.targeting([wanted] if isinstance(wanted, str) else list(wanted))
+    n_cis, n_ntc = int(acting.sum()), min(int(ntc.sum()), MOST_CONTROLS) + 1  # and cells without
+    of_ntc, n = found.of_cells(ntc), np.diff(found.carried.indptr)
+    return {"n_guides": n_cis + n_ntc, "n_cis_guides": n_cis, "n_ntc_cells": int(((of_ntc > 0) & (of_ntc == n)).sum())}
 
 
 def _matrices(adata: AnnData) -> list[Any]:

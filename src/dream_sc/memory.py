@@ -97,6 +97,7 @@ def estimate_for(
     target_key: str = "target",
     control: str | list[str] = "NTC",
     guide_key: str = "guide",
+    guides: str | None = None,
     cis_gene: str | None = None,
     cis_targets: str | list[str] | None = None,
     distribution: str = "negbinom",
@@ -112,10 +113,10 @@ def estimate_for(
     ----------
     data
         AnnData or MuData, in memory or backed, or the path of an h5ad file, of which only shapes and labels are read.
-    mod, layer, batch_key, target_key, control, guide_key, cis_gene, cis_targets, distribution, denominator_layer
+    mod, layer, batch_key, target_key, control, guide_key, guides, cis_gene, cis_targets, distribution
         As in the fits. Without `cis_gene` every guide counts as one that takes part. Columns that are not there count
         as the defaults of `estimate`.
-    category_key, category_layers
+    denominator_layer, category_key, category_layers
         As in `tl.fit_technical`.
     backed
         Of a path: whether it would be opened with ``backed="r"``.
@@ -136,9 +137,9 @@ def estimate_for(
 
     asked = {
         "mod": mod, "layer": layer, "batch_key": batch_key, "target_key": target_key, "control": control,
-        "guide_key": guide_key, "cis_gene": cis_gene, "cis_targets": cis_targets, "distribution": distribution,
-        "denominator_layer": denominator_layer, "category_key": category_key, "category_layers": category_layers,
-        "backed": backed,
+        "guide_key": guide_key, "guides": guides, "cis_gene": cis_gene, "cis_targets": cis_targets,
+        "distribution": distribution, "denominator_layer": denominator_layer, "category_key": category_key,
+        "category_layers": category_layers, "backed": backed,
     }  # fmt: skip
     n_features, n_cells, found, counted = read_sizes(data, asked)
     unknown = sorted(set(options) - set(_OPTIONS))

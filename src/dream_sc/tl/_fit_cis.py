@@ -153,9 +153,8 @@ def fit_cis(
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
-    cells = _with_priors(cells, design.table, guide_prior, pooling)
-    chosen = Inference(inference, nsamples, niters, device, seed, progress=bar(progress, f"dosage of {cis_gene}"))
-    fit = run("cis", chosen, cells, CisPriors())
+    cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), bar(progress, f"dosage of {cis_gene}")
+    fit = run("cis", Inference(inference, nsamples, niters, device, seed, progress=wrap), cells, CisPriors())
     info = _io.run_info(
         started, seed,
         {"cis_targets": wanted, "technical_key": technical_key, "inference": inference, "layer": layer,

@@ -157,7 +157,6 @@ def fit_trans(
 
     started = _io.now()
     _check(function_type, dosage, inference, autoguide, degree, nsamples, min_denominator, device, checkpoint)
-    _trans_cells.check(minibatch_size, inference)
     data = data.copy() if copy else data
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
@@ -168,19 +167,14 @@ def fit_trans(
         adata, holder, technical_key, cis_key, layer, dosage, offsets=bool(guide_offsets), known=hyper,
         limit=memory_limit, min_denominator=min_denominator,
     )  # fmt: skip
-    options = core.Options(
-        function_type=function_type, guide_effects=guide_effects, degree=degree, nsamples=nsamples, niters=niters,
-        inference=inference, device=device, seed=seed, minibatch_size=minibatch_size,
-    )  # fmt: skip
+    steps = nsamples, niters, inference, device, seed, minibatch_size
+    options = core.Options(function_type, guide_effects, degree, *steps)
     params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
         "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
         "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide, "min_denominator": min_denominator,
     } | _categories(adata, technical_key)  # fmt: skip
+    cells = _trans_cells.single_cells(adata, holder, inputs, params, memory_limit)
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
-    cells = None
-    if minibatch_size is not None:
-        _trans_cells.check_data(inputs)
-        cells = _trans_cells.single_cells(adata, holder, inputs, params, memory_limit)
     found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"), kept, cells)
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
     frame, where = with_near(found.frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)

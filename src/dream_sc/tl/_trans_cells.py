@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 def single_cells(
     adata: AnnData, holder: AnnData, inputs: TransInputs, params: dict[str, Any], limit: int | str | None
 ) -> Any:
-    """The cells behind the rows of the inputs, their counts read feature by feature when they are asked for."""
+    """The cells behind the rows of the inputs, their counts read feature by feature when they are asked for.
+
+    None where `minibatch_size` among the parameters does not ask for them.
+    """
     from dream_sc._core.types import RowDosage, SingleCells
 
+    if params["minibatch_size"] is None:
+        return None
+    _check(params, inputs)
     technical = _validate.step(adata, params["technical_key"], "fit_technical(data)")
     cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
     layout = row_layout(adata, holder, technical, cis, params["cis_key"], params["dosage"])
@@ -46,17 +52,11 @@ def single_cells(
     return SingleCells(read, np.arange(len(positions)), s, guide, group, dosage, inputs.stats.n_groups)
 
 
-def check(minibatch_size: int | None, inference: str) -> None:
-    """Refuse a number of cells that is none, or of an engine that takes all."""
-    if minibatch_size is None:
-        return
-    _validate.whole("minibatch_size", minibatch_size)
-    if inference != "svi":
-        raise ValueError(f"minibatch_size= is of inference='svi', but it is {inference!r}: leave it out")
-
-
-def check_data(inputs: TransInputs) -> None:
-    """Refuse what the model of single cells does not know."""
+def _check(params: dict[str, Any], inputs: TransInputs) -> None:
+    """Refuse a number of cells that is none, and engines and data that the model of single cells is not for."""
+    _validate.whole("minibatch_size", params["minibatch_size"])
+    if params["inference"] != "svi":
+        raise ValueError(f"minibatch_size= is of inference='svi', but it is {params['inference']!r}: leave it out")
     if inputs.distribution != "negbinom":
         raise ValueError(
             f"minibatch_size= is of counts, but the technical fit is of {inputs.distribution} data: leave it out"
