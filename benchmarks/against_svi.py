@@ -36,6 +36,7 @@ import dream_sc as ds
 from dream_sc._core import summary
 from dream_sc._core.dose_response import curve as get_curve
 from dream_sc._core.engines import _torch, engine
+from dream_sc._core.likelihood import likelihood
 from dream_sc._core.likelihood.negbinom import torch_log_density
 from dream_sc._core.models import trans as models
 from dream_sc._core.priors import TransPriors
@@ -68,7 +69,7 @@ class Cells:
 
     def table(self, draws: Any) -> pd.DataFrame:
         """Medians and intervals of draws ``(T, S, P)``."""
-        columns = summary.summarise(draws, get_curve(CURVE), self.keywords["consts"], self.axis)
+        columns = summary.summarise(draws, get_curve(CURVE), self.keywords["consts"], self.axis, likelihood("negbinom"))
         return pd.DataFrame({k: v for k, v in columns.items() if k.startswith(COLUMNS)}, index=self.genes)
 
 

@@ -22,6 +22,7 @@ import dream_sc as ds
 from dream_sc._core import summary
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import engine
+from dream_sc._core.likelihood import likelihood
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -68,7 +69,7 @@ def reference(adata, genes, *, draws: int, warmup: int) -> tuple[pd.DataFrame, n
                "alpha_scale": technical["effect_scale"] * np.log(2)},
         nsamples=draws, niters=warmup, device="cpu", rng=0, level="cell",
     )  # fmt: skip
-    columns = summary.summarise(out, c, np.zeros((len(genes), 2)), axis)
+    columns = summary.summarise(out, c, np.zeros((len(genes), 2)), axis, likelihood("negbinom"))
     return pd.DataFrame({k: v for k, v in columns.items() if k.startswith(COLUMNS)}, index=genes), info["converged"]
 
 
