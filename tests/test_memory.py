@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -289,3 +291,20 @@ def test_a_matrix_of_guides_is_counted(tmp_path, capsys):
     command = ["memory", str(tmp_path / "a.h5ad"), "--guide-matrix", "guides", "--cis-gene", "GFI1B", "--ram", "4GB"]
     assert main(command) == 0
     assert "23 guides" in capsys.readouterr().out
+
+
+def test_what_the_user_says_comes_before_what_the_data_say(titration):
+    def stored(**options):
+        return ds.memory.estimate_for(titration, **options).sizes.n_stored
+
+    def counts(**options):
+        e = ds.memory.estimate_for(titration, **options)
+        return e[(e["component"] == "counts") & (e["step"] == "fit_trans")]["RAM"].sum()
+
+    assert stored(sparsity=0.1) > 5 * stored(sparsity=0.9)
+    assert counts(storage="backed") < counts(storage="sparse")
+    assert ds.memory.estimate_for(titration, n_guides=3).sizes.n_guides == 3
+    with pytest.raises(KeyError, match=r"no cell's target is \['GFI1X'\]; did you mean"):
+        ds.memory.estimate_for(titration, cis_gene="GFI1X")
+    e = ds.memory.estimate(10, 100)
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(e)), pd.DataFrame(e), check_frame_type=False)

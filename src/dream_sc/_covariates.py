@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 CELLS_PER_LEVEL = 5
+CLOSE = 0.3  # Cramér's V of a covariate with the targets, from which on it is said
 FEW_VALUES = 12  # of whole numbers, that may be labels
 
 
@@ -78,6 +79,31 @@ def first_design(
     centre, scale = found[used].mean(0), found[used].std(0)
     state = json.dumps({"levels": levels, "transforms": transforms}, default=_formula.plain)
     return Design(formula, names, columns, found, centre, scale, state)
+
+
+def factors(adata: AnnData, technical: Any) -> dict[str, np.ndarray]:
+    """Labels ``(N,)`` of the covariates that are factors, text, of a technical fit."""
+    entry = technical.get(COVARIATES)
+    names = [] if entry is None else list(json.loads(str(entry["state"]))["levels"])
+    return {name: adata.obs[name].astype(str).to_numpy(dtype=str) for name in names}
+
+
+def follow(
+    adata: AnnData, design: Design | None, used: np.ndarray, target: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Covariates that are factors, with their labels, and numeric ones whose quarters follow the targets."""
+    from dream_sc._core.association import cramers_v
+
+    if design is None:
+        return {}, []
+    labels, close = factors(adata, {COVARIATES: design.entry}), []
+    known = used & (target != "")
+    code = np.unique(target[known], return_inverse=True)[1]
+    for name in (c for c in design.columns if c not in labels):
+        quarter = pd.qcut(adata.obs[name][known].astype(float), 4, labels=False, duplicates="drop").fillna(-1)
+        if cramers_v(quarter.to_numpy(np.int64), code) > CLOSE:
+            close.append(name)
+    return labels, close
 
 
 def design_again(adata: AnnData, technical: Any, used: np.ndarray) -> Design | None:
@@ -203,7 +229,7 @@ def _levels(adata: AnnData, name: str, used: np.ndarray) -> list[Any]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         found = list(values.cat.remove_unused_categories().cat.categories)
     else:
-        found = sorted(values.unique())
+        found = sorted(values.unique(), key=lambda level: (str(type(level)), level))
     if len(found) > 1 and len(found) * CELLS_PER_LEVEL > len(values):
         raise ValueError(
             f"the covariate {name!r} has {len(found)} levels in {len(values)} cells: a factor needs at least "

@@ -59,11 +59,16 @@ def parse(adata: AnnData, formula: str) -> tuple[list[str], set[str]]:
 
     Formulas hold expressions of Python, so only functions that transform columns are let through.
     """
-    from formulaic import Formula
+    from formulaic import Formula, SimpleFormula
     from formulaic.errors import FormulaicError
 
+    if any("`" in c for c in map(str, adata.obs) if _quoted(c) in formula):
+        raise ValueError("covariates= names a column of .obs with a backtick in its name: rename the column")
     try:
-        terms = list(Formula(formula, _ordering="none"))
+        whole = Formula(formula, _ordering="none")
+        if not isinstance(whole, SimpleFormula):
+            raise ValueError(f"covariates={formula!r} has several parts: give one, without '|'")
+        terms = list(whole)
     except (FormulaicError, SyntaxError, TypeError) as error:
         raise ValueError(f"covariates={formula!r} is no formula: {str(error).splitlines()[0]}") from error
     columns: dict[str, None] = {}
@@ -100,7 +105,8 @@ def _names_in(expression: str, formula: str) -> tuple[list[str], bool]:
     ]
     functions = {id(part) for node in ast.walk(tree) if isinstance(node, ast.Call) for part in ast.walk(node.func)}
     outside = [node for node in ast.walk(tree) if id(node) not in functions]
-    strange += [ast.unparse(node) for node in outside if isinstance(node, ast.Attribute)]
+    bare = [ast.unparse(node) for node in outside if isinstance(node, ast.Attribute)]
+    strange += [f"{name} without brackets" if name in FUNCTIONS else name for name in bare]
     if strange:
         raise ValueError(
             f"{strange} in covariates={formula!r} is not allowed: formulas may hold columns of .obs, arithmetic, and "

@@ -37,8 +37,18 @@ class Guides:
         return np.array([bool(wanted & _split(t)) for t in self.targets], dtype=bool)
 
     def controls(self, labels: list[str]) -> np.ndarray:
-        """Guides ``(G,)`` that have no other target than these labels of non-targeting guides."""
-        wanted = set(labels)
+        """Guides ``(G,)`` that have no other target than these labels of non-targeting guides.
+
+        A label that no guide has is refused; the default one may be missing from a screen without such guides.
+        """
+        wanted, known = set(labels), {t for target in self.targets for t in _split(target)}
+        for label in sorted(wanted - known):
+            close = _validate.close(label, known)
+            if labels != [NTC] or close:
+                raise ValueError(
+                    f"control={labels}: no guide of {self.key!r} targets {label!r}; targets are "
+                    f"{sorted(known)[:SHOWN]}{close}"
+                )
         return np.array([_split(t) <= wanted for t in self.targets], dtype=bool)
 
     def of_cells(self, guides: np.ndarray) -> np.ndarray:
@@ -140,7 +150,13 @@ def _matrix(
         raise ValueError(
             f".uns[{guides + GUIDE_TARGETS!r}] has {len(stored)} targets, but there are {len(names)} guides"
         )
-    found = {} if stored is None else dict(zip(map(str, names), stored, strict=True))
+    order = adata.uns.get(guides + GUIDE_IDS, names)  # of the targets; columns may be in another one
+    if stored is not None and set(map(str, order)) != set(map(str, names)):
+        raise ValueError(
+            f".uns[{guides + GUIDE_IDS!r}] and the columns of .obsm[{guides!r}] name different guides: put them right, "
+            f"or drop .uns[{guides + GUIDE_IDS!r}] if .uns[{guides + GUIDE_TARGETS!r}] is in the order of the columns"
+        )
+    found = {} if stored is None else dict(zip(map(str, order), stored, strict=True))
     return _checked(x, names, f".obsm[{guides!r}]"), list(map(str, names)), found
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ._reading import Counts
 
-_ABSENT = object()
+ABSENT = object()
 
 
 def counts(
@@ -83,9 +83,11 @@ def seed_of(rng: int | np.random.Generator) -> int:
 def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started: float) -> None:
     """Assign all slots, or none: an error restores what was there before.
 
-    An entry of `.uns` that is a dictionary also says which step wrote it.
+    A slot that is `ABSENT` is removed, if it is there: what an earlier fit has left. An entry of `.uns` that is a
+    dictionary also says which step wrote it.
     """
     before: list[tuple[str, str, Any]] = []
+    slots = {(a, k): v for (a, k), v in slots.items() if v is not ABSENT or k in getattr(adata, a)}
     for attribute, key in slots:
         if attribute == "uns" and isinstance(slots[attribute, key], dict):
             _validate.new_key(adata, key, label)
@@ -95,21 +97,32 @@ def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started
     try:
         for (attribute, key), value in slots.items():
             store = getattr(adata, attribute)
-            before.append((attribute, key, store[key] if key in store else _ABSENT))
-            store[key] = value
+            before.append((attribute, key, store[key] if key in store else ABSENT))
+            if value is ABSENT:
+                del store[key]
+            else:
+                store[key] = value
     except BaseException:
         for attribute, key, value in before:
             store = getattr(adata, attribute)
-            if value is not _ABSENT:
+            if value is not ABSENT:
                 store[key] = value
             elif key in store:
                 del store[key]
         raise
-    wrote(label, [f".{attribute}[{key!r}]" for attribute, key in slots], time.perf_counter() - started)
+    there = [f".{attribute}[{key!r}]" for (attribute, key), value in slots.items() if value is not ABSENT]
+    wrote(label, there, time.perf_counter() - started)
     if adata.isbacked:
         logger.info(
             "%s: the object is backed, results are in memory; write them to a new file with .write()", label
         )
+
+
+def own(data: Any, copy: bool) -> Any:
+    """The object to write into: the user's, or a copy of it."""
+    if copy and any(a.isbacked for a in getattr(data, "mod", {"": data}).values() if hasattr(a, "isbacked")):
+        raise ValueError("copy=True of a backed object: leave copy out (results are in memory), or use .to_memory()")
+    return data.copy() if copy else data
 
 
 def now() -> float:

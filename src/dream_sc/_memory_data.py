@@ -98,7 +98,11 @@ def _labels(adata: AnnData, asked: dict[str, Any]) -> dict[str, Any]:
         acting = ~control & (guide != "")
         wanted = asked["cis_targets"] or asked["cis_gene"]
         if wanted is not None and asked["target_key"] in obs:
-            acting &= np.isin(target, [wanted] if isinstance(wanted, str) else list(wanted))
+            names = [wanted] if isinstance(wanted, str) else list(wanted)
+            known = set(target) - {""}
+            if not known & set(names):
+                raise KeyError(f"no cell's target is {names}{_validate.close(names[0], known)}: see cis_targets=")
+            acting &= np.isin(target, names)
         n_cis, n_ntc = len(set(guide[acting])), len(set(guide[control & (guide != "")]))
         out |= {"n_guides": max(1, n_cis + n_ntc), "n_cis_guides": n_cis}
     return out

@@ -103,7 +103,7 @@ class Estimate(pd.DataFrame):
     `.fits`, `.advice`, `.machine` and `.input_bytes` say what follows from it. Parts of it are plain DataFrames.
     """
 
-    _metadata = ("sizes", "guide")
+    _metadata = ["sizes", "guide"]  # noqa: RUF012 -- pandas adds lists
     sizes: Sizes
     guide: str
 

@@ -24,7 +24,9 @@ NO_COUNTS = {
 
 def close(name: str, names: Iterable[str]) -> str:
     """Say which of the names come close to an unknown one."""
-    matches = get_close_matches(str(name), [str(n) for n in names], n=4, cutoff=0.5)
+    known = [str(n) for n in names]
+    same = [n for n in known if n.casefold() == str(name).casefold()]  # but for upper and lower case
+    matches = [*same, *(m for m in get_close_matches(str(name), known, n=4, cutoff=0.5) if m not in same)]
     return f"; did you mean {matches}?" if matches else ""
 
 

@@ -145,6 +145,11 @@ def estimate_for(
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise TypeError(f"estimate_for does not know {unknown}; it takes {sorted(_OPTIONS)}")
+    for name, by in (("stored", {"sparsity", "storage"}), ("held", {"storage"})):
+        if by & set(options):  # what was counted is of the data as they are
+            counted.pop(name, None)
+    if "n_guides" in options and "n_cis_guides" not in options:
+        found.pop("n_cis_guides", None)
     return estimate_of(n_features, n_cells, found | options, counted)
 
 

@@ -252,7 +252,12 @@ def test_some_cells_stand_for_all(rng: np.random.Generator, name: str) -> None:
         values["alpha"] = torch.as_tensor(rng.normal(0, 0.1, (3, 1, data.n_groups - 1)))
     halves = [torch.arange(n)[k::2] for k in (0, 1)] if n % 2 == 0 else [torch.arange(n)]
     parts = [_log_density(lambda d, k, rows=rows: cell_level(d, k, rows=rows), data, c, values) for rows in halves]
-    np.testing.assert_allclose(np.mean(parts), _log_density(cell_level, data, c, values), rtol=1e-10)
+    whole = _log_density(cell_level, data, c, values)
+    np.testing.assert_allclose(np.mean(parts), whole, rtol=1e-10)
+    # and each feature by itself, whose latent dosages are its own
+    own = [{k: v[t : t + 1] for k, v in values.items()} for t in range(3)]
+    alone = [_log_density(cell_level, data.feature(t), c, own[t]) for t in range(3)]
+    np.testing.assert_allclose(sum(alone), whole, rtol=1e-10)
 
 
 def test_technical_density_equals_scipy(rng: np.random.Generator) -> None:

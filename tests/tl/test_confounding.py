@@ -228,3 +228,15 @@ def test_guides_of_the_table_without_cells_and_a_matrix_of_guides(clean: ad.AnnD
     table = ds.tl.check_confounding(adata)
     assert not table["flag"].any()
     assert np.isfinite(table["pvalue"]).sum() > 3
+
+
+def test_covariates_with_the_name_of_a_check_or_without_a_spread(clean: ad.AnnData) -> None:
+    adata = clean.copy()
+    adata.obs["depth"] = np.random.default_rng(0).normal(size=adata.n_obs)
+    with pytest.raises(ValueError, match="have the names of checks"):
+        ds.tl.check_confounding(adata, covariates="depth")
+    with pytest.raises(KeyError, match="batch_key='zz'"):
+        ds.tl.check_confounding(adata, batch_key="zz")
+    adata.obs["flat"] = 1.0 / 3
+    table = ds.tl.check_confounding(adata, covariates="flat")
+    assert table.loc[table["what"] == "flat", "pvalue"].isna().all()

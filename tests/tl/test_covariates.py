@@ -312,3 +312,51 @@ def test_several_guides_per_cell() -> None:
     ds.tl.fit_cis(adata, adata.uns["titration"]["cis_gene"], control_group="complement")
     ds.tl.fit_trans(adata, function_type="single_hill", nsamples=50)
     assert np.isfinite(adata.varm["trans"]["log_bf"].iloc[1:]).any()
+
+
+def test_covariates_that_follow_the_perturbation_are_refused_in_fits_on_all_cells() -> None:
+    adata = ds.datasets.titration(1200, 12, rng=1)
+    guides = sorted(adata.obs["guide"].unique())
+    with pytest.raises(ValueError, match=r"\.obs\['target'\] follows"):
+        ds.tl.fit_technical(adata, covariates="target", use_all_cells=True)
+    half = np.random.default_rng(0).random(adata.n_obs) < 0.5
+    order = {g: i % 2 for i, g in enumerate(guides)}
+    odd = adata.obs["guide"].astype(str).map(order).to_numpy() == 1
+    target = (adata.obs["target"] == "GFI1B").to_numpy()
+    adata.obs["lane"] = np.where(np.where(target, odd, half), "a", "b")  # follows the guides, not the target
+    ds.tl.fit_technical(adata, covariates="lane", use_all_cells=True)
+    with pytest.raises(ValueError, match=r"\.obs\['lane'\] follows \.obs\['guide'\]"):
+        ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_technical(adata, covariates="lane")  # from control cells it may
+    ds.tl.fit_cis(adata, "GFI1B")
+
+
+def test_a_numeric_covariate_that_follows_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    adata = ds.datasets.titration(900, 12, rng=1)
+    rng = np.random.default_rng(0)
+    adata.obs["score"] = rng.normal(size=900) + 2.0 * (adata.obs["target"] == "GFI1B")
+    adata.obs["free"] = rng.normal(size=900)
+    ds.tl.fit_technical(adata, covariates=["score", "free"], use_all_cells=True)
+    assert "the covariates ['score'] follow the perturbation" in caplog.text
+
+
+def test_nothing_is_left_of_earlier_covariates() -> None:
+    adata = ds.datasets.titration(600, 12, rng=1)
+    ds.tl.fit_technical(adata, covariates="true_size_factor")
+    assert "technical_covariates" in adata.varm
+    ds.tl.fit_technical(adata)
+    assert not [k for k in adata.varm if "covariates" in k]
+
+
+def test_formulas_that_cannot_be_read_are_explained() -> None:
+    adata = ds.datasets.titration(600, 12, rng=1)
+    adata.obs["m"] = pd.Series([1, "x"] * 300, index=adata.obs_names, dtype=object)
+    adata.obs["we`ird"] = 1.0
+    for formula, match in (
+        ("true_size_factor | batch", "several parts"), ("C(batch, contr.sum)", "contr.sum without brackets"),
+        (["we`ird"], "rename the column"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            ds.tl.fit_technical(adata, covariates=formula)
+    ds.tl.fit_technical(adata, covariates="m")  # labels of two types
+    assert ds.get.technical(adata).filter(like="m").shape[1] > 0

@@ -201,6 +201,36 @@ def test_two_cis_genes_side_by_side() -> None:
     assert len(checked)
 
 
+def test_labels_of_controls_that_no_guide_has() -> None:
+    adata = _small()
+    for control, match in (("ntc", "did you mean"), (["NTC", "nope"], "targets 'nope'")):
+        with pytest.raises(ValueError, match=match):
+            ds.tl.fit_technical(adata, **MANY, control=control)
+    ds.tl.fit_technical(adata, **MANY)
+    with pytest.raises(ValueError, match="no guide of 'guides' targets 'xyz'"):
+        ds.tl.fit_cis(adata, "GFI1B", control="xyz", control_group="complement")
+    adata.uns["guides_target"] = np.where(adata.uns["guides_target"] == "NTC", "safe", adata.uns["guides_target"])
+    ds.tl.fit_technical(adata, **MANY)  # a screen without NTC guides
+
+
+def test_targets_go_by_the_names_of_guides() -> None:
+    adata = _small()
+    ds.tl.fit_technical(adata, **MANY)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    want = ds.get.guides(adata)
+    frame = pd.DataFrame(adata.obsm["guides"].toarray(), adata.obs_names, adata.uns["guides_ids"])
+    adata.obsm["guides"] = frame[sorted(frame.columns, reverse=True)]
+    ds.tl.fit_technical(adata, **MANY)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    got = ds.get.guides(adata)
+    mine = want.index[~want["is_control"]]
+    assert set(got.index[~got["is_control"]]) == set(mine)
+    np.testing.assert_allclose(got.loc[mine, "log2_dosage"], want.loc[mine, "log2_dosage"], atol=0.1)
+    adata.obsm["guides"] = frame.rename(columns={frame.columns[0]: "another"})
+    with pytest.raises(ValueError, match="name different guides"):
+        ds.tl.fit_technical(adata, **MANY)
+
+
 def _small(**changes: Any) -> ad.AnnData:
     return ds.datasets.high_moi(800, 8, rng=0, **({"moi": 4, "n_ntc_guides": 10, "n_other_guides": 20} | changes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import dream_sc as ds
 
 if TYPE_CHECKING:
-    import anndata as ad
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +118,34 @@ def test_nothing_to_fit_is_said(ready: ad.AnnData) -> None:
         ds.tl.fit_trans(strangers)
     with pytest.raises(ValueError, match="fit_cis"):
         ds.tl.fit_trans(ready, key_added="cis")
+
+
+def test_without_guide_effects(ready: ad.AnnData) -> None:
+    adata = ds.tl.fit_trans(ready, guide_effects=False, function_type="single_hill", nsamples=50, copy=True)
+    with_them, without = ready.varm["trans"], adata.varm["trans"]
+    ok = without["lfdr"].notna()
+    assert ok.sum() > 10
+    assert without.loc[ok, "guide_sd"].max() < 1e-4
+    assert (without["qvalue"] < 0.05).sum() >= (with_them["qvalue"] < 0.05).sum()
+
+
+@pytest.mark.parametrize("niters", [0, -3, 2.5])
+def test_numbers_of_steps_are_checked(ready: ad.AnnData, niters: float) -> None:
+    for fit in (ds.tl.fit_technical, lambda a, **k: ds.tl.fit_cis(a, "GFI1B", **k), ds.tl.fit_trans):
+        with pytest.raises(ValueError, match="niters="):
+            fit(ready, inference="svi", niters=niters, key_added="wrong")
+    assert "wrong" not in ready.uns
+
+
+def test_few_steps_have_not_converged(ready: ad.AnnData) -> None:
+    adata = ready[:, :8].copy()
+    ds.tl.fit_technical(adata, inference="svi", niters=5, nsamples=20, key_added="few")
+    assert adata.varm["few"]["status"].str.startswith("not converged").all()
+
+
+def test_a_backed_object_is_not_copied(ready: ad.AnnData, tmp_path: Path) -> None:
+    ready.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(ValueError, match="copy=True of a backed object"):
+        ds.tl.fit_technical(backed, copy=True)
+    backed.file.close()

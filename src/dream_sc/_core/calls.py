@@ -92,6 +92,8 @@ def _normal_on(x: Floats, mass: Floats, mean: float, sd: float) -> tuple[float, 
     Where points are further apart than the sd, its moments are not those of the mass. The mean is kept among the
     points, the outer ones half a step away at least, and the sd within `TAU_SDS`.
     """
+    if len(x) < 2:
+        return mean, sd
     p, centre = mass / mass.sum(), float(mass @ x / mass.sum())
     z, b = x - centre, -0.5 / sd**2
     found = _natural(np.stack([z, z**2]), p, np.array([-2 * b * (mean - centre), b]))

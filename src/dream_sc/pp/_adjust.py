@@ -68,7 +68,7 @@ def adjust_size_factors(
         no NTC cells.
     """
     started = _io.now()
-    data = data.copy() if copy else data
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.storable(key_added)
     s = _validate.size_factors(adata, size_factor_key)
@@ -161,7 +161,7 @@ def refit_size_factors(
     from dream_sc._core.trend import trend
 
     started = _io.now()
-    data = data.copy() if copy else data
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     _validate.storable(key_added)

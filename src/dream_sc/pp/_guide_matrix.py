@@ -80,7 +80,7 @@ def guide_matrix(
     started = _io.now()
     _validate.whole("min_umis", min_umis)
     _validate.storable(key_added)
-    data = data.copy() if copy else data
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     options: dict[str, Any] = {"layer": layer, "targets": targets, "min_umis": min_umis, "exclude": exclude}
     found = read_guides(data, adata, guides, raw=True, **options)

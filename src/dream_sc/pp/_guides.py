@@ -69,7 +69,7 @@ def assign_guides(
     """
     started = _io.now()
     _validate.whole("min_umis", min_umis)
-    data = data.copy() if copy else data
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     found = read_guides(data, adata, guides, layer=layer, targets=targets, min_umis=min_umis, raw=True)
     carried, names = found.carried, list(found.names)

@@ -81,7 +81,7 @@ def size_factors(
     """
     started = _io.now()
     _validate.one_of("method", method, METHODS)
-    data = data.copy() if copy else data
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.storable(key_added)
     groups = _groups(adata, guide_key, target_key, control) if method == "stable" else None

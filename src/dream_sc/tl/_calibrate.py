@@ -105,7 +105,7 @@ def calibrate(
     """
     started = _io.now()
     _check(null, n, within, replace)
-    data = data.copy() if copy else data
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.calibrate")
     fit = _read(data, adata, key)

@@ -138,8 +138,12 @@ def check_confounding(
     seed, cells = _io.seed_of(rng), guide_cells(adata, holder, cis_key)
     batch_key = technical["params"]["batch_key"] if batch_key is None else batch_key
     columns = [covariates] if isinstance(covariates, str) else list(covariates or [])
-    columns = list(dict.fromkeys([*([batch_key] if batch_key else []), *columns]))
-    values = {name: _validate.column(adata, name, "covariates") for name in columns}
+    taken = [c for c in columns if c in checks.BUILT_IN]
+    if taken:
+        raise ValueError(f"the covariates {taken} have the names of checks that are always made: rename the columns")
+    values = {} if batch_key is None else {batch_key: _validate.column(adata, batch_key, "batch_key")}
+    values |= {name: _validate.column(adata, name, "covariates") for name in columns}
+    columns = list(values)
     found = checks.Found(cells)
     _size_and_depth(found, adata, technical, memory_limit)
     for name, column in values.items():

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SLOPE, DIFFERENCE = "slope over log2 dosage", "targeting less control guides"
 V = "Cramér's V with control cells"
 SIZE_FACTOR, DEPTH, OFFSET, EXPRESSION = "size factor", "depth", "offset of stable features", "expression at NTC dosage"
+BUILT_IN = (SIZE_FACTOR, DEPTH, OFFSET, EXPRESSION)
+ROUNDING = 1e-9  # of the size of means, below which they do not differ
 MIN_CONTROLS = 10  # control cells that chance would give a group, for their lack to mean something
 MIN_EXPECTED = 5.0  # counts of a feature in every guide compared
 N_RELABELLED, FEWEST_RELABELLED = 200, 20
@@ -81,6 +83,9 @@ def _means(
 
     cells, (mean, variance, n) = found.cells, means
     found.keep(what, "", mean, variance, n)
+    known = mean[np.isfinite(mean)]
+    same = not len(known) or np.ptp(known) <= ROUNDING * np.abs(known).max()
+    variance = np.full_like(variance, np.nan) if same else variance
     test = slope_and_difference(mean[None], variance[None], cells.dosage, cells.control)
     for j, (statistic, span) in enumerate(((SLOPE, float(np.ptp(cells.dosage))), (DIFFERENCE, 1.0))):
         estimate, p = float(test.estimate[0, j]), float(test.pvalue[0, j])

@@ -87,5 +87,5 @@ def _refuse(batch_key: str | None, name: str, v: float) -> None:
             f"use_all_cells=True, but .obs[{batch_key!r}] follows {name}: Cramér's V is {v:.2f}, at most "
             f"{LARGEST_V} is allowed, since effects of groups learned from all cells would take the effect of the "
             "guides for their own. Leave use_all_cells out (control cells are then needed in every group), or take "
-            "a batch_key that does not follow the guides"
+            "a batch_key, or covariates, that do not follow the guides"
         )

@@ -139,10 +139,10 @@ def fit_cis(
     from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors
 
-    started, data = _io.now(), data.copy() if copy else data
+    started, data = _io.now(), _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
-    _check(nsamples, control_group, pooling, inference, guide_prior)
+    _check(nsamples, niters, control_group, pooling, inference, guide_prior)
     seed, technical = _io.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
@@ -170,11 +170,15 @@ def fit_cis(
     return data if copy else None
 
 
-def _check(nsamples: int, control_group: str, pooling: str, inference: str, guide_prior: Any) -> None:
+def _check(
+    nsamples: int, niters: int | None, control_group: str, pooling: str, inference: str, guide_prior: Any
+) -> None:
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
 
     _validate.whole("nsamples", nsamples)
+    if niters is not None:
+        _validate.whole("niters", niters)
     _validate.one_of("inference", inference, ENGINES)
     _validate.one_of("control_group", control_group, CONTROL_GROUPS)
     _validate.one_of("pooling", pooling, ("all", "target"))
@@ -204,7 +208,10 @@ def _design(
     control = [layout["control"]] if isinstance(layout["control"], str) else list(layout["control"])
     layout["control"], key = control, layout["guide_covariate_key"]
     levels = None if key is None else _validate.labels(adata, key, "guide_covariate_key")
-    batch, groups = params["batch_key"], group_codes(adata, technical)
+    columns = [(params["batch_key"], group_codes(adata, technical))] if params.get("use_all_cells") else []
+    if columns:
+        factors = _covariates.factors(adata, technical)
+        columns += [(name, np.unique(values, return_inverse=True)[1]) for name, values in factors.items()]
     if layout["guides"] is not None:
         _validate.guides_key(layout["guides"])
         found = read_guides(data, adata, layout["guides"])
@@ -213,8 +220,8 @@ def _design(
             barred = (levels == "") & (found.of_cells(acting) > 0)
         apart = found if levels is None else found.by(levels, acting)
         design = of_guides(apart, wanted, control, layout["control_group"], min_cells, seed, barred)
-        if params.get("use_all_cells"):
-            refuse_confounded_design(batch, groups, design, found, acting)
+        for name, groups in columns:
+            refuse_confounded_design(name, groups, design, found, acting)
         return design, layout
     if layout["control_group"] != "nt_cells":
         raise ValueError(
@@ -225,9 +232,8 @@ def _design(
     is_control = _validate.controls(target, control, layout["target_key"])
     taken_apart = guide if levels is None else np.where(is_control, guide, by_covariate(guide, levels))
     design = of_labels(taken_apart, target, is_control, wanted, min_cells, layout["target_key"])
-    if params.get("use_all_cells"):
-        follow = np.where(design.used, guide, "")
-        refuse_confounded(batch, groups, {f".obs[{layout['guide_key']!r}]": follow})
+    for name, groups in columns:
+        refuse_confounded(name, groups, {f".obs[{layout['guide_key']!r}]": np.where(design.used, guide, "")})
     return design, layout
 
 

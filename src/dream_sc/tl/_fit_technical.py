@@ -164,16 +164,16 @@ def fit_technical(
         "autoguide": autoguide, "minibatch_size": minibatch_size, "min_cells": min_cells,
     }  # fmt: skip
     _check_options(params)
-    data = data.copy() if copy else data
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _has_layers(adata, layer, category_layers)
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
-    if use_all_cells:
-        _refuse_confounded(adata, (batch_key, group), target_key, is_control, found, labels)
     design = _design(adata, covariates, distribution, is_control | use_all_cells, group, groups)
+    if use_all_cells:
+        _refuse_confounded(adata, (batch_key, group), target_key, is_control, found, labels, design)
     params["covariates"] = design and design.formula
     chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng), autoguide, minibatch_size)
     row = np.where(is_control | use_all_cells, group, -1)
@@ -228,15 +228,24 @@ def _controls(
 
 def _refuse_confounded(
     adata: AnnData, batches: tuple[str | None, np.ndarray], target_key: str, is_control: np.ndarray,
-    guides: Guides | None, control: list[str],
+    guides: Guides | None, control: list[str], design: _covariates.Design | None,
 ) -> None:  # fmt: skip
-    """Refuse groups that follow the targets, or what are controls, where all cells are used."""
-    if guides is not None:
-        refuse_confounded_guides(*batches, guides, guides.controls(control))
-        return
-    target = _validate.labels(adata, target_key, "target_key")
-    follow = {f".obs[{target_key!r}]": target, "whether a cell is a control": is_control.astype(str)}
-    refuse_confounded(*batches, follow)
+    """Refuse groups and factors that follow the targets, or what are controls, where all cells are used."""
+    kind = is_control.astype(str)
+    target = kind if guides is not None else _validate.labels(adata, target_key, "target_key")
+    factors, close = _covariates.follow(adata, design, np.ones(len(target), dtype=bool), target)
+    if close:
+        logger.warning(
+            "tl.fit_technical: the covariates %s follow the perturbation; learned from all cells, their effects take a "
+            "part of it with them", close,
+        )  # fmt: skip
+    columns = [batches, *((name, np.unique(values, return_inverse=True)[1]) for name, values in factors.items())]
+    for column in columns:
+        if guides is not None:
+            refuse_confounded_guides(*column, guides, guides.controls(control))
+        else:
+            follow = {f".obs[{target_key!r}]": target, "whether a cell is a control": kind}
+            refuse_confounded(*column, follow)
 
 
 def _design(
@@ -262,6 +271,8 @@ def _check_options(p: dict[str, Any]) -> None:
     names = "distribution", "denominator_layer", "category_key", "category_layers", "layer"
     _modality.check(*(p[name] for name in names))
     _validate.whole("nsamples", p["nsamples"])
+    if p["niters"] is not None:
+        _validate.whole("niters", p["niters"])
     counts, svi = p["distribution"] == "negbinom", p["inference"] == "svi"
     for name in ("minibatch_size", "min_cells"):
         if p[name] is None:

@@ -156,8 +156,8 @@ def fit_trans(
     from dream_sc._core import trans as core
 
     started = _io.now()
-    _check(function_type, dosage, inference, autoguide, degree, nsamples, min_denominator, device, checkpoint)
-    data = data.copy() if copy else data
+    _check(function_type, dosage, inference, autoguide, degree, nsamples, niters, min_denominator, device, checkpoint)
+    data = _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), _io.seed_of(rng)
@@ -282,7 +282,7 @@ def _say_compiling() -> None:
 
 
 def _check(
-    function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int,
+    function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int, niters: int | None,
     min_denominator: int | None, device: str, checkpoint: str | PathLike[str] | None,
 ) -> None:  # fmt: skip
     """Refuse options that are not known."""
@@ -296,8 +296,9 @@ def _check(
     _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
     _validate.one_of("degree", degree, range(1, 7))
     _validate.whole("nsamples", nsamples, MIN_DRAWS)
-    if min_denominator is not None:
-        _validate.whole("min_denominator", min_denominator)
+    for name, value in (("niters", niters), ("min_denominator", min_denominator)):
+        if value is not None:
+            _validate.whole(name, value)
     accelerator(device)  # refuses one that is not there
     if checkpoint is not None:
         _checkpoint.usable(checkpoint)

@@ -11,6 +11,8 @@ from dream_sc import _io, _validate
 from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 
+from ._technical_shares import NOT_CONVERGED
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -31,9 +33,10 @@ def fit(
         adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit, min_cells, z, progress
     )
     info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": "log2"}
+    names = Slots(key)
     slots = _slots(adata, found, ok, key, min_cells) | new
+    slots |= {("varm", slot): _io.ABSENT for slot in (names.covariates, names.covariates_sd)}
     if design is not None:
-        names = Slots(key)
         for slot, values in ((names.covariates, found.coefficients), (names.covariates_sd, found.coefficients_sd)):
             slots["varm", slot] = _spread(values / design.scale, ok)
         info[COVARIATES] = design.entry | {"prior_scale": found.coefficient_scale}
@@ -132,7 +135,7 @@ def _spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
 def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str, min_cells: int) -> dict[tuple[str, str], Any]:
     also = f", or in fewer than {min_cells} of them" if min_cells else ""
     status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells{also}", dtype=object)
-    status[ok] = np.where(fit.converged, "converged", "not converged: look at its counts in control cells")
+    status[ok] = np.where(fit.converged, "converged", NOT_CONVERGED)
     table = {name: _spread(getattr(fit, name), ok) for name in TECHNICAL_COLUMNS if name != "status"}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
     slots = Slots(key)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MIN_COUNT = 3  # of a feature's denominators in control cells
-NOT_CONVERGED = "not converged: look at its counts in control cells"
+NOT_CONVERGED = "not converged: look at its counts in control cells; with svi or nuts, raise niters"
 UNITS = {"binomial": "logit", "multinomial": "logit", "normal": "sigma", "studentt": "sigma"}
 
 

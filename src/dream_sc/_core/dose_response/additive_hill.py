@@ -134,7 +134,7 @@ def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
     """Log curve up to its level ``(T, R)``, averaged over the nodes `at` ``(R, J)``."""
     import torch
 
-    terms = [torch.zeros_like(params["b1"] + at[:, 0])]
+    terms = [torch.zeros_like(params["b1"] + at[..., 0])]
     for i, suffix in enumerate(("", "_b")):
         rate = consts[:, i : i + 1] * LN2 * params[f"log_n{suffix}"].exp()
         log_h, _ = torch_hill(rate, params[f"log2_ec50{suffix}"], at, weights)

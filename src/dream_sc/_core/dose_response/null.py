@@ -26,7 +26,7 @@ def lattice(axis: Any, priors: Any) -> tuple[Any, Any, Any]:
 
 def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
     """Zero."""
-    return 0.0 * (params["a"] + at[:, 0])
+    return 0.0 * (params["a"] + at[..., 0])
 
 
 def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:

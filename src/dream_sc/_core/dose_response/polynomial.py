@@ -55,7 +55,7 @@ def _degree(params: Any) -> int:
 def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
     """Log curve up to its level ``(T, R)``, averaged over the nodes `at` ``(R, J)``."""
     t = (at - consts[:, 0, None, None]) / consts[:, 1, None, None]
-    raw = 0.0 * (params["a"] + at[:, 0])
+    raw = 0.0 * (params["a"] + at[..., 0])
     for k in range(1, _degree(params) + 1):
         raw = raw + params[f"c{k}"] * (weights * t**k).sum(-1)
     return raw

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NITERS = 3000
 FINAL_RATE = 0.002
+LEAST_NITERS = 100  # for a fit to have converged
 DRIFT = 0.5  # in sds, between the last two tenths of the run
 
 
@@ -70,6 +71,8 @@ def _optimise(
     with torch.no_grad():
         for name, (loc, log_scale, *_) in family.sites.items():
             drift[name] = (means[1][name] - means[0][name]).abs() / log_scale.exp()
+            if niters < LEAST_NITERS:  # what moves between so few steps says nothing
+                drift[name] = torch.full_like(drift[name], torch.inf)
             loc.copy_(means[1][name])
     return family, drift
 
