@@ -82,3 +82,33 @@ def test_tensors_of_the_flow():
         technical(stats_of(300, 2), TechnicalPriors(), nsamples=3, niters=3, device="cpu", autoguide="AutoIAFNormal")
     step = svi.technical(sizes, "AutoIAFNormal")[0]
     assert live.most == pytest.approx(sum(step.values()), rel=0.2)
+
+
+def step_on_cells(n_features, n_cells, minibatch_size):
+    from dream_sc._core.dose_response import curve
+    from dream_sc._core.engines import _torch
+    from dream_sc._core.engines import svi as engine
+    from dream_sc._core.models.trans import cell_level
+    from dream_sc._core.priors import TransPriors
+    from dream_sc._core.types import Axis, GuideStats, RowDosage
+
+    gen, cpu = np.random.default_rng(0), torch.device("cpu")
+    guide, dose = gen.integers(0, 20, n_cells), np.append(np.linspace(-3, 0.5, 14), np.zeros(6))
+    s, group = gen.uniform(0.5, 2, n_cells), gen.integers(0, 2, n_cells)
+    stats = GuideStats(gen.poisson(3, (n_features, n_cells)).astype(float), s, s**2, guide, group, 20, 2)
+    dosage = RowDosage(dose[guide], np.where(dose[guide] == 0, 0, 0.2), np.full(20, 0.05))
+    data = _torch.trans_data(
+        stats, dosage, overdispersion=np.full(n_features, 0.5), axis=Axis.of(dose[:14]), priors=TransPriors(),
+        hyper={"alpha_scale": 0.3, "m_tau": -2.8, "s_tau": 0.5}, consts=np.zeros((n_features, 2)), device=cpu,
+    )
+    rows = engine._batches(n_cells, minibatch_size, 0, cpu)
+    with _torch.isolated(0, cpu), LiveBytes() as live:
+        engine._optimise(lambda: cell_level(data, curve("single_hill"), 6, rows()), {}, 3, 0)
+    return live.most
+
+
+def test_tensors_of_single_cells():
+    more = step_on_cells(16, 4000, 2000) - step_on_cells(16, 4000, 1000)
+    assert more / (8 * 16 * 1000) == pytest.approx(svi.CELL_TENSORS, rel=0.05)
+    every = step_on_cells(16, 4000, 4000) - step_on_cells(16, 2000, 2000)  # all cells: no copy of some
+    assert every / (8 * 16 * 2000) == pytest.approx(8, rel=0.05)

@@ -21,6 +21,7 @@ CONTEXT = 500_000_000  # of a GPU, that its driver takes
 TENSORS, LATENT_TENSORS = ((7.7, 1.0), (5.0, 4.5)), 8
 SHARE_TENSORS = 9  # over sticks, groups and bins of counts
 ROW_TENSORS = 45  # of a trans step: over features and rows, at seven dosages each where the curve is
+CELL_TENSORS = 9.2  # over features and single cells of a step, where the curve is one of the guide
 BLOCK, LARGE = 64, 4096
 
 
@@ -82,12 +83,13 @@ def trans(s: Sizes) -> list[Phase]:
     n = t * (PARAMETERS[s.function_type] + 1 + s.n_guides + s.n_groups)
     family = 2 * F8 * n
     rows = F8 * t * s.n_rows
-    held = 2 * rows
+    held, work = 2 * rows, float(ROW_TENSORS * rows)
     if s.minibatch_size is not None and s.distribution == "negbinom":  # single cells, some of them in a step
-        held, rows = held + 2 * F8 * t * s.n_cells, F8 * t * min(s.minibatch_size, s.n_cells)
+        held += 2 * F8 * t * s.n_cells
+        work = CELL_TENSORS * F8 * t * min(s.minibatch_size, s.n_cells)
     return [{
         "sufficient statistics": held, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
-        "gradients and optimiser state": 3 * family, "workspace": ROW_TENSORS * rows,
+        "gradients and optimiser state": 3 * family, "workspace": work,
         "draws": F8 * s.nsamples * t * (PARAMETERS[s.function_type] + 1) * 2,
     }]  # fmt: skip
 
