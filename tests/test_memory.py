@@ -308,3 +308,15 @@ def test_what_the_user_says_comes_before_what_the_data_say(titration):
         ds.memory.estimate_for(titration, cis_gene="GFI1X")
     e = ds.memory.estimate(10, 100)
     pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(e)), pd.DataFrame(e), check_frame_type=False)
+
+
+def test_arguments_that_would_be_ignored_are_refused(titration, tmp_path, capsys):
+    titration.write_h5ad(tmp_path / "a.h5ad")
+    for command, said in (
+        ([str(tmp_path / "a.h5ad"), "--features", "10"], "--features are read off"),
+        (["--features", "10", "--cells", "100", "--backed", "--batch-key", "b"], "--batch-key, --backed are of"),
+    ):
+        assert main(["memory", *command]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(ValueError, match="n_threads=0"):
+        ds.memory.estimate(10, 100, n_threads=0)

@@ -61,6 +61,12 @@ def run(given: argparse.Namespace) -> int:
 
     choices = options((*SIZES, *CHOICES, "sparsity", "use-all-cells", "device", "memory-limit"))
     try:
+        where = [f"--{n}" for n, v in (("features", given.features), ("cells", given.cells)) if v is not None]
+        if given.data is not None and where:
+            raise ValueError(f"{' and '.join(where)} are read off {given.data}: leave them out")
+        columns = [f"--{n}" for n in COLUMNS if getattr(given, n.replace("-", "_")) is not None]
+        if given.data is None and (columns := columns + ["--backed"] * given.backed):
+            raise ValueError(f"{', '.join(columns)} are of an h5ad file: give one")
         if given.data is None:
             if given.features is None or given.cells is None:
                 raise ValueError("give an h5ad file, or both --features and --cells")

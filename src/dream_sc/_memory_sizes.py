@@ -103,7 +103,7 @@ class Sizes:
 
 def check(sizes: Sizes) -> Sizes:
     """Refuse impossible sizes and options that are not known."""
-    for name in ("n_features", "n_cells", "n_groups", "n_guides", "n_ntc_cells", "nsamples"):
+    for name in ("n_features", "n_cells", "n_groups", "n_guides", "n_ntc_cells", "nsamples", "n_threads"):
         _validate.whole(name, getattr(sizes, name))
     _validate.whole("n_cis_guides", sizes.n_cis_guides, 0)
     for name, most in (("n_ntc_cells", "n_cells"), ("n_cis_guides", "n_guides"), ("n_groups", "n_cells")):
