@@ -82,28 +82,28 @@ def first_design(
 
 
 def factors(adata: AnnData, technical: Any) -> dict[str, np.ndarray]:
-    """Labels ``(N,)`` of the covariates that are factors, text, of a technical fit."""
+    """Codes ``(N,)`` of the levels of the covariates of a technical fit that are factors."""
     entry = technical.get(COVARIATES)
     names = [] if entry is None else list(json.loads(str(entry["state"]))["levels"])
-    return {name: adata.obs[name].astype(str).to_numpy(dtype=str) for name in names}
+    return {name: pd.factorize(adata.obs[name].astype(str))[0] for name in names}
 
 
 def follow(
-    adata: AnnData, design: Design | None, used: np.ndarray, target: np.ndarray
+    adata: AnnData, design: Design | None, target: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Covariates that are factors, with their labels, and numeric ones whose quarters follow the targets."""
+    """Covariates that are factors, with their codes, and numeric ones whose quarters follow the targets."""
     from dream_sc._core.association import cramers_v
 
     if design is None:
         return {}, []
-    labels, close = factors(adata, {COVARIATES: design.entry}), []
-    known = used & (target != "")
+    codes, close = factors(adata, {COVARIATES: design.entry}), []
+    known = target != ""
     code = np.unique(target[known], return_inverse=True)[1]
-    for name in (c for c in design.columns if c not in labels):
+    for name in (c for c in design.columns if c not in codes):
         quarter = pd.qcut(adata.obs[name][known].astype(float), 4, labels=False, duplicates="drop").fillna(-1)
         if cramers_v(quarter.to_numpy(np.int64), code) > CLOSE:
             close.append(name)
-    return labels, close
+    return codes, close
 
 
 def design_again(adata: AnnData, technical: Any, used: np.ndarray) -> Design | None:

@@ -43,11 +43,10 @@ class Guides:
         """
         wanted, known = set(labels), {t for target in self.targets for t in _split(target)}
         for label in sorted(wanted - known):
-            close = _validate.close(label, known)
-            if labels != [NTC] or close:
+            if labels != [NTC] or NTC.casefold() in {t.casefold() for t in known}:
                 raise ValueError(
                     f"control={labels}: no guide of {self.key!r} targets {label!r}; targets are "
-                    f"{sorted(known)[:SHOWN]}{close}"
+                    f"{sorted(known)[:SHOWN]}{_validate.close(label, known)}"
                 )
         return np.array([_split(t) <= wanted for t in self.targets], dtype=bool)
 
@@ -55,6 +54,10 @@ class Guides:
         """How many of some guides each cell has."""
         return np.asarray(self.carried[:, np.flatnonzero(guides)].sum(1)).ravel().astype(np.int64)
 
+    def only(self, guides: np.ndarray) -> np.ndarray:
+        """Cells ``(N,)`` that have some of these guides and no other."""
+        n = self.of_cells(guides)
+        return np.asarray((n > 0) & (n == np.diff(self.carried.indptr)))
 
     def by(self, levels: np.ndarray, which: np.ndarray) -> Guides:
         """The same with some guides taken apart by levels ``(N,)`` of the cells; cells without a level lose them."""

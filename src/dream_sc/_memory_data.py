@@ -119,8 +119,7 @@ def _carried(data: Any, adata: AnnData, asked: dict[str, Any]) -> dict[str, int]
     wanted = asked["cis_targets"] or asked["cis_gene"]
     acting = ~ntc if wanted is None else found.targeting([wanted] if isinstance(wanted, str) else list(wanted))
     n_cis, n_ntc = int(acting.sum()), min(int(ntc.sum()), MOST_CONTROLS) + 1  # and cells without
-    of_ntc, n = found.of_cells(ntc), np.diff(found.carried.indptr)
-    return {"n_guides": n_cis + n_ntc, "n_cis_guides": n_cis, "n_ntc_cells": int(((of_ntc > 0) & (of_ntc == n)).sum())}
+    return {"n_guides": n_cis + n_ntc, "n_cis_guides": n_cis, "n_ntc_cells": int(found.only(ntc).sum())}
 
 
 def _matrices(adata: AnnData) -> list[Any]:

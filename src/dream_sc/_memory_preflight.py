@@ -105,7 +105,7 @@ def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
 
     try:
         asked = {name: given.get(name) for name in ASKED} | {
-            "guide_key": given.get("guide_key", "guide"), "guides": given.get("guides") or None,
+            "guide_key": given.get("guide_key", "guide"), "guides": None,  # the fit reads the matrix
             "cis_gene": given.get("cis_gene"), "cis_targets": given.get("cis_targets"), "backed": False,
         }  # fmt: skip
         options = {name: given[name] for name in CHOICES if given.get(name) is not None}
@@ -135,7 +135,7 @@ def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], optio
     if step == "fit_trans":
         holder = adata if given["cis_mod"] is None else _validate.resolve(given["data"], given["cis_mod"], views=True)
         guides = holder.uns[given["cis_key"]]["guides"]
-        asked["guide_key"], asked["guides"] = "", None  # the table of guides knows better
+        asked["guide_key"] = ""  # the table of guides knows better
         options["n_guides"], options["n_cis_guides"] = len(guides), int((~guides["is_control"].astype(bool)).sum())
 
 

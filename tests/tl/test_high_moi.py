@@ -211,6 +211,8 @@ def test_labels_of_controls_that_no_guide_has() -> None:
         ds.tl.fit_cis(adata, "GFI1B", control="xyz", control_group="complement")
     adata.uns["guides_target"] = np.where(adata.uns["guides_target"] == "NTC", "safe", adata.uns["guides_target"])
     ds.tl.fit_technical(adata, **MANY)  # a screen without NTC guides
+    adata.uns["guides_target"] = np.where(adata.uns["guides_target"] == "safe", "NTS", adata.uns["guides_target"])
+    ds.tl.fit_technical(adata, **MANY)  # nor is a gene of a name that is alike a misspelled one
 
 
 def test_targets_go_by_the_names_of_guides() -> None:

@@ -103,7 +103,7 @@ def of_guides(
     n_acting, n_ntc = guides.of_cells(acting), guides.of_cells(ntc)
     pool = n_acting == 0
     if control_group == "nt_cells":
-        pool = (n_ntc > 0) & (n_ntc == np.diff(guides.carried.indptr))
+        pool = guides.only(ntc)
     pool &= ~barred if barred is not None else True
     if not pool.any():
         raise ValueError(

@@ -210,8 +210,7 @@ def _design(
     levels = None if key is None else _validate.labels(adata, key, "guide_covariate_key")
     columns = [(params["batch_key"], group_codes(adata, technical))] if params.get("use_all_cells") else []
     if columns:
-        factors = _covariates.factors(adata, technical)
-        columns += [(name, np.unique(values, return_inverse=True)[1]) for name, values in factors.items()]
+        columns += _covariates.factors(adata, technical).items()
     if layout["guides"] is not None:
         _validate.guides_key(layout["guides"])
         found = read_guides(data, adata, layout["guides"])

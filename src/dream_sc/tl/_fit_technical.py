@@ -210,13 +210,12 @@ def _controls(
     if guides is None:
         return _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
     ntc = guides.controls(control)
-    n_ntc, n = guides.of_cells(ntc), np.diff(guides.carried.indptr)
-    found = (n_ntc > 0) & (n_ntc == n)
+    found = guides.only(ntc)
     if not found.any() and not use_all:
-        seen = sorted(set(guides.targets))
+        seen, n_some = sorted(set(guides.targets)), int((guides.of_cells(ntc) > 0).sum())
         raise ValueError(
             f"no cell has NTC guides only: {int(ntc.sum())} of {len(ntc)} guides of {guides.key!r} target "
-            f"control={control} (targets are {seen[:12]}), {int((n_ntc > 0).sum())} cells have one of these, each with "
+            f"control={control} (targets are {seen[:12]}), {n_some} cells have one of these, each with "
             "others. Where cells have many guides, pass use_all_cells=True; else set control="
         )
     if found.sum() < FEW_CONTROLS and not use_all:
@@ -233,14 +232,13 @@ def _refuse_confounded(
     """Refuse groups and factors that follow the targets, or what are controls, where all cells are used."""
     kind = is_control.astype(str)
     target = kind if guides is not None else _validate.labels(adata, target_key, "target_key")
-    factors, close = _covariates.follow(adata, design, np.ones(len(target), dtype=bool), target)
+    factors, close = _covariates.follow(adata, design, target)
     if close:
         logger.warning(
             "tl.fit_technical: the covariates %s follow the perturbation; learned from all cells, their effects take a "
             "part of it with them", close,
         )  # fmt: skip
-    columns = [batches, *((name, np.unique(values, return_inverse=True)[1]) for name, values in factors.items())]
-    for column in columns:
+    for column in (batches, *factors.items()):
         if guides is not None:
             refuse_confounded_guides(*column, guides, guides.controls(control))
         else:
