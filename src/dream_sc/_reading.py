@@ -10,7 +10,7 @@ import numpy as np
 from . import _validate
 from ._core.counts import DISORDER, FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock, run_end
 from ._core.sparse_pass import regroup
-from ._core.threads import granted
+from ._core.threads import in_runs, n_threads_for
 from ._resources import in_words, memory_budget
 from ._sources import MemoryDense, MemorySparse, Source, damaged, source_of
 
@@ -109,10 +109,11 @@ class Counts:
                 continue
             if block.by_cell:
                 block = by_feature(block.part(low - block.cell, high - block.cell))
-            with granted(len(block.data)) as n:
-                runs = np.linspace(low, high, n + 1).astype(np.int64) - block.cell
-                arrays = block.indptr, block.indices, block.data, block.feature
-                regroup(*arrays, runs, place[low - start : high - start], indices, data)
+            n = n_threads_for(len(block.data))
+            runs = np.linspace(low, high, n + 1).astype(np.int64) - block.cell
+            arrays = block.indptr, block.indices, block.data, block.feature
+            mine = place[low - start : high - start]
+            in_runs(regroup, n, *arrays, runs, mine, indices, data, load=len(block.data))
         return CountBlock(indptr, indices, data, self.shape[1], cell=start)
 
 

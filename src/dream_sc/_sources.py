@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ._core import sparse_pass
 from ._core.counts import CountBlock, run_end
-from ._core.threads import granted
+from ._core.threads import in_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -116,9 +116,8 @@ def pick(blocks: Iterable[CountBlock], j: int, used: np.ndarray, where: str) -> 
             continue
         minor, known = j - block.feature, block.known()
         if block.by_cell:
-            with granted(len(known.data)):
-                arrays = known.indptr, known.indices, known.data
-                sparse_pass.pick(*arrays, minor, used[block.cells], out[block.cells])
+            arrays, load = (known.indptr, known.indices, known.data), len(known.data)
+            in_runs(sparse_pass.pick, known.n_major, *arrays, minor, used[block.cells], out[block.cells], load=load)
         else:
             entries = slice(*known.indptr[minor : minor + 2])
             cells = known.indices[entries].astype(np.int64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ from scipy.stats import betabinom, binom, norm
 from dream_sc._core import trans
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace import curves, design, marginal
 from dream_sc._core.engines.laplace.screen import MOVES, Look, look
 from dream_sc._core.likelihood import binomial, likelihood, normal
 from dream_sc._core.pair_sums import robust_means
@@ -99,7 +100,9 @@ def test_a_hill_of_the_odds_is_one_of_the_share() -> None:
 
 @pytest.mark.parametrize("distribution", FAMILIES)
 @pytest.mark.parametrize("name", ["null", "single_hill", "additive_hill", "polynomial"])
-def test_gradient_of_the_marginal_density(distribution: str, name: str, rng: np.random.Generator) -> None:
+def test_gradient_of_the_marginal_density(
+    distribution: str, name: str, rng: np.random.Generator, kernel_density: Callable[..., Any]
+) -> None:
     unit = likelihood(distribution).unit
     p = with_tail(problem(distribution, rows(distribution, rng, rng.normal(0, 0.5, (1, 12)))), 0.1, 0.4 * unit)
     p = p.with_design(error=np.zeros(len(DOSES)))
@@ -110,16 +113,7 @@ def test_gradient_of_the_marginal_density(distribution: str, name: str, rng: np.
     theta = unit * rng.normal(0.2, 0.1, n)
 
     def value(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        anchor = p.anchor(np.ones((1, 1)))
-        counts = design.counts_of(p.counts[0], p.weights[0], 1.0, p.offset[0], *(part[0] for part in anchor), p.design)
-        s, tabs = design.new_scratch(n, c.n_amplitudes, p.design, 1), design.new_tables(p.design, 1)
-        design.hold(counts, 0, 0, s)
-        tabs.consts[:, 0] = const
-        curves.fill_tables(c.code, shape.reshape(-1, 1), p.design, tabs)
-        out, tau = np.zeros(1), np.array([0.1 * unit])
-        for _ in range(3):  # the modes of the guide effects start where the last call left them
-            marginal.evaluate(c.code, theta[:, None], c.n_amplitudes, counts, tau, p.design, tabs, s, out)
-        return float(out[0]), s.grad[:, 0].copy()
+        return kernel_density(p, c, theta, shape, const, 0.1 * unit)[:2]
 
     grad, step = value(theta)[1], 1e-4 * unit
     for i in range(n):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import nbinom, norm
 
 from dream_sc._core import calls
+from dream_sc._core.compiled import from_python
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace import curves, design, marginal
 from dream_sc._core.engines.laplace.density import LAPLACE_ERROR, log_marginal
 from dream_sc._core.likelihood import negbinom
 from dream_sc._core.priors import TransPriors
@@ -41,15 +43,18 @@ def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, l
     return laplace.problem(stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
 
 
+LOG_DENSITY, LOG_NORMALISER = from_python(negbinom.log_density), from_python(negbinom.log_normaliser)
+
+
 def test_row_likelihood() -> None:
     for y, m, phi in [(0.0, 0.3, 5.0), (7.0, 3.0, 2.0), (500.0, 800.0, 90.0)]:
-        value = negbinom.log_density(y, np.log(m), phi) + negbinom.log_normaliser(y, phi)
+        value = LOG_DENSITY(y, np.log(m), phi) + LOG_NORMALISER(y, phi)
         np.testing.assert_allclose(value, nbinom(phi, phi / (phi + m)).logpmf(y), rtol=1e-10)
 
 
 def test_normaliser_is_the_log_gamma_ratio() -> None:
     np.testing.assert_allclose(
-        negbinom.log_normaliser(4.0, 2.5), gammaln(6.5) - gammaln(2.5) - gammaln(5.0), rtol=1e-12
+        LOG_NORMALISER(4.0, 2.5), gammaln(6.5) - gammaln(2.5) - gammaln(5.0), rtol=1e-12
     )
 
 
@@ -112,7 +117,9 @@ def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> No
 
 @pytest.mark.parametrize("name", ["null", "single_hill", "additive_hill", "polynomial"])
 @pytest.mark.parametrize("wide", [0.0, 0.2])
-def test_gradient_of_the_marginal_density(name: str, wide: float, rng: np.random.Generator) -> None:
+def test_gradient_of_the_marginal_density(
+    name: str, wide: float, rng: np.random.Generator, kernel_density: Callable[..., Any]
+) -> None:
     """The kernel's gradient equals differences of its value when the dosage is exact."""
     p = with_tail(_problem(rng, 1).with_design(error=np.zeros(9)), wide, 0.4)
     c = curve(name)
@@ -121,7 +128,7 @@ def test_gradient_of_the_marginal_density(name: str, wide: float, rng: np.random
     theta = np.concatenate([[p.level[0] + 0.1], rng.normal(0, 0.4, n_amp), [0.15]])
 
     def value(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        return _evaluate(p, c, point, shapes[len(shapes) // 2], consts[len(shapes) // 2], 0.15)
+        return kernel_density(p, c, point, shapes[len(shapes) // 2], consts[len(shapes) // 2], 0.15)
 
     grad = value(theta)[1]
     for i in range(len(theta)):
@@ -129,22 +136,6 @@ def test_gradient_of_the_marginal_density(name: str, wide: float, rng: np.random
         step[i] = 1e-4
         numeric = (value(theta + step)[0] - value(theta - step)[0]) / 2e-4
         np.testing.assert_allclose(grad[i], numeric, rtol=2e-4, atol=2e-3)
-
-
-def _evaluate(p, c, theta, shape, consts, tau):  # type: ignore[no-untyped-def]
-    anchor = p.anchor(np.ones((len(p.counts), 1)))
-    counts = design.counts_of(
-        p.counts[0], p.weights[0], p.overdispersion[0], p.offset[0], *(part[0] for part in anchor),
-        p.design,
-    )
-    s, tabs = design.new_scratch(len(theta), c.n_amplitudes, p.design, 1), design.new_tables(p.design, 1)
-    design.hold(counts, 0, 0, s)
-    tabs.consts[:, 0] = consts
-    curves.fill_tables(c.code, shape.reshape(-1, 1), p.design, tabs)
-    value = np.zeros(1)
-    for _ in range(3):  # the modes of the guide effects start where the last call left them
-        marginal.evaluate(c.code, theta[:, None], c.n_amplitudes, counts, np.array([tau]), p.design, tabs, s, value)
-    return value[0], s.grad[:, 0].copy(), s.hess[:, :, 0].copy()
 
 
 def test_blocks_do_not_change_a_feature(rng: np.random.Generator) -> None:

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 from scipy import integrate, sparse, stats
 
+from dream_sc._core.compiled import from_python
 from dream_sc._core.engines import engine
-from dream_sc._core.likelihood.betabinomial import log_density, log_normaliser, slopes
+from dream_sc._core.likelihood import betabinomial
 from dream_sc._core.priors import SharePriors
 from dream_sc._core.share_sums import share_stats
 from dream_sc._core.types import ShareStats
+
+log_density, log_normaliser, slopes = (
+    from_python(f) for f in (betabinomial.log_density, betabinomial.log_normaliser, betabinomial.slopes)
+)
 
 
 def _stats(y: np.ndarray, n: np.ndarray, group: np.ndarray, block: int = 7) -> ShareStats:

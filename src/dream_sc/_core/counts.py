@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from . import sparse_pass
-from .threads import granted
+from .threads import in_runs, n_threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +51,10 @@ class CountBlock:
         x = _native(x if by_cell else x.T)
         major, minor = (used, NOBODY) if by_cell else (np.ones(len(x), dtype=bool), used)
         stored = np.zeros(len(x) + 1, dtype=np.int64)
-        with granted(x.size):
-            sparse_pass.count_dense(x, major, minor, stored[1:])
-            indptr = stored.cumsum()
-            indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1], dtype=x.dtype)
-            sparse_pass.compress_dense(x, major, minor, indptr, indices, data)
+        in_runs(sparse_pass.count_dense, len(x), x, major, minor, stored[1:], load=x.size)
+        indptr = stored.cumsum()
+        indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1], dtype=x.dtype)
+        in_runs(sparse_pass.compress_dense, len(x), x, major, minor, indptr, indices, data, load=x.size)
         return cls(indptr, indices, data, x.shape[1], by_cell, cell, feature)
 
     @property
@@ -113,9 +112,11 @@ class CountBlock:
         mine = used[self.cells]
         major = mine if self.by_cell else np.ones(self.n_major, dtype=bool)
         minor = NOBODY if self.by_cell or mine.all() else mine
-        with granted(len(self.indices)) as n:
-            bounds = sparse_pass.shares(self.indptr, n)
-            found = sparse_pass.check(self.indptr, self.indices, self.data, self.n_minor, major, minor, bounds)
+        load = len(self.indices)
+        bounds = sparse_pass.shares(self.indptr, n_threads_for(load))
+        found = np.zeros(len(bounds) - 1, dtype=np.int64)
+        matrix = self.indptr, self.indices, self.data, self.n_minor
+        in_runs(sparse_pass.check, len(found), *matrix, major, minor, bounds, found, load=load)
         return reduce(or_, found.tolist(), 0)
 
     def canonical(self) -> CountBlock:

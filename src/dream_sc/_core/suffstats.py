@@ -14,7 +14,7 @@ import numpy as np
 
 from . import covariates, sparse_pass
 from .sparse_pass import TILE, shares
-from .threads import granted
+from .threads import in_runs, n_threads_for
 from .types import GuideStats, TechnicalStats
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class _Tiles:
         """The sums as `(T, rows)`, in the same memory."""
         shape = self.n_rows, TILE
         buffer = np.empty(shape)
-        with granted(self.flat.size):
-            for tile in self.flat.reshape(self.n_tiles, self.n_rows * TILE):
-                buffer[:] = tile.reshape(shape)
-                sparse_pass.transpose(buffer, tile.reshape(shape[::-1]))
+        for tile in self.flat.reshape(self.n_tiles, self.n_rows * TILE):
+            buffer[:] = tile.reshape(shape)
+            runs = -(-TILE // sparse_pass.COLUMNS)
+            in_runs(sparse_pass.transpose, runs, buffer, tile.reshape(shape[::-1]), load=tile.size)
         return self.flat.reshape(self.n_tiles * TILE, self.n_rows)[: self.n_features]
 
 
@@ -86,11 +86,13 @@ class RowSums:
             self._row[c], self._total.flat, self.n_rows,
             self.weight[c], self._moved[c], self._weighted.flat, self._weighted.n_rows,
         )  # fmt: skip
-        with granted(len(block.data)) as n:
-            if block.by_cell:
-                sparse_pass.add_cells(*arrays, *_grouped(self.row_of_cell[c], block.indptr, n), *sums)
-            else:
-                sparse_pass.add_features(*arrays, shares(block.indptr, n), *sums)
+        load = len(block.data)
+        n = n_threads_for(load)
+        if block.by_cell:
+            cells, bounds = _grouped(self.row_of_cell[c], block.indptr, n)
+            in_runs(sparse_pass.add_cells, len(bounds) - 1, *arrays, cells, bounds, *sums, load=load)
+        else:
+            in_runs(sparse_pass.add_features, n, *arrays, shares(block.indptr, n), *sums, load=load)
 
     def closed(self) -> tuple[Floats, Floats]:
         """The sums ``(T, R)`` and the weighted ones ``(T, len(weighted_rows))``; nothing can be added from here on."""
@@ -215,17 +217,18 @@ class TailSums:
         use, mine = self.control[block.cells], block.features
         matrix = block.indptr, block.indices, block.data
         bins = self.edges, EXACT_TAIL, self._count[mine], self._excess[mine]
-        with granted(len(block.data)) as n:
-            if block.by_cell:
-                runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
-                sparse_pass.add_tails_of_cells(*matrix, np.flatnonzero(use), runs, *bins)
-            else:
-                sparse_pass.add_tails_of_features(*matrix, use, shares(block.indptr, n), *bins)
+        load = len(block.data)
+        n = n_threads_for(load)
+        if block.by_cell:
+            runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
+            in_runs(sparse_pass.add_tails_of_cells, n, *matrix, np.flatnonzero(use), runs, *bins, load=load)
+        else:
+            in_runs(sparse_pass.add_tails_of_features, n, *matrix, use, shares(block.indptr, n), *bins, load=load)
 
     def closed(self) -> Floats:
         """The sums ``(T, J)``; nothing can be added from here on."""
-        with granted(self._count.size):
-            sparse_pass.close_tails(self._count, self._excess, self.edges, EXACT_TAIL)
+        size = self._count.size
+        in_runs(sparse_pass.close_tails, self.n_features, self._count, self._excess, self.edges, EXACT_TAIL, load=size)
         del self._count
         return self._excess
 
@@ -261,17 +264,18 @@ def add_cell_moments(block: CountBlock, weight: Floats, out: Floats) -> None:
 
 def _add_moments(block: CountBlock, weight: Floats, out: Floats, *, by_major: bool) -> None:
     matrix = block.indptr, block.indices, block.data, weight
-    with granted(len(block.data)) as n:
-        if by_major:
-            sparse_pass.major_moments(*matrix, shares(block.indptr, n), out)
-        else:
-            runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
-            sparse_pass.minor_moments(*matrix, runs, out)
+    load = len(block.data)
+    n = n_threads_for(load)
+    if by_major:
+        in_runs(sparse_pass.major_moments, n, *matrix, shares(block.indptr, n), out, load=load)
+    else:
+        runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
+        in_runs(sparse_pass.minor_moments, n, *matrix, runs, out, load=load)
 
 
 def median_ratios(block: CountBlock, keep: NDArray[np.bool_], means: Floats) -> Floats:
     """Median over the features kept of a cell's counts above 0 over the features' means; 0 where there is none."""
     out = np.zeros(block.n_major)
-    with granted(len(block.data)):
-        sparse_pass.median_ratios(block.indptr, block.indices, block.data, keep, means, out)
+    matrix = block.indptr, block.indices, block.data
+    in_runs(sparse_pass.median_ratios, block.n_major, *matrix, keep, means, out, load=len(block.data))
     return out

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LOAD = 50_000  # values that are worth a thread
 MOST: ContextVar[int | None] = ContextVar("threads to keep to", default=None)
@@ -21,14 +23,19 @@ def n_threads() -> int:
     """
     import joblib
     import numba
+    from numba.core import config
+    from numba.np.ufunc import parallel
 
-    granted = [joblib.cpu_count(), numba.get_num_threads()]
+    # to ask numba before its threads have started would start them, and they do not survive a fork
+    started = getattr(parallel, "_is_initialized", False)
+    most = numba.get_num_threads() if started else getattr(config, "NUMBA_NUM_THREADS", 1)
+    granted = [joblib.cpu_count(), most]
     slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if slurm.isdecimal():
         granted.append(int(slurm))
-    most = MOST.get()
-    if most is not None:
-        granted.append(most)
+    told = MOST.get()
+    if told is not None:
+        granted.append(told)
     return max(1, min(granted))
 
 
@@ -42,17 +49,24 @@ def at_most(n: int | None) -> Iterator[None]:
         MOST.reset(before)
 
 
-@contextmanager
-def granted(load: int) -> Iterator[int]:
-    """Let numba use the threads granted, and no more, for a while; gives their number.
+def n_threads_for(load: int) -> int:
+    """Threads for so many values: few of them are not worth waiting for another thread."""
+    return min(n_threads(), 1 + load // LOAD)
 
-    `load` is a number of values: few of them are not worth waiting for another thread.
+
+def in_runs(kernel: Callable[..., None], n_items: int, *arguments: Any, load: int) -> None:
+    """Call ``kernel(first, last, *arguments)`` for runs that cover `n_items`, each on a thread of its own.
+
+    Threads of Python's, which end with the call: those that numba keeps do not survive a fork. Kernels release the
+    lock.
     """
-    import numba
-
-    before, n = numba.get_num_threads(), min(n_threads(), 1 + load // LOAD)
-    numba.set_num_threads(n)
-    try:
-        yield n
-    finally:
-        numba.set_num_threads(before)
+    n = min(n_threads_for(load), n_items)
+    if n <= 1:
+        kernel(0, n_items, *arguments)
+        return
+    ends = [i * n_items // n for i in range(n + 1)]
+    with ThreadPoolExecutor(n - 1, thread_name_prefix="dream_sc") as pool:
+        others = [pool.submit(kernel, a, b, *arguments) for a, b in pairwise(ends[1:])]
+        kernel(0, ends[1], *arguments)
+        for other in others:
+            other.result()

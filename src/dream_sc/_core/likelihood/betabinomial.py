@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from math import exp, log1p
 
-import numba as nb
+from dream_sc._core.compiled import Vector, inline
 
 
-@nb.njit(cache=True, error_model="numpy")
-def slopes(eta, theta, y, r, tail_y, tail_r, at):  # type: ignore[no-untyped-def]
+@inline
+def slopes(
+    eta: float, theta: float, y: float, r: float, tail_y: Vector, tail_r: Vector, at: Vector
+) -> tuple[float, float, float]:
     """Derivative by the logit `eta` of p of cells with total counts `y` and `r`, the negative second one, and a bound.
 
     `tail_y` and `tail_r` are the numbers of cells above each count `at`, from 1 on. The bound is positive and no less
@@ -40,8 +42,10 @@ def slopes(eta, theta, y, r, tail_y, tail_r, at):  # type: ignore[no-untyped-def
     return slope, bound - (q - p) * slope, bound
 
 
-@nb.njit(cache=True, error_model="numpy")
-def log_density(eta, theta, y, r, tail_y, tail_r, at):  # type: ignore[no-untyped-def]
+@inline
+def log_density(
+    eta: float, theta: float, y: float, r: float, tail_y: Vector, tail_r: Vector, at: Vector
+) -> float:
     """Log density of cells without what does not depend on p (see `log_normaliser`)."""
     value = -y * log1p(exp(-eta)) - r * log1p(exp(eta))
     if theta > 0:
@@ -54,8 +58,8 @@ def log_density(eta, theta, y, r, tail_y, tail_r, at):  # type: ignore[no-untype
     return value
 
 
-@nb.njit(cache=True, error_model="numpy")
-def log_normaliser(theta, tail_n, at):  # type: ignore[no-untyped-def]
+@inline
+def log_normaliser(theta: float, tail_n: Vector, at: Vector) -> float:
     """The part that depends on theta alone; the binomial coefficients are left out."""
     value = 0.0
     if theta > 0:

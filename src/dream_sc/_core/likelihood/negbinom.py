@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import exp, lgamma, log, log1p
 from typing import TYPE_CHECKING
 
-import numba as nb
 import numpy as np
+
+from dream_sc._core.compiled import inline
 
 from ._base import LN2, NEGBINOM, Likelihood, by_guide
 
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
     from ._base import Floats, Rows
 
 
-@nb.njit(cache=True, error_model="numpy")
-def log_density(y, log_mean, phi):  # type: ignore[no-untyped-def]
+@inline
+def log_density(y: float, log_mean: float, phi: float) -> float:
     """Log of the density without the terms that do not depend on the mean (see `log_normaliser`)."""
     return y * (log_mean - log(phi)) - (y + phi) * log1p(exp(log_mean) / phi)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def log_normaliser(y, phi):  # type: ignore[no-untyped-def]
+@inline
+def log_normaliser(y: float, phi: float) -> float:
     """The terms that do not depend on the mean."""
     return lgamma(y + phi) - lgamma(phi) - lgamma(y + 1.0)
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 
 from math import exp, log
 
-import numba as nb
 import numpy as np
 
+from dream_sc._core.compiled import Vector, entry, inline
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.likelihood.negbinom import log_density
 
 
-@nb.njit(cache=True, error_model="numpy")
-def log_count(y, e, phi, x):
+@inline
+def log_count(y: float, e: float, phi: float, x: float) -> float:
     """Log density of a count at the log2 dosage `x`, `e` expected at NTC dosage."""
     return log_density(y, log(e) + LN2 * x, phi)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def integrate(y, e, phi, mean, sd, nodes, log_w):
+@inline
+def integrate(
+    y: float, e: float, phi: float, mean: float, sd: float, nodes: Vector, log_w: Vector
+) -> tuple[float, float, float]:
     """Log marginal density of a count, and mean and variance of its cell's log2 dosage."""
     x = mean
     h = 1.0
@@ -48,8 +50,10 @@ def integrate(y, e, phi, mean, sd, nodes, log_w):
     return top + log(total) + log(width / sd), m1, max(second / total - m1 * m1, 1e-12)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def guide_mode(counts, exposure, phi, start, sd, extra, nodes, log_w):
+@entry
+def guide_mode(
+    counts: Vector, exposure: Vector, phi: float, start: float, sd: float, extra: Vector, nodes: Vector, log_w: Vector
+) -> tuple[float, float, float]:
     """Mode over a guide's mean at a spread: log density, mean, variance.
 
     `extra` is a variance that each cell has beside the spread, of other guides of its; empty if it has none.
@@ -71,10 +75,12 @@ def guide_mode(counts, exposure, phi, start, sd, extra, nodes, log_w):
     return value, x, 1.0 / h
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def curvatures(counts, exposure, phi, mean, sd, nodes, log_w):
+@entry
+def curvatures(
+    counts: Vector, exposure: Vector, phi: float, mean: Vector, sd: Vector, nodes: Vector, log_w: Vector
+) -> Vector:
     """Curvature of each count's log marginal density by its cell's mean."""
-    out = np.empty(counts.size)
+    out = np.zeros(counts.size)
     for i in range(counts.size):
         _, _, v = integrate(counts[i], exposure[i], phi, mean[i], sd[i], nodes, log_w)
         out[i] = 1.0 / sd[i] ** 2 - v / sd[i] ** 4

@@ -11,12 +11,13 @@ from __future__ import annotations
 from math import exp, log, pi
 from typing import TYPE_CHECKING, Any
 
-import numba as nb
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from dream_sc._core.blocks import each
+from dream_sc._core.compiled import Indices, Matrix, Vector, entry
+from dream_sc._core.threads import in_runs
 from dream_sc._core.types import CisFit
 
 from . import escapers, guide_sets
@@ -33,13 +34,16 @@ N_X = 161
 ESCAPER_SD = 0.06  # log2: a grid point stands for the NTC level
 
 
-@nb.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def _cells(counts, exposure, phi, guide, x, log_prior, out):
+@entry
+def _cells(
+    first: int, last: int, counts: Vector, exposure: Vector, phi: float, guide: Indices, x: Matrix, log_prior: Matrix,
+    out: Matrix,
+) -> None:  # fmt: skip
     """Posterior of each cell's log2 dosage on its guide's grid: ``out`` (N, 4: median, sd, 2.5 %, 97.5 %)."""
     n = x.shape[1]
-    for i in nb.prange(counts.size):
+    p = np.zeros(n)
+    for i in range(first, last):
         g = guide[i]
-        p = np.empty(n)
         top = -np.inf
         for j in range(n):
             p[j] = log_prior[g, j] + log_count(counts[i], exposure[i], phi, x[g, j])
@@ -155,15 +159,11 @@ def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = 
         x, log_prior = (np.concatenate(pair) for pair in zip((x, log_prior), of_sets, strict=True))
     out = np.zeros((len(cells.counts), 4))
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
-    _cells(
-        cells.counts.astype(float),
-        cells.exposure * 2.0**level,
-        phi,
-        cells.guide.astype(np.int64),
-        x,
-        log_prior,
-        out,
-    )
+    counts, guide = cells.counts.astype(float), cells.guide.astype(np.int64)
+    in_runs(
+        _cells, len(counts), counts, cells.exposure * 2.0**level, phi, guide, x, log_prior, out,
+        load=len(counts) * x.shape[1],
+    )  # fmt: skip
     hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": sd_c, "within_median": centre, "ntc_level": level}
     overall_mean, overall_sd = escapers.overall(guide_mean, guide_var, escape, escape_sd)
     return CisFit(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from math import exp, log, log1p, pi, sqrt
 
-import numba as nb
 import numpy as np
 
+from dream_sc._core.compiled import Cube, Matrix, Vector, inline, part
 from dream_sc._core.dose_response import LN2
 
+from .design import Design, Tables
 from .vector import vexp, vlog
 
 SQRT_2PI = sqrt(2.0 * pi)
@@ -25,8 +26,8 @@ LEAST_VARIANCE = 1e-10
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _hills(rates, shapes, i, nodes, weights, out):
+@part
+def _hills(rates: Matrix, shapes: Matrix, i: int, nodes: Matrix, weights: Matrix, out: Cube) -> None:
     """Means of ``sigmoid(rate (x - k))`` of Hill `i`, and of its complement, over nodes ``(D, J)``; `out` (D, W, L)."""
     h, hc, n_lanes = 2 * i, 2 * i + 1, rates.shape[1]
     for d in range(nodes.shape[0]):
@@ -45,26 +46,35 @@ def _hills(rates, shapes, i, nodes, weights, out):
                 out[d, hc, lane] += c if z >= 0 else p
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _tables(code, shapes, rates, consts, nodes, weights, out):
+@part
+def _powers(consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube) -> None:
+    """Means of the powers of a dosage in its unit, over nodes ``(D, J)``; `out` (D, W, L)."""
+    for d in range(nodes.shape[0]):
+        for lane in range(out.shape[2]):
+            for k in range(out.shape[1]):
+                out[d, k, lane] = 0.0
+            for j in range(nodes.shape[1]):
+                t = (nodes[d, j] - consts[0, lane]) / consts[1, lane]
+                power = 1.0
+                for k in range(out.shape[1]):
+                    power *= t
+                    out[d, k, lane] += weights[d, j] * power
+
+
+@inline
+def _tables(
+    code: int, shapes: Matrix, rates: Matrix, consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube
+) -> None:
     """Fill the tables ``(D, W, L)`` at dosages that are means over nodes ``(D, J)``."""
     if code == 1 or code == 2:
         for i in range(code):
             _hills(rates, shapes, i, nodes, weights, out)
     elif code == 3:
-        out[:, :, :] = 0.0
-        for d in range(nodes.shape[0]):
-            for lane in range(out.shape[2]):
-                for j in range(nodes.shape[1]):
-                    t = (nodes[d, j] - consts[0, lane]) / consts[1, lane]
-                    power = 1.0
-                    for k in range(out.shape[1]):
-                        power *= t
-                        out[d, k, lane] += weights[d, j] * power
+        _powers(consts, nodes, weights, out)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _end(code, shapes, rates, consts, x, out):
+@inline
+def _end(code: int, shapes: Matrix, rates: Matrix, consts: Matrix, x: float, out: Matrix) -> None:
     """Tables at an end of the axis: logs of Hill values and of their complements, without underflow."""
     if code == 1 or code == 2:
         for i in range(code):
@@ -72,22 +82,30 @@ def _end(code, shapes, rates, consts, x, out):
                 z = rates[i, lane] * (x - shapes[2 * i, lane])
                 out[2 * i, lane], out[2 * i + 1, lane] = -softplus(-z), -softplus(z)
     elif code == 3:
-        _tables(code, shapes, rates, consts, np.full((1, 1), x), np.ones((1, 1)), out.reshape((1, *out.shape)))
+        for lane in range(out.shape[1]):
+            power = 1.0
+            for k in range(out.shape[0]):
+                power *= (x - consts[0, lane]) / consts[1, lane]
+                out[k, lane] = power
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _shifted(code, shapes, rates, consts, design, sign, out):
+@inline
+def _shifted(
+    code: int, shapes: Matrix, rates: Matrix, consts: Matrix, design: Design, sign: float, out: Cube
+) -> None:
     """Tables at the guides' dosages moved by their errors; cells at the NTC level stay there."""
-    at = design.own.copy()
-    at[:, 0] += sign * design.error
+    at = np.zeros((design.own.shape[0], 2))
+    for g in range(at.shape[0]):
+        at[g, 0] = design.own[g, 0] + sign * design.error[g]
+        at[g, 1] = design.own[g, 1]
     _tables(code, shapes, rates, consts, at, design.shares, out)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def fill_tables(code, shapes, design, tabs):
+@part
+def fill_tables(code: int, shapes: Matrix, design: Design, tabs: Tables) -> None:
     """Tables of the lanes' shapes ``(d, L)`` at the design's dosages; `tabs.consts` has to be filled before."""
     consts, n_lanes = tabs.consts, tabs.consts.shape[1]
-    rates = np.empty((2, n_lanes))
+    rates = np.zeros((2, n_lanes))
     for lane in range(n_lanes):
         if code == 1:
             rates[0, lane] = LN2 * exp(shapes[1, lane])
@@ -98,10 +116,15 @@ def fill_tables(code, shapes, design, tabs):
         return
     n_dose = design.nodes.shape[0]
     _tables(code, shapes, rates, consts, design.nodes, design.node_weights, tabs.dose[:n_dose])
-    _tables(code, shapes, rates, consts, np.zeros((1, 1)), np.ones((1, 1)), tabs.dose[n_dose:])
+    ntc, whole = np.zeros((1, 1)), np.zeros((1, 1))
+    whole[0, 0] = 1.0
+    _tables(code, shapes, rates, consts, ntc, whole, tabs.dose[n_dose:])
     _end(code, shapes, rates, consts, design.axis[0], tabs.low)
     _end(code, shapes, rates, consts, design.axis[1], tabs.high)
-    if design.error.max() > 0:
+    uncertain = False
+    for g in range(design.error.size):
+        uncertain |= design.error[g] > 0
+    if uncertain:
         _shifted(code, shapes, rates, consts, design, 1.0, tabs.up)
         _shifted(code, shapes, rates, consts, design, -1.0, tabs.down)
 
@@ -109,10 +132,11 @@ def fill_tables(code, shapes, design, tabs):
 # ---- log curve -------------------------------------------------------------------------------------------------------
 
 
-@nb.njit(cache=True, error_model="numpy")
-def log_curves(code, theta, n_amp, tabs, s):
+@part
+def log_curves(
+    code: int, theta: Matrix, n_amp: int, table: Cube, factor: Matrix, out: Matrix, grad: Cube
+) -> None:
     """Log curve up to its level at every dosage, with its gradient by the amplitudes."""
-    table, factor, out, grad = tabs.dose, s.factor, s.curve, s.curve_grad
     n_dose, n_lanes = out.shape
     for d in range(n_dose):
         if code == 1:
@@ -136,14 +160,15 @@ def log_curves(code, theta, n_amp, tabs, s):
                     grad[d, k, lane] = table[d, k, lane]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def dose_variances(code, theta, n_amp, error, tabs, s):
-    """Variance of each guide's log curve by the error of its dosage, in `s.v_dose`.
+@part
+def dose_variances(
+    code: int, theta: Matrix, n_amp: int, error: Vector, up: Cube, down: Cube, factor: Matrix, out: Matrix
+) -> None:
+    """Variance of each guide's log curve by the error of its dosage.
 
     An error moves the log curve by half the difference between one sd up and one sd down: unlike the slope,
     that stays bounded where the curve is steep.
     """
-    up, down, factor, out = tabs.up, tabs.down, s.factor, s.v_dose
     n_guides, n_lanes = out.shape
     for g in range(n_guides):
         if error[g] <= 0 or n_amp == 0:
@@ -169,8 +194,8 @@ def dose_variances(code, theta, n_amp, error, tabs, s):
                 out[g, lane] = move * move + LEAST_VARIANCE
 
 
-@nb.njit(cache=True, error_model="numpy")
-def fill_factors(theta, n_amp, factor):
+@inline
+def fill_factors(theta: Matrix, n_amp: int, factor: Matrix) -> None:
     """Exponentials of the amplitudes."""
     for i in range(n_amp):
         for lane in range(factor.shape[1]):
@@ -180,22 +205,22 @@ def fill_factors(theta, n_amp, factor):
 # ---- amplitudes of one lane ------------------------------------------------------------------------------------------
 
 
-@nb.njit(cache=True, error_model="numpy")
-def softplus(z):
+@inline
+def softplus(z: float) -> float:
     """``log(1 + exp(z))`` without overflow."""
     return z + log1p(exp(-z)) if z > 0 else log1p(exp(z))
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _sigmoid(z):
+@inline
+def _sigmoid(z: float) -> float:
     if z >= 0:
         return 1.0 / (1.0 + exp(-z))
     e = exp(z)
     return e / (1.0 + e)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _normal_mixture(d, scales, weights):
+@part
+def _normal_mixture(d: float, scales: Vector, weights: Vector) -> tuple[float, float]:
     """Log of ``sum_s w_s / s^2 Normal(d; 0, s)`` and the responsibility-weighted mean of ``1 / s^2``."""
     total, r1 = 0.0, 0.0
     for i in range(scales.size):
@@ -209,8 +234,10 @@ def _normal_mixture(d, scales, weights):
     return log(total), r1 / total
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _prior_two(b, bottom, top, scales, weights):
+@part
+def _prior_two(
+    b: float, bottom: float, top: float, scales: Vector, weights: Vector
+) -> tuple[float, float, float]:
     """Log moment prior of the movement of one of two Hills, with first and second derivative by its amplitude."""
     d = max(softplus(b + top) - softplus(b + bottom), LEAST)
     pt, pb = _sigmoid(b + top), _sigmoid(b + bottom)
@@ -223,13 +250,15 @@ def _prior_two(b, bottom, top, scales, weights):
     return log(2.0) + lq + 2.0 * log(d) + log(d1), grad, min(hess, -1e-3)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def add_prior(code, n_amp, theta, tabs, design, s, value):
+@part
+def add_prior(
+    code: int, n_amp: int, theta: Matrix, low: Matrix, high: Matrix, consts: Matrix, scales: Vector, weights: Vector,
+    sd: float, grad: Matrix, gauss: Cube, value: Vector,
+) -> None:  # fmt: skip
     """Add the log prior of the amplitudes given the shape, its gradient and its Hessian (the last kept negative).
 
     For the single Hill the factor D^2 of the moment prior is left out: its expectation is taken at the end.
     """
-    low, high, scales, weights = tabs.low, tabs.high, design.scales, design.weights
     for lane in range(value.size):
         if code == 1:
             b, zl, zh = theta[1, lane], low[0, lane] - low[1, lane], high[0, lane] - high[1, lane]
@@ -241,35 +270,34 @@ def add_prior(code, n_amp, theta, tabs, design, s, value):
             d3 = ph * (1 - ph) * (1 - 2 * ph) - pl * (1 - pl) * (1 - 2 * pl)
             lq, r1 = _normal_mixture(d, scales, weights)
             value[lane] += lq + log(d1)
-            s.grad[1, lane] += -d * r1 * d1 + d2 / d1
-            s.gauss[1, 1, lane] -= min(-r1 * d1 * d1 - r1 * d * d2 + d3 / d1 - (d2 / d1) ** 2, -1e-3)
+            grad[1, lane] += -d * r1 * d1 + d2 / d1
+            gauss[1, 1, lane] -= min(-r1 * d1 * d1 - r1 * d * d2 + d3 / d1 - (d2 / d1) ** 2, -1e-3)
         elif code == 2:
             for i in range(2):
                 top, bottom = high[2 * i, lane], low[2 * i, lane]
-                if tabs.consts[i, lane] < 0:
+                if consts[i, lane] < 0:
                     top, bottom = bottom, top
-                v, grad, hess = _prior_two(theta[1 + i, lane], bottom, top, scales, weights)
+                v, slope, hess = _prior_two(theta[1 + i, lane], bottom, top, scales, weights)
                 value[lane] += v
-                s.grad[1 + i, lane] += grad
-                s.gauss[1 + i, 1 + i, lane] -= hess
+                grad[1 + i, lane] += slope
+                gauss[1 + i, 1 + i, lane] -= hess
         else:
-            sd = design.polynomial_sd
             for k in range(n_amp):
                 value[lane] += -0.5 * (theta[1 + k, lane] / sd) ** 2 - log(sd * SQRT_2PI)
-                s.grad[1 + k, lane] -= theta[1 + k, lane] / sd**2
-                s.gauss[1 + k, 1 + k, lane] += 1.0 / sd**2
+                grad[1 + k, lane] -= theta[1 + k, lane] / sd**2
+                gauss[1 + k, 1 + k, lane] += 1.0 / sd**2
 
 
-@nb.njit(cache=True, error_model="numpy")
-def movement(b, low, high, lane):
+@inline
+def movement(b: float, low: Matrix, high: Matrix, lane: int) -> tuple[float, float]:
     """Movement D of the single Hill between the ends of the axis, and its derivative by the amplitude."""
     zl, zh = low[0, lane] - low[1, lane], high[0, lane] - high[1, lane]
     d = softplus(b + zh) - softplus(zh) - softplus(b + zl) + softplus(zl)
     return d, _sigmoid(b + zh) - _sigmoid(b + zl)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _matched(e, top, bottom, top_c, bottom_c, b):
+@inline
+def _matched(e: float, top: float, bottom: float, top_c: float, bottom_c: float, b: float) -> float:
     """Amplitude whose factor is `e` between two Hill values (their logs and those of their complements), or `b`."""
     below = exp(top) - e * exp(bottom)
     ratio = (e * exp(bottom_c) - exp(top_c)) / below if below != 0.0 else -1.0
@@ -278,15 +306,16 @@ def _matched(e, top, bottom, top_c, bottom_c, b):
     return log(ratio)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def match(code, theta, old, tabs, lane):
+@part
+def match(
+    code: int, theta: Matrix, old: Vector, new_low: Matrix, new_high: Matrix, consts: Matrix, lane: int
+) -> None:
     """Amplitudes with which a lane's shape moves as much over the axis as `old` does with its own, in place.
 
     `old` is a column ``(n,)`` of parameters followed by its tables at the ends. Unchanged where the shape cannot.
     """
-    n, w = theta.shape[0], tabs.low.shape[0]
+    n, w = theta.shape[0], new_low.shape[0]
     low, high = old[n : n + w], old[n + w :]
-    new_low, new_high = tabs.low, tabs.high
     for i in range(n):
         theta[i, lane] = old[i]
     if code == 1:
@@ -299,7 +328,7 @@ def match(code, theta, old, tabs, lane):
     elif code == 2:
         for i in range(2):
             j, b = 2 * i, old[1 + i]
-            if tabs.consts[i, lane] > 0:
+            if consts[i, lane] > 0:
                 e = exp(softplus(b + high[j]) - softplus(b + low[j]))
                 theta[1 + i, lane] = _matched(e, new_high[j, lane], new_low[j, lane], 0.0, 0.0, b)
             else:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from math import exp, log
 
-import numba as nb
 import numpy as np
 
+from dream_sc._core.compiled import Cube, Matrix, Vector, entry, inline, part
+
 from .curves import fill_tables, movement
-from .design import counts_of, hold, new_scratch, new_tables
+from .design import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
 from .effects import integrate
 from .kernel import LANES
 from .marginal import LOG_2PI, add_priors, row_means
@@ -22,8 +23,10 @@ EXACT_ODDS = 1e-3  # components of a guide's effect below these odds keep their 
 LAPLACE_ERROR = 1e-3  # of the log density of a guide, below which quadrature is not worth its time
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _add_priors(code, theta, n_amp, design, tabs, s, value):
+@inline
+def _add_priors(
+    code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector
+) -> None:
     """Priors of level, group effects and amplitudes, with the moment factor of the single Hill."""
     add_priors(code, theta, n_amp, design, tabs, s, value)
     if code == 1:
@@ -32,19 +35,22 @@ def _add_priors(code, theta, n_amp, design, tabs, s, value):
             value[lane] += 2.0 * log(max(abs(d), 1e-150))
 
 
-@nb.njit(cache=True, error_model="numpy")
-def log_joint(code, theta, n_amp, u, y, row_weights, overdispersion, offset, anchor, tau, shape, consts, design):
+@entry
+def log_joint(
+    code: int, theta: Vector, n_amp: int, u: Vector, y: Vector, row_weights: Vector, overdispersion: float,
+    offset: Vector, anchor: Anchor, tau: float, shape: Vector, consts: Vector, design: Design,
+) -> float:  # fmt: skip
     """Log density of counts, parameters and guide effects `u`, without the count-only terms and the shape's prior.
 
     `anchor` and `offset` are those of one feature.
     """
-    counts = counts_of(y, row_weights, overdispersion, offset, anchor.value, anchor.mode, anchor.precision, design)
+    counts = counts_of(y, row_weights, overdispersion, offset, anchor, design.scale2, design.code)
     s, tabs = new_scratch(theta.size, n_amp, design, 1), new_tables(design, 1)
-    hold(counts, 0, 0, s)
-    tabs.consts[:, 0] = consts
+    hold(counts.anchor, 0, 0, s.anchor)
+    tabs.consts[0, 0], tabs.consts[1, 0] = consts
     fill_tables(code, shape.reshape(-1, 1), design, tabs)
     at = theta.reshape(-1, 1)
-    row_means(code, at, n_amp, counts, design, tabs, s)
+    row_means(code, at, n_amp, counts.shift, design, tabs, s)
     value = np.zeros(1)
     _add_priors(code, at, n_amp, design, tabs, s, value)
     for g in range(u.size):
@@ -62,8 +68,8 @@ def log_joint(code, theta, n_amp, u, y, row_weights, overdispersion, offset, anc
     return value[0]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _needed(g, m, counts, design, s):
+@inline
+def _needed(g: int, m: int, counts: Counts, design: Design, s: Scratch) -> bool:
     """Whether Laplace's method is not good enough for a component in any lane, by the next term of its expansion."""
     if counts.gaussian:
         return False
@@ -80,8 +86,10 @@ def _needed(g, m, counts, design, s):
     return False
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _add_ratio(counts, g, m, nodes, weights, design, s, ratio):
+@part
+def _add_ratio(
+    counts: Counts, g: int, m: int, nodes: Vector, weights: Vector, design: Design, s: Scratch, ratio: Vector
+) -> None:
     """Add a component's density by Gauss-Hermite quadrature around its mode, over that by Laplace, by its odds."""
     u, shrink, odds, variance, rows = s.u, s.shrink, s.odds, s.variance, s.ratio
     at_mode, value, total, move, factor = s.buffer_a, s.buffer_b, s.buffer_c, s.climb[0], s.climb[1]
@@ -105,16 +113,21 @@ def _add_ratio(counts, g, m, nodes, weights, design, s, ratio):
         ratio[lane] += odds[g, m, lane] * total[lane]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _chunk(code, n_amp, counts, design, theta, tau, tabs, nodes, weights, s, value):
+@part
+def _chunk(
+    code: int, n_amp: int, counts: Counts, design: Design, theta: Matrix, tau: Vector, tabs: Tables, nodes: Vector,
+    weights: Vector, s: Scratch, value: Vector,
+) -> None:  # fmt: skip
     """Log density of the lanes' points."""
-    value[:] = 0.0
+    for lane in range(value.size):
+        value[lane] = 0.0
     _add_priors(code, theta, n_amp, design, tabs, s, value)
-    row_means(code, theta, n_amp, counts, design, tabs, s)
+    row_means(code, theta, n_amp, counts.shift, design, tabs, s)
     integrate(counts, tau, design, s)
     ratio = s.climb[3]
     for g in range(s.odds.shape[0]):
-        ratio[:] = 0.0
+        for lane in range(ratio.size):
+            ratio[lane] = 0.0
         for m in range(s.odds.shape[1]):
             if _needed(g, m, counts, design, s):
                 _add_ratio(counts, g, m, nodes, weights, design, s, ratio)
@@ -125,8 +138,11 @@ def _chunk(code, n_amp, counts, design, theta, tau, tabs, nodes, weights, s, val
             value[lane] += s.log_density[g, lane] + vlog(ratio[lane])
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _feature(code, n_amp, counts, design, theta, tau, shapes, consts, nodes, weights, out):
+@part
+def _feature(
+    code: int, n_amp: int, counts: Counts, design: Design, theta: Matrix, tau: Vector, shapes: Matrix, consts: Vector,
+    nodes: Vector, weights: Vector, out: Vector,
+) -> None:  # fmt: skip
     """All points of one feature, a chunk of lanes at a time; a chunk that is not full repeats its last point."""
     n_points, n = theta.shape
     n_lanes, d = min(LANES, n_points), shapes.shape[1]
@@ -136,19 +152,26 @@ def _feature(code, n_amp, counts, design, theta, tau, shapes, consts, nodes, wei
     for first in range(0, n_points, n_lanes):
         for lane in range(n_lanes):
             i = min(first + lane, n_points - 1)
-            at[:, lane], taus[lane], shape[:d, lane], tabs.consts[:, lane] = theta[i], tau[i], shapes[i], consts
-            hold(counts, i, lane, s)
+            taus[lane] = tau[i]
+            for j in range(n):
+                at[j, lane] = theta[i, j]
+            for j in range(d):
+                shape[j, lane] = shapes[i, j]
+            for j in range(2):
+                tabs.consts[j, lane] = consts[j]
+            hold(counts.anchor, i, lane, s.anchor)
         fill_tables(code, shape, design, tabs)
         _chunk(code, n_amp, counts, design, at, taus, tabs, nodes, weights, s, value)
         for lane in range(min(n_lanes, n_points - first)):
             out[first + lane] = value[lane]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def log_marginal(
-    code, n_amp, counts, row_weights, overdispersion, offset, anchor, design, theta, tau, shapes, consts, nodes,
-    weights, out,
-):
+    code: int, n_amp: int, counts: Matrix, row_weights: Matrix, overdispersion: Vector, offset: Matrix,
+    anchor: Anchors, design: Design, theta: Cube, tau: Matrix, shapes: Cube, consts: Matrix, nodes: Vector,
+    weights: Vector, out: Matrix,
+) -> None:  # fmt: skip
     """Log density of points: guide effects integrated by quadrature, nothing else; shape and tau without their priors.
 
     `row_weights` are (T, R), (T, 0) of a negative binomial, `offset` (T, R), (T, 0) without covariates; `theta` is
@@ -156,8 +179,6 @@ def log_marginal(
     the `anchor` is that of each point, or one for all of a feature's.
     """
     for t in range(counts.shape[0]):
-        one = counts_of(
-            counts[t], row_weights[t], overdispersion[t], offset[t], anchor.value[t], anchor.mode[t],
-            anchor.precision[t], design,
-        )
+        its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
+        one = counts_of(counts[t], row_weights[t], overdispersion[t], offset[t], its, design.scale2, design.code)
         _feature(code, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])

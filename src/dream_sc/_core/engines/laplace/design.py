@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 
+from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
 from dream_sc._core.likelihood import NEGBINOM, NORMAL
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 TABLE_WIDTH = 6
 
@@ -24,38 +20,46 @@ TABLE_WIDTH = 6
 class Design(NamedTuple):
     """Rows (R, sorted by guide), guides (G), dosages (D, each a mean over J nodes) and priors; one for all features."""
 
-    log_w: Floats  # (R,)
-    scale2: Floats  # (R,) W2 / W^2
-    group: Ints  # (R,)
-    loads: Floats  # (R, D) of the errors of covariates' coefficients, D parameters more
-    guide_start: Ints  # (G + 1,)
-    dose: Ints  # (R,) which of the D dosages
-    nodes: Floats  # (D, J) log2
-    node_weights: Floats  # (D, J)
-    own: Floats  # (G, 2) the guide's dosage, and that of cells at the NTC level, log2
-    shares: Floats  # (G, 2) of its cells at these two
-    error: Floats  # (G,) sd of the first
-    wide_sd: Floats  # (M,) what each component of the guide effects adds to tau, 0 first
-    wide_weight: Floats  # (M,)
+    log_w: Vector  # (R,)
+    scale2: Vector  # (R,) W2 / W^2
+    group: Indices  # (R,)
+    loads: Matrix  # (R, D) of the errors of covariates' coefficients, D parameters more
+    guide_start: Indices  # (G + 1,)
+    dose: Indices  # (R,) which of the D dosages
+    nodes: Matrix  # (D, J) log2
+    node_weights: Matrix  # (D, J)
+    own: Matrix  # (G, 2) the guide's dosage, and that of cells at the NTC level, log2
+    shares: Matrix  # (G, 2) of its cells at these two
+    error: Vector  # (G,) sd of the first
+    wide_sd: Vector  # (M,) what each component of the guide effects adds to tau, 0 first
+    wide_weight: Vector  # (M,)
     level_sd: float
     alpha_sd: float
-    axis: Floats  # (2,)
-    scales: Floats  # of the movement
-    weights: Floats
+    axis: Vector  # (2,)
+    scales: Vector  # of the movement
+    weights: Vector
     polynomial_sd: float
     start: float  # amplitudes of two Hills to start from
     code: int  # of the likelihood
 
 
-class Anchor(NamedTuple):
+class Anchors(NamedTuple):
     """What is known of level and group effects beside the rows: a Gaussian log density, one for each tau or for all.
 
     Their prior, or the prior and the NTC guides together: see `ntc`.
     """
 
-    value: Floats  # (..., K) at the mode
-    mode: Floats  # (..., K, C) level, the effects of the groups but the first, then errors of covariates' coefficients
-    precision: Floats  # (..., K, C, C)
+    value: Matrix  # (T, K) at the mode
+    mode: Cube  # (T, K, C) level, the effects of the groups but the first, then errors of covariates' coefficients
+    precision: Stack  # (T, K, C, C)
+
+
+class Anchor(NamedTuple):
+    """The same of one feature, or of the lanes."""
+
+    value: Vector  # (K,) or (L,)
+    mode: Matrix  # (K, C) or (C, L)
+    precision: Cube  # (K, C, C) or (C, C, L)
 
 
 class Counts(NamedTuple):
@@ -65,9 +69,9 @@ class Counts(NamedTuple):
     ``y x - total log(1 + e^x)`` of counts, and ``-total (y - x)^2 / 2`` of scores.
     """
 
-    y: Floats  # (R,)
-    total: Floats  # (R,) y + phi of a negative binomial, the number of trials, or the precision of a score
-    shift: Floats  # (R,) log phi of a negative binomial, less what covariates do to the exposure
+    y: Vector  # (R,)
+    total: Vector  # (R,) y + phi of a negative binomial, the number of trials, or the precision of a score
+    shift: Vector  # (R,) log phi of a negative binomial, less what covariates do to the exposure
     anchor: Anchor  # K is 1 or the number of taus
     gaussian: bool
 
@@ -75,48 +79,48 @@ class Counts(NamedTuple):
 class Tables(NamedTuple):
     """The curve's tables of the lanes' shapes: what does not depend on the amplitudes."""
 
-    dose: Floats  # (D + 1, W, L), NTC dosage last
-    up: Floats  # (G, W, L) a guide's dosage plus its error
-    down: Floats  # (G, W, L)
-    low: Floats  # (W, L) the ends of the axis, Hills as logs
-    high: Floats  # (W, L)
-    consts: Floats  # (2, L)
+    dose: Cube  # (D + 1, W, L), NTC dosage last
+    up: Cube  # (G, W, L) a guide's dosage plus its error
+    down: Cube  # (G, W, L)
+    low: Matrix  # (W, L) the ends of the axis, Hills as logs
+    high: Matrix  # (W, L)
+    consts: Matrix  # (2, L)
 
 
 class Scratch(NamedTuple):
     """Room for one feature: `n` parameters, `A` amplitudes, `M` components of the guide effects, `L` lanes."""
 
-    factor: Floats  # (A, L) exp of the amplitudes
-    curve: Floats  # (D + 1, L) log curve at each dosage, NTC last
-    curve_grad: Floats  # (D + 1, A, L) its gradient by the amplitudes
-    jac: Floats  # (D, A, L) the gradient less that at NTC dosage
-    base: Floats  # (R, L) predictor less the shift
-    ratio: Floats  # (R, L) its exponential
-    v_dose: Floats  # (G, L) variance of a guide's log curve by the error of its dosage
-    u: Floats  # (G, M, L) modes of the guide effects, kept as starts
-    parts: Floats  # (M, R, 3, L) gradient, curvature and third derivative by component
-    log_density: Floats  # (G, L) of a guide's rows, its effect integrated
-    odds: Floats  # (G, M, L) posterior probabilities of the components
-    shrink: Floats  # (G, M, L) v / (1 + v k), the posterior variance of the effect
-    row_grad: Floats  # (D, L) gradient by the log mean, summed over the rows of a dosage
-    first: Floats  # (n, L)
-    second: Floats  # (n, L)
-    total: Floats  # (n, L)
-    grad: Floats  # (n, L)
-    hess: Floats  # (n, n, L) negative Hessian, lower triangle
-    gauss: Floats  # (n, n, L) a form of it that is positive definite
-    variance: Floats  # (G, M, L) prior variances of the guide effects
-    climb: Floats  # (4, L) of the Newton steps
-    buffer_a: Floats  # (L,) room within one function
-    buffer_b: Floats  # (L,)
-    buffer_c: Floats  # (L,)
-    one: Floats  # (n,) room for one lane
-    square: Floats  # (n, n)
+    factor: Matrix  # (A, L) exp of the amplitudes
+    curve: Matrix  # (D + 1, L) log curve at each dosage, NTC last
+    curve_grad: Cube  # (D + 1, A, L) its gradient by the amplitudes
+    jac: Cube  # (D, A, L) the gradient less that at NTC dosage
+    base: Matrix  # (R, L) predictor less the shift
+    ratio: Matrix  # (R, L) its exponential
+    v_dose: Matrix  # (G, L) variance of a guide's log curve by the error of its dosage
+    u: Cube  # (G, M, L) modes of the guide effects, kept as starts
+    parts: Stack  # (M, R, 3, L) gradient, curvature and third derivative by component
+    log_density: Matrix  # (G, L) of a guide's rows, its effect integrated
+    odds: Cube  # (G, M, L) posterior probabilities of the components
+    shrink: Cube  # (G, M, L) v / (1 + v k), the posterior variance of the effect
+    row_grad: Matrix  # (D, L) gradient by the log mean, summed over the rows of a dosage
+    first: Matrix  # (n, L)
+    second: Matrix  # (n, L)
+    total: Matrix  # (n, L)
+    grad: Matrix  # (n, L)
+    hess: Cube  # (n, n, L) negative Hessian, lower triangle
+    gauss: Cube  # (n, n, L) a form of it that is positive definite
+    variance: Cube  # (G, M, L) prior variances of the guide effects
+    climb: Matrix  # (4, L) of the Newton steps
+    buffer_a: Vector  # (L,) room within one function
+    buffer_b: Vector  # (L,)
+    buffer_c: Vector  # (L,)
+    one: Vector  # (n,) room for one lane
+    square: Matrix  # (n, n)
     anchor: Anchor  # of each lane: (L,), (C, L), (C, C, L)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def new_tables(design, n_lanes):
+@part
+def new_tables(design: Design, n_lanes: int) -> Tables:
     """Empty tables."""
     w, n_dose, n_guides = TABLE_WIDTH, design.nodes.shape[0], design.error.size
     return Tables(
@@ -125,44 +129,51 @@ def new_tables(design, n_lanes):
     )  # fmt: skip
 
 
-@nb.njit(cache=True, error_model="numpy")
-def new_scratch(n, n_amp, design, n_lanes):
+@part
+def new_scratch(n: int, n_amp: int, design: Design, n_lanes: int) -> Scratch:
     """Room for one feature; starts of the guide effects at 0."""
     a, n_rows, n_dose, lanes = max(n_amp, 1), design.log_w.size, design.nodes.shape[0], n_lanes
     n_guides, n_parts = design.guide_start.size - 1, design.wide_sd.size
     return Scratch(
-        np.empty((a, lanes)), np.zeros((n_dose + 1, lanes)), np.zeros((n_dose + 1, a, lanes)),
-        np.zeros((n_dose, a, lanes)), np.empty((n_rows, lanes)), np.empty((n_rows, lanes)),
-        np.empty((n_guides, lanes)), np.zeros((n_guides, n_parts, lanes)), np.empty((n_parts, n_rows, 3, lanes)),
-        np.empty((n_guides, lanes)), np.empty((n_guides, n_parts, lanes)), np.empty((n_guides, n_parts, lanes)),
-        np.empty((n_dose, lanes)), np.empty((n, lanes)), np.empty((n, lanes)), np.empty((n, lanes)),
-        np.empty((n, lanes)), np.empty((n, n, lanes)), np.empty((n, n, lanes)),
-        np.empty((n_guides, n_parts, lanes)), np.empty((4, lanes)), np.empty(lanes), np.empty(lanes),
-        np.empty(lanes), np.empty(n), np.empty((n, n)),
-        Anchor(np.empty(lanes), np.empty((n - n_amp, lanes)), np.empty((n - n_amp, n - n_amp, lanes))),
+        np.zeros((a, lanes)), np.zeros((n_dose + 1, lanes)), np.zeros((n_dose + 1, a, lanes)),
+        np.zeros((n_dose, a, lanes)), np.zeros((n_rows, lanes)), np.zeros((n_rows, lanes)),
+        np.zeros((n_guides, lanes)), np.zeros((n_guides, n_parts, lanes)), np.zeros((n_parts, n_rows, 3, lanes)),
+        np.zeros((n_guides, lanes)), np.zeros((n_guides, n_parts, lanes)), np.zeros((n_guides, n_parts, lanes)),
+        np.zeros((n_dose, lanes)), np.zeros((n, lanes)), np.zeros((n, lanes)), np.zeros((n, lanes)),
+        np.zeros((n, lanes)), np.zeros((n, n, lanes)), np.zeros((n, n, lanes)),
+        np.zeros((n_guides, n_parts, lanes)), np.zeros((4, lanes)), np.zeros(lanes), np.zeros(lanes),
+        np.zeros(lanes), np.zeros(n), np.zeros((n, n)),
+        Anchor(np.zeros(lanes), np.zeros((n - n_amp, lanes)), np.zeros((n - n_amp, n - n_amp, lanes))),
     )  # fmt: skip
 
 
-@nb.njit(cache=True, error_model="numpy")
-def counts_of(y, weights, overdispersion, offset, value, mode, precision, design):
-    """One feature, with the entries of its anchor.
+@part
+def counts_of(
+    y: Vector, weights: Vector, overdispersion: float, offset: Vector, anchor: Anchor, scale2: Vector, code: int
+) -> Counts:
+    """One feature, with its anchor.
 
     `weights` are those of its rows, none of a negative binomial; `offset` what its covariates add to the predictor of
-    each row, none without covariates.
+    each row, none without covariates; `scale2` and `code` are the design's.
     """
-    shift, total = np.zeros(y.size), weights
-    if design.code == NEGBINOM:
-        phi = 1.0 / (overdispersion**2 * design.scale2)
-        shift, total = np.log(phi), y + phi
-    if offset.size > 0:
-        shift = shift - offset
-    return Counts(y, total, shift, Anchor(value, mode, precision), design.code == NORMAL)
+    shift, total = np.zeros(y.size), np.zeros(y.size)
+    for r in range(y.size):
+        if code == NEGBINOM:
+            phi = 1.0 / (overdispersion**2 * scale2[r])
+            shift[r], total[r] = np.log(phi), y[r] + phi
+        else:
+            total[r] = weights[r]
+        if offset.size > 0:
+            shift[r] -= offset[r]
+    return Counts(y, total, shift, anchor, code == NORMAL)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def hold(counts, k, lane, s):
+@inline
+def hold(anchor: Anchor, k: int, lane: int, into: Anchor) -> None:
     """Let a lane know the anchor of tau `k`."""
-    i = k if counts.anchor.value.size > 1 else 0
-    s.anchor.value[lane] = counts.anchor.value[i]
-    s.anchor.mode[:, lane] = counts.anchor.mode[i]
-    s.anchor.precision[:, :, lane] = counts.anchor.precision[i]
+    i, n = k if anchor.value.size > 1 else 0, anchor.mode.shape[1]
+    into.value[lane] = anchor.value[i]
+    for c in range(n):
+        into.mode[c, lane] = anchor.mode[i, c]
+        for d in range(n):
+            into.precision[c, d, lane] = anchor.precision[i, c, d]

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from math import log
 
-import numba as nb
+from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
 
+from .design import Counts, Design, Scratch
 from .vector import vexp, vlog
 
 SMALL_STEP = 4e-4  # squared, in posterior variances of the effect
 MOST_STEPS = 12
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _variances(tau, design, s):
+@inline
+def _variances(tau: Vector, wide_sd: Vector, v_dose: Matrix, variance: Cube) -> None:
     """Prior variances of the guide effects, with what the dosages' errors add."""
-    variance, v_dose, wide_sd = s.variance, s.v_dose, design.wide_sd
     for g in range(variance.shape[0]):
         for m in range(variance.shape[1]):
             wide = wide_sd[m] ** 2
@@ -28,15 +28,16 @@ def _variances(tau, design, s):
                 variance[g, m, lane] = tau[lane] * tau[lane] + wide + v_dose[g, lane]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _modes(counts, design, s):
+@part
+def _modes(
+    ys: Vector, totals: Vector, gaussian: bool, guide_start: Indices, base: Matrix, ratio: Matrix, variance: Cube,
+    u: Cube, grad: Vector, curvature: Vector, factor: Vector,
+) -> None:  # fmt: skip
     """Modes of the effects, by Newton steps from where they are, in place.
 
     The last step is small enough for what is left to be negligible.
     """
-    u, variance, ratio, guide_start = s.u, s.variance, s.ratio, design.guide_start
-    grad, curvature, factor, ys, totals = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.total
-    n_lanes, base = grad.size, s.base
+    n_lanes = grad.size
     for g in range(u.shape[0]):
         for m in range(u.shape[1]):
             for _ in range(MOST_STEPS):
@@ -47,7 +48,7 @@ def _modes(counts, design, s):
                     factor[lane] = vexp(u[g, m, lane])
                 for r in range(guide_start[g], guide_start[g + 1]):
                     y, n = ys[r], totals[r]
-                    if counts.gaussian:
+                    if gaussian:
                         for lane in range(n_lanes):
                             grad[lane] += n * (y - base[r, lane] - u[g, m, lane])
                             curvature[lane] += n
@@ -67,27 +68,27 @@ def _modes(counts, design, s):
                     break
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _at_modes(counts, design, s):
-    """Laplace's method at the modes: log densities of the components, in `s.odds`.
+@part
+def _at_modes(
+    ys: Vector, totals: Vector, gaussian: bool, guide_start: Indices, wide_weight: Vector, base: Matrix, ratio: Matrix,
+    variance: Cube, u: Cube, parts: Stack, value: Cube, shrink: Cube, curvature: Vector, third: Vector, factor: Vector,
+) -> None:  # fmt: skip
+    """Laplace's method at the modes: log densities of the components, in `value`.
 
-    `s.parts` gets the rows' gradients of the marginal density and their curvatures.
+    `parts` gets the rows' gradients of the marginal density and their curvatures.
     """
-    u, variance, base, ratio, guide_start = s.u, s.variance, s.base, s.ratio, design.guide_start
-    parts, value, shrink = s.parts, s.odds, s.shrink
-    curvature, third, factor, ys, totals = s.buffer_a, s.buffer_b, s.buffer_c, counts.y, counts.total
     n_lanes = curvature.size
     for g in range(u.shape[0]):
         start, stop = guide_start[g], guide_start[g + 1]
         for m in range(u.shape[1]):
-            log_weight = log(design.wide_weight[m])
+            log_weight = log(wide_weight[m])
             for lane in range(n_lanes):
                 factor[lane], curvature[lane], third[lane] = vexp(u[g, m, lane]), 0.0, 0.0
             for lane in range(n_lanes):
                 value[g, m, lane] = log_weight - 0.5 * u[g, m, lane] * u[g, m, lane] / variance[g, m, lane]
             for r in range(start, stop):
                 y, n = ys[r], totals[r]
-                if counts.gaussian:
+                if gaussian:
                     for lane in range(n_lanes):
                         rest = y - base[r, lane] - u[g, m, lane]
                         value[g, m, lane] -= 0.5 * n * rest * rest
@@ -118,10 +119,9 @@ def _at_modes(counts, design, s):
                     parts[m, r, 0, lane] -= 0.5 * v * pull
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _mix(s):
-    """Log of the sum of the components' densities; `s.odds` becomes their posterior probabilities."""
-    odds, log_density, top = s.odds, s.log_density, s.buffer_a
+@part
+def _mix(odds: Cube, log_density: Matrix, top: Vector) -> None:
+    """Log of the sum of the components' densities; `odds` becomes their posterior probabilities."""
     n_guides, n_parts, n_lanes = odds.shape
     for g in range(n_guides):
         if n_parts == 1:
@@ -145,20 +145,26 @@ def _mix(s):
             log_density[g, lane] = top[lane] + vlog(log_density[g, lane])
 
 
-@nb.njit(cache=True, error_model="numpy")
-def components(counts, tau, design, s):
+@part
+def components(counts: Counts, tau: Vector, design: Design, s: Scratch) -> None:
     """Log marginal density of each guide's rows by component, weights included, in `s.odds`."""
-    _variances(tau, design, s)
-    _modes(counts, design, s)
-    _at_modes(counts, design, s)
+    _variances(tau, design.wide_sd, s.v_dose, s.variance)
+    _modes(
+        counts.y, counts.total, counts.gaussian, design.guide_start, s.base, s.ratio, s.variance, s.u, s.buffer_a,
+        s.buffer_b, s.buffer_c,
+    )  # fmt: skip
+    _at_modes(
+        counts.y, counts.total, counts.gaussian, design.guide_start, design.wide_weight, s.base, s.ratio, s.variance,
+        s.u, s.parts, s.odds, s.shrink, s.buffer_a, s.buffer_b, s.buffer_c,
+    )  # fmt: skip
 
 
-@nb.njit(cache=True, error_model="numpy")
-def integrate(counts, tau, design, s):
+@inline
+def integrate(counts: Counts, tau: Vector, design: Design, s: Scratch) -> None:
     """Log marginal density of each guide's rows, in `s.log_density`.
 
     Leaves the components' row derivatives in `s.parts`, their posterior probabilities in `s.odds`, `v / (1 + v k)`
     in `s.shrink`.
     """
     components(counts, tau, design, s)
-    _mix(s)
+    _mix(s.odds, s.log_density, s.buffer_a)

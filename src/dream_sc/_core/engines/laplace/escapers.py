@@ -10,11 +10,11 @@ from __future__ import annotations
 from math import exp, log, pi
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba as nb
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
 from dream_sc._core.blocks import each
+from dream_sc._core.compiled import Vector, entry
 from dream_sc._core.dose_response import LN2
 
 from .cells import integrate, log_count
@@ -44,10 +44,13 @@ class TwoParts(NamedTuple):
     var: Floats  # (G, S)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _mixture_mode(counts, exposure, phi, level, start, sd, share, nodes, log_w):
+@entry
+def _mixture_mode(
+    counts: Vector, exposure: Vector, phi: float, level: float, start: float, sd: float, share: float, nodes: Vector,
+    log_w: Vector,
+) -> tuple[float, float, float]:  # fmt: skip
     """Mode over the guide's mean at a spread and a share: log density, mean, variance."""
-    log_null = np.empty(counts.size)
+    log_null = np.zeros(counts.size)
     for i in range(counts.size):
         log_null[i] = log(share) + log_count(counts[i], exposure[i], phi, level)
     x, h, value = start, 1.0, 0.0

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba as nb
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
 
+from dream_sc._core.compiled import Matrix, Vector, entry
 from dream_sc._core.pareto import smooth
 
 from . import density, turns
@@ -215,15 +215,16 @@ def _tempered(weight: Floats) -> Floats:
     return np.asarray(out)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def log_kernels(x, centres, df):  # type: ignore[no-untyped-def]
+@entry
+def log_kernels(x: Matrix, centres: Matrix, df: float) -> Vector:
     """Log density ``(N,)``, up to a constant, of a mixture of Student t kernels of unit scale.
 
     `x` is ``(D, N)``, `centres` ``(D, M)``: parameters first.
     """
-    power, out, near = 0.5 * (df + x.shape[0]), np.empty(x.shape[1]), np.empty(centres.shape[1])
+    power, out, near = 0.5 * (df + x.shape[0]), np.zeros(x.shape[1]), np.zeros(centres.shape[1])
     for i in range(out.size):
-        near[:] = 1.0
+        for j in range(near.size):
+            near[j] = 1.0
         for d in range(x.shape[0]):
             for j in range(near.size):
                 step = x[d, i] - centres[d, j]

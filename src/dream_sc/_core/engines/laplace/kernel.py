@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from math import log
 
-import numba as nb
 import numpy as np
 
+from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline, part
+
 from .curves import fill_tables, match, movement
-from .design import counts_of, hold, new_scratch, new_tables
+from .design import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
 from .linalg import cholesky, solve
 from .marginal import LOG_2PI, evaluate
 
@@ -23,8 +24,8 @@ MOST_STEPS = 40
 FIRST_RADIUS = 1.5
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _factor(matrix, lane, chol, square):
+@inline
+def _factor(matrix: Cube, lane: int, chol: Matrix, square: Matrix) -> bool:
     """Cholesky factor of one lane's matrix; False where it is not positive definite."""
     n = matrix.shape[0]
     for i in range(n):
@@ -33,161 +34,220 @@ def _factor(matrix, lane, chol, square):
     return cholesky(square, n, chol)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def climb(code, theta, n_amp, counts, tau, design, tabs, tol, s, chol, value):
+@part
+def climb(
+    code: int, theta: Matrix, n_amp: int, counts: Counts, tau: Vector, design: Design, tabs: Tables, tol: float,
+    s: Scratch, chol: Cube, value: Vector,
+) -> None:  # fmt: skip
     """Damped Newton steps to the lanes' modes, in place; `value` becomes that at the mode, -inf where it failed."""
-    n, n_lanes = theta.shape
-    here, radius, previous, open_ = s.climb[0], s.climb[1], s.climb[2], s.climb[3]
-    radius[:], previous[:], open_[:] = FIRST_RADIUS, -np.inf, 1.0
-    step = np.empty(n)
-    n_open = n_lanes
+    n_open = theta.shape[1]
     for iteration in range(MOST_STEPS):
-        evaluate(code, theta, n_amp, counts, tau, design, tabs, s, here)
-        for lane in range(n_lanes):
-            if open_[lane] == 0.0:
-                continue
-            value[lane] = here[lane]
-            if here[lane] < previous[lane] - 1e-3 and iteration > 0:
-                radius[lane] = max(0.5 * radius[lane], 1e-3)
-            previous[lane] = here[lane]
-            ok = _factor(s.hess, lane, chol[lane], s.square) or _factor(s.gauss, lane, chol[lane], s.square)
-            if not ok or not np.isfinite(here[lane]):
-                value[lane], open_[lane] = -np.inf, 0.0
-                n_open -= 1
-                continue
-            for i in range(n):
-                s.one[i] = s.grad[i, lane]
-            solve(chol[lane], n, s.one, step)
-            decrement, size = 0.0, 0.0
-            for i in range(n):
-                decrement += s.one[i] * step[i]
-                size = max(size, abs(step[i]))
-            shrink = min(1.0, radius[lane] / size)
-            for i in range(n):
-                theta[i, lane] += shrink * step[i]
-            if decrement < tol:
-                # what the last step gains is known to second order
-                value[lane] += 0.5 * decrement
-                open_[lane] = 0.0
-                n_open -= 1
+        evaluate(code, theta, n_amp, counts, tau, design, tabs, s, s.climb[0])
+        n_open = _step(iteration, tol, theta, s.climb, s.grad, s.hess, s.gauss, s.one, s.square, chol, value)
         if n_open == 0:
             break
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _log_laplace(code, theta, tabs, chol, lane, s, step):
+@part
+def _step(
+    iteration: int, tol: float, theta: Matrix, state: Matrix, grad: Matrix, hess: Cube, gauss: Cube, one: Vector,
+    square: Matrix, chol: Cube, value: Vector,
+) -> int:  # fmt: skip
+    """One Newton step of every lane that is still open; gives the number of those that are open after it.
+
+    `state` (4, L) holds density, radius, the density before, and whether a lane is open.
+    """
+    n, n_lanes = theta.shape
+    here, radius, previous, open_ = state[0], state[1], state[2], state[3]
+    step = np.zeros(n)
+    n_open = 0
+    for lane in range(n_lanes):
+        if iteration == 0:
+            radius[lane], previous[lane], open_[lane] = FIRST_RADIUS, -np.inf, 1.0
+        if open_[lane] == 0.0:
+            continue
+        value[lane] = here[lane]
+        if here[lane] < previous[lane] - 1e-3 and iteration > 0:
+            radius[lane] = max(0.5 * radius[lane], 1e-3)
+        previous[lane] = here[lane]
+        ok = _factor(hess, lane, chol[lane], square) or _factor(gauss, lane, chol[lane], square)
+        if not ok or not np.isfinite(here[lane]):
+            value[lane], open_[lane] = -np.inf, 0.0
+            continue
+        for i in range(n):
+            one[i] = grad[i, lane]
+        solve(chol[lane], n, one, step)
+        decrement, size = 0.0, 0.0
+        for i in range(n):
+            decrement += one[i] * step[i]
+            size = max(size, abs(step[i]))
+        shrink = min(1.0, radius[lane] / size)
+        for i in range(n):
+            theta[i, lane] += shrink * step[i]
+        if decrement < tol:
+            # what the last step gains is known to second order
+            value[lane] += 0.5 * decrement
+            open_[lane] = 0.0
+            continue
+        n_open += 1
+    return n_open
+
+
+@inline
+def _log_laplace(
+    code: int, theta: Matrix, low: Matrix, high: Matrix, chol: Matrix, lane: int, one: Vector, step: Vector
+) -> float:
     """Log determinant and, for the single Hill, the moment factor E[D^2] of one lane."""
     n = theta.shape[0]
     out = 0.5 * n * LOG_2PI
     for i in range(n):
         out -= log(chol[i, i])
     if code == 1:
-        d, d1 = movement(theta[1, lane], tabs.low, tabs.high, lane)
-        s.one[:] = 0.0
-        s.one[1] = 1.0
-        solve(chol, n, s.one, step)
+        d, d1 = movement(theta[1, lane], low, high, lane)
+        for i in range(n):
+            one[i] = 1.0 if i == 1 else 0.0
+        solve(chol, n, one, step)
         out += log(d * d + d1 * d1 * step[1])
     return out
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _start(code, theta, n_amp, design, s, lane):
-    theta[:, lane] = 0.0
-    theta[0, lane] = s.anchor.mode[0, lane]
-    theta[1 + n_amp :, lane] = s.anchor.mode[1:, lane]
-    if code == 2:
-        theta[1 : 1 + n_amp, lane] = design.start
+@inline
+def _start(code: int, theta: Matrix, n_amp: int, start: float, mode: Matrix, lane: int) -> None:
+    theta[0, lane] = mode[0, lane]
+    for i in range(n_amp):
+        theta[1 + i, lane] = start if code == 2 else 0.0
+    for i in range(1 + n_amp, theta.shape[0]):
+        theta[i, lane] = mode[i - n_amp, lane]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _starts(code, n_amp, design, s, old, old_consts, known, theta, tabs):
+@part
+def _starts(
+    code: int, n_amp: int, start: float, mode: Matrix, old: Vector, old_consts: Vector, known: bool, theta: Matrix,
+    low: Matrix, high: Matrix, consts: Matrix,
+) -> None:  # fmt: skip
     """Starts of a chunk of shapes: from the best one before, moved so that the curve moves as much."""
     for lane in range(theta.shape[1]):
-        same = code != 2 or (tabs.consts[0, lane] == old_consts[0] and tabs.consts[1, lane] == old_consts[1])
+        same = code != 2 or (consts[0, lane] == old_consts[0] and consts[1, lane] == old_consts[1])
         if known and same:
-            match(code, theta, old, tabs, lane)
+            match(code, theta, old, low, high, consts, lane)
         else:
-            _start(code, theta, n_amp, design, s, lane)
+            _start(code, theta, n_amp, start, mode, lane)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _fill_lanes(code, first, shapes, consts, at, design, tabs):
+@inline
+def _fill_lanes(
+    code: int, first: int, shapes: Matrix, consts: Matrix, at: Matrix, design: Design, tabs: Tables
+) -> None:
     """Tables of the shapes from `first` on; a chunk that is not full repeats its last shape."""
     for lane in range(at.shape[1]):
         i = min(first + lane, shapes.shape[0] - 1)
-        at[: shapes.shape[1], lane] = shapes[i]
-        tabs.consts[:, lane] = consts[i]
+        for d in range(shapes.shape[1]):
+            at[d, lane] = shapes[i, d]
+        for d in range(2):
+            tabs.consts[d, lane] = consts[i, d]
     fill_tables(code, at, design, tabs)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _remember(theta, tabs, lane, old, old_consts):
+@part
+def _remember(
+    theta: Matrix, low: Matrix, high: Matrix, consts: Matrix, lane: int, old: Vector, old_consts: Vector
+) -> None:
     """Keep a lane's parameters and its tables at the ends of the axis."""
-    n, w = theta.shape[0], tabs.low.shape[0]
-    old[:n] = theta[:, lane]
-    old[n : n + w], old[n + w :] = tabs.low[:, lane], tabs.high[:, lane]
-    old_consts[:] = tabs.consts[:, lane]
+    n, w = theta.shape[0], low.shape[0]
+    for i in range(n):
+        old[i] = theta[i, lane]
+    for i in range(w):
+        old[n + i], old[n + w + i] = low[i, lane], high[i, lane]
+    for i in range(2):
+        old_consts[i] = consts[i, lane]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _store(code, theta, chol, lane, tabs, s, value, log_z, modes, covs, i, k):
+@part
+def _store(
+    code: int, theta: Matrix, chol: Matrix, lane: int, low: Matrix, high: Matrix, one: Vector, value: float,
+    log_z: Matrix, modes: Cube, covs: Stack, i: int, k: int,
+) -> None:  # fmt: skip
     """Write one lane's result to place ``(i, k)``."""
     n = theta.shape[0]
-    step = np.empty(n)
-    log_z[i, k] = value + _log_laplace(code, theta, tabs, chol, lane, s, step)
+    step = np.zeros(n)
+    log_z[i, k] = value + _log_laplace(code, theta, low, high, chol, lane, one, step)
     if modes.size > 0:
-        modes[i, k, :] = theta[:, lane]
         for j in range(n):
-            s.one[:] = 0.0
-            s.one[j] = 1.0
-            solve(chol, n, s.one, step)
-            covs[i, k, j, :] = step
+            modes[i, k, j] = theta[j, lane]
+            for l in range(n):
+                one[l] = 1.0 if l == j else 0.0
+            solve(chol, n, one, step)
+            for l in range(n):
+                covs[i, k, j, l] = step[l]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _feature(code, n_amp, counts, design, shapes, consts, taus, tol, log_z, modes, covs):
+@part
+def _feature(
+    code: int, n_amp: int, counts: Counts, design: Design, shapes: Matrix, consts: Matrix, taus: Vector, tol: float,
+    log_z: Matrix, modes: Cube, covs: Stack,
+) -> None:  # fmt: skip
     """One feature: its shapes are the lanes, at one tau after another; of a single shape, the taus are."""
-    valid, together = np.flatnonzero(taus >= 0), shapes.shape[0] == 1
-    n_valid = valid.size
+    n, n_s, together = n_amp + counts.anchor.mode.shape[1], shapes.shape[0], shapes.shape[0] == 1
+    valid, n_valid = np.zeros(taus.size + FILL, dtype=np.int64), 0
+    for k in range(taus.size):
+        if taus[k] >= 0:
+            valid[n_valid] = k
+            n_valid += 1
+    n_lanes = min(LANES, n_s)
     if together:  # lanes that fill a vector repeat the last tau
-        valid = np.append(valid, np.full(-n_valid % FILL, valid[n_valid - 1]))
-    n, n_s = 1 + n_amp + max(design.group.max(), 0) + design.loads.shape[1], shapes.shape[0]
-    n_lanes = valid.size if together else min(LANES, n_s)
+        n_lanes = (n_valid + FILL - 1) // FILL * FILL
+        for k in range(n_valid, n_lanes):
+            valid[k] = valid[n_valid - 1]
     s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
-    theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), taus[valid] if together else np.zeros(n_lanes)
+    theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), np.zeros(n_lanes)
+    for lane in range(n_lanes):
+        tau[lane] = taus[valid[lane]] if together else 0.0
     chol, at = np.zeros((n_lanes, n, n)), np.zeros((max(shapes.shape[1], 1), n_lanes))
     old, old_consts, known = np.zeros(n + 2 * tabs.low.shape[0]), np.zeros(2), False
     for lane in range(n_lanes):
-        hold(counts, valid[lane] if together else valid[0], lane, s)
+        hold(counts.anchor, valid[lane] if together else valid[0], lane, s.anchor)
     for first in range(0, n_s, n_lanes):
         _fill_lanes(code, first, shapes, consts, at, design, tabs)
-        _starts(code, n_amp, design, s, old, old_consts, known, theta, tabs)
+        _starts(
+            code, n_amp, design.start, s.anchor.mode, old, old_consts, known, theta, tabs.low, tabs.high, tabs.consts
+        )
         fresh, used = True, n_valid if together else min(n_lanes, n_s - first)
         for round_ in range(1 if together else n_valid):
             if not together:
-                tau[:] = taus[valid[round_]]
                 for lane in range(n_lanes):
-                    hold(counts, valid[round_], lane, s)
+                    tau[lane] = taus[valid[round_]]
+                    hold(counts.anchor, valid[round_], lane, s.anchor)
             climb(code, theta, n_amp, counts, tau, design, tabs, tol, s, chol, value)
             best, most = -1, -np.inf
             for lane in range(used):
                 i, k = (0, valid[lane]) if together else (first + lane, valid[round_])
                 if not np.isfinite(value[lane]):
-                    _start(code, theta, n_amp, design, s, lane)
-                    s.u[:, :, lane] = 0.0
+                    _start(code, theta, n_amp, design.start, s.anchor.mode, lane)
+                    _forget(s.u, lane)
                     continue
-                _store(code, theta, chol[lane], lane, tabs, s, value[lane], log_z, modes, covs, i, k)
+                _store(
+                    code, theta, chol[lane], lane, tabs.low, tabs.high, s.one, value[lane], log_z, modes, covs, i, k
+                )
                 if log_z[i, k] > most:
                     best, most = lane, log_z[i, k]
             if fresh and best >= 0:
-                _remember(theta, tabs, best, old, old_consts)
+                _remember(theta, tabs.low, tabs.high, tabs.consts, best, old, old_consts)
                 fresh, known = False, True
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inline
+def _forget(u: Cube, lane: int) -> None:
+    """Set the starts of a lane's guide effects to zero."""
+    for g in range(u.shape[0]):
+        for m in range(u.shape[1]):
+            u[g, m, lane] = 0.0
+
+
+@entry
 def run(
-    code, n_amp, counts, weights, overdispersion, offset, anchor, design, shapes, consts, taus, tol, log_z, modes, covs
-):
+    code: int, n_amp: int, counts: Matrix, weights: Matrix, overdispersion: Vector, offset: Matrix, anchor: Anchors,
+    design: Design, shapes: Cube, consts: Cube, taus: Matrix, tol: float, log_z: Cube, modes: Stack, covs: Block,
+) -> None:  # fmt: skip
     """All features of a block; `log_z` is -inf where nothing was found.
 
     `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `offset` is what covariates add to the
@@ -196,12 +256,13 @@ def run(
     """
     shared = shapes.shape[0] == 1
     for t in range(counts.shape[0]):
-        if taus[t].max() < 0.0:
+        wanted = False
+        for k in range(taus.shape[1]):
+            wanted |= taus[t, k] >= 0.0
+        if not wanted:
             continue
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
-        one = counts_of(
-            counts[t], weights[t], overdispersion[t], offset[t], anchor.value[t], anchor.mode[t], anchor.precision[t],
-            design,
-        )
+        its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
+        one = counts_of(counts[t], weights[t], overdispersion[t], offset[t], its, design.scale2, design.code)
         _feature(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])

@@ -3,11 +3,11 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-import numba as nb
+from dream_sc._core.compiled import Matrix, Vector, inline
 
 
-@nb.njit(cache=True, error_model="numpy")
-def cholesky(h, n, out):
+@inline
+def cholesky(h: Matrix, n: int, out: Matrix) -> bool:
     """Lower Cholesky factor of ``h[:n, :n]``; False where it is not positive definite."""
     for i in range(n):
         for j in range(i + 1):
@@ -23,8 +23,8 @@ def cholesky(h, n, out):
     return True
 
 
-@nb.njit(cache=True, error_model="numpy")
-def solve(chol, n, rhs, out):
+@inline
+def solve(chol: Matrix, n: int, rhs: Vector, out: Vector) -> None:
     """Solve with the Cholesky factor ``chol[:n, :n]`` into `out`."""
     for i in range(n):
         s = rhs[i]

@@ -7,13 +7,13 @@ as much.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-import numba as nb
+from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, part
 
 from .vector import vexp
 
 
-@nb.njit(cache=True, error_model="numpy")
-def add_means(theta, loads, base, ratio):
+@part
+def add_means(theta: Matrix, loads: Matrix, base: Matrix, ratio: Matrix) -> None:
     """Add them to the predictors of the rows."""
     n_loads, n_lanes = loads.shape[1], theta.shape[1]
     first = theta.shape[0] - n_loads
@@ -25,11 +25,12 @@ def add_means(theta, loads, base, ratio):
             ratio[r, lane] = vexp(base[r, lane])
 
 
-@nb.njit(cache=True, error_model="numpy")
-def add_rows(n_amp, design, s):
-    """Add the rows' curvature in them to `s.gauss`."""
-    gauss, jac, odds, parts, kappa = s.gauss, s.jac, s.odds, s.parts, s.buffer_a
-    guide_start, dose, groups, loads = design.guide_start, design.dose, design.group, design.loads
+@part
+def add_rows(
+    n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, loads: Matrix, odds: Cube, parts: Stack,
+    jac: Cube, gauss: Cube, kappa: Vector,
+) -> None:  # fmt: skip
+    """Add the rows' curvature in them to `gauss`."""
     n_guides, n_parts, n_lanes = odds.shape
     n_loads, first = loads.shape[1], gauss.shape[0] - loads.shape[1]
     for g in range(n_guides):
@@ -55,8 +56,10 @@ def add_rows(n_amp, design, s):
                         gauss[at, first + p, lane] += kappa[lane] * x * loads[r, p]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def add_sums(g, m, guide_start, loads, parts, first, second):
+@part
+def add_sums(
+    g: int, m: int, guide_start: Indices, loads: Matrix, parts: Stack, first: Matrix, second: Matrix
+) -> None:
     """Add gradient and curvature in them, summed over the rows of a guide, to `first` and `second`."""
     n_loads, n_lanes = loads.shape[1], first.shape[1]
     start = first.shape[0] - n_loads

@@ -5,28 +5,31 @@ from __future__ import annotations
 
 from math import log, pi
 
-import numba as nb
+from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
 
 from . import loadings
 from .curves import add_prior, dose_variances, fill_factors, log_curves
+from .design import Counts, Design, Scratch, Tables
 from .effects import integrate
 from .vector import vexp
 
 LOG_2PI = log(2.0 * pi)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def row_means(code, theta, n_amp, counts, design, tabs, s):
+@part
+def row_means(
+    code: int, theta: Matrix, n_amp: int, shift: Vector, design: Design, tabs: Tables, s: Scratch
+) -> None:
     """Predictors of the rows, without guide effects; and the variance that the dosages' errors add."""
     n_lanes, n_dose = theta.shape[1], design.nodes.shape[0]
     fill_factors(theta, n_amp, s.factor)
-    log_curves(code, theta, n_amp, tabs, s)
-    dose_variances(code, theta, n_amp, design.error, tabs, s)
+    log_curves(code, theta, n_amp, tabs.dose, s.factor, s.curve, s.curve_grad)
+    dose_variances(code, theta, n_amp, design.error, tabs.up, tabs.down, s.factor, s.v_dose)
     base, ratio, curve, dose, groups, level = s.base, s.ratio, s.curve, design.dose, design.group, s.buffer_a
     for lane in range(n_lanes):
         level[lane] = theta[0, lane] - curve[n_dose, lane]
     for r in range(base.shape[0]):
-        known, d, k = design.log_w[r] - counts.shift[r], dose[r], n_amp + groups[r]
+        known, d, k = design.log_w[r] - shift[r], dose[r], n_amp + groups[r]
         for lane in range(n_lanes):
             base[r, lane] = known + level[lane] + curve[d, lane]
         if groups[r] > 0:
@@ -38,10 +41,24 @@ def row_means(code, theta, n_amp, counts, design, tabs, s):
         loadings.add_means(theta, design.loads, base, ratio)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def add_priors(code, theta, n_amp, design, tabs, s, value):
+@inline
+def add_priors(
+    code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector
+) -> None:
     """Add what the anchor says of level and group effects, and the prior of the amplitudes, and their derivatives."""
-    at, mode, precision = s.anchor.value, s.anchor.mode, s.anchor.precision
+    _add_anchor(theta, n_amp, s.anchor.value, s.anchor.mode, s.anchor.precision, s.grad, s.gauss, value)
+    if n_amp > 0:
+        add_prior(
+            code, n_amp, theta, tabs.low, tabs.high, tabs.consts, design.scales, design.weights, design.polynomial_sd,
+            s.grad, s.gauss, value,
+        )  # fmt: skip
+
+
+@part
+def _add_anchor(
+    theta: Matrix, n_amp: int, at: Vector, mode: Matrix, precision: Cube, grad: Matrix, gauss: Cube, value: Vector
+) -> None:
+    """Add what the anchor says."""
     for lane in range(value.size):
         value[lane] += at[lane]
     for c in range(mode.shape[0]):
@@ -51,20 +68,19 @@ def add_priors(code, theta, n_amp, design, tabs, s, value):
             for lane in range(value.size):
                 pull = precision[c, d, lane] * (theta[j, lane] - mode[d, lane])
                 value[lane] -= 0.5 * (theta[i, lane] - mode[c, lane]) * pull
-                s.grad[i, lane] -= pull
-                s.gauss[i, j, lane] += precision[c, d, lane]
-    if n_amp > 0:
-        add_prior(code, n_amp, theta, tabs, design, s, value)
+                grad[i, lane] -= pull
+                gauss[i, j, lane] += precision[c, d, lane]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _add_rows(n_amp, design, s):
-    """Add the rows' curvature to `s.gauss`, and their gradients, summed by dosage, to `s.row_grad`.
+@part
+def _add_rows(
+    n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, odds: Cube, parts: Stack, jac: Cube,
+    row_grad: Matrix, gauss: Cube, kappa: Vector, total: Vector,
+) -> None:  # fmt: skip
+    """Add the rows' curvature to `gauss`, and their gradients, summed by dosage, to `row_grad`.
 
     Rows of one guide and one dosage follow each other and share a Jacobian but for their group.
     """
-    gauss, jac, odds, parts, row_grad = s.gauss, s.jac, s.odds, s.parts, s.row_grad
-    kappa, total, guide_start, dose, groups = s.buffer_a, s.buffer_b, design.guide_start, design.dose, design.group
     n_guides, n_parts, n_lanes = odds.shape
     for g in range(n_guides):
         stop = guide_start[g + 1]
@@ -99,12 +115,13 @@ def _add_rows(n_amp, design, s):
                         gauss[1 + i, 1 + j, lane] += total[lane] * jac[d, i, lane] * jac[d, j, lane]
             for lane in range(n_lanes):
                 total[lane] = 0.0
-    if design.loads.shape[1] > 0:
-        loadings.add_rows(n_amp, design, s)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, second, run1, run2):
+@inline
+def _sums(
+    g: int, m: int, n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, loads: Matrix, jac: Cube,
+    parts: Stack, first: Matrix, second: Matrix, run1: Vector, run2: Vector,
+) -> None:  # fmt: skip
     """Gradient and curvature times the Jacobian, summed over the rows of a guide, in `first` and `second`."""
     n, n_lanes = first.shape
     for i in range(n):
@@ -137,24 +154,23 @@ def _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, seco
         loadings.add_sums(g, m, guide_start, loads, parts, first, second)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _add_guides(n_amp, design, s):
+@part
+def _add_guides(
+    n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, loads: Matrix, odds: Cube, shrink: Cube,
+    parts: Stack, jac: Cube, gauss: Cube, hess: Cube, grad: Matrix, first: Matrix, second: Matrix, total: Matrix,
+    pull: Vector, run1: Vector, run2: Vector,
+) -> None:  # fmt: skip
     """Add the guides' gradients, and the curvature that integrating their effects takes away.
 
-    What the choice between components takes away goes into `s.hess`: without it `s.gauss` is positive definite.
+    What the choice between components takes away goes into `hess`: without it `gauss` is positive definite.
     """
-    gauss, hess, first, second, total, grad = s.gauss, s.hess, s.first, s.second, s.total, s.grad
-    odds, shrink, jac, parts, pull = s.odds, s.shrink, s.jac, s.parts, s.buffer_a
-    guide_start, dose, groups = design.guide_start, design.dose, design.group
     n, n_lanes, n_parts = total.shape[0], total.shape[1], odds.shape[1]
     for g in range(odds.shape[0]):
         for i in range(n):
             for lane in range(n_lanes):
                 total[i, lane] = 0.0
         for m in range(n_parts):
-            _sums(
-                g, m, n_amp, guide_start, dose, groups, design.loads, jac, parts, first, second, s.buffer_b, s.buffer_c
-            )
+            _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, second, run1, run2)
             for lane in range(n_lanes):
                 pull[lane] = odds[g, m, lane] * shrink[g, m, lane]
             for i in range(n):
@@ -175,12 +191,12 @@ def _add_guides(n_amp, design, s):
                         hess[i, j, lane] += total[i, lane] * total[j, lane]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _add_curvature(code, n_amp, s):
+@part
+def _add_curvature(code: int, n_amp: int, p: Cube, row_grad: Matrix, hess: Cube) -> None:
     """Second derivatives of the curve by its amplitudes: those of a log of a sum of exponentials."""
     if code == 3 or code == 0:
         return
-    hess, p, row_grad, n_dose = s.hess, s.curve_grad, s.row_grad, s.row_grad.shape[0]
+    n_dose = row_grad.shape[0]
     for d in range(n_dose):
         for i in range(n_amp):
             for j in range(i + 1):
@@ -191,15 +207,30 @@ def _add_curvature(code, n_amp, s):
                     hess[1 + i, 1 + j, lane] -= row_grad[d, lane] * (here - ntc)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def evaluate(code, theta, n_amp, counts, tau, design, tabs, s, value):
+@part
+def _clear(grad: Matrix, hess: Cube, gauss: Cube, row_grad: Matrix) -> None:
+    """Set sums to zero."""
+    n, n_lanes = grad.shape
+    for i in range(n):
+        for lane in range(n_lanes):
+            grad[i, lane] = 0.0
+        for j in range(n):
+            for lane in range(n_lanes):
+                hess[i, j, lane], gauss[i, j, lane] = 0.0, 0.0
+    for d in range(row_grad.shape[0]):
+        for lane in range(n_lanes):
+            row_grad[d, lane] = 0.0
+
+
+@part
+def evaluate(
+    code: int, theta: Matrix, n_amp: int, counts: Counts, tau: Vector, design: Design, tabs: Tables, s: Scratch,
+    value: Vector,
+) -> None:  # fmt: skip
     """Log marginal density at the lanes' `theta` ``(n, L)`` and `tau`; fills its gradient and negative Hessian."""
     n, n_lanes = theta.shape
-    s.grad[:, :] = 0.0
-    s.hess[:, :, :] = 0.0
-    s.gauss[:, :, :] = 0.0
-    s.row_grad[:, :] = 0.0
-    row_means(code, theta, n_amp, counts, design, tabs, s)
+    _clear(s.grad, s.hess, s.gauss, s.row_grad)
+    row_means(code, theta, n_amp, counts.shift, design, tabs, s)
     jac, curve_grad, log_density, hess, gauss = s.jac, s.curve_grad, s.log_density, s.hess, s.gauss
     n_dose = jac.shape[0]
     for d in range(n_dose):
@@ -207,10 +238,17 @@ def evaluate(code, theta, n_amp, counts, tau, design, tabs, s, value):
             for lane in range(n_lanes):
                 jac[d, i, lane] = curve_grad[d, i, lane] - curve_grad[n_dose, i, lane]
     integrate(counts, tau, design, s)
-    _add_rows(n_amp, design, s)
-    _add_guides(n_amp, design, s)
-    _add_curvature(code, n_amp, s)
-    value[:] = 0.0
+    start, dose, groups, loads = design.guide_start, design.dose, design.group, design.loads
+    _add_rows(n_amp, start, dose, groups, s.odds, s.parts, jac, s.row_grad, gauss, s.buffer_a, s.buffer_b)
+    if loads.shape[1] > 0:
+        loadings.add_rows(n_amp, start, dose, groups, loads, s.odds, s.parts, jac, gauss, s.buffer_a)
+    _add_guides(
+        n_amp, start, dose, groups, loads, s.odds, s.shrink, s.parts, jac, gauss, hess, s.grad, s.first, s.second,
+        s.total, s.buffer_a, s.buffer_b, s.buffer_c,
+    )  # fmt: skip
+    _add_curvature(code, n_amp, curve_grad, s.row_grad, hess)
+    for lane in range(n_lanes):
+        value[lane] = 0.0
     for g in range(log_density.shape[0]):
         for lane in range(n_lanes):
             value[lane] += log_density[g, lane]

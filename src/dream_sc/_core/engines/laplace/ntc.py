@@ -15,7 +15,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp
 
-from .design import Anchor
+from .design import Anchors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,11 +46,11 @@ class Background:
             self, value=self.value[features], mode=self.mode[features], precision=self.precision[features]
         )
 
-    def at(self, taus: Floats) -> Anchor:
+    def at(self, taus: Floats) -> Anchors:
         """The Gaussians at other sds ``(T, K)``, by cubic splines over log tau; what is skipped (< 0) has any value."""
         log_tau = np.log(np.where(taus > 0, taus, np.exp(self.log_tau[0])))
         weights = _basis(tuple(self.log_tau))(np.clip(log_tau, self.log_tau[0], self.log_tau[-1]))
-        return Anchor(*(_weighted(weights, values) for values in (self.value, self.mode, self.precision)))
+        return Anchors(*(_weighted(weights, values) for values in (self.value, self.mode, self.precision)))
 
     def evidence(self, taus: Floats) -> Floats:
         """Log evidence ``(T, K)`` of the NTC guides alone."""

@@ -11,11 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba as nb
 import numpy as np
 
+from dream_sc._core.compiled import (
+    Cube,
+    Indices,
+    Matrix,
+    SingleMatrix,
+    Singles,
+    Vector,
+    entry,
+    inline,
+    part,
+)  # fmt: skip
+
 from .curves import LEAST_VARIANCE
-from .design import counts_of, new_scratch
+from .design import Anchor, Design, counts_of, new_scratch
 from .effects import components
 from .vector import vexp, vlog
 
@@ -49,21 +60,28 @@ class Look(NamedTuple):
     held: Floats  # (T, 2) gradient and precision along the direction, of all but the guides
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _fill(y, row_weights, overdispersion, log_mean, tau, moves, design, table):
+@part
+def _fill(
+    y: Vector, row_weights: Vector, overdispersion: float, log_mean: Vector, tau: float, moves: Vector,
+    design: Design, table: Cube,
+) -> None:  # fmt: skip
     """Log likelihood of one feature's guides moved by `moves`, by component: ``(G, M, J)``, less that of the null."""
     n_lanes, middle = moves.size, moves.size // 2
-    counts = counts_of(
-        y, row_weights, overdispersion, np.zeros(0), np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1)), design
-    )
+    no_anchor = Anchor(np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1)))
+    counts = counts_of(y, row_weights, overdispersion, np.zeros(0), no_anchor, design.scale2, design.code)
     s = new_scratch(1, 0, design, n_lanes)
     for r in range(y.size):
         for lane in range(n_lanes):
             s.base[r, lane] = log_mean[r] - counts.shift[r] + moves[lane]
         for lane in range(n_lanes):
             s.ratio[r, lane] = vexp(s.base[r, lane])
-    s.v_dose[:, :] = LEAST_VARIANCE
-    components(counts, np.full(n_lanes, tau), design, s)
+    for g in range(s.v_dose.shape[0]):
+        for lane in range(n_lanes):
+            s.v_dose[g, lane] = LEAST_VARIANCE
+    taus = np.zeros(n_lanes)
+    for lane in range(n_lanes):
+        taus[lane] = tau
+    components(counts, taus, design, s)
     n_parts = table.shape[1]
     for g in range(table.shape[0]):
         null = s.odds[g, 0, middle]
@@ -74,8 +92,8 @@ def _fill(y, row_weights, overdispersion, log_mean, tau, moves, design, table):
                 table[g, m, lane] = s.odds[g, m, lane] - null
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _enter(one, lane, step, pack):
+@inline
+def _enter(one: Cube, lane: int, step: float, pack: Singles) -> None:
     """Write a feature's table ``(G, M, J)`` and its differences along the moves into its lane."""
     n_guides, n_parts, n = one.shape
     for g in range(n_guides):
@@ -92,8 +110,8 @@ def _enter(one, lane, step, pack):
                 pack[at + 2 * LANES] = (above - 2.0 * here + below) / step**2
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _weights(position, n_moves):
+@inline
+def _weights(position: float, n_moves: int) -> tuple[int, float, float, float, float, float]:
     """First of the four entries around a position, the position after the second, and their cubic weights."""
     i = min(max(int(position), 1), n_moves - 3)
     x = position - i
@@ -102,8 +120,8 @@ def _weights(position, n_moves):
     return i - 1, x, w0, w1, w2, w3
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _add_guide(position, g, n_moves, pack, unit, sums):
+@inline(contract=True)
+def _add_guide(position: float, g: int, n_moves: int, pack: Singles, unit: Singles, sums: Singles) -> None:
     """Add a guide's log likelihood and its derivatives by a step of the level to the sums over guides.
 
     The value is by cubic interpolation, derivatives by linear. Of two components the larger one gives the derivatives;
@@ -136,8 +154,8 @@ def _add_guide(position, g, n_moves, pack, unit, sums):
         sums[2 * LANES + lane] += move * move * (a2 if first else b2)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _moved(position, g, lane, n_moves, pack):
+@inline
+def _moved(position: float, g: int, lane: int, n_moves: int, pack: Singles) -> float:
     """One lane's log likelihood of a guide at a position, by cubic interpolation."""
     i, _, w0, w1, w2, w3 = _weights(position, n_moves)
     at = (g * n_moves + i) * ROW + lane
@@ -147,8 +165,10 @@ def _moved(position, g, lane, n_moves, pack):
     return max(a, b) + np.log1p(np.exp(-min(abs(a - b), 700.0)))
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _followed(positions, shift, unit, held, step, lane, n_moves, pack):
+@part
+def _followed(
+    positions: Vector, shift: float, unit: Singles, held: Vector, step: float, lane: int, n_moves: int, pack: Singles
+) -> float:
     """One lane's log likelihood where level and group effects have followed by `shift`, without a Gaussian's help."""
     total = held[lane] * shift - 0.5 * held[LANES + lane] * shift * shift
     for g in range(positions.size):
@@ -157,26 +177,32 @@ def _followed(positions, shift, unit, held, step, lane, n_moves, pack):
     return total
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _columns(positions, which, pack, n_moves, unit, step, held, out, shifts):
+@part
+def _columns(
+    positions: Matrix, which: Indices, pack: Singles, n_moves: int, unit: Singles, step: float, held: Vector,
+    out: Matrix, shifts: Matrix,
+) -> None:  # fmt: skip
     """Log likelihood ratio of every curve ``(N, G')`` for some features ``(N, L)``, and how far the level follows.
 
     `which` are the guides that the curves move, `unit` is how far each follows a step of the level.
     """
     middle, n_guides = n_moves // 2, unit.size // LANES
     null, fixed, sums = np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32)
-    at, moving = np.full(n_guides, float(middle)), np.zeros(n_guides, dtype=np.bool_)
-    moving[which] = True
+    at, moving = np.zeros(n_guides), np.zeros(n_guides, dtype=np.bool_)
+    for i in range(which.size):
+        moving[which[i]] = True
     for g in range(n_guides):
+        at[g] = float(middle)
         _add_guide(float(middle), g, n_moves, pack, unit, null)
         if not moving[g]:
             _add_guide(float(middle), g, n_moves, pack, unit, fixed)
-    fixed[:LANES] = 0.0
     for lane in range(LANES):
+        fixed[lane] = ZERO
         fixed[LANES + lane] += held[lane]
         fixed[2 * LANES + lane] -= held[LANES + lane]
     for c in range(positions.shape[0]):
-        sums[:] = fixed
+        for k in range(3 * LANES):
+            sums[k] = fixed[k]
         for i in range(which.size):
             _add_guide(positions[c, i], which[i], n_moves, pack, unit, sums)
         for lane in range(LANES):
@@ -187,18 +213,25 @@ def _columns(positions, which, pack, n_moves, unit, step, held, out, shifts):
             half = 0.5 * vlog(looser / precise)
             out[c, lane] = sums[lane] + gain - half
             if gain > LARGE_GAIN and out[c, lane] > NO_MATTER:
-                at[which] = positions[c]
+                for i in range(which.size):
+                    at[which[i]] = positions[c, i]
                 out[c, lane] = _followed(at, shifts[c, lane], unit, held, step, lane, n_moves, pack) - half
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def run(
-    counts, row_weights, overdispersion, log_mean, tau, unit, held, moves, design, which, positions, out, shifts
-):
+    counts: Matrix, row_weights: Matrix, overdispersion: Vector, log_mean: Matrix, tau: Vector, unit: Matrix,
+    held: Matrix, moves: Vector, design: Design, which: Indices, positions: Matrix, out: SingleMatrix,
+    shifts: SingleMatrix,
+) -> None:  # fmt: skip
     """Every feature of a block against every curve: `out` and `shifts` are (T, N)."""
     n_t, n_guides, n_moves, n_parts = counts.shape[0], design.error.size, moves.size, design.wide_sd.size
     step, pack = moves[1] - moves[0], np.zeros(n_guides * n_moves * ROW, F32)
-    one, units, holds = np.zeros((n_guides, n_parts, n_moves)), np.ones(n_guides * LANES, F32), np.ones(2 * LANES)
+    one, units, holds = np.zeros((n_guides, n_parts, n_moves)), np.zeros(n_guides * LANES, F32), np.zeros(2 * LANES)
+    for k in range(n_guides * LANES):
+        units[k] = ONE
+    for k in range(2 * LANES):
+        holds[k] = 1.0
     found, shift = np.zeros((positions.shape[0], LANES)), np.zeros((positions.shape[0], LANES))
     for first in range(0, n_t, LANES):
         n = min(LANES, n_t - first)
@@ -211,8 +244,8 @@ def run(
                 units[g * LANES + lane] = unit[t, g]
         _columns(positions, which, pack, n_moves, units, step, holds, found, shift)
         for lane in range(n):
-            out[first + lane] = found[:, lane]
-            shifts[first + lane] = shift[:, lane]
+            for c in range(found.shape[0]):
+                out[first + lane, c], shifts[first + lane, c] = found[c, lane], shift[c, lane]
 
 
 def look(p: Problem, at: Look, positions: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from math import exp, expm1, inf, log, log1p
 from typing import TYPE_CHECKING
 
-import numba as nb
 import numpy as np
 
 from dream_sc._core.blocks import blocks, each
+from dream_sc._core.compiled import Cube, Matrix, Vector, entry, part
 from dream_sc._core.likelihood.betabinomial import log_density, log_normaliser, slopes
 from dream_sc._core.types import ShareFit
 
@@ -35,12 +35,17 @@ LOW, HIGH = log(1e-6), log(4.0)  # of -log(1 - rho)
 N_OUT = 7  # level, sd, rho, sd, converged, log evidence, mean of -log(1 - rho)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _derivatives(y, r, tail_y, tail_r, at, over, centre, sd, scale, df, theta, grad, hess, exact):
+@part
+def _derivatives(
+    y: Vector, r: Vector, tail_y: Matrix, tail_r: Matrix, at: Vector, over: float, centre: float, sd: float,
+    scale: float, df: float, theta: Vector, grad: Vector, hess: Matrix, exact: bool,
+) -> None:  # fmt: skip
     """Gradient and negative Hessian, or a positive bound of it unless `exact`."""
     n = theta.size
-    grad[:] = 0.0
-    hess[:, :] = 0.0
+    for i in range(n):
+        grad[i] = 0.0
+        for j in range(n):
+            hess[i, j] = 0.0
     for c in range(n):
         eta = theta[0] + (theta[c] if c > 0 else 0.0)
         slope, curvature, bound = slopes(eta, over, y[c], r[c], tail_y[c], tail_r[c], at)
@@ -59,8 +64,11 @@ def _derivatives(y, r, tail_y, tail_r, at, over, centre, sd, scale, df, theta, g
         hess[c, c] += w
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _mode(y, r, tail_y, tail_r, tail_n, at, over, centre, sd, scale, df, theta, grad, hess, chol, step):
+@part
+def _mode(
+    y: Vector, r: Vector, tail_y: Matrix, tail_r: Matrix, tail_n: Vector, at: Vector, over: float, centre: float,
+    sd: float, scale: float, df: float, theta: Vector, grad: Vector, hess: Matrix, chol: Matrix, step: Vector,
+) -> float:  # fmt: skip
     """Newton for level and group effects at a fixed overdispersion; returns the log evidence."""
     n = theta.size
     settled = False
@@ -93,8 +101,10 @@ def _mode(y, r, tail_y, tail_r, tail_n, at, over, centre, sd, scale, df, theta, 
     return value
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _summarise(log_post, top, low, width, mean, cov, out, effects):
+@part
+def _summarise(
+    log_post: Vector, top: float, low: float, width: float, mean: Matrix, cov: Cube, out: Vector, effects: Matrix
+) -> None:
     """Average over the grid of the overdispersion; a grid of one point has no overdispersion."""
     n_grid, n = mean.shape
     norm = 0.0
@@ -121,8 +131,11 @@ def _summarise(log_post, top, low, width, mean, cov, out, effects):
         effects[i, 2] = m[i, 2] - m[i, 0] * m[0, 0]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _run(y, r, tail_y, tail_r, tail_n, at, sd, scale, df, beta_o, n_grid, out, effects):
+@entry
+def _run(
+    y: Matrix, r: Matrix, tail_y: Cube, tail_r: Cube, tail_n: Matrix, at: Vector, sd: float, scale: float, df: float,
+    beta_o: float, n_grid: int, out: Matrix, effects: Cube,
+) -> None:  # fmt: skip
     """Fill ``out`` (S, N_OUT) and ``effects`` (S, C, 3: mean, sd, covariance with the level)."""
     n = y.shape[1]
     for s in range(y.shape[0]):
@@ -147,8 +160,8 @@ def _run(y, r, tail_y, tail_r, tail_n, at, sd, scale, df, beta_o, n_grid, out, e
                 top = max(top, log_post[j])
                 for i in range(n):
                     mean[j, i] = theta[i]
-                    unit[:] = 0.0
-                    unit[i] = 1.0
+                    for l in range(n):
+                        unit[l] = 1.0 if l == i else 0.0
                     solve(chol, n, unit, step)
                     cov[j, i, 0], cov[j, i, 1] = step[0], step[i]
             if zoom < 2 and n_grid > 1:

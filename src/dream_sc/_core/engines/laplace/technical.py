@@ -11,10 +11,10 @@ from __future__ import annotations
 from math import exp, log, log1p
 from typing import TYPE_CHECKING
 
-import numba as nb
 import numpy as np
 
 from dream_sc._core.blocks import blocks, each
+from dream_sc._core.compiled import Cube, Indices, Matrix, Vector, entry, part
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.types import TechnicalFit
 
@@ -35,10 +35,12 @@ N_PASSES = 3
 MOST_FEATURES = 2000  # that what is shared is learned from
 
 
-@nb.njit(cache=True, error_model="numpy")
+@part
 def _mode(
-    y, n_cells, log_s, group, z, tail, tail_at, phi, log_mu0, mu_sd, scale, df, theta, grad, hess, chol, step
-):
+    y: Vector, n_cells: Vector, log_s: Vector, group: Indices, z: Matrix, tail: Vector, tail_at: Vector, phi: float,
+    log_mu0: float, mu_sd: float, scale: Vector, df: float, theta: Vector, grad: Vector, hess: Matrix, chol: Matrix,
+    step: Vector,
+) -> float:  # fmt: skip
     """Newton for level, group effects and coefficients of covariates at a fixed overdispersion.
 
     Returns the log evidence. `scale` is that of each parameter's prior, the level's is not used.
@@ -47,8 +49,10 @@ def _mode(
     first = n - n_z  # parameter of the first covariate
     value = -np.inf
     for _ in range(50):
-        grad[:] = 0.0
-        hess[:, :] = 0.0
+        for i in range(n):
+            grad[i] = 0.0
+            for j in range(n):
+                hess[i, j] = 0.0
         value = 0.0
         for b in range(y.size):
             eta = theta[0] + log_s[b]
@@ -105,10 +109,11 @@ def _mode(
     return value
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def _run(
-    counts, n_cells, log_s, group, z, tail, tail_at, mu_sd, scale, df, beta_o, n_grid, out, effects
-):
+    counts: Matrix, n_cells: Vector, log_s: Vector, group: Indices, z: Matrix, tail: Matrix, tail_at: Vector,
+    mu_sd: float, scale: Vector, df: float, beta_o: float, n_grid: int, out: Matrix, effects: Cube,
+) -> None:  # fmt: skip
     """Fill ``out`` (T, 5: log mu, sd, o, sd, converged) and ``effects`` (T, C + Q, 2: natural log, sd).
 
     The first of the `C` group effects stays 0, the effects of the `Q` covariates follow them.
@@ -157,8 +162,8 @@ def _run(
                 if zoom == 2:
                     for i in range(n_par):
                         mean[j, i] = theta[i]
-                        unit[:] = 0.0
-                        unit[i] = 1.0
+                        for l in range(n_par):
+                            unit[l] = 1.0 if l == i else 0.0
                         solve(chol, n_par, unit, step)
                         var[j, i] = step[i]
             if zoom < 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from dream_sc._core.dose_response.additive_hill import N_TURN
 from dream_sc._core.likelihood import Likelihood, Rows, likelihood
 
 from . import kernel, ntc, turns
-from .design import Anchor, Design
+from .design import Anchors, Design
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,7 +147,7 @@ class Problem:
             return self
         return self.guides(self.targeting)
 
-    def anchor(self, taus: Floats) -> Anchor:
+    def anchor(self, taus: Floats) -> Anchors:
         """What is known of level and group effects beside the rows that the kernel sees: their prior at least."""
         if self.background is not None:
             return self.background.at(taus)
@@ -160,7 +159,7 @@ class Problem:
         if self.load_precision is not None:
             precision[:, 0, n_c:, n_c:] = self.load_precision
             value[:, 0] += 0.5 * np.linalg.slogdet(self.load_precision)[1]
-        return Anchor(value, mode, precision)
+        return Anchors(value, mode, precision)
 
     def with_background(self, knots: Floats) -> Problem:
         """With the NTC guides summed up at these sds of the guide effects."""
@@ -273,9 +272,7 @@ def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArr
 
 
 def compiled() -> bool:
-    """Whether the kernel has been compiled on this machine before; else the first call takes half a minute more."""
-    folder = kernel.run.stats.cache_path
-    return folder is not None and any(Path(folder).glob("kernel.run-*.nbi"))
+    return True
 
 
 def n_amplitudes(curve: Curve, degree: int) -> int:

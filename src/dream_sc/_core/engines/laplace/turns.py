@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from math import exp, log
 
-import numba as nb
 import numpy as np
 
+from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline
 from dream_sc._core.dose_response import LN2
 
 LEAST = 1e-12
@@ -22,8 +22,8 @@ SIGMA_POINTS = (
 )  # fmt: skip
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _fill_hills(shape, consts, x, hills):
+@inline
+def _fill_hills(shape: Vector, consts: Vector, x: Vector, hills: Matrix) -> None:
     """Values ``(2, X)`` of the two Hills of a shape."""
     for i in range(2):
         rate = consts[i] * LN2 * exp(shape[2 * i + 1])
@@ -31,8 +31,8 @@ def _fill_hills(shape, consts, x, hills):
             hills[i, j] = 1.0 / (1.0 + exp(-rate * (x[j] - shape[2 * i])))
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _weight(b1, b2, hills, scale):
+@inline
+def _weight(b1: float, b2: float, hills: Matrix, scale: float) -> float:
     """Weight of one curve."""
     e1, e2, n = exp(b1), exp(b2), hills.shape[1]
     first, last = 1.0 + e1 * hills[0, 0] + e2 * hills[1, 0], 1.0 + e1 * hills[0, n - 1] + e2 * hills[1, n - 1]
@@ -45,8 +45,10 @@ def _weight(b1, b2, hills, scale):
     return turn * turn / (turn * turn + scale * scale)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def add_mean(log_z, modes, covs, shapes, consts, x, scale):
+@entry
+def add_mean(
+    log_z: Cube, modes: Stack, covs: Block, shapes: Cube, consts: Cube, x: Vector, scale: float
+) -> None:
     """Add the log of the mean weight to the evidence ``(T, S, K)`` of every point that may matter, in place.
 
     The mean over the amplitudes, Gaussian given the shape, is by the five points of the unscented transform. `shapes`
@@ -54,7 +56,10 @@ def add_mean(log_z, modes, covs, shapes, consts, x, scale):
     """
     for t in range(log_z.shape[0]):
         i = np.int64(t) if shapes.shape[0] > 1 else np.int64(0)
-        hills, best = np.empty((2, x.size)), log_z[t].max()
+        hills, best = np.zeros((2, x.size)), -np.inf
+        for s in range(log_z.shape[1]):
+            for k in range(log_z.shape[2]):
+                best = max(best, log_z[t, s, k])
         for s in range(log_z.shape[1]):
             _fill_hills(shapes[i, s], consts[i, s], x, hills)
             for k in range(log_z.shape[2]):
@@ -71,11 +76,11 @@ def add_mean(log_z, modes, covs, shapes, consts, x, scale):
                 log_z[t, s, k] += log(max(mean, LEAST))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def add_each(out, theta, shapes, consts, x, scale):
+@entry
+def add_each(out: Matrix, theta: Cube, shapes: Cube, consts: Matrix, x: Vector, scale: float) -> None:
     """Add the log weight of every point to `out` ``(T, N)``, in place: `theta` (T, N, n), `shapes` (T, N, 4)."""
     for t in range(out.shape[0]):
-        hills = np.empty((2, x.size))
+        hills = np.zeros((2, x.size))
         for i in range(out.shape[1]):
             _fill_hills(shapes[t, i], consts[t], x, hills)
             out[t, i] += log(max(_weight(theta[t, i, 1], theta[t, i, 2], hills, scale), LEAST))

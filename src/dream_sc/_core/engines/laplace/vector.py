@@ -6,10 +6,11 @@ Arguments have to be finite, those of the logarithm positive and normal numbers.
 # mypy: disable-error-code="no-untyped-def, call-arg, var-annotated"
 from __future__ import annotations
 
-import numba as nb
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+
+from dream_sc._core.compiled import inline
 
 # adding it to a double leaves the nearest whole number in the low bits
 _ROUND = 6755399441055744.0
@@ -35,8 +36,8 @@ def _from_bits(typing_context, x):
     return types.float64(types.int64), generate
 
 
-@nb.njit(error_model="numpy", fastmath={"contract"}, forceinline=True)
-def vexp(x):
+@inline(always=True, contract=True)
+def vexp(x: float) -> float:
     """Exponential, of arguments beyond +-690 as of the bound."""
     t = min(max(x * _LOG2_E, -996.0), 996.0)
     rounded = t + _ROUND
@@ -46,8 +47,8 @@ def vexp(x):
     return p * _from_bits((_to_bits(rounded) + 1023) << 52)
 
 
-@nb.njit(error_model="numpy", fastmath={"contract"}, forceinline=True)
-def vlog(x):
+@inline(always=True, contract=True)
+def vlog(x: float) -> float:
     """Natural logarithm: ``x = m 2^e`` with `m` around 1, and ``log m`` from the series of the inverse tanh."""
     bits = _to_bits(x)
     exponent = (bits - _SQRT_HALF_BITS) >> 52

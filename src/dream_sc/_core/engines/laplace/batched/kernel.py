@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.engines._device import Target
-    from dream_sc._core.engines.laplace.design import Anchor, Design, Floats
+    from dream_sc._core.engines.laplace.design import Anchors, Design
+
+    Floats = NDArray[np.float64]
 
     from .climb import Climb
     from .layout import Layout, Points, Tables, Tensor
@@ -39,7 +41,7 @@ class Data:
     weights: Floats  # (T, R) numbers of trials; (T, 0) of a negative binomial
     overdispersion: Floats  # (T,)
     offset: Floats  # (T, R) what covariates add to the predictor; (T, 0) without them
-    anchor: Anchor
+    anchor: Anchors
     design: Design
     shapes: Floats  # (1 or T, S, d)
     consts: Floats  # (1 or T, S, 2)

@@ -122,7 +122,7 @@ class Points:
     n: Tensor  # (G, Q, P, 1, B, 1) y + phi, or the number of trials
     offset: Tensor  # (G, Q, P, 1, B, 1) log exposure, covariates in it, less log phi, or 0
     tau2: Tensor  # (B, L)
-    value: Tensor  # (B, L) the anchor, see `laplace.design.Anchor`
+    value: Tensor  # (B, L) the anchor, see `laplace.design.Anchors`
     mode: Tensor  # (C, B, L)
     precision: Tensor  # (C, C, B, L)
     tables: Tables

@@ -1,0 +1,294 @@
+"""The decorators: compiled functions, each compiled once, by itself, and loaded when it is first needed.
+
+numba links what a function calls into it and optimises all of it again, so that eight levels of calls cost eight times.
+A part is compiled alone instead: its callers know its signature and the name of its symbol, which is bound to the
+address of its machine code before a caller is loaded.
+"""
+
+from __future__ import annotations
+
+import dis
+import hashlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba as nb
+from filelock import FileLock, Timeout
+from numba.core import cgutils, sigutils
+from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+from . import _folder
+from ._signatures import is_open, signature
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LOCK = threading.RLock()  # one thread loads or compiles at a time
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True}
+ROOT = "dream_sc._core."
+registry: dict[str, Function] = {}  # by name
+
+
+class _Cache:
+    """What a dispatcher asks before it compiles, and tells afterwards."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        name = self.function.file_name(sigutils.normalize_signature(sig)[0])
+        for folder in _folder.folders():
+            data = folder.load(name)
+            if data is not None:
+                return CompileResult._rebuild(target_context, *data)
+        return None
+
+    def save_overload(self, sig: Any, result: Any) -> None:
+        name = self.function.file_name(sigutils.normalize_signature(sig)[0])
+        _folder.folders()[-1].save(name, result._reduce())
+
+
+@dataclass(eq=False)
+class Function:
+    """A function that is compiled by itself.
+
+    Parameters
+    ----------
+    source
+        The Python function.
+    called_by
+        "python" or "compiled".
+    typical
+        Types of the arguments annotated as `Any` that usual data have.
+    """
+
+    source: Callable[..., Any]
+    called_by: str
+    typical: tuple[Mapping[str, Any], ...] = ()
+    loaded: bool = False
+    dispatcher: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        wrapped = self.called_by == "python"
+        options = OPTIONS | ({"nogil": True} if wrapped else {"no_cpython_wrapper": True})
+        self.dispatcher = nb.njit(**options)(self.source)
+        if not wrapped:
+            _closed(self.dispatcher)
+        self.dispatcher._cache = _Cache(self)
+        registry[self.name] = self
+
+    @cached_property
+    def name(self) -> str:
+        return f"{self.source.__module__.removeprefix(ROOT)}.{self.source.__qualname__}"
+
+    @property
+    def symbol(self) -> str:
+        """Name of its machine code for callers."""
+        return f"dream_sc.{self.name}"
+
+    @cached_property
+    def open(self) -> bool:
+        return is_open(self.source)
+
+    @cached_property
+    def signature(self) -> Any:
+        return signature(self.source)
+
+    @cached_property
+    def signatures(self) -> list[Any]:
+        """What is compiled ahead."""
+        return [signature(self.source, given) for given in self.typical] if self.open else [self.signature]
+
+    @cached_property
+    def needs(self) -> list[Function]:
+        """The parts that it calls, itself or through functions that become part of it."""
+        return list(dict.fromkeys(_parts_in(self.source)))
+
+    def file_name(self, arguments: Any) -> str:
+        """Where one signature is kept; functions of others than this package have their code in it."""
+        code = self.source.__code__
+        own = () if self.source.__module__.startswith(ROOT) else (code.co_code, code.co_consts)
+        return f"{self.name}-{hashlib.sha256(repr((str(tuple(arguments)), own)).encode()).hexdigest()[:16]}"
+
+    def missing(self) -> list[Any]:
+        """Signatures that are to be compiled ahead and are kept nowhere."""
+        names = {self.file_name(sigutils.normalize_signature(s)[0]): s for s in self.signatures}
+        return [s for name, s in names.items() if not any(f.holds(name) for f in _folder.folders())]
+
+    def load(self) -> None:
+        """Make it ready for its callers, from what is kept or by compiling it."""
+        with LOCK:
+            if self.loaded:
+                return
+            for part in self.needs:
+                part.load()
+            if not self.open:
+                self._load_one()
+                self.dispatcher.disable_compile()
+            self.loaded = True
+
+    def _load_one(self) -> None:
+        name = self.file_name(self.signature.args)
+        if any(folder.holds(name) for folder in _folder.folders()):
+            self.dispatcher.compile(self.signature)
+        else:
+            with self.lock(name):
+                self.dispatcher.compile(self.signature)
+        if self.called_by == "compiled":
+            result = self.dispatcher.overloads[tuple(self.signature.args)]
+            llvm.add_symbol(self.symbol, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+    def compile_only(self) -> None:
+        """Compile what is missing and keep it, without anything that it needs: it cannot be called in this process.
+
+        What another process is compiling at this moment is left to that one.
+        """
+        _pretend(self)
+        for sig in self.missing():
+            name = self.file_name(sigutils.normalize_signature(sig)[0])
+            try:
+                with self.lock(name, timeout=0):
+                    self.dispatcher.compile(sig)
+            except Timeout:
+                continue
+
+    def lock(self, name: str, timeout: float = -1) -> FileLock:
+        """Of one signature, among processes."""
+        return FileLock(_folder.folders()[-1].path / f"{name}.lock", timeout=timeout)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not self.loaded:
+            self.load()
+        return self.dispatcher(*arguments)
+
+
+def _pretend(function: Function) -> None:
+    """Give the symbols of what a function needs an address, so that it can be compiled though they are not there."""
+    for part in function.needs:
+        if not part.loaded:
+            llvm.add_symbol(part.symbol, llvm.address_of_symbol("malloc") or 1 << 20)
+
+
+def entry(function: F | None = None, *, typical: tuple[Mapping[str, Any], ...] = ()) -> Any:
+    """A function that Python calls.
+
+    Its annotations are its signature. Where an annotation is `Any` it is compiled for the types that it is called with,
+    and ahead for the `typical` ones.
+    """
+
+    def made(f: F) -> F:
+        return cast(F, Function(f, "python", typical))
+
+    return made if function is None else made(function)
+
+
+def part(function: F) -> F:
+    """A function that only compiled functions call, compiled by itself, without a way in from Python."""
+    own = Function(function, "compiled")
+
+    def define(typing_context: Any, *given: Any) -> Any:
+        wanted = own.signature
+        for name, have, want in zip(inspect.signature(function).parameters, given, wanted.args, strict=True):
+            scalar = isinstance(want, nb.types.Number | nb.types.Boolean)
+            if have != want and not (scalar and typing_context.can_convert(have, want)):
+                raise TypingError(f"{own.name} takes {name} as {want}, not as {have}")
+        return wanted, generate
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        call = context.call_conv
+        kind = call.get_function_type(sig.return_type, sig.args)
+        callee = cgutils.get_or_insert_function(builder.module, kind, own.symbol)
+        status, result = call.call_function(builder, callee, sig.return_type, sig.args, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            call.return_status_propagate(builder, status)
+        return result
+
+    # numba reads the arity off the signature
+    first = inspect.Parameter("typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    define.__signature__ = inspect.Signature([first, *inspect.signature(function).parameters.values()])  # type: ignore[attr-defined]
+    define.__name__ = function.__name__
+    out: Any = intrinsic(define)
+    out.part = own
+    return cast(F, out)
+
+
+def inline(function: F | None = None, *, always: bool = False, contract: bool = False) -> Any:
+    """A small function that becomes part of each compiled function that calls it.
+
+    Parameters
+    ----------
+    always
+        Whether the compiler may not decide otherwise.
+    contract
+        Whether a product and a sum may become one instruction, which rounds once.
+    """
+    options: dict[str, Any] = {"no_cpython_wrapper": True, **OPTIONS}
+    if always:
+        options["forceinline"] = True
+    if contract:
+        options["fastmath"] = {"contract"}
+
+    def made(f: F) -> F:
+        return cast(F, _closed(nb.njit(**options)(f)))
+
+    return made if function is None else made(function)
+
+
+def _closed(dispatcher: Any) -> Any:
+    """Close the way in from Python: without a wrapper a call would end the process."""
+
+    def add_overload(result: Any) -> None:
+        dispatcher.overloads[tuple(result.signature.args)] = result
+
+    def refuse(*_arguments: Any, **_named: Any) -> None:
+        raise TypeError(f"{dispatcher.py_func.__qualname__} is called from compiled functions only")
+
+    dispatcher.add_overload, dispatcher._compile_for_args = add_overload, refuse
+    return dispatcher
+
+
+def from_python(function: F) -> F:
+    """A way in from Python to a part, an inline function, or a Python function that calls such: for tests.
+
+    It is compiled anew in each session.
+    """
+    own = getattr(function, "part", None)
+    source = own.source if isinstance(own, Function) else getattr(function, "py_func", function)
+    for needed in _parts_in(source):
+        needed.load()
+    return cast(F, nb.njit(error_model="numpy")(source))
+
+
+def _parts_in(function: Callable[..., Any]) -> Iterator[Function]:
+    """Parts that a function calls, itself or through functions that become part of it."""
+    for value in _called(function):
+        own = getattr(value, "part", None)
+        if isinstance(own, Function):
+            yield own
+        elif isinstance(value, Dispatcher):
+            yield from _parts_in(value.py_func)
+
+
+def _called(function: Callable[..., Any]) -> Iterator[Any]:
+    """The globals that a function names, and what it takes from those that are modules."""
+    owner: Any = None
+    for step in dis.get_instructions(function):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            value = function.__globals__.get(step.argval)
+            owner = value if isinstance(value, ModuleType) else None
+            yield value
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and owner is not None:
+            value = getattr(owner, step.argval, None)
+            owner = value if isinstance(value, ModuleType) else None
+            yield value
+        else:
+            owner = None

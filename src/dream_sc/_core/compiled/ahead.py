@@ -1,0 +1,143 @@
+"""Compiling ahead: what a step needs, on several processes at once, each function by one of them.
+
+A function is claimed by a lock beside the place where it is kept, so that workers of one program, and programs that
+start at the same time, share the work and none does it twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from . import _folder
+from ._functions import Function
+
+LAPLACE = "dream_sc._core.engines.laplace"
+SUMS = ("check", "add_cells", "add_tails_of_cells", "close_tails", "transpose", "major_moments")
+# functions that Python calls in each step of counts, by module; what these call goes with them
+STEPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "technical": {"dream_sc._core.sparse_pass": SUMS, f"{LAPLACE}.technical": ("_run",)},
+    "cis": {
+        "dream_sc._core.sparse_pass": ("pick",), f"{LAPLACE}.cells": ("guide_mode",),
+        f"{LAPLACE}.escapers": ("_mixture_mode",), f"{LAPLACE}.cis": ("_cells",),
+    },
+    "trans": {
+        f"{LAPLACE}.kernel": ("run",), f"{LAPLACE}.screen": ("run",), f"{LAPLACE}.density": ("log_marginal",),
+        f"{LAPLACE}.turns": ("add_mean", "add_each"), f"{LAPLACE}.importance": ("log_kernels",),
+    },
+    "shares": {f"{LAPLACE}.shares": ("_run",)},
+}  # fmt: skip
+MOST_WORKERS = 4  # each takes 0.3 GB
+PAUSE = 0.05  # seconds between two looks at what is done
+
+_workers: list[subprocess.Popen[bytes]] = []
+_lock = threading.Lock()
+
+
+def functions(steps: Iterable[str]) -> list[Function]:
+    """What steps need, the functions that others call before these."""
+    found: dict[Function, None] = {}
+
+    def add(function: Function) -> None:
+        if function not in found:
+            for part in function.needs:
+                add(part)
+            found[function] = None
+
+    for step in steps:
+        for module, names in STEPS[step].items():
+            for name in names:
+                add(getattr(import_module(module), name))
+    return list(found)
+
+
+def missing(wanted: Iterable[Function]) -> list[Function]:
+    """Those of which something has to be compiled."""
+    return [f for f in wanted if not f.loaded and f.missing()]
+
+
+def begin(steps: Sequence[str], n_processes: int) -> None:
+    """Start to compile what steps lack, beside what this process does."""
+    with _lock:
+        if _alive() or n_processes < 2 or not _can_start():
+            return
+        if missing(functions(steps)):
+            _start(steps, n_processes - 1)
+
+
+def ready(steps: Sequence[str], n_processes: int, tell: Callable[[int, int], None] = lambda done, total: None) -> None:
+    """Compile what steps lack, and load it.
+
+    Parameters
+    ----------
+    n_processes
+        How many may compile; with one it is this one.
+    tell
+        Called with the number of functions that are done and that of all, as it goes on.
+    """
+    wanted = functions(steps)
+    todo = missing(wanted)
+    if todo and n_processes > 1 and _can_start():
+        with _lock:
+            if not _alive():
+                _start(steps, n_processes)
+        while _alive() and (left := missing(todo)):
+            tell(len(todo) - len(left), len(todo))
+            time.sleep(PAUSE)
+    for function in wanted:
+        tell(len(todo) - len(missing(todo)), len(todo))
+        function.load()
+    tell(len(todo), len(todo))
+
+
+def _can_start() -> bool:
+    """Whether this program is a Python that can be started again, and there is a folder in which they meet."""
+    name = Path(sys.executable or "").name
+    return name.startswith("python") and not getattr(sys, "frozen", False) and _folder.folders()[-1].writable
+
+
+def _alive() -> bool:
+    _workers[:] = [w for w in _workers if w.poll() is None]
+    return bool(_workers)
+
+
+def _start(steps: Sequence[str], n: int) -> None:
+    told = {
+        "path": sys.path, "package": str(_folder.PACKAGE), "folders": [str(f.path) for f in _folder.folders()],
+        "steps": list(steps), "parent": os.getpid(),
+    }  # fmt: skip
+    for _ in range(min(n, MOST_WORKERS)):
+        try:
+            worker = subprocess.Popen(
+                [sys.executable, "-P", str(Path(__file__).with_name("_worker.py")), json.dumps(told)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except OSError:  # no memory, no processes left: this process does it
+            return
+        _workers.append(worker)
+    atexit.register(_stop, os.getpid())
+
+
+def _stop(pid: int) -> None:
+    """End the workers with their program; a forked child leaves them alone."""
+    if os.getpid() == pid:
+        for worker in _workers:
+            worker.terminate()
+
+
+def compile_all(steps: Sequence[str], folders: Sequence[str], parent: int) -> None:
+    """What a worker does: every function that nobody has compiled or is compiling, as long as its parent lives."""
+    if not _folder.use(folders):
+        return
+    for function in functions(steps):
+        if os.getppid() != parent:
+            return
+        function.compile_only()
