@@ -335,3 +335,24 @@ def test_a_bar_of_a_script_leaves_notebooks_alone():
     environment = os.environ | {"PYTHONPATH": str(Path(dream_sc.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr.startswith("fitting: 3 of 3 steps")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+@pytest.mark.parametrize("columns", [0, 60, 120])
+def test_the_line_is_as_wide_as_the_terminal(columns):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    outer, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 30 if columns else 0, columns, 0, 0))
+    code = "from dream_sc._progress import bar\nlist(bar(None, 'fitting', 'guides')(range(3)))"
+    environment = os.environ | {"PYTHONPATH": str(Path(dream_sc.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], env=environment, stderr=inner, check=True)
+    os.close(inner)
+    lines = os.read(outer, 10_000).decode().split("\r")
+    os.close(outer)
+    assert lines[1].startswith("fitting: 0 of 3 guides |")
+    assert abs(len(lines[1]) - (columns or 80)) <= 1

@@ -26,7 +26,7 @@ LOG_FILE_INTERVAL = 30.0  # seconds between two updates where each of them is a 
 INTERVAL = 0.2  # seconds between two updates elsewhere
 SMOOTHING = 0.1  # of the rate: blocks come in bursts, one from each thread
 LARGE = 1_000_000  # from which numbers are written as 1.00M
-WIDTH = 80  # columns of a line whose place does not tell its own
+WIDTH, HEIGHT = 80, 20  # of a place that does not tell its own
 COUNT = "{desc}: {n_fmt} of {total_fmt} {unit} "
 COUNT_ONLY = "{desc}: {n_fmt} {unit} "  # of how many is not known
 REMAINING = " {elapsed}, {remaining} left"
@@ -196,7 +196,16 @@ def _open(label: str, total: int | None, unit: str, estimate: bool) -> Any:
         look |= {"mininterval": LOG_FILE_INTERVAL, "delay": LOG_FILE_INTERVAL}
         look["bar_format"] = look["bar_format"].replace("|{bar}|", "({percentage:.0f} %)")
         return _logged(look)
-    return tqdm(file=sys.stderr, dynamic_ncols=True, **look)
+    return tqdm(file=sys.stderr, **look, **_width())
+
+
+def _width() -> dict[str, Any]:
+    """How wide the line is: as the terminal is now; one that does not tell, as some containers', would show nothing."""
+    try:
+        told = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        told = 0
+    return {"dynamic_ncols": True} if told else {"ncols": WIDTH, "nrows": HEIGHT}
 
 
 def _widget(look: dict[str, Any]) -> Any:
