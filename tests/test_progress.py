@@ -338,7 +338,6 @@ def test_a_bar_of_a_script_leaves_notebooks_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 @pytest.mark.parametrize("columns", [0, 60, 120])
 def test_the_line_is_as_wide_as_the_terminal(columns):
     import fcntl
@@ -351,8 +350,8 @@ def test_the_line_is_as_wide_as_the_terminal(columns):
     code = "from dream_sc._progress import bar\nlist(bar(None, 'fitting', 'guides')(range(3)))"
     environment = os.environ | {"PYTHONPATH": str(Path(dream_sc.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], env=environment, stderr=inner, check=True)
-    os.close(inner)
     lines = os.read(outer, 10_000).decode().split("\r")
+    os.close(inner)
     os.close(outer)
     assert lines[1].startswith("fitting: 0 of 3 guides |")
     assert abs(len(lines[1]) - (columns or 80)) <= 1

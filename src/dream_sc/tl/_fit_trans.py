@@ -100,8 +100,8 @@ def fit_trans(
         Of the polynomial, 1 to 6.
     inference
         "laplace": the fast engine. "svi": posteriors by stochastic variational inference on the guide-level Pyro
-        model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, about a minute a feature: the
-        reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the fast engine's.
+        model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, one feature at a time and by far
+        the slowest: the reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the fast engine's.
     autoguide
         Variational family of "svi": "AutoNormal", which is what "auto" stands for.
     nsamples
@@ -110,7 +110,7 @@ def fit_trans(
         Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
     minibatch_size
         With "svi" on counts: fit single cells instead of their sums, as the published method does, so many of them in
-        a step. The posterior is that of the sums up to the noise of the steps; it takes minutes for 64 features.
+        a step. The posterior is that of the sums up to the noise of the steps; it is much slower.
     memory_limit
         Bytes, or a text such as "4GB", that the fit may add to what is in memory, as in `tl.fit_technical`; half of
         what is available by default.
