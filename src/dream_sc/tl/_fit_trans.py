@@ -101,7 +101,8 @@ def fit_trans(
     inference
         "laplace": the fast engine. "svi": posteriors by stochastic variational inference on the guide-level Pyro
         model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, one feature at a time and by far
-        the slowest: the reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the fast engine's.
+        the slowest: the reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the
+        fast engine's.
     autoguide
         Variational family of "svi": "AutoNormal", which is what "auto" stands for.
     nsamples
