@@ -56,6 +56,15 @@ def _torch_stream_untouched() -> Iterator[None]:
         pytest.fail("the test drew from torch's global random numbers; fork them (torch.random.fork_rng)")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _columns_of_modalities_stay_there() -> None:
+    """What mudata does from 0.4 on; before, it warns until one has chosen."""
+    import mudata as md
+
+    if hasattr(md, "set_options"):
+        md.set_options(pull_on_update=False)
+
+
 @pytest.fixture(autouse=True)
 def _figures_closed() -> Iterator[None]:
     yield
@@ -119,7 +128,6 @@ def modalities() -> Any:
     layers = made(None, "l")
     for k, c in enumerate("pqr"):
         layers.layers[c] = sparse.csr_matrix(parts[:, :, k])
-    md.set_options(pull_on_update=False)
     both = md.MuData({
         "rna": rna, "psi": psi[rng.permutation(n)[:-100]].copy(), "score": made(scores, "s"),
         "robust": made(scores, "t"), "usage": usage, "layers": layers,

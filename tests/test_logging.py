@@ -1,23 +1,15 @@
-"""Messages, settings and progress bars."""
+"""Messages and settings."""
 
 from __future__ import annotations
 
-import io
 import logging
-import sys
 
 import pytest
 
 from dream_sc import settings
 from dream_sc._logging import wrote
-from dream_sc._progress import bar, shown
 
 pytestmark = pytest.mark.usefixtures("restore_settings")
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def test_silent_by_default(capsys):
@@ -49,31 +41,6 @@ def test_verbosity_round_trip(capsys):
         settings.verbosity = "loud"
 
 
-@pytest.mark.parametrize(("argument", "setting", "expected"), [
-    (None, None, False), (None, True, True), (True, False, True), (False, True, False),
-])  # fmt: skip
-def test_shown_away_from_a_terminal(argument, setting, expected, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    settings.progress = setting
-    assert shown(argument) is expected
-
-
-def test_shown_on_a_terminal(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert shown(None)
-    assert not shown(False)
-
-
 def test_settings_progress_is_checked():
     with pytest.raises(TypeError, match="True, False or None"):
         settings.progress = "yes"
-
-
-def test_bar_keeps_the_items(monkeypatch):
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    assert list(bar(None, "fitting")(range(5))) == list(range(5))
-    assert stream.getvalue() == ""
-    assert list(bar(True, "fitting")(range(1000))) == list(range(1000))
-    # a log file sees the first line and the last, not one per item
-    assert 0 < stream.getvalue().count("fitting") <= 3

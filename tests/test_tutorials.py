@@ -54,6 +54,7 @@ def test_is_committed_with_clean_outputs(path: Path) -> None:
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # the kernel starts in another folder, where a relative PYTHONPATH would lead nowhere
     monkeypatch.setenv("PYTHONPATH", str(Path(dream_sc.__file__).parents[1]))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
     committed, notebook = nbformat.read(path, 4), nbformat.read(path, 4)
     NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

@@ -3,6 +3,7 @@
 python tutorials/execute.py [notebook ...]
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ METADATA = {
 def execute(path: Path) -> None:
     """Run one notebook in an empty folder and write it back."""
     notebook = nbformat.read(path, 4)
+    os.environ["TQDM_DISABLE"] = "1"  # no progress bar stays in the outputs
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
     notebook.metadata = nbformat.from_dict(METADATA)

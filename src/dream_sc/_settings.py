@@ -48,7 +48,11 @@ class Settings:
 
     @property
     def progress(self) -> bool | None:
-        """Whether progress bars are shown where a call says ``progress=None``; None: on a terminal only."""
+        """Whether progress bars are shown where a call says ``progress=None``.
+
+        None: on a terminal and in a notebook, unless the environment variable TQDM_DISABLE is set. True also shows
+        them in a log file, as a line each half minute.
+        """
         return self._progress
 
     @progress.setter

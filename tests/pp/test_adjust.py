@@ -167,7 +167,6 @@ def test_factors_of_a_modality_follow_the_dosage_of_another(fitted: ad.AnnData) 
     other = ad.AnnData(rna.X[::-1].copy(), obs=rna.obs.iloc[::-1][["true_size_factor", "true_log2_dosage", "guide"]])
     other = other[:2000].copy()
     other.obs["size_factor"] = rna.obs["size_factor"].reindex(other.obs_names)
-    md.set_options(pull_on_update=False)
     both = md.MuData({"rna": rna, "other": other})
     ds.pp.refit_size_factors(both, mod="other", cis_mod="rna", key_added="mine")
     assert abs(_slope(both["other"], "mine")) < 0.03

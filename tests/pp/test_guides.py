@@ -20,11 +20,6 @@ UMIS = np.array([[9, 1, 0, 0, 0], [0, 7, 0, 0, 0], [0, 0, 5, 0, 0], [0, 0, 0, 0,
 WANT = ["a1", "a2", "b1", np.nan, np.nan, "n2"]
 
 
-@pytest.fixture(autouse=True)
-def _new_mudata() -> None:
-    md.set_options(pull_on_update=False)
-
-
 @pytest.fixture
 def adata() -> ad.AnnData:
     out = ad.AnnData(np.ones((6, 2), dtype=np.float32))

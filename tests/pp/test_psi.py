@@ -114,7 +114,6 @@ def test_single_junctions_and_layers_of_gene_counts(one: ad.AnnData, genes: ad.A
 
 
 def test_gene_counts_of_a_mudata(one: ad.AnnData, genes: ad.AnnData) -> None:
-    md.set_options(pull_on_update=False)
     both = md.MuData({"sj": one, "rna": genes})
     out = ds.pp.junction_psi(both, mod="sj", genes="rna")
     np.testing.assert_array_equal(_dense(out), _dense(ds.pp.junction_psi(one, genes=genes)))

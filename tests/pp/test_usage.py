@@ -125,7 +125,6 @@ def test_round_trip_through_h5ad(one: ad.AnnData, tmp_path: Path) -> None:
 
 
 def test_modality_of_a_mudata(one: ad.AnnData) -> None:
-    md.set_options(pull_on_update=False)
     both = md.MuData({"sj": one, "rna": ad.AnnData(np.ones((40, 2)), obs=one.obs[[]])})
     out = ds.pp.donor_usage(both, mod="sj")
     np.testing.assert_array_equal(out.X.toarray(), ds.pp.donor_usage(one).X.toarray())

@@ -361,7 +361,6 @@ def test_h5ad_round_trip(
 
 
 def test_a_modality_gives_what_an_anndata_gives(fitted: ad.AnnData, runs: dict[str, ad.AnnData]) -> None:
-    md.set_options(pull_on_update=False)
     other = fitted[np.random.default_rng(0).permutation(fitted.n_obs)[:1200]].copy()
     other.var_names = [f"o_{n}" for n in other.var_names]
     del other.obsm["cis"], other.uns["cis"]

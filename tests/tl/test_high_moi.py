@@ -92,7 +92,6 @@ def test_one_guide_per_cell_is_the_same_either_way() -> None:
 
 
 def test_a_modality_of_guides_with_other_cells() -> None:
-    md.set_options(pull_on_update=False)
     adata = ds.datasets.high_moi(1500, 10, moi=4, rng=0, n_ntc_guides=10, n_other_guides=20)
     order = np.random.default_rng(0).permutation(1400)
     other = ad.AnnData(adata.obsm["guides"][order].astype(np.float32), pd.DataFrame(index=adata.obs_names[order]))
@@ -141,7 +140,6 @@ def test_guides_whose_cells_all_have_one_that_is_left_out() -> None:
 
 
 def test_a_modality_that_has_the_name_of_what_is_stored() -> None:
-    md.set_options(pull_on_update=False)
     rna = _small()
     umis = rna.obsm["guides"].toarray().astype(np.float32) * 5
     umis[0, 0] = 1.0  # of the surroundings

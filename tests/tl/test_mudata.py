@@ -20,7 +20,6 @@ CATEGORIES = ["model", "class", "status"]
 @pytest.fixture(scope="module")
 def pair() -> tuple[md.MuData, pd.DataFrame]:
     """A MuData whose modality "other" has some of the genes, and fewer cells in another order; and the plain result."""
-    md.set_options(pull_on_update=False)
     rna = ds.datasets.titration(700, 12, rng=2, mean_range=(0.0, 4.0))
     other = rna[np.random.default_rng(0).permutation(700)[:600], rna.var_names[4:]].copy()
     other.var_names = [f"o_{n}" for n in other.var_names]

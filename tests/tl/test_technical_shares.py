@@ -161,7 +161,6 @@ def test_binomial_and_two_categories_agree(shares: tuple[ad.AnnData, np.ndarray]
     np.testing.assert_allclose(both.loc[ok, "mu_y"], table.loc[ok, "mu"], rtol=0.01)
     apart = (both["effect_two_y"] - both["effect_two_rest"])[ok]  # the centred logarithms differ by the logit
     np.testing.assert_allclose(apart, table.loc[ok, "effect_two"], atol=0.01)
-    md.set_options(pull_on_update=False)
     mdata = md.MuData({"psi": shares[0].copy()})
     ds.tl.fit_technical(mdata, mod="psi", distribution="binomial", denominator_layer="n", batch_key="batch")
     assert "technical" in mdata.mod["psi"].varm

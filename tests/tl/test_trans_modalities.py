@@ -40,7 +40,6 @@ def _modality(rna: ad.AnnData, x: Any) -> ad.AnnData:
 @pytest.fixture(scope="module")
 def data(rna: ad.AnnData) -> md.MuData:
     """Shares, scores and three categories that follow the same Hills; other cells, in another order."""
-    md.set_options(pull_on_update=False)
     rng = np.random.default_rng(1)
     x = rna.obs["true_log2_dosage"].to_numpy(float)
     h = expit(2.0 * np.log(2) * (x[:, None] + 0.8))

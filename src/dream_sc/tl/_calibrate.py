@@ -20,7 +20,7 @@ from ._fit_cis import group_codes
 from ._rows import MIN_COUNT, TransInputs, acting, row_layout, row_stats, trans_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from anndata import AnnData
 
@@ -80,7 +80,7 @@ def calibrate(
     rng
         Seed; the same seed gives the same result.
     progress
-        Show a progress bar; by default only in a terminal.
+        Show a progress bar, over null refits; by default on a terminal and in a notebook.
     key_added
         Name under which results are stored.
     copy
@@ -111,7 +111,10 @@ def calibrate(
     fit = _read(data, adata, key)
     pool = _ntc_guides(fit) if null == "ntc_guides" else np.zeros(0, dtype=np.int64)
     warning = _too_few(fit, pool, replace) if null == "ntc_guides" else ""
-    seed, wrap = _io.seed_of(rng), bar(progress, "calibration")
+    seed = _io.seed_of(rng)
+    labels = ["calibration", *(f"calibration, held-out half {i} of 2" for i in (1, 2) if replace)]
+    # cells are permuted one pass over the counts at a time, so that there is no list of them
+    wrap = bar(progress, labels, "null refits", total=n if within == "cell" else None)
     if null == "ntc_guides":
         _ = fit.observed  # refuses other counts than those of the fit
         run = _ntc(fit, pool, n, seed, wrap)
@@ -311,14 +314,15 @@ def _permuted(fit: _Fit, n: int, within: str | None, seed: int, wrap: Any) -> _R
     from dream_sc._core import calibration
 
     keep = _likely_null(fit)
-    fitted, pairs = fit.fitted.take(keep), None
+    fitted = fit.fitted.take(keep)
+    pairs: Iterable[tuple[Any, np.ndarray]]
     if within == "cell":
         sources = [np.arange(len(fitted.control))] * n
         pairs = ((s.take(keep), sources[0]) for s in _permuted_sums(fit, n, seed))
     else:
         sources = calibration.permuted_sources(fit.present, fitted.control, n, seed)
         stats = fit.stats.take(keep)
-        pairs = ((stats, s) for s in sources)
+        pairs = [(stats, s) for s in sources]
     nulls = calibration.null_refits(fitted, pairs, own_null=False, seed=seed, n=len(sources), progress=wrap)
     return _Run(nulls, fit.names[keep], [] if within == "cell" else sources)
 

@@ -117,7 +117,8 @@ def fit_cis(
     rng
         Seed, stored with the results; the fast engine is deterministic but for the split of controls with `guides`.
     progress
-        Show a progress bar, over guides or over the steps of the Pyro engines; by default only in a terminal.
+        Show a progress bar, over guides or over the steps of the Pyro engines; by default on a terminal and in a
+        notebook.
     key_added
         Name under which results are stored.
     copy
@@ -153,7 +154,9 @@ def fit_cis(
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
-    cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), bar(progress, f"dosage of {cis_gene}")
+    cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), bar(
+        progress, f"dosage of {cis_gene}", "guides" if inference == "laplace" else "steps"
+    )
     fit = run("cis", Inference(inference, nsamples, niters, device, seed, progress=wrap), cells, CisPriors())
     info = _io.run_info(
         started, seed,

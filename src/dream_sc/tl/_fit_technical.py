@@ -11,7 +11,6 @@ from dream_sc._guides import read_guides
 from dream_sc._keys import SIZE_FACTOR, TECHNICAL
 from dream_sc._logging import logger
 from dream_sc._memory_preflight import watched
-from dream_sc._progress import bar
 
 from . import _technical_counts, _technical_shares
 from ._design import refuse_confounded, refuse_confounded_guides
@@ -123,7 +122,8 @@ def fit_technical(
     rng
         Seed, stored with the results; the fast engine is deterministic.
     progress
-        Show a progress bar while counts are read; by default only in a terminal.
+        Show progress bars while counts are read and features are fitted, counts only; by default on a terminal and in
+        a notebook.
     key_added
         Name under which results are stored.
     copy
@@ -180,7 +180,7 @@ def fit_technical(
     m = _technical_shares.Modality(
         distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
-    slots, info = _fit_modality(adata, m, chosen, params, key_added, design, bar(progress, "counts of controls"))
+    slots, info = _fit_modality(adata, m, chosen, params, key_added, design, progress)
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
     slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info | about
     _io.write(adata, "tl.fit_technical", slots, started)
@@ -189,7 +189,7 @@ def fit_technical(
 
 def _fit_modality(
     adata: AnnData, m: _technical_shares.Modality, chosen: Any, params: dict[str, Any], key: str, design: Any,
-    progress: Any,
+    progress: bool | None,
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
     """Slots to write, and what `.uns` stores, of counts or of another modality."""
     if m.distribution == "negbinom":

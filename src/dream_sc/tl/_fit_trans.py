@@ -12,7 +12,7 @@ from dream_sc import _checkpoint, _io, _modality, _validate
 from dream_sc._keys import CATEGORIES, CIS, TECHNICAL, TRANS, Slots, trans_columns
 from dream_sc._logging import logger
 from dream_sc._memory_preflight import watched
-from dream_sc._progress import bar
+from dream_sc._progress import bar, features_of
 
 from . import _trans_categories, _trans_cells
 from ._near import with_near
@@ -100,8 +100,9 @@ def fit_trans(
         Of the polynomial, 1 to 6.
     inference
         "laplace": the fast engine. "svi": posteriors by stochastic variational inference on the guide-level Pyro
-        model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, about a minute a feature: the
-        reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the fast engine's.
+        model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, one feature at a time and by far
+        the slowest: the reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the
+        fast engine's.
     autoguide
         Variational family of "svi": "AutoNormal", which is what "auto" stands for.
     nsamples
@@ -110,7 +111,7 @@ def fit_trans(
         Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
     minibatch_size
         With "svi" on counts: fit single cells instead of their sums, as the published method does, so many of them in
-        a step. The posterior is that of the sums up to the noise of the steps; it takes minutes for 64 features.
+        a step. The posterior is that of the sums up to the noise of the steps; it is much slower.
     memory_limit
         Bytes, or a text such as "4GB", that the fit may add to what is in memory, as in `tl.fit_technical`; half of
         what is available by default.
@@ -127,7 +128,7 @@ def fit_trans(
     rng
         Seed; the same seed gives the same result.
     progress
-        Show a progress bar; by default only in a terminal.
+        Show a progress bar of each stage, over features; by default on a terminal and in a notebook.
     key_added
         Name under which results are stored.
     copy
@@ -175,7 +176,7 @@ def fit_trans(
     } | _categories(adata, technical_key)  # fmt: skip
     cells = _trans_cells.single_cells(adata, holder, inputs, params, memory_limit)
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
-    found = _fit(adata, inputs, options, hyper, features, bar(progress, "dose-response"), kept, cells)
+    found = _fit(adata, inputs, options, hyper, features, _bars(progress, hyper is None), kept, cells)
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
     frame, where = with_near(found.frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)
     slots = {("varm", key_added): frame, where: found.records, ("uns", key_added): info}
@@ -183,6 +184,13 @@ def fit_trans(
     if kept is not None:
         kept.remove()
     return data if copy else None
+
+
+def _bars(progress: bool | None, learns: bool) -> Any:
+    """A bar for each stage of the fit: null features are simulated only where something is learned."""
+    stages = ["evidence", "evidence of simulated nulls", "curves"] if learns else ["evidence", "curves"]
+    labels = [f"fit_trans {i} of {len(stages)}, {name}" for i, name in enumerate(stages, 1)]
+    return bar(progress, labels, "features", size=features_of)
 
 
 def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominator: int | None) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from dream_sc import _io, _validate
 from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
+from dream_sc._progress import bar, features_of, values_of
 
 from ._technical_shares import NOT_CONVERGED
 
@@ -24,8 +25,9 @@ LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 
 
 def fit(
-    adata: AnnData, m: Modality, inference: Any, params: dict[str, Any], key: str, design: Any, progress: Any
-) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
+    adata: AnnData, m: Modality, inference: Any, params: dict[str, Any], key: str, design: Any,
+    progress: bool | None,
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
     """Slots to write, and what `.uns` stores; `design` is of the covariates, if there are any."""
     s, new = _ready_size_factors(adata, params["size_factor_key"], m.layer, m.limit)
     z, min_cells = None if design is None else design.z, params["min_cells"] or 0
@@ -67,7 +69,7 @@ def _fit(
     limit: int | str | None,
     min_cells: int,
     z: np.ndarray | None,
-    progress: Any,
+    progress: bool | None,
 ) -> tuple[Any, np.ndarray]:
     """One pass over the counts, then the engine on the features that have any; `z` are covariates in sds."""
     from dataclasses import replace
@@ -88,7 +90,8 @@ def _fit(
     counts = _io.counts(adata, layer, limit, held)
     sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
     tails = suffstats.TailSums(is_control, adata.n_vars, LARGEST_COUNT)
-    for block in progress(counts.blocks(is_control)):
+    reading = bar(progress, "counts of controls", "values", size=values_of, total=adata.n_obs * adata.n_vars)
+    for block in reading(counts.blocks(is_control)):
         sums.add(block)
         tails.add(block)
     stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups, z)
@@ -101,7 +104,9 @@ def _fit(
         )
     used = stats.tail[ok].sum(0) > 0
     stats = replace(stats, counts=stats.counts[ok], tail=stats.tail[ok][:, used], tail_at=stats.tail_at[used])
-    inference = _with_guide(inference, len(stats.counts), n_groups)
+    unit = "features" if inference.engine == "laplace" else "steps"
+    fitting = bar(progress, "technical fit", unit, size=features_of if unit == "features" else None)
+    inference = replace(_with_guide(inference, len(stats.counts), n_groups), progress=fitting)
     return run("technical", inference, stats, TechnicalPriors()), ok
 
 

@@ -45,7 +45,7 @@ def single_cells(
         return np.stack([counts.column(int(j), used)[used] for j in positions[features]]).astype(float)
 
     logger.info(
-        "tl.fit_trans: each of %d steps looks at %d of %d cells, 64 features at a time: minutes a block",
+        "tl.fit_trans: each of %d steps looks at %d of %d cells; features are fitted 64 at a time, which is slow",
         params["niters"] or 3000, min(params["minibatch_size"], len(row)), len(row),
     )  # fmt: skip
     dosage = RowDosage(mean, spread, d.error, d.control, d.level_error, escape)

@@ -23,7 +23,7 @@ class Inference:
     seed: int = 0
     autoguide: str = "AutoNormal"  # of "svi", in the technical step of counts
     minibatch_size: int | None = None
-    progress: Callable[[Any], Any] = lambda x: x  # wraps guides or steps of the cis step
+    progress: Callable[[Any], Any] = lambda x: x  # wraps guides, blocks of features or steps
 
 
 def engine(name: str) -> Any:
@@ -36,9 +36,9 @@ def engine(name: str) -> Any:
 def run(step: str, inference: Inference, *arguments: Any) -> Any:
     """Run the technical or the cis step; the fast engine is deterministic and takes no options."""
     function = getattr(engine(inference.engine), step)
-    i, more = inference, {"progress": inference.progress} if step == "cis" else dict[str, Any]()
+    i, more = inference, {"progress": inference.progress} if step in ("cis", "technical") else dict[str, Any]()
     if i.engine == "laplace":
         return function(*arguments, **more)
     if i.engine == "svi" and step == "technical":
-        more = {"autoguide": i.autoguide, "minibatch_size": i.minibatch_size}
+        more |= {"autoguide": i.autoguide, "minibatch_size": i.minibatch_size}
     return function(*arguments, nsamples=i.nsamples, niters=i.niters, device=i.device, rng=i.seed, **more)

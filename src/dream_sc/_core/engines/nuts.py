@@ -142,7 +142,7 @@ def trans(
 
 def technical(
     stats: TechnicalStats, priors: TechnicalPriors, *, nsamples: int = 1000, niters: int | None = None,
-    device: str = "auto", rng: int = 0,
+    device: str = "auto", rng: int = 0, progress: Callable[[Any], Any] = lambda x: x,
 ) -> TechnicalFit:  # fmt: skip
     """Technical step; all features are sampled together, since they share the rate of the overdispersion."""
     from . import laplace
@@ -151,7 +151,7 @@ def technical(
     with _torch.isolated(rng, at):
         data = _torch.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
         start = _torch.technical_start(first, at)
-        found, diagnostics = sample(lambda: technical_model(data), start, nsamples, niters)
+        found, diagnostics = sample(lambda: technical_model(data), start, nsamples, niters, progress=progress)
     n_eff = np.minimum(*(np.asarray(diagnostics[n]["n_eff"]).ravel() for n in ("log_mu", "overdispersion")))
     moments = {name: (draws.mean(0), draws.std(0)) for name, draws in found.items()}
     return technical_fit(moments, first, n_eff > LEAST_EFFECTIVE)

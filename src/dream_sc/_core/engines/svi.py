@@ -183,6 +183,7 @@ def trans_chains(
 def technical(
     stats: TechnicalStats, priors: TechnicalPriors, *, nsamples: int = 1000, niters: int | None = None,
     device: str = "auto", rng: int = 0, autoguide: str = "AutoNormal", minibatch_size: int | None = None,
+    progress: Callable[[Any], Any] = lambda x: x,
 ) -> TechnicalFit:  # fmt: skip
     """Technical step by SVI; the scale of the group effects is the fast engine's, as is the start.
 
@@ -195,7 +196,7 @@ def technical(
         data = _torch.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
         start, kind = _torch.technical_start(first, at), FAMILIES[autoguide]
         model = lambda: technical_model(_some_bins(data, minibatch_size))  # noqa: E731
-        family, drift = _optimise(model, start, niters or NITERS, rng, kind=kind)
+        family, drift = _optimise(model, start, niters or NITERS, rng, kind=kind, progress=progress)
         found = _moments(family, nsamples, minibatch_size)
     converged = np.stack([drift[n].cpu().numpy()[:, 0] for n in ("log_mu", "overdispersion")], 1).max(1) < DRIFT
     return technical_fit(found, first, converged)

@@ -9,7 +9,7 @@ the overdispersion and the scales of group effects and coefficients are learned 
 from __future__ import annotations
 
 from math import exp, log, log1p
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from dream_sc._core.types import TechnicalFit
 from .linalg import cholesky, solve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from dream_sc._core.priors import TechnicalPriors
@@ -197,7 +199,10 @@ def _run(
                 effects[t, i, 0], effects[t, i, 1] = m1, sd
 
 
-def _pass(stats: TechnicalStats, some: Ints, beta_o: float, scale: Floats, priors: TechnicalPriors) -> _Pass:
+def _pass(
+    stats: TechnicalStats, some: Ints, beta_o: float, scale: Floats, priors: TechnicalPriors,
+    progress: Callable[[Any], Any] = lambda x: x,
+) -> _Pass:  # fmt: skip
     """Fit some features given what is shared."""
     log_s, n_cells, z = np.log(stats.size_factor), stats.n_cells.astype(np.float64), np.ascontiguousarray(stats.z)
 
@@ -210,16 +215,18 @@ def _pass(stats: TechnicalStats, some: Ints, beta_o: float, scale: Floats, prior
         )  # fmt: skip
         return out, effects
 
-    out, effects = zip(*(found for _, found in each(call, blocks(len(some)))), strict=True)
+    out, effects = zip(*(found for _, found in each(call, blocks(len(some)), progress)), strict=True)
     return np.concatenate(out), np.concatenate(effects)
 
 
-def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
+def technical(
+    stats: TechnicalStats, priors: TechnicalPriors, *, progress: Callable[[Any], Any] = lambda x: x
+) -> TechnicalFit:
     """Fit all features of `stats`; features without a count must have been left out.
 
     `beta_o` is the posterior mean given the overdispersions (Gamma prior), `effect_scale` an EM update of a Student t
     scale, as is that of each covariate's coefficients. They are learned from `MOST_FEATURES` features at most, evenly
-    spaced ones.
+    spaced ones. `progress` wraps the blocks of the last pass, over all features.
     """
     n_t, n_c, n_z = len(stats.counts), stats.n_groups, stats.z.shape[1]
     beta_o = priors.beta_o_shape / priors.beta_o_rate
@@ -227,7 +234,7 @@ def technical(stats: TechnicalStats, priors: TechnicalPriors) -> TechnicalFit:
     some = np.unique(np.linspace(0, n_t - 1, min(n_t, MOST_FEATURES)).round().astype(np.int64))
     for _ in range(N_PASSES - 1):
         beta_o, scale = _learn(*_pass(stats, some, beta_o, scale, priors), scale, n_c, priors)
-    out, effects = _pass(stats, np.arange(n_t), beta_o, scale, priors)
+    out, effects = _pass(stats, np.arange(n_t), beta_o, scale, priors, progress)
     beta_o, scale = _learn(out[some], effects[some], scale, n_c, priors)
     return TechnicalFit(
         mu=np.exp(out[:, 0]),
