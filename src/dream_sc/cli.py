@@ -40,6 +40,14 @@ def parser() -> argparse.ArgumentParser:
     from ._memory_cli import add_parser
 
     add_parser(commands, _positive)
+    compiling = commands.add_parser(
+        "compile", help="compile ahead what the fits need, as for an image of a container or a shared installation",
+        description="Compile the functions that the fits of counts and shares need, on all cores granted, and keep "
+        "them: else the first fit does it. Set NUMBA_CACHE_DIR to keep them in a folder of your choice, the same when "
+        "fits run. What is kept holds for one version of this package, of numba and of Python, and one kind of "
+        "processor.",
+    )  # fmt: skip
+    compiling.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("info", help="print the versions of the package, of Python and of what it rests on")
     return top
 
@@ -63,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _demo(given)
     if given.command == "info":
         return _info()
+    if given.command == "compile":
+        return _compile(given)
     if given.command == "memory":
         from ._memory_cli import run
 
@@ -94,6 +104,16 @@ def _demo(given: argparse.Namespace) -> int:
     return 0
 
 
+def _compile(given: argparse.Namespace) -> int:
+    from . import _compile
+    from ._core.compiled.ahead import STEPS
+
+    progress = False if given.quiet else None
+    n = sum(_compile.ready(step, progress, then=list(STEPS), said=False) for step in STEPS)
+    print(f"{n} functions compiled; all are kept in {_compile.folder()}")
+    return 0
+
+
 def _info() -> int:
     import os
     import platform
@@ -112,6 +132,9 @@ def _info() -> int:
         except PackageNotFoundError:
             rows[name] = "not installed"
     rows["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    from . import _compile
+
+    rows["compiled code"] = str(_compile.folder())
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")

@@ -22,10 +22,8 @@ from .compiled import Flags, IndexMatrix, Indices, Matrix, Vector, entry, inline
 
 TILE = 1000
 COLUMNS = 32  # of a run of `transpose`
-SPARSE = tuple(  # what indices and values of counts usually are
-    {"indices": nb.types.Array(nb.int32, 1, "C"), "data": nb.types.Array(values, 1, "C")}
-    for values in (nb.float32, nb.float64)
-)
+# what indices and values of counts usually are
+SPARSE = ({"indices": nb.types.Array(nb.int32, 1, "C"), "data": nb.types.Array(nb.float32, 1, "C")},)
 OUTSIDE, DISORDER, NOT_FINITE, NEGATIVE, FRACTION = 1, 2, 4, 8, 16
 
 

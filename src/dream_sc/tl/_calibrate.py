@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
+from dream_sc import _compile, _io, _validate
 from dream_sc._covariates import CellBins
 from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
@@ -112,6 +112,7 @@ def calibrate(
     pool = _ntc_guides(fit) if null == "ntc_guides" else np.zeros(0, dtype=np.int64)
     warning = _too_few(fit, pool, replace) if null == "ntc_guides" else ""
     seed = _io.seed_of(rng)
+    _compile.ready("trans", progress)
     labels = ["calibration", *(f"calibration, held-out half {i} of 2" for i in (1, 2) if replace)]
     # cells are permuted one pass over the counts at a time, so that there is no list of them
     wrap = bar(progress, labels, "null refits", total=n if within == "cell" else None)

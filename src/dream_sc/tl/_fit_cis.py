@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _covariates, _io, _validate
+from dream_sc import _compile, _covariates, _io, _validate
 from dream_sc._guides import read_guides
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
 from dream_sc._memory_preflight import watched
@@ -153,6 +153,7 @@ def fit_cis(
     }  # fmt: skip
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
+    _compile.ready("cis", progress, then=("trans",))
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
     cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), bar(
         progress, f"dosage of {cis_gene}", "guides" if inference == "laplace" else "steps"

@@ -194,7 +194,7 @@ def _fit_modality(
     """Slots to write, and what `.uns` stores, of counts or of another modality."""
     if m.distribution == "negbinom":
         return _technical_counts.fit(adata, m, chosen, params, key, design, progress)
-    return _technical_shares.fit(adata, m, chosen, bool(params["overdispersed"]), key)
+    return _technical_shares.fit(adata, m, chosen, bool(params["overdispersed"]), key, progress)
 
 
 def _has_layers(adata: AnnData, layer: str | None, category_layers: Sequence[str] | None) -> None:

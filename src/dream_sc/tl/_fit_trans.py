@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _checkpoint, _io, _modality, _validate
+from dream_sc import _checkpoint, _compile, _io, _modality, _validate
 from dream_sc._keys import CATEGORIES, CIS, TECHNICAL, TRANS, Slots, trans_columns
-from dream_sc._logging import logger
 from dream_sc._memory_preflight import watched
 from dream_sc._progress import bar, features_of
 
@@ -176,6 +175,7 @@ def fit_trans(
     } | _categories(adata, technical_key)  # fmt: skip
     cells = _trans_cells.single_cells(adata, holder, inputs, params, memory_limit)
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
+    _compile.ready("trans", progress)
     found = _fit(adata, inputs, options, hyper, features, _bars(progress, hyper is None), kept, cells)
     info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
     frame, where = with_near(found.frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)
@@ -234,7 +234,6 @@ def _fit(
     from dream_sc._core import trans as core
 
     _same_distribution(hyper, inputs.distribution)
-    _say_compiling()
     if inputs.distribution == "multinomial":
         return _trans_categories.fit(adata, inputs, options, hyper, features, progress, kept)
     ok, asked = inputs.ok, asked_for(adata, features, inputs.ok)
@@ -279,14 +278,6 @@ def _about(inputs: TransInputs, found: _trans_categories.Written) -> dict[str, A
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in found.frame["status"].value_counts().items()},
     }  # fmt: skip
-
-
-def _say_compiling() -> None:
-    from dream_sc._core.engines.laplace import compiled
-
-    if not compiled():
-        # at a level that is shown by default: half a minute of silence looks like a fault
-        logger.warning("tl.fit_trans: compiling its kernel, once per installation: about half a minute")
 
 
 def _check(

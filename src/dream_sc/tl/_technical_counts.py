@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
+from dream_sc import _compile, _io, _validate
 from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 from dream_sc._progress import bar, features_of, values_of
@@ -87,6 +87,7 @@ def _fit(
             suffstats.row_bytes(len(group_of_bin), adata.n_vars),
         "their histograms": suffstats.tail_bytes(adata.n_vars, LARGEST_COUNT),
     }  # fmt: skip
+    _compile.ready("technical", progress, then=("cis", "trans"))
     counts = _io.counts(adata, layer, limit, held)
     sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
     tails = suffstats.TailSums(is_control, adata.n_vars, LARGEST_COUNT)

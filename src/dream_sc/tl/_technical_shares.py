@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _modality
+from dream_sc import _compile, _modality
 from dream_sc._keys import SCORE_COLUMNS, STICK_EFFECTS, STICK_EFFECTS_SD, STICKS, TECHNICAL_COLUMNS, Slots
 
 if TYPE_CHECKING:
@@ -36,11 +36,12 @@ class Modality:
 
 
 def fit(
-    adata: AnnData, m: Modality, inference: Any, overdispersed: bool, key: str
+    adata: AnnData, m: Modality, inference: Any, overdispersed: bool, key: str, progress: bool | None
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The slots of `.varm`, and what `.uns` stores beside what all distributions do."""
     if m.distribution in _modality.SCORES:
         return _fit_scores(adata, m, inference, key)
+    _compile.ready("shares", progress, then=("trans",))
     pairs = _modality.open_pairs(
         adata, m.distribution, layer=m.layer, denominator_layer=m.denominator_layer, category_key=m.category_key,
         category_layers=m.category_layers, limit=m.limit,

@@ -86,9 +86,13 @@ class Folder:
             logger.warning("compiled code cannot be kept in %s: %s", self.path, error.strerror)
 
 
+def _setting(name: str) -> Any:
+    return getattr(config, name, None)
+
+
 def user_folder() -> Path | None:
     """The folder for compiled code, of numba where it names one, else of this user; None where there is no home."""
-    named = getattr(config, "CACHE_DIR", "")
+    named = _setting("CACHE_DIR")
     if named:
         return Path(named) / "dream_sc"
     import platformdirs
@@ -134,7 +138,7 @@ def _imported(path: Path, tree: ast.Module) -> set[Path]:
 def fingerprint() -> str:
     """Hash over all that machine code depends on."""
     codegen = cpu_target.target_context.codegen()
-    settings = {name: getattr(config, name, None) for name in SETTINGS}
+    settings = {name: _setting(name) for name in SETTINGS}
     known = [FORMAT, numba.__version__, llvmlite.__version__, sys.version, codegen.magic_tuple(), settings]
     text = hashlib.sha256(repr(known).encode())
     for name, source in sources().items():
@@ -145,7 +149,7 @@ def fingerprint() -> str:
 
 def trusted(path: Path) -> bool:
     """Whether what lies in a folder may be run: it is this user's or the system's, and nobody else can write there."""
-    if not hasattr(os, "getuid") or getattr(config, "CACHE_DIR", ""):
+    if not hasattr(os, "getuid") or _setting("CACHE_DIR"):
         return True  # named by the user
     try:
         about = path.stat()

@@ -24,6 +24,7 @@ LAPLACE = "dream_sc._core.engines.laplace"
 SUMS = ("check", "add_cells", "add_tails_of_cells", "close_tails", "transpose", "major_moments")
 # functions that Python calls in each step of counts, by module; what these call goes with them
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "sums": {"dream_sc._core.sparse_pass": SUMS},
     "technical": {"dream_sc._core.sparse_pass": SUMS, f"{LAPLACE}.technical": ("_run",)},
     "cis": {
         "dream_sc._core.sparse_pass": ("pick",), f"{LAPLACE}.cells": ("guide_mode",),
@@ -64,16 +65,10 @@ def missing(wanted: Iterable[Function]) -> list[Function]:
     return [f for f in wanted if not f.loaded and f.missing()]
 
 
-def begin(steps: Sequence[str], n_processes: int) -> None:
-    """Start to compile what steps lack, beside what this process does."""
-    with _lock:
-        if _alive() or n_processes < 2 or not _can_start():
-            return
-        if missing(functions(steps)):
-            _start(steps, n_processes - 1)
-
-
-def ready(steps: Sequence[str], n_processes: int, tell: Callable[[int, int], None] = lambda done, total: None) -> None:
+def ready(
+    steps: Sequence[str], n_processes: int, tell: Callable[[int, int], None] = lambda done, total: None,
+    then: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Compile what steps lack, and load it.
 
     Parameters
@@ -82,20 +77,22 @@ def ready(steps: Sequence[str], n_processes: int, tell: Callable[[int, int], Non
         How many may compile; with one it is this one.
     tell
         Called with the number of functions that are done and that of all, as it goes on.
+    then
+        Steps that other processes go on with.
     """
     wanted = functions(steps)
     todo = missing(wanted)
-    if todo and n_processes > 1 and _can_start():
+    if n_processes > 1 and _can_start() and (todo or (then and missing(functions(then)))):
         with _lock:
             if not _alive():
-                _start(steps, n_processes)
-        while _alive() and (left := missing(todo)):
-            tell(len(todo) - len(left), len(todo))
-            time.sleep(PAUSE)
+                _start([*steps, *then], n_processes)
+    tell(0, len(todo))
+    while _alive() and (left := missing(todo)):
+        tell(len(todo) - len(left), len(todo))
+        time.sleep(PAUSE)
     for function in wanted:
-        tell(len(todo) - len(missing(todo)), len(todo))
         function.load()
-    tell(len(todo), len(todo))
+        tell(len(todo) - len(missing(todo)), len(todo))
 
 
 def _can_start() -> bool:

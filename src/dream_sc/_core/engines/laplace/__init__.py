@@ -8,9 +8,9 @@ from .draws import draws
 from .scores import technical_normal, technical_studentt
 from .shares import technical_shares
 from .technical import technical
-from .trans import Problem, compiled, evidence, null_evidence, problem
+from .trans import Problem, evidence, null_evidence, problem
 
 __all__ = [
-    "Problem", "cis", "compiled", "draws", "evidence", "ntc", "null_evidence", "problem", "technical",
+    "Problem", "cis", "draws", "evidence", "ntc", "null_evidence", "problem", "technical",
     "technical_normal", "technical_shares", "technical_studentt",
 ]  # fmt: skip

@@ -271,10 +271,6 @@ def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArr
     return np.asarray(dosage.mean[order][start] != 0.0)
 
 
-def compiled() -> bool:
-    return True
-
-
 def n_amplitudes(curve: Curve, degree: int) -> int:
     """Number of amplitudes of a curve, for a polynomial of this degree."""
     return degree if curve.name == "polynomial" else curve.n_amplitudes
