@@ -121,9 +121,6 @@ def design_again(adata: AnnData, technical: Any, used: np.ndarray) -> Design | N
     stored = _stored(adata, technical, entry)
     formula, levels, columns = stored.formula, stored.levels, stored.formula.columns
     _complete(adata, columns, used)
-    labels = [c for c in factor_columns(adata, formula) if c not in levels]
-    if labels:
-        raise ValueError(f"the covariates {labels} hold labels, but were numbers for the technical fit: convert them")
     for name, known in levels.items():
         here = adata.obs[name][used]
         strange = here[~here.map(plain_level).isin(known)]
@@ -153,6 +150,12 @@ def _stored(adata: AnnData, technical: Any, entry: Any) -> _formula_state.Stored
             f"the technical fit has the covariates {columns}, but .obs lacks {lacking}: put them back, or call "
             "dream_sc.tl.fit_technical again"
         )
+    labels = [c for c in factor_columns(adata, stored.formula) if c not in stored.levels]
+    if labels:
+        raise ValueError(
+            f"the covariates {labels} hold labels, but were numbers for the technical fit: convert them, or call "
+            "dream_sc.tl.fit_technical again"
+        )
     return stored
 
 
@@ -161,8 +164,18 @@ def log_factors(adata: AnnData, technical: Any, key: str, feature: int, used: np
     design = design_again(adata, technical, used)
     if design is None:
         return 0.0
-    b = np.nan_to_num(np.asarray(adata.varm[Slots(key).covariates])[feature].astype(float))
+    b = np.nan_to_num(_coefficients(adata, Slots(key).covariates, design)[feature])
     return (design.values - design.centre) @ b
+
+
+def _coefficients(adata: AnnData, slot: str, design: Design) -> np.ndarray:
+    """``(T, Q)`` coefficients of the columns of a design, or their sds."""
+    if slot not in adata.varm or np.shape(adata.varm[slot]) != (adata.n_vars, len(design.names)):
+        raise ValueError(
+            f".varm[{slot!r}] is not there, or has not one column for each of {design.names}: call "
+            "dream_sc.tl.fit_technical again"
+        )
+    return np.asarray(adata.varm[slot]).astype(float)
 
 
 @dataclass(frozen=True)
@@ -184,7 +197,7 @@ class CellBins:
         if design is None:
             return None
         slots, unit = Slots(key), np.log(2) * design.scale
-        b, sd = (np.asarray(adata.varm[s]).astype(float) * unit for s in (slots.covariates, slots.covariates_sd))
+        b, sd = (_coefficients(adata, s, design) * unit for s in (slots.covariates, slots.covariates_sd))
         z = design.z[used]
         return cls(used, z, core.alike(z, core.MOST_BINS), b, sd)
 

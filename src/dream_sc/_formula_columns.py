@@ -194,7 +194,6 @@ def _merged(parts: list[tuple[Part, ...]]) -> list[tuple[Part, ...]]:
 
 def factor_columns(adata: AnnData, formula: Formula) -> list[str]:
     """Columns that are factors: in `C()`, or of labels."""
-    bare = {factor.name for factor in formula.factors if isinstance(factor, Column)}
-    labels = {c for c in bare if not is_numeric(adata.obs[c])} | formula.labels
+    labels = {c for c in formula.bare if not is_numeric(adata.obs[c])} | formula.labels
     return [c for c in formula.columns if c in labels]
 

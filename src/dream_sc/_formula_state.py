@@ -13,6 +13,7 @@ import numpy as np
 from dream_sc._formula import read
 from dream_sc._formula_allowed import MOST_COLUMNS, allowed, is_number, shown
 from dream_sc._formula_tree import Call, Formula, text_of
+from dream_sc._stored import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,7 @@ def state_of(text: Any, formula: Formula) -> tuple[dict[str, list[Any]], States]
         _bad(f"'state' is no json: {error}")
     _keys(found, ("levels", "transforms"), "'state'")
     levels, kept = found["levels"], found["transforms"]
-    if not isinstance(levels, dict) or not formula.labels <= set(levels) <= set(formula.columns):
+    if not isinstance(levels, dict) or not formula.labels <= set(levels) <= formula.labels | formula.bare:
         _bad(f"'levels' are {shown(levels)}, not those of columns of the formula")
     for name, known in levels.items():
         _levels(name, known)
@@ -118,10 +119,9 @@ def _keys(found: Any, wanted: tuple[str, ...], what: str) -> None:
 
 
 def _texts(values: Any, key: str) -> list[str]:
-    out = list(values) if isinstance(values, list | tuple | np.ndarray) and np.ndim(values) == 1 else None
-    if out is None or not all(isinstance(value, str) for value in out):
+    if not texts(values):
         _bad(f"{key!r} is {shown(values)}, not a list of texts")
-    return list(map(str, out))
+    return [str(value) for value in values]
 
 
 def _numbers(values: Any, key: str, n: int) -> np.ndarray:

@@ -103,6 +103,11 @@ class Formula:
         return list(dict.fromkeys(column_of(factor) for factor in self.factors))
 
     @property
+    def bare(self) -> set[str]:
+        """Columns of `.obs` that are terms as they are: factors where they hold labels."""
+        return {factor.name for factor in self.factors if isinstance(factor, Column)}
+
+    @property
     def labels(self) -> set[str]:
         """Columns of `.obs` that are made factors."""
         return {column_of(f) for f in self.factors if isinstance(f, Call) and f.function == "C"}
