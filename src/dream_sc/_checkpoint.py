@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import zipfile
+import zlib
 from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 FORMAT = "1"
 MANIFEST = "checkpoint.json"
-DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def open_checkpoint(path: Path, settings: Mapping[str, Any], data: Mapping[str, 
         try:
             stored = json.loads(manifest.read_text(encoding="utf-8"))
             differences = _differences(stored["settings"], wanted) + _different_data(stored["data"], prints)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"checkpoint: {manifest} is damaged ({error}): delete the folder") from error
         if differences:
             raise ValueError(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from dream_sc import _formula
+from dream_sc import _formula, _formula_state
+from dream_sc._formula_columns import encode, factor_columns, is_numeric, plain_level
 from dream_sc._keys import COVARIATES, Slots
 from dream_sc._logging import logger
 
@@ -28,6 +28,7 @@ class Design:
     formula: str
     names: list[str]  # of the columns
     columns: list[str]  # of `.obs` that they are made of
+    factors: list[str]  # those of them that are factors
     values: np.ndarray  # (N, Q); NaN where a cell was not asked for
     centre: np.ndarray  # (Q,) mean over the cells of the technical fit
     scale: np.ndarray  # (Q,) sd over them
@@ -63,29 +64,35 @@ def first_design(
     """
     if formula is None:
         return None
-    columns, factors = _formula.parse(adata, formula)
+    read = _formula.read(formula)
+    _formula.refuse_unknown(adata, read)
+    columns = read.columns
     _complete(adata, columns, used)
-    levels = {c: _levels(adata, c, used) for c in columns if c in factors or not _formula.is_numeric(adata.obs[c])}
+    levels = {c: _levels(adata, c, used) for c in factor_columns(adata, read)}
     for name, present in levels.items():
         if len(present) == 1:
             logger.warning("tl.fit_technical: covariate %r has one level in the cells used, left out", name)
     _say_whole(adata, [c for c in columns if c not in levels], used)
-    names, found, transforms = _formula.encode(adata, formula, columns, levels, {}, used)
+    names, found, states = encode(adata, read, levels, None, used)
     if not names:
         logger.warning("tl.fit_technical: nothing is left of covariates=%r, fitted without", formula)
         return None
     _finite(names, found, used)
     _full_rank(names, found[used], group[used], groups)
     centre, scale = found[used].mean(0), found[used].std(0)
-    state = json.dumps({"levels": levels, "transforms": transforms}, default=_formula.plain)
-    return Design(formula, names, columns, found, centre, scale, state)
+    return Design(
+        formula, names, columns, list(levels), found, centre, scale, _formula_state.written(levels, states)
+    )
 
 
 def factors(adata: AnnData, technical: Any) -> dict[str, np.ndarray]:
     """Codes ``(N,)`` of the levels of the covariates of a technical fit that are factors."""
     entry = technical.get(COVARIATES)
-    names = [] if entry is None else list(json.loads(str(entry["state"]))["levels"])
-    return {name: pd.factorize(adata.obs[name].astype(str))[0] for name in names}
+    return {} if entry is None else _codes(adata, list(_stored(adata, technical, entry).levels))
+
+
+def _codes(adata: AnnData, columns: list[str]) -> dict[str, np.ndarray]:
+    return {name: pd.factorize(adata.obs[name].astype(str))[0] for name in columns}
 
 
 def follow(
@@ -96,7 +103,7 @@ def follow(
 
     if design is None:
         return {}, []
-    codes, close = factors(adata, {COVARIATES: design.entry}), []
+    codes, close = _codes(adata, design.factors), []
     known = target != ""
     code = np.unique(target[known], return_inverse=True)[1]
     for name in (c for c in design.columns if c not in codes):
@@ -111,35 +118,45 @@ def design_again(adata: AnnData, technical: Any, used: np.ndarray) -> Design | N
     entry = technical.get(COVARIATES)
     if entry is None:
         return None
-    formula, columns = str(technical["params"]["covariates"]), [str(c) for c in entry["columns"]]
-    lacking = [c for c in columns if c not in adata.obs]
-    if lacking:
-        raise KeyError(
-            f"the technical fit has the covariates {columns}, but .obs lacks {lacking}: put them back, or call "
-            "dream_sc.tl.fit_technical again"
-        )
-    _formula.parse(adata, formula)
+    stored = _stored(adata, technical, entry)
+    formula, levels, columns = stored.formula, stored.levels, stored.formula.columns
     _complete(adata, columns, used)
-    state = json.loads(str(entry["state"]))
-    levels = state["levels"]
     for name, known in levels.items():
         here = adata.obs[name][used]
-        strange = here[~here.map(_formula.plain_level).isin(known)]
+        strange = here[~here.map(plain_level).isin(known)]
         if len(strange):
             raise ValueError(
                 f"{len(strange)} cells have levels of the covariate {name!r} that the cells of the technical fit lack, "
                 f"{sorted(set(strange.astype(str)))[:8]}: their effect is not known. Drop these cells, merge levels, "
                 "or, where groups do not follow the guides, fit_technical(use_all_cells=True)"
             )
-    names, found, _ = _formula.encode(adata, formula, columns, levels, _formula.revived(state["transforms"]), used)
-    if names != [str(n) for n in entry["names"]]:
+    names, found, _ = encode(adata, formula, levels, stored.states, used)
+    if names != stored.names:
         raise ValueError(
-            f"the covariates give the columns {names}, but those of the technical fit are {list(entry['names'])}: call "
+            f"the covariates give the columns {names}, but those of the technical fit are {stored.names}: call "
             "dream_sc.tl.fit_technical again"
         )
     _finite(names, found, used)
-    centre, scale = (np.asarray(entry[k], dtype=float) for k in ("centre", "scale"))
-    return Design(formula, names, columns, found, centre, scale, str(entry["state"]))
+    return Design(formula.text, names, columns, list(levels), found, stored.centre, stored.scale, stored.text)
+
+
+def _stored(adata: AnnData, technical: Any, entry: Any) -> _formula_state.Stored:
+    """What the technical fit has stored, whose columns are all there."""
+    stored = _formula_state.stored(technical, entry)
+    columns = stored.formula.columns
+    lacking = [c for c in columns if c not in adata.obs]
+    if lacking:
+        raise KeyError(
+            f"the technical fit has the covariates {columns}, but .obs lacks {lacking}: put them back, or call "
+            "dream_sc.tl.fit_technical again"
+        )
+    labels = [c for c in factor_columns(adata, stored.formula) if c not in stored.levels]
+    if labels:
+        raise ValueError(
+            f"the covariates {labels} hold labels, but were numbers for the technical fit: convert them, or call "
+            "dream_sc.tl.fit_technical again"
+        )
+    return stored
 
 
 def log_factors(adata: AnnData, technical: Any, key: str, feature: int, used: np.ndarray) -> np.ndarray | float:
@@ -147,8 +164,18 @@ def log_factors(adata: AnnData, technical: Any, key: str, feature: int, used: np
     design = design_again(adata, technical, used)
     if design is None:
         return 0.0
-    b = np.nan_to_num(np.asarray(adata.varm[Slots(key).covariates])[feature].astype(float))
+    b = np.nan_to_num(_coefficients(adata, Slots(key).covariates, design)[feature])
     return (design.values - design.centre) @ b
+
+
+def _coefficients(adata: AnnData, slot: str, design: Design) -> np.ndarray:
+    """``(T, Q)`` coefficients of the columns of a design, or their sds."""
+    if slot not in adata.varm or np.shape(adata.varm[slot]) != (adata.n_vars, len(design.names)):
+        raise ValueError(
+            f".varm[{slot!r}] is not there, or has not one column for each of {design.names}: call "
+            "dream_sc.tl.fit_technical again"
+        )
+    return np.asarray(adata.varm[slot]).astype(float)
 
 
 @dataclass(frozen=True)
@@ -170,7 +197,7 @@ class CellBins:
         if design is None:
             return None
         slots, unit = Slots(key), np.log(2) * design.scale
-        b, sd = (np.asarray(adata.varm[s]).astype(float) * unit for s in (slots.covariates, slots.covariates_sd))
+        b, sd = (_coefficients(adata, s, design) * unit for s in (slots.covariates, slots.covariates_sd))
         z = design.z[used]
         return cls(used, z, core.alike(z, core.MOST_BINS), b, sd)
 
@@ -205,7 +232,7 @@ def _complete(adata: AnnData, columns: list[str], used: np.ndarray) -> None:
         values = adata.obs[name]
         if values.dtype.kind in "Mmc":
             raise TypeError(f"the covariate {name!r} is of type {values.dtype}: numbers or labels are needed")
-        if not _formula.is_numeric(values):
+        if not is_numeric(values):
             _no_fractions(name, values[used])
 
 
@@ -235,7 +262,7 @@ def _levels(adata: AnnData, name: str, used: np.ndarray) -> list[Any]:
             f"the covariate {name!r} has {len(found)} levels in {len(values)} cells: a factor needs at least "
             f"{CELLS_PER_LEVEL} cells a level; is it a number that was read as text, or a name of cells?"
         )
-    return [_formula.plain_level(level) for level in found]
+    return [plain_level(level) for level in found]
 
 
 def _say_whole(adata: AnnData, columns: list[str], used: np.ndarray) -> None:

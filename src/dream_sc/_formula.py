@@ -1,30 +1,43 @@
-"""Formulas of covariates in the grammar of formulaic: what they name, what they may hold, and their columns."""
+"""Formulas of covariates: a text is read into a tree of data, and only that tree is ever evaluated.
+
+- sum: ``["+" | "-"] product {("+" | "-") product}``
+- product: ``interaction {"*" interaction}``
+- interaction: ``atom {":" atom}``
+- atom: ``"0" | "1" | factor | "(" sum ")"``
+- factor: ``column | function "(" factor {"," [option "="] value} ")"``
+- column: a name, or any text in backticks
+- value: ``number | text | "True" | "False" | "[" number {"," number} "]" | contrast``
+"""
 
 from __future__ import annotations
 
-import ast
 import re
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
+from dream_sc import _formula_allowed as most
 from dream_sc import _validate
+from dream_sc._formula_allowed import CONTRASTS, FUNCTIONS, OUTERMOST, Option, plain_function, refused
+from dream_sc._formula_tokens import Token, tokens
+from dream_sc._formula_tree import (
+    Argument,
+    Call,
+    Column,
+    Contrast,
+    Factor,
+    Formula,
+    Interaction,
+    Node,
+    Number,
+    Product,
+    Sum,
+    quoted,
+    terms_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-
-FUNCTIONS = frozenset((
-    "C", "I", "bs", "cc", "center", "cr", "cs", "exp", "log", "log10", "log2", "poly", "scale", "standardize",
-    "contr.treatment", "contr.sum", "contr.helmert", "contr.diff", "contr.poly",
-    *(f"np.{f}" for f in "abs clip exp log log10 log1p log2 maximum minimum sqrt square".split()),
-))  # fmt: skip
-GRAMMAR = (
-    ast.Expression, ast.Call, ast.Name, ast.Attribute, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp,
-    ast.operator, ast.unaryop, ast.List, ast.Tuple,
-)  # fmt: skip
 
 
 def formula_of(adata: AnnData, covariates: str | Sequence[str] | None) -> str | None:
@@ -34,135 +47,182 @@ def formula_of(adata: AnnData, covariates: str | Sequence[str] | None) -> str | 
     if isinstance(covariates, str):
         text = covariates.strip().removeprefix("~").strip()
         if text in adata.obs:
-            return _quoted(text)
-        if "~" in text:
-            raise ValueError(
-                f"covariates={covariates!r} has a left-hand side: give the right-hand side only, such as "
-                f"{text.partition('~')[2].strip()!r}"
-            )
+            return quoted(text)
+        if "~" in re.sub("`[^`]*`", "", text):
+            raise refused(covariates, "it has a left-hand side: give what stands to the right of '~' only")
     else:
         names = list(covariates)
         for name in names:
             _validate.column(adata, name, "covariates")
-        text = " + ".join(_quoted(name) for name in names)
+        text = " + ".join(quoted(name) for name in names)
     if not text:
         raise ValueError("covariates= is empty: name columns of .obs, give a formula, or leave it out")
     return text
 
 
-def _quoted(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"
+def read(formula: object) -> Formula:
+    """Read a formula.
 
-
-def parse(adata: AnnData, formula: str) -> tuple[list[str], set[str]]:
-    """Columns of `.obs` that a formula names, and those of them that it makes factors.
-
-    Formulas hold expressions of Python, so only functions that transform columns are let through.
+    Raises
+    ------
+    ValueError
+        If it holds anything else than what is allowed.
     """
-    from formulaic import Formula, SimpleFormula
-    from formulaic.errors import FormulaicError
-
-    if any("`" in c for c in map(str, adata.obs) if _quoted(c) in formula):
-        raise ValueError("covariates= names a column of .obs with a backtick in its name: rename the column")
-    try:
-        whole = Formula(formula, _ordering="none")
-        if not isinstance(whole, SimpleFormula):
-            raise ValueError(f"covariates={formula!r} has several parts: give one, without '|'")
-        terms = list(whole)
-    except (FormulaicError, SyntaxError, TypeError) as error:
-        raise ValueError(f"covariates={formula!r} is no formula: {str(error).splitlines()[0]}") from error
-    columns: dict[str, None] = {}
-    factors: set[str] = set()
-    for factor in (factor for term in terms for factor in term.factors):
-        if factor.eval_method.value == "literal":
-            continue
-        if factor.eval_method.value == "lookup":
-            names, made = [factor.expr], False
-        else:
-            names, made = _names_in(factor.expr, formula)
-        for name in names:
-            _validate.column(adata, name, "covariates")
-        columns |= dict.fromkeys(names)
-        factors |= set(names) if made else set()
-    return list(columns), factors
+    if not isinstance(formula, str):
+        raise refused(formula, f"it is of type {type(formula).__name__}, not text")
+    if len(formula) > most.MOST_CHARACTERS:
+        raise refused(formula, f"it has {len(formula)} characters, more than {most.MOST_CHARACTERS}")
+    tree = _Parser(formula).whole()
+    terms = sorted(terms_of(tree, formula).values(), key=len)
+    return Formula(formula, tree, tuple(terms))
 
 
-def _names_in(expression: str, formula: str) -> tuple[list[str], bool]:
-    """Columns in an expression, and whether it makes factors of them."""
-    quoted: list[str] = []
-
-    def hide(match: re.Match[str]) -> str:
-        quoted.append(match[1])
-        return f"quoted_{len(quoted) - 1}"
-
-    try:
-        tree = ast.parse(re.sub("`([^`]+)`", hide, expression), mode="eval")
-    except SyntaxError as error:
-        raise ValueError(f"{expression!r} in covariates={formula!r} cannot be read: {error.msg}") from error
-    called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    strange = sorted(set(called) - FUNCTIONS) or [
-        ast.unparse(node) for node in ast.walk(tree) if not isinstance(node, GRAMMAR)
-    ]
-    functions = {id(part) for node in ast.walk(tree) if isinstance(node, ast.Call) for part in ast.walk(node.func)}
-    outside = [node for node in ast.walk(tree) if id(node) not in functions]
-    bare = [ast.unparse(node) for node in outside if isinstance(node, ast.Attribute)]
-    strange += [f"{name} without brackets" if name in FUNCTIONS else name for name in bare]
-    if strange:
-        raise ValueError(
-            f"{strange} in covariates={formula!r} is not allowed: formulas may hold columns of .obs, arithmetic, and "
-            f"the functions {sorted(FUNCTIONS)}; put what else is needed into a column"
-        )
-    names = [node.id for node in outside if isinstance(node, ast.Name)]
-    return [quoted[int(n[7:])] if n.startswith("quoted_") else n for n in names], "C" in called
+def refuse_unknown(adata: AnnData, formula: Formula) -> None:
+    """Refuse columns that `.obs` lacks; with a dot they may be meant for attributes."""
+    for name in formula.columns:
+        if "." in name and name not in adata.obs:
+            close = _validate.close(name, map(str, adata.obs.columns))
+            raise refused(formula.text, f"{name!r} is not a column of .obs{close}")
+        _validate.column(adata, name, "covariates")
 
 
-def is_numeric(values: pd.Series) -> bool:
-    return bool(pd.api.types.is_numeric_dtype(values))
+class _Parser:
+    """A parser by recursive descent. Only brackets recurse, and their depth is limited."""
 
+    def __init__(self, formula: str) -> None:
+        self.formula = formula
+        self.tokens = tokens(formula)
+        self.at = 0
+        self.depth = 0
 
-def plain_level(level: Any) -> Any:
-    """A level as json holds it."""
-    return level.item() if isinstance(level, np.generic) else level if isinstance(level, int | float) else str(level)
+    def whole(self) -> Node:
+        tree = self.sum()
+        if self.token.kind != "end":
+            raise self.unexpected()
+        return tree
 
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.at]
 
-def encode(
-    adata: AnnData, formula: str, columns: list[str], levels: dict[str, list[Any]], transforms: dict[str, Any],
-    used: np.ndarray,
-) -> tuple[list[str], np.ndarray, dict[str, Any]]:  # fmt: skip
-    """Names and values ``(N, Q)`` of the columns, without the intercept, and the state of the transforms."""
-    from formulaic import ModelSpec
-    from formulaic.errors import FormulaicError
+    def take(self, *signs: str) -> str | None:
+        """The next token, if it is one of these signs."""
+        if self.token.kind != "sign" or self.token.text not in signs:
+            return None
+        self.at += 1
+        return self.tokens[self.at - 1].text
 
-    frame = pd.DataFrame(index=np.flatnonzero(used))
-    for name in columns:
-        values = adata.obs[name][used]
-        if name in levels:
-            frame[name] = pd.Categorical(values.map(plain_level).astype(object), categories=levels[name])
-        else:
-            frame[name] = values.to_numpy(float)
-    try:
-        spec = ModelSpec.from_spec(f"{formula} + 1", transform_state=transforms, na_action="ignore")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            matrix = spec.get_model_matrix(frame, context={})
-    except (FormulaicError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"covariates={formula!r} cannot be computed: {str(error).splitlines()[0]}") from error
-    keep = [i for i, name in enumerate(matrix.columns) if name != "Intercept"]
-    out = np.full((adata.n_obs, len(keep)), np.nan)
-    out[used] = matrix.to_numpy(float)[:, keep]
-    return [str(matrix.columns[i]) for i in keep], out, dict(matrix.model_spec.transform_state)
+    def close(self, sign: str) -> None:
+        if self.take(sign) is None:
+            raise self.unexpected(f", where {sign!r} or ',' was expected")
+        self.depth -= 1
 
+    def open(self) -> None:
+        self.depth += 1
+        if self.depth > most.DEEPEST:
+            raise refused(self.formula, f"it has more than {most.DEEPEST} brackets in brackets")
 
-def plain(value: Any) -> Any:
-    """Numbers and arrays of numpy for json."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"a state of type {type(value).__name__} cannot be stored")
+    def unexpected(self, more: str = "") -> ValueError:
+        what = "its end" if self.token.kind == "end" else f"{self.token.text[:100]!r} at character {self.token.at + 1}"
+        return refused(self.formula, f"{what} is not allowed there{more}")
 
+    def sum(self) -> Node:
+        parts = [(self.take("+", "-") or "+", self.product())]
+        while sign := self.take("+", "-"):
+            parts.append((sign, self.product()))
+        return parts[0][1] if len(parts) == 1 and parts[0][0] == "+" else Sum(tuple(parts))
 
-def revived(value: Any) -> Any:
-    """A state from json, where keys that were whole numbers have become text."""
-    if isinstance(value, dict):
-        return {int(k) if re.fullmatch("-?[0-9]+", k) else k: revived(v) for k, v in value.items()}
-    return value
+    def product(self) -> Node:
+        parts = [self.interaction()]
+        while self.take("*"):
+            parts.append(self.interaction())
+        return parts[0] if len(parts) == 1 else Product(tuple(parts))
+
+    def interaction(self) -> Node:
+        parts = [self.atom()]
+        while self.take(":"):
+            parts.append(self.atom())
+        return parts[0] if len(parts) == 1 else Interaction(tuple(parts))
+
+    def atom(self) -> Node:
+        if self.take("("):
+            self.open()
+            inner = self.sum()
+            self.close(")")
+            return inner
+        if self.token.kind == "number" and self.token.text in ("0", "1"):
+            self.at += 1
+            return Number(int(self.tokens[self.at - 1].text))
+        return self.factor()
+
+    def factor(self) -> Factor:
+        token = self.token
+        if token.kind not in ("name", "column"):
+            raise self.unexpected()
+        self.at += 1
+        if token.kind == "column" or not self.take("("):
+            return Column(token.text)
+        function = plain_function(token.text)
+        if function is None:
+            raise refused(self.formula, f"{token.text[:100] + '()'!r} is not allowed")
+        self.open()
+        of = self.factor()
+        if isinstance(of, Call) and (function == "C" or of.function in OUTERMOST):
+            raise refused(self.formula, f"{function}() of {of.function}() is not allowed")
+        options = self.options(token.text, FUNCTIONS[function]) if self.take(",") else ()
+        self.close(")")
+        return Call(token.text, of, options)
+
+    def options(self, function: str, known: Mapping[str, Option]) -> tuple[Argument, ...]:
+        """Options up to the closing bracket."""
+        found: dict[str, Argument] = {}
+        named, more = False, True
+        while more:
+            has_name = self.token.kind == "name" and self.tokens[self.at + 1][:2] == ("sign", "=")
+            if named and not has_name:
+                raise self.unexpected(", after an option with its name")
+            named = has_name
+            name = self.token.text if named else next(iter(list(known)[len(found) :]), "")
+            if name not in known or name in found:
+                what = "twice" if name in found else "not an option"
+                raise self.unexpected(f": {what}, {function}() has the options {list(known)}")
+            self.at += 2 if named else 0
+            at = self.at
+            value = self.value()
+            if not known[name].allows(value):
+                self.at = at
+                raise self.unexpected(f": {name}= of {function}() is {known[name].text}")
+            found[name] = Argument(name, value, named)
+            more = self.take(",") is not None
+        return tuple(found.values())
+
+    def value(self) -> Any:
+        if self.take("["):
+            self.open()
+            numbers = [self.number()]
+            while self.take(","):
+                numbers.append(self.number())
+            self.close("]")
+            return tuple(numbers)
+        token = self.token
+        if token.kind == "text" or (token.kind == "name" and token.text in ("True", "False")):
+            self.at += 1
+            return token.text if token.kind == "text" else token.text == "True"
+        if token.kind == "name" and token.text in CONTRASTS:
+            self.at += 1
+            if not self.take("("):
+                raise refused(self.formula, f"{token.text} without brackets is not allowed, write {token.text}()")
+            self.open()
+            closes = self.token.kind == "sign" and self.token.text == ")"
+            options = () if closes else self.options(token.text, CONTRASTS[token.text])
+            self.close(")")
+            return Contrast(token.text, options)
+        return self.number()
+
+    def number(self) -> int | float:
+        sign = -1 if self.take("-") else 1
+        if self.token.kind != "number":
+            raise self.unexpected(", where a plain number, text, list, True or False was expected")
+        text = self.token.text
+        self.at += 1
+        return sign * (int(text) if text.isdigit() else float(text))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from dream_sc._core import blocks, evidence, trans, trans_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import anndata as ad
 
@@ -160,10 +161,31 @@ def test_a_damaged_block_is_computed_again(
     assert not folder.exists()
 
 
+def test_a_block_that_holds_objects_is_never_unpickled(tmp_path: Path) -> None:
+    """Pickles run what they like: a block with one, or with a tree that nests without end, is computed again."""
+    kept = _checkpoint.Checkpoint(tmp_path, "evidence-")
+    ran = tmp_path / "ran"
+
+    class Runs:
+        def __reduce__(self) -> Any:
+            return Path.touch, (ran,)
+
+    objects = np.empty(1, dtype=object)
+    objects[0] = Runs()
+    for tree in ('"x1"', "[" * 100_000, "5", '{"a": ["x9"]}', "null"):
+        np.savez(tmp_path / "evidence-00000.npz", tree=np.array(tree), x1=objects, allow_pickle=True)
+        assert kept.load(0) is None
+    np.savez(tmp_path / "evidence-00000.npz", tree=objects, allow_pickle=True)
+    assert kept.load(0) is None
+    (tmp_path / "evidence-00000.npz").write_bytes(pickle.dumps(Runs()))
+    assert kept.load(0) is None
+    assert not ran.exists()
+
+
 def test_a_damaged_manifest_is_refused(ready: ad.AnnData, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    for text in ("{", "[]", json.dumps({"settings": {}})):
+    for text in ("{", "[]", json.dumps({"settings": {}}), "[" * 100_000):
         (folder / _checkpoint.MANIFEST).write_text(text)
         with pytest.raises(ValueError, match=r"checkpoint\.json is damaged .*delete the folder"):
             ds.tl.fit_trans(ready.copy(), checkpoint=folder, **SMALL)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _compile, _io, _validate
+from dream_sc import _compile, _io, _stored, _validate
 from dream_sc._covariates import CellBins
 from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
@@ -185,7 +185,9 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     from dream_sc._core.calibration import Fitted
 
     info = _validate.step(adata, key, "fit_trans(data)")
-    params, hyper = info["params"], info["hyper"]
+    params, hyper = info["params"], info.get("hyper")
+    _stored.check_learned(hyper, f".uns[{key!r}]['hyper']")
+    _validate.one_of("function_type", params["function_type"], trans.FUNCTION_TYPES)
     if params.get("distribution") == "multinomial":
         raise ValueError(
             f".uns[{key!r}] is a fit of features with several categories, which tl.calibrate does not know: calibrate "

@@ -75,8 +75,9 @@ def fit_technical(
     reference
         The group with effect 0; by default the one with most control cells.
     covariates
-        Columns of `.obs`, or a formula of them in the grammar of formulaic, such as ``"percent_mt + donor"`` or
-        ``"bs(s_score, df=4, extrapolation='clip')"``, for "negbinom". Numbers are centred on the cells used, text and
+        Columns of `.obs`, or a formula of them such as ``"percent_mt + donor"`` or
+        ``"bs(s_score, df=4, extrapolation='clip')"``, for "negbinom". The page "Designs" of the documentation lists
+        what a formula may hold; it is never run as code. Numbers are centred on the cells used, text and
         categories become treatment contrasts; write ``C(donor)`` for labels that are numbers. What they do to each
         feature is fitted here, and taken off in `tl.fit_cis` and `tl.fit_trans`, which read the columns again. A factor
         with one level is left out and said so.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _modality, _validate
+from dream_sc import _io, _modality, _stored, _validate
 from dream_sc._covariates import CellBins
 from dream_sc._guides import guides_of_cells
 from dream_sc._keys import Slots
@@ -95,6 +95,8 @@ def trans_inputs(
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
     `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
     """
+    if known is not None:
+        _stored.check_learned(known, "hyper=")
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
@@ -174,7 +176,7 @@ def means(inputs: TransInputs) -> np.ndarray:
 
 def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
     """Offsets of an earlier fit, by the names of the guides."""
-    earlier = dict(zip(map(str, known["guides"]), known["guide_offsets"], strict=True))
+    earlier = dict(zip(map(str, known.get("guides", ())), known.get("guide_offsets", ()), strict=True))
     lacking = [g for g in guides.astype(str) if g not in earlier]
     if lacking:
         raise ValueError(
