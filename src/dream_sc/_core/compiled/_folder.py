@@ -18,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 
 import llvmlite
 import numba
+from filelock import FileLock, Timeout
 from numba.core import config
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
@@ -203,6 +205,27 @@ def _choose() -> list[Folder]:
     temporary = own / fingerprint()
     temporary.mkdir()
     return [*([] if first is None else [first]), Folder(temporary, True)]
+
+
+@contextmanager
+def claimed(name: str, seconds: float) -> Iterator[bool]:
+    """Claim a name among processes for a while; False if another one has kept it for so long.
+
+    Where the file system knows no locks nobody claims anything: work may then be done twice, which does no harm.
+    """
+    lock = FileLock(folders()[-1].path / f"{name}.lock", timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError):
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _remove(path: Path, pid: int) -> None:

@@ -19,7 +19,6 @@ from typing import Any, TypeVar, cast
 
 import llvmlite.binding as llvm
 import numba as nb
-from filelock import FileLock, Timeout
 from numba.core import cgutils, sigutils
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
@@ -33,6 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LOCK = threading.RLock()  # one thread loads or compiles at a time
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True}
+LONGEST = 300.0  # seconds to wait for another process; a function takes a few
 ROOT = "dream_sc._core."
 registry: dict[str, Function] = {}  # by name
 
@@ -141,7 +141,7 @@ class Function:
         if any(folder.holds(name) for folder in _folder.folders()):
             self.dispatcher.compile(self.signature)
         else:
-            with self.lock(name):
+            with _folder.claimed(name, LONGEST):
                 self.dispatcher.compile(self.signature)
         if self.called_by == "compiled":
             result = self.dispatcher.overloads[tuple(self.signature.args)]
@@ -155,15 +155,9 @@ class Function:
         _pretend(self)
         for sig in self.missing():
             name = self.file_name(sigutils.normalize_signature(sig)[0])
-            try:
-                with self.lock(name, timeout=0):
+            with _folder.claimed(name, 0.0) as mine:
+                if mine:
                     self.dispatcher.compile(sig)
-            except Timeout:
-                continue
-
-    def lock(self, name: str, timeout: float = -1) -> FileLock:
-        """Of one signature, among processes."""
-        return FileLock(_folder.folders()[-1].path / f"{name}.lock", timeout=timeout)
 
     def __call__(self, *arguments: Any) -> Any:
         if not self.loaded:

@@ -36,7 +36,7 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "shares": {f"{LAPLACE}.shares": ("_run",)},
 }  # fmt: skip
-MOST_WORKERS = 4  # each takes 0.3 GB
+MOST_WORKERS = 4  # of all programs that use a folder; each takes 0.3 GB
 PAUSE = 0.05  # seconds between two looks at what is done
 
 _workers: list[subprocess.Popen[bytes]] = []
@@ -134,7 +134,11 @@ def compile_all(steps: Sequence[str], folders: Sequence[str], parent: int) -> No
     """What a worker does: every function that nobody has compiled or is compiling, as long as its parent lives."""
     if not _folder.use(folders):
         return
-    for function in functions(steps):
-        if os.getppid() != parent:
-            return
-        function.compile_only()
+    for i in range(MOST_WORKERS):
+        with _folder.claimed(f"worker-{i}", 0.0) as mine:
+            if mine:
+                for function in functions(steps):
+                    if os.getppid() != parent:
+                        return
+                    function.compile_only()
+                return
