@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import formulaic.materializers.base
+import formulaic.parser
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,7 +181,8 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(subprocess, "Popen", caught("Popen"))
     for name in ("eval", "exec", "compile"):
         monkeypatch.setattr(builtins, name, watched(name))
-    monkeypatch.setattr(stateful_transforms, "stateful_eval", caught("formulaic"))
+    for owner in (stateful_transforms, formulaic.materializers.base):
+        monkeypatch.setattr(owner, "stateful_eval", caught("formulaic"))
     yield
     monkeypatch.undo()
     assert not ran
@@ -429,6 +432,7 @@ FORMULAS = [
     "bs(x, degree=0, df=2)", "bs(x)",
     *(f"bs(x, df=4, lower_bound=4.5, upper_bound=5.5, extrapolation='{w}')" for w in ("clip", "zero", "extend")),
     *(f"cr(x, df=4, lower_bound=4.5, upper_bound=5.5, extrapolation='{w}')" for w in ("clip", "zero", "extend")),
+    "cr(x, df=3)", "cr(x, 2, constraints='center')",
     "cr(x, df=4)", "cr(x, 3, constraints='center')", "cr(x, knots=[5, 4.6])", "cr(x, df=3):g",
     "cr(x, df=4, lower_bound=4.5, upper_bound=5.5, constraints='center', extrapolation='clip')",
 ]  # fmt: skip
@@ -474,6 +478,24 @@ def test_columns_are_those_of_formulaic(small: ad.AnnData, text: str) -> None:
         part = _columns(small, text, again, some)[1]
         np.testing.assert_allclose(part[some], wanted[some], rtol=1e-9, atol=1e-10)
         assert np.isnan(part[~some]).all()
+
+
+def test_no_text_is_evaluated_for_columns(small: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by Python nor by formulaic, whose functions get numbers and plain options only."""
+    before = [_columns(small, text) for text in FORMULAS]  # and all modules are loaded
+
+    def caught(*_: Any, **__: Any) -> None:
+        raise AssertionError("text was evaluated")
+
+    with monkeypatch.context() as patch:
+        for name in ("eval", "exec", "compile"):
+            patch.setattr(builtins, name, caught)
+        for owner in (stateful_transforms, formulaic.materializers.base):
+            patch.setattr(owner, "stateful_eval", caught)
+        patch.setattr(formulaic.parser.DefaultFormulaParser, "get_terms", caught)
+        after = [_columns(small, text, found[2]) for text, found in zip(FORMULAS, before, strict=True)]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one[1], other[1], rtol=1e-12, atol=1e-14)
 
 
 ATOMS = [
@@ -539,7 +561,8 @@ def test_a_number_in_a_factor_may_also_be_a_number(small: ad.AnnData) -> None:
 
 @pytest.mark.parametrize(("text", "match"), [
     ("bs(x, df=1)", "df=1 is less than 3"), ("bs(x, df=4, knots=[5])", "both given"), ("bs(x, knots=[50])", "between"),
-    ("cr(x)", "needs df= or knots="), ("cr(x, df=1)", "less than 2"),
+    ("cr(x)", "needs df= or knots="), ("cr(x, df=2)", "df=2 is less than 3"),
+    ("cr(x, 1, constraints='center')", "df=1 is less than 2"), ("cr(x, df=9, lower_bound=90, upper_bound=99)", "knots"),
     ("cr(x, knots=[4], lower_bound=4)", "different knots"),
     ("bs(x, lower_bound=5, upper_bound=5)", "is none"), ("log(g)", "'g' holds labels"), ("bs(g, df=4)", "'g' holds"),
     ("C(g, contr.treatment(base='q'))", "base='q' is not a level"), ("scale(log(y))", "NaN or infinite in"),
