@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import formulaic.materializers.base
+import formulaic.parser
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,8 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dream_sc as ds
-from dream_sc import _covariates, _formula, _formula_allowed, _formula_state, _formula_tree
-from dream_sc._formula_columns import encode, factor_columns
+from dream_sc import _covariates, _formula
+from dream_sc._formula import allowed, encode, factor_columns, parser, tree
+from dream_sc._formula.state import state_of
 
 N = 120
 
@@ -178,7 +181,8 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(subprocess, "Popen", caught("Popen"))
     for name in ("eval", "exec", "compile"):
         monkeypatch.setattr(builtins, name, watched(name))
-    monkeypatch.setattr(stateful_transforms, "stateful_eval", caught("formulaic"))
+    for owner in (stateful_transforms, formulaic.materializers.base):
+        monkeypatch.setattr(owner, "stateful_eval", caught("formulaic"))
     yield
     monkeypatch.undo()
     assert not ran
@@ -428,6 +432,7 @@ FORMULAS = [
     "bs(x, degree=0, df=2)", "bs(x)",
     *(f"bs(x, df=4, lower_bound=4.5, upper_bound=5.5, extrapolation='{w}')" for w in ("clip", "zero", "extend")),
     *(f"cr(x, df=4, lower_bound=4.5, upper_bound=5.5, extrapolation='{w}')" for w in ("clip", "zero", "extend")),
+    "cr(x, df=3)", "cr(x, 2, constraints='center')",
     "cr(x, df=4)", "cr(x, 3, constraints='center')", "cr(x, knots=[5, 4.6])", "cr(x, df=3):g",
     "cr(x, df=4, lower_bound=4.5, upper_bound=5.5, constraints='center', extrapolation='clip')",
 ]  # fmt: skip
@@ -465,14 +470,32 @@ def test_columns_are_those_of_formulaic(small: ad.AnnData, text: str) -> None:
     some = np.arange(N) < 30
     # what was learned is stored, as now and as versions before did it, and other cells get the same columns
     for stored in (
-        _formula_state.written(levels, states),
+        _formula.written(levels, states),
         json.dumps({"levels": levels, "transforms": their_states}, default=_plain),
     ):
-        again_levels, again = _formula_state.state_of(stored, formula)
+        again_levels, again = state_of(stored, formula)
         assert again_levels == levels
         part = _columns(small, text, again, some)[1]
         np.testing.assert_allclose(part[some], wanted[some], rtol=1e-9, atol=1e-10)
         assert np.isnan(part[~some]).all()
+
+
+def test_no_text_is_evaluated_for_columns(small: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by Python nor by formulaic, whose functions get numbers and plain options only."""
+    before = [_columns(small, text) for text in FORMULAS]  # and all modules are loaded
+
+    def caught(*_: Any, **__: Any) -> None:
+        raise AssertionError("text was evaluated")
+
+    with monkeypatch.context() as patch:
+        for name in ("eval", "exec", "compile"):
+            patch.setattr(builtins, name, caught)
+        for owner in (stateful_transforms, formulaic.materializers.base):
+            patch.setattr(owner, "stateful_eval", caught)
+        patch.setattr(formulaic.parser.DefaultFormulaParser, "get_terms", caught)
+        after = [_columns(small, text, found[2]) for text, found in zip(FORMULAS, before, strict=True)]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one[1], other[1], rtol=1e-12, atol=1e-14)
 
 
 ATOMS = [
@@ -512,7 +535,7 @@ def test_names_that_are_not_plain() -> None:
     adata = ad.AnnData(np.zeros((N, 1)), obs=pd.DataFrame(
         {name: np.random.default_rng(i).normal(size=N) for i, name in enumerate(names)}, index=list(map(str, range(N)))
     ))  # fmt: skip
-    for given_ in (names, " + ".join(_formula_tree.quoted(name) for name in names)):
+    for given_ in (names, " + ".join(tree.quoted(name) for name in names)):
         text = _formula.formula_of(adata, given_)
         formula = _formula.read(text)
         assert formula.columns == names
@@ -523,10 +546,10 @@ def test_names_that_are_not_plain() -> None:
     for name in names:
         assert _formula.read(_formula.formula_of(adata, name)).columns == [name]
         state = encode(adata, _formula.read(f"scale(`{name}`)"), {}, None, np.ones(N, dtype=bool))[2]
-        text = _formula_state.written({}, state)
-        assert _formula_state.state_of(text, _formula.read(f"scale(`{name}`)"))[1] == state
+        text = _formula.written({}, state)
+        assert state_of(text, _formula.read(f"scale(`{name}`)"))[1] == state
     with pytest.raises(ValueError, match="rename the column"):
-        _formula_tree.quoted("a`b")
+        tree.quoted("a`b")
 
 
 def test_a_number_in_a_factor_may_also_be_a_number(small: ad.AnnData) -> None:
@@ -538,7 +561,8 @@ def test_a_number_in_a_factor_may_also_be_a_number(small: ad.AnnData) -> None:
 
 @pytest.mark.parametrize(("text", "match"), [
     ("bs(x, df=1)", "df=1 is less than 3"), ("bs(x, df=4, knots=[5])", "both given"), ("bs(x, knots=[50])", "between"),
-    ("cr(x)", "needs df= or knots="), ("cr(x, df=1)", "less than 2"),
+    ("cr(x)", "needs df= or knots="), ("cr(x, df=2)", "df=2 is less than 3"),
+    ("cr(x, 1, constraints='center')", "df=1 is less than 2"), ("cr(x, df=9, lower_bound=90, upper_bound=99)", "knots"),
     ("cr(x, knots=[4], lower_bound=4)", "different knots"),
     ("bs(x, lower_bound=5, upper_bound=5)", "is none"), ("log(g)", "'g' holds labels"), ("bs(g, df=4)", "'g' holds"),
     ("C(g, contr.treatment(base='q'))", "base='q' is not a level"), ("scale(log(y))", "NaN or infinite in"),
@@ -554,17 +578,17 @@ def test_what_cannot_be_computed_is_explained(small: ad.AnnData, text: str, matc
 
 numbers = st.integers(1, 99) | st.floats(-1e6, 1e6, allow_nan=False)
 columns = st.text(st.characters(exclude_characters="`", exclude_categories=["Cs"]), min_size=1, max_size=6)
-plain = columns.map(_formula_tree.Column)
+plain = columns.map(tree.Column)
 one_column = st.recursive(
-    plain, lambda of: st.builds(_formula_tree.Call, st.sampled_from(["log", "np.log1p", "center"]), of, st.just(())),
+    plain, lambda of: st.builds(tree.Call, st.sampled_from(["log", "np.log1p", "center"]), of, st.just(())),
     max_leaves=3,
 )
 
 
-def _splines(of: Any, df: int, knots: Any, way: str) -> _formula_tree.Call:
-    option = _formula_tree.Argument
+def _splines(of: Any, df: int, knots: Any, way: str) -> tree.Call:
+    option = tree.Argument
     size = option("df", df, False) if knots is None else option("knots", tuple(knots), True)
-    return _formula_tree.Call("bs", of, (size, option("extrapolation", way, True)))
+    return tree.Call("bs", of, (size, option("extrapolation", way, True)))
 
 
 splines = st.builds(
@@ -573,8 +597,8 @@ splines = st.builds(
 )  # fmt: skip
 levels_ = st.text(st.characters(exclude_characters="'\"\\", exclude_categories=["Cs"]), max_size=4)
 coded = st.builds(
-    lambda of, base: _formula_tree.Call("C", of, (_formula_tree.Argument("contrasts", _formula_tree.Contrast(
-        "contr.treatment", (_formula_tree.Argument("base", base, True),)), False),)),
+    lambda of, base: tree.Call("C", of, (tree.Argument("contrasts", tree.Contrast(
+        "contr.treatment", (tree.Argument("base", base, True),)), False),)),
     plain, levels_ | numbers | st.booleans(),
 )  # fmt: skip
 
@@ -583,7 +607,7 @@ def _several(inner: Any) -> Any:
     parts = st.lists(inner, min_size=2, max_size=3).map(tuple)
     signed = st.lists(st.tuples(st.sampled_from("+-"), inner), min_size=2, max_size=3).map(tuple)
     return st.one_of(
-        parts.map(_formula_tree.Product), parts.map(_formula_tree.Interaction), signed.map(_formula_tree.Sum)
+        parts.map(tree.Product), parts.map(tree.Interaction), signed.map(tree.Sum)
     )
 
 
@@ -592,9 +616,9 @@ trees = st.recursive(one_column | splines | coded, _several, max_leaves=5)
 
 @settings(max_examples=300, deadline=None)
 @given(trees)
-def test_a_tree_is_read_from_its_text(tree: Any) -> None:
-    text = _formula_tree.text_of(tree)
-    assert _formula._Parser(text).whole() == tree
+def test_a_tree_is_read_from_its_text(node: Any) -> None:
+    text = tree.text_of(node)
+    assert parser._Parser(text).whole() == node
 
 
 @settings(max_examples=500, deadline=None)
@@ -625,12 +649,12 @@ def test_the_documentation_lists_what_is_allowed() -> None:
     rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
     word = re.compile(r"`(\w+)`")
     listed = {name: word.findall(options) for names, options in rows for name in word.findall(names)}
-    assert listed == {name: list(options) for name, options in _formula_allowed.FUNCTIONS.items()}
+    assert listed == {name: list(options) for name, options in allowed.FUNCTIONS.items()}
     limits = text.partition("Limits:")[2].replace(",", "")
-    most = _formula_allowed
+    most = allowed
     for n in (most.MOST_CHARACTERS, most.DEEPEST, most.MOST_TERMS, most.MOST_FACTORS, most.MOST_COLUMNS,
               most.MOST_VALUES, *most.LARGEST.values()):  # fmt: skip
         assert re.search(rf"\b{n}\b", limits), n
-    for name in _formula_allowed.CONTRASTS:
+    for name in allowed.CONTRASTS:
         assert name in text
-    assert all(f"'{name}'" in _formula_allowed.allowed() for name in _formula_allowed.FUNCTIONS)
+    assert all(f"'{name}'" in allowed.allowed() for name in allowed.FUNCTIONS)

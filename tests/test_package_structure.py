@@ -18,7 +18,7 @@ import dream_sc
 ROOT = Path(dream_sc.__file__).parent
 NAMESPACES = ("datasets", "get", "memory", "pl", "pp", "tl")
 BLOCKED_IN_CORE = ("anndata", "mudata", "pandas", "matplotlib", "scanpy")
-HEAVY = ("torch", "pyro", "scanpy", "matplotlib", "numba", "mudata", "scipy.stats", "xarray")
+HEAVY = ("torch", "pyro", "scanpy", "matplotlib", "numba", "mudata", "scipy.stats", "xarray", "formulaic")
 MODULES = sorted(ROOT.rglob("*.py"))
 CORE = [path for path in MODULES if "_core" in path.parts]
 MAX_LINES = 400

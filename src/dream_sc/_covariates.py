@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _formula, _formula_state
-from dream_sc._formula_columns import encode, factor_columns, is_numeric, plain_level
+from dream_sc import _formula
+from dream_sc._formula import encode, factor_columns, is_numeric, plain_level
 from dream_sc._keys import COVARIATES, Slots
 from dream_sc._logging import logger
 
@@ -81,7 +81,7 @@ def first_design(
     _full_rank(names, found[used], group[used], groups)
     centre, scale = found[used].mean(0), found[used].std(0)
     return Design(
-        formula, names, columns, list(levels), found, centre, scale, _formula_state.written(levels, states)
+        formula, names, columns, list(levels), found, centre, scale, _formula.written(levels, states)
     )
 
 
@@ -140,9 +140,9 @@ def design_again(adata: AnnData, technical: Any, used: np.ndarray) -> Design | N
     return Design(formula.text, names, columns, list(levels), found, stored.centre, stored.scale, stored.text)
 
 
-def _stored(adata: AnnData, technical: Any, entry: Any) -> _formula_state.Stored:
+def _stored(adata: AnnData, technical: Any, entry: Any) -> _formula.Stored:
     """What the technical fit has stored, whose columns are all there."""
-    stored = _formula_state.stored(technical, entry)
+    stored = _formula.stored(technical, entry)
     columns = stored.formula.columns
     lacking = [c for c in columns if c not in adata.obs]
     if lacking:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _formula_transforms
-from dream_sc._formula_allowed import MOST_COLUMNS, STATEFUL
-from dream_sc._formula_tree import Call, Column, Contrast, Factor, Formula, column_of, text_of
+from dream_sc._formula import transforms
+from dream_sc._formula.allowed import MOST_COLUMNS, STATEFUL
+from dream_sc._formula.tree import Call, Column, Contrast, Factor, Formula, column_of, text_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -106,7 +106,7 @@ class _Maker:
         known = self.learned.get(name, None if self.states is None else self.states.get(name))
         if known is None and self.states is not None and call.function in STATEFUL:
             raise ValueError(f"what {name} learned is not known")
-        values, marks, state = _formula_transforms.columns(call, self.numbers(call.of), known)
+        values, marks, state = transforms.columns(call, self.numbers(call.of), known)
         if call.function in STATEFUL:
             self.learned[name] = state
         return values, marks

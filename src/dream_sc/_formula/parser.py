@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from dream_sc import _formula_allowed as most
 from dream_sc import _validate
-from dream_sc._formula_allowed import CONTRASTS, FUNCTIONS, OUTERMOST, Option, plain_function, refused
-from dream_sc._formula_tokens import Token, tokens
-from dream_sc._formula_tree import (
+from dream_sc._formula import allowed as most
+from dream_sc._formula.allowed import CONTRASTS, FUNCTIONS, OUTERMOST, Option, plain_function, refused
+from dream_sc._formula.tokens import Token, tokens
+from dream_sc._formula.tree import (
     Argument,
     Call,
     Column,

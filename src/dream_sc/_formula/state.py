@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from dream_sc._formula import read
-from dream_sc._formula_allowed import MOST_COLUMNS, allowed, is_number, shown
-from dream_sc._formula_tree import Call, Formula, text_of
+from dream_sc._formula.allowed import MOST_COLUMNS, allowed, is_number, shown
+from dream_sc._formula.parser import read
+from dream_sc._formula.tree import Call, Formula, text_of
 from dream_sc._stored import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dream_sc._formula_columns import States
+    from dream_sc._formula.columns import States
 
 MOST_CHARACTERS = 1_000_000  # of the state
 KEYS = ("names", "columns", "centre", "scale", "state")
