@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import atexit
 import hashlib
+import logging
 import os
 import pickle
 import shutil
@@ -32,7 +33,7 @@ from numba.core import config
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from dream_sc._logging import logger
+logger = logging.getLogger("dream_sc")
 
 PACKAGE = Path(__file__).parents[2]
 CORE = PACKAGE / "_core"

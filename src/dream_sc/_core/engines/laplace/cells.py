@@ -7,7 +7,7 @@ from math import exp, log
 
 import numpy as np
 
-from dream_sc._core.compiled import Vector, entry, inline
+from dream_sc._core.compiled import Vector, entry, inline, part
 from dream_sc._core.dose_response import LN2
 from dream_sc._core.likelihood.negbinom import log_density
 
@@ -18,7 +18,7 @@ def log_count(y: float, e: float, phi: float, x: float) -> float:
     return log_density(y, log(e) + LN2 * x, phi)
 
 
-@inline
+@part
 def integrate(
     y: float, e: float, phi: float, mean: float, sd: float, nodes: Vector, log_w: Vector
 ) -> tuple[float, float, float]:

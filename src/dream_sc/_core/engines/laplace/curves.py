@@ -61,7 +61,7 @@ def _powers(consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube) -> None:
                     out[d, k, lane] += weights[d, j] * power
 
 
-@inline
+@part
 def _tables(
     code: int, shapes: Matrix, rates: Matrix, consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube
 ) -> None:
@@ -73,7 +73,7 @@ def _tables(
         _powers(consts, nodes, weights, out)
 
 
-@inline
+@part
 def _end(code: int, shapes: Matrix, rates: Matrix, consts: Matrix, x: float, out: Matrix) -> None:
     """Tables at an end of the axis: logs of Hill values and of their complements, without underflow."""
     if code == 1 or code == 2:
@@ -89,7 +89,7 @@ def _end(code: int, shapes: Matrix, rates: Matrix, consts: Matrix, x: float, out
                 out[k, lane] = power
 
 
-@inline
+@part
 def _shifted(
     code: int, shapes: Matrix, rates: Matrix, consts: Matrix, design: Design, sign: float, out: Cube
 ) -> None:

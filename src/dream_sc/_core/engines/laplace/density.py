@@ -68,7 +68,7 @@ def log_joint(
     return value[0]
 
 
-@inline
+@part
 def _needed(g: int, m: int, counts: Counts, design: Design, s: Scratch) -> bool:
     """Whether Laplace's method is not good enough for a component in any lane, by the next term of its expansion."""
     if counts.gaussian:

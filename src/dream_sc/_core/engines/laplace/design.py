@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
+from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, part
 from dream_sc._core.likelihood import NEGBINOM, NORMAL
 
 TABLE_WIDTH = 6
@@ -168,7 +168,7 @@ def counts_of(
     return Counts(y, total, shift, anchor, code == NORMAL)
 
 
-@inline
+@part
 def hold(anchor: Anchor, k: int, lane: int, into: Anchor) -> None:
     """Let a lane know the anchor of tau `k`."""
     i, n = k if anchor.value.size > 1 else 0, anchor.mode.shape[1]

@@ -18,7 +18,7 @@ SMALL_STEP = 4e-4  # squared, in posterior variances of the effect
 MOST_STEPS = 12
 
 
-@inline
+@part
 def _variances(tau: Vector, wide_sd: Vector, v_dose: Matrix, variance: Cube) -> None:
     """Prior variances of the guide effects, with what the dosages' errors add."""
     for g in range(variance.shape[0]):

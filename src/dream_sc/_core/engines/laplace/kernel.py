@@ -134,7 +134,7 @@ def _starts(
             _start(code, theta, n_amp, start, mode, lane)
 
 
-@inline
+@part
 def _fill_lanes(
     code: int, first: int, shapes: Matrix, consts: Matrix, at: Matrix, design: Design, tabs: Tables
 ) -> None:

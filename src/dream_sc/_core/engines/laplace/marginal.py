@@ -117,7 +117,7 @@ def _add_rows(
                 total[lane] = 0.0
 
 
-@inline
+@part
 def _sums(
     g: int, m: int, n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, loads: Matrix, jac: Cube,
     parts: Stack, first: Matrix, second: Matrix, run1: Vector, run2: Vector,

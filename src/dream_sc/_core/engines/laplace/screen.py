@@ -92,7 +92,7 @@ def _fill(
                 table[g, m, lane] = s.odds[g, m, lane] - null
 
 
-@inline
+@part
 def _enter(one: Cube, lane: int, step: float, pack: Singles) -> None:
     """Write a feature's table ``(G, M, J)`` and its differences along the moves into its lane."""
     n_guides, n_parts, n = one.shape
@@ -154,6 +154,15 @@ def _add_guide(position: float, g: int, n_moves: int, pack: Singles, unit: Singl
         sums[2 * LANES + lane] += move * move * (a2 if first else b2)
 
 
+@part
+def _add_guides(
+    positions: Vector, which: Indices, n_moves: int, pack: Singles, unit: Singles, sums: Singles
+) -> None:
+    """Add some guides to the sums, each at its position."""
+    for i in range(which.size):
+        _add_guide(positions[i], which[i], n_moves, pack, unit, sums)
+
+
 @inline
 def _moved(position: float, g: int, lane: int, n_moves: int, pack: Singles) -> float:
     """One lane's log likelihood of a guide at a position, by cubic interpolation."""
@@ -188,14 +197,18 @@ def _columns(
     """
     middle, n_guides = n_moves // 2, unit.size // LANES
     null, fixed, sums = np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32)
-    at, moving = np.zeros(n_guides), np.zeros(n_guides, dtype=np.bool_)
-    for i in range(which.size):
-        moving[which[i]] = True
+    at, every = np.zeros(n_guides), np.zeros(n_guides, dtype=np.int64)
+    still, n_still = np.zeros(n_guides, dtype=np.int64), 0
     for g in range(n_guides):
-        at[g] = float(middle)
-        _add_guide(float(middle), g, n_moves, pack, unit, null)
-        if not moving[g]:
-            _add_guide(float(middle), g, n_moves, pack, unit, fixed)
+        at[g], every[g] = float(middle), g
+        moves = False
+        for i in range(which.size):
+            moves |= which[i] == g
+        if not moves:
+            still[n_still] = g
+            n_still += 1
+    _add_guides(at, still[:n_still], n_moves, pack, unit, fixed)
+    _add_guides(at, every, n_moves, pack, unit, null)
     for lane in range(LANES):
         fixed[lane] = ZERO
         fixed[LANES + lane] += held[lane]
@@ -203,8 +216,7 @@ def _columns(
     for c in range(positions.shape[0]):
         for k in range(3 * LANES):
             sums[k] = fixed[k]
-        for i in range(which.size):
-            _add_guide(positions[c, i], which[i], n_moves, pack, unit, sums)
+        _add_guides(positions[c], which, n_moves, pack, unit, sums)
         for lane in range(LANES):
             precise = held[LANES + lane] - float(null[2 * LANES + lane])
             looser = max(-float(sums[2 * LANES + lane]), LEAST_GAIN * precise)
