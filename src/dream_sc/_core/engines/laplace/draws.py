@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 FINE_TOL = 0.05  # of a proposal, which weights correct
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
-LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((8, 6), (9, 7)), 4: ((5, 4, 5, 4),)}
-QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
+LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((8, 6), (9, 7)), 4: ()}
+QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 6),), 4: ()}
 PROPOSALS, QUICK_PROPOSALS = (200, 200, 250), (100, 150)  # points of each round of importance sampling
 SHAPE_DF = 5.0  # of that proposal, a Student t
 INFLATE = 1.1  # of its scale over the sd of the weighted points
