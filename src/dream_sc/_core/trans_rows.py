@@ -86,10 +86,7 @@ def describe(
     looked = _looked(choice, jobs)
 
     def call(job: Job) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-        part = choice.take(job.features)
-        if looked is not None and _by_look(choice, job.curve, job.quick):
-            return _describe_looked(part, job.curve, *looked)
-        return _describe_block(part, job.curve, quick=job.quick)
+        return _describe_block(choice.take(job.features), job.curve, quick=job.quick, looked=looked)
 
     alone = choice.options.inference != "laplace"  # Pyro's state is one for all threads
     for job, (found, record, said) in each(call, jobs, progress, alone=alone, kept=under(kept, "rows")):
@@ -105,9 +102,11 @@ def describe(
 
 
 def _describe_block(
-    e: Choice, m: int, *, quick: bool
+    e: Choice, m: int, *, quick: bool, looked: tuple[Table, summary.Said] | None = None
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Columns, records and diagnostics of one block of features with curve `m`."""
+    if looked is not None and _by_look(e, m, quick):
+        return _describe_looked(e, m, *looked)
     p, c, options = e.problem, e.comparison.curves[m], e.options
     drawn = draws_of(e, m, quick=quick)
     out, const, fast = drawn.params, drawn.consts, options.inference == "laplace"
