@@ -9,14 +9,14 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from dream_sc._core import calls
+from dream_sc._core import calls, summary
 from dream_sc._core.dose_response import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.engines.laplace.screen import MOVES, look
-from dream_sc._core.evidence import compare
+from dream_sc._core.evidence import Lattice, compare
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.quick import quick_draws
-from dream_sc._core.screening import Columns, look_from, null_of, sum_by_shape
+from dream_sc._core.quick import quick_draws, shifted, table_of, what_is_said
+from dream_sc._core.screening import EDGES, Columns, look_from, null_of, sum_by_shape
 from dream_sc._core.tail import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -107,24 +107,95 @@ def test_a_block_does_not_change_a_feature(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(found[0][17], found[1][0])
 
 
-def test_quick_draws_agree_with_the_engine(rng: np.random.Generator) -> None:
-    """What weak responses say of fold changes: quantiles of the movement between the ends of the axis."""
-    p = _problem(rng.normal(-1, 1, (12, 1)) + 0.1 * DOSES, rng, 0.05, spread=0.2)
-    grid = np.array(TransPriors().tau_grid)
+GRID = np.array(TransPriors().tau_grid)
+PRIOR = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+
+
+def _weak(rng: np.random.Generator, n: int, level_error: float = 0.0) -> laplace.Problem:
+    """Weak responses, a tenth of the dosage's."""
+    p = _problem(rng.normal(-1, 1, (n, 1)) + 0.1 * DOSES, rng, 0.05, spread=0.2)
+    return replace(p, level_error=level_error)
+
+
+def _set_up(p: laplace.Problem) -> tuple[Columns, Lattice, tuple[np.ndarray, np.ndarray]]:
+    """The first look's curves, the lattice and the log masses of shapes and taus on all of it."""
     kind = curve("single_hill")
-    c = compare(p, [curve("null"), kind], grid, 6)
-    lattice, prior = c.lattices["single_hill"], calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
-    log_z = laplace.evidence(p, kind, lattice.shapes[None], lattice.consts[None], np.repeat(grid[None], 12, 0))[0]
-    log_post = log_z + lattice.log_weight[:, None] + prior.log_tau(grid)
-    shapes = lattice.shapes, lattice.consts
-    marginals = logsumexp(log_post, axis=2), logsumexp(log_post, axis=1)
-    full = laplace.draws(p, kind, shapes, *marginals, grid, prior, n=1000, seed=0)
-    quick = quick_draws(p, kind, lattice.shapes, c.columns["single_hill"], (np.log(grid), marginals[1]), prior, 0)
-    assert np.mean(quick.pareto_k < 0.7) >= 0.9
-    ends = []
-    for drawn in (full, quick):
-        curves = kind.log_curve(np.array([AXIS.low, 0.0]), drawn.params, drawn.consts[:, None])
-        ends.append(np.quantile(curves[..., 0] - curves[..., 1], [0.1, 0.5, 0.9], axis=1))
-    width = ends[0][2] - ends[0][0]
-    assert np.median(np.abs(ends[1] - ends[0]) / width, axis=1).max() < 0.12
-    np.testing.assert_allclose(quick.tau, full.tau, rtol=0.5)
+    c = compare(p, [curve("null"), kind], GRID, 6)
+    lattice, taus = c.lattices["single_hill"], np.repeat(GRID[None], len(p.counts), 0)
+    log_z = laplace.evidence(p, kind, lattice.shapes[None], lattice.consts[None], taus)[0]
+    log_post = log_z + lattice.log_weight[:, None] + PRIOR.log_tau(GRID)
+    assert c.columns is not None
+    return c.columns["single_hill"], lattice, (logsumexp(log_post, axis=2), logsumexp(log_post, axis=1))
+
+
+def test_quick_draws_agree_with_the_engine(rng: np.random.Generator) -> None:
+    """Medians and ends of 95 % intervals, in widths of the intervals from importance-sampled draws."""
+    p, kind = _weak(rng, 24), curve("single_hill")
+    columns, lattice, masses = _set_up(p)
+    full = laplace.draws(p, kind, (lattice.shapes, lattice.consts), *masses, GRID, PRIOR, n=2000, seed=0)
+    table = table_of(p, lattice.shapes, columns, 0)
+    looked = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 0)
+    like, said = p.likelihood, what_is_said(table, kind, AXIS, p.likelihood.unit)
+    want = summary.summarise(full.params, kind, full.consts, AXIS, like)
+    got = summary.summarise_said(looked.draws.params, kind, said, looked.column, looked.place, AXIS, like)
+    assert np.isnan(looked.draws.pareto_k).all()
+    np.testing.assert_allclose(looked.draws.tau, full.tau, rtol=0.5)
+    for name in ("log2_ec50", "log2fc_full", "log2fc_half", "log2fc_max"):
+        width = want[f"{name}_q975"] - want[f"{name}_q025"]
+        assert 0.85 < np.median((got[f"{name}_q975"] - got[f"{name}_q025"]) / width) < 1.15, name
+        assert np.median(np.abs(got[name] - want[name]) / width) < 0.05, name
+        for end in ("_q025", "_q975"):
+            # the table's EC50s end 2.75 log2 beyond the axis, where the priors' tails are
+            most = 0.2 if name == "log2_ec50" else 0.1
+            assert np.median(np.abs(got[name + end] - want[name + end]) / width) < most, name + end
+    np.testing.assert_allclose(got["baseline"], want["baseline"], rtol=0.05)
+    assert np.mean(got["class"] == want["class"]) >= 0.8
+
+
+def test_what_is_looked_up_is_what_the_draws_say(rng: np.random.Generator) -> None:
+    """Columns from the table, and from the parameters of the same draws."""
+    p, kind = _weak(rng, 5, level_error=0.1), curve("single_hill")
+    columns, lattice, masses = _set_up(p)
+    table = shifted(table_of(p, lattice.shapes, columns, 0))
+    looked = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 0)
+    params, like = looked.draws.params, p.likelihood
+    said = what_is_said(table, kind, AXIS, like.unit)
+    got = summary.summarise_said(params, kind, said, looked.column, looked.place, AXIS, like)
+    want = summary.summarise(params, kind, looked.draws.consts, AXIS, like)
+    assert got.keys() == want.keys()
+    for name in want:
+        if name.startswith(("log2", "hill", "amplitude", "baseline", "p_ec50")):
+            np.testing.assert_allclose(got[name], want[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    # of the first place in each cell alone
+    np.testing.assert_allclose(got["slope_ntc"], want["slope_ntc"], atol=0.1)
+
+
+def test_places_are_within_their_cells(rng: np.random.Generator) -> None:
+    p = _weak(rng, 2, level_error=0.2)
+    columns, lattice, _ = _set_up(p)
+    table = table_of(p, lattice.shapes, columns, 3)
+    base = lattice.shapes[columns.shape]
+    steps = np.array([np.diff(np.unique(axis)).min() for axis in lattice.shapes.T])
+    assert (np.abs(table.params[..., 1:] - base[:, None]) <= 0.5 * steps + 1e-9).all()
+    assert sorted(table.order) == list(range(len(base)))
+    ends = curve("single_hill").log_curve(
+        np.array([AXIS.low, AXIS.high]), np.pad(table.params, ((0, 0), (0, 0), (1, 0))), np.zeros(2)
+    )
+    ratio = (ends[..., 1] - ends[..., 0]) / columns.move
+    cell = (EDGES[1][1] / EDGES[1][0]) ** 0.5
+    assert ((ratio > 0.999 / cell) & (ratio < 1.001 * cell)).mean() > 0.99  # but where a place cannot move so far
+    np.testing.assert_allclose(table.error.mean(), 0.0, atol=1e-12)
+    moved = shifted(table).params - table.params
+    np.testing.assert_allclose(moved[..., 1], np.tile(table.error, (len(base), 1)), atol=1e-12)
+    assert 0.8 < table.error.std() / 0.2 < 1.0
+
+
+def test_a_block_does_not_change_quick_draws(rng: np.random.Generator) -> None:
+    p = _weak(rng, 20)
+    columns, lattice, masses = _set_up(p)
+    table = table_of(p, lattice.shapes, columns, 0)
+    together = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 0)
+    alone = quick_draws(p.take([17]), columns, table, (np.log(GRID), masses[1][[17]]), 0)
+    np.testing.assert_array_equal(together.draws.params[17], alone.draws.params[0])
+    other = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 1)
+    assert (other.draws.params != together.draws.params).any()

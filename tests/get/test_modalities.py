@@ -77,7 +77,7 @@ def test_other_curves_of_scores(modalities: MuData) -> None:
     wanted = np.median(draws["a"].to_numpy()[:, None] + value, 0)
     found = ds.get.dose_response(both, "s1", mod="score", key="power", doses=DOSES)["median"]
     np.testing.assert_allclose(found, wanted, atol=0.02)
-    ds.tl.fit_trans(both, mod="score", cis_mod="rna", function_type="additive_hill", nsamples=100, key_added="two")
+    ds.tl.fit_trans(both, mod="score", cis_mod="rna", function_type="additive_hill", nsamples=400, key_added="two")
     draws = ds.get.posterior(both, mod="score", key="two", nsamples=72)
     table = ds.get.trans(both, mod="score", key="two").loc[draws["feature"].to_numpy()]
     for parameter, amplitude in (("b1", "amplitude"), ("b2", "amplitude_b")):

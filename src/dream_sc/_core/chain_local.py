@@ -17,7 +17,7 @@ from .chains import ChainEvidence, Chains, together
 from .dose_response import LN2, curve
 from .engines import laplace
 from .engines.laplace import importance
-from .engines.laplace.draws import TAU_POINTS, local_lattice, steps, tau_grid
+from .engines.laplace.draws import TAU_POINTS, local_lattices, steps, tau_grid
 from .engines.laplace.trans import SCREEN_TOL
 from .summary import from_ntc_to_low
 
@@ -119,11 +119,11 @@ def localise(
     stages, lag = (QUICK_SIZES if quick else SIZES)[c.n_shape], np.zeros(len(tau.best))
     for i, size in enumerate(stages):
         if size:
-            local = [local_lattice(shapes[f], log_post[f], step[f], size) for f in range(len(features))]
+            local = local_lattices(shapes, log_post, step, size)
             if c.name == "single_hill" and chains.length.max() > 1:
                 best = shapes[np.arange(len(features)), log_post.argmax(1)]
                 lag = _lags(p, chains, best, lag, tau.best, prior)
-            shapes, step = np.stack([x for x, _ in local]), np.stack([x for _, x in local])
+            shapes, step = local
         fine = i == len(stages) - 1
         taus = (tau.tau, tau.step) if fine and not quick else (tau.best, np.zeros(len(tau.best)))
         found = _on_lattice(p, c, chains, (shapes, step, consts), taus, lag, prior, size, fine=fine, degree=degree)

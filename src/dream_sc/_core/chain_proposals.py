@@ -139,8 +139,8 @@ def _approximation(
     k = np.minimum((share.cumsum(1) < rng.random((n, 1))).sum(1), share.shape[1] - 1)
     by_tau = (rng.random(n) - 0.5) * lattice.tau_step[t]
     centre = lattice.mode[t][cell, k]
-    for move, slope in zip([*moves.T, by_tau], importance.slopes_of(lattice, t), strict=True):
-        centre = centre + move[:, None] * slope[cell, k]
+    for move, slope in zip([*moves.T, by_tau], importance.slopes_of(lattice.one(t)), strict=True):
+        centre = centre + move[:, None] * slope[0, cell, k]
     width = np.log(lattice.tau_step[t]) if lattice.tau_step[t] > 0 else 0.0
     log_mass = np.repeat(log_z, each) + log_share[np.arange(n), k] - width
     return _Approximation(

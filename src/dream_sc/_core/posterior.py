@@ -45,19 +45,23 @@ def _bisect(draws: Floats, levels: int) -> Floats:
     return groups
 
 
-def pack_block(draws: Floats, c: Curve, consts: Floats) -> NDArray[np.float16]:
-    """Compress draws ``(T, S, P)`` into records ``(T, 512)``: as many evenly spread draws as fit, 128 at most."""
+def pack_block(draws: Floats, c: Curve, consts: Floats, *, ordered: bool = False) -> NDArray[np.float16]:
+    """Compress draws ``(T, S, P)`` into records ``(T, 512)``: as many evenly spread draws as fit, 128 at most.
+
+    `ordered` draws have neighbours that are alike.
+    """
     n_t, n_s, n_p = draws.shape
-    levels = min(MAX_LEVELS, int(np.log2(n_s)))
-    # the same number of draws in each part: evenly spaced ones are taken
-    size = n_s // 2**levels
-    ordered = _bisect(draws[:, np.linspace(0, n_s - 1, size * 2**levels).round().astype(int)], levels)
-    ordered = ordered.reshape(n_t, -1, n_p)
-    n = ordered.shape[1]
+    if not ordered:
+        levels = min(MAX_LEVELS, int(np.log2(n_s)))
+        # the same number of draws in each part: evenly spaced ones are taken
+        size = n_s // 2**levels
+        draws = _bisect(draws[:, np.linspace(0, n_s - 1, size * 2**levels).round().astype(int)], levels)
+        draws = draws.reshape(n_t, -1, n_p)
+    n = draws.shape[1]
     m = min(n, (WIDTH - HEADER) // n_p, MOST_KEPT)
     out = np.zeros((n_t, WIDTH), dtype=np.float16)
     out[:, 0], out[:, 1], out[:, 2:HEADER] = c.code, m, consts
-    picked = ordered[:, ((np.arange(m) + 0.5) * n / m).astype(int)]
+    picked = draws[:, ((np.arange(m) + 0.5) * n / m).astype(int)]
     out[:, HEADER : HEADER + m * n_p] = picked.reshape(n_t, -1)
     return out
 

@@ -1,99 +1,150 @@
-"""Posterior draws of one Hill for features that are not called, from the curves of the first look.
+"""Posterior draws of one Hill for features that are not called, out of the table of curves of the first look.
 
-A curve is drawn by its posterior mass, then moved within its cell of the grid of shapes and movements; level and group
-effects follow from the null. Importance weights then correct the draws, as those of the fast engine are.
+The table has each curve at a few places within its cell of the grid of shapes and movements. They are the same for all
+features, so what the curves say of fold changes, slopes and classes is worked out once and looked up. Draws are taken
+systematically by posterior mass, along an order in which neighbours are alike, and have no importance weights.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import expit
-from scipy.stats import norm, qmc
+from scipy.special import ndtr, ndtri
+from scipy.stats import qmc
 
-from .dose_response import LN2
-from .engines.laplace import importance
-from .engines.laplace.screen import look
-from .pareto import smooth
-from .screening import EDGES, look_from, movements, null_of
+from . import summary
+from .dose_response.single_hill import moment_mass
+from .engines.laplace import importance, screen
+from .engines.laplace.screen import MOVES, Look
+from .engines.laplace.trans import null_evidence
+from .screening import EDGES, Null, look_from, movements
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .calls import Prior
     from .dose_response import Curve
     from .engines.laplace import Problem
     from .screening import Columns
+    from .types import Axis
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+    Singles = NDArray[np.float32]
 
-N_DRAWS = 192
+N_DRAWS = 256
+PLACES = 16  # in the cell of each curve
+MODE_TOL = 1e-4  # of the null, from whose mode level and group effects are drawn
+FINER = 3  # steps of the tables of the guides in each of a first look's
+FINE = 64  # steps of the prior mass within a cell
+
+
+class Table(NamedTuple):
+    """The curves of the first look, at several places within the cell of each."""
+
+    order: Ints  # (N,) columns of the look, so that neighbours are alike
+    params: Floats  # (N, PLACES, 3) amplitude, log2 EC50 and log n
+    error: Floats  # (PLACES,) shift of the EC50 by the error of the NTC level, which `params` leave out
+
+
+class Looked(NamedTuple):
+    """Draws of a block of features, and where in the table each is."""
+
+    draws: importance.Draws
+    column: Ints  # (T, N_DRAWS)
+    place: Ints  # (N_DRAWS,)
+
+
+def table_of(p: Problem, shapes: Floats, columns: Columns, seed: int) -> Table:
+    """Places in the cells of the columns, `shapes` ``(S, 2)`` of the lattice: evenly over the prior mass there."""
+    steps = np.array([np.diff(np.unique(axis)).min() for axis in shapes.T])
+    base, wanted = shapes[columns.shape][:, None], columns.move[:, None]
+    u = qmc.Sobol(4, seed=seed).random(PLACES)
+    priors = p.priors
+    mean, sd = np.array([0.0, priors.n_log_mean]), np.array([priors.ec50_sd, priors.n_log_sd])
+    low, high = (ndtr((base + half * steps - mean) / sd) for half in (-0.5, 0.5))
+    at = mean + sd * ndtri(low + u[:, :2] * (high - low))
+    at = np.clip(at, base - 0.5 * steps, base + 0.5 * steps)
+    edges = priors.unit * EDGES[1]
+    cell = np.searchsorted(edges, np.abs(wanted[:, 0, 0])) - 1
+    move = np.sign(wanted) * _within(edges, u[:, 2], priors.movement_scales, priors.movement_weights)[cell][..., None]
+    b = movements(p, at, np.ones((*at.shape[:2], 1)), move)
+    ok = np.isfinite(b)
+    b = np.where(ok, b, columns.amplitudes[:, None])
+    params = np.concatenate([b, np.where(ok, at, base)], 2)
+    error = p.level_error * ndtri((np.argsort(np.argsort(u[:, 3])) + 0.5) / PLACES)
+    return Table(_alike(shapes, columns), params, error)
+
+
+def _within(edges: Floats, u: Floats, scales: tuple[float, ...], weights: tuple[float, ...]) -> Floats:
+    """Movements ``(E, U)`` at the shares `u` of the prior mass between neighbouring edges."""
+    fine = np.linspace(edges[:-1], edges[1:], FINE + 1, axis=1)
+    mass = moment_mass(fine, scales, weights)
+    mass = (mass - mass[:, :1]) / (mass[:, -1:] - mass[:, :1])
+    return np.stack([np.interp(u, one, at) for one, at in zip(mass, fine, strict=True)])
+
+
+def _alike(shapes: Floats, columns: Columns) -> Ints:
+    """Columns by movement, then to and fro over the EC50, and within it over the steepness."""
+    k, n = (np.unique(axis, return_inverse=True)[1].reshape(-1)[columns.shape] for axis in shapes.T)
+    move = np.unique(columns.move[:, 0], return_inverse=True)[1].reshape(-1)
+    k = np.where(move % 2 == 0, k, k.max() - k)
+    return np.lexsort((np.where(k % 2 == 0, n, n.max() - n), k, move))
 
 
 def quick_draws(
-    p: Problem, c: Curve, shapes: Floats, columns: Columns, log_tau: tuple[Floats, Floats], prior: Prior, seed: int
-) -> importance.Draws:
-    """Draws of one Hill for a block of features.
+    p: Problem, columns: Columns, table: Table, log_tau: tuple[Floats, Floats], seed: int
+) -> Looked:
+    """Draws of one Hill for a block of features, the error of the NTC level left out.
 
-    Parameters
-    ----------
-    shapes
-        ``(S, 2)`` of the lattice.
-    log_tau
-        Grid of log tau ``(K,)`` and its log posterior ``(T, K)``. All draws of a feature are at its mean.
+    `log_tau` are its grid ``(K,)`` and the log posterior on it ``(T, K)``. All draws of a feature are at its mean.
     """
     n_t = len(p.counts)
     post = np.exp(log_tau[1] - log_tau[1].max(1, keepdims=True))
-    tau = np.exp(post @ log_tau[0] / post.sum(1))
-    null, q = null_of(p, tau[:, None]), p.in_kernel()
-    start, way = look_from(q, null, tau[:, None], np.zeros(n_t, dtype=np.int64))
-    ratio, shift = look(q, start, columns.positions)
-    sobol = qmc.Sobol(3 + null.mode.shape[2], seed=seed).random(256)[:N_DRAWS]
-    log_mass = ratio + columns.log_weight
-    mass = np.exp(log_mass - log_mass.max(1, keepdims=True))
-    pick = np.stack([importance.pick(row, N_DRAWS) for row in mass])
-    at, b, log_cell = _within_cells(p, shapes, columns, pick, sobol[:, :3])
-    z = norm.ppf(np.clip(sobol[:, 3:], 1e-9, 1 - 1e-9))
-    follow = np.take_along_axis(shift, pick, 1).astype(float)
-    rest, log_rest = _followers(null.mode[:, 0], null.cov[:, 0], way, follow, z)
-    theta = np.concatenate([rest[..., :1], b[..., None], rest[..., 1:]], 2)
-    consts = np.zeros((n_t, 2))
-    points = importance.Points(theta, at, np.repeat(np.log(tau)[:, None], N_DRAWS, 1))
-    log_q = np.take_along_axis(log_mass, pick, 1) + log_cell + log_rest
-    found = [smooth(w) for w in importance.log_target(p, c, points, consts, prior, 1) - log_q]
-    weight, k = np.stack([w for w, _ in found]), np.array([k for _, k in found])
-    every = importance.resample(np.concatenate([theta[..., :2], at], -1), weight)
-    return importance.Draws(every, consts, tau, k, np.zeros(n_t, dtype=bool))
+    tau = np.exp((post * log_tau[0]).sum(1) / post.sum(1))
+    null = Null(*null_evidence(p, tau[:, None], tol=MODE_TOL, modes=True))
+    start, way = look_from(p.in_kernel(), null, tau[:, None], np.zeros(n_t, dtype=np.int64))
+    ratio, shift = _closer_look(p.in_kernel(), start, columns.positions)
+    log_mass = (ratio + columns.log_weight)[:, table.order]
+    cdf = np.cumsum(np.exp(log_mass - log_mass.max(1, keepdims=True)), axis=1)
+    wanted = (np.arange(N_DRAWS) + 0.5) / N_DRAWS
+    found = np.stack([np.searchsorted(row, wanted * row[-1]) for row in cdf])
+    column = table.order[np.minimum(found, len(table.order) - 1)]
+    place, z = _scattered(seed)
+    level = null.mode[:, 0, 0, None] + np.take_along_axis(shift, column, 1) * way[:, :1]
+    level += np.sqrt(null.cov[:, 0, 0, 0])[:, None] * z
+    params = np.concatenate([level[..., None], table.params[column, place]], 2)
+    none = np.full(n_t, np.nan)
+    return Looked(importance.Draws(params, np.zeros((n_t, 2)), tau, none, none > 0), column, place)
 
 
-def _within_cells(
-    p: Problem, shapes: Floats, columns: Columns, pick: Ints, u: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Shapes ``(T, N, 2)`` and amplitudes ``(T, N)`` anywhere in the cells of their columns.
-
-    With the log density ``(T, N)`` within a cell.
-    """
-    steps = np.array([np.diff(np.unique(axis)).min() for axis in shapes.T])
-    base, wanted, ones = shapes[columns.shape[pick]], columns.move[pick], np.ones((*pick.shape, 1))
-    at = base + (u[:, 1:] - 0.5) * steps
-    move = wanted * np.exp((u[:, :1] - 0.5) * np.log(EDGES[1][1] / EDGES[1][0]))  # a ratio, whatever the unit
-    b = movements(p, at, ones, move)
-    ok = np.isfinite(b)
-    at, move = np.where(ok, at, base), np.where(ok, move, wanted)
-    b = np.where(ok, b, columns.amplitudes[pick])[..., 0]
-    ends = []
-    for end in (p.axis.low, p.axis.high):
-        z = LN2 * np.exp(at[..., 1]) * (end - at[..., 0])
-        ends.append(expit(b + z))
-    slope = np.maximum(np.abs(ends[1] - ends[0]), 1e-300)
-    return at, b, np.log(slope) - np.log(np.abs(move[..., 0]))
+def _closer_look(p: Problem, at: Look, positions: Floats) -> tuple[Singles, Singles]:
+    """As `screen.look`, with tables of finer moves: the level follows their differences, which have to be right."""
+    size = (len(p.counts), len(positions))
+    out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    moves = p.priors.unit * np.linspace(MOVES[0], MOVES[-1], FINER * (len(MOVES) - 1) + 1)
+    screen.run(
+        p.counts, p.weights, p.overdispersion, at.log_mean, at.tau, at.moves, at.held, moves, p.design,
+        np.flatnonzero(p.targeting), FINER * positions, out, shifts,
+    )  # fmt: skip
+    return out, shifts
 
 
-def _followers(mode: Floats, cov: Floats, way: Floats, shift: Floats, z: Floats) -> tuple[Floats, Floats]:
-    """Level and group effects ``(T, N, C)`` that follow each curve, and their log density."""
-    chol = np.linalg.cholesky(cov + 1e-14 * np.eye(cov.shape[-1]))
-    out = mode[:, None] + shift[..., None] * way[:, None] + np.einsum("tij,nj->tni", chol, z)
-    log_det = np.log(np.einsum("tii->ti", chol)).sum(1)
-    return out, -0.5 * (z**2).sum(1) - log_det[:, None]
+def _scattered(seed: int) -> tuple[Ints, Floats]:
+    """The place of each draw in its cell, every place once in `PLACES` draws, and a standard normal number."""
+    rng = np.random.default_rng([seed, 2])
+    place = np.concatenate([rng.permutation(PLACES) for _ in range(N_DRAWS // PLACES)])
+    return place, ndtri((rng.permutation(N_DRAWS) + 0.5) / N_DRAWS)
+
+
+def shifted(table: Table) -> Table:
+    """The table with the error of the NTC level in its EC50s."""
+    params = table.params.copy()
+    params[..., 1] += table.error
+    return table._replace(params=params, error=np.zeros_like(table.error))
+
+
+def what_is_said(table: Table, c: Curve, axis: Axis, unit: float) -> summary.Said:
+    """What the table's curves say; their slopes and classes are those of the first place in each cell."""
+    params = np.concatenate([np.zeros((*table.params.shape[:2], 1)), table.params], 2)
+    return summary.said_of(params, c, axis, unit)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,12 +23,13 @@ N_BISECTIONS = 60
 
 def log_moment_bf(estimate: Floats, sd: Floats, priors: TransPriors) -> Floats:
     """Log Bayes factor of a movement under the moment prior against none, given a normal estimate of it."""
-    terms = []
-    for s, weight in zip(priors.movement_scales, priors.movement_weights, strict=True):
-        v = 1.0 / (1.0 / s**2 + 1.0 / sd**2)
-        m = v * estimate / sd**2
-        terms.append(np.log(weight) + 0.5 * np.log(v / s**2) + np.log((m**2 + v) / s**2) + 0.5 * m**2 / v)
-    return np.asarray(logsumexp(np.stack(terms), axis=0))
+    shape = (-1, *(1,) * max(np.ndim(estimate), np.ndim(sd)))
+    s2, weight = np.reshape(priors.movement_scales, shape) ** 2, np.reshape(priors.movement_weights, shape)
+    v = 1.0 / (1.0 / s2 + 1.0 / sd**2)
+    m2 = (v * estimate / sd**2) ** 2
+    terms = np.log(weight * np.sqrt(v / s2) * (m2 + v) / s2) + 0.5 * m2 / v
+    top = terms.max(0)
+    return np.asarray(top + np.log(np.exp(terms - top).sum(0)))
 
 
 def strength(log_bf: Floats, sd: Floats, priors: TransPriors) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .types import Axis
 
     Floats = NDArray[np.float64]
+    Number = TypeVar("Number", np.float64, np.int64)
 
 N_GRID = 33
 MIN_SIDE = 0.1  # log2: an end of the axis nearer to NTC than this has no fold change
@@ -28,6 +29,7 @@ QUANTILES = (0.5, 0.025, 0.975)
 CLASSES = ("up", "down", "threshold", "biphasic_min", "biphasic_max")
 MEDIAN_DRAWS = 250  # curves of which medians are taken
 CLASS_DRAWS = 100  # curves whose classes are counted
+SAID_DRAWS = 64  # curves whose slopes are looked up
 
 
 def of_hill(log2_ec50: Floats, n: Floats, amplitude: Floats, suffix: str = "") -> dict[str, Floats]:
@@ -78,8 +80,7 @@ def from_ntc_to_low(b: Floats, k: Floats, n: Floats) -> Floats:
 
 def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floats:
     """Median curve ``(T, D)`` relative to NTC, natural log."""
-    some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], MEDIAN_DRAWS)).round().astype(int)
-    curves = c.log_curve(np.append(dosages, 0.0), draws[:, some], consts[:, None, :])
+    curves = c.log_curve(np.append(dosages, 0.0), spread(draws, MEDIAN_DRAWS), consts[:, None, :])
     return np.asarray(np.median(curves[..., :-1] - curves[..., -1:], axis=1))
 
 
@@ -95,8 +96,69 @@ def summarise(
     consts
         ``(T, 2)`` constants of the curve.
     """
-    n_t = len(draws)
-    nan = np.full(n_t, np.nan)
+    out, consts = _of_params(draws, c, consts, axis, like), consts[:, None, :]
+    x = np.linspace(axis.low, axis.high, N_GRID)
+    monotone = c.name == "single_hill"  # its range is between its ends
+    ends = np.array([axis.low, axis.high])
+    curves = c.log_curve(np.concatenate([ends if monotone else x, [axis.low / 2, 0.0]]), draws, consts)
+    out |= _effects(like.change(curves, curves[..., -1:]), axis, like.effect)
+    some = spread(draws, MEDIAN_DRAWS)
+    out |= _slopes(slope(np.append(x, 0.0), some, c, consts, like), x)
+    some = spread(draws, CLASS_DRAWS)
+    relative = c.log_curve(np.append(x, 0.0), some, consts) if monotone else spread(curves, CLASS_DRAWS)
+    relative = (relative[..., :N_GRID] - relative[..., -1:]) / (LN2 * like.unit)
+    code, gap = _shapes(relative.reshape(-1, N_GRID), x, axis)
+    return out | _classes(code.reshape(relative.shape[:2]), gap.reshape(relative.shape[:2]))
+
+
+def spread(draws: NDArray[Number], most: int) -> NDArray[Number]:
+    """At most so many of the draws ``(T, S, ...)``, evenly spaced."""
+    n = draws.shape[1]
+    return draws[:, np.linspace(0, n - 1, min(n, most)).round().astype(int)]
+
+
+class Said(NamedTuple):
+    """What curves say that many features share, `N` of them at `Q` places each."""
+
+    ends: Floats  # (N, Q, 3) log curve relative to NTC at both ends of the axis and half-way down
+    curves: Floats  # (N, X + 1) relative to NTC on the grid and at NTC dosage, of the first place
+    slopes: Floats  # (N, X + 1) of the log curve by log2 dosage there
+    code: NDArray[np.int64]  # (N,) class
+    gap: NDArray[np.bool_]  # (N,) whether one gap between guides holds its move
+
+
+def said_of(params: Floats, c: Curve, axis: Axis, unit: float) -> Said:
+    """What single Hills ``(N, Q, P)`` say, whatever their level; `unit` is that of the likelihood."""
+    ends = c.log_curve(np.array([axis.low, axis.high, axis.low / 2, 0.0]), params, np.zeros(2))
+    x = np.linspace(axis.low, axis.high, N_GRID)
+    at, first = np.append(x, 0.0), params[:, 0]
+    curves = c.log_curve(at, first, np.zeros(2))
+    curves -= curves[:, -1:]
+    code, gap = _shapes(curves[:, :-1] / (LN2 * unit), x, axis)
+    return Said(ends[..., :-1] - ends[..., -1:], curves, LN2 * c.slope(at, first, np.zeros(2)), code, gap)
+
+
+def summarise_said(
+    draws: Floats, c: Curve, said: Said, column: NDArray[np.int64], place: NDArray[np.int64], axis: Axis,
+    like: Likelihood,
+) -> dict[str, NDArray[np.generic]]:  # fmt: skip
+    """Columns as `summarise` gives them, of draws ``(T, S, P)`` that are curves ``(T, S)`` at places ``(S,)``."""
+    out = _of_params(draws, c, np.zeros((len(draws), 2)), axis, like)
+    level = draws[..., :1]
+    moved = np.concatenate([said.ends[column, place], np.zeros_like(level)], 2)
+    out |= _effects(like.change(level + moved, level), axis, like.effect)
+    some = spread(column, SAID_DRAWS)
+    predictor = spread(level, SAID_DRAWS) + said.curves[some] if like.code == BINOMIAL else 0.0
+    x = np.linspace(axis.low, axis.high, N_GRID)
+    out |= _slopes(_of_effect(said.slopes[some], predictor, like), x)
+    return out | _classes(said.code[column], said.gap[column])
+
+
+def _of_params(
+    draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood
+) -> dict[str, NDArray[np.generic]]:
+    """Columns that are parameters of the curve: of its Hills, and the baseline."""
+    nan = np.full(len(draws), np.nan)
     out: dict[str, NDArray[np.generic]] = {}
     hills, n_hills = _hills(draws, c, consts, like)
     for i, suffix in enumerate(("", "_b")):
@@ -105,53 +167,51 @@ def summarise(
         else:
             names = [f"{p}{suffix}{q}" for p in ("log2_ec50", "hill_n") for q in ("", "_q025", "_q975")]
             out |= {name: nan.copy() for name in [*names, f"amplitude{suffix}"]}
-    out["p_ec50_inside"] = inside(hills[0][0], axis) if n_hills else nan.copy()
+    out["p_ec50_inside"] = inside(hills[0][0], axis) if n_hills else nan
     out["baseline"] = like.expected(np.median(draws[..., 0], 1))
-    x = np.linspace(axis.low, axis.high, N_GRID)
-    grid = np.concatenate([x, [axis.low / 2, 0.0]])
-    curves = c.log_curve(grid, draws, consts[:, None, :])
-    effects = _effects(like.change(curves, curves[..., -1:]), axis, nan)
-    out |= {name.replace("effect", like.effect): values for name, values in effects.items()}
-    some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], MEDIAN_DRAWS)).round().astype(int)
-    slopes = slope(np.append(x, 0.0), draws[:, some], c, consts[:, None, :], like)
-    out["slope_ntc"] = np.median(slopes[..., -1], 1)
-    median_slope = np.median(slopes[..., :-1], 1)
-    out["inflection"] = x[np.abs(median_slope).argmax(1)]
-    some = np.linspace(0, draws.shape[1] - 1, min(draws.shape[1], CLASS_DRAWS)).round().astype(int)
-    relative = (curves[:, some, :N_GRID] - curves[:, some, -1:]) / (LN2 * like.unit)
-    return out | _classes(relative, x, axis)
+    return out
+
+
+def _slopes(slopes: Floats, x: Floats) -> dict[str, NDArray[np.generic]]:
+    """Columns from slopes ``(T, S, X + 1)`` at the dosages `x` and at NTC dosage."""
+    median = np.median(slopes, 1)
+    return {"slope_ntc": median[:, -1], "inflection": x[np.abs(median[:, :-1]).argmax(1)]}
 
 
 def slope(x: Floats, draws: Floats, c: Curve, consts: Floats, like: Likelihood) -> Floats:
     """Derivative of the effect by log2 dosage at dosages `x`, shape ``(..., X)``."""
-    predictor, by_log = c.log_curve(x, draws, consts), LN2 * c.slope(x, draws, consts)
+    # where the effect is a multiple of the predictor's change, the predictor does not matter
+    predictor = c.log_curve(x, draws, consts) if like.code == BINOMIAL else 0.0
+    return _of_effect(LN2 * c.slope(x, draws, consts), predictor, like)
+
+
+def _of_effect(by_log2: Floats, predictor: Floats | float, like: Likelihood) -> Floats:
+    """The derivative of the effect, given that of the predictor."""
     step = like.unit * SLOPE_STEP
-    return np.asarray(by_log * like.change(predictor + step, predictor - step) / (2 * step))
+    return np.asarray(by_log2 * like.change(predictor + step, predictor - step) / (2 * step))
 
 
-def _effects(curves: Floats, axis: Axis, nan: Floats) -> dict[str, Floats]:
+def _effects(curves: Floats, axis: Axis, name: str) -> dict[str, Floats]:
+    """Effects of curves ``(T, S, X + 2)`` over the axis, its half and NTC dosage."""
     out: dict[str, Floats] = {}
-    main = curves[..., :N_GRID]
-    blank = {q: nan.copy() for q in ("", "_q025", "_q975")}
-    for name, value, ok in (
-        ("effect_full", main[..., 0], axis.low <= -MIN_SIDE),
-        ("effect_half", curves[..., N_GRID], axis.low <= -MIN_SIDE),
-        ("effect_max", main[..., -1], axis.high >= MIN_SIDE),
+    main, nan = curves[..., :-2], np.full(len(curves), np.nan)
+    for part, value, ok in (
+        ("full", main[..., 0], axis.low <= -MIN_SIDE),
+        ("half", curves[..., -2], axis.low <= -MIN_SIDE),
+        ("max", main[..., -1], axis.high >= MIN_SIDE),
     ):
-        out |= _quantiles(name, value) if ok else {name + q: v.copy() for q, v in blank.items()}
-    out |= _quantiles("effect_range", main.max(-1) - main.min(-1))
-    return out
+        names = [f"{name}_{part}{q}" for q in ("", "_q025", "_q975")]
+        out |= _quantiles(names[0], value) if ok else {n: nan.copy() for n in names}
+    return out | _quantiles(f"{name}_range", main.max(-1) - main.min(-1))
 
 
-def _classes(curves: Floats, x: Floats, axis: Axis) -> dict[str, NDArray[np.generic]]:
-    """Likeliest shape of the curves ``(T, S, X)`` and its probability; whether the movement likely lies in one gap."""
-    n_t, n_s, n_x = curves.shape
-    code, gap = _shapes(curves.reshape(-1, n_x), x, axis)
-    share = (code.reshape(n_t, n_s, 1) == np.arange(len(CLASSES))).mean(1)
+def _classes(code: NDArray[np.int64], gap: NDArray[np.bool_]) -> dict[str, NDArray[np.generic]]:
+    """Likeliest shape of curves ``(T, S)`` and its probability; whether the movement likely lies in one gap."""
+    share = (code[..., None] == np.arange(len(CLASSES))).mean(1)
     return {
         "class": np.array(CLASSES)[share.argmax(1)],
         "p_class": share.max(1),
-        "single_gap": (gap.reshape(n_t, n_s).mean(1) > 0.5).astype(float),
+        "single_gap": (gap.mean(1) > 0.5).astype(float),
     }
 
 

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from . import engines, loo, posterior, summary, support
 from .blocks import blocks, each, under
 from .engines import laplace
-from .quick import quick_draws
+from .quick import Looked, Table, quick_draws, shifted, table_of, what_is_said
 from .types import GuideStats, RowDosage, SingleCells
 
 if TYPE_CHECKING:
@@ -83,8 +83,10 @@ def describe(
         for s in blocks(len(index))
     ]
 
+    looked = _looked(choice, jobs)
+
     def call(job: Job) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-        return _describe_block(choice.take(job.features), job.curve, quick=job.quick)
+        return _describe_block(choice.take(job.features), job.curve, quick=job.quick, looked=looked)
 
     alone = choice.options.inference != "laplace"  # Pyro's state is one for all threads
     for job, (found, record, said) in each(call, jobs, progress, alone=alone, kept=under(kept, "rows")):
@@ -100,9 +102,11 @@ def describe(
 
 
 def _describe_block(
-    e: Choice, m: int, *, quick: bool
+    e: Choice, m: int, *, quick: bool, looked: tuple[Table, summary.Said] | None = None
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Columns, records and diagnostics of one block of features with curve `m`."""
+    if looked is not None and _by_look(e, m, quick):
+        return _describe_looked(e, m, *looked)
     p, c, options = e.problem, e.comparison.curves[m], e.options
     drawn = draws_of(e, m, quick=quick)
     out, const, fast = drawn.params, drawn.consts, options.inference == "laplace"
@@ -117,13 +121,57 @@ def _describe_block(
     return found, posterior.pack_block(_full_width(out, c), c, const), said
 
 
+def _by_look(e: Choice, m: int, quick: bool) -> bool:
+    """Whether a curve is described by the table of the first look."""
+    single = e.comparison.curves[m].name == "single_hill"
+    return quick and single and e.comparison.columns is not None and e.options.inference == "laplace"
+
+
+def _table(e: Choice, m: int) -> Table:
+    c = e.comparison
+    columns = c.columns or {}
+    return table_of(e.problem, c.lattices[c.curves[m].name].shapes, columns[c.curves[m].name], e.options.seed)
+
+
+def _looked(e: Choice, jobs: list[Job]) -> tuple[Table, summary.Said] | None:
+    """The table for features that are not called, and what its curves say, where a job needs it."""
+    for job in jobs:
+        if _by_look(e, job.curve, job.quick):
+            table = shifted(_table(e, job.curve))
+            c = e.comparison.curves[job.curve]
+            return table, what_is_said(table, c, e.problem.axis, e.problem.likelihood.unit)
+    return None
+
+
+def _describe_looked(
+    e: Choice, m: int, table: Table, said: summary.Said
+) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
+    """As `_describe_block`, by the table of the first look."""
+    p, c = e.problem, e.comparison.curves[m]
+    drawn, column, place = _look_up(e, m, table)
+    found: dict[str, Any] = summary.summarise_said(drawn.params, c, said, column, place, p.axis, p.likelihood)
+    # neighbours among the draws are alike, so every fourth is as good
+    found |= _support(e, m, drawn.params[:, ::4], drawn.consts, drawn.tau)
+    found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": drawn.pareto_k}
+    record = posterior.pack_block(drawn.params, c, drawn.consts, ordered=True)
+    return found, record, {"improved": drawn.improved, "converged": np.ones(len(column), dtype=bool)}
+
+
+def _look_up(e: Choice, m: int, table: Table) -> Looked:
+    grid, columns = e.comparison.grid, e.comparison.columns or {}
+    tau_post = e.values[:, m] + e.prior.log_tau(grid)
+    return quick_draws(
+        e.problem, columns[e.comparison.curves[m].name], table, (np.log(grid), tau_post), e.options.seed
+    )
+
+
 def draws_of(e: Choice, m: int, *, quick: bool) -> Draws:
-    """Draws of curve `m` by the fast engine, or from the first look where there was one."""
-    p, c, options, columns = e.problem, e.comparison.curves[m], e.options, e.comparison.columns
+    """Draws of curve `m` by the fast engine, or out of the table of the first look where there is one."""
+    p, c, options = e.problem, e.comparison.curves[m], e.options
+    if _by_look(e, m, quick):
+        return _look_up(e, m, _table(e, m)).draws
     lattice, grid = e.comparison.lattices[c.name], e.comparison.grid
     shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + e.prior.log_tau(grid)
-    if quick and columns is not None and c.name == "single_hill":
-        return quick_draws(p, c, lattice.shapes, columns[c.name], (np.log(grid), tau_post), e.prior, options.seed)
     return laplace.draws(
         p, c, shapes, e.masses[m - 1].astype(float), tau_post, grid, e.prior, seed=options.seed,
         degree=options.degree, quick=quick, n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,

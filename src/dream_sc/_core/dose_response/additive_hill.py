@@ -21,20 +21,19 @@ N_TURN = 25  # points of the axis on which a turn is looked for
 SIGNS = ((1.0, -1.0), (-1.0, 1.0))
 
 
-def _terms(x: Any, params: Any, consts: Any) -> tuple[Any, Any, Any, Any]:
-    """Log of each Hill's term and the derivatives of its log by log dosage."""
-    b = (params[..., 1:2], params[..., 2:3])
+def _terms(x: Any, params: Any, consts: Any) -> list[tuple[Any, Any, Any]]:
+    """Of each Hill: the log of its term, its rate, and the argument of its logistic function."""
     out = []
     for i in range(2):
         rate = np.asarray(consts)[..., i : i + 1] * np.exp(params[..., 4 + 2 * i : 5 + 2 * i])
         z = LN2 * rate * (x - params[..., 3 + 2 * i : 4 + 2 * i])
-        out += [b[i] - softplus(-z), rate * sigmoid(-z)]
-    return out[0], out[1], out[2], out[3]
+        out.append((params[..., 1 + i : 2 + i] - softplus(-z), rate, z))
+    return out
 
 
 def raw(x: Any, params: Any, consts: Any) -> Any:
     """Log of the curve over what it is with neither Hill."""
-    t1, _, t2, _ = _terms(x, params, consts)
+    (t1, *_), (t2, *_) = _terms(x, params, consts)
     return np.logaddexp(0.0, np.logaddexp(t1, t2))
 
 
@@ -45,9 +44,9 @@ def log_curve(x: Any, params: Any, consts: Any) -> Any:
 
 def slope(x: Any, params: Any, consts: Any) -> Any:
     """Derivative of the log curve by log dosage, shape ``(..., X)``."""
-    t1, d1, t2, d2 = _terms(x, params, consts)
-    total = np.logaddexp(0.0, np.logaddexp(t1, t2))
-    return np.exp(t1 - total) * d1 + np.exp(t2 - total) * d2
+    terms = _terms(x, params, consts)
+    total = np.logaddexp(0.0, np.logaddexp(terms[0][0], terms[1][0]))
+    return sum(np.exp(t - total) * rate * sigmoid(-z) for t, rate, z in terms)
 
 
 def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 FINE_TOL = 0.05  # of a proposal, which weights correct
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
-LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((8, 6), (9, 7)), 4: ((5, 4, 5, 4),)}
-QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 6),), 4: ((4, 3, 4, 3),)}
+LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((8, 6), (9, 7)), 4: ()}
+QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 6),), 4: ()}
 PROPOSALS, QUICK_PROPOSALS = (200, 200, 250), (100, 150)  # points of each round of importance sampling
 SHAPE_DF = 5.0  # of that proposal, a Student t
 INFLATE = 1.1  # of its scale over the sd of the weighted points
@@ -48,15 +48,16 @@ class TauGrid(NamedTuple):
     best: Floats  # (T, 1) the likeliest value of the shared grid
 
 
-def local_lattice(
+def local_lattices(
     shapes: Floats, log_post: Floats, step: Floats, sizes: tuple[int, ...]
 ) -> tuple[Floats, Floats]:
-    """A finer lattice over the box of the points near the mode; returns it with its spacing."""
-    near = shapes[log_post > log_post.max() - BOX_DROP]
-    low, high = near.min(0) - step, near.max(0) + step
-    axes = [np.linspace(low[d], high[d], sizes[d]) for d in range(len(sizes))]
-    new_step = np.array([(high[d] - low[d]) / (sizes[d] - 1) for d in range(len(sizes))])
-    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(sizes)), new_step
+    """A finer lattice ``(T, S', d)`` over the box of the points near each mode; returns them with their spacings."""
+    near = (log_post > log_post.max(1, keepdims=True) - BOX_DROP)[..., None]
+    low = np.where(near, shapes, np.inf).min(1) - step
+    high = np.where(near, shapes, -np.inf).max(1) + step
+    at = np.indices(sizes).reshape(len(sizes), -1)
+    axes = [np.linspace(low[:, d], high[:, d], n, axis=1)[:, at[d]] for d, n in enumerate(sizes)]
+    return np.stack(axes, -1), (high - low) / (np.array(sizes) - 1)
 
 
 def steps(shapes: Floats) -> Floats:
@@ -172,8 +173,7 @@ def draws(
     stages = (QUICK_SIZES if quick else LATTICE_SIZES)[curve.n_shape]
     on_lattice = curve.n_shape <= 2
     for i, sizes in enumerate(stages):
-        local = [local_lattice(shapes[t], s_post[t], step[t], sizes) for t in range(n_t)]
-        shapes, step = np.stack([x for x, _ in local]), np.stack([x for _, x in local])
+        shapes, step = local_lattices(shapes, s_post, step, sizes)
         if i < len(stages) - 1 or not on_lattice:
             s_post = _at_shapes(p, curve, shapes, consts, tau.best, prior, fine=False)[0][..., 0]
     if on_lattice:

@@ -51,6 +51,11 @@ class Lattice(NamedTuple):
     cov: Floats  # (T, S, K, n, n)
     size: tuple[int, ...]  # points per axis of the lattice of shapes
 
+    def one(self, t: int) -> Lattice:
+        """That of one feature."""
+        shapes, step, tau, tau_step, log_z, log_weight, mode, cov = (values[t : t + 1] for values in self[:-1])
+        return Lattice(shapes, step, tau, tau_step, log_z, log_weight, mode, cov, self.size)
+
 
 class Draws(NamedTuple):
     """Posterior draws of a block of features."""
@@ -100,19 +105,21 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     return np.where(np.isfinite(out), out, -np.inf)
 
 
-def slopes_of(lattice: Lattice, t: int) -> list[Floats]:
-    """Derivatives ``(S, K, n)`` of the modes along each axis of the lattice, tau last; zero next to failed points."""
-    n_s, n_k, n = lattice.mode.shape[1:]
-    grid = lattice.mode[t].reshape(*lattice.size, n_k, n)
-    failed = np.where(np.isfinite(lattice.log_z[t]), 0.0, 1.0).reshape(*lattice.size, n_k)
-    out = []
-    for axis, step in enumerate([*lattice.step[t], lattice.tau_step[t]]):
-        if step == 0:
-            out.append(np.zeros((n_s, n_k, n)))
+def slopes_of(lattice: Lattice) -> list[Floats]:
+    """Derivatives ``(T, S, K, n)`` of the modes along each axis of the lattice, tau last; 0 next to failed points."""
+    n_t, n_s, n_k, n = lattice.mode.shape
+    grid = lattice.mode.reshape(n_t, *lattice.size, n_k, n)
+    failed = np.where(np.isfinite(lattice.log_z), 0.0, 1.0).reshape(n_t, *lattice.size, n_k)
+    out: list[Floats] = []
+    for axis, step in enumerate([*lattice.step.T, lattice.tau_step], 1):
+        if grid.shape[axis] < 2:
+            out.append(np.zeros(lattice.mode.shape))
             continue
-        slope = np.gradient(grid, step, axis=axis)
-        near = (np.gradient(failed, axis=axis) != 0) | (failed > 0)
-        out.append(np.where(near[..., None], 0.0, slope).reshape(n_s, n_k, n))
+        near = (failed > 0) | (np.gradient(failed, axis=axis) != 0) if failed.any() else failed > 0
+        wide = np.where(step == 0, np.inf, step).reshape(-1, *(1,) * (grid.ndim - 1))
+        slope: Floats = np.gradient(grid, axis=axis) / wide
+        slope[near] = 0.0
+        out.append(slope.reshape(n_t, n_s, n_k, n))
     return out
 
 
@@ -128,15 +135,15 @@ def _propose(lattice: Lattice, n: int, seed: int) -> tuple[Points, Floats]:
     u0 = (np.arange(n) + 0.5) / n
     theta, shapes = np.zeros((n_t, n, dim)), np.zeros((n_t, n, d))
     log_tau, log_q = np.zeros((n_t, n)), np.zeros((n_t, n))
+    slopes = slopes_of(lattice) if lattice.size or d == 0 else []
     for t in range(n_t):
         cdf = np.cumsum(np.exp(lattice.log_weight[t] - lattice.log_weight[t].max()).ravel())
         index = np.minimum(np.searchsorted(cdf / cdf[-1], u0), n_s * n_k - 1)
         s, k = index // n_k, index % n_k
         moves = [*(jitter[:, 1 + i] * lattice.step[t, i] for i in range(d)), jitter[:, 0] * lattice.tau_step[t]]
         centre = lattice.mode[t][s, k]
-        if lattice.size or d == 0:
-            for move, slope in zip(moves, slopes_of(lattice, t), strict=True):
-                centre = centre + move[:, None] * slope[s, k]
+        for move, slope in zip(moves, slopes, strict=False):
+            centre = centre + move[:, None] * slope[t, s, k]
         chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[s, k]
         theta[t] = centre + stretch[:, None] * np.einsum("nij,nj->ni", chol, z)
         shapes[t] = lattice.shapes[t][s] + np.stack(moves[:-1], 1) if d else 0.0
