@@ -155,9 +155,8 @@ def fit_trans(
     """
     from dream_sc._core import trans as core
 
-    started = _io.now()
     _check(function_type, dosage, inference, autoguide, degree, nsamples, niters, min_denominator, device, checkpoint)
-    data = _io.own(data, copy)
+    started, data = _io.now(), _io.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), _io.seed_of(rng)
