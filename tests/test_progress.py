@@ -177,6 +177,30 @@ def test_an_error_ends_the_bar(terminal):
     assert terminal.getvalue().split("\r")[-2].strip() == ""
 
 
+@pytest.mark.slow
+def test_the_steps_say_what_they_count(terminal):
+    adata = dream_sc.datasets.titration(600, 10, rng=0)
+    dream_sc.pp.size_factors(adata)
+    n_guides, n_fitted = adata.obs["guide"].nunique(), adata.n_vars - 1  # without the cis gene
+    hyper = None
+    for stages in (["evidence", "evidence of simulated nulls", "curves"], ["evidence", "curves"]):
+        terminal.truncate(0)
+        dream_sc.tl.fit_technical(adata)
+        dream_sc.tl.fit_cis(adata, "GFI1B")
+        dream_sc.tl.fit_trans(adata, hyper=hyper)
+        hyper = adata.uns["trans"]["hyper"]
+        dream_sc.tl.calibrate(adata, n=2)
+        text = terminal.getvalue()
+        assert f"counts of controls: {adata.n_obs * adata.n_vars} of {adata.n_obs * adata.n_vars} values" in text
+        assert f"technical fit: {adata.n_vars} of {adata.n_vars} features" in text
+        assert f"dosage of GFI1B: {n_guides} of {n_guides} guides" in text
+        assert "calibration: 2 of 2 null refits" in text
+        for i, name in enumerate(stages, 1):
+            n = 1000 if "nulls" in name else n_fitted
+            assert f"fit_trans {i} of {len(stages)}, {name}: {n} of {n} features" in text
+        assert f"fit_trans {len(stages) + 1}" not in text
+
+
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
 
@@ -345,7 +369,10 @@ def test_the_line_is_as_wide_as_the_terminal(columns):
     import struct
     import termios
 
-    outer, inner = pty.openpty()
+    try:
+        outer, inner = pty.openpty()
+    except OSError:
+        pytest.skip("there are no pseudo-terminals")
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 30 if columns else 0, columns, 0, 0))
     code = "from dream_sc._progress import bar\nlist(bar(None, 'fitting', 'guides')(range(3)))"
     environment = os.environ | {"PYTHONPATH": str(Path(dream_sc.__file__).parents[1])}

@@ -65,7 +65,7 @@ def read_starsolo_sj(
     table = _file(folder, "features.tsv") if features is None else Path(features)
     names = pd.read_csv(cells, sep="\t", header=None, usecols=[0], dtype=str, keep_default_na=False)[0]
     var = _junction_table(table)
-    x = sparse.csc_matrix(mmread(matrix))
+    x = sparse.csc_matrix(mmread(matrix, spmatrix=False))
     if x.shape != (len(var), len(names)):
         raise ValueError(
             f"{matrix.name} is {x.shape[0]} x {x.shape[1]}, but there are {len(var)} junctions in {table.name} and "

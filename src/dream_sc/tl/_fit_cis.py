@@ -155,9 +155,7 @@ def fit_cis(
     layer = technical["params"]["layer"] if layer is None else layer
     _compile.ready("cis", progress, then=("trans",))
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
-    cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), bar(
-        progress, f"dosage of {cis_gene}", "guides" if inference == "laplace" else "steps"
-    )
+    cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), _bar(progress, cis_gene, inference)
     fit = run("cis", Inference(inference, nsamples, niters, device, seed, progress=wrap), cells, CisPriors())
     info = _io.run_info(
         started, seed,
@@ -172,6 +170,11 @@ def fit_cis(
     slots = {("obsm", key_added): table, ("obs", name): of_cell, ("uns", key_added): info}
     _io.write(adata, "tl.fit_cis", slots, started)
     return data if copy else None
+
+
+def _bar(progress: bool | None, gene: str, inference: str) -> Any:
+    """A bar over what the engine goes through."""
+    return bar(progress, f"dosage of {gene}", "guides" if inference == "laplace" else "steps")
 
 
 def _check(
