@@ -153,8 +153,7 @@ def fit_cis(
     }  # fmt: skip
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
-    _compile.ready("cis", progress, then=("trans",))
-    cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit)
+    cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
     cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), _bar(progress, cis_gene, inference)
     fit = run("cis", Inference(inference, nsamples, niters, device, seed, progress=wrap), cells, CisPriors())
     info = _io.run_info(
@@ -254,10 +253,11 @@ def _with_priors(cells: CisCells, table: pd.DataFrame, known: Any, pooling: str)
 
 def _cells(
     adata: AnnData, gene: int, name: str, layer: str | None, key: str, technical: Any, design: CisDesign, least: float,
-    limit: int | str | None,
+    limit: int | str | None, progress: bool | None,
 ) -> CisCells:  # fmt: skip
     from dream_sc._core.types import CisCells
 
+    _compile.ready("cis", progress, then=("trans",))
     params, used = technical["params"], design.used
     y = _io.counts(adata, layer, limit).column(gene, used)
     _validate.counts(y, _io.source(layer))
