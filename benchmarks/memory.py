@@ -186,7 +186,7 @@ def estimate(cell: sim.Cell):
 
 def compared(found: dict) -> list[tuple]:
     """Cell, step, and bytes above imports, estimated and measured."""
-    from dream_sc._memory_table import IMPORTS
+    from dream_sc._memory.table import IMPORTS
 
     cell = sim.Cell(**found["cell"])
     e, out = estimate(cell), []

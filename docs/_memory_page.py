@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import dream_sc as ds
-from dream_sc import _memory_svi as svi
-from dream_sc import _memory_table as table
 from dream_sc._core.engines.guides import IAF_BYTES, RESERVE
+from dream_sc._memory import svi as svi
+from dream_sc._memory import table as table
 
 GB = 1e9
 THREADS = {"n_threads": 2}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import dream_sc
-from dream_sc.cli import main
+from dream_sc._cli.main import main
 
 
 def test_no_command_prints_help(capsys):

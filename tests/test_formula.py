@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dream_sc as ds
-from dream_sc import _covariates, _formula
-from dream_sc._formula import allowed, encode, factor_columns, parser, tree
-from dream_sc._formula.state import state_of
+from dream_sc._data import covariates as _covariates
+from dream_sc._data import formula as _formula
+from dream_sc._data.formula import allowed, encode, factor_columns, parser, tree
+from dream_sc._data.formula.state import state_of
 
 N = 120
 

@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc._memory_table import IMPORTS
-from dream_sc.cli import main
+from dream_sc._cli.main import main
+from dream_sc._memory.table import IMPORTS
 
 STEPS = ["fit_technical", "fit_cis", "fit_trans"]
 
@@ -175,7 +175,7 @@ def test_fits_store_what_they_took(titration):
 
 
 def test_a_fit_that_cannot_keep_its_limit_is_refused(monkeypatch, titration):
-    from dream_sc import _memory_preflight as preflight
+    from dream_sc._memory import guard as preflight
 
     monkeypatch.setattr(preflight, "SMALL", 0)
     with pytest.raises(ValueError, match=r"needs about .* more than the memory_limit='10kB'.*\(1\)"):
@@ -186,8 +186,8 @@ def test_a_fit_that_cannot_keep_its_limit_is_refused(monkeypatch, titration):
 
 
 def test_one_thread_where_that_saves_enough(titration):
-    from dream_sc import _memory_preflight as preflight
     from dream_sc._core.threads import at_most, n_threads
+    from dream_sc._memory import guard as preflight
 
     e = ds.memory.estimate_for(titration, n_threads=8)
     between = (e.added("fit_trans") + preflight._with_threads(e, 1).added("fit_trans")) // 2
@@ -197,7 +197,7 @@ def test_one_thread_where_that_saves_enough(titration):
 
 
 def test_out_of_memory_says_what_helps(monkeypatch, titration):
-    from dream_sc import _memory_preflight as preflight
+    from dream_sc._memory import guard as preflight
 
     def fails(data, *, key_added="technical", copy=False):
         raise MemoryError
@@ -248,7 +248,7 @@ def test_plot(titration):
 
 
 def test_a_gpu_that_is_too_small(monkeypatch, caplog):
-    from dream_sc import _memory_preflight as preflight
+    from dream_sc._memory import guard as preflight
 
     e = ds.memory.estimate(30_000, 50_000, inference="svi", device="cuda", autoguide="AutoNormal")
     monkeypatch.setattr(preflight, "_free_vram", lambda: 10**8)
@@ -262,7 +262,7 @@ def test_a_gpu_that_is_too_small(monkeypatch, caplog):
 def test_out_of_memory_of_the_gpu(monkeypatch, titration):
     import torch
 
-    from dream_sc import _memory_preflight as preflight
+    from dream_sc._memory import guard as preflight
 
     tried = []
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import dream_sc as ds
-from dream_sc import _memory_svi as svi
+from dream_sc._memory import svi as svi
 
 
 class LiveBytes(TorchDispatchMode):

@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse, stats
 
 from dream_sc._core.pair_sums import pair_sums, score_sums
-from dream_sc._modality import open_pairs, open_scores
+from dream_sc._data.shares import open_pairs, open_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

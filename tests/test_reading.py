@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from dream_sc import _reading, _sources
-from dream_sc._reading import open_counts
+from dream_sc._data import counts as _reading
+from dream_sc._data import storage
+from dream_sc._data.counts import open_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,7 +206,7 @@ def _entries(spy: _Spy) -> list[int]:
 @pytest.mark.parametrize("kind", [CSR, CSC])
 def test_a_file_is_read_once_in_order(y: np.ndarray, kind: Any) -> None:
     x = _file(kind(y))
-    list(_sources.FileSparse(x, ".X").blocks(np.ones(N, dtype=bool), 500))
+    list(storage.FileSparse(x, ".X").blocks(np.ones(N, dtype=bool), 500))
     for name in ("data", "indices"):
         assert _entries(x.group[name]) == list(range(len(x.group["data"].values)))
         assert max(p.stop - p.start for p in x.group[name].read) <= max(500 // 12, np.diff(kind(y).indptr).max())
@@ -214,20 +215,20 @@ def test_a_file_is_read_once_in_order(y: np.ndarray, kind: Any) -> None:
 def test_cells_that_are_not_used_are_not_read(y: np.ndarray, used: np.ndarray) -> None:
     plain = CSR(y)
     x = _file(plain)
-    list(_sources.FileSparse(x, ".X").blocks(used, 500))
+    list(storage.FileSparse(x, ".X").blocks(used, 500))
     wanted = {i for c in np.flatnonzero(used) for i in range(plain.indptr[c], plain.indptr[c + 1])}
     read = _entries(x.group["data"])
     assert wanted <= set(read)
     assert read == sorted(set(read))
     assert len(read) < 0.2 * plain.nnz
     x = _file(plain)
-    assert list(_sources.FileSparse(x, ".X").blocks(np.zeros(N, dtype=bool), 500)) == []
+    assert list(storage.FileSparse(x, ".X").blocks(np.zeros(N, dtype=bool), 500)) == []
     assert not x.group["data"].read
 
 
 def test_one_feature_of_a_csc_is_read_alone(y: np.ndarray) -> None:
     x = _file(CSC(y))
-    np.testing.assert_array_equal(_sources.FileSparse(x, ".X").column(30, np.ones(N, dtype=bool), 500), y[:, 30])
+    np.testing.assert_array_equal(storage.FileSparse(x, ".X").column(30, np.ones(N, dtype=bool), 500), y[:, 30])
     assert len(_entries(x.group["data"])) == (y[:, 30] > 0).sum()
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from dream_sc import _resources
-from dream_sc._resources import available, in_words, memory_budget
+from dream_sc._memory import budget
+from dream_sc._memory.budget import available, in_words, memory_budget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def test_what_is_no_amount(limit: Any) -> None:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """10,000 bytes available, and cgroups in a folder of our own."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
-    monkeypatch.setattr(_resources, "CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(_resources, "CGROUP_OF_PROCESS", tmp_path / "self")
+    monkeypatch.setattr(budget, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(budget, "CGROUP_OF_PROCESS", tmp_path / "self")
     (tmp_path / "cgroup" / "job" / "step").mkdir(parents=True)
     return tmp_path
 

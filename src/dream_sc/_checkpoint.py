@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._io import versions
+from ._data.results import versions
 from ._logging import logger
 
 if TYPE_CHECKING:

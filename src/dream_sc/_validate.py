@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from dream_sc import _stored
+from ._data import stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -191,7 +191,7 @@ def step(adata: AnnData, key: str, call: str) -> Any:
             f".uns[{key!r}] is there but .{slot}[{key!r}] is not, as after a concatenation: call "
             f"dream_sc.tl.{call} again"
         )
-    _stored.check_params(entry["params"], f".uns[{key!r}]['params']")
+    stored.check_params(entry["params"], f".uns[{key!r}]['params']")
     return entry
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._memory_sizes import sizes_of
-from ._memory_table import Estimate, table
+from ._memory.sizes import sizes_of
+from ._memory.table import Estimate, table
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -75,7 +75,7 @@ def estimate(
     ValueError
         For impossible sizes, a sparsity outside 0 to 1, and options that are not known.
     """
-    from ._resources import memory_budget
+    from ._memory.budget import memory_budget
 
     options = {
         "n_groups": n_groups, "n_guides": n_guides, "n_cis_guides": n_cis_guides, "sparsity": sparsity,
@@ -133,7 +133,7 @@ def estimate_for(
     TypeError, ValueError, KeyError
         For what is no AnnData or MuData, a file that is no h5ad, and names that are not there.
     """
-    from ._memory_data import read_sizes
+    from ._memory.from_data import read_sizes
 
     asked = {
         "mod": mod, "layer": layer, "batch_key": batch_key, "target_key": target_key, "control": control,

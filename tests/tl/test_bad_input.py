@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc import _io
+from dream_sc._data import results
 
 
 @pytest.fixture(scope="module")
@@ -429,7 +429,7 @@ def test_an_error_while_writing_restores_what_was_there(technical: ad.AnnData) -
     slots = {("varm", "technical"): table.assign(mu=0.0), ("uns", "mine"): {"a": 1},
              ("varm", "new"): np.zeros((12, 2)), ("varm", "wrong"): np.zeros((5, 2))}  # fmt: skip
     with pytest.raises(ValueError, match="shape"):
-        _io.write(adata, "tl.step", slots, _io.now())
+        results.write(adata, "tl.step", slots, results.now())
     assert _keys(adata) == before
     pd.testing.assert_frame_equal(adata.varm["technical"], table)
     assert adata.uns["mine"] is None

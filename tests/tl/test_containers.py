@@ -12,7 +12,8 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc import _io, _reading
+from dream_sc._data import counts as _reading
+from dream_sc._data import results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ def test_blocks_do_not_change_the_result(
     if form == "csr":
         adata.write_h5ad(tmp_path / "a.h5ad")
         adata = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    starts = [block.cell for block in _io.counts(adata, None).blocks()]
+    starts = [block.cell for block in results.counts(adata, None).blocks()]
     assert len(starts) > 5
     if form == "dense":
         assert starts == list(range(0, 600, 47))

@@ -100,7 +100,7 @@ def test_formulas_keep_their_transforms(base: ad.AnnData) -> None:
     adata = base.copy()
     formula = "bs(score, df=4, extrapolation='clip') + scale(np.log1p(`percent mt`)) + C(donor)"
     ds.tl.fit_technical(adata, covariates=formula)
-    from dream_sc._covariates import design_again
+    from dream_sc._data.covariates import design_again
 
     entry = adata.uns["technical"]
     again = design_again(adata, entry, np.ones(adata.n_obs, dtype=bool))

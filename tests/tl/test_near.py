@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import dream_sc as ds
-from dream_sc.tl._near import near_cis
+from dream_sc.tl._near_cis import near_cis
 
 if TYPE_CHECKING:
     from pathlib import Path

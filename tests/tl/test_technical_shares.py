@@ -15,7 +15,7 @@ from scipy import sparse
 
 import dream_sc as ds
 from dream_sc._core.usage import log_usage
-from dream_sc._modality import open_pairs
+from dream_sc._data.shares import open_pairs
 
 N, F, K = 900, 30, 4
 DATA = "spliz_human_lung_junctions.h5ad"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
+from dream_sc import _validate
+from dream_sc._data import results
 from dream_sc._keys import TRANS
 
 from ._names import TransFit, names_of, trans_fit
@@ -168,7 +169,7 @@ def posterior(
         rows = [int(r) for r in np.flatnonzero(np.isfinite(fit.records[:, 0]))]
     else:
         rows = [int(r) for name in names_of(features) for r in fit.fitted(name)]
-    seed = _io.seed_of(rng)
+    seed = results.seed_of(rng)
     n = int(fit.info["params"]["nsamples"]) if nsamples is None else int(nsamples)
     arrays: dict[str, np.ndarray] = {}
     models = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate, get
-from dream_sc._guides import guides_of_cells
+from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import CIS, TITRATION
 
 from ._style import BLUE, GRAY, GREEN, SMALL, axes, dosage_label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dream_sc._memory_table import GB, TOTAL, Estimate, this_machine
+from dream_sc._memory.table import GB, TOTAL, Estimate, this_machine
 
 from ._style import CATEGORIES, INK, REST, SMALL, axes
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _covariates, _io, _modality, _validate
-from dream_sc._guides import guides_of_cells
+from dream_sc import _validate
+from dream_sc._data import covariates as _covariates
+from dream_sc._data import results
+from dream_sc._data import shares as _modality
+from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import STICK_EFFECTS, STICKS, Slots
 
 if TYPE_CHECKING:
@@ -71,7 +74,7 @@ def cells(data: Any, fit: TransFit) -> Cells:
 def counts(c: Cells, j: int) -> pd.DataFrame:
     """Mean count at size factor 1 and mean covariates, with its standard error by the fitted overdispersion."""
     params = c.fit.info["params"]
-    y = _io.one_column(_validate.matrix(c.fit.adata, params["layer"]), j)
+    y = results.one_column(_validate.matrix(c.fit.adata, params["layer"]), j)
     covariates = _covariates.log_factors(c.fit.adata, c.technical, params["technical_key"], j, c.guide >= 0)
     s = _validate.size_factors(c.fit.adata, c.technical["params"]["size_factor_key"])
     s = s * 2.0 ** (c.effects(j)[c.group] + covariates)

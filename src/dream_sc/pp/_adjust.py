@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc import _io, _validate
-from dream_sc._cis_cells import guide_cells
+from dream_sc import _validate
+from dream_sc._data import results
+from dream_sc._data.cis_cells import guide_cells
 from dream_sc._keys import CIS, GUIDE, NTC, SIZE_FACTOR, TARGET
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def adjust_size_factors(
         If a column is missing or has missing labels, size factors are not positive, or a group with targeted cells has
         no NTC cells.
     """
-    started = _io.now()
-    data = _io.own(data, copy)
+    started = results.now()
+    data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.storable(key_added)
     s = _validate.size_factors(adata, size_factor_key)
@@ -87,7 +88,7 @@ def adjust_size_factors(
     cell = group * len(each) + code
     own = _means(s, cell, len(names) * len(each))[cell]
     out = np.where(labelled, s * level[group] / own, s)
-    _io.write(adata, "pp.adjust_size_factors", {("obs", key_added): out}, started)
+    results.write(adata, "pp.adjust_size_factors", {("obs", key_added): out}, started)
     return data if copy else None
 
 
@@ -160,8 +161,8 @@ def refit_size_factors(
     from dream_sc._core.guide_tests import guide_means
     from dream_sc._core.trend import trend
 
-    started = _io.now()
-    data = _io.own(data, copy)
+    started = results.now()
+    data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     _validate.storable(key_added)
@@ -182,5 +183,5 @@ def refit_size_factors(
     off = np.zeros(len(mean))
     off[seen] = trend(x[seen], mean[seen], variance[seen])
     out = np.where(of_cell >= 0, s * np.exp(off[0] - off[of_cell]), s)
-    _io.write(adata, "pp.refit_size_factors", {("obs", key_added): out}, started)
+    results.write(adata, "pp.refit_size_factors", {("obs", key_added): out}, started)
     return data if copy else None

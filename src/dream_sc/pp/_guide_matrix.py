@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from dream_sc import _io, _validate
-from dream_sc._guides import read_guides
+from dream_sc import _validate
+from dream_sc._data import results
+from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import GUIDE_IDS, GUIDE_TARGETS, GUIDES
 from dream_sc._logging import logger
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from dream_sc._guides import Guides
+    from dream_sc._data.guide_matrix import Guides
 
 CALL_COLUMNS = ("cell_barcode", "feature_call", "num_umis")
 BETWEEN = "|"  # the calls of one cell
@@ -77,10 +78,10 @@ def guide_matrix(
         If there is no such matrix, its UMIs or guides would be lost by storing the result in its place, its entries are
         no counts, guides have no name or no target, cells of the two have no name in common, or no cell has a guide.
     """
-    started = _io.now()
+    started = results.now()
     _validate.whole("min_umis", min_umis)
     _validate.storable(key_added)
-    data = _io.own(data, copy)
+    data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     options: dict[str, Any] = {"layer": layer, "targets": targets, "min_umis": min_umis, "exclude": exclude}
     found = read_guides(data, adata, guides, raw=True, **options)
@@ -96,7 +97,7 @@ def guide_matrix(
         ("obsm", key_added): found.carried.astype(np.int8), ("uns", key_added + GUIDE_IDS): found.names.astype(str),
         ("uns", key_added + GUIDE_TARGETS): np.array(found.targets, dtype=str),
     }  # fmt: skip
-    _io.write(adata, "pp.guide_matrix", slots, started)
+    results.write(adata, "pp.guide_matrix", slots, started)
     return data if copy else None
 
 

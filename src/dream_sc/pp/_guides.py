@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
-from dream_sc._guides import read_guides
+from dream_sc import _validate
+from dream_sc._data import results
+from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import GUIDE, N_GUIDES, TARGET
 from dream_sc._logging import logger
 
@@ -67,9 +68,9 @@ def assign_guides(
         If there is no such matrix, its entries are no counts, guides have no name or no target, or no cell has exactly
         one guide.
     """
-    started = _io.now()
+    started = results.now()
     _validate.whole("min_umis", min_umis)
-    data = _io.own(data, copy)
+    data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     found = read_guides(data, adata, guides, layer=layer, targets=targets, min_umis=min_umis, raw=True)
     carried, names = found.carried, list(found.names)
@@ -91,5 +92,5 @@ def assign_guides(
         ("obs", guide_key): labels.remove_unused_categories(),
         ("obs", target_key): pd.Categorical(of_cell.to_numpy(dtype=object)), ("obs", N_GUIDES): n.astype(np.int64),
     }  # fmt: skip
-    _io.write(adata, "pp.assign_guides", slots, started)
+    results.write(adata, "pp.assign_guides", slots, started)
     return data if copy else None

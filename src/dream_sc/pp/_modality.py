@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from dream_sc import _io, _validate
+from dream_sc import _validate
+from dream_sc._data import results
 from dream_sc._keys import DENOMINATOR, MODALITY
 from dream_sc._logging import wrote
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from dream_sc._reading import Counts
+    from dream_sc._data.counts import Counts
 
 PART = 64_000_000  # bytes of the counts that are worked on at a time
 LARGEST_INT32 = np.iinfo(np.int32).max
@@ -40,8 +41,8 @@ class Input:
         """Open the counts of an AnnData, a view of one, or a modality of a MuData."""
         from dream_sc._core.suffstats import add_feature_moments
 
-        started, adata = _io.now(), _validate.resolve(data, mod, views=True)
-        counts = _io.counts(adata, layer)
+        started, adata = results.now(), _validate.resolve(data, mod, views=True)
+        counts = results.counts(adata, layer)
         sums, weight = np.zeros((counts.shape[1], 3)), np.zeros(counts.shape[0])
         for block in counts.blocks():
             add_feature_moments(block, weight, sums)
@@ -151,5 +152,5 @@ def modality(
     layers = None if denominator is None else {DENOMINATOR: denominator}
     out = AnnData(x, obs=source.adata.obs.copy(), var=var, uns={MODALITY: note}, layers=layers)
     slots = [f".X, {out.n_obs} cells x {out.n_vars}", f".uns[{MODALITY!r}]"]
-    wrote(note["step"], slots + [f".layers[{k!r}]" for k in out.layers], _io.now() - source.started)
+    wrote(note["step"], slots + [f".layers[{k!r}]" for k in out.layers], results.now() - source.started)
     return out

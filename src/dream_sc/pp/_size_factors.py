@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dream_sc import _io, _validate
+from dream_sc import _validate
+from dream_sc._data import results
 from dream_sc._keys import GUIDE, NTC, SIZE_FACTOR, TARGET
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from dream_sc._reading import Counts
+    from dream_sc._data.counts import Counts
 
 METHODS = ("total", "median_ratio", "stable")
 MIN_MEAN = 0.05  # counts per cell of a feature that may count as stable
@@ -79,9 +80,9 @@ def size_factors(
     ValueError, KeyError
         If the counts are not counts, a cell has none, or, for "stable", labels are missing or features too few.
     """
-    started = _io.now()
+    started = results.now()
     _validate.one_of("method", method, METHODS)
-    data = _io.own(data, copy)
+    data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.storable(key_added)
     groups = _groups(adata, guide_key, target_key, control) if method == "stable" else None
@@ -90,7 +91,7 @@ def size_factors(
     for name in names:
         keep[_validate.feature(adata, name, "exclude")] = False
     s = compute(adata, layer, method, keep, limit=memory_limit, groups=groups)
-    _io.write(adata, "pp.size_factors", {("obs", key_added): s}, started)
+    results.write(adata, "pp.size_factors", {("obs", key_added): s}, started)
     return data if copy else None
 
 
@@ -100,7 +101,7 @@ def compute(
 ) -> np.ndarray:  # fmt: skip
     """Size factors with mean 1 over the features to keep; `groups` are those of `_groups`."""
     held = {} if groups is None else {f"sums of {adata.n_vars} features by guide": _sums_bytes(groups, adata.n_vars)}
-    counts = _io.counts(adata, layer, limit, held)
+    counts = results.counts(adata, layer, limit, held)
     keep = np.ones(adata.n_vars, dtype=bool) if keep is None else keep
     s = totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
     if method == "stable":

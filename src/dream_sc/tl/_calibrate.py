@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _compile, _io, _stored, _validate
-from dream_sc._covariates import CellBins
+from dream_sc import _compile, _validate
+from dream_sc._data import results
+from dream_sc._data import stored as _stored
+from dream_sc._data.covariates import CellBins
 from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
 
@@ -103,15 +105,15 @@ def calibrate(
         If the fit is missing or older than the steps before it, an argument is not known, or there are fewer than 2
         NTC guides (4 with `replace`).
     """
-    started = _io.now()
+    started = results.now()
     _check(null, n, within, replace)
-    data = _io.own(data, copy)
+    data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.calibrate")
     fit = _read(data, adata, key)
     pool = _ntc_guides(fit) if null == "ntc_guides" else np.zeros(0, dtype=np.int64)
     warning = _too_few(fit, pool, replace) if null == "ntc_guides" else ""
-    seed = _io.seed_of(rng)
+    seed = results.seed_of(rng)
     _compile.ready("trans", progress)
     labels = ["calibration", *(f"calibration, held-out half {i} of 2" for i in (1, 2) if replace)]
     # cells are permuted one pass over the counts at a time, so that there is no list of them
@@ -128,8 +130,8 @@ def calibrate(
         slots["varm", key] = _replaced(fit, run)
         found["held_out"] = _held_out(fit, pool, n, seed, wrap)
     params = {"null": null, "n": n, "within": within, "key": key, "replace": replace}
-    slots["uns", key_added] = _io.run_info(started, seed, params) | found
-    _io.write(adata, "tl.calibrate", slots, started)
+    slots["uns", key_added] = results.run_info(started, seed, params) | found
+    results.write(adata, "tl.calibrate", slots, started)
     return data if copy else None
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _validate
-from dream_sc._cis_cells import guide_cells
+from dream_sc import _validate
+from dream_sc._data import results
+from dream_sc._data.cis_cells import guide_cells
 from dream_sc._keys import CHECKED_GUIDES, CHECKS, CIS, CONFOUNDING, EQUAL_DOSAGE_COLUMNS, TECHNICAL
 from dream_sc._logging import logger
 from dream_sc.pp._size_factors import stable, totals
@@ -122,7 +123,7 @@ def check_confounding(
     KeyError, ValueError
         If an earlier step or a column is missing, or the technical fit is not of counts.
     """
-    started = _io.now()
+    started = results.now()
     adata = _validate.resolve(data, mod)
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
     _validate.new_key(adata, key_added, "tl.check_confounding")
@@ -135,7 +136,7 @@ def check_confounding(
             f".uns[{technical_key!r}] is a technical fit of {technical['params']['distribution']} data, but size "
             "factors and depth are of counts: check the modality of counts"
         )
-    seed, cells = _io.seed_of(rng), guide_cells(adata, holder, cis_key)
+    seed, cells = results.seed_of(rng), guide_cells(adata, holder, cis_key)
     batch_key = technical["params"]["batch_key"] if batch_key is None else batch_key
     columns = [covariates] if isinstance(covariates, str) else list(covariates or [])
     taken = [c for c in columns if c in checks.BUILT_IN]
@@ -154,11 +155,11 @@ def check_confounding(
         "covariates": columns, "batch_key": batch_key, "near": float(near), "level": float(level),
         "technical_key": technical_key, "cis_key": cis_key,
     }  # fmt: skip
-    info = _io.run_info(started, seed, params) | {
+    info = results.run_info(started, seed, params) | {
         "cis_gene": cells.cis_gene, "cis_mod": cis_mod, CHECKS: frame,
         CHECKED_GUIDES: pd.concat(found.guides, ignore_index=True),
     }  # fmt: skip
-    _io.write(adata, "tl.check_confounding", {("uns", key_added): info, ("varm", key_added): differences}, started)
+    results.write(adata, "tl.check_confounding", {("uns", key_added): info, ("varm", key_added): differences}, started)
     return frame.copy()
 
 
@@ -167,7 +168,7 @@ def _size_and_depth(found: checks.Found, adata: AnnData, technical: Any, limit: 
     params = technical["params"]
     s = _validate.size_factors(adata, params["size_factor_key"])
     checks.numbers(found, checks.SIZE_FACTOR, np.log2(s), SIZE_FACTOR_ADVICE, checks.SMALLEST)
-    cells, counts = found.cells, _io.counts(adata, params["layer"], limit)
+    cells, counts = found.cells, results.counts(adata, params["layer"], limit)
     keep = np.asarray(adata.var_names != cells.cis_gene)
     # all control guides as one
     groups = np.where(cells.guide >= 0, np.where(cells.control, 0, np.cumsum(~cells.control))[cells.guide], -1)

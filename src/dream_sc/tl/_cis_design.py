@@ -12,7 +12,7 @@ from dream_sc._keys import COMPLEMENT
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
-    from dream_sc._guides import Guides
+    from dream_sc._data.guide_matrix import Guides
 
 CONTROL_GROUPS = ("nt_cells", "complement")
 SHOWN = 12

@@ -11,10 +11,10 @@ import pandas as pd
 
 from dream_sc._keys import EQUAL_DOSAGE_COLUMNS
 
-from ._design import LARGEST_V
+from ._confounded_groups import LARGEST_V
 
 if TYPE_CHECKING:
-    from dream_sc._cis_cells import GuideCells
+    from dream_sc._data.cis_cells import GuideCells
 
 SLOPE, DIFFERENCE = "slope over log2 dosage", "targeting less control guides"
 V = "Cramér's V with control cells"

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _compile, _covariates, _io, _validate
-from dream_sc._guides import read_guides
+from dream_sc import _compile, _validate
+from dream_sc._data import covariates, results
+from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
-from dream_sc._memory_preflight import watched
+from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
 from ._cis_design import CONTROL_GROUPS, CisDesign, by_covariate, guide_priors, of_guides, of_labels
-from ._design import refuse_confounded, refuse_confounded_design
+from ._confounded_groups import refuse_confounded, refuse_confounded_design
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,11 +141,11 @@ def fit_cis(
     from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors
 
-    started, data = _io.now(), _io.own(data, copy)
+    started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
     _check(nsamples, niters, control_group, pooling, inference, guide_prior)
-    seed, technical = _io.seed_of(rng), _counted(adata, technical_key)
+    seed, technical = results.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
     layout = {
@@ -156,7 +157,7 @@ def fit_cis(
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
     cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), _bar(progress, cis_gene, inference)
     fit = run("cis", Inference(inference, nsamples, niters, device, seed, progress=wrap), cells, CisPriors())
-    info = _io.run_info(
+    info = results.run_info(
         started, seed,
         {"cis_targets": wanted, "technical_key": technical_key, "inference": inference, "layer": layer,
          "nsamples": nsamples, "niters": niters, "device": device, "pooling": pooling,
@@ -167,7 +168,7 @@ def fit_cis(
     of_cell = pd.Categorical.from_codes(design.row_guide, design.table["guide"])
     table, name = _cell_table(adata, fit, design), Slots(key_added).guide
     slots = {("obsm", key_added): table, ("obs", name): of_cell, ("uns", key_added): info}
-    _io.write(adata, "tl.fit_cis", slots, started)
+    results.write(adata, "tl.fit_cis", slots, started)
     return data if copy else None
 
 
@@ -216,7 +217,7 @@ def _design(
     levels = None if key is None else _validate.labels(adata, key, "guide_covariate_key")
     columns = [(params["batch_key"], group_codes(adata, technical))] if params.get("use_all_cells") else []
     if columns:
-        columns += _covariates.factors(adata, technical).items()
+        columns += covariates.factors(adata, technical).items()
     if layout["guides"] is not None:
         _validate.guides_key(layout["guides"])
         found = read_guides(data, adata, layout["guides"])
@@ -259,8 +260,8 @@ def _cells(
 
     _compile.ready("cis", progress, then=("trans",))
     params, used = technical["params"], design.used
-    y = _io.counts(adata, layer, limit).column(gene, used)
-    _validate.counts(y, _io.source(layer))
+    y = results.counts(adata, layer, limit).column(gene, used)
+    _validate.counts(y, results.source(layer))
     row = adata.varm[key].iloc[gene]
     if y[used].sum() == 0:
         raise ValueError(f"the cis gene {name!r} has no count in any cell of its guides and the controls")
@@ -279,7 +280,7 @@ def _cells(
             f"min_count={least}: its dosage cannot be told from noise; lower min_count to try all the same"
         )
     effects = adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
-    exposure = s * row["mu"] * 2.0 ** (effects + _covariates.log_factors(adata, technical, key, gene, used))
+    exposure = s * row["mu"] * 2.0 ** (effects + covariates.log_factors(adata, technical, key, gene, used))
     o = float(row["overdispersion"])
     if all_cells:  # all cells differ in dosage, and the overdispersion must not hold that
         o = _of_controls(y[control], exposure[control] / row["mu"])

@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc import _covariates, _formula, _io, _modality, _validate
-from dream_sc._guides import read_guides
+from dream_sc import _validate
+from dream_sc._data import covariates as _covariates
+from dream_sc._data import formula, results, shares
+from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import SIZE_FACTOR, TECHNICAL
 from dream_sc._logging import logger
-from dream_sc._memory_preflight import watched
+from dream_sc._memory.guard import watched
 
 from . import _technical_counts, _technical_shares
-from ._design import refuse_confounded, refuse_confounded_guides
+from ._confounded_groups import refuse_confounded, refuse_confounded_guides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from dream_sc._guides import Guides
+    from dream_sc._data.guide_matrix import Guides
 
 FEW_CONTROLS = 50  # cells, below which a warning is given
 
@@ -155,7 +157,7 @@ def fit_technical(
     """
     from dream_sc._core.engines import Inference
 
-    started, labels = _io.now(), [control] if isinstance(control, str) else list(control)
+    started, labels = results.now(), [control] if isinstance(control, str) else list(control)
     params: dict[str, Any] = {
         "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
         "control": labels, "guides": guides, "size_factor_key": size_factor_key,
@@ -165,7 +167,7 @@ def fit_technical(
         "autoguide": autoguide, "minibatch_size": minibatch_size, "min_cells": min_cells,
     }  # fmt: skip
     _check_options(params)
-    data = _io.own(data, copy)
+    data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _has_layers(adata, layer, category_layers)
@@ -176,15 +178,15 @@ def fit_technical(
     if use_all_cells:
         _refuse_confounded(adata, (batch_key, group), target_key, is_control, found, labels, design)
     params["covariates"] = design and design.formula
-    chosen = Inference(inference, nsamples, niters, device, _io.seed_of(rng), autoguide, minibatch_size)
+    chosen = Inference(inference, nsamples, niters, device, results.seed_of(rng), autoguide, minibatch_size)
     row = np.where(is_control | use_all_cells, group, -1)
     m = _technical_shares.Modality(
         distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
     slots, info = _fit_modality(adata, m, chosen, params, key_added, design, progress)
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
-    slots["uns", key_added] = _io.run_info(started, chosen.seed, params) | info | about
-    _io.write(adata, "tl.fit_technical", slots, started)
+    slots["uns", key_added] = results.run_info(started, chosen.seed, params) | info | about
+    results.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
 
 
@@ -256,7 +258,7 @@ def _design(
         raise ValueError(
             f"covariates= with distribution={distribution!r} is not offered, only with 'negbinom': leave covariates out"
         )
-    return _covariates.first_design(adata, _formula.formula_of(adata, covariates), used, group, groups)
+    return _covariates.first_design(adata, formula.formula_of(adata, covariates), used, group, groups)
 
 
 def _check_options(p: dict[str, Any]) -> None:
@@ -268,7 +270,7 @@ def _check_options(p: dict[str, Any]) -> None:
     for name, known in (("distribution", DISTRIBUTIONS), ("inference", ENGINES), ("autoguide", GUIDES)):
         _validate.one_of(name, p[name], known)
     names = "distribution", "denominator_layer", "category_key", "category_layers", "layer"
-    _modality.check(*(p[name] for name in names))
+    shares.check(*(p[name] for name in names))
     _validate.whole("nsamples", p["nsamples"])
     if p["niters"] is not None:
         _validate.whole("niters", p["niters"])

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dream_sc import _checkpoint, _compile, _io, _modality, _validate
+from dream_sc import _checkpoint, _compile, _validate
+from dream_sc._data import results, shares
 from dream_sc._keys import CATEGORIES, CIS, TECHNICAL, TRANS, Slots, trans_columns
-from dream_sc._memory_preflight import watched
+from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
-from . import _trans_categories, _trans_cells
-from ._near import with_near
+from . import _fit_trans_categories, _trans_cells
+from ._near_cis import with_near
 from ._rows import OF_EC50, TransInputs, means, trans_inputs
 
 if TYPE_CHECKING:
@@ -156,10 +157,10 @@ def fit_trans(
     from dream_sc._core import trans as core
 
     _check(function_type, dosage, inference, autoguide, degree, nsamples, niters, min_denominator, device, checkpoint)
-    started, data = _io.now(), _io.own(data, copy)
+    started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
-    holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), _io.seed_of(rng)
+    holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), results.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
     distribution = _distribution(adata, technical_key, distribution, min_denominator)
     inputs = trans_inputs(
@@ -176,10 +177,10 @@ def fit_trans(
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
     _compile.ready("trans", progress)
     found = _fit(adata, inputs, options, hyper, features, _bars(progress, hyper is None), kept, cells)
-    info = _io.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
+    info = results.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
     frame, where = with_near(found.frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)
     slots = {("varm", key_added): frame, where: found.records, ("uns", key_added): info}
-    _io.write(adata, "tl.fit_trans", slots, started)
+    results.write(adata, "tl.fit_trans", slots, started)
     if kept is not None:
         kept.remove()
     return data if copy else None
@@ -204,7 +205,7 @@ def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominato
             f"distribution={asked!r}, but .uns[{technical_key!r}] is a technical fit with {own!r}: leave it out, or "
             f"call dream_sc.tl.fit_technical(data, distribution={asked!r}) first"
         )
-    if min_denominator is not None and own not in _modality.PAIRS:
+    if min_denominator is not None and own not in shares.PAIRS:
         raise ValueError(f"min_denominator= is of shares, but the distribution is {own!r}: leave it out")
     return own
 
@@ -228,13 +229,13 @@ def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
 def _fit(
     adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any,
     kept: Any, cells: Any,
-) -> _trans_categories.Written:  # fmt: skip
+) -> _fit_trans_categories.Written:  # fmt: skip
     """Fit all features: those of categories together, the others each by itself."""
     from dream_sc._core import trans as core
 
     _same_distribution(hyper, inputs.distribution)
     if inputs.distribution == "multinomial":
-        return _trans_categories.fit(adata, inputs, options, hyper, features, progress, kept)
+        return _fit_trans_categories.fit(adata, inputs, options, hyper, features, progress, kept)
     ok, asked = inputs.ok, asked_for(adata, features, inputs.ok)
     fit = core.fit(
         inputs.stats.take(ok), inputs.dosage, inputs.overdispersion[ok], axis=inputs.axis, priors=inputs.priors,
@@ -243,7 +244,7 @@ def _fit(
     )  # fmt: skip
     every = np.full((len(ok), fit.records.shape[1]), np.nan, dtype=fit.records.dtype)
     every[ok & asked] = fit.records
-    return _trans_categories.Written(_table(adata, fit, inputs, asked), every, fit.hyper)
+    return _fit_trans_categories.Written(_table(adata, fit, inputs, asked), every, fit.hyper)
 
 
 def _kept(
@@ -264,7 +265,7 @@ def _kept(
     return _checkpoint.open_checkpoint(_checkpoint.usable(checkpoint), settings, data)
 
 
-def _about(inputs: TransInputs, found: _trans_categories.Written) -> dict[str, Any]:
+def _about(inputs: TransInputs, found: _fit_trans_categories.Written) -> dict[str, Any]:
     """What `.uns` says of the fit beside its parameters."""
     from dream_sc._core.posterior import LAYOUT_VERSION
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc import _modality
+from dream_sc._data import shares
 from dream_sc._keys import STICKS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def share_rows(
     params, distribution = technical["params"], technical["params"]["distribution"]
     table = technical.get(STICKS)
     layers = params["category_layers"]
-    pairs = _modality.open_pairs(
+    pairs = shares.open_pairs(
         adata, distribution, layer=layer, denominator_layer=params["denominator_layer"],
         category_key=params["category_key"], category_layers=None if layers is None else list(layers), sticks=table,
         limit=limit,
@@ -83,7 +83,7 @@ def score_rows(
     from dream_sc._core.types import GuideStats
 
     distribution, n_rows = technical["params"]["distribution"], len(layout.rows)
-    scores = _modality.open_scores(adata, layer, limit)
+    scores = shares.open_scores(adata, layer, limit)
     known = np.isfinite(sigma) & (sigma > 0)
     at, sd = np.where(known, centre, 0.0), np.where(known, sigma, 1.0)
     if distribution == "normal":

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _io, _modality, _stored, _validate
-from dream_sc._covariates import CellBins
-from dream_sc._guides import guides_of_cells
+from dream_sc import _validate
+from dream_sc._data import results, shares, stored
+from dream_sc._data.covariates import CellBins
+from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import Slots
 from dream_sc._logging import logger
 
@@ -96,7 +97,7 @@ def trans_inputs(
     `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
     """
     if known is not None:
-        _stored.check_learned(known, "hyper=")
+        stored.check_learned(known, "hyper=")
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
@@ -143,7 +144,7 @@ def _other_inputs(
     """Inputs of shares and scores: no offsets of guides, which are of counts, and no slopes within guides."""
     distribution, table = technical["params"]["distribution"], adata.varm[technical_key]
     sticks = centre = scale = None
-    if distribution in _modality.SCORES:
+    if distribution in shares.SCORES:
         centre, scale = table["mu"].to_numpy(float), table["sigma"].to_numpy(float)
         stats, reason = score_rows(adata, technical, layer, layout, centre, scale, limit)
         overdispersion = np.ones(adata.n_vars)
@@ -243,7 +244,7 @@ def row_stats(
         for n, what in ((len(rows), "rows, one per guide and technical group"), (n_moved, "of them weighted by dosage"))
         if n
     }
-    counts = _io.counts(adata, layer, limit, held)
+    counts = results.counts(adata, layer, limit, held)
     sums = suffstats.RowSums(row, len(rows), adata.n_vars, d)
     for block in counts.blocks(row >= 0):
         sums.add(block)

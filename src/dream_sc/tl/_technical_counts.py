@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _compile, _io, _validate
+from dream_sc import _compile, _validate
+from dream_sc._data import results
 from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 from dream_sc._progress import bar, features_of, values_of
@@ -37,7 +38,7 @@ def fit(
     info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": "log2"}
     names = Slots(key)
     slots = _slots(adata, found, ok, key, min_cells) | new
-    slots |= {("varm", slot): _io.ABSENT for slot in (names.covariates, names.covariates_sd)}
+    slots |= {("varm", slot): results.ABSENT for slot in (names.covariates, names.covariates_sd)}
     if design is not None:
         for slot, values in ((names.covariates, found.coefficients), (names.covariates_sd, found.coefficients_sd)):
             slots["varm", slot] = _spread(values / design.scale, ok)
@@ -88,7 +89,7 @@ def _fit(
         "their histograms": suffstats.tail_bytes(adata.n_vars, LARGEST_COUNT),
     }  # fmt: skip
     _compile.ready("technical", progress, then=("cis", "trans"))
-    counts = _io.counts(adata, layer, limit, held)
+    counts = results.counts(adata, layer, limit, held)
     sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
     tails = suffstats.TailSums(is_control, adata.n_vars, LARGEST_COUNT)
     reading = bar(progress, "counts of controls", "values", size=values_of, total=adata.n_obs * adata.n_vars)
@@ -101,7 +102,7 @@ def _fit(
         also = f", in {min_cells} cells or more," if min_cells else ""
         raise ValueError(
             f"no feature has {MIN_COUNT} counts or more{also} in the {int(is_control.sum())} control cells of "
-            f"{_io.source(layer)}: check control= and layer="
+            f"{results.source(layer)}: check control= and layer="
         )
     used = stats.tail[ok].sum(0) > 0
     stats = replace(stats, counts=stats.counts[ok], tail=stats.tail[ok][:, used], tail_at=stats.tail_at[used])

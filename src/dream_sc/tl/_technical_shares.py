@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _compile, _modality
+from dream_sc import _compile
+from dream_sc._data import shares
 from dream_sc._keys import SCORE_COLUMNS, STICK_EFFECTS, STICK_EFFECTS_SD, STICKS, TECHNICAL_COLUMNS, Slots
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ def fit(
     adata: AnnData, m: Modality, inference: Any, overdispersed: bool, key: str, progress: bool | None
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The slots of `.varm`, and what `.uns` stores beside what all distributions do."""
-    if m.distribution in _modality.SCORES:
+    if m.distribution in shares.SCORES:
         return _fit_scores(adata, m, inference, key)
     _compile.ready("shares", progress, then=("trans",))
-    pairs = _modality.open_pairs(
+    pairs = shares.open_pairs(
         adata, m.distribution, layer=m.layer, denominator_layer=m.denominator_layer, category_key=m.category_key,
         category_layers=m.category_layers, limit=m.limit,
     )  # fmt: skip
@@ -193,7 +194,7 @@ def _fit_scores(
         raise ValueError(
             f'inference="nuts" is not offered for distribution={m.distribution!r}: use "laplace" or "svi"'
         )
-    scores = _modality.open_scores(adata, m.layer, m.limit)
+    scores = shares.open_scores(adata, m.layer, m.limit)
     if m.distribution == "normal":
         sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
         found = run("technical_normal", inference, sums, ScorePriors())

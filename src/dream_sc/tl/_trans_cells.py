@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc import _io, _validate
+from dream_sc import _validate
+from dream_sc._data import results
 from dream_sc._logging import logger
 
 from ._rows import row_layout
@@ -39,7 +40,7 @@ def single_cells(
     s = s * 2.0 ** inputs.guides["offset"].to_numpy()[guide]
     d = layout.dosage
     mean, spread, escape = (np.broadcast_to(x, d.mean.shape)[row] for x in (d.mean, d.spread, d.escape))
-    counts, positions = _io.counts(adata, inputs.layer, limit), np.flatnonzero(inputs.ok)
+    counts, positions = results.counts(adata, inputs.layer, limit), np.flatnonzero(inputs.ok)
 
     def read(features: np.ndarray) -> np.ndarray:
         return np.stack([counts.column(int(j), used)[used] for j in positions[features]]).astype(float)

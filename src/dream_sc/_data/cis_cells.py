@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from . import _validate
-from ._guides import guides_of_cells
+from dream_sc import _validate
+
+from .guide_matrix import guides_of_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from . import _validate
-from ._keys import GUIDE_ASSIGNMENT, GUIDE_IDS, GUIDE_TARGETS, NTC, TARGET_COLUMNS, TARGETING, Slots
-from ._logging import logger
+from dream_sc import _validate
+from dream_sc._keys import GUIDE_ASSIGNMENT, GUIDE_IDS, GUIDE_TARGETS, NTC, TARGET_COLUMNS, TARGETING, Slots
+from dream_sc._logging import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dream_sc._guides import Guides
+    from dream_sc._data.guide_matrix import Guides
 
     from ._cis_design import CisDesign
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _validate
-from ._keys import SCHEMA_VERSION
-from ._logging import logger, wrote
+from dream_sc import _validate
+from dream_sc._keys import SCHEMA_VERSION
+from dream_sc._logging import logger, wrote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from ._reading import Counts
+    from .counts import Counts
 
 ABSENT = object()
 
@@ -27,15 +27,15 @@ ABSENT = object()
 def counts(
     adata: AnnData, layer: str | None, limit: int | str | None = None, held: Mapping[str, int] | None = None
 ) -> Counts:
-    """The counts of `.X` or a layer, to be read block by block; see `_reading.open_counts`."""
-    from ._reading import open_counts
+    """The counts of `.X` or a layer, to be read block by block; see `counts.open_counts`."""
+    from .counts import open_counts
 
     return open_counts(_validate.matrix(adata, layer), source(layer), limit, held)
 
 
 def one_column(x: Any, j: int) -> np.ndarray:
     """One feature of all cells as a dense vector."""
-    from ._reading import open_counts
+    from .counts import open_counts
 
     return open_counts(x, "the matrix of counts").column(j)
 

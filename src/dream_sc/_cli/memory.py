@@ -53,7 +53,7 @@ def add_parser(commands: Any, positive: Callable[[str], int]) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the table and the advice; 0 where it fits, 1 where it does not, 2 for bad input."""
-    from . import memory
+    from dream_sc import memory
 
     def options(names: Any) -> dict[str, Any]:
         pairs = ((NAMES.get(n, n.replace("-", "_")), getattr(given, n.replace("-", "_"))) for n in names)

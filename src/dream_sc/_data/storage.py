@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy import sparse
 
-from ._core import sparse_pass
-from ._core.counts import CountBlock, run_end
-from ._core.threads import in_runs
+from dream_sc._core import sparse_pass
+from dream_sc._core.counts import CountBlock, run_end
+from dream_sc._core.threads import in_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

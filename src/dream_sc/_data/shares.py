@@ -15,15 +15,17 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from . import _io, _validate
-from ._resources import memory_budget
+from dream_sc import _validate
+from dream_sc._memory.budget import memory_budget
+
+from . import results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
-    from ._core.counts import CountBlock
+    from dream_sc._core.counts import CountBlock
 
 PAIRS, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
 BLOCK = 256  # sticks or features in a block
@@ -213,7 +215,7 @@ def open_pairs(
         `Sticks.table` of an earlier step, for the same sticks whatever cells there are now. A feature that lacks one
         of its categories gets none. By default the categories are put in order by their counts in all cells.
     limit
-        Of memory, see `_reading.open_counts`.
+        Of memory, see `counts.open_counts`.
 
     Raises
     ------
@@ -260,7 +262,7 @@ def open_scores(adata: AnnData, layer: str | None = None, limit: int | str | Non
     KeyError, TypeError
         If there is no such layer, or its values are no numbers.
     """
-    x, where = _validate.matrix(adata, layer), _io.source(layer)
+    x, where = _validate.matrix(adata, layer), results.source(layer)
     if x.dtype.kind not in "iubf":
         raise TypeError(f"{where} holds values of type {x.dtype}: scores are numbers, with NaN where one is missing")
     x = x.to_memory() if hasattr(x, "to_memory") else x
@@ -270,9 +272,9 @@ def open_scores(adata: AnnData, layer: str | None = None, limit: int | str | Non
 
 def _matrix(adata: AnnData, layer: str | None, limit: int | str | None) -> Any:
     """Counts of all cells as a csc matrix of floats, checked, without stored zeros."""
-    counts = _io.counts(adata, layer, limit)
+    counts = results.counts(adata, layer, limit)
     if counts.shape != adata.shape:
-        raise ValueError(f"{_io.source(layer)} is of shape {counts.shape}, but the data are of shape {adata.shape}")
+        raise ValueError(f"{results.source(layer)} is of shape {counts.shape}, but the data are of shape {adata.shape}")
     blocks = list(islice(counts.blocks(), 2))
     if len(blocks) == 1 and blocks[0].n_major * blocks[0].n_minor == counts.shape[0] * counts.shape[1]:
         return _columns_of(blocks[0])
@@ -385,7 +387,7 @@ def _check_above(adata: AnnData, y: Any, n: Any, layer: str | None, denominator_
         n_above += int(above.sum())
     if n_above:
         raise ValueError(
-            f"{_io.source(layer)} is above {_io.source(denominator_layer)} {n_above} times, {named}: a count "
+            f"{results.source(layer)} is above {results.source(denominator_layer)} {n_above} times, {named}: a count "
             "cannot exceed what it is out of; was denominator_layer= meant to be another layer?"
         )
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _validate
-from ._core.counts import DISORDER, FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock, run_end
-from ._core.sparse_pass import regroup
-from ._core.threads import in_runs, n_threads_for
-from ._resources import in_words, memory_budget
-from ._sources import MemoryDense, MemorySparse, Source, damaged, source_of
+from dream_sc import _validate
+from dream_sc._core.counts import DISORDER, FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock, run_end
+from dream_sc._core.sparse_pass import regroup
+from dream_sc._core.threads import in_runs, n_threads_for
+from dream_sc._memory.budget import in_words, memory_budget
+
+from .storage import MemoryDense, MemorySparse, Source, damaged, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

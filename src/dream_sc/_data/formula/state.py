@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from dream_sc._formula.allowed import MOST_COLUMNS, allowed, is_number, shown
-from dream_sc._formula.parser import read
-from dream_sc._formula.tree import Call, Formula, text_of
-from dream_sc._stored import texts
+from dream_sc._data.stored import texts
+
+from .allowed import MOST_COLUMNS, allowed, is_number, shown
+from .parser import read
+from .tree import Call, Formula, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dream_sc._formula.columns import States
+    from .columns import States
 
 MOST_CHARACTERS = 1_000_000  # of the state
 KEYS = ("names", "columns", "centre", "scale", "state")

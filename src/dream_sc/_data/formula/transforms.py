@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dream_sc._formula.tree import Call
+    from .tree import Call
 
 Options = dict[str, Any]
 State = dict[str, Any]  # as json has it

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._logging import logger
-from ._resources import available, in_words, memory_budget
+from dream_sc._logging import logger
+
+from .budget import available, in_words, memory_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._memory_table import Estimate
+    from .table import Estimate
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -100,8 +101,9 @@ def _mark() -> int:
 
 def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
     """The estimate for a call, None where its arguments do not make sense: the fit says why."""
-    from ._memory_data import read_sizes
-    from .memory import estimate_of
+    from dream_sc.memory import estimate_of
+
+    from .from_data import read_sizes
 
     try:
         asked = {name: given.get(name) for name in ASKED} | {
@@ -123,7 +125,7 @@ def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
 
 def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], options: dict[str, Any]) -> None:
     """Fill in what the earlier steps know: columns, layers, and the guides that take part."""
-    from . import _validate
+    from dream_sc import _validate
 
     adata = _validate.resolve(given["data"], given["mod"], views=True)
     params = adata.uns[given["technical_key"]]["params"]
@@ -153,7 +155,7 @@ def _plan(step: str, estimate: Estimate | None, given: dict[str, Any]) -> int | 
     """The number of threads to keep to, None for all; warn, or refuse, where there is too little memory."""
     if estimate is None:
         return None
-    from ._memory_table import changes
+    from .table import changes
 
     limit = given.get("memory_limit")
     asked = None if limit is None else memory_budget(limit)
@@ -198,13 +200,13 @@ def _free_vram() -> int:
 def _with_threads(estimate: Estimate, n: int) -> Estimate:
     from dataclasses import replace
 
-    from ._memory_table import table
+    from .table import table
 
     return table(replace(estimate.sizes, n_threads=n))
 
 
 def _capped(n: int | None) -> Any:
-    from ._core.threads import at_most
+    from dream_sc._core.threads import at_most
 
     return at_most(n)
 
@@ -229,7 +231,7 @@ def _call(function: Callable[..., Any], step: str, bound: inspect.BoundArguments
 
 def _explained(step: str, what: str, estimate: Estimate | None) -> str:
     """What to change where memory ran out."""
-    from ._memory_table import changes
+    from .table import changes
 
     listed = changes(estimate) if estimate is not None else ["take fewer features at a time, adata[:, genes]"]
     if "GPU" in what:
@@ -239,7 +241,7 @@ def _explained(step: str, what: str, estimate: Estimate | None) -> str:
 
 def _store(data: Any, step: str, given: dict[str, Any], estimate: Estimate | None, watch: Watch) -> None:
     """Put estimate and measurement into the entry of `.uns`."""
-    from . import _validate
+    from dream_sc import _validate
 
     mod = given.get("cis_mod") if step == "fit_cis" and given.get("cis_mod") else given.get("mod")
     entry = _validate.resolve(data, mod, views=True).uns.get(given["key_added"])

@@ -15,10 +15,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dream_sc import _validate
-from dream_sc._formula import allowed as most
-from dream_sc._formula.allowed import CONTRASTS, FUNCTIONS, OUTERMOST, Option, plain_function, refused
-from dream_sc._formula.tokens import Token, tokens
-from dream_sc._formula.tree import (
+
+from . import allowed as most
+from .allowed import CONTRASTS, FUNCTIONS, OUTERMOST, Option, plain_function, refused
+from .tokens import Token, tokens
+from .tree import (
     Argument,
     Call,
     Column,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _formula
-from dream_sc._formula import encode, factor_columns, is_numeric, plain_level
 from dream_sc._keys import COVARIATES, Slots
 from dream_sc._logging import logger
+
+from . import formula as _formula
+from .formula import encode, factor_columns, is_numeric, plain_level
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._core.engines import guides
-from ._memory_sizes import SCORES, SHARES, Sizes
-from ._memory_steps import EDGES, F8, PARAMETERS, SHARE_EDGES
+from dream_sc._core.engines import guides
+
+from .sizes import SCORES, SHARES, Sizes
+from .steps import EDGES, F8, PARAMETERS, SHARE_EDGES
 
 if TYPE_CHECKING:
-    from ._memory_steps import Phase
+    from .steps import Phase
 
 CONTEXT = 500_000_000  # of a GPU, that its driver takes
 # of a technical step, over features and bins, and over features and bins of counts: while the gradient of the sums is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from dream_sc._formula.allowed import refused
+from .allowed import refused
 
 SIGNS = "+-*:(),=[]"
 SPACE = " \t\r\n"

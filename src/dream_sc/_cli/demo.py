@@ -29,7 +29,7 @@ def run(output: Path, *, n_cells: int = 3000, n_genes: int = 300, seed: int = 0)
     seed
         Seed of the simulation and of the fits.
     """
-    from . import datasets, pp, tl
+    from dream_sc import datasets, pp, tl
 
     output.mkdir(parents=True, exist_ok=True)
     clock = time.perf_counter()
@@ -53,7 +53,7 @@ def run(output: Path, *, n_cells: int = 3000, n_genes: int = 300, seed: int = 0)
 
 def comparison(adata: AnnData) -> pd.DataFrame:
     """Return the table of all genes with the simulated truth beside the estimates, best calls first."""
-    from . import get
+    from dream_sc import get
 
     estimates = get.trans(adata)
     truth = adata.var.loc[estimates.index, [c for c in adata.var if str(c).startswith("true_")]]
@@ -112,7 +112,7 @@ def best_genes(frame: pd.DataFrame, n: int) -> list[str]:
 def _write(adata: AnnData, frame: pd.DataFrame, output: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
-    from . import pl
+    from dream_sc import pl
 
     paths = []
     rows, columns = PANELS

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from dream_sc._formula import allowed as most
-from dream_sc._formula.allowed import STATEFUL, refused
+from . import allowed as most
+from .allowed import STATEFUL, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,9 +5,9 @@ No text of a formula or of a file is ever evaluated as code, here or by formulai
 
 from __future__ import annotations
 
-from dream_sc._formula.columns import encode, factor_columns, is_numeric, plain_level
-from dream_sc._formula.parser import formula_of, read, refuse_unknown
-from dream_sc._formula.state import Stored, stored, written
+from .columns import encode, factor_columns, is_numeric, plain_level
+from .parser import formula_of, read, refuse_unknown
+from .state import Stored, stored, written
 
 __all__ = [
     "Stored", "encode", "factor_columns", "formula_of", "is_numeric", "plain_level", "read", "refuse_unknown", "stored",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _validate
+from dream_sc import _validate
 
 DISTRIBUTIONS = ("negbinom", "binomial", "multinomial", "normal", "studentt")
 SHARES, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
@@ -119,7 +119,7 @@ def check(sizes: Sizes) -> Sizes:
         ("autoguide", AUTOGUIDES), ("storage", STORAGES),
     ):  # fmt: skip
         _validate.one_of(name, getattr(sizes, name), allowed)
-    from ._core.engines._device import check_name
+    from dream_sc._core.engines._device import check_name
 
     check_name(sizes.device)
     if sizes.minibatch_size is not None:
@@ -150,7 +150,7 @@ def sizes_of(n_features: int, n_cells: int, options: dict[str, Any]) -> Sizes:
     if given.get("distribution") in SCORES and "storage" not in given:
         more["storage"] = "dense"  # scores have no zeros to leave out
     if "n_threads" not in given:
-        from ._core.threads import n_threads
+        from dream_sc._core.threads import n_threads
 
         more["n_threads"] = n_threads()
     return check(replace(Sizes(n_features, n_cells), **(given | more)))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from . import _memory_steps as formulas
-from . import _memory_svi as svi
-from ._memory_sizes import CSR, Sizes
-from ._resources import in_words, memory_budget
+from . import steps as formulas
+from . import svi as svi
+from .budget import in_words, memory_budget
+from .sizes import CSR, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._memory_steps import Phase
+    from .steps import Phase
 
 TOTAL = "total"
 # what interpreter, imports and compiled code take by themselves in a process that has come to a step, measured by
@@ -40,7 +40,7 @@ def device_memory(s: Sizes) -> tuple[float, float]:
     """Bytes of the device that a variational guide would live on, and those that are free."""
     import psutil
 
-    from ._resources import available
+    from .budget import available
 
     if svi.on_gpu(s):
         import torch
@@ -173,7 +173,7 @@ def this_machine(ram: int | str | None, vram: int | str | None, *, need_gpu: boo
 
         import psutil
 
-        from ._resources import available
+        from .budget import available
 
         have = available() + psutil.Process(os.getpid()).memory_info().rss
     else:

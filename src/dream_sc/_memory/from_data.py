@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from . import _modality, _validate
-from ._guides import read_guides
+from dream_sc import _validate
+from dream_sc._data import shares
+from dream_sc._data.guide_matrix import read_guides
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,11 +57,11 @@ def _of_anndata(adata: AnnData, asked: dict[str, Any], held: int | None) -> Foun
     layers = asked["category_layers"] or [asked["layer"]]
     if distribution == "binomial":
         layers = [*layers, asked["denominator_layer"]]
-        _modality.check(distribution, asked["denominator_layer"], None, None, asked["layer"])
+        shares.check(distribution, asked["denominator_layer"], None, None, asked["layer"])
     matrices = [_validate.matrix(adata, layer) for layer in layers]
     if distribution == "multinomial":
         if asked["category_key"] is not None:
-            n_features = len(set(_modality.feature_labels(adata, asked["category_key"])))
+            n_features = len(set(shares.feature_labels(adata, asked["category_key"])))
             options["n_categories"] = max(2, round(adata.n_vars / n_features))
         elif asked["category_layers"]:
             options["n_categories"] = max(2, len(layers))
@@ -110,7 +111,7 @@ def _labels(adata: AnnData, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _carried(data: Any, adata: AnnData, asked: dict[str, Any]) -> dict[str, int]:
     """Guides that take part and control cells by a matrix of guides, where there is one."""
-    from .tl._cis_design import MOST_CONTROLS
+    from dream_sc.tl._cis_design import MOST_CONTROLS
 
     if asked.get("guides") is None:
         return {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._memory_sizes import CSR, INDEX, SCORES, SHARES, VALUE, Sizes
+from .sizes import CSR, INDEX, SCORES, SHARES, VALUE, Sizes
 
 if TYPE_CHECKING:
     Phase = dict[str, float]
@@ -47,8 +47,8 @@ def technical(s: Sizes) -> list[Phase]:
         return _technical_shares(s)
     if s.distribution in SCORES:
         return _scores(s, F8 * s.n_features * s.n_groups * 5, 7 * s.n_fitted_cells)
-    from ._core.suffstats import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
-    from .tl._technical_counts import LARGEST_COUNT
+    from dream_sc._core.suffstats import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
+    from dream_sc.tl._technical_counts import LARGEST_COUNT
 
     t, bins = s.n_features, s.n_groups * max(1, min(N_BINS, s.n_fitted_cells // s.n_groups // MIN_PER_BIN))
     sums, tails = row_bytes(bins, t), tail_bytes(t, LARGEST_COUNT)
@@ -73,7 +73,7 @@ def trans(s: Sizes) -> list[Phase]:
     w = s.n_cis_guides * s.n_groups if s.distribution == "negbinom" else 0
     held = F8 * t * w
     if s.distribution == "negbinom":
-        from ._core.suffstats import row_bytes
+        from dream_sc._core.suffstats import row_bytes
 
         sums = row_bytes(r, t) + row_bytes(w, t) * (w > 0)
         by_guide = F8 * t * s.n_guides
@@ -117,7 +117,7 @@ def drawing(s: Sizes) -> Phase:
 
 def block(s: Sizes, held: float) -> float:
     """Bytes of counts that are read or compressed at a time."""
-    from ._reading import COPIES, LARGEST_BLOCK
+    from dream_sc._data.counts import COPIES, LARGEST_BLOCK
 
     if s.storage == "sparse":
         return 0.0
@@ -141,7 +141,7 @@ def cells(s: Sizes) -> Phase:
 
 def pairs(s: Sizes) -> tuple[Phase, Phase]:
     """Shares in columns: while they are put in order, and afterwards."""
-    from ._reading import COPIES, LARGEST_BLOCK
+    from dream_sc._data.counts import COPIES, LARGEST_BLOCK
 
     n, two = s.n_stored, s.distribution == "binomial"
     names = STICK * s.n_columns * (not two)
@@ -162,7 +162,7 @@ def _technical_shares(s: Sizes) -> list[Phase]:
 
 def _score_block(s: Sizes, by_em: float) -> float:
     """A block of scores and what is made of it: values, whether they are there, squares; or what EM holds."""
-    from ._modality import BLOCK, score_block
+    from dream_sc._data.shares import BLOCK, score_block
 
     size = BLOCK if s.memory_limit is None else score_block(s.n_cells, s.memory_limit)
     arrays = 5 * s.n_cells if s.distribution == "normal" else 1.5 * s.n_cells + by_em

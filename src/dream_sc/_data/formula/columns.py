@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._formula import transforms
-from dream_sc._formula.allowed import MOST_COLUMNS, STATEFUL
-from dream_sc._formula.tree import Call, Column, Contrast, Factor, Formula, column_of, text_of
+from . import transforms
+from .allowed import MOST_COLUMNS, STATEFUL
+from .tree import Call, Column, Contrast, Factor, Formula, column_of, text_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     demo.add_argument("--quiet", action="store_true", help="no progress bars, only the table")
 
-    from ._memory_cli import add_parser
+    from .memory import add_parser
 
     add_parser(commands, _positive)
     compiling = commands.add_parser(
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "compile":
         return _compile(given)
     if given.command == "memory":
-        from ._memory_cli import run
+        from .memory import run
 
         return run(given)
     command_line.print_help()
@@ -89,8 +89,9 @@ def _positive(text: str) -> int:
 
 
 def _demo(given: argparse.Namespace) -> int:
-    from . import _demo as demo
-    from ._settings import settings
+    from dream_sc._settings import settings
+
+    from . import demo as demo
 
     settings.verbosity = "warning" if given.quiet else "info"
     settings.progress = False if given.quiet else None
@@ -105,8 +106,8 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 def _compile(given: argparse.Namespace) -> int:
-    from . import _compile
-    from ._core.compiled.ahead import STEPS
+    from dream_sc import _compile
+    from dream_sc._core.compiled.ahead import STEPS
 
     progress = False if given.quiet else None
     n = sum(_compile.ready(step, progress, then=list(STEPS), said=False) for step in STEPS)
@@ -132,7 +133,7 @@ def _info() -> int:
         except PackageNotFoundError:
             rows[name] = "not installed"
     rows["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    from . import _compile
+    from dream_sc import _compile
 
     rows["compiled code"] = str(_compile.folder())
     width = max(map(len, rows))
