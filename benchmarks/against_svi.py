@@ -33,13 +33,13 @@ from pyro.infer.autoguide import AutoNormal, init_to_median, init_to_value
 from simulated_fdp import movers
 
 import dream_sc as ds
-from dream_sc._core import summary
-from dream_sc._core.dose_response import curve as get_curve
+from dream_sc._core.curves import curve as get_curve
 from dream_sc._core.engines import _torch, engine
-from dream_sc._core.likelihood import likelihood
-from dream_sc._core.likelihood.negbinom import torch_log_density
+from dream_sc._core.likelihoods import likelihood
+from dream_sc._core.likelihoods.negbinom import torch_log_density
 from dream_sc._core.models import trans as models
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import summary
 from dream_sc._core.types import GuideStats, RowDosage
 from dream_sc.tl._rows import trans_inputs
 

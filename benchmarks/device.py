@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from screening import TAIL, problem
 
-from dream_sc._core import trans
 from dream_sc._core.blocks import each_block
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.engines._device import Target
+from dream_sc._core.response import fit
 from dream_sc._core.threads import n_threads
 
 SHAPES = {"null": 1, "single_hill": 32, "additive_hill": 48}
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch; NUMBA_NUM_THREADS limits the compiled kernel")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    p, c = trans.set_up(problem(args.guides, args.ntc_guides, args.features, 0), trans.Options(), TAIL)
+    p, c = fit.set_up(problem(args.guides, args.ntc_guides, args.features, 0), fit.Options(), TAIL)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"{len(p.counts)} features, {args.guides} + {args.ntc_guides} guides, {len(c.grid)} taus; GPU: {device}; "
           f"threads: {n_threads()} compiled, {args.threads} tensors")  # fmt: skip

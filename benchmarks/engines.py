@@ -19,11 +19,11 @@ import pandas as pd
 from simulated_fdp import movers
 
 import dream_sc as ds
-from dream_sc._core import summary
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import engine
-from dream_sc._core.likelihood import likelihood
+from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import summary
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 COLUMNS = ("log2_ec50", "hill_n", "log2fc_full", "log2fc_half")

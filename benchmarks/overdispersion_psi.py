@@ -27,7 +27,7 @@ def compare(adata: ad.AnnData, key: str, columns: list[str]) -> pd.DataFrame:
     """A row per stick: both log evidences, overdispersion."""
     from dream_sc._core.engines import laplace
     from dream_sc._core.priors import SharePriors
-    from dream_sc._core.share_sums import share_stats
+    from dream_sc._core.sums.share_sums import share_stats
     from dream_sc._data.shares import open_pairs
 
     group = pd.Series("all", adata.obs_names)

@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 
-from dream_sc._core import suffstats
+from dream_sc._core.sums import guide_sums
 
 LN2 = np.log(2.0)
 DOSES = np.r_[np.linspace(-3.0, 1.2, 12), np.zeros(6)]
@@ -62,8 +62,8 @@ def study(spread: float, n_genes: int, n_cells: int, seed: int, bins: int | None
     guide = rng.integers(0, len(DOSES), n_cells)
     s = np.exp(rng.normal(0, spread, n_cells))
     s /= s.mean()
-    n_bins = suffstats.n_depth_bins(s) if bins is None else bins
-    row = guide * n_bins + suffstats.depth_bins(s, guide, n_bins)
+    n_bins = guide_sums.n_depth_bins(s) if bins is None else bins
+    row = guide * n_bins + guide_sums.depth_bins(s, guide, n_bins)
     w, w2 = (np.bincount(row, s**k, len(DOSES) * n_bins) for k in (1, 2))
     grid = [(k, n) for k in K_GRID for n in N_GRID]
     h = np.array([hill(k, n, DOSES) for k, n in grid])

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 import dream_sc as ds
-from dream_sc._core import calls, trans
 from dream_sc._core.blocks import blocks, each
 from dream_sc._core.engines import laplace
-from dream_sc._core.evidence import block_evidence
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import decision, fit
+from dream_sc._core.response.evidence import block_evidence
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DESIGNS = ((12, 6), (20, 100))
@@ -66,7 +66,7 @@ def problem(n_cis: int, n_ntc: int, n: int, seed: int) -> laplace.Problem:
 
 def compare(design: tuple[int, int], n: int, seed: int) -> Result:
     """Calls of one design from both sets of evidence."""
-    p, c = trans.set_up(problem(*design, n, seed), trans.Options(), TAIL)
+    p, c = fit.set_up(problem(*design, n, seed), fit.Options(), TAIL)
     found, seconds = [], []
     for whole in (False, True):
         begin = time.perf_counter()
@@ -74,9 +74,9 @@ def compare(design: tuple[int, int], n: int, seed: int) -> Result:
                                            blocks(len(p.counts)))]  # fmt: skip
         seconds.append(time.perf_counter() - begin)
         values = np.concatenate(parts)
-        prior = calls.learn(values, c.grid, p.priors, tail=TAIL)
-        log_bf = calls.log_bayes_factor(calls.marginals(values, c.grid, prior), prior)
-        found.append((calls.q_values(calls.local_fdr(log_bf, prior)), log_bf))
+        prior = decision.learn(values, c.grid, p.priors, tail=TAIL)
+        log_bf = decision.log_bayes_factor(decision.marginals(values, c.grid, prior), prior)
+        found.append((decision.q_values(decision.local_fdr(log_bf, prior)), log_bf))
     (q, log_bf), (q_all, log_bf_all) = found
     a, b = q < 0.05, q_all < 0.05
     lost = b & ~a

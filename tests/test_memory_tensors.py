@@ -85,7 +85,7 @@ def test_tensors_of_the_flow():
 
 
 def step_on_cells(n_features, n_cells, minibatch_size):
-    from dream_sc._core.dose_response import curve
+    from dream_sc._core.curves import curve
     from dream_sc._core.engines import _torch
     from dream_sc._core.engines import svi as engine
     from dream_sc._core.models.trans import cell_level

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from dream_sc._core.pair_sums import pair_sums, score_sums
+from dream_sc._core.sums.pair_sums import pair_sums, score_sums
 from dream_sc._data.shares import open_pairs, open_scores
 
 if TYPE_CHECKING:

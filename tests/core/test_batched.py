@@ -11,14 +11,15 @@ import torch
 from scipy.special import expit
 
 import dream_sc as ds
-from dream_sc._core import blocks, evidence, trans
-from dream_sc._core.dose_response import curve
+from dream_sc._core import blocks
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import _device, laplace
 from dream_sc._core.engines._device import Target
 from dream_sc._core.engines.laplace.batched import curves as batched_curves
 from dream_sc._core.engines.laplace.batched import effects, kernel, layout, linalg, marginal, turns
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.tail import learn_tail, with_tail
+from dream_sc._core.response import evidence, fit
+from dream_sc._core.response.wide_effects import learn_tail, with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 GRID = np.array(TransPriors().tau_grid)
@@ -221,7 +222,7 @@ def test_comparison_of_curves(
     found = []
     for q in (p, replace(p, target=target)):
         tails.append((0.03, 0.35) if design == "pooled" else learn_tail(q, GRID))
-        found.append(trans.evaluate(*trans.set_up(q, trans.Options(function_type=function_type), tails[-1])))
+        found.append(fit.evaluate(*fit.set_up(q, fit.Options(function_type=function_type), tails[-1])))
     want, got = found
     assert tails[0] == tails[1]
     _same_evidence(got.values, want.values)
@@ -236,7 +237,7 @@ def test_fit_trans_calls_the_same(target: Target, monkeypatch: pytest.MonkeyPatc
     ds.tl.fit_cis(adata, "GFI1B")
     ds.tl.fit_trans(adata, device="cpu")
     want = ds.get.trans(adata)
-    monkeypatch.setattr(trans, "accelerator", lambda _: target)
+    monkeypatch.setattr(fit, "accelerator", lambda _: target)
     ds.tl.fit_trans(adata, key_added="again")
     got = ds.get.trans(adata, key="again")
     assert (want["qvalue"] < 0.05).sum() > 10

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from dream_sc._core import blocks, trans
+from dream_sc._core import blocks
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import fit as trans
 from dream_sc._core.types import Axis, GuideStats, RowDosage, TransFit
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import pytest
 from scipy import stats as st
 from statsmodels.stats.multitest import multipletests
 
-from dream_sc._core import calibration, trans
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import calibration
+from dream_sc._core.response import fit as trans
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from dream_sc._core import calls
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import decision
 
 GRID = np.array(TransPriors().tau_grid)
 
@@ -23,35 +23,35 @@ def _evidence(log_bf: np.ndarray, tau: np.ndarray) -> np.ndarray:
 
 def test_prior_weights_follow_the_share_of_responders(rng: np.random.Generator) -> None:
     bf = np.where(rng.random(2000) < 0.3, 12.0, -5.0)
-    prior = calls.learn(_evidence(bf, np.full(2000, 0.1)), GRID, TransPriors())
+    prior = decision.learn(_evidence(bf, np.full(2000, 0.1)), GRID, TransPriors())
     assert abs(prior.weights[1] - (bf > 0).mean()) < 0.02
     assert abs(np.exp(prior.tau_log_mean) - 0.1) < 0.03
 
 
 def test_few_features_keep_the_start() -> None:
-    prior = calls.learn(_evidence(np.full(3, 20.0), np.full(3, 0.1)), GRID, TransPriors())
+    prior = decision.learn(_evidence(np.full(3, 20.0), np.full(3, 0.1)), GRID, TransPriors())
     assert 0.3 < prior.weights[0] < 0.8
-    empty = calls.learn(np.zeros((0, 2, len(GRID))), GRID, TransPriors())
+    empty = decision.learn(np.zeros((0, 2, len(GRID))), GRID, TransPriors())
     np.testing.assert_allclose(empty.weights, [0.8, 0.2])
 
 
 def test_local_fdr_is_bayes_rule() -> None:
-    prior = calls.Prior(np.array([0.7, 0.2, 0.1]), np.log(0.1), 0.5)
+    prior = decision.Prior(np.array([0.7, 0.2, 0.1]), np.log(0.1), 0.5)
     evidence = np.log(np.array([[[0.5], [0.2], [0.9]]])) * np.ones((1, 3, 1))
     grid = np.array([0.1])
-    marginal = calls.marginals(evidence, grid, prior)
+    marginal = decision.marginals(evidence, grid, prior)
     joint = prior.weights * np.array([0.5, 0.2, 0.9])
-    lfdr = calls.local_fdr(calls.log_bayes_factor(marginal, prior), prior)
+    lfdr = decision.local_fdr(decision.log_bayes_factor(marginal, prior), prior)
     np.testing.assert_allclose(lfdr, joint[0] / joint.sum(), rtol=1e-12)
 
 
 def test_q_values_are_running_means() -> None:
     lfdr = np.array([0.5, 0.01, 0.2, 0.01, 0.9])
-    np.testing.assert_allclose(calls.q_values(lfdr), [0.72 / 4, 0.01, 0.22 / 3, 0.01, 1.62 / 5])
+    np.testing.assert_allclose(decision.q_values(lfdr), [0.72 / 4, 0.01, 0.22 / 3, 0.01, 1.62 / 5])
 
 
 def test_p_values_are_uniform_under_their_null_and_fall_beyond_it(rng: np.random.Generator) -> None:
-    null = calls.null_distribution(rng.exponential(1.0, 4000) - 4.0)
+    null = decision.null_distribution(rng.exponential(1.0, 4000) - 4.0)
     p = null.p_value(rng.exponential(1.0, 4000) - 4.0)
     for level in (0.5, 0.05, 0.01):
         assert abs((p < level).mean() - level) < 4 * np.sqrt(level / 4000) + 0.005
@@ -61,7 +61,7 @@ def test_p_values_are_uniform_under_their_null_and_fall_beyond_it(rng: np.random
 
 
 def test_tau_prior_weights_sum_to_one() -> None:
-    prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    prior = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     np.testing.assert_allclose(logsumexp(prior.log_tau(GRID)), 0.0, atol=1e-12)
 
 
@@ -71,10 +71,10 @@ def test_the_prior_of_tau_is_the_likeliest_one(rng: np.random.Generator, centre:
     seen = rng.normal(centre, np.hypot(spread, 0.6), 3000)
     evidence = (-0.5 * ((np.log(GRID) - seen[:, None]) / 0.6) ** 2)[:, None, :]
     priors = replace(TransPriors(), tau_strength=1e-9)
-    found = calls.learn(evidence, GRID, priors)
+    found = decision.learn(evidence, GRID, priors)
 
     def loss(at: np.ndarray) -> float:
-        prior = calls.Prior(np.ones(1), at[0], np.exp(at[1]))
+        prior = decision.Prior(np.ones(1), at[0], np.exp(at[1]))
         return -float(logsumexp(evidence[:, 0] + prior.log_tau(GRID), axis=1).sum())
 
     starts = [(m, s) for m in (-3.2, -2.6, -2.0) for s in (-1.0, 0.0)]
@@ -84,13 +84,13 @@ def test_the_prior_of_tau_is_the_likeliest_one(rng: np.random.Generator, centre:
 
 
 def test_a_normal_density_on_few_points() -> None:
-    x, prior = np.log(GRID), calls.Prior(np.ones(1), -2.4, 0.5)
-    mean, sd = calls._normal_on(x, 7 * np.exp(prior.log_tau(GRID)), -1.0, 2.0)
+    x, prior = np.log(GRID), decision.Prior(np.ones(1), -2.4, 0.5)
+    mean, sd = decision._normal_on(x, 7 * np.exp(prior.log_tau(GRID)), -1.0, 2.0)
     assert abs(mean + 2.4) < 1e-5
     assert abs(sd - 0.5) < 1e-5
-    mean, sd = calls._normal_on(x, np.eye(7)[3], 0.0, 1.0)  # all at one point: the least spread around it
+    mean, sd = decision._normal_on(x, np.eye(7)[3], 0.0, 1.0)  # all at one point: the least spread around it
     assert abs(mean - x[3]) < 0.2
     assert sd == pytest.approx(0.3)
-    mean, sd = calls._normal_on(x, np.array([9, 1, 0, 0, 0, 0, 0.0]), -2.8, 0.9)  # no sd below the grid's least
+    mean, sd = decision._normal_on(x, np.array([9, 1, 0, 0, 0, 0, 0.0]), -2.8, 0.9)  # no sd below the grid's least
     assert mean == pytest.approx((x[0] + x[1]) / 2)
     assert sd < 0.4

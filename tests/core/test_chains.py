@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from dream_sc._core import chain_rows, chain_usage, chains, trans
-from dream_sc._core.chain_draws import StickDraws
-from dream_sc._core.chain_local import lagged
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import fit
+from dream_sc._core.response.categories import describe, usage
+from dream_sc._core.response.categories import evidence as chains
+from dream_sc._core.response.categories.draws import StickDraws
+from dream_sc._core.response.categories.shapes import lagged
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-2.5, 1.2, 8), np.zeros(4)]
 AXIS = Axis.of(DOSES[:8])
 N_G = len(DOSES)
 DOSAGE = RowDosage(DOSES, np.zeros(N_G), np.full(N_G, 0.03), DOSES == 0)
-OPTIONS = trans.Options(nsamples=400)
+OPTIONS = fit.Options(nsamples=400)
 PLAIN = {"axis": AXIS, "priors": TransPriors(), "alpha_sd": 0.3}
 
 
@@ -49,7 +51,7 @@ def simulate(n_categories: np.ndarray, seed: int, n: float = 150.0, shift: float
 
 def fitted(stats, feature, **kwargs):  # type: ignore[no-untyped-def]
     out = chains.fit(stats, DOSAGE, np.ones(len(feature)), feature, options=OPTIONS, **PLAIN, **kwargs)
-    return out, chain_rows.describe(out, OPTIONS, lambda x: x)
+    return out, describe.describe(out, OPTIONS, lambda x: x)
 
 
 def test_evidence_of_a_chain_is_that_of_its_sticks() -> None:
@@ -67,9 +69,9 @@ def test_evidence_of_a_chain_is_that_of_its_sticks() -> None:
 def test_two_categories_are_a_binomial() -> None:
     stats, feature, *_ = simulate(np.full(60, 2), seed=1)
     found, rows = fitted(stats, feature)
-    options = trans.Options(function_type="single_hill", nsamples=400)
+    options = fit.Options(function_type="single_hill", nsamples=400)
     hyper = found.hyper | {"curves": ["null", "single_hill"]}
-    alone = trans.fit(stats, DOSAGE, np.ones(len(feature)), options=options, hyper=hyper, **PLAIN)
+    alone = fit.fit(stats, DOSAGE, np.ones(len(feature)), options=options, hyper=hyper, **PLAIN)
     np.testing.assert_allclose(found.columns["lfdr"], alone.columns["lfdr"], atol=1e-3)
     np.testing.assert_allclose(found.columns["log_bf"], alone.columns["log_bf"], atol=1e-3)
     for name in ("log2_ec50", "log2_ec50_q025", "log2_ec50_q975", "delta_p_full"):
@@ -128,7 +130,7 @@ def test_usage_moves_along_a_line() -> None:
     for s in range(2):
         z = n * np.log(2) * (x - of_sticks[s, 0, 0])
         curves.append(np.log(odds_low[s]) + np.log1p(np.expm1(b[s]) * expit(z)))
-    got = np.exp(chain_usage.log_shares(np.stack(curves), np.array([0]), np.array([2])))
+    got = np.exp(usage.log_shares(np.stack(curves), np.array([0]), np.array([2])))
     np.testing.assert_allclose(got.T, share, rtol=1e-10)
     at_ntc = [np.interp(0.0, x, c) for c in curves]
     at_ntc = [
@@ -138,7 +140,7 @@ def test_usage_moves_along_a_line() -> None:
         np.stack([at_ntc, b], 1)[:, None], shapes, np.zeros((1, 2)), lag - lag[0], chains.Chains.of(np.zeros(2, int)),
         np.zeros(2), np.zeros(2), np.zeros(1),
     )  # fmt: skip
-    found = chain_usage.usage(drawn, curve("single_hill"), AXIS)
+    found = usage.usage(drawn, curve("single_hill"), AXIS)
     assert found.as_hill.all()
     for c in range(3):
         got = expit(curve("single_hill").log_curve(x, found.hill[c], None)[0])
@@ -155,10 +157,10 @@ def test_usage_that_is_no_hill_is_written_as_it_is() -> None:
     drawn = StickDraws(
         params, shapes, np.zeros((1, 2)), np.array([0.0, 3.0, -3.0]), parts, np.zeros(3), np.zeros(3), np.zeros(1)
     )
-    found = chain_usage.usage(drawn, curve("single_hill"), AXIS)
+    found = usage.usage(drawn, curve("single_hill"), AXIS)
     x = np.linspace(AXIS.low, AXIS.high, 21)
     sticks = np.concatenate([params, lagged(np.repeat(shapes, 3, 0), drawn.lag)], 2)
-    want = np.exp(chain_usage.log_shares(curve("single_hill").log_curve(x, sticks, None), parts.start, parts.length))
+    want = np.exp(usage.log_shares(curve("single_hill").log_curve(x, sticks, None), parts.start, parts.length))
     got = np.zeros_like(want)
     for which, c, draws, consts in found.parts():
         got[which] = expit(c.log_curve(x, draws, consts[:, None]))
@@ -170,8 +172,8 @@ def test_usage_that_is_no_hill_is_written_as_it_is() -> None:
 @pytest.mark.parametrize("name", ["additive_hill", "polynomial"])
 def test_other_curves_run(name: str) -> None:
     stats, feature, *_ = simulate(np.array([3, 4, 2, 3]), seed=5)
-    options = trans.Options(function_type=name, nsamples=200)
+    options = fit.Options(function_type=name, nsamples=200)
     found = chains.fit(stats, DOSAGE, np.ones(len(feature)), feature, options=options, **PLAIN)
-    rows = chain_rows.describe(found, options, lambda x: x)
+    rows = describe.describe(found, options, lambda x: x)
     assert np.isfinite(found.columns["lfdr"]).all()
     assert np.isfinite(rows.by_category["delta_p_range"]).all()

@@ -23,7 +23,7 @@ from dream_sc._core.compiled._functions import registry
 from dream_sc._core.engines.laplace import kernel
 
 PACKAGE = Path(dream_sc.__file__).parent
-# the mode of one guide over 40 cells: `cells.guide_mode`, `cells.log_count`, and `likelihood.negbinom.log_density`
+# the mode of one guide over 40 cells: `cells.guide_mode`, `cells.log_count`, and `likelihoods.negbinom.log_density`
 MODE = """
 import sys, types
 import numpy as np
@@ -160,7 +160,7 @@ def test_nobody_else_compiles() -> None:
         if "njit" in path.read_text().replace("numba's `njit`", "") and "compiled" not in path.parts:
             pytest.fail(f"{path} compiles by itself")
     assert {name for name in users if not name.startswith("_core/compiled/")} == {
-        "_core/engines/laplace/vector.py", "_core/sparse_pass.py", "_core/threads.py",
+        "_core/engines/laplace/vector.py", "_core/sums/kernels.py", "_core/threads.py",
     }  # fmt: skip
 
 
@@ -168,11 +168,11 @@ def test_every_function_of_a_fit_is_compiled_ahead() -> None:
     """The entries of the package are those of the steps, but for what is compiled on demand."""
     mine = {f.name for f in ahead.functions(ahead.STEPS) if f.called_by == "python"}
     every = {name for name, f in registry.items() if f.called_by == "python" and name[0] != "t" and "tests" not in name}
-    on_demand = {f"sparse_pass.{name}" for name in (
+    on_demand = {f"sums.kernels.{name}" for name in (
         "add_features", "add_tails_of_features", "compress_dense", "count_dense", "median_ratios", "minor_moments",
         "regroup",
     )}  # fmt: skip
-    assert {n for n in every if n.startswith(("engines", "sparse_pass"))} - mine == on_demand | {
+    assert {n for n in every if n.startswith(("engines", "sums"))} - mine == on_demand | {
         "engines.laplace.cells.curvatures", "engines.laplace.density.log_joint"
     }  # fmt: skip
 
@@ -183,10 +183,10 @@ def test_every_function_of_a_fit_is_compiled_ahead() -> None:
 def test_the_sources_hold_what_kernels_call_and_their_constants() -> None:
     found = set(_folder.sources())
     assert {
-        "likelihood/negbinom.py", "engines/laplace/kernel.py", "engines/laplace/vector.py", "sparse_pass.py",
-        "dose_response/__init__.py", "compiled/_functions.py",
+        "likelihoods/negbinom.py", "engines/laplace/kernel.py", "engines/laplace/vector.py", "sums/kernels.py",
+        "curves/__init__.py", "compiled/_functions.py",
     } <= found  # fmt: skip
-    assert "trans_rows.py" not in found  # what only Python runs may change without compiling again
+    assert "response/describe.py" not in found  # what only Python runs may change without compiling again
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_a_changed_formula_gives_new_numbers(tmp_path: Path) -> None:
     first = float(_run(code, cache).stdout)
     assert float(_run(code, cache).stdout) == first
     kept = sorted(cache.rglob("*.bin"))
-    leaf = package / "_core" / "likelihood" / "negbinom.py"
+    leaf = package / "_core" / "likelihoods" / "negbinom.py"
     text = leaf.read_text()
     assert "return y * (log_mean - log(phi))" in text
     leaf.write_text(text.replace("return y * (log_mean - log(phi))", "return 0.5 * y * (log_mean - log(phi))"))
@@ -279,7 +279,7 @@ from dream_sc._core.threads import in_runs, n_threads
 in_runs(lambda a, b: None, 100, load=10**9)
 child = os.fork()
 if child == 0:
-    from dream_sc._core.sparse_pass import transpose
+    from dream_sc._core.sums.kernels import transpose
     x, out = np.ones((3, 40)), np.zeros((40, 3))
     in_runs(transpose, 2, x, out, load=10**9)
     os._exit(0 if n_threads() > 0 and out.all() and np.isfinite(guide_mode(

@@ -13,18 +13,21 @@ from pyro import poutine
 from scipy import sparse
 from scipy.stats import t as student_t
 
-from dream_sc._core import covariates, support, trans, within
-from dream_sc._core.counts import CountBlock
+from dream_sc._core import covariates
 from dream_sc._core.covariates import CovariateEffects, alike, covariate_effects, dependent
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import _torch, engine, laplace
 from dream_sc._core.engines._device import Target
 from dream_sc._core.engines.laplace.density import log_joint
 from dream_sc._core.models.technical import technical
 from dream_sc._core.models.trans import guide_level
 from dream_sc._core.priors import TechnicalPriors, TransPriors
-from dream_sc._core.suffstats import RowSums, TailSums, covariate_bins, technical_stats
-from dream_sc._core.tail import with_tail
+from dream_sc._core.response import fit as trans
+from dream_sc._core.response import guide_support
+from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.stats import within_guide_slope
+from dream_sc._core.sums.block import CountBlock
+from dream_sc._core.sums.guide_sums import RowSums, TailSums, covariate_bins, technical_stats
 from dream_sc._core.types import Axis, GuideStats, RowDosage, TechnicalStats
 
 CPU = torch.device("cpu")
@@ -287,7 +290,7 @@ def test_level_simulation_and_contrasts(two: list[laplace.Problem]) -> None:
     np.testing.assert_allclose(one.level, other.level, rtol=1e-10)
     np.testing.assert_allclose(one.log_exposure, np.broadcast_to(other.log_exposure, one.counts.shape), rtol=1e-10)
     curves = np.zeros((N_FEATURES, len(one.dose_mean)))
-    ratios = [support.log_ratios(p, p.level, curves) for p in two]
+    ratios = [guide_support.log_ratios(p, p.level, curves) for p in two]
     for a, b in zip(*ratios, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
     prior = trans.calls.Prior.start(TransPriors())
@@ -443,13 +446,13 @@ def test_slopes_within_guides_are_freed_of_covariates(rng: np.random.Generator) 
     row, x, s = rng.integers(0, n_rows, n), rng.normal(0, 0.3, n), rng.uniform(0.7, 1.5, n)
     z, b = (0.8 * x / 0.3 + 0.6 * rng.normal(size=n))[:, None], np.array([[0.4]])
     y = rng.poisson(4.0 * s * np.exp(b[0, 0] * z[:, 0]))
-    d, bins = within.centred_dosage(row, x, s, n_rows), alike(z, 256)
+    d, bins = within_guide_slope.centred_dosage(row, x, s, n_rows), alike(z, 256)
     totals = [np.bincount(row, v, n_rows) for v in (y, s, d * y, s * d**2, s**2 * d**2)]
     e = covariate_effects(b, z, bins, row, n_rows, s)
     by_bin = covariates.sums_by_bin(s * d, bins, row, n_rows)
-    stats = within.WithinStats(totals[2][None], totals[3], totals[4], None, by_bin)
+    stats = within_guide_slope.WithinStats(totals[2][None], totals[3], totals[4], None, by_bin)
     arguments = totals[0][None].astype(float), totals[1], np.array([0.01])
-    with_, sd = within.within_slope(stats, *arguments, e)
-    without, _ = within.within_slope(stats, *arguments)
+    with_, sd = within_guide_slope.within_slope(stats, *arguments, e)
+    without, _ = within_guide_slope.within_slope(stats, *arguments)
     assert abs(with_[0]) < 3 * sd[0]
     assert without[0] > 10 * sd[0]

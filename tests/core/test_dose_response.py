@@ -8,8 +8,8 @@ import torch
 from scipy.integrate import quad
 from scipy.special import expit
 
-from dream_sc._core.dose_response import CURVES, LN2, curve
-from dream_sc._core.dose_response.single_hill import moment_mass, reachable
+from dream_sc._core.curves import CURVES, LN2, curve
+from dream_sc._core.curves.single_hill import moment_mass, reachable
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis
 

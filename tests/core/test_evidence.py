@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dream_sc._core import calls
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import laplace
-from dream_sc._core.evidence import NO_HOPE, block_evidence, compare
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.tail import with_tail
+from dream_sc._core.response import decision
+from dream_sc._core.response.evidence import NO_HOPE, block_evidence, compare
+from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1.2, 8), np.zeros(4)]
@@ -44,13 +44,13 @@ def both() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_calls_are_those_of_all_effort(both: tuple[np.ndarray, np.ndarray]) -> None:
-    prior = [calls.learn(v, GRID, TransPriors()) for v in both]
+    prior = [decision.learn(v, GRID, TransPriors()) for v in both]
     np.testing.assert_allclose(prior[0].weights, prior[1].weights, atol=0.02)
-    log_bf = [calls.log_bayes_factor(calls.marginals(v, GRID, prior[0]), prior[0]) for v in both]
+    log_bf = [decision.log_bayes_factor(decision.marginals(v, GRID, prior[0]), prior[0]) for v in both]
     doubt = (log_bf[0] > NO_HOPE + 1.0) & (log_bf[0] < 9)
     assert doubt.sum() > 8
     np.testing.assert_allclose(log_bf[1][doubt], log_bf[0][doubt], atol=0.2)
     np.testing.assert_allclose(log_bf[1], log_bf[0], atol=1.5)
-    lfdr = [calls.local_fdr(b, prior[0]) for b in log_bf]
+    lfdr = [decision.local_fdr(b, prior[0]) for b in log_bf]
     np.testing.assert_allclose(lfdr[1][doubt], lfdr[0][doubt], atol=0.02)
     np.testing.assert_allclose(lfdr[1], lfdr[0], atol=0.25)

@@ -13,14 +13,14 @@ from scipy.integrate import quad
 from scipy.special import expit, logit, logsumexp
 from scipy.stats import betabinom, binom, norm
 
-from dream_sc._core import trans
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.engines.laplace.screen import MOVES, Look, look
-from dream_sc._core.likelihood import binomial, likelihood, normal
-from dream_sc._core.pair_sums import robust_means
+from dream_sc._core.likelihoods import binomial, likelihood, normal
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.tail import with_tail
+from dream_sc._core.response import fit as trans
+from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.sums.pair_sums import robust_means
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-2.5, 1.2, 8), np.zeros(4)]

@@ -12,14 +12,14 @@ from scipy.integrate import dblquad, quad
 from scipy.special import gammaln, logsumexp
 from scipy.stats import nbinom, norm
 
-from dream_sc._core import calls
 from dream_sc._core.compiled import from_python
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.engines.laplace.density import LAPLACE_ERROR, log_marginal
-from dream_sc._core.likelihood import negbinom
+from dream_sc._core.likelihoods import negbinom
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.tail import with_tail
+from dream_sc._core.response import decision
+from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(3)]
@@ -161,7 +161,7 @@ def test_draws_recover_a_strong_response(rng: np.random.Generator) -> None:
     shapes, log_w, consts = c.lattice(AXIS, p.priors)
     grid = np.array(p.priors.tau_grid)
     log_z = laplace.evidence(p, c, shapes[None], consts[None], grid[None])[0]
-    prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    prior = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     log_post = log_z + log_w[None, :, None] + prior.log_tau(grid)
     drawn = laplace.draws(
         p, c, (shapes, consts), logsumexp(log_post, axis=2), logsumexp(log_post, axis=1), grid, prior, n=1000, seed=0

@@ -11,7 +11,7 @@ from pyro import poutine
 from scipy.stats import nbinom, norm
 from scipy.stats import t as student_t
 
-from dream_sc._core.dose_response import CURVES, curve
+from dream_sc._core.curves import CURVES, curve
 from dream_sc._core.engines import _torch, _torch_scores
 from dream_sc._core.engines.laplace import trans as laplace
 from dream_sc._core.engines.laplace.density import log_joint
@@ -20,9 +20,9 @@ from dream_sc._core.models.cis import cis
 from dream_sc._core.models.scores import normal, studentt
 from dream_sc._core.models.technical import technical
 from dream_sc._core.models.trans import TransData, cell_level, guide_level
-from dream_sc._core.pair_sums import score_sums
 from dream_sc._core.priors import CisPriors, ScorePriors, TechnicalPriors, TransPriors
-from dream_sc._core.tail import with_tail
+from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.sums.pair_sums import score_sums
 from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage, ScoreFit, TechnicalStats
 
 CPU = torch.device("cpu")
@@ -212,7 +212,7 @@ def test_movement_prior_has_mass_one() -> None:
     b = torch.linspace(-60, 60, 400_001, dtype=torch.float64)[:, None]
     shape = {"log2_ec50": torch.tensor([[-1.0]], dtype=b.dtype), "log_n": torch.tensor([[1.0]], dtype=b.dtype)}
     density = c.torch_prior({"b": b} | shape, AXIS, PRIORS, None).exp()
-    from dream_sc._core.dose_response.single_hill import moment_mass, reachable
+    from dream_sc._core.curves.single_hill import moment_mass, reachable
 
     rate = np.log(2) * np.e
     upper = np.array(reachable(rate * (AXIS.low + 1), rate * (AXIS.high + 1)))
@@ -318,7 +318,7 @@ def test_cis_density_equals_scipy(rng: np.random.Generator, several: bool) -> No
 
 
 def test_turn_weight_equals_its_torch_form_and_ignores_monotone_curves(rng: np.random.Generator) -> None:
-    from dream_sc._core.dose_response.additive_hill import N_TURN, torch_turn, turn_mass, turn_weight
+    from dream_sc._core.curves.additive_hill import N_TURN, torch_turn, turn_mass, turn_weight
 
     c = curve("additive_hill")
     params = _parameters(rng, "additive_hill", 40)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dream_sc._core import calls, trans
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.tail import with_tail
+from dream_sc._core.response import decision, fit
+from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 N_CIS, N_NTC, N_GROUPS = 6, 60, 2
@@ -83,13 +83,13 @@ def test_gaussians_between_the_knots(pooled: laplace.Problem) -> None:
 
 
 def test_grid_of_tau_follows_what_the_ntc_guides_know(pooled: laplace.Problem) -> None:
-    p, c = trans.set_up(pooled, trans.Options(), (0.02, 0.35))
+    p, c = fit.set_up(pooled, fit.Options(), (0.02, 0.35))
     n_used = np.isfinite(p.tau_weight).sum(1)
     assert set(n_used) <= {7, 13, 25}
     known = pooled.counts.sum(1)
     assert n_used[known.argmax()] > n_used[known.argmin()] == 7
     # each point stands for as many as are left out: the prior keeps its mass
-    prior = calls.Prior(np.ones(1), np.log(0.08), 0.7)
+    prior = decision.Prior(np.ones(1), np.log(0.08), 0.7)
     mass = np.exp(p.tau_weight + prior.log_tau(c.grid)).sum(1)
     np.testing.assert_allclose(mass, 1.0, atol=0.02)
 
@@ -97,8 +97,8 @@ def test_grid_of_tau_follows_what_the_ntc_guides_know(pooled: laplace.Problem) -
 def test_calls_are_those_of_every_guide(pooled: laplace.Problem) -> None:
     found = []
     for q in (pooled, replace(pooled, pooled=False)):
-        p, c = trans.set_up(q, trans.Options(), (0.02, 0.35))
-        values = trans.evaluate(p, c).values
-        prior = calls.Prior(np.array([0.7, 0.27, 0.03]), np.log(0.08), 0.5)
-        found.append(calls.log_bayes_factor(calls.marginals(values, c.grid, prior), prior))
+        p, c = fit.set_up(q, fit.Options(), (0.02, 0.35))
+        values = fit.evaluate(p, c).values
+        prior = decision.Prior(np.array([0.7, 0.27, 0.03]), np.log(0.08), 0.5)
+        found.append(decision.log_bayes_factor(decision.marginals(values, c.grid, prior), prior))
     np.testing.assert_allclose(found[0], found[1], atol=0.6, rtol=0.05)

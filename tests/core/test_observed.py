@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, softmax
 from statsmodels.stats.proportion import proportion_confint
 
-from dream_sc._core import observed
+from dream_sc._core.response import observed
 
 
 def test_one_group_changes_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dream_sc._core.offsets import guide_offsets, weighted_median
+from dream_sc._core.response.guide_offsets import guide_offsets, weighted_median
 
 
 def test_weighted_median_of_equal_weights_is_the_median(rng: np.random.Generator) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import genpareto
 
-from dream_sc._core.pareto import fit_pareto, smooth
+from dream_sc._core.stats.pareto import fit_pareto, smooth
 
 
 @pytest.mark.parametrize("k", [-0.3, 0.2, 0.5, 0.9])

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import ENGINES, engine
 from dream_sc._core.priors import CisPriors, TechnicalPriors, TransPriors
-from dream_sc._core.suffstats import RowSums, TailSums, size_factor_bins, technical_stats
+from dream_sc._core.sums.guide_sums import RowSums, TailSums, size_factor_bins, technical_stats
 from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage
 
 TRUTH = np.array([[1.5, 3.0, -0.8, 0.7], [1.0, -3.0, -0.5, 0.7]])
@@ -56,7 +56,7 @@ def test_svi_agrees_with_the_fast_engine_on_the_technical_step() -> None:
     m = s[:, None] * mu * np.exp(np.array([0.2, -0.1, 0.3]) * group[:, None])
     from scipy import sparse
 
-    from dream_sc._core.counts import CountBlock
+    from dream_sc._core.sums.block import CountBlock
 
     y = sparse.csr_matrix(rng.poisson(rng.gamma(1 / o**2, o**2 * m)).astype(float))
     control = np.ones(800, dtype=bool)
@@ -105,7 +105,7 @@ def test_the_model_of_shares_agrees_with_the_fast_engine() -> None:
     from scipy import sparse
 
     from dream_sc._core.priors import SharePriors
-    from dream_sc._core.share_sums import share_stats
+    from dream_sc._core.sums.share_sums import share_stats
 
     rng = np.random.default_rng(6)
     group, rho = rng.integers(0, 2, 400), 0.15
@@ -129,8 +129,8 @@ def test_the_model_of_shares_agrees_with_the_fast_engine() -> None:
 
 @pytest.mark.parametrize("kind", ["normal", "studentt"])
 def test_svi_of_scores_agrees_with_the_fast_engine(kind: str) -> None:
-    from dream_sc._core.pair_sums import score_sums
     from dream_sc._core.priors import ScorePriors
+    from dream_sc._core.sums.pair_sums import score_sums
 
     rng = np.random.default_rng(7)
     n, n_t, group = 300, 4, rng.integers(-1, 2, 300)
@@ -165,7 +165,9 @@ def test_svi_of_scores_agrees_with_the_fast_engine(kind: str) -> None:
 def test_svi_of_chains_agrees_with_the_fast_engine() -> None:
     from scipy.special import expit
 
-    from dream_sc._core import chain_rows, chains, trans
+    from dream_sc._core.response import fit as trans
+    from dream_sc._core.response.categories import describe
+    from dream_sc._core.response.categories import evidence as chains
 
     rng = np.random.default_rng(0)
     n_g, n_cat = len(DOSES), [3, 4, 3]
@@ -192,7 +194,7 @@ def test_svi_of_chains_agrees_with_the_fast_engine() -> None:
         found = chains.fit(
             stats.take(mine), dosage, np.ones(int(mine.sum())), of[mine], options=options, hyper=hyper, **plain
         )
-        return found, chain_rows.describe(found, options, lambda x: x)
+        return found, describe.describe(found, options, lambda x: x)
 
     (found, fast), (_, svi) = fit("laplace", 0), fit("svi", 600)
     assert (found.columns["lfdr"] < 0.01).all()

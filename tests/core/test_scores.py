@@ -9,8 +9,8 @@ import pytest
 from scipy import optimize, stats
 
 from dream_sc._core.engines import engine
-from dream_sc._core.pair_sums import score_sums
 from dream_sc._core.priors import ScorePriors
+from dream_sc._core.sums.pair_sums import score_sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,15 +9,15 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from dream_sc._core import calls, summary
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import laplace
 from dream_sc._core.engines.laplace.screen import MOVES, look
-from dream_sc._core.evidence import Lattice, compare
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.quick import quick_draws, shifted, table_of, what_is_said
-from dream_sc._core.screening import EDGES, Columns, look_from, null_of, sum_by_shape
-from dream_sc._core.tail import with_tail
+from dream_sc._core.response import decision, summary
+from dream_sc._core.response.evidence import Lattice, compare
+from dream_sc._core.response.first_pass import EDGES, Columns, look_from, null_of, sum_by_shape
+from dream_sc._core.response.first_pass_draws import quick_draws, shifted, table_of, what_is_said
+from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(4)]
@@ -108,7 +108,7 @@ def test_a_block_does_not_change_a_feature(rng: np.random.Generator) -> None:
 
 
 GRID = np.array(TransPriors().tau_grid)
-PRIOR = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+PRIOR = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
 
 
 def _weak(rng: np.random.Generator, n: int, level_error: float = 0.0) -> laplace.Problem:

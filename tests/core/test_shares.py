@@ -8,9 +8,9 @@ from scipy import integrate, sparse, stats
 
 from dream_sc._core.compiled import from_python
 from dream_sc._core.engines import engine
-from dream_sc._core.likelihood import betabinomial
+from dream_sc._core.likelihoods import betabinomial
 from dream_sc._core.priors import SharePriors
-from dream_sc._core.share_sums import share_stats
+from dream_sc._core.sums.share_sums import share_stats
 from dream_sc._core.types import ShareStats
 
 log_density, log_normaliser, slopes = (

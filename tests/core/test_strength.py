@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dream_sc._core import calls, trans
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.strength import log_moment_bf, strength
+from dream_sc._core.response import decision, fit
+from dream_sc._core.response.null_scale import log_moment_bf, strength
 
 PRIORS = TransPriors()
 
@@ -31,15 +31,15 @@ def test_p_values_of_nulls_are_uniform_at_every_precision(rng: np.random.Generat
     """On Bayes factors themselves they are not: imprecise features come out small."""
     sd = np.repeat([0.03, 0.1, 0.5], 4000)
     log_bf = log_moment_bf(sd * rng.normal(size=len(sd)), sd, PRIORS)
-    p = calls.null_distribution(strength(log_bf, sd, PRIORS)).p_value(strength(log_bf, sd, PRIORS))
+    p = decision.null_distribution(strength(log_bf, sd, PRIORS)).p_value(strength(log_bf, sd, PRIORS))
     rate = (p < 0.05).reshape(3, -1).mean(1)
     np.testing.assert_allclose(rate, 0.05, atol=0.012)
-    naive = calls.null_distribution(log_bf).p_value(log_bf)
+    naive = decision.null_distribution(log_bf).p_value(log_bf)
     assert (naive < 0.05).reshape(3, -1).mean(1)[2] > 0.1
 
 
 def test_a_more_complex_curve_has_to_be_three_times_as_probable() -> None:
-    prior = calls.Prior(np.array([0.8, 0.1, 0.1]), -3.0, 0.5)
+    prior = decision.Prior(np.array([0.8, 0.1, 0.1]), -3.0, 0.5)
     gap = np.log(3.0)
     marginal = np.array([[0.0, 2.0, 2.0 + gap - 0.01], [0.0, 2.0, 2.0 + gap + 0.01], [9.0, 2.0, 1.0]])
-    np.testing.assert_array_equal(trans.simplest(marginal, prior), [1, 2, 1])
+    np.testing.assert_array_equal(fit.simplest(marginal, prior), [1, 2, 1])

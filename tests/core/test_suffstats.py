@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from dream_sc._core import suffstats, threads
-from dream_sc._core.counts import FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock
-from dream_sc._core.sparse_pass import TILE, shares
+from dream_sc._core import threads
+from dream_sc._core.sums import guide_sums
+from dream_sc._core.sums.block import FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock
+from dream_sc._core.sums.kernels import TILE, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +90,7 @@ def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_sums_of_rows(
     counts: np.ndarray, row: np.ndarray, weight: np.ndarray, blocks: Callable[[Any], Iterator[CountBlock]]
 ) -> None:
-    sums = suffstats.RowSums(row, R, T, weight)
+    sums = guide_sums.RowSums(row, R, T, weight)
     for block in blocks(counts):
         sums.add(block)
     np.testing.assert_array_equal(sums.weighted_rows, [0, 1, 2])
@@ -106,7 +107,7 @@ def test_sums_of_rows(
 
 def test_sums_without_weights_or_cells(counts: np.ndarray, row: np.ndarray) -> None:
     for rows in (row, np.full(N, -1)):
-        sums = suffstats.RowSums(rows, R, T)
+        sums = guide_sums.RowSums(rows, R, T)
         for block in _in_rectangles(counts):
             sums.add(block)
         total, weighted = sums.closed()
@@ -115,11 +116,11 @@ def test_sums_without_weights_or_cells(counts: np.ndarray, row: np.ndarray) -> N
 
 
 def test_memory_of_sums_is_known_before(row: np.ndarray, weight: np.ndarray) -> None:
-    sums = suffstats.RowSums(row, R, T, weight)
+    sums = guide_sums.RowSums(row, R, T, weight)
     flat = sums._total.flat, sums._weighted.flat
-    assert [f.nbytes + f.nbytes // 3 for f in flat] == [suffstats.row_bytes(n, T) for n in (R, 3)]
-    tails = suffstats.TailSums(row == 0, T, 1e7)
-    assert tails._count.nbytes + tails._excess.nbytes <= suffstats.tail_bytes(T, 1e7)
+    assert [f.nbytes + f.nbytes // 3 for f in flat] == [guide_sums.row_bytes(n, T) for n in (R, 3)]
+    tails = guide_sums.TailSums(row == 0, T, 1e7)
+    assert tails._count.nbytes + tails._excess.nbytes <= guide_sums.tail_bytes(T, 1e7)
 
 
 def _tails(y: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -133,7 +134,7 @@ def _tails(y: np.ndarray, edges: np.ndarray) -> np.ndarray:
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("blocks", BLOCKS)
 def test_tails(counts: np.ndarray, row: np.ndarray, blocks: Callable[[Any], Iterator[CountBlock]]) -> None:
-    tails = suffstats.TailSums(row == 0, T, 1e7)
+    tails = guide_sums.TailSums(row == 0, T, 1e7)
     for block in blocks(counts):
         tails.add(block)
     np.testing.assert_array_equal(tails.closed(), _tails(counts[row == 0], tails.edges))
@@ -147,8 +148,8 @@ def test_moments(counts: np.ndarray, blocks: Callable[[Any], Iterator[CountBlock
     s, kept = rng.lognormal(size=N), (rng.random(T) < 0.5).astype(float)
     features, cells = np.zeros((T, 3)), np.zeros((N, 3))
     for block in blocks(counts):
-        suffstats.add_feature_moments(block, s, features)
-        suffstats.add_cell_moments(block, kept, cells)
+        guide_sums.add_feature_moments(block, s, features)
+        guide_sums.add_cell_moments(block, kept, cells)
     ordered = np.zeros(T)
     for i in range(N):
         ordered += s[i] * counts[i]
@@ -166,7 +167,7 @@ def test_every_type_of_count(row: np.ndarray, dtype: str) -> None:
         CountBlock.of_dense(y.astype(dtype), np.ones(N, dtype=bool), by_cell=False),
     ):
         assert not block.faults(row >= 0)
-        sums = suffstats.RowSums(row, R, 30)
+        sums = guide_sums.RowSums(row, R, 30)
         sums.add(block)
         total, _ = sums.closed()
         for r in range(R):

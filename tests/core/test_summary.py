@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dream_sc._core import summary
-from dream_sc._core.dose_response import curve
-from dream_sc._core.likelihood import likelihood
+from dream_sc._core.curves import curve
+from dream_sc._core.likelihoods import likelihood
+from dream_sc._core.response import summary
 from dream_sc._core.types import Axis
 
 NEGBINOM = likelihood("negbinom")

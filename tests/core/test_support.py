@@ -7,11 +7,11 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
-from dream_sc._core import calls, loo, strength, support
-from dream_sc._core.dose_response import curve
+from dream_sc._core.curves import curve
 from dream_sc._core.engines import laplace
-from dream_sc._core.evidence import Lattice
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import decision, guide_support, leave_one_guide_out, null_scale
+from dream_sc._core.response.evidence import Lattice
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1, 8), np.zeros(4)]
@@ -35,7 +35,7 @@ def _problem(rng: np.random.Generator, slope: float, tau: float, odd: float = 0.
 def _columns(p: laplace.Problem, slope: float, tau: float) -> dict[str, np.ndarray]:
     n = len(p.counts)
     curves = np.repeat(slope * p.dose_mean[None], n, 0)
-    return support.columns(p, np.full(n, 1.0), curves, np.full(n, tau), -1.0)[0]
+    return guide_support.columns(p, np.full(n, 1.0), curves, np.full(n, tau), -1.0)[0]
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.1])
@@ -71,32 +71,32 @@ def test_moment_bayes_factor_equals_quadrature() -> None:
             density = lambda d, s=s: d**2 / s**2 * norm(0, s).pdf(d) * norm(d, sd).pdf(estimate)  # noqa: E731, B023
             ratio += w * quad(density, -10, 10, limit=200)[0]
         want = np.log(ratio / norm(0, sd).pdf(estimate))
-        np.testing.assert_allclose(strength.log_moment_bf(np.array(estimate), np.array(sd), priors), want, rtol=1e-6)
+        np.testing.assert_allclose(null_scale.log_moment_bf(np.array(estimate), np.array(sd), priors), want, rtol=1e-6)
 
 
 def test_a_detectable_movement_is_called_four_times_in_five(rng: np.random.Generator) -> None:
     priors, log_odds = TransPriors(), -1.5
     for sd in (0.02, 0.1, 0.4):
-        d = support.min_detectable(np.array([sd]), priors, log_odds)
+        d = guide_support.min_detectable(np.array([sd]), priors, log_odds)
         estimates = d + sd * rng.normal(size=20_000)
-        odds = strength.log_moment_bf(estimates, np.full(20_000, sd), priors) + log_odds
+        odds = null_scale.log_moment_bf(estimates, np.full(20_000, sd), priors) + log_odds
         assert abs((odds > np.log(19)).mean() - 0.8) < 0.02
 
 
 def _loo(p: laplace.Problem) -> np.ndarray:
     c, grid = curve("single_hill"), np.array([0.05, 0.2])
     every = Lattice(*c.lattice(p.axis, p.priors))
-    lattice = loo.leading_shapes(every, np.repeat(every.log_weight[None], len(p.counts), 0))
-    prior = calls.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    lattice = leave_one_guide_out.leading_shapes(every, np.repeat(every.log_weight[None], len(p.counts), 0))
+    prior = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     taus = np.repeat(grid[None], len(p.counts), 0), np.repeat(prior.log_tau(grid)[None], len(p.counts), 0)
-    full = loo._log_bf(p, c, lattice, *taus, 6)
-    return loo.least_log_bf(p, c, lattice, taus, full, _influence(p))
+    full = leave_one_guide_out._log_bf(p, c, lattice, *taus, 6)
+    return leave_one_guide_out.least_log_bf(p, c, lattice, taus, full, _influence(p))
 
 
 def _influence(p: laplace.Problem) -> np.ndarray:
     """Squared log ratio of each guide to NTC."""
     n = len(p.counts)
-    ratio, variance, *_ = support.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))
+    ratio, variance, *_ = guide_support.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))
     return np.asarray(ratio**2 / variance)
 
 
@@ -112,5 +112,5 @@ def test_one_guide_cannot_be_left_out(rng: np.random.Generator) -> None:
     one = p.guides(np.arange(12) >= 7)
     assert one.targeting.sum() == 1
     pair = np.ones((3, 2))
-    got = loo.least_log_bf(one, curve("single_hill"), None, (pair, pair), np.ones(3), np.ones((3, 5)))
+    got = leave_one_guide_out.least_log_bf(one, curve("single_hill"), None, (pair, pair), np.ones(3), np.ones((3, 5)))
     assert np.isnan(got).all()

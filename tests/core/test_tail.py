@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dream_sc._core import tail
 from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.tail import learn_tail
+from dream_sc._core.response import wide_effects
+from dream_sc._core.response.wide_effects import learn_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 N_NTC, N_TARGETING = 8, 4
@@ -46,7 +46,7 @@ def test_two_ntc_guides_cannot_tell(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(("share", "sd"), [(0.0, 0.3), (0.05, 0.6), (0.2, 1.0), (0.1, 0.35)])
 def test_uphill_is_the_best_of_all_values(share: float, sd: float) -> None:
     p = _problem(np.random.default_rng(3), share, sd)
-    p = p.take(slice(0, tail.LEAST_FEATURES))
+    p = p.take(slice(0, wide_effects.LEAST_FEATURES))
     q, priors = p.guides(~p.targeting), p.priors
-    every = {(w, s): tail._value(q, GRID, w, s) for w in priors.wide_weights for s in priors.wide_sds}
+    every = {(w, s): wide_effects._value(q, GRID, w, s) for w in priors.wide_weights for s in priors.wide_sds}
     assert learn_tail(p, GRID) == max(every, key=every.__getitem__)

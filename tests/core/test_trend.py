@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dream_sc._core.trend import trend
+from dream_sc._core.stats.dosage_trend import trend
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 40])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dream_sc._core.within import WithinStats, centred_dosage, within_slope
+from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage, within_slope
 
 N_ROWS, PER_ROW = 6, 400
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats.contingency import association
 
 import dream_sc as ds
-from dream_sc._core.association import cramers_v
+from dream_sc._core.stats.cramers_v import cramers_v
 
 
 def test_cramers_v() -> None:

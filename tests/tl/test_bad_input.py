@@ -399,7 +399,8 @@ def test_copy_leaves_the_input_alone(base: ad.AnnData, hyper: dict[str, Any]) ->
 def test_nothing_is_half_written(
     trans: ad.AnnData, hyper: dict[str, Any], error: type, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dream_sc._core import engines, summary
+    from dream_sc._core import engines
+    from dream_sc._core.response import summary
 
     adata = trans.copy()
     if step == "technical":  # its size factors come from within

@@ -14,7 +14,7 @@ from scipy import stats as st
 from statsmodels.stats.multitest import multipletests
 
 import dream_sc as ds
-from dream_sc._core import calibration as core
+from dream_sc._core.response import calibration as core
 from dream_sc.tl import _calibration_tables as tables
 
 if TYPE_CHECKING:

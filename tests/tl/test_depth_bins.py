@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 import dream_sc as ds
-from dream_sc._core import suffstats
+from dream_sc._core.sums import guide_sums
 
 
 def test_bins_of_equal_numbers() -> None:
     rng = np.random.default_rng(0)
     s, row = rng.lognormal(0, 1, 1000), rng.integers(0, 7, 1000)
-    bins = suffstats.depth_bins(s, row, 4)
+    bins = guide_sums.depth_bins(s, row, 4)
     for r in range(7):
         mine = row == r
         size = np.bincount(bins[mine], minlength=4)
         assert size.max() - size.min() <= 1
         assert all(s[mine & (bins == b)].max() < s[mine & (bins == b + 1)].min() for b in range(3))
     spreads = (0.25, 0.5, 0.75, 0.85, 1.0)
-    assert [suffstats.n_depth_bins(rng.lognormal(0, sd, 100_000)) for sd in spreads] == [1, 1, 2, 3, 5]
+    assert [guide_sums.n_depth_bins(rng.lognormal(0, sd, 100_000)) for sd in spreads] == [1, 1, 2, 3, 5]
 
 
 @pytest.mark.parametrize("n_ntc", [6, 60])
@@ -28,7 +28,7 @@ def test_bins_change_nothing_where_cells_are_alike(monkeypatch: pytest.MonkeyPat
     ds.tl.fit_technical(adata, batch_key="batch")
     ds.tl.fit_cis(adata, "GFI1B")
     plain = ds.tl.fit_trans(adata, copy=True)
-    monkeypatch.setattr(suffstats, "DEPTH_VARIATION", (-1.0, -1.0))
+    monkeypatch.setattr(guide_sums, "DEPTH_VARIATION", (-1.0, -1.0))
     ds.tl.fit_trans(adata)
     a, b = (ds.get.trans(each).iloc[1:] for each in (plain, adata))
     # a sum of equally distributed counts says all that the counts say
@@ -43,7 +43,7 @@ def test_bins_bring_back_what_sums_lose(monkeypatch: pytest.MonkeyPatch) -> None
     ds.tl.fit_cis(adata, "GFI1B")
     ds.tl.fit_trans(adata)
     binned = ds.get.trans(adata)
-    monkeypatch.setattr(suffstats, "DEPTH_VARIATION", ())
+    monkeypatch.setattr(guide_sums, "DEPTH_VARIATION", ())
     ds.tl.fit_trans(adata, guide_offsets=True)
     sums = ds.get.trans(adata)
     clear = sums["log_bf"] > 5

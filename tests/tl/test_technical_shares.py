@@ -14,7 +14,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc._core.usage import log_usage
+from dream_sc._core.response.categories.baseline_usage import log_usage
 from dream_sc._data.shares import open_pairs
 
 N, F, K = 900, 30, 4

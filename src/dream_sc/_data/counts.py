@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate
-from dream_sc._core.counts import DISORDER, FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock, run_end
-from dream_sc._core.sparse_pass import regroup
+from dream_sc._core.sums.block import DISORDER, FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock, run_end
+from dream_sc._core.sums.kernels import regroup
 from dream_sc._core.threads import in_runs, n_threads_for
 from dream_sc._memory.budget import in_words, memory_budget
 

@@ -100,7 +100,7 @@ def follow(
     adata: AnnData, design: Design | None, target: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Covariates that are factors, with their codes, and numeric ones whose quarters follow the targets."""
-    from dream_sc._core.association import cramers_v
+    from dream_sc._core.stats.cramers_v import cramers_v
 
     if design is None:
         return {}, []

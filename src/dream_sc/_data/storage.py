@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy import sparse
 
-from dream_sc._core import sparse_pass
-from dream_sc._core.counts import CountBlock, run_end
+from dream_sc._core.sums import kernels
+from dream_sc._core.sums.block import CountBlock, run_end
 from dream_sc._core.threads import in_runs
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def pick(blocks: Iterable[CountBlock], j: int, used: np.ndarray, where: str) -> 
         minor, known = j - block.feature, block.known()
         if block.by_cell:
             arrays, load = (known.indptr, known.indices, known.data), len(known.data)
-            in_runs(sparse_pass.pick, known.n_major, *arrays, minor, used[block.cells], out[block.cells], load=load)
+            in_runs(kernels.pick, known.n_major, *arrays, minor, used[block.cells], out[block.cells], load=load)
         else:
             entries = slice(*known.indptr[minor : minor + 2])
             cells = known.indices[entries].astype(np.int64)

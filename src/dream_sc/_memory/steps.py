@@ -47,7 +47,7 @@ def technical(s: Sizes) -> list[Phase]:
         return _technical_shares(s)
     if s.distribution in SCORES:
         return _scores(s, F8 * s.n_features * s.n_groups * 5, 7 * s.n_fitted_cells)
-    from dream_sc._core.suffstats import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
+    from dream_sc._core.sums.guide_sums import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
     from dream_sc.tl._technical_counts import LARGEST_COUNT
 
     t, bins = s.n_features, s.n_groups * max(1, min(N_BINS, s.n_fitted_cells // s.n_groups // MIN_PER_BIN))
@@ -73,7 +73,7 @@ def trans(s: Sizes) -> list[Phase]:
     w = s.n_cis_guides * s.n_groups if s.distribution == "negbinom" else 0
     held = F8 * t * w
     if s.distribution == "negbinom":
-        from dream_sc._core.suffstats import row_bytes
+        from dream_sc._core.sums.guide_sums import row_bytes
 
         sums = row_bytes(r, t) + row_bytes(w, t) * (w > 0)
         by_guide = F8 * t * s.n_guides

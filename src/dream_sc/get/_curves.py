@@ -102,11 +102,11 @@ def _empty(fit: TransFit) -> pd.DataFrame:
 
 def _values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
     """Draws ``(S, X)`` of the curve of row `r` at dosages `x`."""
-    from dream_sc._core import posterior, summary
+    from dream_sc._core.response import posterior_record, summary
 
     like, (centre, unit) = fit.likelihood, fit.unit(r)
-    curve, consts, _ = posterior.unpack(fit.records[r])
-    draws = posterior.draw(fit.records[r], N_DRAWS, int(fit.info["seed"]), str(fit.names[r]))
+    curve, consts, _ = posterior_record.unpack(fit.records[r])
+    draws = posterior_record.draw(fit.records[r], N_DRAWS, int(fit.info["seed"]), str(fit.names[r]))
     if scale == "derivative":
         return unit * summary.slope(x, draws, curve, consts, like)
     predictor, ntc = curve.log_curve(x, draws, consts), curve.log_curve(np.zeros(1), draws, consts)
@@ -162,7 +162,7 @@ def posterior(
     """
     import xarray as xr
 
-    from dream_sc._core import posterior as core
+    from dream_sc._core.response import posterior_record as core
 
     fit = trans_fit(data, key, mod, gene_symbols)
     if features is None:

@@ -73,7 +73,7 @@ class TransFit:
     @property
     def likelihood(self) -> Any:
         """Its likelihood."""
-        from dream_sc._core.likelihood import likelihood
+        from dream_sc._core.likelihoods import likelihood
 
         return likelihood(self.distribution)
 

@@ -97,7 +97,7 @@ def calibration(
 
 
 def _quantiles(ax: Any, table: pd.DataFrame, info: Any) -> Any:
-    from dream_sc._core.calibration import independent_band
+    from dream_sc._core.response.calibration import independent_band
 
     limit = float(table["expected"].max())
     top = max(1.05 * float(table["observed"].max()), limit)

@@ -89,7 +89,7 @@ def counts(c: Cells, j: int) -> pd.DataFrame:
 
 def scores(c: Cells, j: int) -> pd.DataFrame:
     """Mean score of the cells that have one, robust for a Student t, with its standard error by the fitted scale."""
-    from dream_sc._core.pair_sums import robust_means
+    from dream_sc._core.sums.pair_sums import robust_means
 
     params = c.fit.info["params"]
     x = next(_modality.open_scores(c.fit.adata[:, [j]], params["layer"]).blocks())[1][:, 0]
@@ -114,7 +114,7 @@ def shares(c: Cells, rows: np.ndarray) -> pd.DataFrame:
 
     `rows` are rows of the fit: one, or those of categories of one feature.
     """
-    from dream_sc._core import observed
+    from dream_sc._core.response import observed
 
     one = c.fit.feature is None
     pairs = _open(c, rows)
@@ -189,7 +189,7 @@ def _as_list(value: Any) -> Any:
 
 def _sums(c: Cells, pairs: _modality.Pairs) -> list[np.ndarray]:
     """Sums ``(S, G, C)`` of counts, of what they are out of, and of n (n - 1)."""
-    from dream_sc._core.pair_sums import pair_sums
+    from dream_sc._core.sums.pair_sums import pair_sums
 
     n_rows = len(c.table) * c.n_groups
     sums = pair_sums(pairs.covered(c.fit.info["params"]["min_denominator"]), c.row, n_rows, pairs.n_sticks)

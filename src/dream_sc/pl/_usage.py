@@ -62,7 +62,7 @@ def draw(
 
 def borders_of(points: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Observed usage of the first of some categories, the first two, and so on, with 95 % intervals."""
-    from dream_sc._core.observed import wilson
+    from dream_sc._core.response.observed import wilson
 
     parts, total = [], 0.0
     for name in names:

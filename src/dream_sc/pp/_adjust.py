@@ -158,8 +158,8 @@ def refit_size_factors(
     KeyError, ValueError
         If there is no cis fit, size factors are not positive, or there are fewer than two targeting guides.
     """
-    from dream_sc._core.guide_tests import guide_means
-    from dream_sc._core.trend import trend
+    from dream_sc._core.stats.dosage_trend import trend
+    from dream_sc._core.stats.meta_regression import guide_means
 
     started = results.now()
     data = results.own(data, copy)

@@ -39,7 +39,7 @@ class Input:
     @classmethod
     def of(cls, data: Any, mod: str | None, layer: str | None) -> Input:
         """Open the counts of an AnnData, a view of one, or a modality of a MuData."""
-        from dream_sc._core.suffstats import add_feature_moments
+        from dream_sc._core.sums.guide_sums import add_feature_moments
 
         started, adata = results.now(), _validate.resolve(data, mod, views=True)
         counts = results.counts(adata, layer)

@@ -117,7 +117,7 @@ def compute(
 
 def totals(counts: Counts, keep: np.ndarray) -> np.ndarray:
     """Total count of each cell over the features to keep."""
-    from dream_sc._core.suffstats import add_cell_moments
+    from dream_sc._core.sums.guide_sums import add_cell_moments
 
     out = np.zeros((counts.shape[0], 3))
     for block in counts.blocks():
@@ -127,7 +127,7 @@ def totals(counts: Counts, keep: np.ndarray) -> np.ndarray:
 
 def _feature_moments(counts: Counts, s: np.ndarray) -> np.ndarray:
     """Sums over cells of each feature's counts, their squares, and counts times size factor, ``(3, T)``."""
-    from dream_sc._core.suffstats import add_feature_moments
+    from dream_sc._core.sums.guide_sums import add_feature_moments
 
     out = np.zeros((counts.shape[1], 3))
     for block in counts.blocks():
@@ -137,7 +137,7 @@ def _feature_moments(counts: Counts, s: np.ndarray) -> np.ndarray:
 
 def _median_ratios(counts: Counts, keep: np.ndarray) -> np.ndarray:
     """Median over a cell's detected features of count over mean."""
-    from dream_sc._core.suffstats import median_ratios
+    from dream_sc._core.sums.guide_sums import median_ratios
 
     means = _feature_moments(counts, np.zeros(counts.shape[0]))[0] / counts.shape[0]
     s = np.zeros(counts.shape[0])
@@ -174,7 +174,7 @@ def _groups(
 
 
 def _sums_bytes(groups: np.ndarray, n_features: int) -> int:
-    from dream_sc._core.suffstats import row_bytes
+    from dream_sc._core.sums.guide_sums import row_bytes
 
     return 2 * row_bytes(int(groups.max()) + 1, n_features)
 
@@ -197,7 +197,7 @@ def stable(counts: Counts, s: np.ndarray, keep: np.ndarray, groups: np.ndarray |
         )
     out = np.zeros(len(keep), dtype=bool)
     if groups is None:
-        from dream_sc._core.stable import lowest_half
+        from dream_sc._core.stats.stable_features import lowest_half
 
         m, square = mean[candidates], s @ s
         variance = y2[candidates] - 2 * m * ys[candidates] + m**2 * square
@@ -209,8 +209,8 @@ def stable(counts: Counts, s: np.ndarray, keep: np.ndarray, groups: np.ndarray |
 
 def _stable_between(counts: Counts, s: np.ndarray, candidates: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Which of the candidates differ least between groups of cells, beyond the noise of counts."""
-    from dream_sc._core import stable
-    from dream_sc._core.suffstats import RowSums, add_feature_moments
+    from dream_sc._core.stats import stable_features
+    from dream_sc._core.sums.guide_sums import RowSums, add_feature_moments
 
     present, code = np.unique(groups, return_inverse=True)  # labels that no cell has are no groups
     labelled, n, unlabelled = int((present >= 0).sum()), len(present), int(present[0] < 0)
@@ -221,6 +221,6 @@ def _stable_between(counts: Counts, s: np.ndarray, candidates: np.ndarray, group
         add_feature_moments(block, s, moments)
     total, weighted = (x[candidates] for x in sums.closed())
     exposure, exposure2 = (np.bincount(row, s**k, n).astype(float) for k in (1, 2))
-    o2 = stable.overdispersion2(total, weighted, moments[candidates, 1], exposure, exposure2)
-    groups_only = stable.GroupSums(total[:, :labelled], exposure[:labelled], exposure2[:labelled], o2)
-    return stable.stable_features(groups_only, total.sum(1) / exposure.sum())
+    o2 = stable_features.overdispersion2(total, weighted, moments[candidates, 1], exposure, exposure2)
+    groups_only = stable_features.GroupSums(total[:, :labelled], exposure[:labelled], exposure2[:labelled], o2)
+    return stable_features.stable_features(groups_only, total.sum(1) / exposure.sum())

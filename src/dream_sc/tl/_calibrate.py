@@ -183,8 +183,8 @@ def _check(null: str, n: int, within: str | None, replace: bool) -> None:
 
 def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     """The fit, with its counts summed over guides in one pass."""
-    from dream_sc._core import trans
-    from dream_sc._core.calibration import Fitted
+    from dream_sc._core.response import fit as trans
+    from dream_sc._core.response.calibration import Fitted
 
     info = _validate.step(adata, key, "fit_trans(data)")
     params, hyper = info["params"], info.get("hyper")
@@ -266,7 +266,7 @@ def _too_few(fit: _Fit, pool: np.ndarray, replace: bool) -> str:
 
 def _ntc(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> _Run:
     """NTC guides of `pool` pose as targeting ones."""
-    from dream_sc._core import calibration
+    from dream_sc._core.response import calibration
 
     mean = np.full(len(fit.fitted.control), np.nan)
     mean[fit.present] = fit.fitted.guide_mean[fit.present]
@@ -290,7 +290,7 @@ def _n_targeting(fit: _Fit, source: np.ndarray | None = None) -> int:
 
 def _observed(fit: _Fit) -> Any:
     """Evidence of the fit itself; refused if it is not what was stored."""
-    from dream_sc._core import calibration
+    from dream_sc._core.response import calibration
 
     identity = np.arange(len(fit.fitted.control))
     evidence = calibration.refit(fit.fitted, fit.stats, identity)
@@ -305,10 +305,10 @@ def _observed(fit: _Fit) -> Any:
 
 
 def _likely_null(fit: _Fit) -> np.ndarray:
-    from dream_sc._core import calls
+    from dream_sc._core.response import decision
 
     log_bf = fit.observed.log_bf(fit.fitted.prior)
-    keep: np.ndarray = calls.local_fdr(log_bf, fit.fitted.prior) > NULL_LFDR
+    keep: np.ndarray = decision.local_fdr(log_bf, fit.fitted.prior) > NULL_LFDR
     if not keep.any():
         raise ValueError("the fit takes no feature for null, so none is left to permute: use null='ntc_guides'")
     return keep
@@ -316,7 +316,7 @@ def _likely_null(fit: _Fit) -> np.ndarray:
 
 def _permuted(fit: _Fit, n: int, within: str | None, seed: int, wrap: Any) -> _Run:
     """Dosages permuted between guides, or cells between guides, over the features that the fit takes for null."""
-    from dream_sc._core import calibration
+    from dream_sc._core.response import calibration
 
     keep = _likely_null(fit)
     fitted = fit.fitted.take(keep)
@@ -334,7 +334,7 @@ def _permuted(fit: _Fit, n: int, within: str | None, seed: int, wrap: Any) -> _R
 
 def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
     """Sums over rows whose cells are permuted, one pass over the counts for each."""
-    from dream_sc._core.calibration import permuted_cells
+    from dream_sc._core.response.calibration import permuted_cells
 
     params, adata = fit.info["params"], fit.adata
     technical = adata.uns[params["technical_key"]]
@@ -355,7 +355,7 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
 
 
 def _simulated(fit: _Fit, n: int, seed: int, wrap: Any) -> _Run:
-    from dream_sc._core import calibration
+    from dream_sc._core.response import calibration
 
     return _Run(calibration.simulated_refits(fit.fitted, fit.observed, n, seed=seed, progress=wrap), None, [])
 
@@ -385,7 +385,7 @@ def _held_out(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> pd.D
 
 def _replaced(fit: _Fit, run: _Run) -> pd.DataFrame:
     """The table of the fit with p- and q-values by the regroupings; the theoretical ones in columns of their own."""
-    from dream_sc._core import calibration
+    from dream_sc._core.response import calibration
 
     theory = fit.fitted.null.p_value(fit.observed.strength(fit.fitted.prior))
     p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)

@@ -14,7 +14,7 @@ LEAST_PER_STRATUM = 10
 
 def rate_table(pvalue: np.ndarray) -> pd.DataFrame:
     """False-positive rates: level, fpr, its standard error over regroupings, number of tests."""
-    from dream_sc._core.calibration import LEVELS, error_rates
+    from dream_sc._core.response.calibration import LEVELS, error_rates
 
     rate, se = error_rates(pvalue)
     return pd.DataFrame({"level": LEVELS, "fpr": rate, "se": se, "n_tests": pvalue.size})
@@ -54,7 +54,7 @@ def feature_table(nulls: Any, names: np.ndarray | None) -> pd.DataFrame:
 
 def quantile_table(nulls: Any, seed: int) -> pd.DataFrame:
     """Expected and observed quantiles of p in thirds of expression (all features in one stratum if they are few)."""
-    from dream_sc._core.calibration import quantiles
+    from dream_sc._core.response.calibration import quantiles
 
     n = len(STRATA) if nulls.mean.shape[1] >= len(STRATA) * LEAST_PER_STRATUM else 1
     names = STRATA if n > 1 else ("all",)
@@ -82,7 +82,7 @@ def held_out_table(first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
     first, second
         ``(B, T)`` theoretical p-values of the regroupings of each half.
     """
-    from dream_sc._core.calibration import LEVELS, empirical_null, error_rates, recalibrated
+    from dream_sc._core.response.calibration import LEVELS, empirical_null, error_rates, recalibrated
 
     ways = [(first, recalibrated(empirical_null(second), first)), (second, recalibrated(empirical_null(first), second))]
     columns: dict[str, Any] = {"level": LEVELS}

@@ -33,7 +33,7 @@ def refuse_confounded(batch_key: str | None, group: np.ndarray, labels: Mapping[
     ValueError
         If a bias-corrected Cramér's V is above 0.3.
     """
-    from dream_sc._core.association import cramers_v
+    from dream_sc._core.stats.cramers_v import cramers_v
 
     for name, values in labels.items():
         known = np.asarray(values != "")
@@ -49,7 +49,7 @@ def refuse_confounded_guides(batch_key: str | None, group: np.ndarray, guides: G
     control
         ``(G,)`` guides that are controls.
     """
-    from dream_sc._core.association import cramers_v
+    from dream_sc._core.stats.cramers_v import cramers_v
 
     cell = np.repeat(np.arange(len(group)), np.diff(guides.carried.indptr))
     of_guide = guides.carried.indices
@@ -70,7 +70,7 @@ def refuse_confounded_design(
     guides, acting
         That matrix, and ``(G,)`` the guides of the cis gene in it.
     """
-    from dream_sc._core.association import balanced_v, cramers_v
+    from dream_sc._core.stats.cramers_v import balanced_v, cramers_v
 
     targeting = design.used & ~design.is_control[design.code]
     alone = targeting & (design.row_guide >= 0)

@@ -69,7 +69,7 @@ class Found:
 
 def numbers(found: Found, what: str, values: np.ndarray, advice: str, smallest: float = 0.0) -> None:
     """Check a number of each cell; one that moves by less than `smallest` over the dosages is not flagged."""
-    from dream_sc._core.guide_tests import guide_means
+    from dream_sc._core.stats.meta_regression import guide_means
 
     mean, variance, n = guide_means(values, found.cells.guide, len(found.cells.table))
     _means(found, what, (mean, variance, n), advice, smallest)
@@ -79,7 +79,7 @@ def _means(
     found: Found, what: str, means: tuple[np.ndarray, np.ndarray, np.ndarray], advice: str, smallest: float
 ) -> None:
     """Check means of guides: their slope over dosage, and targeting less control guides."""
-    from dream_sc._core.guide_tests import slope_and_difference
+    from dream_sc._core.stats.meta_regression import slope_and_difference
 
     cells, (mean, variance, n) = found.cells, means
     found.keep(what, "", mean, variance, n)
@@ -96,8 +96,8 @@ def _means(
 
 def categories(found: Found, what: str, labels: np.ndarray, advice: tuple[str, str]) -> None:
     """Check a label of each cell: how fractions move with the dosage, and how control cells are spread."""
-    from dream_sc._core.association import cramers_v
-    from dream_sc._core.guide_tests import guide_means, slope_and_difference
+    from dream_sc._core.stats.cramers_v import cramers_v
+    from dream_sc._core.stats.meta_regression import guide_means, slope_and_difference
 
     cells = found.cells
     used = (cells.guide >= 0) & (labels != "")
@@ -158,7 +158,7 @@ def equal_dosage(
     found: Found, sums: tuple[np.ndarray, np.ndarray, np.ndarray], near: float, seed: int, advice: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Check whether guides at NTC dosage look like control guides: features tested ``(T,)``, and their numbers."""
-    from dream_sc._core.guide_tests import detrended, meta_regression, relabellings
+    from dream_sc._core.stats.meta_regression import detrended, meta_regression, relabellings
 
     y, variance, mean = sums
     control, dosage = found.cells.control, found.cells.dosage
@@ -205,7 +205,7 @@ def equal_dosage(
 
 def table(checks: list[Check], level: float) -> pd.DataFrame:
     """The rows, p-values adjusted by Holm's method, flags and advice."""
-    from dream_sc._core.guide_tests import holm
+    from dream_sc._core.stats.meta_regression import holm
 
     p = np.array([c.pvalue for c in checks])
     together = np.array([c.together for c in checks])

@@ -294,19 +294,19 @@ def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
     """Overdispersion of one gene in control cells, given their counts and size factors, effects of groups in them."""
     from scipy import sparse
 
-    from dream_sc._core import suffstats
-    from dream_sc._core.counts import CountBlock
     from dream_sc._core.engines import laplace
     from dream_sc._core.priors import TechnicalPriors
+    from dream_sc._core.sums import guide_sums
+    from dream_sc._core.sums.block import CountBlock
 
     every, one = np.ones(len(y), dtype=bool), np.zeros(len(y), dtype=np.int64)
-    bins, group_of_bin = suffstats.size_factor_bins(s, one, every)
-    sums = suffstats.RowSums(bins, len(group_of_bin), 1)
-    tails = suffstats.TailSums(every, 1, float(y.max()))
+    bins, group_of_bin = guide_sums.size_factor_bins(s, one, every)
+    sums = guide_sums.RowSums(bins, len(group_of_bin), 1)
+    tails = guide_sums.TailSums(every, 1, float(y.max()))
     block = CountBlock.of(sparse.csr_matrix(y[:, None].astype(np.float64)))
     sums.add(block)
     tails.add(block)
-    stats = suffstats.technical_stats(sums, tails, s, group_of_bin, 1)
+    stats = guide_sums.technical_stats(sums, tails, s, group_of_bin, 1)
     return float(laplace.technical(stats, TechnicalPriors()).overdispersion[0])
 
 

@@ -154,7 +154,7 @@ def fit_trans(
         If an earlier step is missing, a cell lacks a covariate of the technical fit, an argument is not known, there is
         no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions.
     """
-    from dream_sc._core import trans as core
+    from dream_sc._core.response import fit as core
 
     _check(function_type, dosage, inference, autoguide, degree, nsamples, niters, min_denominator, device, checkpoint)
     started, data = results.now(), results.own(data, copy)
@@ -195,7 +195,7 @@ def _bars(progress: bool | None, learns: bool) -> Any:
 
 def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominator: int | None) -> str:
     """That of the technical fit; another one is refused."""
-    from dream_sc._core.likelihood import DISTRIBUTIONS
+    from dream_sc._core.likelihoods import DISTRIBUTIONS
 
     _validate.one_of("distribution", asked, DISTRIBUTIONS)
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
@@ -231,7 +231,7 @@ def _fit(
     kept: Any, cells: Any,
 ) -> _fit_trans_categories.Written:  # fmt: skip
     """Fit all features: those of categories together, the others each by itself."""
-    from dream_sc._core import trans as core
+    from dream_sc._core.response import fit as core
 
     _same_distribution(hyper, inputs.distribution)
     if inputs.distribution == "multinomial":
@@ -267,7 +267,7 @@ def _kept(
 
 def _about(inputs: TransInputs, found: _fit_trans_categories.Written) -> dict[str, Any]:
     """What `.uns` says of the fit beside its parameters."""
-    from dream_sc._core.posterior import LAYOUT_VERSION
+    from dream_sc._core.response.posterior_record import LAYOUT_VERSION
 
     return ({} if found.categories is None else {CATEGORIES: found.categories}) | {
         "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
@@ -287,7 +287,7 @@ def _check(
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
     from dream_sc._core.engines._device import accelerator
-    from dream_sc._core.trans import FUNCTION_TYPES
+    from dream_sc._core.response.fit import FUNCTION_TYPES
 
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)
     _validate.one_of("dosage", dosage, ("guide", "cell"))
@@ -335,7 +335,7 @@ def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
 
 def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
     """Slope among the cells of one guide, and its sd."""
-    from dream_sc._core.within import within_slope
+    from dream_sc._core.stats.within_guide_slope import within_slope
 
     if inputs.within is None:
         return {n: np.full(len(fitted), np.nan) for n in ("slope_within", "slope_within_sd")}

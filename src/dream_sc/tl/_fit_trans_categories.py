@@ -34,7 +34,8 @@ def fit(
     kept: Any,
 ) -> Written:  # fmt: skip
     """Fit all features, and report those asked for."""
-    from dream_sc._core import chain_rows, chains
+    from dream_sc._core.response.categories import describe
+    from dream_sc._core.response.categories import evidence as chains
 
     if options.inference == "nuts":
         raise ValueError('inference="nuts" is not offered for distribution="multinomial": use "laplace" or "svi"')
@@ -51,7 +52,7 @@ def fit(
         priors=inputs.priors, alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, progress=progress,
         kept=kept,
     )  # fmt: skip
-    rows = chain_rows.describe(found, options, progress, kept, asked[inputs.ok])
+    rows = describe.describe(found, options, progress, kept, asked[inputs.ok])
     of_column = _columns_of(s, use)
     of_features = _by_feature(found, rows, inputs, asked, of_column)
     of_categories = _by_category(s, rows, of_column, asked)

@@ -26,8 +26,8 @@ def share_rows(
 
     The reason ``(F,)`` is empty for features to fit. `overdispersion` ``(T,)`` is that of a binomial's features.
     """
-    from dream_sc._core.likelihood.binomial import effective
-    from dream_sc._core.pair_sums import pair_sums
+    from dream_sc._core.likelihoods.binomial import effective
+    from dream_sc._core.sums.pair_sums import pair_sums
     from dream_sc._core.types import GuideStats
 
     params, distribution = technical["params"], technical["params"]["distribution"]
@@ -66,7 +66,7 @@ def share_rows(
 
 def _without_structural_zeros(y: np.ndarray, n: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Without the rows of groups that a stick's category, or all after it, is missing from by more than chance."""
-    from dream_sc._core.pair_sums import structural_zeros
+    from dream_sc._core.sums.pair_sums import structural_zeros
 
     by_group = (group[:, None] == np.unique(group)).astype(np.float64)
     keep = ~structural_zeros(y @ by_group, n @ by_group)[:, np.unique(group, return_inverse=True)[1]]
@@ -78,8 +78,8 @@ def score_rows(
     limit: int | str | None = None,
 ) -> tuple[Any, np.ndarray]:  # fmt: skip
     """Means of scores, and the reason ``(T,)`` why a feature is left out, empty for features to fit."""
-    from dream_sc._core.likelihood import normal
-    from dream_sc._core.pair_sums import robust_means, score_sums
+    from dream_sc._core.likelihoods import normal
+    from dream_sc._core.sums.pair_sums import robust_means, score_sums
     from dream_sc._core.types import GuideStats
 
     distribution, n_rows = technical["params"]["distribution"], len(layout.rows)

@@ -53,7 +53,7 @@ class TransInputs:
     @property
     def likelihood(self) -> Any:
         """The likelihood of the rows."""
-        from dream_sc._core.likelihood import likelihood
+        from dream_sc._core.likelihoods import likelihood
 
         return likelihood(self.distribution)
 
@@ -204,7 +204,7 @@ def _expected(adata: AnnData, technical_key: str, stats: Any, ok: np.ndarray) ->
 
 def _offsets(stats: Any, expected: np.ndarray, overdispersion: np.ndarray, ok: np.ndarray) -> np.ndarray:
     """Offset of each guide, log2."""
-    from dream_sc._core.offsets import guide_offsets
+    from dream_sc._core.response.guide_offsets import guide_offsets
 
     scale2 = stats.exposure2 / stats.exposure**2
     row = stats.guide, stats.n_guides
@@ -233,22 +233,23 @@ def row_stats(
     The second value holds the sums weighted by the cells' dosages `x` (NaN: takes no part in them), if there are any.
     `factor` scales the size factors of the cells; `limit` is that of memory; `bins` are those of covariates.
     """
-    from dream_sc._core import suffstats, within
+    from dream_sc._core.stats import within_guide_slope
+    from dream_sc._core.sums import guide_sums
 
     s = _validate.size_factors(adata, technical["params"]["size_factor_key"]) * factor
     differs = np.full(len(row), -1) if x is None else np.where(np.isfinite(x), row, -1)
-    d = None if x is None else within.centred_dosage(differs, np.nan_to_num(x), s, len(rows))
-    n_moved = len(suffstats.weighted_rows(row, d))
+    d = None if x is None else within_guide_slope.centred_dosage(differs, np.nan_to_num(x), s, len(rows))
+    n_moved = len(guide_sums.weighted_rows(row, d))
     held = {
-        f"sums of {adata.n_vars} features in {n} {what}": suffstats.row_bytes(n, adata.n_vars)
+        f"sums of {adata.n_vars} features in {n} {what}": guide_sums.row_bytes(n, adata.n_vars)
         for n, what in ((len(rows), "rows, one per guide and technical group"), (n_moved, "of them weighted by dosage"))
         if n
     }
     counts = results.counts(adata, layer, limit, held)
-    sums = suffstats.RowSums(row, len(rows), adata.n_vars, d)
+    sums = guide_sums.RowSums(row, len(rows), adata.n_vars, d)
     for block in counts.blocks(row >= 0):
         sums.add(block)
-    stats, weighted = suffstats.guide_stats(sums, s, rows[:, 0], rows[:, 1])
+    stats, weighted = guide_sums.guide_stats(sums, s, rows[:, 0], rows[:, 1])
     if bins is not None:
         stats = replace(stats, covariates=bins.effects(row, len(rows), s))
     if d is None:
@@ -256,7 +257,7 @@ def row_stats(
     use, moved = differs >= 0, sums.weighted_rows
     spread, spread2 = (np.bincount(differs[use], (s**k * d**2)[use], len(rows))[moved].astype(float) for k in (1, 2))
     by_bin = None if bins is None else bins.sums(s * d, row, len(rows))[moved]
-    return stats, within.WithinStats(weighted, spread, spread2, moved, by_bin)
+    return stats, within_guide_slope.WithinStats(weighted, spread, spread2, moved, by_bin)
 
 
 def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str, dosage: str) -> Layout:
@@ -308,16 +309,16 @@ def row_layout(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_ke
 
 def _depth_bins(adata: AnnData, technical: Any, frame: pd.DataFrame) -> list[str]:
     """Add bins of size factors to the frame of guides and groups where these vary much; names of what was added."""
-    from dream_sc._core import suffstats
+    from dream_sc._core.sums import guide_sums
 
     if technical["params"].get("distribution", "negbinom") != "negbinom":
         return []
     s = _validate.size_factors(adata, technical["params"]["size_factor_key"])
     used = frame["guide"].to_numpy() >= 0
-    n_bins = suffstats.n_depth_bins(s[used]) if used.any() else 1
+    n_bins = guide_sums.n_depth_bins(s[used]) if used.any() else 1
     if n_bins == 1:
         return []
-    frame["depth"] = suffstats.depth_bins(s, frame.groupby(["guide", "group"]).ngroup().to_numpy(np.int64), n_bins)
+    frame["depth"] = guide_sums.depth_bins(s, frame.groupby(["guide", "group"]).ngroup().to_numpy(np.int64), n_bins)
     return ["depth"]
 
 

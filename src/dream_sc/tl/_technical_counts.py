@@ -75,28 +75,28 @@ def _fit(
     """One pass over the counts, then the engine on the features that have any; `z` are covariates in sds."""
     from dataclasses import replace
 
-    from dream_sc._core import suffstats
     from dream_sc._core.engines import run
     from dream_sc._core.priors import TechnicalPriors
+    from dream_sc._core.sums import guide_sums
 
     if z is None:
-        bins, group_of_bin = suffstats.size_factor_bins(s, group, is_control)
+        bins, group_of_bin = guide_sums.size_factor_bins(s, group, is_control)
     else:
-        bins, group_of_bin = suffstats.covariate_bins(s, z, group, is_control)
+        bins, group_of_bin = guide_sums.covariate_bins(s, z, group, is_control)
     held = {
         f"sums of {adata.n_vars} features over {len(group_of_bin)} bins of control cells":
-            suffstats.row_bytes(len(group_of_bin), adata.n_vars),
-        "their histograms": suffstats.tail_bytes(adata.n_vars, LARGEST_COUNT),
+            guide_sums.row_bytes(len(group_of_bin), adata.n_vars),
+        "their histograms": guide_sums.tail_bytes(adata.n_vars, LARGEST_COUNT),
     }  # fmt: skip
     _compile.ready("technical", progress, then=("cis", "trans"))
     counts = results.counts(adata, layer, limit, held)
-    sums = suffstats.RowSums(bins, len(group_of_bin), adata.n_vars)
-    tails = suffstats.TailSums(is_control, adata.n_vars, LARGEST_COUNT)
+    sums = guide_sums.RowSums(bins, len(group_of_bin), adata.n_vars)
+    tails = guide_sums.TailSums(is_control, adata.n_vars, LARGEST_COUNT)
     reading = bar(progress, "counts of controls", "values", size=values_of, total=adata.n_obs * adata.n_vars)
     for block in reading(counts.blocks(is_control)):
         sums.add(block)
         tails.add(block)
-    stats = suffstats.technical_stats(sums, tails, s, group_of_bin, n_groups, z)
+    stats = guide_sums.technical_stats(sums, tails, s, group_of_bin, n_groups, z)
     ok = (stats.counts.sum(1) >= MIN_COUNT) & (stats.tail[:, 0] >= min_cells)  # its first column: cells above 0
     if not ok.any():
         also = f", in {min_cells} cells or more," if min_cells else ""

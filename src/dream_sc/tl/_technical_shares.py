@@ -59,7 +59,7 @@ def _fit_sticks(pairs: Any, m: Modality, inference: Any, overdispersed: bool) ->
     """Which sticks were fitted, and their fit; those of a feature are fitted together or not at all."""
     from dream_sc._core.engines import run
     from dream_sc._core.priors import SharePriors
-    from dream_sc._core.share_sums import share_stats
+    from dream_sc._core.sums.share_sums import share_stats
 
     stats = share_stats(pairs.blocks(), m.row, m.n_groups, pairs.n_sticks, pairs.largest())
     total = (stats.numerator + stats.rest).sum(1)
@@ -98,8 +98,8 @@ def _binomial_slots(adata: AnnData, found: Any, ok: np.ndarray, key: str) -> dic
 
 def _usage(pairs: Any, found: Any, ok: np.ndarray, m: Modality) -> dict[str, np.ndarray]:
     """Usage of each category in the reference group, and effects of groups on its log, from the sticks."""
-    from dream_sc._core.pair_sums import indicator
-    from dream_sc._core.usage import log_usage
+    from dream_sc._core.response.categories.baseline_usage import log_usage
+    from dream_sc._core.sums.pair_sums import indicator
 
     s, n_columns = pairs.sticks, len(pairs.sticks.column_names)
     counts = (pairs.numerators.T.tocsr() @ indicator(m.row, m.n_groups)).toarray()
@@ -187,8 +187,8 @@ def _fit_scores(
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The technical step of normal or Student t scores."""
     from dream_sc._core.engines import run
-    from dream_sc._core.pair_sums import score_sums
     from dream_sc._core.priors import ScorePriors
+    from dream_sc._core.sums.pair_sums import score_sums
 
     if inference.engine == "nuts":
         raise ValueError(

@@ -24,10 +24,10 @@ LAPLACE = "dream_sc._core.engines.laplace"
 SUMS = ("check", "add_cells", "add_tails_of_cells", "close_tails", "transpose", "major_moments")
 # functions that Python calls in each step of counts, by module; what these call goes with them
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sums": {"dream_sc._core.sparse_pass": SUMS},
-    "technical": {"dream_sc._core.sparse_pass": SUMS, f"{LAPLACE}.technical": ("_run",)},
+    "sums": {"dream_sc._core.sums.kernels": SUMS},
+    "technical": {"dream_sc._core.sums.kernels": SUMS, f"{LAPLACE}.technical": ("_run",)},
     "cis": {
-        "dream_sc._core.sparse_pass": ("pick",), f"{LAPLACE}.cells": ("guide_mode",),
+        "dream_sc._core.sums.kernels": ("pick",), f"{LAPLACE}.cells": ("guide_mode",),
         f"{LAPLACE}.escapers": ("_mixture_mode",), f"{LAPLACE}.cis": ("_cells",),
     },
     "trans": {

@@ -9,9 +9,9 @@ import numpy as np
 import pyro
 import torch
 
+from dream_sc._core.curves import LN2
 from dream_sc._core.dosage import N_NODES, dosage_nodes, two_parts
-from dream_sc._core.dose_response import LN2
-from dream_sc._core.likelihood import likelihood
+from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.models.cis import CisData
 from dream_sc._core.models.technical import ShareData, TechnicalData
 from dream_sc._core.models.trans import TransData

@@ -16,8 +16,8 @@ from .laplace.scores import NU
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dream_sc._core.pair_sums import ScoreStats
     from dream_sc._core.priors import ScorePriors
+    from dream_sc._core.sums.pair_sums import ScoreStats
     from dream_sc._core.types import ScoreFit
 
     Floats = NDArray[np.float64]

@@ -16,7 +16,7 @@ from pyro.infer import MCMC, NUTS
 from pyro.infer.mcmc.util import initialize_model
 from pyro.infer.reparam import TransformReparam
 
-from dream_sc._core.dose_response import curve as get_curve
+from dream_sc._core.curves import curve as get_curve
 from dream_sc._core.models.cis import cis as cis_model
 from dream_sc._core.models.technical import shares as share_model
 from dream_sc._core.models.technical import technical as technical_model
@@ -29,7 +29,7 @@ from .svi import cis_start, technical_fit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.curves import Curve
     from dream_sc._core.priors import CisPriors, SharePriors, TechnicalPriors
     from dream_sc._core.types import CisCells, CisFit, ShareFit, ShareStats, TechnicalFit, TechnicalStats
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from pyro import poutine
 
-from dream_sc._core.dose_response import LN2
-from dream_sc._core.dose_response import curve as get_curve
+from dream_sc._core.curves import LN2
+from dream_sc._core.curves import curve as get_curve
 from dream_sc._core.models import scores as score_models
 from dream_sc._core.models.chains import ChainData, chains
 from dream_sc._core.models.cis import cis as cis_model
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dream_sc._core.models.technical import TechnicalData
-    from dream_sc._core.pair_sums import ScoreStats
     from dream_sc._core.priors import CisPriors, ScorePriors, SharePriors, TechnicalPriors
+    from dream_sc._core.sums.pair_sums import ScoreStats
     from dream_sc._core.types import CisCells, CisFit, ScoreFit, ShareFit, ShareStats, TechnicalStats
 
 NITERS = 3000

@@ -21,9 +21,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from dream_sc._core.dose_response import curve
-from dream_sc._core.dose_response._base import torch_moment
-from dream_sc._core.dose_response.single_hill import torch_log_mass, torch_movement
+from dream_sc._core.curves import curve
+from dream_sc._core.curves._base import torch_moment
+from dream_sc._core.curves.single_hill import torch_log_mass, torch_movement
 
 from .trans import Flat, observe_guides, shape
 

@@ -19,8 +19,8 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from dream_sc._core.dose_response import LN2
-from dream_sc._core.likelihood.negbinom import torch_log_density
+from dream_sc._core.curves import LN2
+from dream_sc._core.likelihoods.negbinom import torch_log_density
 
 if TYPE_CHECKING:
     from dream_sc._core.priors import CisPriors

@@ -27,11 +27,11 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from dream_sc._core.dose_response.additive_hill import torch_turn
-from dream_sc._core.likelihood import BINOMIAL, NEGBINOM, binomial, likelihood, negbinom, normal
+from dream_sc._core.curves.additive_hill import torch_turn
+from dream_sc._core.likelihoods import BINOMIAL, NEGBINOM, binomial, likelihood, negbinom, normal
 
 if TYPE_CHECKING:
-    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.curves import Curve
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.types import Axis
 

@@ -8,8 +8,8 @@ from math import exp, log
 import numpy as np
 
 from dream_sc._core.compiled import Vector, entry, inline, part
-from dream_sc._core.dose_response import LN2
-from dream_sc._core.likelihood.negbinom import log_density
+from dream_sc._core.curves import LN2
+from dream_sc._core.likelihoods.negbinom import log_density
 
 
 @inline

@@ -13,7 +13,7 @@ from math import exp, log, log1p, pi, sqrt
 import numpy as np
 
 from dream_sc._core.compiled import Cube, Matrix, Vector, inline, part
-from dream_sc._core.dose_response import LN2
+from dream_sc._core.curves import LN2
 
 from .design import Design, Tables
 from .vector import vexp, vlog

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, part
-from dream_sc._core.likelihood import NEGBINOM, NORMAL
+from dream_sc._core.likelihoods import NEGBINOM, NORMAL
 
 TABLE_WIDTH = 6
 

@@ -22,8 +22,8 @@ from .trans import SCREEN_TOL, evidence
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dream_sc._core.calls import Prior
-    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.response.decision import Prior
 
     from .trans import Problem
 

@@ -15,7 +15,7 @@ from scipy.special import expit, logit, logsumexp
 
 from dream_sc._core.blocks import each
 from dream_sc._core.compiled import Vector, entry
-from dream_sc._core.dose_response import LN2
+from dream_sc._core.curves import LN2
 
 from .cells import integrate, log_count
 

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
 
 from dream_sc._core.compiled import Matrix, Vector, entry
-from dream_sc._core.pareto import smooth
+from dream_sc._core.stats.pareto import smooth
 
 from . import density, turns
 from .trans import n_amplitudes
@@ -23,9 +23,9 @@ from .vector import vexp, vlog
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dream_sc._core.calls import Prior
-    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.curves import Curve
     from dream_sc._core.priors import TransPriors
+    from dream_sc._core.response.decision import Prior
 
     from .trans import Problem
 

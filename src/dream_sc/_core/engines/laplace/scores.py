@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._core.pair_sums import indicator
+from dream_sc._core.sums.pair_sums import indicator
 from dream_sc._core.types import ScoreFit
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dream_sc._core.pair_sums import ScoreStats
     from dream_sc._core.priors import ScorePriors
+    from dream_sc._core.sums.pair_sums import ScoreStats
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dream_sc._core.curves import curve
+from dream_sc._core.curves.additive_hill import N_TURN
 from dream_sc._core.dosage import dosage_nodes, two_parts
-from dream_sc._core.dose_response import curve
-from dream_sc._core.dose_response.additive_hill import N_TURN
-from dream_sc._core.likelihood import Likelihood, Rows, likelihood
+from dream_sc._core.likelihoods import Likelihood, Rows, likelihood
 
 from . import kernel, ntc, turns
 from .design import Anchors, Design
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.covariates import CovariateEffects
-    from dream_sc._core.dose_response import Curve
+    from dream_sc._core.curves import Curve
     from dream_sc._core.engines._device import Target
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.types import Axis, GuideStats, RowDosage

@@ -1,7 +1,7 @@
 """How much two Hills turn: what a peak rises above both ends of the axis, or a trough falls below both.
 
 The weight ``turn^2 / (turn^2 + scale^2)`` is a factor of their prior where they compete with one Hill; see
-`dream_sc._core.dose_response.additive_hill.turn_weight`, which says the same for whole curves.
+`dream_sc._core.curves.additive_hill.turn_weight`, which says the same for whole curves.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -12,7 +12,7 @@ from math import exp, log
 import numpy as np
 
 from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline
-from dream_sc._core.dose_response import LN2
+from dream_sc._core.curves import LN2
 
 LEAST = 1e-12
 DROP = 14.0  # points this far below the best one do not matter

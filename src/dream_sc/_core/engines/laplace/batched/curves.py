@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dream_sc._core.dose_response import LN2
+from dream_sc._core.curves import LN2
 
 from .layout import Tables
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dream_sc._core.dose_response import LN2
+from dream_sc._core.curves import LN2
 from dream_sc._core.engines.laplace.turns import DROP, LEAST, SIGMA_POINTS
 
 if TYPE_CHECKING:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from . import calls
-from .blocks import each_block
-from .engines import laplace
+from dream_sc._core.blocks import each_block
+from dream_sc._core.engines import laplace
+
+from . import decision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .engines.laplace import Problem
+    from dream_sc._core.engines.laplace import Problem
 
 LEAST_GUIDES = 3
 MOST_FEATURES, LEAST_FEATURES = 1000, 200
@@ -79,7 +80,7 @@ def _value(q: Problem, grid: NDArray[np.float64], weight: float, sd: float) -> f
     log_z = np.concatenate(
         each_block(partial(_null_evidence, tail, grid), len(q.counts), on_device=q.target is not None)
     )
-    prior = calls.learn(log_z, grid, priors, n_iter=30)
+    prior = decision.learn(log_z, grid, priors, n_iter=30)
     value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
     value += priors.wide_strength * (start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight))
     return value - 0.5 * float(np.log(sd / start_sd) / LOG_SD_SD) ** 2

@@ -13,20 +13,22 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
+from dream_sc._core.curves.single_hill import moment_mass
+from dream_sc._core.engines.laplace import importance, screen
+from dream_sc._core.engines.laplace.screen import MOVES, Look
+from dream_sc._core.engines.laplace.trans import null_evidence
+
 from . import summary
-from .dose_response.single_hill import moment_mass
-from .engines.laplace import importance, screen
-from .engines.laplace.screen import MOVES, Look
-from .engines.laplace.trans import null_evidence
-from .screening import EDGES, Null, look_from, movements
+from .first_pass import EDGES, Null, look_from, movements
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .dose_response import Curve
-    from .engines.laplace import Problem
-    from .screening import Columns
-    from .types import Axis
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.engines.laplace import Problem
+    from dream_sc._core.types import Axis
+
+    from .first_pass import Columns
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

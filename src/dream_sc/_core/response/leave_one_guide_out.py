@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from .engines import laplace
+from dream_sc._core.engines import laplace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .calls import Prior
-    from .dose_response import Curve
+    from dream_sc._core.curves import Curve
+
+    from .decision import Prior
     from .evidence import Lattice
 
     Floats = NDArray[np.float64]

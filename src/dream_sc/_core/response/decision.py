@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .priors import TransPriors
+    from dream_sc._core.priors import TransPriors
 
     Floats = NDArray[np.float64]
 

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import beta
 
-from . import calls, evidence, support, trans
-from .engines import laplace
-from .strength import strength
-from .types import Axis, GuideStats, RowDosage
+from dream_sc._core.engines import laplace
+from dream_sc._core.types import Axis, GuideStats, RowDosage
+
+from . import decision, evidence, fit, guide_support
+from .null_scale import strength
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from .priors import TransPriors
+    from dream_sc._core.priors import TransPriors
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -147,9 +148,9 @@ class Fitted:
     overdispersion: Floats  # (T,)
     alpha_sd: float
     priors: TransPriors
-    options: trans.Options
-    prior: calls.Prior
-    null: calls.NullDistribution
+    options: fit.Options
+    prior: decision.Prior
+    null: decision.NullDistribution
     guide_escape: Floats | float = 0.0  # (G,) share of cells without effect, or one for all
 
     def rearranged(self, stats: GuideStats, source: Ints) -> tuple[GuideStats, RowDosage, Axis]:
@@ -184,13 +185,13 @@ class Evidence:
         """Taus ``(K,)``."""
         return self.comparison.grid
 
-    def log_bf(self, prior: calls.Prior) -> Floats:
+    def log_bf(self, prior: decision.Prior) -> Floats:
         """Log Bayes factor of each feature."""
-        return calls.log_bayes_factor(calls.marginals(self.values, self.grid, prior), prior)
+        return decision.log_bayes_factor(decision.marginals(self.values, self.grid, prior), prior)
 
-    def strength(self, prior: calls.Prior) -> Floats:
+    def strength(self, prior: decision.Prior) -> Floats:
         """Strength of the evidence of each feature, which null features are compared by."""
-        sd = support.movement_sd(self.problem, self.values, self.grid, prior)
+        sd = guide_support.movement_sd(self.problem, self.values, self.grid, prior)
         return strength(self.log_bf(prior), sd, self.problem.priors)
 
 
@@ -202,19 +203,19 @@ def refit(fitted: Fitted, stats: GuideStats, source: Ints) -> Evidence:
     return _evaluate(p, options, prior)
 
 
-def _evaluate(p: laplace.Problem, options: trans.Options, prior: calls.Prior) -> Evidence:
-    p, comparison = trans.set_up(p, options, (prior.wide_weight, prior.wide_sd))
-    return Evidence(p, trans.evaluate(p, comparison).values, comparison)
+def _evaluate(p: laplace.Problem, options: fit.Options, prior: decision.Prior) -> Evidence:
+    p, comparison = fit.set_up(p, options, (prior.wide_weight, prior.wide_sd))
+    return Evidence(p, fit.evaluate(p, comparison).values, comparison)
 
 
 def simulated(fitted: Fitted, like: Evidence, n: int, seed: int) -> Evidence:
     """Evidence of `n` features without response, alike the likely null ones of a refit."""
     prior = prior_for(fitted.prior, like)
-    p = trans.simulate_null(like.problem, like.grid, like.values, prior, n, seed)
+    p = fit.simulate_null(like.problem, like.grid, like.values, prior, n, seed)
     return _evaluate(p, fitted.options, prior)
 
 
-def prior_for(prior: calls.Prior, e: Evidence) -> calls.Prior:
+def prior_for(prior: decision.Prior, e: Evidence) -> decision.Prior:
     """The prior for the curves of a refit, of which there are fewer where the dosages are fewer."""
     weights = prior.weights[: len(e.comparison.curves)]
     return replace(prior, weights=weights / weights.sum())
@@ -259,7 +260,7 @@ def null_refits(
         found.append(_calls(fitted, e))
         if own_null:
             drawn.append(simulated(fitted, e, each, s).strength(prior))
-    null = calls.null_distribution(np.concatenate(drawn)) if own_null else fitted.null
+    null = decision.null_distribution(np.concatenate(drawn)) if own_null else fitted.null
     return _nulls(null.p_value(np.array(observed)), found)
 
 
@@ -278,8 +279,8 @@ def simulated_refits(
 def _calls(fitted: Fitted, e: Evidence) -> tuple[NDArray[np.bool_], Floats, float]:
     """Calls of one refit taken as an analysis of its own, the features' means, and the weight of the null."""
     tail = fitted.prior.wide_weight, fitted.prior.wide_sd
-    prior = calls.learn(e.values, e.grid, fitted.priors, tail=tail)
-    called = calls.q_values(calls.local_fdr(e.log_bf(prior), prior)) < Q_LEVEL
+    prior = decision.learn(e.values, e.grid, fitted.priors, tail=tail)
+    called = decision.q_values(decision.local_fdr(e.log_bf(prior), prior)) < Q_LEVEL
     return called, e.problem.mean, float(prior.weights[0])
 
 
@@ -334,17 +335,17 @@ def independent_band(expected: Floats, n: int) -> tuple[Floats, Floats]:
     return np.asarray(low), np.asarray(high)
 
 
-def empirical_null(pvalue: Floats) -> calls.NullDistribution:
+def empirical_null(pvalue: Floats) -> decision.NullDistribution:
     """Distribution of ``-log p`` under the null: ranks in the body, an exponential in the tail.
 
     It is of rate 1 where the p-values are right, and of a lower one where small p-values are too frequent. A higher
     one, a tail lighter than the theoretical, is not taken from so few tests.
     """
     share = float(np.clip(TAIL_SIZE / pvalue.size, *TAIL_SHARES))
-    return calls.null_distribution(_minus_log(pvalue.ravel()), share, strength=TAIL_STRENGTH, rates=(0.0, 1.0))
+    return decision.null_distribution(_minus_log(pvalue.ravel()), share, strength=TAIL_STRENGTH, rates=(0.0, 1.0))
 
 
-def recalibrated(null: calls.NullDistribution, pvalue: Floats) -> Floats:
+def recalibrated(null: decision.NullDistribution, pvalue: Floats) -> Floats:
     """Share of null p-values that are as small."""
     return null.p_value(_minus_log(pvalue))
 

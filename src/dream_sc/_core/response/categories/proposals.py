@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import expit, gammaln, log_softmax, ndtr
 
-from .chain_local import HOPELESS, lagged, log_mass
-from .chains import together
-from .dose_response import LN2
-from .engines.laplace import importance
+from dream_sc._core.curves import LN2
+from dream_sc._core.engines.laplace import importance
+
+from .evidence import together
+from .shapes import HOPELESS, lagged, log_mass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .chain_local import Local
-    from .chains import Chains
-    from .dose_response import Curve
-    from .engines import laplace
-    from .types import Axis
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.engines import laplace
+    from dream_sc._core.types import Axis
+
+    from .evidence import Chains
+    from .shapes import Local
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import expit, log_softmax, logsumexp
 
-from .chains import ChainEvidence, Chains, together
-from .dose_response import LN2, curve
-from .engines import laplace
-from .engines.laplace import importance
-from .engines.laplace.draws import TAU_POINTS, local_lattices, steps, tau_grid
-from .engines.laplace.trans import SCREEN_TOL
-from .summary import from_ntc_to_low
+from dream_sc._core.curves import LN2, curve
+from dream_sc._core.engines import laplace
+from dream_sc._core.engines.laplace import importance
+from dream_sc._core.engines.laplace.draws import TAU_POINTS, local_lattices, steps, tau_grid
+from dream_sc._core.engines.laplace.trans import SCREEN_TOL
+from dream_sc._core.response.summary import from_ntc_to_low
+
+from .evidence import ChainEvidence, Chains, together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .calls import Prior
-    from .dose_response import Curve
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.response.decision import Prior
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

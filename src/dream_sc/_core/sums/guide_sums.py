@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import covariates, sparse_pass
-from .sparse_pass import TILE, shares
-from .threads import in_runs, n_threads_for
-from .types import GuideStats, TechnicalStats
+from dream_sc._core import covariates
+from dream_sc._core.threads import in_runs, n_threads_for
+from dream_sc._core.types import GuideStats, TechnicalStats
+
+from . import kernels
+from .kernels import TILE, shares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .counts import CountBlock
+    from .block import CountBlock
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -47,8 +49,8 @@ class _Tiles:
         buffer = np.empty(shape)
         for tile in self.flat.reshape(self.n_tiles, self.n_rows * TILE):
             buffer[:] = tile.reshape(shape)
-            runs = -(-TILE // sparse_pass.COLUMNS)
-            in_runs(sparse_pass.transpose, runs, buffer, tile.reshape(shape[::-1]), load=tile.size)
+            runs = -(-TILE // kernels.COLUMNS)
+            in_runs(kernels.transpose, runs, buffer, tile.reshape(shape[::-1]), load=tile.size)
         return self.flat.reshape(self.n_tiles * TILE, self.n_rows)[: self.n_features]
 
 
@@ -90,9 +92,9 @@ class RowSums:
         n = n_threads_for(load)
         if block.by_cell:
             cells, bounds = _grouped(self.row_of_cell[c], block.indptr, n)
-            in_runs(sparse_pass.add_cells, len(bounds) - 1, *arrays, cells, bounds, *sums, load=load)
+            in_runs(kernels.add_cells, len(bounds) - 1, *arrays, cells, bounds, *sums, load=load)
         else:
-            in_runs(sparse_pass.add_features, n, *arrays, shares(block.indptr, n), *sums, load=load)
+            in_runs(kernels.add_features, n, *arrays, shares(block.indptr, n), *sums, load=load)
 
     def closed(self) -> tuple[Floats, Floats]:
         """The sums ``(T, R)`` and the weighted ones ``(T, len(weighted_rows))``; nothing can be added from here on."""
@@ -221,14 +223,14 @@ class TailSums:
         n = n_threads_for(load)
         if block.by_cell:
             runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
-            in_runs(sparse_pass.add_tails_of_cells, n, *matrix, np.flatnonzero(use), runs, *bins, load=load)
+            in_runs(kernels.add_tails_of_cells, n, *matrix, np.flatnonzero(use), runs, *bins, load=load)
         else:
-            in_runs(sparse_pass.add_tails_of_features, n, *matrix, use, shares(block.indptr, n), *bins, load=load)
+            in_runs(kernels.add_tails_of_features, n, *matrix, use, shares(block.indptr, n), *bins, load=load)
 
     def closed(self) -> Floats:
         """The sums ``(T, J)``; nothing can be added from here on."""
         size = self._count.size
-        in_runs(sparse_pass.close_tails, self.n_features, self._count, self._excess, self.edges, EXACT_TAIL, load=size)
+        in_runs(kernels.close_tails, self.n_features, self._count, self._excess, self.edges, EXACT_TAIL, load=size)
         del self._count
         return self._excess
 
@@ -267,15 +269,15 @@ def _add_moments(block: CountBlock, weight: Floats, out: Floats, *, by_major: bo
     load = len(block.data)
     n = n_threads_for(load)
     if by_major:
-        in_runs(sparse_pass.major_moments, n, *matrix, shares(block.indptr, n), out, load=load)
+        in_runs(kernels.major_moments, n, *matrix, shares(block.indptr, n), out, load=load)
     else:
         runs = np.linspace(0, block.n_minor, n + 1).astype(np.int64)
-        in_runs(sparse_pass.minor_moments, n, *matrix, runs, out, load=load)
+        in_runs(kernels.minor_moments, n, *matrix, runs, out, load=load)
 
 
 def median_ratios(block: CountBlock, keep: NDArray[np.bool_], means: Floats) -> Floats:
     """Median over the features kept of a cell's counts above 0 over the features' means; 0 where there is none."""
     out = np.zeros(block.n_major)
     matrix = block.indptr, block.indices, block.data
-    in_runs(sparse_pass.median_ratios, block.n_major, *matrix, keep, means, out, load=len(block.data))
+    in_runs(kernels.median_ratios, block.n_major, *matrix, keep, means, out, load=len(block.data))
     return out

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .priors import TransPriors
+    from dream_sc._core.priors import TransPriors
 
     Floats = NDArray[np.float64]
 

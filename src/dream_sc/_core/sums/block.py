@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from . import sparse_pass
-from .threads import in_runs, n_threads_for
+from dream_sc._core.threads import in_runs, n_threads_for
+
+from . import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 KNOWN = {np.dtype(t) for t in "bBhHiIlLqQfd"}  # types of values that the kernels are compiled for
 NOBODY = np.empty(0, dtype=bool)
-DISORDER, OUTSIDE = sparse_pass.DISORDER, sparse_pass.OUTSIDE
-NOT_FINITE, NEGATIVE, FRACTION = sparse_pass.NOT_FINITE, sparse_pass.NEGATIVE, sparse_pass.FRACTION
+DISORDER, OUTSIDE = kernels.DISORDER, kernels.OUTSIDE
+NOT_FINITE, NEGATIVE, FRACTION = kernels.NOT_FINITE, kernels.NEGATIVE, kernels.FRACTION
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class CountBlock:
         x = _native(x if by_cell else x.T)
         major, minor = (used, NOBODY) if by_cell else (np.ones(len(x), dtype=bool), used)
         stored = np.zeros(len(x) + 1, dtype=np.int64)
-        in_runs(sparse_pass.count_dense, len(x), x, major, minor, stored[1:], load=x.size)
+        in_runs(kernels.count_dense, len(x), x, major, minor, stored[1:], load=x.size)
         indptr = stored.cumsum()
         indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1], dtype=x.dtype)
-        in_runs(sparse_pass.compress_dense, len(x), x, major, minor, indptr, indices, data, load=x.size)
+        in_runs(kernels.compress_dense, len(x), x, major, minor, indptr, indices, data, load=x.size)
         return cls(indptr, indices, data, x.shape[1], by_cell, cell, feature)
 
     @property
@@ -113,10 +114,10 @@ class CountBlock:
         major = mine if self.by_cell else np.ones(self.n_major, dtype=bool)
         minor = NOBODY if self.by_cell or mine.all() else mine
         load = len(self.indices)
-        bounds = sparse_pass.shares(self.indptr, n_threads_for(load))
+        bounds = kernels.shares(self.indptr, n_threads_for(load))
         found = np.zeros(len(bounds) - 1, dtype=np.int64)
         matrix = self.indptr, self.indices, self.data, self.n_minor
-        in_runs(sparse_pass.check, len(found), *matrix, major, minor, bounds, found, load=load)
+        in_runs(kernels.check, len(found), *matrix, major, minor, bounds, found, load=load)
         return reduce(or_, found.tolist(), 0)
 
     def canonical(self) -> CountBlock:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dose_response import curve
+from dream_sc._core.curves import curve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .dose_response import Curve
+    from dream_sc._core.curves import Curve
 
     Floats = NDArray[np.float64]
 

@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from . import engines, loo, posterior, summary, support
-from .blocks import blocks, each, under
-from .engines import laplace
-from .quick import Looked, Table, quick_draws, shifted, table_of, what_is_said
-from .types import GuideStats, RowDosage, SingleCells
+from dream_sc._core import engines
+from dream_sc._core.blocks import blocks, each, under
+from dream_sc._core.engines import laplace
+from dream_sc._core.types import GuideStats, RowDosage, SingleCells
+
+from . import guide_support, leave_one_guide_out, posterior_record, summary
+from .first_pass_draws import Looked, Table, quick_draws, shifted, table_of, what_is_said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from .blocks import Kept
-    from .calls import Prior
-    from .dose_response import Curve
-    from .engines.laplace.importance import Draws
+    from dream_sc._core.blocks import Kept
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.engines.laplace.importance import Draws
+
+    from .decision import Prior
     from .evidence import Comparison
-    from .trans import Options
+    from .fit import Options
 
     Floats = NDArray[np.float64]
 
@@ -73,7 +76,7 @@ def describe(
     """Columns, records and diagnostics of the best non-null curve of each feature, its index `best` ``(T,)``."""
     n_t = len(best)
     columns: dict[str, Any] = {}
-    records = np.full((n_t, posterior.WIDTH), np.nan, dtype=np.float16)
+    records = np.full((n_t, posterior_record.WIDTH), np.nan, dtype=np.float16)
     diagnostics = {"converged": np.ones(n_t, dtype=bool), "improved": np.zeros(n_t, dtype=bool)}
     jobs = [  # the longest first, so that no thread has one left at the end
         Job(m, quick, index[s])
@@ -118,7 +121,7 @@ def _describe_block(
     found |= _support(e, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
-    return found, posterior.pack_block(_full_width(out, c), c, const), said
+    return found, posterior_record.pack_block(_full_width(out, c), c, const), said
 
 
 def _by_look(e: Choice, m: int, quick: bool) -> bool:
@@ -153,7 +156,7 @@ def _describe_looked(
     # neighbours among the draws are alike, so every fourth is as good
     found |= _support(e, m, drawn.params[:, ::4], drawn.consts, drawn.tau)
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": drawn.pareto_k}
-    record = posterior.pack_block(drawn.params, c, drawn.consts, ordered=True)
+    record = posterior_record.pack_block(drawn.params, c, drawn.consts, ordered=True)
     return found, record, {"improved": drawn.improved, "converged": np.ones(len(column), dtype=bool)}
 
 
@@ -188,13 +191,13 @@ def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict
     p, c = e.problem, e.comparison.curves[m]
     # cells without effect dilute what a guide shows
     at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(summary.at_dosages(out, c, const, p.dose_mean)))
-    found, influence = support.columns(p, np.median(out[..., 0], 1), at, tau, log_odds(e.prior))
+    found, influence = guide_support.columns(p, np.median(out[..., 0], 1), at, tau, log_odds(e.prior))
     lattice, grid, likely = e.comparison.lattices[c.name], e.comparison.grid, e.likely
     log_tau = e.prior.log_tau(grid)
-    two = loo.two_taus(e.values[:, m] + log_tau, e.values[:, 0] + log_tau, grid, e.prior)
+    two = leave_one_guide_out.two_taus(e.values[:, m] + log_tau, e.values[:, 0] + log_tau, grid, e.prior)
     found["log_bf_loo"] = np.full(len(tau), np.nan)
-    shapes = loo.leading_shapes(lattice, e.masses[m - 1][likely])
-    found["log_bf_loo"][likely] = loo.least_log_bf(
+    shapes = leave_one_guide_out.leading_shapes(lattice, e.masses[m - 1][likely])
+    found["log_bf_loo"][likely] = leave_one_guide_out.least_log_bf(
         p.take(likely), c, shapes, (two[0][likely], two[1][likely]), e.log_bf[likely], influence[likely],
         degree=e.options.degree,
     )  # fmt: skip

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from .dose_response import LN2
-from .dose_response.additive_hill import raw
-from .likelihood import BINOMIAL
-from .likelihood.binomial import ec50_of_share
+from dream_sc._core.curves import LN2
+from dream_sc._core.curves.additive_hill import raw
+from dream_sc._core.likelihoods import BINOMIAL
+from dream_sc._core.likelihoods.binomial import ec50_of_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .dose_response import Curve
-    from .likelihood import Likelihood
-    from .types import Axis
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.likelihoods import Likelihood
+    from dream_sc._core.types import Axis
 
     Floats = NDArray[np.float64]
     Number = TypeVar("Number", np.float64, np.int64)

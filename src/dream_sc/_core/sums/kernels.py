@@ -18,7 +18,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .compiled import Flags, IndexMatrix, Indices, Matrix, Vector, entry, inline
+from dream_sc._core.compiled import Flags, IndexMatrix, Indices, Matrix, Vector, entry, inline
 
 TILE = 1000
 COLUMNS = 32  # of a run of `transpose`

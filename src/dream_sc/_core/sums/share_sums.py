@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .suffstats import tail_edges
-from .types import ShareStats
+from dream_sc._core.types import ShareStats
+
+from .guide_sums import tail_edges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logsumexp
 
-from . import calls, support
-from .blocks import each_block, under
-from .dose_response import CURVES, Curve, curve
-from .engines import laplace
-from .engines._device import accelerator
+from dream_sc._core.blocks import each_block, under
+from dream_sc._core.curves import CURVES, Curve, curve
+from dream_sc._core.engines import laplace
+from dream_sc._core.engines._device import accelerator
+from dream_sc._core.likelihoods import NORMAL
+from dream_sc._core.types import Axis, GuideStats, RowDosage, SingleCells, TransFit
+
+from . import decision, guide_support
+from .describe import Choice, describe
 from .evidence import Comparison, Found, block_evidence, compare
-from .likelihood import NORMAL
-from .strength import strength
-from .tail import learn_tail, with_tail
-from .trans_rows import Choice, describe
-from .types import Axis, GuideStats, RowDosage, SingleCells, TransFit
+from .null_scale import strength
+from .wide_effects import learn_tail, with_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from .blocks import Kept
-    from .priors import TransPriors
+    from dream_sc._core.blocks import Kept
+    from dream_sc._core.priors import TransPriors
 
     Floats = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def candidates(function_type: str, axis: Axis) -> list[Curve]:
     return [curve("null"), *(curve(n) for n in names)]
 
 
-def simplest(marginal: Floats, prior: calls.Prior) -> NDArray[np.int64]:
+def simplest(marginal: Floats, prior: decision.Prior) -> NDArray[np.int64]:
     """Index ``(T,)`` of the curve to describe a response by: a more complex one has to be three times as probable."""
     joint = marginal[:, 1:] + np.log(prior.weights[1:])
     best = np.zeros(len(joint), dtype=np.int64)
@@ -80,18 +81,18 @@ def simplest(marginal: Floats, prior: calls.Prior) -> NDArray[np.int64]:
 
 
 def simulate_null(
-    p: laplace.Problem, grid: Floats, values: Floats, prior: calls.Prior, n: int, seed: int
+    p: laplace.Problem, grid: Floats, values: Floats, prior: decision.Prior, n: int, seed: int
 ) -> laplace.Problem:
     """Features without response, alike the likely null ones in level, overdispersion and guide effects."""
     rng = np.random.default_rng(seed)
-    lfdr = calls.local_fdr(calls.log_bayes_factor(calls.marginals(values, grid, prior), prior), prior)
+    lfdr = decision.local_fdr(decision.log_bayes_factor(decision.marginals(values, grid, prior), prior), prior)
     likely = np.flatnonzero(lfdr >= min(0.5, np.quantile(lfdr, 0.9)))
     pick = np.resize(rng.permutation(likely), n)
     return simulated_alike(p, pick, values[pick, 0], grid, prior, rng)
 
 
 def simulated_alike(
-    p: laplace.Problem, pick: NDArray[np.int64], null: Floats, grid: Floats, prior: calls.Prior,
+    p: laplace.Problem, pick: NDArray[np.int64], null: Floats, grid: Floats, prior: decision.Prior,
     rng: np.random.Generator,
 ) -> laplace.Problem:  # fmt: skip
     """Features without response, each alike one of `pick` with the evidence `null` ``(n, K)`` of no response."""
@@ -159,18 +160,18 @@ def fit(
     grid, curves = c.grid, c.curves
     values, masses = evaluate(p, c, progress, kept)
     if hyper is None:
-        prior = calls.learn(values, grid, priors, tail=tail)
+        prior = decision.learn(values, grid, priors, tail=tail)
         null = _null_distribution(p, c, values, prior, options, progress, under(kept, "null"))
     else:
         check_curves(hyper, curves)
         prior, null = restore(hyper)
         prior = prior if options.guide_effects else replace(prior, wide_weight=0.0)
-    marginal = calls.marginals(values, grid, prior)
-    log_bf = calls.log_bayes_factor(marginal, prior)
-    lfdr = calls.local_fdr(log_bf, prior)
-    p_value = null.p_value(strength(log_bf, support.movement_sd(p, values, grid, prior), priors))
+    marginal = decision.marginals(values, grid, prior)
+    log_bf = decision.log_bayes_factor(marginal, prior)
+    lfdr = decision.local_fdr(log_bf, prior)
+    p_value = null.p_value(strength(log_bf, guide_support.movement_sd(p, values, grid, prior), priors))
     best = simplest(marginal, prior)
-    q_value = calls.q_values(lfdr)  # running means, over all features
+    q_value = decision.q_values(lfdr)  # running means, over all features
     p = replace(p, target=None)  # what follows takes few features at a time: work for the CPU's threads
     if report is not None:
         p, best, values, masses = p.take(report), best[report], values[report], tuple(m[report] for m in masses)
@@ -210,7 +211,7 @@ def set_up(
         p = replace(p, background=background)
         if options.guide_effects:
             grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
-            start = calls.Prior.start(p.priors).log_tau(grid)
+            start = decision.Prior.start(p.priors).log_tau(grid)
             p = replace(p, tau_weight=laplace.ntc.grid_weights(background, grid, start))
     return p, compare(p, curves, grid, options.degree)
 
@@ -241,17 +242,17 @@ def _sum_up_ntc(p: laplace.Problem, knots: Floats, kept: Kept | None) -> laplace
 
 
 def _null_distribution(
-    p: laplace.Problem, c: Comparison, values: Floats, prior: calls.Prior, options: Options,
+    p: laplace.Problem, c: Comparison, values: Floats, prior: decision.Prior, options: Options,
     progress: Callable[[Any], Any], kept: Kept | None,
-) -> calls.NullDistribution:  # fmt: skip
+) -> decision.NullDistribution:  # fmt: skip
     sim = simulate_null(p, c.grid, values, prior, N_NULL, options.seed)
     sim, c = set_up(sim, options, (prior.wide_weight, prior.wide_sd), kept)
     found = evaluate(sim, c, progress, kept).values
-    log_bf = calls.log_bayes_factor(calls.marginals(found, c.grid, prior), prior)
-    return calls.null_distribution(strength(log_bf, support.movement_sd(sim, found, c.grid, prior), p.priors))
+    log_bf = decision.log_bayes_factor(decision.marginals(found, c.grid, prior), prior)
+    return decision.null_distribution(strength(log_bf, guide_support.movement_sd(sim, found, c.grid, prior), p.priors))
 
 
-def store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
+def store(prior: decision.Prior, null: decision.NullDistribution) -> dict[str, Any]:
     return {
         "model_weights": prior.weights.tolist(),
         "tau_log_mean": prior.tau_log_mean,
@@ -264,13 +265,13 @@ def store(prior: calls.Prior, null: calls.NullDistribution) -> dict[str, Any]:
     }
 
 
-def restore(hyper: dict[str, Any]) -> tuple[calls.Prior, calls.NullDistribution]:
+def restore(hyper: dict[str, Any]) -> tuple[decision.Prior, decision.NullDistribution]:
     """What a fit has learned, from how it is stored."""
-    prior = calls.Prior(
+    prior = decision.Prior(
         np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"]),
         float(hyper["wide_weight"]), float(hyper["wide_sd"]),
     )
-    null = calls.NullDistribution(
+    null = decision.NullDistribution(
         np.asarray(hyper["null_strength"]), float(hyper["null_threshold"]), float(hyper["null_rate"])
     )
     return prior, null

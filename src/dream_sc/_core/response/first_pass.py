@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import expit, log_expit, logsumexp
 
-from .dose_response import LN2
-from .dose_response.additive_hill import turn_weight
-from .dose_response.single_hill import moment_mass
-from .engines import laplace
-from .engines.laplace.screen import MOVES, Look, look
+from dream_sc._core.curves import LN2
+from dream_sc._core.curves.additive_hill import turn_weight
+from dream_sc._core.curves.single_hill import moment_mass
+from dream_sc._core.engines import laplace
+from dream_sc._core.engines.laplace.screen import MOVES, Look, look
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .dose_response import Curve
-    from .engines.laplace import Problem
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.engines.laplace import Problem
+
     from .evidence import Lattice
 
     Floats = NDArray[np.float64]

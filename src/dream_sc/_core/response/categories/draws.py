@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from .chain_local import HOPELESS, Local, localise, log_mass
-from .chain_proposals import Points, movement, propose
-from .engines import laplace
-from .engines.laplace import importance
-from .engines.laplace.trans import n_amplitudes
-from .pareto import smooth
+from dream_sc._core.engines import laplace
+from dream_sc._core.engines.laplace import importance
+from dream_sc._core.engines.laplace.trans import n_amplitudes
+from dream_sc._core.stats.pareto import smooth
+
+from .proposals import Points, movement, propose
+from .shapes import HOPELESS, Local, localise, log_mass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .calls import Prior
-    from .chains import ChainEvidence, Chains
-    from .dose_response import Curve
-    from .trans import Options
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.response.decision import Prior
+    from dream_sc._core.response.fit import Options
+
+    from .evidence import ChainEvidence, Chains
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .chain_local import lagged
-from .dose_response import curve
-from .likelihood.binomial import ec50_of_share
-from .summary import N_GRID, from_ntc_to_low
+from dream_sc._core.curves import curve
+from dream_sc._core.likelihoods.binomial import ec50_of_share
+from dream_sc._core.response.summary import N_GRID, from_ntc_to_low
+
+from .shapes import lagged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from .chain_draws import StickDraws
-    from .dose_response import Curve
-    from .types import Axis
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.types import Axis
+
+    from .draws import StickDraws
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -12,15 +12,17 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import chi2, norm
 
-from .blocks import blocks
-from .strength import log_moment_bf
+from dream_sc._core.blocks import blocks
+
+from .null_scale import log_moment_bf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .calls import Prior
-    from .engines.laplace import Problem
-    from .priors import TransPriors
+    from dream_sc._core.engines.laplace import Problem
+    from dream_sc._core.priors import TransPriors
+
+    from .decision import Prior
 
     Floats = NDArray[np.float64]
 

@@ -18,24 +18,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from . import calls, support
-from .blocks import under
-from .engines import laplace
-from .evidence import Comparison, Found
-from .strength import strength
-from .tail import learn_tail
-from .trans import N_NULL, Options, check_curves, evaluate, restore, set_up, simplest, simulated_alike, store
+from dream_sc._core.blocks import under
+from dream_sc._core.engines import laplace
+from dream_sc._core.response import decision, guide_support
+from dream_sc._core.response.evidence import Comparison, Found
+from dream_sc._core.response.fit import (
+    N_NULL,
+    Options,
+    check_curves,
+    evaluate,
+    restore,
+    set_up,
+    simplest,
+    simulated_alike,
+    store,
+)
+from dream_sc._core.response.null_scale import strength
+from dream_sc._core.response.wide_effects import learn_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from .blocks import Kept
-    from .dose_response import Curve
-    from .evidence import Lattice
-    from .priors import TransPriors
-    from .types import Axis, GuideStats, RowDosage
+    from dream_sc._core.blocks import Kept
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.priors import TransPriors
+    from dream_sc._core.response.evidence import Lattice
+    from dream_sc._core.types import Axis, GuideStats, RowDosage
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -91,24 +101,24 @@ class ChainEvidence:
     comparison: Comparison
     found: Found  # of the sticks
     chains: Chains
-    prior: calls.Prior  # of tau, learned on sticks; its weights are of the curves of whole chains
+    prior: decision.Prior  # of tau, learned on sticks; its weights are of the curves of whole chains
     by_shape: tuple[Floats, ...]  # (S, n shapes) log Bayes factor of each stick, for each curve
     marginal: Floats  # (F, M) log evidence of each curve relative to the null's
 
     @property
     def log_bf(self) -> Floats:
         """``(F,)`` log Bayes factor of a response."""
-        return calls.log_bayes_factor(self.marginal, self.prior)
+        return decision.log_bayes_factor(self.marginal, self.prior)
 
     @property
     def strength(self) -> Floats:
         """``(F,)`` what null features are compared by."""
-        sd = support.movement_sd(self.problem, self.found.values, self.comparison.grid, self._sticks_prior)
+        sd = guide_support.movement_sd(self.problem, self.found.values, self.comparison.grid, self._sticks_prior)
         known = 1.0 / np.sqrt(self.chains.sum(1.0 / sd**2))
         return strength(self.log_bf, known, self.problem.priors)
 
     @property
-    def _sticks_prior(self) -> calls.Prior:
+    def _sticks_prior(self) -> decision.Prior:
         n = self.found.values.shape[1]
         return replace(self.prior, weights=np.append(0.5, np.full(n - 1, 0.5 / (n - 1))))
 
@@ -121,7 +131,7 @@ class ChainEvidence:
 
 
 def chain_evidence(
-    p: laplace.Problem, c: Comparison, found: Found, chains: Chains, prior: calls.Prior
+    p: laplace.Problem, c: Comparison, found: Found, chains: Chains, prior: decision.Prior
 ) -> ChainEvidence:
     """Put the evidence of sticks together; the weights of `prior` are learned where they are of the null alone."""
     log_tau = prior.log_tau(c.grid)
@@ -135,7 +145,7 @@ def chain_evidence(
         marginal.append(logsumexp(log_prior + together(by_shape[-1], chains), axis=1))
     every = np.stack(marginal, 1)
     if len(prior.weights) == 1:
-        prior = replace(prior, weights=calls.learn(every[:, :, None], np.ones(1), p.priors).weights)
+        prior = replace(prior, weights=decision.learn(every[:, :, None], np.ones(1), p.priors).weights)
     return ChainEvidence(p, c, found, chains, prior, tuple(by_shape), every)
 
 
@@ -178,16 +188,16 @@ def fit(
     p, c = set_up(p, options, tail, kept)
     found = evaluate(p, c, progress, kept)
     if hyper is None:
-        on_sticks = calls.learn(found.values, c.grid, priors, tail=tail)
+        on_sticks = decision.learn(found.values, c.grid, priors, tail=tail)
         e = chain_evidence(p, c, found, chains, replace(on_sticks, weights=np.ones(1)))
         null = _null_distribution(e, options, progress, under(kept, "null"))
     else:
         check_curves(hyper, c.curves)
         prior, null = restore(hyper)
         e = chain_evidence(p, c, found, chains, prior if options.guide_effects else replace(prior, wide_weight=0.0))
-    lfdr, best = calls.local_fdr(e.log_bf, e.prior), simplest(e.marginal, e.prior)
+    lfdr, best = decision.local_fdr(e.log_bf, e.prior), simplest(e.marginal, e.prior)
     columns: dict[str, Any] = {
-        "lfdr": lfdr, "qvalue": calls.q_values(lfdr), "pvalue": null.p_value(e.strength), "log_bf": e.log_bf,
+        "lfdr": lfdr, "qvalue": decision.q_values(lfdr), "pvalue": null.p_value(e.strength), "log_bf": e.log_bf,
         "model": np.where(lfdr > 0.5, "null", np.array([curve.name for curve in c.curves])[best]),
     }  # fmt: skip
     learned = store(e.prior, null) | {"curves": [curve.name for curve in c.curves]}
@@ -196,14 +206,14 @@ def fit(
 
 def _null_distribution(
     e: ChainEvidence, options: Options, progress: Callable[[Any], Any], kept: Kept | None
-) -> calls.NullDistribution:
+) -> decision.NullDistribution:
     """Of the strength of features simulated without response, alike the likely null ones, chain by chain."""
     rng = np.random.default_rng(options.seed)
-    lfdr = calls.local_fdr(e.log_bf, e.prior)
+    lfdr = decision.local_fdr(e.log_bf, e.prior)
     likely = np.flatnonzero(lfdr >= min(0.5, np.quantile(lfdr, 0.9)))
     sticks, chains = e.chains.sticks(np.resize(rng.permutation(likely), N_NULL))
     sim = simulated_alike(e.problem, sticks, e.found.values[sticks, 0], e.comparison.grid, e.prior, rng)
     sim, c = set_up(sim, options, (e.prior.wide_weight, e.prior.wide_sd), kept)
     found = evaluate(sim, c, progress, kept)
-    return calls.null_distribution(chain_evidence(sim, c, found, chains, e.prior).strength)
+    return decision.null_distribution(chain_evidence(sim, c, found, chains, e.prior).strength)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .blocks import blocks
-from .offsets import MIN_EXPECTED, MIN_FEATURES, SHIFT_SD, weighted_median
+from dream_sc._core.blocks import blocks
+from dream_sc._core.response.guide_offsets import MIN_EXPECTED, MIN_FEATURES, SHIFT_SD, weighted_median
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

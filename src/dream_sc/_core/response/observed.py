@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit, logit
 
-from .pair_sums import structural_zeros
+from dream_sc._core.sums.pair_sums import structural_zeros
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .blocks import blocks
-from .dose_response import LN2
+from dream_sc._core.blocks import blocks
+from dream_sc._core.curves import LN2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .covariates import CovariateEffects
+    from dream_sc._core.covariates import CovariateEffects
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

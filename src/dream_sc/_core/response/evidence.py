@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from .blocks import BLOCK, each_block
-from .calls import Prior
-from .dose_response.additive_hill import turn_mass
-from .engines import laplace
-from .screening import Columns, Null, columns_of, first_look, null_of
+from dream_sc._core.blocks import BLOCK, each_block
+from dream_sc._core.curves.additive_hill import turn_mass
+from dream_sc._core.engines import laplace
+
+from .decision import Prior
+from .first_pass import Columns, Null, columns_of, first_look, null_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .dose_response import Curve
-    from .priors import TransPriors
-    from .types import Axis
+    from dream_sc._core.curves import Curve
+    from dream_sc._core.priors import TransPriors
+    from dream_sc._core.types import Axis
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -8,24 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from . import engines, loo, posterior, summary, support
-from .blocks import blocks, each, under
-from .chain_draws import StickDraws, draw_sticks
-from .chain_usage import Usage, usage
-from .likelihood.binomial import ec50_of_share
-from .trans_rows import Choice, draws_of, for_pyro, level_shifts, log_odds
+from dream_sc._core import engines
+from dream_sc._core.blocks import blocks, each, under
+from dream_sc._core.likelihoods.binomial import ec50_of_share
+from dream_sc._core.response import guide_support, leave_one_guide_out, posterior_record, summary
+from dream_sc._core.response.describe import Choice, draws_of, for_pyro, level_shifts, log_odds
+
+from .draws import StickDraws, draw_sticks
+from .usage import Usage, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from .blocks import Kept
-    from .chains import ChainFit
-    from .evidence import Lattice
-    from .likelihood import Likelihood
-    from .trans import Options
-    from .types import Axis
+    from dream_sc._core.blocks import Kept
+    from dream_sc._core.likelihoods import Likelihood
+    from dream_sc._core.response.evidence import Lattice
+    from dream_sc._core.response.fit import Options
+    from dream_sc._core.types import Axis
+
+    from .evidence import ChainFit
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -63,7 +66,7 @@ def describe(
     ]
     by_category: dict[str, Any] = {}
     by_feature: dict[str, Any] = {}
-    records, leading = np.full((n_c, posterior.WIDTH), np.nan, dtype=np.float16), np.zeros(n_f, dtype=np.int64)
+    records, leading = np.full((n_c, posterior_record.WIDTH), np.nan, dtype=np.float16), np.zeros(n_f, dtype=np.int64)
 
     def call(job: tuple[int, bool, Ints]) -> Any:
         return _block(fit, options, *job)
@@ -115,7 +118,7 @@ def _categories(
     """Columns and records of all categories of a block."""
     n = len(shares.feature)
     columns: dict[str, Any] = {}
-    records = np.full((n, posterior.WIDTH), np.nan, dtype=np.float16)
+    records = np.full((n, posterior_record.WIDTH), np.nan, dtype=np.float16)
     for which, curve, params, consts in shares.parts():
         found: dict[str, Any] = summary.summarise(params, curve, consts, axis, like)
         if one_hill and curve.name == "polynomial":  # the feature's Hill has an EC50 all the same
@@ -125,7 +128,7 @@ def _categories(
                 text = values.dtype.kind in "UO"
                 columns[name] = np.full(n, "" if text else np.nan, dtype=object if text else float)
             columns[name][which] = values
-        records[which] = posterior.pack_block(params, curve, consts)
+        records[which] = posterior_record.pack_block(params, curve, consts)
     return columns, records
 
 
@@ -194,11 +197,13 @@ def _support(
     curves = summary.at_dosages(draws, c, drawn.consts, p.dose_mean)
     at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(curves))
     tau = drawn.tau[surest]
-    found, influence = support.columns(p, np.median(draws[..., 0], 1), at, tau, log_odds(e.prior))
+    found, influence = guide_support.columns(p, np.median(draws[..., 0], 1), at, tau, log_odds(e.prior))
     found |= {"guide_sd": tau / p.likelihood.effect_unit, "log_bf_loo": np.full(len(features), np.nan)}
     if not quick:
         values, log_tau = e.found.values[stick], e.prior.log_tau(e.comparison.grid)
-        two = loo.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, e.comparison.grid, e.prior)
-        shapes: Lattice = loo.leading_shapes(lattice, e.posterior(m, features).astype(np.float32))
-        found["log_bf_loo"] = loo.least_log_bf(p, c, shapes, two, e.log_bf[features], influence, degree=degree)
+        two = leave_one_guide_out.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, e.comparison.grid, e.prior)
+        shapes: Lattice = leave_one_guide_out.leading_shapes(lattice, e.posterior(m, features).astype(np.float32))
+        found["log_bf_loo"] = leave_one_guide_out.least_log_bf(
+            p, c, shapes, two, e.log_bf[features], influence, degree=degree
+        )
     return found

@@ -1,0 +1,1 @@
+"""Small statistics that stand by themselves, each used by one step or check."""
