@@ -34,11 +34,12 @@ from simulated_fdp import movers
 
 import dream_sc as ds
 from dream_sc._core.curves import curve as get_curve
-from dream_sc._core.engines import _torch, engine
+from dream_sc._core.engines import engine
 from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.likelihoods.negbinom import torch_log_density
-from dream_sc._core.models import trans as models
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.pyro import tensors
+from dream_sc._core.pyro.models import trans as models
 from dream_sc._core.response import summary
 from dream_sc._core.types import GuideStats, RowDosage
 from dream_sc.tl._rows import trans_inputs
@@ -237,8 +238,8 @@ def main() -> None:
     n = len(cells.genes)
     posterior = ds.get.posterior(adata, list(cells.genes), nsamples=500)
     start = np.stack([posterior[p].to_numpy() for p in curve.params], -1)
-    with _torch.isolated(options.seed, torch.device("cpu")):
-        data = _torch.trans_data(*cells.rows, **cells.keywords, device=torch.device("cpu"))
+    with tensors.isolated(options.seed, torch.device("cpu")):
+        data = tensors.trans_data(*cells.rows, **cells.keywords, device=torch.device("cpu"))
         alone = density_alone(data)
         run = variational(data, curve, start, window=options.window, cap=options.cap_seconds, nsamples=1000)
         threads = torch.get_num_threads()

@@ -17,9 +17,10 @@ from screening import TAIL, problem
 
 from dream_sc._core.blocks import each_block
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines._device import Target
+from dream_sc._core.device import Target
 from dream_sc._core.response import fit
+from dream_sc._core.response.problem import Problem
+from dream_sc._core.response.problem import evidence as evidence_of
 from dream_sc._core.threads import n_threads
 
 SHAPES = {"null": 1, "single_hill": 32, "additive_hill": 48}
@@ -35,7 +36,7 @@ def targets() -> dict[str, Target | None]:
     return out
 
 
-def evidence(p: laplace.Problem, name: str, grid: np.ndarray) -> np.ndarray:
+def evidence(p: Problem, name: str, grid: np.ndarray) -> np.ndarray:
     """Log evidence of the first shapes of the lattice of a curve, spread over it."""
     c = curve(name)
     shapes, _, consts = c.lattice(p.axis, p.priors)
@@ -43,7 +44,7 @@ def evidence(p: laplace.Problem, name: str, grid: np.ndarray) -> np.ndarray:
 
     def call(s: slice) -> np.ndarray:
         q = p.take(s)
-        return laplace.evidence(q, c, shapes[None, some], consts[None, some], q.taus(grid))[0]
+        return evidence_of(q, c, shapes[None, some], consts[None, some], q.taus(grid))[0]
 
     return np.concatenate(each_block(call, len(p.counts), on_device=p.target is not None))
 

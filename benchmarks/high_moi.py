@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc._core.engines.laplace.cells import curvatures
+from dream_sc._core.dosage.cells import curvatures
 
 N_CELLS, N_ALL, N_CIS, N_NTC, N_GENES = 10_000, 200, 12, 40, 300
 

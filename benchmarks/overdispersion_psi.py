@@ -25,9 +25,9 @@ KEYS = ("donor_group", "acceptor_group")
 
 def compare(adata: ad.AnnData, key: str, columns: list[str]) -> pd.DataFrame:
     """A row per stick: both log evidences, overdispersion."""
-    from dream_sc._core.engines import laplace
     from dream_sc._core.priors import SharePriors
     from dream_sc._core.sums.share_sums import share_stats
+    from dream_sc._core.technical.shares import technical_shares
     from dream_sc._data.shares import open_pairs
 
     group = pd.Series("all", adata.obs_names)
@@ -39,7 +39,7 @@ def compare(adata: ad.AnnData, key: str, columns: list[str]) -> pd.DataFrame:
     stats = share_stats(pairs.blocks(), code, int(code.max()) + 1, pairs.n_sticks, pairs.largest())
     reads = (stats.numerator + stats.rest).sum(1)
     some = reads >= 3
-    over, plain = (laplace.technical_shares(stats.take(some), SharePriors(), o) for o in (True, False))
+    over, plain = (technical_shares(stats.take(some), SharePriors(), o) for o in (True, False))
     table = pairs.sticks.table()[some].assign(
         reads=reads[some], reads_twice=stats.tail_total[some].sum(1), rho=over.overdispersion,
         log_bf=over.log_evidence - plain.log_evidence, sd_ratio=over.level_sd / plain.level_sd,

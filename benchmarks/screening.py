@@ -14,10 +14,11 @@ import numpy as np
 
 import dream_sc as ds
 from dream_sc._core.blocks import blocks, each
-from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import decision, fit
 from dream_sc._core.response.evidence import block_evidence
+from dream_sc._core.response.problem import Problem
+from dream_sc._core.response.problem import problem as problem_of
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DESIGNS = ((12, 6), (20, 100))
@@ -40,7 +41,7 @@ class Result:
     seconds: tuple[float, float]
 
 
-def problem(n_cis: int, n_ntc: int, n: int, seed: int) -> laplace.Problem:
+def problem(n_cis: int, n_ntc: int, n: int, seed: int) -> Problem:
     """Sums over the guides of features of which a tenth responds."""
     rng = np.random.default_rng(seed)
     truth = ds.datasets.titration(
@@ -61,7 +62,7 @@ def problem(n_cis: int, n_ntc: int, n: int, seed: int) -> laplace.Problem:
     control = guide >= n_cis
     dosage = RowDosage(dose, np.where(control, 0.0, 0.2), np.where(control, 0.02, 0.08), control)
     axis = Axis.of(dose[:n_cis])
-    return laplace.problem(stats, dosage, o[keep], alpha_sd=0.3, axis=axis, priors=TransPriors())
+    return problem_of(stats, dosage, o[keep], alpha_sd=0.3, axis=axis, priors=TransPriors())
 
 
 def compare(design: tuple[int, int], n: int, seed: int) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dream_sc as ds
-from dream_sc._core.engines.guides import IAF_BYTES, RESERVE
+from dream_sc._core.pyro.choose_family import IAF_BYTES, RESERVE
 from dream_sc._memory import svi as svi
 from dream_sc._memory import table as table
 

@@ -149,7 +149,7 @@ def test_fits_and_advice():
 
 
 def test_the_rule_of_the_guide():
-    from dream_sc._core.engines.guides import guide_of, n_latent
+    from dream_sc._core.pyro.choose_family import guide_of, n_latent
 
     assert n_latent(30_000, 2) == 90_000
     guide, why = guide_of("auto", 90_000, 80e9)

@@ -63,8 +63,8 @@ def sizes_of(n_features, n_groups, **more):
 @pytest.mark.parametrize(("n_features", "n_groups"), [(1500, 2), (1500, 1), (800, 4)])
 @pytest.mark.parametrize("minibatch_size", [None, 8])
 def test_tensors_of_the_technical_step(n_features, n_groups, minibatch_size):
-    from dream_sc._core.engines.svi import technical
     from dream_sc._core.priors import TechnicalPriors
+    from dream_sc._core.pyro.svi import technical
 
     stats = stats_of(n_features, n_groups)
     with LiveBytes() as live:
@@ -74,8 +74,8 @@ def test_tensors_of_the_technical_step(n_features, n_groups, minibatch_size):
 
 
 def test_tensors_of_the_flow():
-    from dream_sc._core.engines.svi import technical
     from dream_sc._core.priors import TechnicalPriors
+    from dream_sc._core.pyro.svi import technical
 
     sizes = replace(sizes_of(300, 2), autoguide="AutoIAFNormal")
     with LiveBytes() as live:
@@ -86,10 +86,10 @@ def test_tensors_of_the_flow():
 
 def step_on_cells(n_features, n_cells, minibatch_size):
     from dream_sc._core.curves import curve
-    from dream_sc._core.engines import _torch
-    from dream_sc._core.engines import svi as engine
-    from dream_sc._core.models.trans import cell_level
     from dream_sc._core.priors import TransPriors
+    from dream_sc._core.pyro import svi as engine
+    from dream_sc._core.pyro import tensors
+    from dream_sc._core.pyro.models.trans import cell_level
     from dream_sc._core.types import Axis, GuideStats, RowDosage
 
     gen, cpu = np.random.default_rng(0), torch.device("cpu")
@@ -97,12 +97,12 @@ def step_on_cells(n_features, n_cells, minibatch_size):
     s, group = gen.uniform(0.5, 2, n_cells), gen.integers(0, 2, n_cells)
     stats = GuideStats(gen.poisson(3, (n_features, n_cells)).astype(float), s, s**2, guide, group, 20, 2)
     dosage = RowDosage(dose[guide], np.where(dose[guide] == 0, 0, 0.2), np.full(20, 0.05))
-    data = _torch.trans_data(
+    data = tensors.trans_data(
         stats, dosage, overdispersion=np.full(n_features, 0.5), axis=Axis.of(dose[:14]), priors=TransPriors(),
         hyper={"alpha_scale": 0.3, "m_tau": -2.8, "s_tau": 0.5}, consts=np.zeros((n_features, 2)), device=cpu,
     )
     rows = engine._batches(n_cells, minibatch_size, 0, cpu)
-    with _torch.isolated(0, cpu), LiveBytes() as live:
+    with tensors.isolated(0, cpu), LiveBytes() as live:
         engine._optimise(lambda: cell_level(data, curve("single_hill"), 6, rows()), {}, 3, 0)
     return live.most
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dream_sc._core.compiled import from_python
-from dream_sc._core.engines.laplace import curves, design, marginal
+from dream_sc._core.laplace import curve_tables, layout, marginal
 
 
 @pytest.fixture
@@ -16,12 +16,12 @@ def rng():
 
 
 def _density(code, n_amp, theta, y, weights, overdispersion, offset, anchor, tau, shape, consts, d, grad, hess):  # type: ignore[no-untyped-def]
-    from_kernel = design.new_scratch(theta.shape[0], n_amp, d, 1)
-    tabs, value = design.new_tables(d, 1), np.zeros(1)
-    counts = design.counts_of(y, weights, overdispersion, offset, anchor, d.scale2, d.code)
-    design.hold(counts.anchor, 0, 0, from_kernel.anchor)
+    from_kernel = layout.new_scratch(theta.shape[0], n_amp, d, 1)
+    tabs, value = layout.new_tables(d, 1), np.zeros(1)
+    counts = layout.counts_of(y, weights, overdispersion, offset, anchor, d.scale2, d.code)
+    layout.hold(counts.anchor, 0, 0, from_kernel.anchor)
     tabs.consts[0, 0], tabs.consts[1, 0] = consts
-    curves.fill_tables(code, shape, d, tabs)
+    curve_tables.fill_tables(code, shape, d, tabs)
     for _ in range(3):  # the modes of the guide effects start where the last call left them
         marginal.evaluate(code, theta, n_amp, counts, tau, d, tabs, from_kernel, value)
     for i in range(theta.shape[0]):
@@ -44,7 +44,7 @@ def kernel_density() -> Callable[..., tuple[float, np.ndarray, np.ndarray]]:
         grad, hess = np.zeros(len(theta)), np.zeros((len(theta), len(theta)))
         value = compiled(
             c.code, c.n_amplitudes, np.ascontiguousarray(theta)[:, None], p.counts[0], p.weights[0],
-            float(p.overdispersion[0]), p.offset[0], design.Anchor(*(part[0] for part in anchor)), np.array([tau]),
+            float(p.overdispersion[0]), p.offset[0], layout.Anchor(*(part[0] for part in anchor)), np.array([tau]),
             np.ascontiguousarray(shape).reshape(-1, 1), np.asarray(consts), p.design, grad, hess,
         )  # fmt: skip
         return value, grad, hess

@@ -11,14 +11,15 @@ import torch
 from scipy.special import expit
 
 import dream_sc as ds
-from dream_sc._core import blocks
+from dream_sc._core import blocks, device
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import _device, laplace
-from dream_sc._core.engines._device import Target
-from dream_sc._core.engines.laplace.batched import curves as batched_curves
-from dream_sc._core.engines.laplace.batched import effects, kernel, layout, linalg, marginal, turns
+from dream_sc._core.device import Target
+from dream_sc._core.laplace.batched import curves as batched_curves
+from dream_sc._core.laplace.batched import effects, kernel, layout, linalg, marginal, turns
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import evidence, fit
+from dream_sc._core.response.problem import Problem, problem
+from dream_sc._core.response.problem import evidence as evidence_of
 from dream_sc._core.response.wide_effects import learn_tail, with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -35,7 +36,7 @@ def target(request: pytest.FixtureRequest) -> Target:
     return Target(torch.device(request.param), torch.float64)
 
 
-def _problem(design: str, n: int = 12) -> laplace.Problem:
+def _problem(design: str, n: int = 12) -> Problem:
     """Sums of features, half of which respond.
 
     plain: two groups, one dosage a guide. pooled: NTC guides enough to be summed up. ragged: some guides have a group
@@ -62,7 +63,7 @@ def _problem(design: str, n: int = 12) -> laplace.Problem:
         y = rng.binomial(trials.astype(int), expit(0.4 * log_mean)).astype(float)
         stats = replace(stats, counts=y, weights=trials, exposure=one, exposure2=one, distribution="binomial")
     dosage = RowDosage(mean, np.where(mean != 0, 0.2, 0), np.where(doses != 0, 0.1, 0), doses == 0)
-    p = laplace.problem(
+    p = problem(
         stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=Axis.of(doses[:n_cis]), priors=TransPriors()
     )
     p = with_tail(p, 0.03, 0.35)
@@ -70,11 +71,11 @@ def _problem(design: str, n: int = 12) -> laplace.Problem:
 
 
 @pytest.fixture(scope="module")
-def problems() -> dict[str, laplace.Problem]:
+def problems() -> dict[str, Problem]:
     return {name: _problem(name) for name in DESIGNS}
 
 
-def _arguments(p: laplace.Problem, name: str) -> tuple[Any, ...]:
+def _arguments(p: Problem, name: str) -> tuple[Any, ...]:
     """A curve, some of its shapes and taus, of which some features skip some."""
     c = curve(name)
     shapes, _, consts = c.lattice(p.axis, p.priors)
@@ -105,12 +106,12 @@ def _same_evidence(got: np.ndarray, want: np.ndarray) -> None:
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize("name", CURVES)
 def test_evidence_modes_and_covariances(
-    problems: dict[str, laplace.Problem], design: str, name: str, target: Target
+    problems: dict[str, Problem], design: str, name: str, target: Target
 ) -> None:
     p = problems[design]
     arguments = _arguments(p, name)
-    want = laplace.evidence(p, *arguments, modes=True)
-    got = laplace.evidence(replace(p, target=target), *arguments, modes=True)
+    want = evidence_of(p, *arguments, modes=True)
+    got = evidence_of(replace(p, target=target), *arguments, modes=True)
     assert np.isfinite(want[0]).sum() > 50
     _same_evidence(got[0], want[0])
     ok = np.isfinite(want[0])
@@ -118,20 +119,20 @@ def test_evidence_modes_and_covariances(
         np.testing.assert_allclose(mine[ok], theirs[ok], rtol=1e-3, atol=1e-3)
 
 
-def test_without_a_wide_component_and_errors_of_dosages(problems: dict[str, laplace.Problem], target: Target) -> None:
+def test_without_a_wide_component_and_errors_of_dosages(problems: dict[str, Problem], target: Target) -> None:
     p = with_tail(problems["plain"], 0.0, 0.0)
     for q in (p, p.with_design(error=np.zeros_like(p.design.error))):
         arguments = _arguments(q, "single_hill")
-        want = laplace.evidence(q, *arguments)[0]
-        _same_evidence(laplace.evidence(replace(q, target=target), *arguments)[0], want)
+        want = evidence_of(q, *arguments)[0]
+        _same_evidence(evidence_of(replace(q, target=target), *arguments)[0], want)
 
 
-def test_search_in_single_precision(problems: dict[str, laplace.Problem]) -> None:
+def test_search_in_single_precision(problems: dict[str, Problem]) -> None:
     """Where a step of the search is on the edge of being the last one, single precision may decide otherwise."""
     p, target = problems["plain"], Target(torch.device("cpu"), torch.float32)
     for name in CURVES:
         arguments = _arguments(p, name)
-        want, got = (laplace.evidence(q, *arguments)[0] for q in (p, replace(p, target=target)))
+        want, got = (evidence_of(q, *arguments)[0] for q in (p, replace(p, target=target)))
         ok = want > want.max(axis=(1, 2), keepdims=True) - 10
         error = np.abs(got[ok] - want[ok])
         assert (error < 1e-3).mean() > 0.995
@@ -140,7 +141,7 @@ def test_search_in_single_precision(problems: dict[str, laplace.Problem]) -> Non
 
 @pytest.mark.parametrize("name", CURVES)
 def test_every_tensor_is_on_the_device(
-    problems: dict[str, laplace.Problem], name: str, monkeypatch: pytest.MonkeyPatch
+    problems: dict[str, Problem], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On torch's meta device, which computes shapes only, a tensor that was left on the CPU is an error."""
     p, c = problems["ragged"], curve(name)
@@ -172,23 +173,23 @@ def test_every_tensor_is_on_the_device(
 
 @pytest.mark.parametrize("name", CURVES)
 def test_batches_do_not_change_a_feature(
-    problems: dict[str, laplace.Problem], name: str, target: Target, monkeypatch: pytest.MonkeyPatch
+    problems: dict[str, Problem], name: str, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     p = replace(problems["ragged"], target=target, turn=True)
     c, shapes, consts, taus = _arguments(p, name)
     own = np.repeat(shapes, len(p.counts), 0), np.repeat(consts, len(p.counts), 0)  # of each feature its own
-    together = laplace.evidence(p, c, shapes, consts, taus)[0]
+    together = evidence_of(p, c, shapes, consts, taus)[0]
     monkeypatch.setattr(Target, "free", 1)
     for each in (shapes, consts), own:
-        _agree(laplace.evidence(p, c, *each, taus)[0], together, rtol=1e-9)
+        _agree(evidence_of(p, c, *each, taus)[0], together, rtol=1e-9)
 
 
 def test_a_batch_too_large_is_halved(
-    problems: dict[str, laplace.Problem], monkeypatch: pytest.MonkeyPatch
+    problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     p = replace(problems["plain"], target=Target(torch.device("cpu"), torch.float64))
     arguments = _arguments(p, "single_hill")
-    want, call, sizes = laplace.evidence(p, *arguments)[0], kernel._on_device, []
+    want, call, sizes = evidence_of(p, *arguments)[0], kernel._on_device, []
 
     def small(*args: Any, **kwargs: Any) -> Any:
         sizes.append(len(args[7]))
@@ -197,16 +198,16 @@ def test_a_batch_too_large_is_halved(
         return call(*args, **kwargs)
 
     monkeypatch.setattr(kernel, "_on_device", small)
-    _agree(laplace.evidence(p, *arguments)[0], want, rtol=0, atol=1e-8)
+    _agree(evidence_of(p, *arguments)[0], want, rtol=0, atol=1e-8)
     assert sizes[:3] == [11, 6, 3]  # one of the twelve has no tau
     assert max(sizes[2:]) == 3
 
 
-def test_turns_are_part_of_the_evidence(problems: dict[str, laplace.Problem], target: Target) -> None:
+def test_turns_are_part_of_the_evidence(problems: dict[str, Problem], target: Target) -> None:
     p = replace(problems["plain"], turn=True)
     arguments = _arguments(p, "additive_hill")
-    want = laplace.evidence(p, *arguments)[0]
-    _same_evidence(laplace.evidence(replace(p, target=target), *arguments)[0], want)
+    want = evidence_of(p, *arguments)[0]
+    _same_evidence(evidence_of(replace(p, target=target), *arguments)[0], want)
     assert np.isinf(want).any()  # points that do not matter
 
 
@@ -262,17 +263,17 @@ def test_cholesky_and_inverse(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("name", ["tpu", "gpu", "cuda:", "mps", 0, None])
 def test_unknown_device(name: Any) -> None:
     with pytest.raises(ValueError, match="is not known: use 'cpu', 'cuda'"):
-        _device.accelerator(name)
+        device.accelerator(name)
     with pytest.raises(ValueError, match="is not known"):
         ds.tl.fit_trans(ds.datasets.titration(100, 5), device=name)
 
 
 def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _device.accelerator("cpu") is None
-    assert _device.accelerator("auto") is None
+    assert device.accelerator("cpu") is None
+    assert device.accelerator("auto") is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="torch finds no GPU"):
-        _device.accelerator("cuda")
+        device.accelerator("cuda")
     with pytest.raises(ValueError, match="torch finds no GPU"):
         ds.tl.fit_trans(ds.datasets.titration(100, 5), device="cuda")
 
@@ -280,7 +281,7 @@ def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_number_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert _device.resolve_device("auto") == torch.device("cuda")
-    assert _device.resolve_device("cuda:1") == torch.device("cuda:1")
+    assert device.resolve_device("auto") == torch.device("cuda")
+    assert device.resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ValueError, match=r"cuda:2.*finds 2"):
-        _device.resolve_device("cuda:2")
+        device.resolve_device("cuda:2")

@@ -20,7 +20,7 @@ import dream_sc
 from dream_sc._core import compiled
 from dream_sc._core.compiled import Matrix, Vector, _folder, ahead, entry, from_python, inline, part
 from dream_sc._core.compiled._functions import registry
-from dream_sc._core.engines.laplace import kernel
+from dream_sc._core.laplace import modes
 
 PACKAGE = Path(dream_sc.__file__).parent
 # the mode of one guide over 40 cells: `cells.guide_mode`, `cells.log_count`, and `likelihoods.negbinom.log_density`
@@ -30,7 +30,7 @@ import numpy as np
 package = types.ModuleType("dream_sc")  # all of it takes longer to import than what is looked at to compile
 package.__path__ = [{package!r}]
 sys.modules["dream_sc"] = package
-from dream_sc._core.engines.laplace.cells import guide_mode
+from dream_sc._core.dosage.cells import guide_mode
 y = np.arange(40.0) % 5
 print(guide_mode(y, np.full(40, 2.0), 4.0, 0.0, 0.3, np.zeros(0), np.zeros(1), np.zeros(1))[0])
 """
@@ -160,7 +160,7 @@ def test_nobody_else_compiles() -> None:
         if "njit" in path.read_text().replace("numba's `njit`", "") and "compiled" not in path.parts:
             pytest.fail(f"{path} compiles by itself")
     assert {name for name in users if not name.startswith("_core/compiled/")} == {
-        "_core/engines/laplace/vector.py", "_core/sums/kernels.py", "_core/threads.py",
+        "_core/laplace/vector_math.py", "_core/sums/kernels.py", "_core/threads.py",
     }  # fmt: skip
 
 
@@ -172,9 +172,9 @@ def test_every_function_of_a_fit_is_compiled_ahead() -> None:
         "add_features", "add_tails_of_features", "compress_dense", "count_dense", "median_ratios", "minor_moments",
         "regroup",
     )}  # fmt: skip
-    assert {n for n in every if n.startswith(("engines", "sums"))} - mine == on_demand | {
-        "engines.laplace.cells.curvatures", "engines.laplace.density.log_joint"
-    }  # fmt: skip
+    rooms = ("dosage", "laplace", "response", "sums", "technical")
+    extra = {n for n in every if n.startswith(rooms)} - mine
+    assert extra == on_demand | {"dosage.cells.curvatures", "laplace.quadrature.log_joint"}
 
 
 # ---- never stale -----------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_every_function_of_a_fit_is_compiled_ahead() -> None:
 def test_the_sources_hold_what_kernels_call_and_their_constants() -> None:
     found = set(_folder.sources())
     assert {
-        "likelihoods/negbinom.py", "engines/laplace/kernel.py", "engines/laplace/vector.py", "sums/kernels.py",
+        "likelihoods/negbinom.py", "laplace/modes.py", "laplace/vector_math.py", "sums/kernels.py",
         "curves/__init__.py", "compiled/_functions.py",
     } <= found  # fmt: skip
     assert "response/describe.py" not in found  # what only Python runs may change without compiling again
@@ -313,7 +313,7 @@ def test_progress_tells_every_function_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen[-1][0] == seen[-1][1]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert all(f.loaded for f in ahead.functions(["trans"]))
-    assert registry["engines.laplace.kernel.run"].source.__module__ == kernel.__name__
+    assert registry["laplace.modes.run"].source.__module__ == modes.__name__
 
 
 def test_a_program_that_is_no_python_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,18 +16,21 @@ from scipy.stats import t as student_t
 from dream_sc._core import covariates
 from dream_sc._core.covariates import CovariateEffects, alike, covariate_effects, dependent
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import _torch, engine, laplace
-from dream_sc._core.engines._device import Target
-from dream_sc._core.engines.laplace.density import log_joint
-from dream_sc._core.models.technical import technical
-from dream_sc._core.models.trans import guide_level
+from dream_sc._core.device import Target
+from dream_sc._core.engines import engine
+from dream_sc._core.laplace.quadrature import log_joint
 from dream_sc._core.priors import TechnicalPriors, TransPriors
+from dream_sc._core.pyro import tensors
+from dream_sc._core.pyro.models.technical import technical
+from dream_sc._core.pyro.models.trans import guide_level
 from dream_sc._core.response import fit as trans
 from dream_sc._core.response import guide_support
+from dream_sc._core.response.problem import Problem, evidence, null_evidence, problem
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.stats import within_guide_slope
 from dream_sc._core.sums.block import CountBlock
 from dream_sc._core.sums.guide_sums import RowSums, TailSums, covariate_bins, technical_stats
+from dream_sc._core.technical.counts import technical as fit_counts
 from dream_sc._core.types import Axis, GuideStats, RowDosage, TechnicalStats
 
 CPU = torch.device("cpu")
@@ -121,7 +124,7 @@ def test_coefficients_agree_with_negative_binomial_regression(rng: np.random.Gen
 
     b = np.array([[0.4, 0.0], [-0.3, 0.2], [0.0, -0.5], [0.1, 0.1]])
     y, s, group, z = _cells(rng, 1500, np.array([0.5, 2.0, 6.0, 20.0]), b)
-    fit = laplace.technical(_technical(y, s, group, z), replace(TechnicalPriors(), covariate_scale=1.0))
+    fit = fit_counts(_technical(y, s, group, z), replace(TechnicalPriors(), covariate_scale=1.0))
     design = np.column_stack([np.ones(1500), group, z])
     for t in range(4):
         family = sm.families.NegativeBinomial(alpha=fit.overdispersion[t] ** 2)
@@ -135,7 +138,7 @@ def test_coefficients_agree_with_negative_binomial_regression(rng: np.random.Gen
 def test_intervals_of_coefficients_cover(rng: np.random.Generator) -> None:
     b = rng.normal(0, 0.3, (300, 2)) * (rng.random((300, 2)) < 0.3)
     y, s, group, z = _cells(rng, 800, np.exp(rng.normal(1, 1, 300)), b)
-    fit = laplace.technical(_technical(y, s, group, z), TechnicalPriors())
+    fit = fit_counts(_technical(y, s, group, z), TechnicalPriors())
     inside = np.abs(fit.coefficients * np.log(2) - b) < 1.959964 * fit.coefficients_sd * np.log(2)
     assert 0.93 < inside.mean() < 0.98
     assert (fit.coefficient_scale < 0.3).all()
@@ -145,8 +148,8 @@ def test_no_covariates_is_as_before(rng: np.random.Generator) -> None:
     """Columns that are 0 change nothing but the parameters' number."""
     y, s, group, z = _cells(rng, 500, np.array([1.0, 5.0]), np.zeros((2, 2)))
     stats = _technical(y, s, group, z)
-    without = laplace.technical(replace(stats, covariates=None), TechnicalPriors())
-    zero = laplace.technical(replace(stats, covariates=0.0 * stats.z), TechnicalPriors())
+    without = fit_counts(replace(stats, covariates=None), TechnicalPriors())
+    zero = fit_counts(replace(stats, covariates=0.0 * stats.z), TechnicalPriors())
     assert without.coefficients.shape == (2, 0)
     np.testing.assert_allclose(zero.mu, without.mu, rtol=1e-6)
     np.testing.assert_allclose(zero.overdispersion, without.overdispersion, rtol=1e-6)
@@ -165,7 +168,7 @@ def test_technical_density_has_the_coefficients(rng: np.random.Generator) -> Non
     }  # fmt: skip
     found = []
     for st, more in ((moved, {}), (stats, {"coefficients": torch.as_tensor(np.tile(b, (2, 1, 1)))})):
-        data = _torch.technical_data(st, 0.4, TechnicalPriors(), CPU, [0.2, 0.3] if more else ())
+        data = tensors.technical_data(st, 0.4, TechnicalPriors(), CPU, [0.2, 0.3] if more else ())
         data = replace(data, log_mu0=torch.zeros(2, dtype=torch.float64))
         at = {k: v.double() for k, v in (values | more).items()}
         trace = poutine.trace(poutine.condition(lambda d=data: technical(d), data=at)).get_trace()
@@ -177,7 +180,7 @@ def test_technical_density_has_the_coefficients(rng: np.random.Generator) -> Non
 def test_svi_finds_the_coefficients(rng: np.random.Generator) -> None:
     y, s, group, z = _cells(rng, 800, np.array([2.0, 6.0]), np.array([[0.4, 0.0], [0.0, -0.3]]))
     stats = _technical(y, s, group, z)
-    fast = laplace.technical(stats, TechnicalPriors())
+    fast = fit_counts(stats, TechnicalPriors())
     svi = engine("svi").technical(stats, TechnicalPriors(), niters=1500, nsamples=400, device="cpu")
     np.testing.assert_allclose(svi.coefficients, fast.coefficients, atol=0.05)
     assert (svi.coefficients_sd > 0).all()
@@ -256,12 +259,12 @@ def test_it_matters() -> None:
 
 
 @pytest.fixture
-def two() -> list[laplace.Problem]:
+def two() -> list[Problem]:
     """The problem with covariates, and with multiplied exposures."""
     stats, dosage, factor, axis = _fit_input(5)
     return [
         with_tail(
-            laplace.problem(
+            problem(
                 st, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors()
             ), 0.05, 0.4,
         )
@@ -270,14 +273,14 @@ def two() -> list[laplace.Problem]:
 
 
 @pytest.mark.parametrize("name", ["null", "single_hill", "additive_hill", "polynomial"])
-def test_evidence_on_tensors(name: str, two: list[laplace.Problem]) -> None:
+def test_evidence_on_tensors(name: str, two: list[Problem]) -> None:
     c = curve(name)
     shapes, _, consts = c.lattice(two[0].axis, two[0].priors)
     some = slice(0, None, max(1, len(shapes) // 20))
     taus = np.repeat(np.array([[0.03, 0.1, 0.3]]), N_FEATURES, 0)
     target = Target(CPU, torch.float64)
     found = [
-        laplace.evidence(replace(p, target=on), c, shapes[None, some], consts[None, some], taus, tol=1e-9)[0]
+        evidence(replace(p, target=on), c, shapes[None, some], consts[None, some], taus, tol=1e-9)[0]
         for p in two for on in (None, target)
     ]  # fmt: skip
     for other in found[1:]:
@@ -285,7 +288,7 @@ def test_evidence_on_tensors(name: str, two: list[laplace.Problem]) -> None:
         np.testing.assert_allclose(other, found[0], atol=2e-3)
 
 
-def test_level_simulation_and_contrasts(two: list[laplace.Problem]) -> None:
+def test_level_simulation_and_contrasts(two: list[Problem]) -> None:
     one, other = two
     np.testing.assert_allclose(one.level, other.level, rtol=1e-10)
     np.testing.assert_allclose(one.log_exposure, np.broadcast_to(other.log_exposure, one.counts.shape), rtol=1e-10)
@@ -333,16 +336,16 @@ def test_errors_of_coefficients_are_integrated(rng: np.random.Generator) -> None
                   errors=np.full((N_FEATURES, 1), 0.15))  # fmt: skip
     stats = replace(stats, covariates=one)
     arguments = {"alpha_sd": 0.3, "axis": axis, "priors": TransPriors()}
-    p = laplace.problem(stats, dosage, np.full(N_FEATURES, 0.5), **arguments)
+    p = problem(stats, dosage, np.full(N_FEATURES, 0.5), **arguments)
     assert p.design.loads.shape[1] == 1
     taus = np.full((N_FEATURES, 1), 0.1)
-    got = laplace.null_evidence(p, taus, tol=1e-10)[0][:, 0]
+    got = null_evidence(p, taus, tol=1e-10)[0][:, 0]
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     values = []
     for node in nodes:
         moved = p.design.log_w + p.design.loads[:, 0] * 0.15 * node
         q = replace(p.with_design(log_w=moved, loads=np.zeros((len(moved), 0))), load_precision=None)
-        values.append(laplace.null_evidence(q, taus, tol=1e-10)[0][:, 0])
+        values.append(null_evidence(q, taus, tol=1e-10)[0][:, 0])
     from scipy.special import logsumexp
 
     want = logsumexp(np.array(values) + np.log(weights / weights.sum())[:, None], axis=0)
@@ -357,14 +360,14 @@ def test_gradient_and_tensors_with_errors(
 ) -> None:
     stats, dosage, axis = _uncertain(rng, 0.3)
     dosage = replace(dosage, error=np.zeros_like(dosage.error))
-    p = laplace.problem(stats, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    p = problem(stats, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
     p, c = with_tail(p, wide, 0.4), curve(name)
     shapes, _, consts = c.lattice(axis, p.priors)
     some = np.linspace(0, len(shapes) - 1, min(len(shapes), 20)).astype(int)
     taus = np.repeat(np.array([[0.05, 0.2]]), N_FEATURES, 0)
     arguments = c, shapes[None, some], consts[None, some], taus
-    here = laplace.evidence(p, *arguments, tol=1e-9, modes=True)
-    there = laplace.evidence(replace(p, target=Target(CPU, torch.float64)), *arguments, tol=1e-9, modes=True)
+    here = evidence(p, *arguments, tol=1e-9, modes=True)
+    there = evidence(replace(p, target=Target(CPU, torch.float64)), *arguments, tol=1e-9, modes=True)
     n = 2 + c.n_amplitudes + 2
     assert here[1].shape[-1] == n
     assert (np.abs(here[0] - there[0]) < 1e-6).mean() > 0.98
@@ -388,7 +391,7 @@ def test_pyro_engines_take_the_errors(name: str, niters: int, rng: np.random.Gen
     one = stats.take(np.arange(1))
     spread = []
     for st in (one, replace(one, covariates=replace(one.covariates, errors=None))):
-        p = laplace.problem(st, dosage, np.full(1, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
+        p = problem(st, dosage, np.full(1, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
         start = np.tile([p.level[0], 0.3, 0.0, 0.7], (1, 20, 1)) + rng.normal(0, 0.05, (1, 20, 4))
         draws, _ = engine(name).trans(
             st, dosage, overdispersion=p.overdispersion, curve="single_hill", axis=axis, priors=TransPriors(),
@@ -405,8 +408,8 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
     stats, dosage, axis = _uncertain(rng, errors)
     stats, c, n = stats.take(np.arange(2)), curve(name), 2
     consts = np.repeat(c.lattice(axis, TransPriors())[2][:1], n, 0)
-    p = laplace.problem(stats, dosage, np.full(n, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
-    data = _torch.trans_data(
+    p = problem(stats, dosage, np.full(n, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    data = tensors.trans_data(
         stats, dosage, overdispersion=p.overdispersion, axis=axis, priors=TransPriors(), hyper=HYPER, consts=consts,
         device=CPU,
     )  # fmt: skip

@@ -8,8 +8,8 @@ from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
 
 from dream_sc._core.compiled import from_python
-from dream_sc._core.dosage import dosage_nodes
-from dream_sc._core.engines.laplace import cells, cis, escapers
+from dream_sc._core.dosage import cells, escaping_cells, guides
+from dream_sc._core.dosage.nodes import dosage_nodes
 from dream_sc._core.priors import CisPriors
 from dream_sc._core.types import CisCells
 
@@ -31,7 +31,7 @@ def _cells(rng: np.random.Generator, share: float, mean: float = 5.0) -> CisCell
 
 
 def test_share_and_dosage_are_recovered(rng: np.random.Generator) -> None:
-    fit = cis(_cells(rng, 0.3), CisPriors())
+    fit = guides(_cells(rng, 0.3), CisPriors())
     assert fit.escape is not None
     np.testing.assert_allclose(fit.escape[:2], 0.3, atol=0.1)
     assert (fit.escape[3] == 0) & (fit.escape[5:] == 0).all()
@@ -47,14 +47,14 @@ def test_share_and_dosage_are_recovered(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("mean", [1.0, 5.0, 20.0])
 def test_none_are_seen_where_there_are_none(mean: float, rng: np.random.Generator) -> None:
     for _ in range(3):
-        fit = cis(_cells(rng, 0.0, mean), CisPriors())
+        fit = guides(_cells(rng, 0.0, mean), CisPriors())
         assert fit.escape is not None
         assert (fit.escape == 0).all()
 
 
 def test_cells_without_effect_are_told_apart(rng: np.random.Generator) -> None:
     cells = _cells(rng, 0.3, 20.0)
-    fit = cis(cells, CisPriors())
+    fit = guides(cells, CisPriors())
     strong = cells.guide == 0
     at_ntc = fit.cell_median[strong] > -0.5
     many = cells.counts[strong] > 0.5 * cells.exposure[strong]
@@ -67,7 +67,7 @@ def test_mixture_density_equals_integration(rng: np.random.Generator) -> None:
     use = made.guide == 1
     y, e, phi = made.counts[use], made.exposure[use], 1 / OVERDISPERSION**2
     sd, share = 0.4, 0.2
-    value, x, _ = escapers._mixture_mode(
+    value, x, _ = escaping_cells._mixture_mode(
         y, e, phi, 0.1, -2.0, sd, share, NODES[0], np.log(NODES[1] / NODES[1].sum())
     )
     grid = np.linspace(x - 6 * sd, x + 6 * sd, 2001)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import decision
 from dream_sc._core.response.evidence import NO_HOPE, block_evidence, compare
+from dream_sc._core.response.problem import Problem, problem
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -21,7 +21,7 @@ CURVES = [curve(n) for n in ("null", "single_hill", "additive_hill")]
 GRID = np.array(TransPriors().tau_grid)
 
 
-def _problem(rng: np.random.Generator) -> laplace.Problem:
+def _problem(rng: np.random.Generator) -> Problem:
     """Nulls, Hills of all sizes, peaks."""
     n, n_g = 60, len(DOSES)
     slope = np.r_[np.zeros(20), rng.normal(0, 0.25, 25), np.zeros(15)]
@@ -32,7 +32,7 @@ def _problem(rng: np.random.Generator) -> laplace.Problem:
     counts = rng.poisson(np.exp(log_mean) * w).astype(float)
     stats = GuideStats(counts, w, w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     dosage = RowDosage(DOSES, np.where(DOSES != 0, 0.2, 0.0), np.full(n_g, 0.05), DOSES == 0)
-    p = laplace.problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    p = problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
     return with_tail(replace(p, turn=True), 0.03, 0.35)
 
 

@@ -14,11 +14,12 @@ from scipy.special import expit, logit, logsumexp
 from scipy.stats import betabinom, binom, norm
 
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace.screen import MOVES, Look, look
+from dream_sc._core.laplace.lookup import MOVES, Look, look
 from dream_sc._core.likelihoods import binomial, likelihood, normal
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import fit as trans
+from dream_sc._core.response.problem import Problem, null_evidence
+from dream_sc._core.response.problem import problem as problem_of
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.sums.pair_sums import robust_means
 from dream_sc._core.types import Axis, GuideStats, RowDosage
@@ -48,10 +49,10 @@ def log_row_density(distribution: str, y: float, w: float, eta: np.ndarray | flo
     return np.asarray(-0.5 * w * (y - unit * eta) ** 2)
 
 
-def problem(distribution: str, stats: GuideStats) -> laplace.Problem:
+def problem(distribution: str, stats: GuideStats) -> Problem:
     unit = likelihood(distribution).unit
     dosage = RowDosage(DOSES, np.zeros(len(DOSES)), np.full(len(DOSES), 0.03), DOSES == 0)
-    return laplace.problem(
+    return problem_of(
         stats, dosage, np.ones(len(stats.counts)), alpha_sd=0.3 * unit, axis=AXIS, priors=TransPriors().in_unit(unit)
     )
 
@@ -129,8 +130,8 @@ def test_null_evidence_equals_brute_force(distribution: str, rng: np.random.Gene
     stats = rows(distribution, rng, np.array([[0.3, -0.4]]), n=9.0)
     dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
     priors = TransPriors().in_unit(unit)
-    p = laplace.problem(stats, dosage, np.ones(1), alpha_sd=0.3 * unit, axis=AXIS, priors=priors)
-    got = laplace.null_evidence(p, np.array([[tau * unit]]), tol=1e-10)[0][0, 0]
+    p = problem_of(stats, dosage, np.ones(1), alpha_sd=0.3 * unit, axis=AXIS, priors=priors)
+    got = null_evidence(p, np.array([[tau * unit]]), tol=1e-10)[0][0, 0]
     a, u = np.linspace(-4, 4, 1601), np.linspace(-1.6, 1.6, 321)
     level = p.level[0] / unit
     log_p = norm(level, 2.0).logpdf(a)
@@ -223,7 +224,7 @@ def test_rows_without_reads_say_nothing(rng: np.random.Generator) -> None:
     p = problem("binomial", without)
     q = p.guides(np.arange(12) != 3)
     taus = np.full((2, 1), 0.1)
-    np.testing.assert_allclose(laplace.null_evidence(p, taus)[0], laplace.null_evidence(q, taus)[0], atol=1e-6)
+    np.testing.assert_allclose(null_evidence(p, taus)[0], null_evidence(q, taus)[0], atol=1e-6)
 
 
 def test_robust_means_of_student_t_scores() -> None:

@@ -9,12 +9,12 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
 
+from dream_sc._core.dosage import guide_sets
 from dream_sc._core.engines import engine
-from dream_sc._core.engines.laplace import guide_sets
 from dream_sc._core.priors import CisPriors
 from dream_sc._core.types import CisCells
 
-fast = import_module("dream_sc._core.engines.laplace.cis")  # its name in the package is that of the function
+fast = import_module("dream_sc._core.dosage.guides")  # its name in the package is that of the function
 EFFECTS = np.array([-1.0, 0.6, -0.4, 0.0])
 
 

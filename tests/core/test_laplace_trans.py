@@ -14,11 +14,12 @@ from scipy.stats import nbinom, norm
 
 from dream_sc._core.compiled import from_python
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace.density import LAPLACE_ERROR, log_marginal
+from dream_sc._core.laplace.quadrature import LAPLACE_ERROR, log_marginal
 from dream_sc._core.likelihoods import negbinom
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import decision
+from dream_sc._core.response.draws import draws
+from dream_sc._core.response.problem import Problem, evidence, problem
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -26,7 +27,7 @@ DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(3)]
 AXIS = Axis(-3.0, 1.2, DOSES[:6])
 
 
-def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, level: float = 3.0) -> laplace.Problem:
+def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, level: float = 3.0) -> Problem:
     n_g = len(DOSES)
     guide, group = np.repeat(np.arange(n_g), n_groups), np.tile(np.arange(n_groups), n_g)
     w = rng.uniform(80, 120, len(guide))
@@ -40,7 +41,7 @@ def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, l
         n_groups,
     )
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0.0), np.full(n_g, 0.05))
-    return laplace.problem(stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    return problem(stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
 
 
 LOG_DENSITY, LOG_NORMALISER = from_python(negbinom.log_density), from_python(negbinom.log_normaliser)
@@ -65,8 +66,8 @@ def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     w = np.array([10.0, 12.0])
     stats = GuideStats(counts, w, w * 1.05, np.arange(2), np.zeros(2, int), 2, 1)
     dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
-    p = laplace.problem(stats, dosage, np.array([0.6]), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
-    got = laplace.evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][
+    p = problem(stats, dosage, np.array([0.6]), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    got = evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][
         0, 0, 0
     ]
     a = np.linspace(p.level[0] - 4, p.level[0] + 4, 801)
@@ -85,7 +86,7 @@ def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> No
     """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature."""
     p = _problem(rng, 1, 1).with_design(alpha_sd=1.0, error=np.zeros(9))
     shape = np.array([[[-0.8, 0.5]]])
-    got = laplace.evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][
+    got = evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][
         0, 0, 0
     ]
     phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)
@@ -143,8 +144,8 @@ def test_blocks_do_not_change_a_feature(rng: np.random.Generator) -> None:
     c = curve("single_hill")
     shapes, _, consts = c.lattice(AXIS, p.priors)
     taus = np.tile(p.priors.tau_grid, (5, 1))
-    together = laplace.evidence(p, c, shapes[None], consts[None], taus)[0]
-    alone = laplace.evidence(p.take([3]), c, shapes[None], consts[None], taus[:1])[0]
+    together = evidence(p, c, shapes[None], consts[None], taus)[0]
+    alone = evidence(p.take([3]), c, shapes[None], consts[None], taus[:1])[0]
     np.testing.assert_array_equal(together[3], alone[0])
 
 
@@ -160,10 +161,10 @@ def test_draws_recover_a_strong_response(rng: np.random.Generator) -> None:
     c = curve("single_hill")
     shapes, log_w, consts = c.lattice(AXIS, p.priors)
     grid = np.array(p.priors.tau_grid)
-    log_z = laplace.evidence(p, c, shapes[None], consts[None], grid[None])[0]
+    log_z = evidence(p, c, shapes[None], consts[None], grid[None])[0]
     prior = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     log_post = log_z + log_w[None, :, None] + prior.log_tau(grid)
-    drawn = laplace.draws(
+    drawn = draws(
         p, c, (shapes, consts), logsumexp(log_post, axis=2), logsumexp(log_post, axis=1), grid, prior, n=1000, seed=0
     )
     out = drawn.params

@@ -12,15 +12,16 @@ from scipy.stats import nbinom, norm
 from scipy.stats import t as student_t
 
 from dream_sc._core.curves import CURVES, curve
-from dream_sc._core.engines import _torch, _torch_scores
-from dream_sc._core.engines.laplace import trans as laplace
-from dream_sc._core.engines.laplace.density import log_joint
-from dream_sc._core.models.chains import ChainData, chains
-from dream_sc._core.models.cis import cis
-from dream_sc._core.models.scores import normal, studentt
-from dream_sc._core.models.technical import technical
-from dream_sc._core.models.trans import TransData, cell_level, guide_level
+from dream_sc._core.laplace.quadrature import log_joint
 from dream_sc._core.priors import CisPriors, ScorePriors, TechnicalPriors, TransPriors
+from dream_sc._core.pyro import scores
+from dream_sc._core.pyro import tensors as _torch
+from dream_sc._core.pyro.models.chains import ChainData, chains
+from dream_sc._core.pyro.models.cis import cis
+from dream_sc._core.pyro.models.scores import normal, studentt
+from dream_sc._core.pyro.models.technical import technical
+from dream_sc._core.pyro.models.trans import TransData, cell_level, guide_level
+from dream_sc._core.response import problem as laplace
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.sums.pair_sums import score_sums
 from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage, ScoreFit, TechnicalStats
@@ -160,10 +161,10 @@ def test_density_of_scores_equals_scipy(kind: str, rng: np.random.Generator) -> 
     if kind == "normal":
         sums = score_sums(blocks, group, 3, n_t)
         fit = replace(_no_fit(n_t), mu=sums.centre)
-        data = _torch_scores.normal_data(sums, fit, np.arange(n_t), first, CPU)
+        data = scores.normal_data(sums, fit, np.arange(n_t), first, CPU)
     else:
         fit = _no_fit(n_t)
-        data = _torch_scores.studentt_data(x, group, fit, np.arange(n_t), first, CPU)
+        data = scores.studentt_data(x, group, fit, np.arange(n_t), first, CPU)
     values = {name: torch.as_tensor(v[:, None]) for name, v in (("level", level), ("log_sigma", log_sigma))}
     values["effects"] = torch.as_tensor(a[:, None, :])
     model = normal if kind == "normal" else studentt

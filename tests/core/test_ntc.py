@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import decision, fit
+from dream_sc._core.response.problem import Problem, evidence, problem
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -20,7 +20,7 @@ GRID = np.array(TransPriors().tau_grid)
 
 
 @pytest.fixture(scope="module")
-def pooled() -> laplace.Problem:
+def pooled() -> Problem:
     rng = np.random.default_rng(3)
     n, n_g = 24, len(DOSES)
     guide, group = np.repeat(np.arange(n_g), N_GROUPS), np.tile(np.arange(N_GROUPS), n_g)
@@ -32,11 +32,11 @@ def pooled() -> laplace.Problem:
     stats = GuideStats(counts, w, 1.1 * w, guide, group, n_g, N_GROUPS)
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0), np.where(DOSES != 0, 0.1, 0), DOSES == 0)
     axis = Axis.of(DOSES[:N_CIS])
-    p = laplace.problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    p = problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=axis, priors=TransPriors())
     return with_tail(p, 0.02, 0.35)
 
 
-def test_only_many_ntc_guides_are_summed_up(pooled: laplace.Problem) -> None:
+def test_only_many_ntc_guides_are_summed_up(pooled: Problem) -> None:
     assert pooled.pooled
     few = np.arange(len(DOSES)) < N_CIS + 40
     d = pooled.design
@@ -47,14 +47,14 @@ def test_only_many_ntc_guides_are_summed_up(pooled: laplace.Problem) -> None:
         stats, counts=stats.counts[:, keep], exposure=stats.exposure[keep], exposure2=stats.exposure2[keep],
         guide=stats.guide[keep], group=stats.group[keep],
     )  # fmt: skip
-    p = laplace.problem(
+    p = problem(
         stats, dosage, pooled.overdispersion, alpha_sd=0.3, axis=pooled.axis, priors=pooled.priors
     )
     assert not p.pooled
 
 
 @pytest.mark.parametrize("name", ["null", "single_hill"])
-def test_evidence_is_that_of_every_guide(pooled: laplace.Problem, name: str) -> None:
+def test_evidence_is_that_of_every_guide(pooled: Problem, name: str) -> None:
     """The same constant is left out in both; curves that matter lose little."""
     c = curve(name)
     shapes, _, consts = c.lattice(pooled.axis, pooled.priors)
@@ -62,19 +62,19 @@ def test_evidence_is_that_of_every_guide(pooled: laplace.Problem, name: str) -> 
     taus = np.repeat(GRID[None], len(pooled.counts), 0)
     summed = pooled.with_background(GRID)
     assert summed.in_kernel().counts.shape[1] == N_CIS * N_GROUPS
-    want = laplace.evidence(pooled, c, shapes[None, some], consts[None, some], taus)[0]
-    got = laplace.evidence(summed, c, shapes[None, some], consts[None, some], taus)[0]
+    want = evidence(pooled, c, shapes[None, some], consts[None, some], taus)[0]
+    got = evidence(summed, c, shapes[None, some], consts[None, some], taus)[0]
     near = want > want.max(axis=(1, 2), keepdims=True) - 8
     error = np.abs(got - want)[near]
     assert np.median(error) < 0.02
     assert np.quantile(error, 0.95) < 0.1
 
 
-def test_gaussians_between_the_knots(pooled: laplace.Problem) -> None:
+def test_gaussians_between_the_knots(pooled: Problem) -> None:
     """Splines over log tau against the evidence of the NTC guides at taus between."""
     between = np.repeat(np.sqrt(GRID[1:] * GRID[:-1])[None], len(pooled.counts), 0)
     alone = pooled.guides(~pooled.targeting)
-    want = laplace.evidence(alone, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), between)[0][:, 0]
+    want = evidence(alone, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), between)[0][:, 0]
     got = pooled.with_background(GRID).background.evidence(between)
     near = want > want.max(1, keepdims=True) - 6
     error = np.abs(got - want)[near]
@@ -82,7 +82,7 @@ def test_gaussians_between_the_knots(pooled: laplace.Problem) -> None:
     assert error.max() < 1.0  # of the evidence of 60 guides
 
 
-def test_grid_of_tau_follows_what_the_ntc_guides_know(pooled: laplace.Problem) -> None:
+def test_grid_of_tau_follows_what_the_ntc_guides_know(pooled: Problem) -> None:
     p, c = fit.set_up(pooled, fit.Options(), (0.02, 0.35))
     n_used = np.isfinite(p.tau_weight).sum(1)
     assert set(n_used) <= {7, 13, 25}
@@ -94,7 +94,7 @@ def test_grid_of_tau_follows_what_the_ntc_guides_know(pooled: laplace.Problem) -
     np.testing.assert_allclose(mass, 1.0, atol=0.02)
 
 
-def test_calls_are_those_of_every_guide(pooled: laplace.Problem) -> None:
+def test_calls_are_those_of_every_guide(pooled: Problem) -> None:
     found = []
     for q in (pooled, replace(pooled, pooled=False)):
         p, c = fit.set_up(q, fit.Options(), (0.02, 0.35))

@@ -10,13 +10,14 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace.screen import MOVES, look
+from dream_sc._core.laplace.lookup import MOVES, look
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import decision, summary
+from dream_sc._core.response.draws import draws
 from dream_sc._core.response.evidence import Lattice, compare
 from dream_sc._core.response.first_pass import EDGES, Columns, look_from, null_of, sum_by_shape
 from dream_sc._core.response.first_pass_draws import quick_draws, shifted, table_of, what_is_said
+from dream_sc._core.response.problem import Problem, evidence, problem
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -25,18 +26,18 @@ AXIS = Axis(-3.0, 1.2, DOSES[:6])
 TAUS = np.array([[0.05]])
 
 
-def _problem(log_mean: np.ndarray, rng: np.random.Generator, wide: float = 0.0, spread: float = 0.0) -> laplace.Problem:
+def _problem(log_mean: np.ndarray, rng: np.random.Generator, wide: float = 0.0, spread: float = 0.0) -> Problem:
     """One group, features ``(T, G)`` of these log means per unit of exposure, without errors of the dosages."""
     n_g = len(DOSES)
     w = rng.uniform(80, 120, n_g)
     counts = rng.poisson(np.exp(log_mean) * w).astype(float)
     stats = GuideStats(counts, w, 1.1 * w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     dosage = RowDosage(DOSES, np.where(DOSES != 0, spread, 0.0), np.zeros(n_g), DOSES == 0)
-    p = laplace.problem(stats, dosage, np.full(len(counts), 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    p = problem(stats, dosage, np.full(len(counts), 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
     return with_tail(p, wide, 0.4)
 
 
-def _log_marginal(p: laplace.Problem, moves: np.ndarray, tau: float, wide: float) -> float:
+def _log_marginal(p: Problem, moves: np.ndarray, tau: float, wide: float) -> float:
     """Level and guide effects on fine grids: of one feature, up to a constant."""
     phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)
     levels, u = np.linspace(p.level[0] - 1.2, p.level[0] + 1.2, 121), np.linspace(-2.5, 2.5, 2001)
@@ -111,18 +112,18 @@ GRID = np.array(TransPriors().tau_grid)
 PRIOR = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
 
 
-def _weak(rng: np.random.Generator, n: int, level_error: float = 0.0) -> laplace.Problem:
+def _weak(rng: np.random.Generator, n: int, level_error: float = 0.0) -> Problem:
     """Weak responses, a tenth of the dosage's."""
     p = _problem(rng.normal(-1, 1, (n, 1)) + 0.1 * DOSES, rng, 0.05, spread=0.2)
     return replace(p, level_error=level_error)
 
 
-def _set_up(p: laplace.Problem) -> tuple[Columns, Lattice, tuple[np.ndarray, np.ndarray]]:
+def _set_up(p: Problem) -> tuple[Columns, Lattice, tuple[np.ndarray, np.ndarray]]:
     """The first look's curves, the lattice and the log masses of shapes and taus on all of it."""
     kind = curve("single_hill")
     c = compare(p, [curve("null"), kind], GRID, 6)
     lattice, taus = c.lattices["single_hill"], np.repeat(GRID[None], len(p.counts), 0)
-    log_z = laplace.evidence(p, kind, lattice.shapes[None], lattice.consts[None], taus)[0]
+    log_z = evidence(p, kind, lattice.shapes[None], lattice.consts[None], taus)[0]
     log_post = log_z + lattice.log_weight[:, None] + PRIOR.log_tau(GRID)
     assert c.columns is not None
     return c.columns["single_hill"], lattice, (logsumexp(log_post, axis=2), logsumexp(log_post, axis=1))
@@ -132,7 +133,7 @@ def test_quick_draws_agree_with_the_engine(rng: np.random.Generator) -> None:
     """Medians and ends of 95 % intervals, in widths of the intervals from importance-sampled draws."""
     p, kind = _weak(rng, 24), curve("single_hill")
     columns, lattice, masses = _set_up(p)
-    full = laplace.draws(p, kind, (lattice.shapes, lattice.consts), *masses, GRID, PRIOR, n=2000, seed=0)
+    full = draws(p, kind, (lattice.shapes, lattice.consts), *masses, GRID, PRIOR, n=2000, seed=0)
     table = table_of(p, lattice.shapes, columns, 0)
     looked = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 0)
     like, said = p.likelihood, what_is_said(table, kind, AXIS, p.likelihood.unit)

@@ -8,17 +8,17 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 from dream_sc._core.curves import curve
-from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import decision, guide_support, leave_one_guide_out, null_scale
 from dream_sc._core.response.evidence import Lattice
+from dream_sc._core.response.problem import Problem, problem
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1, 8), np.zeros(4)]
 GUIDE, GROUP = np.repeat(np.arange(12), 2), np.tile(np.arange(2), 12)
 
 
-def _problem(rng: np.random.Generator, slope: float, tau: float, odd: float = 0.0, n: int = 400) -> laplace.Problem:
+def _problem(rng: np.random.Generator, slope: float, tau: float, odd: float = 0.0, n: int = 400) -> Problem:
     w = rng.uniform(80, 120, 24)
     u = rng.normal(0, tau, (n, 12))
     u[:, 2] += odd
@@ -27,12 +27,12 @@ def _problem(rng: np.random.Generator, slope: float, tau: float, odd: float = 0.
     stats = GuideStats(counts, w, w, GUIDE, GROUP, 12, 2)
     control = np.arange(12) >= 8
     dosage = RowDosage(DOSES[GUIDE], np.zeros(24), np.zeros(12), control)
-    return laplace.problem(
+    return problem(
         stats, dosage, np.full(n, 0.5), alpha_sd=0.3, axis=Axis(-3.0, 1.0, DOSES[:8]), priors=TransPriors()
     )
 
 
-def _columns(p: laplace.Problem, slope: float, tau: float) -> dict[str, np.ndarray]:
+def _columns(p: Problem, slope: float, tau: float) -> dict[str, np.ndarray]:
     n = len(p.counts)
     curves = np.repeat(slope * p.dose_mean[None], n, 0)
     return guide_support.columns(p, np.full(n, 1.0), curves, np.full(n, tau), -1.0)[0]
@@ -83,7 +83,7 @@ def test_a_detectable_movement_is_called_four_times_in_five(rng: np.random.Gener
         assert abs((odds > np.log(19)).mean() - 0.8) < 0.02
 
 
-def _loo(p: laplace.Problem) -> np.ndarray:
+def _loo(p: Problem) -> np.ndarray:
     c, grid = curve("single_hill"), np.array([0.05, 0.2])
     every = Lattice(*c.lattice(p.axis, p.priors))
     lattice = leave_one_guide_out.leading_shapes(every, np.repeat(every.log_weight[None], len(p.counts), 0))
@@ -93,7 +93,7 @@ def _loo(p: laplace.Problem) -> np.ndarray:
     return leave_one_guide_out.least_log_bf(p, c, lattice, taus, full, _influence(p))
 
 
-def _influence(p: laplace.Problem) -> np.ndarray:
+def _influence(p: Problem) -> np.ndarray:
     """Squared log ratio of each guide to NTC."""
     n = len(p.counts)
     ratio, variance, *_ = guide_support.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dream_sc._core.engines import laplace
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import wide_effects
+from dream_sc._core.response.problem import Problem, problem
 from dream_sc._core.response.wide_effects import learn_tail
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -15,7 +15,7 @@ N_NTC, N_TARGETING = 8, 4
 GRID = np.array(TransPriors().tau_grid)
 
 
-def _problem(rng: np.random.Generator, share: float, sd: float, n: int = 300, n_ntc: int = N_NTC) -> laplace.Problem:
+def _problem(rng: np.random.Generator, share: float, sd: float, n: int = 300, n_ntc: int = N_NTC) -> Problem:
     n_g = n_ntc + N_TARGETING
     dose = np.r_[np.linspace(-2, -0.5, N_TARGETING), np.zeros(n_ntc)]
     u = rng.normal(0, 0.05, (n, n_g)) + (rng.random((n, n_g)) < share) * rng.normal(0, sd, (n, n_g))
@@ -25,7 +25,7 @@ def _problem(rng: np.random.Generator, share: float, sd: float, n: int = 300, n_
     stats = GuideStats(counts, w, w, np.arange(n_g), np.zeros(n_g, dtype=int), n_g, 1)
     dosage = RowDosage(dose, np.zeros(n_g), np.full(n_g, 0.05), np.arange(n_g) >= N_TARGETING)
     axis = Axis(-2.0, 0.05, dose[:N_TARGETING])
-    return laplace.problem(stats, dosage, np.full(n, 0.1), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    return problem(stats, dosage, np.full(n, 0.1), alpha_sd=0.3, axis=axis, priors=TransPriors())
 
 
 @pytest.mark.parametrize(("share", "sd"), [(0.1, 0.35), (0.15, 0.6)])

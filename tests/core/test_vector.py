@@ -8,8 +8,8 @@ import pytest
 from dream_sc._core.compiled import from_python
 from dream_sc._core.curves import curve
 from dream_sc._core.curves.additive_hill import N_TURN, turn_weight
-from dream_sc._core.engines.laplace import turns
-from dream_sc._core.engines.laplace.vector import vexp, vlog
+from dream_sc._core.laplace import turns
+from dream_sc._core.laplace.vector_math import vexp, vlog
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis
 

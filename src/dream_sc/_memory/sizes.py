@@ -119,7 +119,7 @@ def check(sizes: Sizes) -> Sizes:
         ("autoguide", AUTOGUIDES), ("storage", STORAGES),
     ):  # fmt: skip
         _validate.one_of(name, getattr(sizes, name), allowed)
-    from dream_sc._core.engines._device import check_name
+    from dream_sc._core.device import check_name
 
     check_name(sizes.device)
     if sizes.minibatch_size is not None:

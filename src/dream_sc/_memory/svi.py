@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dream_sc._core.engines import guides
+from dream_sc._core.pyro import choose_family
 
 from .sizes import SCORES, SHARES, Sizes
 from .steps import EDGES, F8, PARAMETERS, SHARE_EDGES
@@ -28,14 +28,14 @@ BLOCK, LARGE = 64, 4096
 
 def n_latent(s: Sizes) -> int:
     """Latent numbers of the technical step."""
-    return guides.n_latent(s.n_sticks, s.n_groups)
+    return choose_family.n_latent(s.n_sticks, s.n_groups)
 
 
 def guide_of(s: Sizes, total: float, free: float) -> str:
     """The variational family of the technical step; shares have independent normals."""
     if s.distribution != "negbinom":
         return "AutoNormal"
-    return guides.guide_of(s.autoguide, n_latent(s), total, free)[0]
+    return choose_family.guide_of(s.autoguide, n_latent(s), total, free)[0]
 
 
 def on_gpu(s: Sizes) -> bool:
@@ -57,7 +57,7 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
         data = F8 * s.n_features * (bins + EDGES)
         used = bins if s.minibatch_size is None else min(bins, s.minibatch_size)
         work = F8 * s.n_features * max(a * used + b * EDGES for a, b in TENSORS)
-    flow = guides.IAF_HELD * n**2 if guide == "AutoIAFNormal" else 0  # a third of it weights and masks
+    flow = choose_family.IAF_HELD * n**2 if guide == "AutoIAFNormal" else 0  # a third of it weights and masks
     family = 2 * F8 * n + flow // 3
     steps: Phase = {
         "sufficient statistics": data, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,

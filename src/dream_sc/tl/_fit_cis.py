@@ -294,10 +294,10 @@ def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
     """Overdispersion of one gene in control cells, given their counts and size factors, effects of groups in them."""
     from scipy import sparse
 
-    from dream_sc._core.engines import laplace
     from dream_sc._core.priors import TechnicalPriors
     from dream_sc._core.sums import guide_sums
     from dream_sc._core.sums.block import CountBlock
+    from dream_sc._core.technical.counts import technical as fit_counts
 
     every, one = np.ones(len(y), dtype=bool), np.zeros(len(y), dtype=np.int64)
     bins, group_of_bin = guide_sums.size_factor_bins(s, one, every)
@@ -307,7 +307,7 @@ def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
     sums.add(block)
     tails.add(block)
     stats = guide_sums.technical_stats(sums, tails, s, group_of_bin, 1)
-    return float(laplace.technical(stats, TechnicalPriors()).overdispersion[0])
+    return float(fit_counts(stats, TechnicalPriors()).overdispersion[0])
 
 
 def group_codes(adata: AnnData, technical: Any) -> np.ndarray:

@@ -264,8 +264,8 @@ def _design(
 def _check_options(p: dict[str, Any]) -> None:
     """Refuse options that are not known, or not of this distribution."""
     from dream_sc._core.engines import ENGINES
-    from dream_sc._core.engines.guides import GUIDES
     from dream_sc._core.likelihoods import DISTRIBUTIONS
+    from dream_sc._core.pyro.choose_family import GUIDES
 
     for name, known in (("distribution", DISTRIBUTIONS), ("inference", ENGINES), ("autoguide", GUIDES)):
         _validate.one_of(name, p[name], known)

@@ -285,8 +285,8 @@ def _check(
     min_denominator: int | None, device: str, checkpoint: str | PathLike[str] | None,
 ) -> None:  # fmt: skip
     """Refuse options that are not known."""
+    from dream_sc._core.device import accelerator
     from dream_sc._core.engines import ENGINES
-    from dream_sc._core.engines._device import accelerator
     from dream_sc._core.response.fit import FUNCTION_TYPES
 
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)

@@ -118,8 +118,8 @@ def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
         return inference
     from dataclasses import replace
 
-    from dream_sc._core.engines._device import memory_of
-    from dream_sc._core.engines.guides import guide_of, n_latent
+    from dream_sc._core.device import memory_of
+    from dream_sc._core.pyro.choose_family import guide_of, n_latent
 
     n = n_latent(n_features, n_groups)
     guide, why = guide_of(inference.autoguide, n, *memory_of(inference.device))

@@ -20,21 +20,22 @@ from pathlib import Path
 from . import _folder
 from ._functions import Function
 
-LAPLACE = "dream_sc._core.engines.laplace"
+CORE = "dream_sc._core"
 SUMS = ("check", "add_cells", "add_tails_of_cells", "close_tails", "transpose", "major_moments")
 # functions that Python calls in each step of counts, by module; what these call goes with them
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sums": {"dream_sc._core.sums.kernels": SUMS},
-    "technical": {"dream_sc._core.sums.kernels": SUMS, f"{LAPLACE}.technical": ("_run",)},
+    "sums": {f"{CORE}.sums.kernels": SUMS},
+    "technical": {f"{CORE}.sums.kernels": SUMS, f"{CORE}.technical.counts": ("_run",)},
     "cis": {
-        "dream_sc._core.sums.kernels": ("pick",), f"{LAPLACE}.cells": ("guide_mode",),
-        f"{LAPLACE}.escapers": ("_mixture_mode",), f"{LAPLACE}.cis": ("_cells",),
+        f"{CORE}.sums.kernels": ("pick",), f"{CORE}.dosage.cells": ("guide_mode",),
+        f"{CORE}.dosage.escaping_cells": ("_mixture_mode",), f"{CORE}.dosage.guides": ("_cells",),
     },
     "trans": {
-        f"{LAPLACE}.kernel": ("run",), f"{LAPLACE}.screen": ("run",), f"{LAPLACE}.density": ("log_marginal",),
-        f"{LAPLACE}.turns": ("add_mean", "add_each"), f"{LAPLACE}.importance": ("log_kernels",),
+        f"{CORE}.laplace.modes": ("run",), f"{CORE}.laplace.lookup": ("run",),
+        f"{CORE}.laplace.quadrature": ("log_marginal",),
+        f"{CORE}.laplace.turns": ("add_mean", "add_each"), f"{CORE}.response.importance": ("log_kernels",),
     },
-    "shares": {f"{LAPLACE}.shares": ("_run",)},
+    "shares": {f"{CORE}.technical.shares": ("_run",)},
 }  # fmt: skip
 MOST_WORKERS = 4  # of all programs that use a folder; each takes 0.3 GB
 PAUSE = 0.05  # seconds between two looks at what is done

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import beta
 
-from dream_sc._core.engines import laplace
+from dream_sc._core.response.problem import Problem
+from dream_sc._core.response.problem import problem as problem_of
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 from . import decision, evidence, fit, guide_support
@@ -176,7 +177,7 @@ class Fitted:
 class Evidence:
     """Log evidence of each curve at each tau, and what it was computed from."""
 
-    problem: laplace.Problem
+    problem: Problem
     values: Floats  # (T, M, K)
     comparison: evidence.Comparison
 
@@ -199,11 +200,11 @@ def refit(fitted: Fitted, stats: GuideStats, source: Ints) -> Evidence:
     """Evidence of every feature with the dosages rearranged: no posteriors, no draws."""
     kept, dosage, axis = fitted.rearranged(stats, source)
     options, priors, prior = fitted.options, fitted.priors, fitted.prior
-    p = laplace.problem(kept, dosage, fitted.overdispersion, alpha_sd=fitted.alpha_sd, axis=axis, priors=priors)
+    p = problem_of(kept, dosage, fitted.overdispersion, alpha_sd=fitted.alpha_sd, axis=axis, priors=priors)
     return _evaluate(p, options, prior)
 
 
-def _evaluate(p: laplace.Problem, options: fit.Options, prior: decision.Prior) -> Evidence:
+def _evaluate(p: Problem, options: fit.Options, prior: decision.Prior) -> Evidence:
     p, comparison = fit.set_up(p, options, (prior.wide_weight, prior.wide_sd))
     return Evidence(p, fit.evaluate(p, comparison).values, comparison)
 

@@ -10,7 +10,8 @@ from scipy.stats import norm
 
 from dream_sc._core import engines
 from dream_sc._core.blocks import blocks, each, under
-from dream_sc._core.engines import laplace
+from dream_sc._core.response import draws
+from dream_sc._core.response.problem import Problem
 from dream_sc._core.types import GuideStats, RowDosage, SingleCells
 
 from . import guide_support, leave_one_guide_out, posterior_record, summary
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
     from dream_sc._core.blocks import Kept
     from dream_sc._core.curves import Curve
-    from dream_sc._core.engines.laplace.importance import Draws
 
     from .decision import Prior
     from .evidence import Comparison
     from .fit import Options
+    from .importance import Draws
 
     Floats = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ QUICK_DRAWS = 256  # of a feature that is not called
 class Choice:
     """What the choice of the curves leaves for their description."""
 
-    problem: laplace.Problem
+    problem: Problem
     comparison: Comparison
     prior: Prior
     values: Floats  # (T, M, K) log evidence of each curve
@@ -175,7 +176,7 @@ def draws_of(e: Choice, m: int, *, quick: bool) -> Draws:
         return _look_up(e, m, _table(e, m)).draws
     lattice, grid = e.comparison.lattices[c.name], e.comparison.grid
     shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + e.prior.log_tau(grid)
-    return laplace.draws(
+    return draws.draws(
         p, c, shapes, e.masses[m - 1].astype(float), tau_post, grid, e.prior, seed=options.seed,
         degree=options.degree, quick=quick, n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,
     )  # fmt: skip
@@ -242,7 +243,7 @@ def _replace_draws(e: Choice, c: Curve, const: Floats, init: Floats) -> tuple[Fl
     return out, info["converged"]
 
 
-def for_pyro(p: laplace.Problem, prior: Prior, options: Options) -> tuple[GuideStats, RowDosage, dict[str, float]]:
+def for_pyro(p: Problem, prior: Prior, options: Options) -> tuple[GuideStats, RowDosage, dict[str, float]]:
     """What the Pyro engines take of a problem: sums, dosages and learned numbers."""
     d, w = p.design, np.exp(p.design.log_w)
     stats = GuideStats(

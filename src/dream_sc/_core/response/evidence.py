@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from dream_sc._core.blocks import BLOCK, each_block
 from dream_sc._core.curves.additive_hill import turn_mass
-from dream_sc._core.engines import laplace
+from dream_sc._core.response.problem import Problem, evidence
 
 from .decision import Prior
 from .first_pass import Columns, Null, columns_of, first_look, null_of
@@ -75,7 +75,7 @@ class Found(NamedTuple):
     masses: tuple[NDArray[np.float32], ...]  # (T, S) of each curve's shapes, up to a constant per feature
 
 
-def compare(p: laplace.Problem, curves: list[Curve], grid: Floats, degree: int) -> Comparison:
+def compare(p: Problem, curves: list[Curve], grid: Floats, degree: int) -> Comparison:
     """Set up the comparison of curves on the design of a problem."""
     lattices = lattices_of(curves, p.axis, p.priors)
     names = [c.name for c in curves[1:]]
@@ -86,7 +86,7 @@ def compare(p: laplace.Problem, curves: list[Curve], grid: Floats, degree: int) 
     return Comparison(curves, lattices, grid, columns, degree)
 
 
-def block_evidence(p: laplace.Problem, c: Comparison, *, whole: bool = False) -> Found:
+def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
     """Evidence of one block of features; `whole` spends all effort on all of them, as where there is no first look."""
     grid, taus = c.grid, p.taus(c.grid)
     null = null_of(p, taus)
@@ -114,7 +114,7 @@ def block_evidence(p: laplace.Problem, c: Comparison, *, whole: bool = False) ->
 
 
 def _look(
-    p: laplace.Problem, columns: dict[str, Columns], null: Null, taus: Floats
+    p: Problem, columns: dict[str, Columns], null: Null, taus: Floats
 ) -> tuple[Floats, dict[str, Floats]]:
     """The first look, which runs on the CPU: a large block is shared out between its threads."""
 
@@ -130,14 +130,14 @@ def _look(
     return np.concatenate([factors for factors, _ in found]), masses
 
 
-def _everywhere(p: laplace.Problem, c: Comparison, each: Curve) -> Floats:
+def _everywhere(p: Problem, c: Comparison, each: Curve) -> Floats:
     """Log evidence ``(T, S, K)`` on the whole lattice at every tau, the shapes' prior included."""
     lattice = c.lattices[each.name]
     return _run(p, each, lattice, np.arange(len(lattice.shapes)), p.taus(c.grid), c.degree)
 
 
 def _closely(
-    p: laplace.Problem, c: Comparison, rows: Ints, second: NDArray[np.bool_], values: Floats, masses: list[Floats],
+    p: Problem, c: Comparison, rows: Ints, second: NDArray[np.bool_], values: Floats, masses: list[Floats],
     log_tau: Floats,
 ) -> None:  # fmt: skip
     """Evidence and masses of some features by the kernel, in place.
@@ -156,15 +156,15 @@ def _closely(
             values[some, m] = _two_hills(p.take(some), c, each, masses[m - 1][some], values[some, :m])
 
 
-def _run(p: laplace.Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floats, degree: int) -> Floats:
+def _run(p: Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floats, degree: int) -> Floats:
     """Log evidence ``(T, S', K)`` at some shapes, shared ``(S',)`` or by feature ``(T, S')``, their prior included."""
     shapes, consts = lattice.shapes[which], lattice.consts[which]
     if which.ndim == 1:
         shapes, consts = shapes[None], consts[None]
-    return laplace.evidence(p, c, shapes, consts, taus, degree=degree)[0] + lattice.log_weight[which][..., None]
+    return evidence(p, c, shapes, consts, taus, degree=degree)[0] + lattice.log_weight[which][..., None]
 
 
-def _near(p: laplace.Problem, c: Comparison, each: Curve, mass: Floats, log_tau: Floats) -> tuple[Floats, Floats]:
+def _near(p: Problem, c: Comparison, each: Curve, mass: Floats, log_tau: Floats) -> tuple[Floats, Floats]:
     """Log evidence ``(T, K)`` of a curve, and the masses ``(T, S)`` of its shapes, given those of a first look."""
     lattice, taus = c.lattices[each.name], p.taus(c.grid)
     top = np.argsort(-mass, axis=1, kind="stable")[:, : MOST[each.name]]
@@ -182,14 +182,14 @@ def _near(p: laplace.Problem, c: Comparison, each: Curve, mass: Floats, log_tau:
     return values, out
 
 
-def _only(p: laplace.Problem, grid: Floats, picks: Ints) -> Floats:
+def _only(p: Problem, grid: Floats, picks: Ints) -> Floats:
     """Taus ``(T, K)`` with all but some of each feature's masked."""
     taus = np.full((len(picks), len(grid)), -1.0)
     np.put_along_axis(taus, picks, grid[picks], 1)
     return np.where(p.taus(grid) > 0, taus, -1.0)
 
 
-def _two_hills(p: laplace.Problem, c: Comparison, each: Curve, mass: Floats, simpler: Floats) -> Floats:
+def _two_hills(p: Problem, c: Comparison, each: Curve, mass: Floats, simpler: Floats) -> Floats:
     """Log evidence ``(T, K)`` of two Hills that compete with simpler curves ``(T, M, K)``.
 
     At the likeliest tau of one Hill; at more of them where two Hills may win. Elsewhere the evidence keeps its

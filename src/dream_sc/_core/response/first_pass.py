@@ -15,14 +15,14 @@ from scipy.special import expit, log_expit, logsumexp
 from dream_sc._core.curves import LN2
 from dream_sc._core.curves.additive_hill import turn_weight
 from dream_sc._core.curves.single_hill import moment_mass
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace.screen import MOVES, Look, look
+from dream_sc._core.laplace.lookup import MOVES, Look, look
+from dream_sc._core.response.problem import null_evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
-    from dream_sc._core.engines.laplace import Problem
+    from dream_sc._core.response.problem import Problem
 
     from .evidence import Lattice
 
@@ -146,7 +146,7 @@ class Null(NamedTuple):
 
 def null_of(p: Problem, taus: Floats) -> Null:
     """The null at taus ``(T, K)``; a negative one is skipped."""
-    return Null(*laplace.null_evidence(p, taus, modes=True))
+    return Null(*null_evidence(p, taus, modes=True))
 
 
 def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Floats]:

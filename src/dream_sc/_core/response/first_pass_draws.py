@@ -14,18 +14,18 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
 from dream_sc._core.curves.single_hill import moment_mass
-from dream_sc._core.engines.laplace import importance, screen
-from dream_sc._core.engines.laplace.screen import MOVES, Look
-from dream_sc._core.engines.laplace.trans import null_evidence
+from dream_sc._core.laplace import lookup
+from dream_sc._core.laplace.lookup import MOVES, Look
 
-from . import summary
+from . import importance, summary
 from .first_pass import EDGES, Null, look_from, movements
+from .problem import null_evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
-    from dream_sc._core.engines.laplace import Problem
+    from dream_sc._core.response.problem import Problem
     from dream_sc._core.types import Axis
 
     from .first_pass import Columns
@@ -125,7 +125,7 @@ def _closer_look(p: Problem, at: Look, positions: Floats) -> tuple[Singles, Sing
     size = (len(p.counts), len(positions))
     out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     moves = p.priors.unit * np.linspace(MOVES[0], MOVES[-1], FINER * (len(MOVES) - 1) + 1)
-    screen.run(
+    lookup.run(
         p.counts, p.weights, p.overdispersion, at.log_mean, at.tau, at.moves, at.held, moves, p.design,
         np.flatnonzero(p.targeting), FINER * positions, out, shifts,
     )  # fmt: skip

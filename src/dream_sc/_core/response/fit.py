@@ -10,9 +10,10 @@ from scipy.special import logsumexp
 
 from dream_sc._core.blocks import each_block, under
 from dream_sc._core.curves import CURVES, Curve, curve
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines._device import accelerator
+from dream_sc._core.device import accelerator
 from dream_sc._core.likelihoods import NORMAL
+from dream_sc._core.response import ntc_guides
+from dream_sc._core.response.problem import Problem, problem
 from dream_sc._core.types import Axis, GuideStats, RowDosage, SingleCells, TransFit
 
 from . import decision, guide_support
@@ -81,8 +82,8 @@ def simplest(marginal: Floats, prior: decision.Prior) -> NDArray[np.int64]:
 
 
 def simulate_null(
-    p: laplace.Problem, grid: Floats, values: Floats, prior: decision.Prior, n: int, seed: int
-) -> laplace.Problem:
+    p: Problem, grid: Floats, values: Floats, prior: decision.Prior, n: int, seed: int
+) -> Problem:
     """Features without response, alike the likely null ones in level, overdispersion and guide effects."""
     rng = np.random.default_rng(seed)
     lfdr = decision.local_fdr(decision.log_bayes_factor(decision.marginals(values, grid, prior), prior), prior)
@@ -92,9 +93,9 @@ def simulate_null(
 
 
 def simulated_alike(
-    p: laplace.Problem, pick: NDArray[np.int64], null: Floats, grid: Floats, prior: decision.Prior,
+    p: Problem, pick: NDArray[np.int64], null: Floats, grid: Floats, prior: decision.Prior,
     rng: np.random.Generator,
-) -> laplace.Problem:  # fmt: skip
+) -> Problem:  # fmt: skip
     """Features without response, each alike one of `pick` with the evidence `null` ``(n, K)`` of no response."""
     q, n = p.take(pick), len(pick)
     log_tau = null + prior.log_tau(grid)
@@ -147,7 +148,7 @@ def fit(
     cells
         The cells behind the sums, where `options.minibatch_size` asks for them.
     """
-    p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
+    p = problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
     if options.inference == "laplace" and p.likelihood.code != NORMAL:  # the tensor form is of counts
         p = replace(p, target=accelerator(options.device))
     if not options.guide_effects:
@@ -198,8 +199,8 @@ def check_curves(hyper: dict[str, Any], curves: list[Curve]) -> None:
 
 
 def set_up(
-    p: laplace.Problem, options: Options, tail: tuple[float, float], kept: Kept | None = None
-) -> tuple[laplace.Problem, Comparison]:
+    p: Problem, options: Options, tail: tuple[float, float], kept: Kept | None = None
+) -> tuple[Problem, Comparison]:
     """The problem with what depends on the options and the tail of the guide effects, and the curves that compete."""
     curves = candidates(options.function_type, p.axis)
     knots = np.array(p.priors.tau_grid if options.guide_effects else [1e-6 * p.priors.unit])
@@ -212,12 +213,12 @@ def set_up(
         if options.guide_effects:
             grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
             start = decision.Prior.start(p.priors).log_tau(grid)
-            p = replace(p, tau_weight=laplace.ntc.grid_weights(background, grid, start))
+            p = replace(p, tau_weight=ntc_guides.grid_weights(background, grid, start))
     return p, compare(p, curves, grid, options.degree)
 
 
 def evaluate(
-    p: laplace.Problem, c: Comparison, progress: Callable[[Any], Any] = lambda x: x, kept: Kept | None = None
+    p: Problem, c: Comparison, progress: Callable[[Any], Any] = lambda x: x, kept: Kept | None = None
 ) -> Found:
     """Evidence of every feature."""
 
@@ -231,18 +232,18 @@ def evaluate(
     return Found(np.concatenate(values), tuple(np.concatenate(mass) for mass in zip(*masses, strict=True)))
 
 
-def _sum_up_ntc(p: laplace.Problem, knots: Floats, kept: Kept | None) -> laplace.ntc.Background:
+def _sum_up_ntc(p: Problem, knots: Floats, kept: Kept | None) -> ntc_guides.Background:
     """Sum up the NTC guides of every feature."""
 
     def call(s: slice) -> tuple[Floats, ...]:
         return p.take(s).summed_up(knots).arrays
 
     parts = each_block(call, len(p.counts), on_device=p.target is not None, kept=kept)
-    return laplace.ntc.joined([laplace.ntc.Background(*part) for part in parts])
+    return ntc_guides.joined([ntc_guides.Background(*part) for part in parts])
 
 
 def _null_distribution(
-    p: laplace.Problem, c: Comparison, values: Floats, prior: decision.Prior, options: Options,
+    p: Problem, c: Comparison, values: Floats, prior: decision.Prior, options: Options,
     progress: Callable[[Any], Any], kept: Kept | None,
 ) -> decision.NullDistribution:  # fmt: skip
     sim = simulate_null(p, c.grid, values, prior, N_NULL, options.seed)

@@ -19,8 +19,8 @@ from .null_scale import log_moment_bf
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dream_sc._core.engines.laplace import Problem
     from dream_sc._core.priors import TransPriors
+    from dream_sc._core.response.problem import Problem
 
     from .decision import Prior
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.engines import laplace
+from dream_sc._core.response.problem import Problem, evidence, null_evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,11 +31,11 @@ def leading_shapes(lattice: Lattice, mass: NDArray[np.float32]) -> Lattice:
     )
 
 
-def _log_bf(p: laplace.Problem, c: Curve, some: Lattice, taus: Floats, log_prior: Floats, degree: int) -> Floats:
+def _log_bf(p: Problem, c: Curve, some: Lattice, taus: Floats, log_prior: Floats, degree: int) -> Floats:
     """Log Bayes factor of a curve on some of its shapes against the null, over the taus ``(T, K)``."""
-    log_z = laplace.evidence(p, c, some.shapes, some.consts, taus, degree=degree)[0]
+    log_z = evidence(p, c, some.shapes, some.consts, taus, degree=degree)[0]
     alternative = logsumexp(log_z + some.log_weight[..., None] + log_prior[:, None], axis=(1, 2))
-    null = laplace.null_evidence(p, taus)[0]
+    null = null_evidence(p, taus)[0]
     return np.asarray(alternative - logsumexp(null + log_prior, axis=1))
 
 
@@ -52,7 +52,7 @@ def two_taus(log_post: Floats, log_null: Floats, grid: Floats, prior: Prior) -> 
 
 
 def least_log_bf(
-    p: laplace.Problem,
+    p: Problem,
     c: Curve,
     some: Lattice,
     taus: tuple[Floats, Floats],

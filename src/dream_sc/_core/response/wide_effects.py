@@ -12,14 +12,14 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.blocks import each_block
-from dream_sc._core.engines import laplace
+from dream_sc._core.response.problem import null_evidence
 
 from . import decision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dream_sc._core.engines.laplace import Problem
+    from dream_sc._core.response.problem import Problem
 
 LEAST_GUIDES = 3
 MOST_FEATURES, LEAST_FEATURES = 1000, 200
@@ -37,7 +37,7 @@ def with_tail(p: Problem, weight: float, sd: float) -> Problem:
 def _null_evidence(p: Problem, grid: NDArray[np.float64], s: slice) -> NDArray[np.float64]:
     """Log evidence ``(T, 1, K)`` of the null for some features."""
     q = p.take(s)
-    return laplace.null_evidence(q, np.repeat(grid[None], len(q.counts), 0))[0][:, None]
+    return null_evidence(q, np.repeat(grid[None], len(q.counts), 0))[0][:, None]
 
 
 def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:

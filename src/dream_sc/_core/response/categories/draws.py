@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace import importance
-from dream_sc._core.engines.laplace.trans import n_amplitudes
+from dream_sc._core.response import importance
+from dream_sc._core.response.problem import Problem, n_amplitudes
 from dream_sc._core.stats.pareto import smooth
 
 from .proposals import Points, movement, propose
@@ -73,7 +72,7 @@ def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, q
 
 
 def _weights(
-    p: laplace.Problem, c: Curve, x: Local, chains: Chains, points: Points, prior: Prior, n_amp: int
+    p: Problem, c: Curve, x: Local, chains: Chains, points: Points, prior: Prior, n_amp: int
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Log importance weights of the sticks' candidates ``(T, N, M)`` at their shape, and of the shapes ``(F, N)``.
 

@@ -19,7 +19,6 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from dream_sc._core.blocks import under
-from dream_sc._core.engines import laplace
 from dream_sc._core.response import decision, guide_support
 from dream_sc._core.response.evidence import Comparison, Found
 from dream_sc._core.response.fit import (
@@ -34,6 +33,8 @@ from dream_sc._core.response.fit import (
     store,
 )
 from dream_sc._core.response.null_scale import strength
+from dream_sc._core.response.problem import Problem
+from dream_sc._core.response.problem import problem as problem_of
 from dream_sc._core.response.wide_effects import learn_tail
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Chains:
         return np.asarray(np.add.reduceat(values, self.start, axis=0))
 
 
-def shape_prior(c: Curve, lattice: Lattice, p: laplace.Problem) -> Floats:
+def shape_prior(c: Curve, lattice: Lattice, p: Problem) -> Floats:
     """Log prior probability of each shape of the lattice, its amplitudes integrated."""
     mass = np.broadcast_to(c.amplitude_mass(lattice.shapes, lattice.consts, p.axis, p.priors), len(lattice.shapes))
     return np.asarray(log_softmax(lattice.log_weight + np.log(np.maximum(mass, 1e-300))))
@@ -97,7 +98,7 @@ def together(log_bf: Floats, chains: Chains) -> Floats:
 class ChainEvidence:
     """What the evidence of the sticks says of chains."""
 
-    problem: laplace.Problem  # of the sticks
+    problem: Problem  # of the sticks
     comparison: Comparison
     found: Found  # of the sticks
     chains: Chains
@@ -131,7 +132,7 @@ class ChainEvidence:
 
 
 def chain_evidence(
-    p: laplace.Problem, c: Comparison, found: Found, chains: Chains, prior: decision.Prior
+    p: Problem, c: Comparison, found: Found, chains: Chains, prior: decision.Prior
 ) -> ChainEvidence:
     """Put the evidence of sticks together; the weights of `prior` are learned where they are of the null alone."""
     log_tau = prior.log_tau(c.grid)
@@ -178,7 +179,7 @@ def fit(
     """
     options = replace(options, function_type=AUTO) if options.function_type == "auto" else options
     chains = Chains.of(feature)
-    p = laplace.problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
+    p = problem_of(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
     if not options.guide_effects:
         tail = (0.0, 0.0)
     elif hyper is None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, gammaln, log_softmax, ndtr
 
 from dream_sc._core.curves import LN2
-from dream_sc._core.engines.laplace import importance
+from dream_sc._core.response import importance
 
 from .evidence import together
 from .shapes import HOPELESS, lagged, log_mass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
-    from dream_sc._core.engines import laplace
+    from dream_sc._core.response.problem import Problem
     from dream_sc._core.types import Axis
 
     from .evidence import Chains
@@ -61,7 +61,7 @@ def between(values: Floats, size: tuple[int, ...], at: Floats) -> Floats:
 
 
 def _shapes(
-    p: laplace.Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, seed: int
+    p: Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, seed: int
 ) -> tuple[Floats, Ints, Floats, Floats]:
     """`n` shapes by their joint posterior, interpolated: they, their cells, moves within these, and sticks' evidence.
 
@@ -90,7 +90,7 @@ def _shapes(
 
 
 def propose(
-    p: laplace.Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, each: int, seed: int
+    p: Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, each: int, seed: int
 ) -> Points:
     """`n` shapes by their joint posterior, `each` candidates for the rest by each stick's approximation there.
 

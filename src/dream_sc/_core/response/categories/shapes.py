@@ -14,10 +14,9 @@ import numpy as np
 from scipy.special import expit, log_softmax, logsumexp
 
 from dream_sc._core.curves import LN2, curve
-from dream_sc._core.engines import laplace
-from dream_sc._core.engines.laplace import importance
-from dream_sc._core.engines.laplace.draws import TAU_POINTS, local_lattices, steps, tau_grid
-from dream_sc._core.engines.laplace.trans import SCREEN_TOL
+from dream_sc._core.response import importance
+from dream_sc._core.response.draws import TAU_POINTS, local_lattices, steps, tau_grid
+from dream_sc._core.response.problem import SCREEN_TOL, Problem, evidence, null_evidence
 from dream_sc._core.response.summary import from_ntc_to_low
 
 from .evidence import ChainEvidence, Chains, together
@@ -49,7 +48,7 @@ class Local(NamedTuple):
     size: tuple[int, ...]
 
 
-def log_mass(p: laplace.Problem, c: Curve, shapes: Floats, consts: Floats) -> Floats:
+def log_mass(p: Problem, c: Curve, shapes: Floats, consts: Floats) -> Floats:
     """Log of the mass of the amplitudes that shapes ``(..., d)`` may have."""
     mass = np.broadcast_to(c.amplitude_mass(shapes, consts, p.axis, p.priors), shapes.shape[:-1])
     return np.asarray(np.log(np.maximum(mass, 1e-300)))
@@ -65,19 +64,19 @@ def lagged(shapes: Floats, lag: Floats) -> Floats:
 
 
 def _on_lattice(
-    p: laplace.Problem, c: Curve, chains: Chains, at: tuple[Floats, Floats, Floats], tau: tuple[Floats, Floats],
+    p: Problem, c: Curve, chains: Chains, at: tuple[Floats, Floats, Floats], tau: tuple[Floats, Floats],
     lag: Floats, prior: Prior, size: tuple[int, ...], *, fine: bool, degree: int,
 ) -> Local:  # fmt: skip
     """Evidence of the sticks of some features at shapes of their own."""
     shapes, step, consts = at
     mine = np.repeat(np.arange(len(shapes)), chains.length)
     of_sticks, by_shape = lagged(shapes[mine], lag), np.repeat(consts[mine][:, None], shapes.shape[1], 1)
-    log_z, mode, cov = laplace.evidence(
+    log_z, mode, cov = evidence(
         p, c, of_sticks, by_shape, tau[0], modes=fine, tol=FINE_TOL if fine else SCREEN_TOL, degree=degree
     )
     log_tau = prior.log_density(tau[0])
     log_z = log_z - log_mass(p, c, of_sticks, by_shape)[:, :, None] + log_tau[:, None]
-    null = logsumexp(laplace.null_evidence(p, tau[0])[0] + log_tau, axis=1)
+    null = logsumexp(null_evidence(p, tau[0])[0] + log_tau, axis=1)
     log_z = np.maximum(log_z, null[:, None, None] - HOPELESS)
     log_prior = importance.log_shape_prior(c, shapes, p.priors) + log_mass(p, c, shapes, consts[:, None])
     joint = together(logsumexp(log_z, axis=2) - null[:, None], chains) + log_prior
@@ -86,14 +85,14 @@ def _on_lattice(
 
 
 def _lags(
-    p: laplace.Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior
+    p: Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior
 ) -> Floats:
     """Lags ``(T,)`` by the modes of one Hill at the likeliest shapes ``(F, 2)``, sticks by their odds of moving."""
     c, consts = curve("single_hill"), np.zeros((len(tau), 1, 2))
     mine = np.repeat(np.arange(len(best)), chains.length)
     shapes = lagged(best[mine][:, None], lag)
-    log_z, mode, _ = laplace.evidence(p, c, shapes, consts, tau, modes=True)
-    log_bf = log_z[:, 0, 0] - log_mass(p, c, shapes, consts)[:, 0] - laplace.null_evidence(p, tau)[0][:, 0]
+    log_z, mode, _ = evidence(p, c, shapes, consts, tau, modes=True)
+    log_bf = log_z[:, 0, 0] - log_mass(p, c, shapes, consts)[:, 0] - null_evidence(p, tau)[0][:, 0]
     a, b = mode[:, 0, 0, 0], mode[:, 0, 0, 1]
     low = a + from_ntc_to_low(b, shapes[:, 0, 0], np.exp(shapes[:, 0, 1]))
     ratio = expit(log_bf) * (np.logaddexp(0.0, low + b) - np.logaddexp(0.0, low)) / LN2
@@ -104,7 +103,7 @@ def _lags(
 
 
 def localise(
-    e: ChainEvidence, p: laplace.Problem, m: int, features: Ints, chains: Chains, values: Floats, *, quick: bool,
+    e: ChainEvidence, p: Problem, m: int, features: Ints, chains: Chains, values: Floats, *, quick: bool,
     degree: int,
 ) -> Local:  # fmt: skip
     """A local lattice over the shapes that a feature's sticks agree on; `values` ``(T, M, K)`` are of the sticks."""

@@ -20,8 +20,8 @@ from .layout import layout, points, some, take
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dream_sc._core.engines._device import Target
-    from dream_sc._core.engines.laplace.design import Anchors, Design
+    from dream_sc._core.device import Target
+    from dream_sc._core.laplace.layout import Anchors, Design
 
     Floats = NDArray[np.float64]
 

@@ -16,9 +16,8 @@ import numpy as np
 from dream_sc._core.blocks import blocks, each
 from dream_sc._core.compiled import Cube, Indices, Matrix, Vector, entry, part
 from dream_sc._core.curves import LN2
+from dream_sc._core.laplace.linalg import cholesky, solve
 from dream_sc._core.types import TechnicalFit
-
-from .linalg import cholesky, solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,12 +12,12 @@ import numpy as np
 
 from dream_sc._core.compiled import Cube, Matrix, Vector, entry, inline, part
 
-from .curves import fill_tables, movement
-from .design import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
-from .effects import integrate
-from .kernel import LANES
+from .curve_tables import fill_tables, movement
+from .guide_effects import integrate
+from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
 from .marginal import LOG_2PI, add_priors, row_means
-from .vector import vexp, vlog
+from .modes import LANES
+from .vector_math import vexp, vlog
 
 EXACT_ODDS = 1e-3  # components of a guide's effect below these odds keep their Laplace value
 LAPLACE_ERROR = 1e-3  # of the log density of a guide, below which quadrature is not worth its time

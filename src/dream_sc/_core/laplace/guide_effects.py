@@ -11,8 +11,8 @@ from math import log
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
 
-from .design import Counts, Design, Scratch
-from .vector import vexp, vlog
+from .layout import Counts, Design, Scratch
+from .vector_math import vexp, vlog
 
 SMALL_STEP = 4e-4  # squared, in posterior variances of the effect
 MOST_STEPS = 12

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, part
 
-from .vector import vexp
+from .vector_math import vexp
 
 
 @part

@@ -15,8 +15,8 @@ import numpy as np
 from dream_sc._core.compiled import Cube, Matrix, Vector, inline, part
 from dream_sc._core.curves import LN2
 
-from .design import Design, Tables
-from .vector import vexp, vlog
+from .layout import Design, Tables
+from .vector_math import vexp, vlog
 
 SQRT_2PI = sqrt(2.0 * pi)
 LEAST = 1e-300

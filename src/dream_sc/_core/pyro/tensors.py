@@ -10,11 +10,12 @@ import pyro
 import torch
 
 from dream_sc._core.curves import LN2
-from dream_sc._core.dosage import N_NODES, dosage_nodes, two_parts
+from dream_sc._core.dosage.nodes import N_NODES, dosage_nodes, two_parts
 from dream_sc._core.likelihoods import likelihood
-from dream_sc._core.models.cis import CisData
-from dream_sc._core.models.technical import ShareData, TechnicalData
-from dream_sc._core.models.trans import TransData
+
+from .models.cis import CisData
+from .models.technical import ShareData, TechnicalData
+from .models.trans import TransData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,18 +9,20 @@ import numpy as np
 
 from dream_sc._core.curves import curve
 from dream_sc._core.curves.additive_hill import N_TURN
-from dream_sc._core.dosage import dosage_nodes, two_parts
+from dream_sc._core.dosage.nodes import dosage_nodes, two_parts
+from dream_sc._core.laplace import modes as kernel
+from dream_sc._core.laplace import turns
+from dream_sc._core.laplace.layout import Anchors, Design
 from dream_sc._core.likelihoods import Likelihood, Rows, likelihood
 
-from . import kernel, ntc, turns
-from .design import Anchors, Design
+from . import ntc_guides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.covariates import CovariateEffects
     from dream_sc._core.curves import Curve
-    from dream_sc._core.engines._device import Target
+    from dream_sc._core.device import Target
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -52,7 +54,7 @@ class Problem:
     likelihood: Likelihood
     level_error: float = 0.0  # sd of the NTC level of the dosages, log2
     turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
-    background: ntc.Background | None = None  # of the NTC guides, whose rows the kernel then does without
+    background: ntc_guides.Background | None = None  # of the NTC guides, whose rows the kernel then does without
     pooled: bool = False  # whether there are NTC guides enough to be summed up
     tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
     target: Target | None = None  # what the evidence is computed on, if not on the CPU
@@ -155,7 +157,7 @@ class Problem:
         sd, n = np.where(np.arange(n_c) == 0, d.level_sd, d.alpha_sd), n_c + d.loads.shape[1]
         mode, precision = np.zeros((n_t, 1, n)), np.zeros((n_t, 1, n, n))
         mode[:, 0, 0], precision[..., :n_c, :n_c] = self.level, np.diag(sd**-2.0)
-        value = np.full((n_t, 1), -np.log(sd).sum() - 0.5 * n * ntc.LOG_2PI)
+        value = np.full((n_t, 1), -np.log(sd).sum() - 0.5 * n * ntc_guides.LOG_2PI)
         if self.load_precision is not None:
             precision[:, 0, n_c:, n_c:] = self.load_precision
             value[:, 0] += 0.5 * np.linalg.slogdet(self.load_precision)[1]
@@ -165,12 +167,12 @@ class Problem:
         """With the NTC guides summed up at these sds of the guide effects."""
         return replace(self, background=self.summed_up(knots))
 
-    def summed_up(self, knots: Floats) -> ntc.Background:
+    def summed_up(self, knots: Floats) -> ntc_guides.Background:
         """The NTC guides summed up at these sds of the guide effects."""
         alone = replace(self, background=None).guides(~self.targeting)
         taus = np.repeat(knots[None], len(self.counts), 0)
         log_z, mode, cov = null_evidence(alone, taus, tol=BACKGROUND_TOL, modes=True)
-        return ntc.summed_up(mode, cov, log_z, knots)
+        return ntc_guides.summed_up(mode, cov, log_z, knots)
 
     def with_design(self, **changes: Any) -> Problem:
         """The same counts under a design with other entries."""
@@ -299,7 +301,7 @@ def evidence(
     anchor, p = p.anchor(taus), p.in_kernel()
     n_amp = n_amplitudes(c, degree)
     if p.target is not None:
-        from .batched import kernel as batched
+        from dream_sc._core.laplace.batched import kernel as batched
 
         data = batched.Data(p.counts, p.weights, p.overdispersion, p.offset, anchor, p.design, shapes, consts)
         turn = (p.turn_points, p.priors.turn_scale) if p.turn and c.name == "additive_hill" else None

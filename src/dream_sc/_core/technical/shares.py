@@ -14,10 +14,9 @@ import numpy as np
 
 from dream_sc._core.blocks import blocks, each
 from dream_sc._core.compiled import Cube, Matrix, Vector, entry, part
+from dream_sc._core.laplace.linalg import cholesky, solve
 from dream_sc._core.likelihoods.betabinomial import log_density, log_normaliser, slopes
 from dream_sc._core.types import ShareFit
-
-from .linalg import cholesky, solve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

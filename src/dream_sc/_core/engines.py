@@ -1,15 +1,20 @@
-"""Engines: one module each; the list below is the registry. Each offers `technical`, `cis` and `trans`."""
+"""Engines, by name: where each has its technical and cis step; those of Pyro have a trans step, too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENGINES = ("laplace", "svi", "nuts")
+LAPLACE = {
+    "technical": "technical.counts", "technical_shares": "technical.shares", "technical_normal": "technical.scores",
+    "technical_studentt": "technical.scores", "cis": "dosage.guides",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,14 @@ class Inference:
 
 
 def engine(name: str) -> Any:
-    """Load an engine by name; the Pyro ones bring torch, so each loads on first use."""
+    """An engine's functions by name; those of Pyro bring torch, so each loads on first use."""
     if name not in ENGINES:
         raise ValueError(f"inference={name!r} is not known; use one of {list(ENGINES)}")
-    return import_module(f".{name}", __name__)
+    if name == "laplace":
+        return SimpleNamespace(**{
+            step: getattr(import_module(f"dream_sc._core.{module}"), step) for step, module in LAPLACE.items()
+        })  # fmt: skip
+    return import_module(f"dream_sc._core.pyro.{name}")
 
 
 def run(step: str, inference: Inference, *arguments: Any) -> Any:

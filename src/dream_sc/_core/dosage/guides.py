@@ -20,7 +20,7 @@ from dream_sc._core.compiled import Indices, Matrix, Vector, entry
 from dream_sc._core.threads import in_runs
 from dream_sc._core.types import CisFit
 
-from . import escapers, guide_sets
+from . import escaping_cells, guide_sets
 from .cells import guide_mode, log_count
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = 
     sd_c = _control_sd(c_mean, c_var, priors.control_sd_scale)
     precision = 1 / (c_var + sd_c**2)
     level = float((precision * c_mean).sum() / precision.sum())
-    escape, escape_sd, *two = escapers.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
+    escape, escape_sd, *two = escaping_cells.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
     if len(cells.sets):
         *refined, correlation = guide_sets.refine(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
         two = [np.where(escape[:, None] > 0, a, b) for a, b in zip(two, refined, strict=True)]
@@ -165,7 +165,7 @@ def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = 
         load=len(counts) * x.shape[1],
     )  # fmt: skip
     hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": sd_c, "within_median": centre, "ntc_level": level}
-    overall_mean, overall_sd = escapers.overall(guide_mean, guide_var, escape, escape_sd)
+    overall_mean, overall_sd = escaping_cells.overall(guide_mean, guide_var, escape, escape_sd)
     return CisFit(
         overall_mean,
         overall_sd,

@@ -14,8 +14,8 @@ import numpy as np
 
 from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline, part
 
-from .curves import fill_tables, match, movement
-from .design import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
+from .curve_tables import fill_tables, match, movement
+from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
 from .linalg import cholesky, solve
 from .marginal import LOG_2PI, evaluate
 

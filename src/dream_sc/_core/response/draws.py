@@ -17,15 +17,15 @@ from scipy.stats import chi2, norm, qmc
 
 from . import importance
 from .importance import Draws, Lattice
-from .trans import SCREEN_TOL, evidence
+from .problem import SCREEN_TOL, evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
-    from dream_sc._core.response.decision import Prior
 
-    from .trans import Problem
+    from .decision import Prior
+    from .problem import Problem
 
     Floats = NDArray[np.float64]
 

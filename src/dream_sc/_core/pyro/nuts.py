@@ -17,13 +17,13 @@ from pyro.infer.mcmc.util import initialize_model
 from pyro.infer.reparam import TransformReparam
 
 from dream_sc._core.curves import curve as get_curve
-from dream_sc._core.models.cis import cis as cis_model
-from dream_sc._core.models.technical import shares as share_model
-from dream_sc._core.models.technical import technical as technical_model
-from dream_sc._core.models.trans import TransData, cell_level, guide_level
+from dream_sc._core.device import resolve_device
 
-from . import _torch
-from ._device import resolve_device
+from . import tensors
+from .models.cis import cis as cis_model
+from .models.technical import shares as share_model
+from .models.technical import technical as technical_model
+from .models.trans import TransData, cell_level, guide_level
 from .svi import cis_start, technical_fit
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def sample_feature(
     start = {name: torch.as_tensor(init[:, i].mean()) for i, name in enumerate(names)}
     start["log_tau"] = torch.as_tensor(data.tau_log_mean)
     cov = np.cov(init.T).reshape(len(names), len(names)) + 1e-8 * np.eye(len(names))
-    scale: dict[Any, Any] = {names: _torch.tensor(np.linalg.cholesky(cov), data.level.device)}
+    scale: dict[Any, Any] = {names: tensors.tensor(np.linalg.cholesky(cov), data.level.device)}
     scale |= {"log_tau": data.tau_log_sd, "alpha": 0.3 * data.alpha_sd}
     if data.load_covariance is not None:
         scale["errors"] = torch.diagonal(data.load_covariance[0]).mean().sqrt()
@@ -125,13 +125,13 @@ def trans(
     ``level="cell"`` samples the cell-level model: `stats` then has a row per cell.
     """
     at, c = resolve_device(device), get_curve(curve)
-    data = _torch.trans_data(
+    data = tensors.trans_data(
         stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper, consts=consts, device=at
     )
     names = c.params[: init.shape[-1]]
     out, ok = np.zeros((len(init), nsamples, len(names))), np.zeros(len(init), dtype=bool)
     for t in range(len(init)):
-        with _torch.isolated(rng, at):
+        with tensors.isolated(rng, at):
             found, diagnostics = sample_feature(
                 data.feature(t), c, init[t], level=level, n=nsamples, warmup=niters, degree=degree
             )
@@ -145,12 +145,12 @@ def technical(
     device: str = "auto", rng: int = 0, progress: Callable[[Any], Any] = lambda x: x,
 ) -> TechnicalFit:  # fmt: skip
     """Technical step; all features are sampled together, since they share the rate of the overdispersion."""
-    from . import laplace
+    from dream_sc._core.technical.counts import technical as fit_counts
 
-    first, at = laplace.technical(stats, priors), resolve_device(device)
-    with _torch.isolated(rng, at):
-        data = _torch.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
-        start = _torch.technical_start(first, at)
+    first, at = fit_counts(stats, priors), resolve_device(device)
+    with tensors.isolated(rng, at):
+        data = tensors.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
+        start = tensors.technical_start(first, at)
         found, diagnostics = sample(lambda: technical_model(data), start, nsamples, niters, progress=progress)
     n_eff = np.minimum(*(np.asarray(diagnostics[n]["n_eff"]).ravel() for n in ("log_mu", "overdispersion")))
     moments = {name: (draws.mean(0), draws.std(0)) for name, draws in found.items()}
@@ -162,15 +162,15 @@ def technical_shares(
     niters: int | None = None, device: str = "auto", rng: int = 0,
 ) -> ShareFit:  # fmt: skip
     """Technical step of sticks; all are sampled together, since they share the rate of the overdispersion."""
-    from . import laplace
+    from dream_sc._core.technical.shares import technical_shares as fit_shares
 
-    first, at = laplace.technical_shares(stats, priors, overdispersed), resolve_device(device)
-    with _torch.isolated(rng, at):
-        data = _torch.share_data(stats, first.effect_scale, priors, overdispersed, at)
-        start = _torch.share_start(first, at)
+    first, at = fit_shares(stats, priors, overdispersed), resolve_device(device)
+    with tensors.isolated(rng, at):
+        data = tensors.share_data(stats, first.effect_scale, priors, overdispersed, at)
+        start = tensors.share_start(first, at)
         found, diagnostics = sample(lambda: share_model(data), start, nsamples, niters)
     n_eff = np.asarray(diagnostics["level"]["n_eff"]).ravel()
-    return _torch.share_fit(found, first, n_eff > LEAST_EFFECTIVE)
+    return tensors.share_fit(found, first, n_eff > LEAST_EFFECTIVE)
 
 
 def cis(
@@ -179,8 +179,8 @@ def cis(
 ) -> CisFit:  # fmt: skip
     """Cis step, with a latent dosage of every targeted cell."""
     at = resolve_device(device)
-    with _torch.isolated(rng, at):
-        data, order = _torch.cis_data(cells, priors, at)
+    with tensors.isolated(rng, at):
+        data, order = tensors.cis_data(cells, priors, at)
         start = cis_start(cells, order, priors)
         found, diagnostics = sample(lambda: cis_model(data), start, nsamples, niters, progress=progress)
-    return _torch.cis_fit(cells, order, found, converged(diagnostics, ("targeting_mean",)))
+    return tensors.cis_fit(cells, order, found, converged(diagnostics, ("targeting_mean",)))

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp
 
-from .design import Anchors
+from dream_sc._core.laplace.layout import Anchors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from dream_sc._core.engines._device import Target
-    from dream_sc._core.engines.laplace.design import Design
+    from dream_sc._core.device import Target
+    from dream_sc._core.laplace.layout import Design
 
     Tensor = torch.Tensor
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dream_sc._core.curves import LN2
-from dream_sc._core.engines.laplace.turns import DROP, LEAST, SIGMA_POINTS
+from dream_sc._core.laplace.turns import DROP, LEAST, SIGMA_POINTS
 
 if TYPE_CHECKING:
     from .layout import Tables, Tensor

@@ -16,25 +16,27 @@ from pyro import poutine
 
 from dream_sc._core.curves import LN2
 from dream_sc._core.curves import curve as get_curve
-from dream_sc._core.models import scores as score_models
-from dream_sc._core.models.chains import ChainData, chains
-from dream_sc._core.models.cis import cis as cis_model
-from dream_sc._core.models.technical import shares as share_model
-from dream_sc._core.models.technical import technical as technical_model
-from dream_sc._core.models.trans import cell_level, guide_level
+from dream_sc._core.device import resolve_device
 from dream_sc._core.types import TechnicalFit
 
-from . import _torch, _torch_scores
-from ._device import resolve_device
+from . import scores as _torch_scores
+from . import tensors
 from .families import FAMILIES, RATE, MeanField
+from .models import scores as score_models
+from .models.chains import ChainData, chains
+from .models.cis import cis as cis_model
+from .models.technical import shares as share_model
+from .models.technical import technical as technical_model
+from .models.trans import cell_level, guide_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dream_sc._core.models.technical import TechnicalData
     from dream_sc._core.priors import CisPriors, ScorePriors, SharePriors, TechnicalPriors
     from dream_sc._core.sums.pair_sums import ScoreStats
     from dream_sc._core.types import CisCells, CisFit, ScoreFit, ShareFit, ShareStats, TechnicalStats
+
+    from .models.technical import TechnicalData
 
 NITERS = 3000
 FINAL_RATE = 0.002
@@ -125,14 +127,14 @@ def trans(
     model is that of cells, so many of them in a step.
     """
     at, c = resolve_device(device), get_curve(curve)
-    with _torch.isolated(rng, at):
-        data = _torch.trans_data(
+    with tensors.isolated(rng, at):
+        data = tensors.trans_data(
             stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper, consts=consts,
             device=at,
         )  # fmt: skip
         names = c.params[: init.shape[-1]]
         mean = init.mean(1)
-        start = {name: _torch.tensor(mean[:, i : i + 1], at) for i, name in enumerate(names)}
+        start = {name: tensors.tensor(mean[:, i : i + 1], at) for i, name in enumerate(names)}
         start["log_tau"] = torch.as_tensor(hyper["m_tau"])
         scaled = ("a", "u", "alpha", *(() if c.name == "additive_hill" else names[1 : len(names) - c.n_shape]))
         units = dict.fromkeys(scaled, priors.unit)  # amplitudes of two Hills are logs
@@ -157,18 +159,18 @@ def trans_chains(
     features converged.
     """
     at, n_f, names = resolve_device(device), len(init[1]), ("log2_ec50", "log_n")
-    with _torch.isolated(rng, at):
-        sticks = _torch.trans_data(
+    with tensors.isolated(rng, at):
+        sticks = tensors.trans_data(
             stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper,
             consts=np.zeros((len(lag), 2)), device=at,
         )  # fmt: skip
-        of = _torch.tensor(feature, at)
-        data = ChainData(sticks, of, _torch.tensor(lag, at), torch.as_tensor(np.array(moves), device=at), n_f)
+        of = tensors.tensor(feature, at)
+        data = ChainData(sticks, of, tensors.tensor(lag, at), torch.as_tensor(np.array(moves), device=at), n_f)
         first = {n: init[1][..., i] for i, n in enumerate(names)} | {n: init[0][..., i] for i, n in enumerate("ab")}
-        start = {name: _torch.tensor(x.mean(1)[:, None], at) for name, x in first.items()}
+        start = {name: tensors.tensor(x.mean(1)[:, None], at) for name, x in first.items()}
         start["log_tau"] = torch.as_tensor(hyper["m_tau"])
         starts = np.searchsorted(feature, np.arange(n_f))
-        place = _torch.tensor(np.arange(len(lag)) - starts[feature], at)
+        place = tensors.tensor(np.arange(len(lag)) - starts[feature], at)
         family, drift = _optimise(lambda: chains(data), start, niters or NITERS, rng, place=place)
         found = _draws(family, nsamples)
     params, shapes = (
@@ -189,12 +191,12 @@ def technical(
 
     `minibatch_size` bins of cells make a step, and as many draws are there at a time; all by default.
     """
-    from . import laplace
+    from dream_sc._core.technical.counts import technical as fit_counts
 
-    first, at = laplace.technical(stats, priors), resolve_device(device)
-    with _torch.isolated(rng, at):
-        data = _torch.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
-        start, kind = _torch.technical_start(first, at), FAMILIES[autoguide]
+    first, at = fit_counts(stats, priors), resolve_device(device)
+    with tensors.isolated(rng, at):
+        data = tensors.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
+        start, kind = tensors.technical_start(first, at), FAMILIES[autoguide]
         model = lambda: technical_model(_some_bins(data, minibatch_size))  # noqa: E731
         family, drift = _optimise(model, start, niters or NITERS, rng, kind=kind, progress=progress)
         found = _moments(family, nsamples, minibatch_size)
@@ -234,15 +236,15 @@ def technical_shares(
     niters: int | None = None, device: str = "auto", rng: int = 0,
 ) -> ShareFit:  # fmt: skip
     """Technical step of sticks by SVI; the scale of the group effects is the fast engine's, as is the start."""
-    from . import laplace
+    from dream_sc._core.technical.shares import technical_shares as fit_shares
 
-    first, at = laplace.technical_shares(stats, priors, overdispersed), resolve_device(device)
-    with _torch.isolated(rng, at):
-        data = _torch.share_data(stats, first.effect_scale, priors, overdispersed, at)
-        start = _torch.share_start(first, at)
+    first, at = fit_shares(stats, priors, overdispersed), resolve_device(device)
+    with tensors.isolated(rng, at):
+        data = tensors.share_data(stats, first.effect_scale, priors, overdispersed, at)
+        start = tensors.share_start(first, at)
         family, drift = _optimise(lambda: share_model(data), start, niters or NITERS, rng)
         found = _draws(family, nsamples)
-    return _torch.share_fit(found, first, drift["level"].cpu().numpy()[:, 0] < DRIFT)
+    return tensors.share_fit(found, first, drift["level"].cpu().numpy()[:, 0] < DRIFT)
 
 
 def technical_normal(
@@ -250,13 +252,13 @@ def technical_normal(
     rng: int = 0,
 ) -> ScoreFit:  # fmt: skip
     """Technical step of normal scores by SVI; the scale of the group effects is the fast engine's, as is the start."""
-    from . import laplace
+    from dream_sc._core.technical.scores import technical_normal as fit_normal
 
-    first, at = laplace.technical_normal(stats, priors), resolve_device(device)
+    first, at = fit_normal(stats, priors), resolve_device(device)
     told = np.flatnonzero(first.converged)
     if not len(told):
         return first
-    with _torch.isolated(rng, at):
+    with tensors.isolated(rng, at):
         data = _torch_scores.normal_data(stats, first, told, priors, at)
         return _scores(lambda: score_models.normal(data), first, told, stats.centre[told], nsamples, niters, at, rng)
 
@@ -266,16 +268,16 @@ def technical_studentt(
     niters: int | None = None, device: str = "auto", rng: int = 0,
 ) -> ScoreFit:  # fmt: skip
     """Technical step of Student t scores by SVI, block by block; `blocks` are read twice."""
-    from . import laplace
+    from dream_sc._core.technical.scores import technical_studentt as fit_studentt
 
-    out, at = laplace.technical_studentt(blocks, row, n_rows, n_features, priors), resolve_device(device)
+    out, at = fit_studentt(blocks, row, n_rows, n_features, priors), resolve_device(device)
     first = out
     for part, scores in blocks:
         mine = np.flatnonzero(first.converged[part])
         if not len(mine):
             continue
         told = np.arange(n_features)[part][mine]
-        with _torch.isolated(rng, at):
+        with tensors.isolated(rng, at):
             data = _torch_scores.studentt_data(scores[:, mine], row, first, told, priors, at)
             model = partial(score_models.studentt, data)
             out = _scores(model, out, told, first.mu[told], nsamples, niters, at, rng)
@@ -299,20 +301,20 @@ def cis(
 ) -> CisFit:  # fmt: skip
     """Cis step by SVI, with a latent dosage of every targeted cell."""
     at = resolve_device(device)
-    with _torch.isolated(rng, at):
-        data, order = _torch.cis_data(cells, priors, at)
+    with tensors.isolated(rng, at):
+        data, order = tensors.cis_data(cells, priors, at)
         start = cis_start(cells, order, priors)
         family, drift = _optimise(lambda: cis_model(data), start, niters or NITERS, rng, progress=progress)
         found = _draws(family, nsamples)
     ok = bool(drift["targeting_mean"].max() < DRIFT)
-    return _torch.cis_fit(cells, order, found, ok)
+    return tensors.cis_fit(cells, order, found, ok)
 
 
 def cis_start(cells: CisCells, order: Any, priors: CisPriors) -> dict[str, Any]:
     """The fast engine's guide means and spreads."""
-    from . import laplace
+    from dream_sc._core.dosage.guides import cis as fit_guides
 
-    first = laplace.cis(cells, priors)
+    first = fit_guides(cells, priors)
     control = cells.is_control[order]
     mean, within = first.guide_mean[order], first.within_sd[order]
     t = torch.as_tensor

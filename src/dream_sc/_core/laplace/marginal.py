@@ -7,11 +7,11 @@ from math import log, pi
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
 
-from . import loadings
-from .curves import add_prior, dose_variances, fill_factors, log_curves
-from .design import Counts, Design, Scratch, Tables
-from .effects import integrate
-from .vector import vexp
+from . import covariate_errors
+from .curve_tables import add_prior, dose_variances, fill_factors, log_curves
+from .guide_effects import integrate
+from .layout import Counts, Design, Scratch, Tables
+from .vector_math import vexp
 
 LOG_2PI = log(2.0 * pi)
 
@@ -38,7 +38,7 @@ def row_means(
         for lane in range(n_lanes):
             ratio[r, lane] = vexp(base[r, lane])
     if design.loads.shape[1] > 0:
-        loadings.add_means(theta, design.loads, base, ratio)
+        covariate_errors.add_means(theta, design.loads, base, ratio)
 
 
 @inline
@@ -151,7 +151,7 @@ def _sums(
         for lane in range(n_lanes):
             run1[lane], run2[lane] = 0.0, 0.0
     if loads.shape[1] > 0:
-        loadings.add_sums(g, m, guide_start, loads, parts, first, second)
+        covariate_errors.add_sums(g, m, guide_start, loads, parts, first, second)
 
 
 @part
@@ -241,7 +241,7 @@ def evaluate(
     start, dose, groups, loads = design.guide_start, design.dose, design.group, design.loads
     _add_rows(n_amp, start, dose, groups, s.odds, s.parts, jac, s.row_grad, gauss, s.buffer_a, s.buffer_b)
     if loads.shape[1] > 0:
-        loadings.add_rows(n_amp, start, dose, groups, loads, s.odds, s.parts, jac, gauss, s.buffer_a)
+        covariate_errors.add_rows(n_amp, start, dose, groups, loads, s.odds, s.parts, jac, gauss, s.buffer_a)
     _add_guides(
         n_amp, start, dose, groups, loads, s.odds, s.shrink, s.parts, jac, gauss, hess, s.grad, s.first, s.second,
         s.total, s.buffer_a, s.buffer_b, s.buffer_c,

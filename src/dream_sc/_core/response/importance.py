@@ -14,20 +14,20 @@ from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
 
 from dream_sc._core.compiled import Matrix, Vector, entry
+from dream_sc._core.laplace import quadrature, turns
+from dream_sc._core.laplace.vector_math import vexp, vlog
 from dream_sc._core.stats.pareto import smooth
 
-from . import density, turns
-from .trans import n_amplitudes
-from .vector import vexp, vlog
+from .problem import n_amplitudes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
     from dream_sc._core.priors import TransPriors
-    from dream_sc._core.response.decision import Prior
 
-    from .trans import Problem
+    from .decision import Prior
+    from .problem import Problem
 
     Floats = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     tau = np.exp(points.log_tau)
     out = np.zeros(tau.shape)
     anchor, p = p.anchor(tau), p.in_kernel()
-    density.log_marginal(
+    quadrature.log_marginal(
         curve.code, n_amp, p.counts, p.weights, p.overdispersion, p.offset, anchor, p.design,
         np.ascontiguousarray(points.theta), tau, np.ascontiguousarray(points.shapes), np.ascontiguousarray(consts),
         NODES[0], NODES[1] / NODES[1].sum(), out,

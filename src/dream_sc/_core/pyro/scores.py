@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dream_sc._core.models.scores import NormalData, StudentTData
+from dream_sc._core.technical.scores import NU
 
-from ._torch import tensor
-from .laplace.scores import NU
+from .models.scores import NormalData, StudentTData
+from .tensors import tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dream_sc._core.compiled import (
+from dream_sc._core.compiled import (  # fmt: skip
     Cube,
     Indices,
     Matrix,
@@ -23,17 +23,17 @@ from dream_sc._core.compiled import (
     entry,
     inline,
     part,
-)  # fmt: skip
+)
 
-from .curves import LEAST_VARIANCE
-from .design import Anchor, Design, counts_of, new_scratch
-from .effects import components
-from .vector import vexp, vlog
+from .curve_tables import LEAST_VARIANCE
+from .guide_effects import components
+from .layout import Anchor, Design, counts_of, new_scratch
+from .vector_math import vexp, vlog
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .trans import Problem
+    from dream_sc._core.response.problem import Problem
 
     Floats = NDArray[np.float64]
 
