@@ -18,6 +18,7 @@ from dream_sc._core.covariates import CovariateEffects, alike, covariate_effects
 from dream_sc._core.curves import curve
 from dream_sc._core.device import Target
 from dream_sc._core.engines import engine
+from dream_sc._core.laplace.layout import Anchor
 from dream_sc._core.laplace.quadrature import log_joint
 from dream_sc._core.priors import TechnicalPriors, TransPriors
 from dream_sc._core.pyro import tensors
@@ -424,7 +425,7 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
         anchor = one.anchor(np.ones((1, 1)))
         want += log_joint(
             c.code, at, c.n_amplitudes, u[t], one.counts[0], one.weights[0], one.overdispersion[0], one.offset[0],
-            type(anchor)(*(part[0] for part in anchor)), 0.1, theta[1 + c.n_amplitudes :], consts[t], p.design,
+            Anchor(*(part[0] for part in anchor)), 0.1, theta[1 + c.n_amplitudes :], consts[t], p.design,
         )  # fmt: skip
     priors = TransPriors()
     from scipy.stats import norm

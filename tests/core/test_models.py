@@ -12,6 +12,7 @@ from scipy.stats import nbinom, norm
 from scipy.stats import t as student_t
 
 from dream_sc._core.curves import CURVES, curve
+from dream_sc._core.laplace.layout import Anchor
 from dream_sc._core.laplace.quadrature import log_joint
 from dream_sc._core.priors import CisPriors, ScorePriors, TechnicalPriors, TransPriors
 from dream_sc._core.pyro import scores
@@ -65,7 +66,7 @@ def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float)
     shape, alpha = theta[1 + n_amp : len(c.params)], theta[len(c.params) :]
     at = np.concatenate([theta[: 1 + n_amp], alpha])
     anchor = p.take([t]).anchor(np.ones((1, 1)))
-    anchor = type(anchor)(*(part[0] for part in anchor))
+    anchor = Anchor(*(part[0] for part in anchor))
     row_weights = p.weights[t]
     value = log_joint(
         c.code, at, n_amp, u, p.counts[t], row_weights, p.overdispersion[t], np.zeros(0), anchor, tau, shape, consts,
