@@ -7,12 +7,12 @@ and the processor, so that anything that changes the machine code changes the fo
 
 from __future__ import annotations
 
-import ast
 import atexit
 import hashlib
 import logging
 import os
 import pickle
+import re
 import shutil
 import stat
 import sys
@@ -37,6 +37,9 @@ logger = logging.getLogger("dream_sc")
 
 PACKAGE = Path(__file__).parents[2]
 CORE = PACKAGE / "_core"
+# from .a.b import c, d: dots, module, names, which may stand in brackets over several lines
+IMPORT = re.compile(r"^\s*from\s+(\.*)([\w.]*)\s+import\s+(\([^)]*\)|[^\n]*)", re.MULTILINE)
+NAME = re.compile(r"\w+")
 KEPT_DAYS = 30.0  # a folder that nobody has used for so long is removed
 DIGEST = 32  # bytes of a sha256 in front of what is kept
 FORMAT = 1
@@ -111,26 +114,20 @@ def sources() -> dict[str, bytes]:
     waiting = list(found)
     while waiting:
         path = waiting.pop()
-        new = _imported(path, ast.parse(texts[path])) & texts.keys() - found
+        new = _imported(path, texts[path]) & texts.keys() - found
         found |= new
         waiting += new
     return {path.relative_to(CORE).as_posix(): texts[path] for path in sorted(found)}
 
 
-def _imported(path: Path, tree: ast.Module) -> set[Path]:
+def _imported(path: Path, text: bytes) -> set[Path]:
     """Files of `_core` that a module imports, in functions too."""
     package = ["dream_sc", *path.relative_to(PACKAGE).parent.parts]
     out: set[Path] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
+    for dots, module, names in IMPORT.findall(text.decode()):
+        above = package[: len(package) - len(dots) + 1] if dots else []
+        base = ".".join([*above, *([module] if module else [])])
+        for name in [base, *(f"{base}.{each}" for each in NAME.findall(names))]:
             if name.startswith("dream_sc._core"):
                 place = PACKAGE.joinpath(*name.split(".")[1:])
                 out |= {place.with_suffix(".py"), place / "__init__.py"}

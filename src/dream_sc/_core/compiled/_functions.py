@@ -119,10 +119,14 @@ class Function:
         own = () if self.source.__module__.startswith(ROOT) else (code.co_code, code.co_consts)
         return f"{self.name}-{hashlib.sha256(repr((str(tuple(arguments)), own)).encode()).hexdigest()[:16]}"
 
-    def missing(self) -> list[Any]:
-        """Signatures that are to be compiled ahead and are kept nowhere."""
-        names = {self.file_name(sigutils.normalize_signature(s)[0]): s for s in self.signatures}
-        return [s for name, s in names.items() if not any(f.holds(name) for f in _folder.folders())]
+    @cached_property
+    def named(self) -> dict[str, Any]:
+        """What is compiled ahead, by the names under which it is kept."""
+        return {self.file_name(sigutils.normalize_signature(s)[0]): s for s in self.signatures}
+
+    def missing(self) -> dict[str, Any]:
+        """What is to be compiled ahead and is kept nowhere."""
+        return {name: s for name, s in self.named.items() if not any(f.holds(name) for f in _folder.folders())}
 
     def load(self) -> None:
         """Make it ready for its callers, from what is kept or by compiling it."""
@@ -137,7 +141,7 @@ class Function:
             self.loaded = True
 
     def _load_one(self) -> None:
-        name = self.file_name(self.signature.args)
+        (name,) = self.named
         if any(folder.holds(name) for folder in _folder.folders()):
             self.dispatcher.compile(self.signature)
         else:
@@ -153,8 +157,7 @@ class Function:
         What another process is compiling at this moment is left to that one.
         """
         _pretend(self)
-        for sig in self.missing():
-            name = self.file_name(sigutils.normalize_signature(sig)[0])
+        for name, sig in self.missing().items():
             with _folder.claimed(name, 0.0) as mine:
                 if mine:
                     self.dispatcher.compile(sig)

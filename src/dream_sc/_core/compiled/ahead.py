@@ -38,7 +38,7 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "shares": {f"{CORE}.technical.shares": ("_run",)},
 }  # fmt: skip
 MOST_WORKERS = 4  # of all programs that use a folder; each takes 0.3 GB
-PAUSE = 0.05  # seconds between two looks at what is done
+PAUSE = 0.1  # seconds between two looks at what is done
 
 _workers: list[subprocess.Popen[bytes]] = []
 _lock = threading.Lock()
