@@ -306,7 +306,7 @@ SHOWN = "[str(what.get('text/plain')) if isinstance(what, dict) else type(what).
 
 def run_notebook(monkeypatch, path):
     """Outputs of each cell of a notebook in a real kernel, whose modules are looked for in `path` first."""
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    nbformat, nbclient, _ = (pytest.importorskip(name) for name in ("nbformat", "nbclient", "ipykernel"))
     source = str(Path(dream_sc.__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*path, source, os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.v4.new_notebook()
