@@ -67,7 +67,7 @@ def test_mixture_density_equals_integration(rng: np.random.Generator) -> None:
     use = made.guide == 1
     y, e, phi = made.counts[use], made.exposure[use], 1 / OVERDISPERSION**2
     sd, share = 0.4, 0.2
-    value, x, _ = escaping_cells._mixture_mode(
+    value, x, _ = escaping_cells.mixture_mode(
         y, e, phi, 0.1, -2.0, sd, share, NODES[0], np.log(NODES[1] / NODES[1].sum())
     )
     grid = np.linspace(x - 6 * sd, x + 6 * sd, 2001)

@@ -25,17 +25,17 @@ SUMS = ("check", "add_cells", "add_tails_of_cells", "close_tails", "transpose", 
 # functions that Python calls in each step of counts, by module; what these call goes with them
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "sums": {f"{CORE}.sums.kernels": SUMS},
-    "technical": {f"{CORE}.sums.kernels": SUMS, f"{CORE}.technical.counts": ("_run",)},
+    "technical": {f"{CORE}.sums.kernels": SUMS, f"{CORE}.technical.count_kernels": ("fit_counts",)},
     "cis": {
-        f"{CORE}.sums.kernels": ("pick",), f"{CORE}.dosage.cells": ("guide_mode",),
-        f"{CORE}.dosage.escaping_cells": ("_mixture_mode",), f"{CORE}.dosage.guides": ("_cells",),
+        f"{CORE}.sums.kernels": ("pick",),
+        f"{CORE}.dosage.cells": ("guide_mode", "mixture_mode", "each_cell"),
     },
     "trans": {
         f"{CORE}.laplace.modes": ("run",), f"{CORE}.laplace.lookup": ("run",),
         f"{CORE}.laplace.quadrature": ("log_marginal",),
-        f"{CORE}.laplace.turns": ("add_mean", "add_each"), f"{CORE}.response.importance": ("log_kernels",),
+        f"{CORE}.laplace.turns": ("add_mean", "add_each"), f"{CORE}.laplace.kernel_density": ("log_kernels",),
     },
-    "shares": {f"{CORE}.technical.shares": ("_run",)},
+    "shares": {f"{CORE}.technical.share_kernels": ("fit_shares",)},
 }  # fmt: skip
 MOST_WORKERS = 4  # of all programs that use a folder; each takes 0.3 GB
 PAUSE = 0.1  # seconds between two looks at what is done

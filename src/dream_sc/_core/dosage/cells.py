@@ -1,4 +1,4 @@
-"""One cell's count of the cis gene, its dosage normal around that of its guide."""
+"""Compiled: one cell's count of the cis gene, its dosage normal around that of its guide, and guides of such cells."""
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -7,7 +7,7 @@ from math import exp, log
 
 import numpy as np
 
-from dream_sc._core.compiled import Vector, entry, inline, part
+from dream_sc._core.compiled import Indices, Matrix, Vector, entry, inline, part
 from dream_sc._core.curves import LN2
 from dream_sc._core.likelihoods.negbinom import log_density
 
@@ -85,3 +85,67 @@ def curvatures(
         _, _, v = integrate(counts[i], exposure[i], phi, mean[i], sd[i], nodes, log_w)
         out[i] = 1.0 / sd[i] ** 2 - v / sd[i] ** 4
     return out
+
+
+@entry
+def mixture_mode(
+    counts: Vector, exposure: Vector, phi: float, level: float, start: float, sd: float, share: float, nodes: Vector,
+    log_w: Vector,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Mode over the guide's mean at a spread and a share: log density, mean, variance."""
+    log_null = np.zeros(counts.size)
+    for i in range(counts.size):
+        log_null[i] = log(share) + log_count(counts[i], exposure[i], phi, level)
+    x, h, value = start, 1.0, 0.0
+    for _ in range(40):
+        g, h, value = 0.0, 0.0, 0.0
+        for i in range(counts.size):
+            lp, m, v = integrate(counts[i], exposure[i], phi, x, sd, nodes, log_w)
+            a, b = log(1.0 - share) + lp, log_null[i]
+            top = max(a, b)
+            total = top + log(exp(a - top) + exp(b - top))
+            r = exp(a - total)
+            pull = (m - x) / sd**2
+            value += total
+            g += r * pull
+            h += r * (1.0 / sd**2 - v / sd**4) - r * (1.0 - r) * pull * pull
+        h = max(h, 0.1 / sd**2)
+        step = min(max(g / h, -1.0), 1.0)
+        if step * step * h < 1e-6:
+            break
+        x += step
+    return value, x, 1.0 / h
+
+
+@entry
+def each_cell(
+    first: int, last: int, counts: Vector, exposure: Vector, phi: float, guide: Indices, x: Matrix, log_prior: Matrix,
+    out: Matrix,
+) -> None:  # fmt: skip
+    """Posterior of each cell's log2 dosage on its guide's grid: ``out`` (N, 4: median, sd, 2.5 %, 97.5 %)."""
+    n = x.shape[1]
+    p = np.zeros(n)
+    for i in range(first, last):
+        g = guide[i]
+        top = -np.inf
+        for j in range(n):
+            p[j] = log_prior[g, j] + log_count(counts[i], exposure[i], phi, x[g, j])
+            top = max(top, p[j])
+        total, m1, m2 = 0.0, 0.0, 0.0
+        for j in range(n):
+            p[j] = exp(p[j] - top)
+            total += p[j]
+            m1 += p[j] * x[g, j]
+            m2 += p[j] * x[g, j] ** 2
+        out[i, 1] = max(m2 / total - (m1 / total) ** 2, 0.0) ** 0.5
+        targets = (0.5, 0.025, 0.975)
+        for k in range(3):
+            goal, cumulative = targets[k] * total, 0.0
+            column = 0 if k == 0 else k + 1
+            for j in range(n):
+                if cumulative + p[j] >= goal:
+                    # each grid point stands for a cell of the grid around it
+                    step = x[g, 1] - x[g, 0]
+                    out[i, column] = x[g, j] + ((goal - cumulative) / p[j] - 0.5) * step
+                    break
+                cumulative += p[j]

@@ -7,17 +7,16 @@ guide is tried; its evidence for two parts, `pi` and the spread integrated over 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from math import exp, log, pi
+from math import log, pi
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
 from dream_sc._core.blocks import each
-from dream_sc._core.compiled import Vector, entry
 from dream_sc._core.curves import LN2
 
-from .cells import integrate, log_count
+from .cells import mixture_mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,36 +41,6 @@ class TwoParts(NamedTuple):
     value: Floats  # (G, S) log evidence
     mean: Floats  # (G, S) of the guide's mean
     var: Floats  # (G, S)
-
-
-@entry
-def _mixture_mode(
-    counts: Vector, exposure: Vector, phi: float, level: float, start: float, sd: float, share: float, nodes: Vector,
-    log_w: Vector,
-) -> tuple[float, float, float]:  # fmt: skip
-    """Mode over the guide's mean at a spread and a share: log density, mean, variance."""
-    log_null = np.zeros(counts.size)
-    for i in range(counts.size):
-        log_null[i] = log(share) + log_count(counts[i], exposure[i], phi, level)
-    x, h, value = start, 1.0, 0.0
-    for _ in range(40):
-        g, h, value = 0.0, 0.0, 0.0
-        for i in range(counts.size):
-            lp, m, v = integrate(counts[i], exposure[i], phi, x, sd, nodes, log_w)
-            a, b = log(1.0 - share) + lp, log_null[i]
-            top = max(a, b)
-            total = top + log(exp(a - top) + exp(b - top))
-            r = exp(a - total)
-            pull = (m - x) / sd**2
-            value += total
-            g += r * pull
-            h += r * (1.0 / sd**2 - v / sd**4) - r * (1.0 - r) * pull * pull
-        h = max(h, 0.1 / sd**2)
-        step = min(max(g / h, -1.0), 1.0)
-        if step * step * h < 1e-6:
-            break
-        x += step
-    return value, x, 1.0 / h
 
 
 def find(
@@ -151,6 +120,6 @@ def _guide(
     for j, sd in enumerate(spreads):
         x = float(start[j])
         for k, p in enumerate(SHARES):
-            v, x, s2 = _mixture_mode(y, e, phi, level, x, float(sd), float(p), nodes, log_w)
+            v, x, s2 = mixture_mode(y, e, phi, level, x, float(sd), float(p), nodes, log_w)
             out[:, k, j] = v + 0.5 * log(2 * pi * s2), x, s2
     return out[0], out[1], out[2]

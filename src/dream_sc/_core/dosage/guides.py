@@ -8,7 +8,7 @@ so `s_g` is the spread beyond that of NTC cells, and zero for NTC guides.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from math import exp, log, pi
+from math import log, pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from dream_sc._core.blocks import each
-from dream_sc._core.compiled import Indices, Matrix, Vector, entry
 from dream_sc._core.threads import in_runs
 from dream_sc._core.types import CisFit
 
 from . import escaping_cells, guide_sets
-from .cells import guide_mode, log_count
+from .cells import each_cell, guide_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,40 +31,6 @@ if TYPE_CHECKING:
 SPREADS = np.geomspace(0.03, 2.4, 15)
 N_X = 161
 ESCAPER_SD = 0.06  # log2: a grid point stands for the NTC level
-
-
-@entry
-def _cells(
-    first: int, last: int, counts: Vector, exposure: Vector, phi: float, guide: Indices, x: Matrix, log_prior: Matrix,
-    out: Matrix,
-) -> None:  # fmt: skip
-    """Posterior of each cell's log2 dosage on its guide's grid: ``out`` (N, 4: median, sd, 2.5 %, 97.5 %)."""
-    n = x.shape[1]
-    p = np.zeros(n)
-    for i in range(first, last):
-        g = guide[i]
-        top = -np.inf
-        for j in range(n):
-            p[j] = log_prior[g, j] + log_count(counts[i], exposure[i], phi, x[g, j])
-            top = max(top, p[j])
-        total, m1, m2 = 0.0, 0.0, 0.0
-        for j in range(n):
-            p[j] = exp(p[j] - top)
-            total += p[j]
-            m1 += p[j] * x[g, j]
-            m2 += p[j] * x[g, j] ** 2
-        out[i, 1] = max(m2 / total - (m1 / total) ** 2, 0.0) ** 0.5
-        targets = (0.5, 0.025, 0.975)
-        for k in range(3):
-            goal, cumulative = targets[k] * total, 0.0
-            column = 0 if k == 0 else k + 1
-            for j in range(n):
-                if cumulative + p[j] >= goal:
-                    # each grid point stands for a cell of the grid around it
-                    step = x[g, 1] - x[g, 0]
-                    out[i, column] = x[g, j] + ((goal - cumulative) / p[j] - 0.5) * step
-                    break
-                cumulative += p[j]
 
 
 def _guide_grids(
@@ -161,7 +126,7 @@ def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = 
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
     counts, guide = cells.counts.astype(float), cells.guide.astype(np.int64)
     in_runs(
-        _cells, len(counts), counts, cells.exposure * 2.0**level, phi, guide, x, log_prior, out,
+        each_cell, len(counts), counts, cells.exposure * 2.0**level, phi, guide, x, log_prior, out,
         load=len(counts) * x.shape[1],
     )  # fmt: skip
     hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": sd_c, "within_median": centre, "ntc_level": level}

@@ -13,9 +13,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
 
-from dream_sc._core.compiled import Matrix, Vector, entry
 from dream_sc._core.laplace import quadrature, turns
-from dream_sc._core.laplace.vector_math import vexp, vlog
+from dream_sc._core.laplace.kernel_density import log_kernels
 from dream_sc._core.stats.pareto import smooth
 
 from .problem import n_amplitudes
@@ -200,7 +199,7 @@ def _improve(
         centres = x[pick(guide, n_c)]
         z = rng.normal(size=(n_new, dim)) * np.sqrt(KERNEL_DF / rng.chisquare(KERNEL_DF, n_new))[:, None]
         x = centres[np.arange(n_new) % n_c] + z @ chol.T
-        log_q = log_kernels(np.linalg.solve(chol, x.T), np.linalg.solve(chol, centres.T), KERNEL_DF)
+        log_q = log_kernels(*(np.ascontiguousarray(np.linalg.solve(chol, a.T)) for a in (x, centres)), KERNEL_DF)
         points = Points(x[None, :, : dim - d - 1], x[None, :, dim - d - 1 : -1], x[None, :, -1])
         log_w = log_target(p, curve, points, consts, prior, n_amp)[0] - log_q
         weight, k = smooth(log_w)
@@ -220,26 +219,6 @@ def _tempered(weight: Floats) -> Floats:
         if 1 / (out**2).sum() >= LEAST_COUNT * len(out):
             break
     return np.asarray(out)
-
-
-@entry
-def log_kernels(x: Matrix, centres: Matrix, df: float) -> Vector:
-    """Log density ``(N,)``, up to a constant, of a mixture of Student t kernels of unit scale.
-
-    `x` is ``(D, N)``, `centres` ``(D, M)``: parameters first.
-    """
-    power, out, near = 0.5 * (df + x.shape[0]), np.zeros(x.shape[1]), np.zeros(centres.shape[1])
-    for i in range(out.size):
-        for j in range(near.size):
-            near[j] = 1.0
-        for d in range(x.shape[0]):
-            for j in range(near.size):
-                step = x[d, i] - centres[d, j]
-                near[j] += step * step / df
-        for j in range(near.size):
-            near[j] = vexp(-power * vlog(near[j]))
-        out[i] = np.log(near.sum())
-    return out
 
 
 def pick(weight: Floats, n: int) -> NDArray[np.int64]:
