@@ -24,8 +24,8 @@ from dream_sc._core.priors import TechnicalPriors, TransPriors
 from dream_sc._core.pyro import tensors
 from dream_sc._core.pyro.models.technical import technical
 from dream_sc._core.pyro.models.trans import guide_level
+from dream_sc._core.response import decision, guide_support
 from dream_sc._core.response import fit as trans
-from dream_sc._core.response import guide_support
 from dream_sc._core.response.problem import Problem, evidence, null_evidence, problem
 from dream_sc._core.response.wide_effects import with_tail
 from dream_sc._core.stats import within_guide_slope
@@ -297,7 +297,7 @@ def test_level_simulation_and_contrasts(two: list[Problem]) -> None:
     ratios = [guide_support.log_ratios(p, p.level, curves) for p in two]
     for a, b in zip(*ratios, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
-    prior = trans.calls.Prior.start(TransPriors())
+    prior = decision.Prior.start(TransPriors())
     grid, null = np.array([0.05, 0.1]), np.zeros((N_FEATURES, 2))
     sims = [
         trans.simulated_alike(p, np.arange(N_FEATURES), null, grid, prior, np.random.default_rng(3)) for p in two

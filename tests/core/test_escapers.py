@@ -8,7 +8,8 @@ from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
 
 from dream_sc._core.compiled import from_python
-from dream_sc._core.dosage import cells, escaping_cells, guides
+from dream_sc._core.dosage import cells, escaping_cells
+from dream_sc._core.dosage.guides import cis
 from dream_sc._core.dosage.nodes import dosage_nodes
 from dream_sc._core.priors import CisPriors
 from dream_sc._core.types import CisCells
@@ -31,7 +32,7 @@ def _cells(rng: np.random.Generator, share: float, mean: float = 5.0) -> CisCell
 
 
 def test_share_and_dosage_are_recovered(rng: np.random.Generator) -> None:
-    fit = guides(_cells(rng, 0.3), CisPriors())
+    fit = cis(_cells(rng, 0.3), CisPriors())
     assert fit.escape is not None
     np.testing.assert_allclose(fit.escape[:2], 0.3, atol=0.1)
     assert (fit.escape[3] == 0) & (fit.escape[5:] == 0).all()
@@ -47,14 +48,14 @@ def test_share_and_dosage_are_recovered(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("mean", [1.0, 5.0, 20.0])
 def test_none_are_seen_where_there_are_none(mean: float, rng: np.random.Generator) -> None:
     for _ in range(3):
-        fit = guides(_cells(rng, 0.0, mean), CisPriors())
+        fit = cis(_cells(rng, 0.0, mean), CisPriors())
         assert fit.escape is not None
         assert (fit.escape == 0).all()
 
 
 def test_cells_without_effect_are_told_apart(rng: np.random.Generator) -> None:
     cells = _cells(rng, 0.3, 20.0)
-    fit = guides(cells, CisPriors())
+    fit = cis(cells, CisPriors())
     strong = cells.guide == 0
     at_ntc = fit.cell_median[strong] > -0.5
     many = cells.counts[strong] > 0.5 * cells.exposure[strong]
