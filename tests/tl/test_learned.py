@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dream_sc as ds
@@ -101,3 +102,24 @@ def test_offsets_may_be_a_numpy_bool(ready: ad.AnnData) -> None:
     adata = ready.copy()
     ds.tl.fit_trans(adata, function_type="single_hill", nsamples=200, guide_offsets=np.True_, key_added="same")
     np.testing.assert_array_equal(ds.get.trans(adata, key="same")["baseline"], ds.get.trans(adata)["baseline"])
+
+
+@pytest.mark.parametrize("mod", ["rna", "usage"])
+def test_the_order_of_features_changes_nothing(mod: str, modalities: Any) -> None:
+    """What is learned, null features that are simulated among it, depends on the features and not on their order."""
+    one = modalities.mod[mod].copy()
+    names = one.var_names.to_numpy()
+    if mod == "usage":  # categories of a feature follow each other
+        donors = one.var["donor"].unique()
+        order = [n for d in np.random.default_rng(0).permutation(donors) for n in names[one.var["donor"] == d]]
+    else:
+        order = np.random.default_rng(0).permutation(names).tolist()
+    other = one[:, order].copy()
+    for adata in (one, other):
+        if mod == "usage":
+            adata.obsm["cis"] = modalities.mod["rna"].obsm["cis"].loc[adata.obs_names]
+            adata.uns["cis"] = modalities.mod["rna"].uns["cis"]
+        ds.tl.fit_trans(adata, function_type="single_hill", nsamples=100)
+    columns = ["lfdr", "qvalue", "pvalue", "log_bf"]
+    a, b = (ds.get.trans(adata)[columns] for adata in (one, other))
+    pd.testing.assert_frame_equal(a, b.loc[a.index], rtol=1e-6, atol=1e-9)

@@ -24,6 +24,7 @@ from dream_sc._core.response.evidence import Comparison, Found
 from dream_sc._core.response.fit import (
     N_NULL,
     Options,
+    by_content,
     check_curves,
     evaluate,
     restore,
@@ -212,6 +213,7 @@ def _null_distribution(
     rng = np.random.default_rng(options.seed)
     lfdr = decision.local_fdr(e.log_bf, e.prior)
     likely = np.flatnonzero(lfdr >= min(0.5, np.quantile(lfdr, 0.9)))
+    likely = likely[by_content(e.chains.sum(e.problem.counts)[likely])]
     sticks, chains = e.chains.sticks(np.resize(rng.permutation(likely), N_NULL))
     sim = simulated_alike(e.problem, sticks, e.found.values[sticks, 0], e.comparison.grid, e.prior, rng)
     sim, c = set_up(sim, options, (e.prior.wide_weight, e.prior.wide_sd), kept)
