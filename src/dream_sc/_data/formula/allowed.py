@@ -82,7 +82,8 @@ def plain_function(name: str) -> str | None:
 def allowed() -> str:
     """What a formula may hold, as messages say it."""
     return (
-        "allowed are names of columns of .obs (with other signs than letters, digits, '_' and '.' in backticks), "
+        "allowed are names of columns of .obs (in backticks where they hold other signs than letters, digits, '_' and "
+        "'.', or start with a digit or '.'), "
         f"+ - * : ( ), 0, 1 and the functions {sorted(FUNCTIONS)} with plain numbers, texts and lists as options; "
         "put what else is needed into a column of .obs"
     )

@@ -87,7 +87,7 @@ class _Maker:
             return self.labels(column_of(factor), name, factor.values.get("contrasts", Contrast("contr.treatment", ())))
         values, marks = self.call(factor)
         names = [name + mark for mark in marks]
-        if factor.values.get("include_intercept"):  # the first of these splines is left out where it has to be
+        if _adds_up(factor):  # the first of these splines is left out where it has to be
             return Encoded(names, values, (names[1:], values[:, 1:]))
         return Encoded(names, values)
 
@@ -130,6 +130,13 @@ class _Maker:
             base = levels.index(option.value)
         keep = [i for i in range(len(levels)) if i != base]
         return Encoded(names, full, ([f"{name}[T.{levels[i]}]" for i in keep], full[:, keep]))
+
+
+def _adds_up(call: Call) -> bool:
+    """Whether the columns of a spline add up to one."""
+    if call.function == "cr":
+        return "constraints" not in call.values
+    return bool(call.values.get("include_intercept"))
 
 
 # ---- terms of full rank ----------------------------------------------------------------------------------------------

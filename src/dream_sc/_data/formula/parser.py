@@ -49,7 +49,7 @@ def formula_of(adata: AnnData, covariates: str | Sequence[str] | None) -> str | 
         text = covariates.strip().removeprefix("~").strip()
         if text in adata.obs:
             return quoted(text)
-        if "~" in re.sub("`[^`]*`", "", text):
+        if "~" in re.sub("`[^`]*`|'[^']*'|\"[^\"]*\"", "", text):
             raise refused(covariates, "it has a left-hand side: give what stands to the right of '~' only")
     else:
         names = list(covariates)

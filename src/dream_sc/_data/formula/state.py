@@ -88,15 +88,13 @@ def state_of(text: Any, formula: Formula) -> tuple[dict[str, list[Any]], States]
         _bad(f"'levels' are {shown(levels)}, not those of columns of the formula")
     for name, known in levels.items():
         _levels(name, known)
-    old = {text_of(call): text_of(call, _old_quote) for call in formula.stateful}
-    names = {new if isinstance(kept, dict) and new in kept else name: new for new, name in old.items()}
-    _keys(kept, tuple(names), "'transforms'")
-    states = {}
-    for call in formula.stateful:
-        name = text_of(call)
-        of = next(there for there, new in names.items() if new == name)
-        states[name] = _state(call, kept[of], name)
-    return levels, states
+    calls = {text_of(call): call for call in formula.stateful}
+    here = set(kept) if isinstance(kept, dict) else set()
+    there = {name: name if name in here else text_of(call, _old_quote) for name, call in calls.items()}
+    if len(set(there.values())) < len(there):
+        _bad(f"'transforms' is {shown(kept)}, not a dict with {list(calls)}")
+    _keys(kept, tuple(there.values()), "'transforms'")
+    return levels, {name: _state(call, kept[there[name]], name) for name, call in calls.items()}
 
 
 def _bad(why: str) -> NoReturn:
@@ -162,9 +160,10 @@ def _state(call: Call, found: Any, name: str) -> dict[str, Any]:
 
 def _fits_scale(state: dict[str, Any], options: dict[str, Any]) -> bool:
     asked = [("center", options.get("center", True)), ("scale", options.get("scale", True))]
-    return all(is_number(state[key]) if wanted else state[key] is None for key, wanted in asked) and (
-        is_number(state["ddof"])
-    )
+    if not all(is_number(state[key]) if wanted else state[key] is None for key, wanted in asked):
+        return False
+    positive = state["scale"] is None or state["scale"] > 0
+    return positive and is_number(state["ddof"]) and state["ddof"] == options.get("ddof", 1)
 
 
 def _fits_poly(state: dict[str, Any], options: dict[str, Any]) -> bool:
@@ -178,27 +177,37 @@ def _fits_poly(state: dict[str, Any], options: dict[str, Any]) -> bool:
     )
 
 
-def _fits_knots(state: dict[str, Any], ends: int, n: int | None) -> bool:
-    """Whether knots ascend from bound to bound, which are there `ends` times each, with `n` between them."""
+def _fits_knots(state: dict[str, Any], options: dict[str, Any], ends: int, n: int) -> bool:
+    """Whether knots ascend from bound to bound, which are there `ends` times each, with `n` strictly between them."""
     lower, upper, knots = state["lower_bound"], state["upper_bound"], state["knots"]
+    if not (is_number(lower) and is_number(upper) and lower < upper):
+        return False
+    if any(state[key] != options.get(key, state[key]) for key in ("lower_bound", "upper_bound")):
+        return False
+    if not isinstance(knots, list) or not all(map(is_number, knots)) or len(knots) != 2 * ends + n:
+        return False
+    inner = knots[ends : ends + n]
     return (
-        is_number(lower) and is_number(upper) and lower < upper
-        and isinstance(knots, list) and all(map(is_number, knots)) and len(knots) == 2 * ends + (n or 0)
-        and knots == sorted(knots) and knots[:ends] == [lower] * ends and knots[-ends:] == [upper] * ends
-    )  # fmt: skip
+        knots == [lower] * ends + sorted(inner) + [upper] * ends and all(lower < knot < upper for knot in inner)
+    )
 
 
 def _fits_bs(state: dict[str, Any], options: dict[str, Any]) -> bool:
-    degree, n = options.get("degree", 3), len(options.get("knots", ()))
+    degree, given = options.get("degree", 3), sorted(options.get("knots", ()))
+    n = len(given)
     if "df" in options:
         n = options["df"] - degree - bool(options.get("include_intercept"))
-    return _fits_knots(state, degree + 1, n)
+    ends = degree + 1
+    return _fits_knots(state, options, ends, n) and (not given or state["knots"][ends : ends + n] == given)
 
 
 def _fits_cr(state: dict[str, Any], options: dict[str, Any]) -> bool:
     centred = "constraints" in options
-    n = options["df"] - 2 + centred if "df" in options else len(set(options.get("knots", ())))
-    if not _fits_knots(state, 1, n) or len(set(state["knots"])) != n + 2:
+    given = sorted(set(options.get("knots", ())))
+    n = options["df"] - 2 + centred if "df" in options else len(given)
+    if not _fits_knots(state, options, 1, n) or len(set(state["knots"])) != n + 2:
+        return False
+    if given and state["knots"][1:-1] != given:
         return False
     rows = state["constraints"]
     if not centred:

@@ -29,7 +29,7 @@ def columns(call: Call, x: np.ndarray, state: State | None) -> tuple[np.ndarray,
     state
         What it learned before. None: it learns from `x`.
     """
-    options, name = call.values, call.function.removeprefix("np.")
+    options, name = call.values, call.plain
     if name in PLAIN:
         return PLAIN[name](x)[:, None], [""], {}
     if not np.isfinite(x).all():
@@ -46,6 +46,8 @@ def columns(call: Call, x: np.ndarray, state: State | None) -> tuple[np.ndarray,
         ) from error
     if state is None:
         state = _as_json({key: value for key, value in kept.items() if key != "cyclic"})
+        if name == "bs":
+            _check_knots(state, options.get("degree", 3))
     if name in ("center", "scale"):
         return np.asarray(made)[:, None], [""], state
     values = np.asarray(made) if name == "poly" else np.array([*made.values()]).reshape(len(made), len(x)).T
@@ -118,4 +120,16 @@ def _check_spline(name: str, x: np.ndarray, options: Options, state: State | Non
         raise ValueError(
             f"{outside} cells have values outside of the bounds of a spline, {lower:.4g} to {upper:.4g}: "
             "write extrapolation='clip' or 'extend'"
+        )
+
+
+def _check_knots(state: State, degree: int) -> None:
+    """Refuse knots of a B-spline that are not between its bounds: it would have columns of zeros."""
+    lower, upper = state["lower_bound"], state["upper_bound"]
+    inner = state["knots"][degree + 1 : -degree - 1]
+    out = [knot for knot in inner if not lower < knot < upper]
+    if out:
+        raise ValueError(
+            f"knots of bs() are at {out}, not between its bounds {lower:.4g} and {upper:.4g}, as where many cells have "
+            "one value: write a smaller df=, other knots= or wider bounds"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ class Argument:
 
     name: str
     value: Any
-    named: bool  # whether its name is written
+    named: bool = field(compare=False)  # whether its name is written
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,13 @@ class Contrast:
 class Call:
     """A function of a column, or of another function of one."""
 
-    function: str  # as it is written
+    function: str = field(compare=False)  # as it is written
     of: Column | Call
     options: tuple[Argument, ...]
+    plain: str = field(init=False, repr=False)  # the function without "np.": `log(x)` and `np.log(x)` are one
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", self.function.removeprefix("np."))
 
     @property
     def values(self) -> dict[str, Any]:
@@ -114,9 +118,9 @@ class Formula:
 
     @property
     def stateful(self) -> list[Call]:
-        """Calls that keep what they learn."""
+        """Calls that keep what they learn, each text once."""
         calls = chain.from_iterable(_calls(factor) for factor in self.factors)
-        return list(dict.fromkeys(call for call in calls if call.function in STATEFUL))
+        return list({text_of(call): call for call in calls if call.function in STATEFUL}.values())
 
 
 def column_of(factor: Factor) -> str:
