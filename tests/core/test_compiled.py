@@ -207,7 +207,7 @@ def test_a_changed_formula_gives_new_numbers(tmp_path: Path) -> None:
     leaf.write_text(text)
     assert float(_run(code, cache).stdout) == first
     assert all(path.exists() for path in kept)
-    assert len(list((cache / "dream_sc").iterdir())) == 2
+    assert len(list((cache / "dream_sc" / "compiled").iterdir())) == 2
 
 
 def test_what_is_damaged_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,28 +222,91 @@ def test_what_is_damaged_is_compiled_again(tmp_path: Path, monkeypatch: pytest.M
     assert folder.load("y") is None
 
 
+def test_what_changed_since_the_import_is_not_kept_for_others(tmp_path: Path) -> None:
+    """An upgrade under a running notebook: it goes on with what it has imported, the next session has the new one."""
+    package, cache = tmp_path / "installed" / "dream_sc", tmp_path / "cache"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code, leaf = MODE.format(package=str(package)), package / "_core" / "likelihoods" / "negbinom.py"
+    text = leaf.read_text()
+    changed = text.replace("return y * (log_mean - log(phi))", "return 0.5 * y * (log_mean - log(phi))")
+    upgrade = f"open({str(leaf)!r}, 'w').write({changed!r})\ny = np"
+    old = float(_run(code.replace("y = np", upgrade, 1), cache).stdout)
+    new = float(_run(code, cache).stdout)
+    assert abs(new - old) > 1.0
+    # nor is what a session does with a name that it has bound anew
+    rebound = "from dream_sc._core.dosage import cells\ncells.LN2 = 0.1\ny = np"
+    assert float(_run(code.replace("y = np", rebound, 1), cache).stdout) != new
+    assert float(_run(code, cache).stdout) == new
+
+
+def test_what_was_compiled_with_other_settings_is_not_kept(tmp_path: Path) -> None:
+    changed = "import os\n_folder.fingerprint()\nos.environ['NUMBA_BOUNDSCHECK'] = '1'\ny = np"
+    code = MODE.format(package=str(PACKAGE)).replace(
+        "y = np", "from dream_sc._core.compiled import _folder\n" + changed, 1
+    )
+    _run(code, tmp_path)
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_parts_in_nested_code_and_of_enclosing_functions_are_found() -> None:
+    own = _sum
+
+    @entry
+    def listed(x: Matrix) -> float:
+        values = [own(x[i], x.shape[1]) for i in range(x.shape[0])]
+        return values[0] + _sum(x[1], 1)
+
+    assert registry[f"{__name__}.{listed.__dict__['source'].__qualname__}"].needs == [registry[f"{__name__}._sum"]]
+
+
 def test_folders_that_nobody_uses_are_removed(tmp_path: Path) -> None:
-    own, recent, old = (tmp_path / name for name in ("own", "recent", "old"))
-    for path in (own, recent, old):
+    own, recent, old, link, data = (tmp_path / name for name in ("a" * 24, "b" * 24, "c" * 24, "d" * 24, "results"))
+    for path in (own, recent, old, data):
         path.mkdir()
         (path / "f.bin").write_bytes(b"")
+    link.symlink_to(data)
     long_ago = time.time() - (_folder.KEPT_DAYS + 1) * 86400
-    os.utime(old, (long_ago, long_ago))
+    for path in (old, data):
+        os.utime(path, (long_ago, long_ago))
     _folder.tidy(own)
-    assert own.exists()
-    assert recent.exists()
-    assert not old.exists()
+    assert [p.exists() for p in (own, recent, old, data, data / "f.bin")] == [True, True, False, True, True]
+    _folder.tidy(tmp_path / "nowhere" / "x")
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="there are no owners here")
 def test_what_others_may_write_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_folder, "_setting", lambda name: None)
-    assert _folder.trusted(tmp_path)
-    tmp_path.chmod(0o777)
-    assert not _folder.trusted(tmp_path)
-    tmp_path.chmod(0o755)
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    inner = tmp_path / "shared" / "inner"
+    inner.mkdir(parents=True)
+    assert _folder.trusted(inner)
+    (tmp_path / "shared").chmod(0o777)  # the inner one is ours, but can be exchanged
+    assert not _folder.trusted(inner)
+    (tmp_path / "shared").chmod(0o1777)
+    assert _folder.trusted(inner)
+    inner.chmod(0o777)
+    assert not _folder.trusted(inner)
+    inner.chmod(0o755)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    assert _folder.trusted(tmp_path) == (tmp_path.stat().st_uid == 0)
+    assert _folder.trusted(inner) == (inner.stat().st_uid == 0)
+    assert not _folder.trusted(tmp_path / "nowhere")
+
+
+def test_a_file_of_numba_in_a_folder_of_data_names_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import config
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    assert tmp_path not in (_folder.user_folder() or Path("/")).parents
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "relative")
+    assert _folder.user_folder() == Path.cwd() / "relative" / "dream_sc" / "compiled"
+
+
+def test_a_place_that_is_full_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = _folder.Folder(tmp_path / "gone", True)
+    folder.save("x", 1)
+    folder.save("y", 1)
+    assert len(caplog.records) == 1
+    assert not folder.holds("x")
 
 
 # ---- places and processes --------------------------------------------------------------------------------------------
@@ -266,7 +329,7 @@ def test_without_a_home_nothing_is_written_here(monkeypatch: pytest.MonkeyPatch)
     """A user that the system does not know has "~" for a home."""
     import platformdirs
 
-    monkeypatch.setattr(_folder, "_setting", lambda name: None)
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *a, **k: Path("~/.cache/dream_sc"))
     assert _folder.user_folder() is None
 
@@ -314,6 +377,21 @@ def test_progress_tells_every_function_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert all(f.loaded for f in ahead.functions(["trans"]))
     assert registry["laplace.modes.run"].source.__module__ == modes.__name__
+
+
+def test_a_child_that_is_forked_while_a_thread_compiles_goes_on(tmp_path: Path) -> None:
+    code = MODE.format(package=str(PACKAGE)).replace("print(", "go = lambda: (", 1) + """
+import os, signal, threading, time
+threading.Thread(target=go).start()
+time.sleep(0.5)
+child = os.fork()
+if child == 0:
+    signal.alarm(100)
+    go()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert _run(code, tmp_path).stdout.strip() == "0"
 
 
 def test_a_program_that_is_no_python_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import dis
 import hashlib
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding as llvm
 import numba as nb
+import numpy as np
 from numba.core import cgutils, sigutils
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
@@ -26,11 +26,11 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from . import _folder
+from ._folder import LOCK
 from ._signatures import is_open, signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LOCK = threading.RLock()  # one thread loads or compiles at a time
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True}
 LONGEST = 300.0  # seconds to wait for another process; a function takes a few
 ROOT = "dream_sc._core."
@@ -53,8 +53,10 @@ class _Cache:
         return None
 
     def save_overload(self, sig: Any, result: Any) -> None:
-        name = self.function.file_name(sigutils.normalize_signature(sig)[0])
-        _folder.folders()[-1].save(name, result._reduce())
+        # addresses of this process, or settings that were changed meanwhile, are of no use to others
+        if not result.library.has_dynamic_globals and _folder.as_at_first():
+            name = self.function.file_name(sigutils.normalize_signature(sig)[0])
+            _folder.folders()[-1].save(name, result._reduce())
 
 
 @dataclass(eq=False)
@@ -75,6 +77,7 @@ class Function:
     called_by: str
     typical: tuple[Mapping[str, Any], ...] = ()
     loaded: bool = False
+    bound: bool = False  # whether its symbol has an address; a caller without one would end the process
     dispatcher: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,11 +116,14 @@ class Function:
         """The parts that it calls, itself or through functions that become part of it."""
         return list(dict.fromkeys(_parts_in(self.source)))
 
+    @cached_property
+    def content(self) -> str:
+        """What it does as it stands in this process, which may be older or newer than its file."""
+        return "\n".join(_content(self.source))
+
     def file_name(self, arguments: Any) -> str:
-        """Where one signature is kept; functions of others than this package have their code in it."""
-        code = self.source.__code__
-        own = () if self.source.__module__.startswith(ROOT) else (code.co_code, code.co_consts)
-        return f"{self.name}-{hashlib.sha256(repr((str(tuple(arguments)), own)).encode()).hexdigest()[:16]}"
+        """Where one signature is kept."""
+        return f"{self.name}-{hashlib.sha256(f'{tuple(arguments)}{self.content}'.encode()).hexdigest()[:16]}"
 
     @cached_property
     def named(self) -> dict[str, Any]:
@@ -133,12 +139,15 @@ class Function:
         with LOCK:
             if self.loaded:
                 return
+            if not isinstance(self.dispatcher, Dispatcher):
+                raise RuntimeError("NUMBA_DISABLE_JIT is set, but dream_sc has no other form of its kernels: unset it")
             for part in self.needs:
                 part.load()
             if not self.open:
                 self._load_one()
-                self.dispatcher.disable_compile()
             self.loaded = True
+            if not self.open:
+                self.dispatcher.disable_compile()
 
     def _load_one(self) -> None:
         (name,) = self.named
@@ -149,7 +158,12 @@ class Function:
                 self.dispatcher.compile(self.signature)
         if self.called_by == "compiled":
             result = self.dispatcher.overloads[tuple(self.signature.args)]
-            llvm.add_symbol(self.symbol, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+            self.bind(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+    def bind(self, address: int) -> None:
+        """Let its callers know where its machine code is."""
+        llvm.add_symbol(self.symbol, address)
+        self.bound = True
 
     def compile_only(self) -> None:
         """Compile what is missing and keep it, without anything that it needs: it cannot be called in this process.
@@ -172,7 +186,7 @@ def _pretend(function: Function) -> None:
     """Give the symbols of what a function needs an address, so that it can be compiled though they are not there."""
     for part in function.needs:
         if not part.loaded:
-            llvm.add_symbol(part.symbol, llvm.address_of_symbol("malloc") or 1 << 20)
+            part.bind(llvm.address_of_symbol("malloc") or 1 << 20)
 
 
 def entry(function: F | None = None, *, typical: tuple[Mapping[str, Any], ...] = ()) -> Any:
@@ -201,6 +215,8 @@ def part(function: F) -> F:
         return wanted, generate
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        if not own.bound:
+            raise TypingError(f"{own.name} is called in a way in which it is not found: name it as a global")
         call = context.call_conv
         kind = call.get_function_type(sig.return_type, sig.args)
         callee = cgutils.get_or_insert_function(builder.module, kind, own.symbol)
@@ -276,16 +292,46 @@ def _parts_in(function: Callable[..., Any]) -> Iterator[Function]:
 
 
 def _called(function: Callable[..., Any]) -> Iterator[Any]:
-    """The globals that a function names, and what it takes from those that are modules."""
+    """The globals and enclosing variables that a function names, and what it takes from those that are modules."""
+    for cell in function.__closure__ or ():
+        yield cell.cell_contents
+    yield from _globals_in(function.__code__, function.__globals__)
+
+
+def _globals_in(code: CodeType, known: dict[str, Any]) -> Iterator[Any]:
     owner: Any = None
-    for step in dis.get_instructions(function):
+    for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            value = function.__globals__.get(step.argval)
+            value = known.get(step.argval)
             owner = value if isinstance(value, ModuleType) else None
             yield value
         elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and owner is not None:
             value = getattr(owner, step.argval, None)
             owner = value if isinstance(value, ModuleType) else None
             yield value
-        else:
+        elif step.opname != "EXTENDED_ARG":
             owner = None
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals_in(constant, known)
+
+
+def _content(function: Callable[..., Any]) -> Iterator[str]:
+    """Code, constants, and signatures of what is called, of a function and of those that become part of it."""
+    yield from _codes(function.__code__)
+    for value in _called(function):
+        own = getattr(value, "part", None)
+        if isinstance(own, Function):
+            yield f"{own.symbol} {own.signature}"
+        elif isinstance(value, Dispatcher):
+            yield repr(sorted(value.targetoptions.items(), key=str))
+            yield from _content(value.py_func)
+        elif isinstance(value, int | float | str | bytes | tuple | np.generic | np.ndarray):
+            yield repr(value)
+
+
+def _codes(code: CodeType) -> Iterator[str]:
+    yield f"{code.co_code!r} {code.co_names} {[c for c in code.co_consts if not isinstance(c, CodeType)]!r}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)

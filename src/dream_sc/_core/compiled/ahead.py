@@ -11,13 +11,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from . import _folder
+from ._folder import LOCK
 from ._functions import Function
 
 CORE = "dream_sc._core"
@@ -38,10 +38,10 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "shares": {f"{CORE}.technical.share_kernels": ("fit_shares",)},
 }  # fmt: skip
 MOST_WORKERS = 4  # of all programs that use a folder; each takes 0.3 GB
+PATIENCE = 60.0  # seconds without a function that is done, after which this process goes on alone
 PAUSE = 0.1  # seconds between two looks at what is done
 
 _workers: list[subprocess.Popen[bytes]] = []
-_lock = threading.Lock()
 
 
 def functions(steps: Iterable[str]) -> list[Function]:
@@ -84,11 +84,14 @@ def ready(
     wanted = functions(steps)
     todo = missing(wanted)
     if n_processes > 1 and _can_start() and (todo or (then and missing(functions(then)))):
-        with _lock:
+        with LOCK:
             if not _alive():
                 _start([*steps, *then], n_processes)
     tell(0, len(todo))
-    while _alive() and (left := missing(todo)):
+    seen, since = len(todo), time.monotonic()
+    while _alive() and (left := missing(todo)) and time.monotonic() - since < PATIENCE:
+        if len(left) < seen:
+            seen, since = len(left), time.monotonic()
         tell(len(todo) - len(left), len(todo))
         time.sleep(PAUSE)
     for function in wanted:
@@ -103,13 +106,15 @@ def _can_start() -> bool:
 
 
 def _alive() -> bool:
-    _workers[:] = [w for w in _workers if w.poll() is None]
-    return bool(_workers)
+    with LOCK:
+        _workers[:] = [w for w in _workers if w.poll() is None]
+        return bool(_workers)
 
 
 def _start(steps: Sequence[str], n: int) -> None:
     told = {
-        "path": sys.path, "package": str(_folder.PACKAGE), "folders": [str(f.path) for f in _folder.folders()],
+        "path": [each for each in sys.path if isinstance(each, str)], "package": str(_folder.PACKAGE),
+        "folders": [str(f.path) for f in _folder.folders()],
         "steps": list(steps), "parent": os.getpid(),
     }  # fmt: skip
     for _ in range(min(n, MOST_WORKERS)):
@@ -139,7 +144,7 @@ def compile_all(steps: Sequence[str], folders: Sequence[str], parent: int) -> No
         with _folder.claimed(f"worker-{i}", 0.0) as mine:
             if mine:
                 for function in functions(steps):
-                    if os.getppid() != parent:
+                    if os.name == "posix" and os.getppid() != parent:
                         return
                     function.compile_only()
                 return
