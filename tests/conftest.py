@@ -30,6 +30,15 @@ def _torch_state() -> dict[str, Any]:
     return state
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """What the steps need is compiled before any test, on all cores: none depends on which came first."""
+    from dream_sc._compile import ready
+
+    for step in ("technical", "cis", "trans", "shares"):
+        ready(step, progress=False, then=("cis", "trans", "shares"))
+
+
 @pytest.fixture(autouse=True)
 def _torch_state_untouched() -> Iterator[None]:
     before = _torch_state()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ._logging import logger
 from ._progress import shown, stage
+from ._settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,8 @@ def ready(step: str, progress: bool | None = None, *, then: Sequence[str] = (), 
         nonlocal running, seen, number
         if running is None and done < total:
             number = total
-            if said and not shown(progress) and progress is not False:
+            silent = (settings.progress if progress is None else progress) is False  # was asked for
+            if said and not silent and not shown(progress):
                 _say(total)
             running = stage(progress, "compiling", total, "functions", estimate=False)
         if running is not None:

@@ -24,7 +24,6 @@ CORE = "dream_sc._core"
 SUMS = ("check", "add_cells", "add_tails_of_cells", "close_tails", "transpose", "major_moments")
 # functions that Python calls in each step of counts, by module; what these call goes with them
 STEPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sums": {f"{CORE}.sums.kernels": SUMS},
     "technical": {f"{CORE}.sums.kernels": SUMS, f"{CORE}.technical.count_kernels": ("fit_counts",)},
     "cis": {
         f"{CORE}.sums.kernels": ("pick",),
@@ -117,6 +116,7 @@ def _start(steps: Sequence[str], n: int) -> None:
         "folders": [str(f.path) for f in _folder.folders()],
         "steps": list(steps), "parent": os.getpid(),
     }  # fmt: skip
+    atexit.register(_stop, os.getpid())
     for _ in range(min(n, MOST_WORKERS)):
         try:
             worker = subprocess.Popen(
@@ -126,7 +126,6 @@ def _start(steps: Sequence[str], n: int) -> None:
         except OSError:  # no memory, no processes left: this process does it
             return
         _workers.append(worker)
-    atexit.register(_stop, os.getpid())
 
 
 def _stop(pid: int) -> None:
