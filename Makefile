@@ -36,6 +36,7 @@ test: $(STAMP)/test  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP)/lint  ## check the style
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
 types: $(STAMP)/lint  ## check the types

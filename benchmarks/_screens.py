@@ -91,10 +91,16 @@ class _Means:
     def __init__(self, screen: Screen) -> None:
         centre = _centre(screen.zeros)
         truth = ds.datasets.titration(
-            50, screen.n_genes, rng=screen.seed, n_guides=screen.n_cis, n_ntc_guides=screen.n_ntc,
-            n_groups=screen.n_groups, single_fraction=screen.single_fraction,
-            additive_fraction=screen.additive_fraction, mean_range=(centre - WIDTH / 2, centre + WIDTH / 2),
-        )  # fmt: skip
+            50,
+            screen.n_genes,
+            rng=screen.seed,
+            n_guides=screen.n_cis,
+            n_ntc_guides=screen.n_ntc,
+            n_groups=screen.n_groups,
+            single_fraction=screen.single_fraction,
+            additive_fraction=screen.additive_fraction,
+            mean_range=(centre - WIDTH / 2, centre + WIDTH / 2),
+        )
         self.var, self.guides = truth.var, truth.uns["titration"]["guides"]
         self.effects = truth.varm["true_technical_effects"].T
         self.base = np.log2(self.var["true_baseline"].to_numpy())

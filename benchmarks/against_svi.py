@@ -110,12 +110,17 @@ def single_cells(adata: Any) -> Cells:
     dosage = RowDosage(d.mean[row], d.spread[row], d.error, d.control, 0.0, escape[row])
     names = {"m_tau": "tau_log_mean", "s_tau": "tau_log_sd", "wide_weight": "wide_weight", "wide_sd": "wide_sd"}
     return Cells(
-        adata.var_names[inputs.ok], inputs.axis,
+        adata.var_names[inputs.ok],
+        inputs.axis,
         (GuideStats(counts, s, s**2, code, group, len(guides), len(technical["groups"])), dosage),
-        {"overdispersion": inputs.overdispersion[inputs.ok], "axis": inputs.axis, "priors": TransPriors(),
-         "hyper": {k: hyper[v] for k, v in names.items()} | {"alpha_scale": inputs.alpha_sd},
-         "consts": np.zeros((len(counts), 2))},
-    )  # fmt: skip
+        {
+            "overdispersion": inputs.overdispersion[inputs.ok],
+            "axis": inputs.axis,
+            "priors": TransPriors(),
+            "hyper": {k: hyper[v] for k, v in names.items()} | {"alpha_scale": inputs.alpha_sd},
+            "consts": np.zeros((len(counts), 2)),
+        },
+    )
 
 
 def density_alone(data: Any, repeats: int = 20) -> float:
@@ -180,9 +185,16 @@ def reference(cells: Cells, start: Any, *, draws: int, warmup: int, cap: float) 
     for t, gene in enumerate(cells.genes):
         one = cells.take(cells.genes[[t]])
         out, info = engine("nuts").trans(
-            *one.rows, **one.keywords, curve=CURVE, init=start[[t]], nsamples=draws, niters=warmup, device="cpu", rng=t,
+            *one.rows,
+            **one.keywords,
+            curve=CURVE,
+            init=start[[t]],
+            nsamples=draws,
+            niters=warmup,
+            device="cpu",
+            rng=t,
             level="cell",
-        )  # fmt: skip
+        )
         halves = [one.table(half)[list(COLUMNS)] for half in np.array_split(out, 2, axis=1)]
         tables.append(one.table(out).join((halves[1] - halves[0]).abs().div(2).add_suffix("_error")))
         ok.append(bool(info["converged"][0]))
@@ -209,8 +221,10 @@ def closeness(fast: pd.DataFrame, svi: pd.DataFrame, nuts: pd.DataFrame) -> None
     print(f"fast at least as close in {closer.sum()} of {closer.size}")
     pair = table.T.groupby(level=1, sort=False).median().median(axis=1)
     held = "held" if pair["fast"] <= pair["svi"] else "MISSED"
-    print(f"median over genes and quantities: fast {pair['fast']:.2f}, svi {pair['svi']:.2f}, nuts {pair['nuts']:.2f}; "
-          f"at least as close: {held if len(nuts) >= FEWEST else 'too few genes to say'}")  # fmt: skip
+    print(
+        f"median over genes and quantities: fast {pair['fast']:.2f}, svi {pair['svi']:.2f}, nuts {pair['nuts']:.2f}; "
+        f"at least as close: {held if len(nuts) >= FEWEST else 'too few genes to say'}"
+    )
     for label, found in (("fast", fast), ("svi", svi)):
         print(f"\n{label} against NUTS\n{compare(found, nuts).to_string()}")
 
@@ -244,10 +258,14 @@ def main() -> None:
         run = variational(data, curve, start, window=options.window, cap=options.cap_seconds, nsamples=1000)
         threads = torch.get_num_threads()
     step = run.seconds / run.steps
-    print(f"{n} genes x {data.counts.shape[1]} cells; threads: fast engine {numba.get_num_threads()}, SVI {threads}; "
-          f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
-    print(f"SVI: {'ELBO flat' if run.flat else 'not converged at the cap'} after {run.steps:,} steps; windows of "
-          f"{options.window} steps differ by {run.change:.2f}, Monte Carlo error {run.error:.2f}")  # fmt: skip
+    print(
+        f"{n} genes x {data.counts.shape[1]} cells; threads: fast engine {numba.get_num_threads()}, SVI {threads}; "
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
+    print(
+        f"SVI: {'ELBO flat' if run.flat else 'not converged at the cap'} after {run.steps:,} steps; windows of "
+        f"{options.window} steps differ by {run.change:.2f}, Monte Carlo error {run.error:.2f}"
+    )
     print(f"{1e3 * step:.1f} ms per step; the counts' density and its gradient alone take {1e3 * alone:.1f} ms")
     rows = {
         f"fit_trans, {CURVE}": fast,
@@ -266,9 +284,12 @@ def main() -> None:
     if options.nuts_genes:
         some = cells.genes.intersection(adata.var_names[movers(adata)], sort=False)[: options.nuts_genes]
         nuts, ok, each = reference(
-            cells.take(some), start[cells.genes.get_indexer(some)], draws=options.draws, warmup=options.warmup,
+            cells.take(some),
+            start[cells.genes.get_indexer(some)],
+            draws=options.draws,
+            warmup=options.warmup,
             cap=options.nuts_cap_seconds,
-        )  # fmt: skip
+        )
         print(f"NUTS: converged in {ok.sum()} of {len(ok)} genes that respond, {each:.0f} s per gene")
         if ok.any():
             closeness(table, cells.table(run.draws), nuts[ok])

@@ -83,13 +83,20 @@ def one(cis_mean: float, seed: int, args: argparse.Namespace) -> tuple[dict[str,
         float(np.sqrt(np.mean((e - truth) ** 2))) for e in (fitted["log2_x_true"].to_numpy(), best, attainable)
     )
     row = {
-        "cis mean": cis_mean, "seed": seed, "rmse": rmse, "oracle": least, "ratio": rmse / least,
-        "attainable ratio": limit / least, "rmse / attainable": rmse / limit, "coverage": float(inside.mean()),
+        "cis mean": cis_mean,
+        "seed": seed,
+        "rmse": rmse,
+        "oracle": least,
+        "ratio": rmse / least,
+        "attainable ratio": limit / least,
+        "rmse / attainable": rmse / limit,
+        "coverage": float(inside.mean()),
         "oracle coverage": float(((interval[0] <= truth) & (truth <= interval[1])).mean()),
-        "guide rmse": float(np.sqrt((error**2).mean())), "guide bias": float(error.mean()),
+        "guide rmse": float(np.sqrt((error**2).mean())),
+        "guide bias": float(error.mean()),
         "guide coverage": float((error.abs() <= 1.96 * guides["sd"]).mean()),
         "within_sd / true": float(guides["within_sd"].mean() / guides["within_sd_true"].mean()),
-    }  # fmt: skip
+    }
     guide = adata.obs["guide"].astype(str).to_numpy()[cells]
     cloud = pd.DataFrame({"estimate": fitted["log2_x_true"].to_numpy(), "truth": truth, "guide": guide})
     # truth on estimate within guides: 1 if only dosage is followed, near 0 if the counts' noise is

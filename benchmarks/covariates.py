@@ -83,11 +83,18 @@ def fitted(adata, covariates: str | None) -> dict[str, float]:
     guides = ds.get.guides(adata)
     error = (guides["log2_dosage"] - truth.loc[guides.index])[~guides["is_control"].to_numpy(bool)]
     return {
-        "false": (called & null).sum(), "called": called.sum(), "null": null.sum(),
-        "p05": (table["pvalue"][null] < 0.05).mean(), "p005": (table["pvalue"][null] < 0.005).mean(),
-        "found": (called & ~null).sum(), "responders": (~null & other).sum(), "movers_found": (called & movers).sum(),
-        "movers": movers.sum(), "dosage_error": np.sqrt((error**2).mean()), "seconds": seconds,
-    }  # fmt: skip
+        "false": (called & null).sum(),
+        "called": called.sum(),
+        "null": null.sum(),
+        "p05": (table["pvalue"][null] < 0.05).mean(),
+        "p005": (table["pvalue"][null] < 0.005).mean(),
+        "found": (called & ~null).sum(),
+        "responders": (~null & other).sum(),
+        "movers_found": (called & movers).sum(),
+        "movers": movers.sum(),
+        "dosage_error": np.sqrt((error**2).mean()),
+        "seconds": seconds,
+    }
 
 
 def coefficients(adata, truth: np.ndarray, n_glm: int) -> dict[str, float]:
@@ -96,13 +103,19 @@ def coefficients(adata, truth: np.ndarray, n_glm: int) -> dict[str, float]:
     known = np.isfinite(b).all(1)
     known[0] = False
     inside = (np.abs(b - truth) < 1.959964 * sd)[known]
-    out = {"covered": inside.sum(), "of": inside.size, "acting": inside[truth[known] != 0].sum(),
-           "of_acting": (truth[known] != 0).sum()}  # fmt: skip
+    out = {
+        "covered": inside.sum(),
+        "of": inside.size,
+        "acting": inside[truth[known] != 0].sum(),
+        "of_acting": (truth[known] != 0).sum(),
+    }
     enough = np.flatnonzero(known & (np.asarray(adata.X.mean(0)).ravel() > 0.3))[:n_glm]
     glm = np.stack([_glm(adata, t) for t in enough]) if n_glm else np.zeros((0, 3))
     return out | {
-        "square": ((b - truth)[enough] ** 2).sum(), "square_glm": ((glm - truth[enough]) ** 2).sum(), "glms": glm.size,
-    }  # fmt: skip
+        "square": ((b - truth)[enough] ** 2).sum(),
+        "square_glm": ((glm - truth[enough]) ** 2).sum(),
+        "glms": glm.size,
+    }
 
 
 def _glm(adata, t: int) -> np.ndarray:
@@ -110,10 +123,15 @@ def _glm(adata, t: int) -> np.ndarray:
     import statsmodels.api as sm
 
     obs = adata.obs[adata.obs["target"] == "NTC"]
-    design = pd.DataFrame({
-        "one": 1.0, "score": obs["score"], "d2": obs["donor"] == "d2", "d3": obs["donor"] == "d3",
-        "lane": obs["batch"] == "batch_2",
-    }).astype(float)  # fmt: skip
+    design = pd.DataFrame(
+        {
+            "one": 1.0,
+            "score": obs["score"],
+            "d2": obs["donor"] == "d2",
+            "d3": obs["donor"] == "d3",
+            "lane": obs["batch"] == "batch_2",
+        }
+    ).astype(float)
     y = adata[obs.index].X[:, [t]].toarray().ravel()
     family = sm.families.NegativeBinomial(alpha=adata.var["true_overdispersion"].iloc[t] ** 2)
     with warnings.catch_warnings():

@@ -59,8 +59,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     p, c = fit.set_up(problem(args.guides, args.ntc_guides, args.features, 0), fit.Options(), TAIL)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    print(f"{len(p.counts)} features, {args.guides} + {args.ntc_guides} guides, {len(c.grid)} taus; GPU: {device}; "
-          f"threads: {n_threads()} compiled, {args.threads} tensors")  # fmt: skip
+    print(
+        f"{len(p.counts)} features, {args.guides} + {args.ntc_guides} guides, {len(c.grid)} taus; GPU: {device}; "
+        f"threads: {n_threads()} compiled, {args.threads} tensors"
+    )
     print(f"{'curve':15} {'on':24} {'seconds':>8} {'ratio':>6}  largest difference, share above 1e-3 nats")
     for name in SHAPES:
         base, first = None, 0.0
@@ -74,8 +76,10 @@ def main() -> None:
                 base, first = found, seconds
             near = base > base.max(axis=(1, 2), keepdims=True) - 10
             error = np.abs(found[near] - base[near])
-            print(f"{name:15} {label:24} {seconds:8.2f} {first / seconds:6.2f}  {error.max():.1e}, "
-                  f"{(error > 1e-3).mean():.2%}")  # fmt: skip
+            print(
+                f"{name:15} {label:24} {seconds:8.2f} {first / seconds:6.2f}  {error.max():.1e}, "
+                f"{(error > 1e-3).mean():.2%}"
+            )
 
 
 if __name__ == "__main__":

@@ -62,13 +62,27 @@ def reference(adata, genes, *, draws: int, warmup: int) -> tuple[pd.DataFrame, n
     c = curve("single_hill")
     init = np.stack([start[p].to_numpy() for p in c.params], -1)
     out, info = engine("nuts").trans(
-        cells, dosage, overdispersion=ds.get.technical(adata).loc[genes, "overdispersion"].to_numpy(),
-        curve="single_hill", axis=axis, priors=TransPriors(), consts=np.zeros((len(genes), 2)), init=init,
-        hyper={"m_tau": hyper["tau_log_mean"], "s_tau": hyper["tau_log_sd"],
-               "wide_weight": hyper["wide_weight"], "wide_sd": hyper["wide_sd"],
-               "alpha_scale": technical["effect_scale"] * np.log(2)},
-        nsamples=draws, niters=warmup, device="cpu", rng=0, level="cell",
-    )  # fmt: skip
+        cells,
+        dosage,
+        overdispersion=ds.get.technical(adata).loc[genes, "overdispersion"].to_numpy(),
+        curve="single_hill",
+        axis=axis,
+        priors=TransPriors(),
+        consts=np.zeros((len(genes), 2)),
+        init=init,
+        hyper={
+            "m_tau": hyper["tau_log_mean"],
+            "s_tau": hyper["tau_log_sd"],
+            "wide_weight": hyper["wide_weight"],
+            "wide_sd": hyper["wide_sd"],
+            "alpha_scale": technical["effect_scale"] * np.log(2),
+        },
+        nsamples=draws,
+        niters=warmup,
+        device="cpu",
+        rng=0,
+        level="cell",
+    )
     columns = summary.summarise(out, c, np.zeros((len(genes), 2)), axis, likelihood("negbinom"))
     return pd.DataFrame({k: v for k, v in columns.items() if k.startswith(COLUMNS)}, index=genes), info["converged"]
 
@@ -80,11 +94,14 @@ def compare(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
         shift = (table.loc[truth.index, name] - truth[name]) / (width / 3.92)
         ratio = (table.loc[truth.index, f"{name}_q975"] - table.loc[truth.index, f"{name}_q025"]) / width
         rows[name] = {
-            "median shift (sd)": shift.abs().median(), "largest": shift.abs().max(),
+            "median shift (sd)": shift.abs().median(),
+            "largest": shift.abs().max(),
             "within 0.15": (shift.abs() < 0.15).mean(),
-            "width ratio": ratio.median(), "least ratio": ratio.min(), "greatest": ratio.max(),
+            "width ratio": ratio.median(),
+            "least ratio": ratio.min(),
+            "greatest": ratio.max(),
             "within 15 %": ((ratio - 1).abs() < 0.15).mean(),
-        }  # fmt: skip
+        }
     return pd.DataFrame(rows).T.round(3)
 
 
@@ -100,9 +117,14 @@ def main() -> None:
     adata, genes = fitted(options.cells, options.genes)
     fast = ds.get.trans(adata)
     ds.tl.fit_trans(
-        adata, function_type="single_hill", features=genes, inference="svi", hyper=adata.uns["trans"]["hyper"],
-        key_added="svi", progress=False,
-    )  # fmt: skip
+        adata,
+        function_type="single_hill",
+        features=genes,
+        inference="svi",
+        hyper=adata.uns["trans"]["hyper"],
+        key_added="svi",
+        progress=False,
+    )
     start = time.perf_counter()
     nuts, ok = reference(adata, genes, draws=options.draws, warmup=options.warmup)
     print(f"{len(genes)} genes that respond, NUTS converged in {ok.sum()}, {time.perf_counter() - start:.0f} s")

@@ -50,8 +50,12 @@ def main() -> None:
                 x, total = (v.reshape(args.guides, args.cells).sum(1) for v in (x, total))
                 p = x.sum() / total.sum()
                 cells.append(f"{p:8.3f}, spread {np.mean((x - p * total) ** 2 / (p * (1 - p) * total)):.2f}")
-            print(f"{'same' if same else 'independent':<14} {rate:4g} and {skipped:4g}, {rate / (rate + skipped):.3f}"
-                  + " " * 8 + "".join(f"{c:>24}" for c in cells), flush=True)  # fmt: skip
+            print(
+                f"{'same' if same else 'independent':<14} {rate:4g} and {skipped:4g}, {rate / (rate + skipped):.3f}"
+                + " " * 8
+                + "".join(f"{c:>24}" for c in cells),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

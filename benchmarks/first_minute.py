@@ -53,9 +53,11 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 cold, warm = (timed(QUICK_START, source, Path(folder)) for _ in range(2))
             for what, value in (
-                ("quick start, empty cache, wall s", cold[0]), ("the same, second time, wall s", warm[0]),
-                ("compiling, processor s", cold[1] - warm[1]), ("second time, processor s", warm[1]),
-            ):  # fmt: skip
+                ("quick start, empty cache, wall s", cold[0]),
+                ("the same, second time, wall s", warm[0]),
+                ("compiling, processor s", cold[1] - warm[1]),
+                ("second time, processor s", warm[1]),
+            ):
                 found.setdefault((what, name), []).append(value)
     print(f"{'':36s}" + "".join(f"{name:>24s}" for name in sources))
     for what in dict.fromkeys(key[0] for key in found):

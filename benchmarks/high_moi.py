@@ -60,10 +60,13 @@ def calls(adata: ad.AnnData) -> dict[str, float]:
     truth = var["true_log2_ec50"]
     inside = (truth > found["log2_ec50_q025"]) & (truth < found["log2_ec50_q975"])
     return {
-        "calls": called.sum(), "false": (called & (var["true_model"] == "null")).sum(), "movers": movers.sum(),
-        "found": (called & movers).sum(), "ec50_error": (found["log2_ec50"] - truth)[ec50].abs().median(),
+        "calls": called.sum(),
+        "false": (called & (var["true_model"] == "null")).sum(),
+        "movers": movers.sum(),
+        "found": (called & movers).sum(),
+        "ec50_error": (found["log2_ec50"] - truth)[ec50].abs().median(),
         "ec50_inside": inside[ec50].mean(),
-    }  # fmt: skip
+    }
 
 
 def fit(adata: ad.AnnData, **cis: str) -> float:
@@ -84,27 +87,46 @@ def compare(moi: float, seeds: int, shift: float) -> pd.DataFrame:
         many = ds.datasets.high_moi(N_CELLS, N_GENES, moi=moi, rng=seed, guide_shift_sd=shift)
         fit(many, control_group="complement")
         d, n = dosages(many), many.uns["cis"]["n_cells"]
-        rows.append(calls(many) | {
-            "screen": "several", "mse": (d["error"] ** 2).mean(), "oracle": (oracle(many) ** 2).mean(),
-            "inside": d["inside"].mean(), "in_trans": 1 - n["several_guides"] / n["targeting"],
-        })  # fmt: skip
+        rows.append(
+            calls(many)
+            | {
+                "screen": "several",
+                "mse": (d["error"] ** 2).mean(),
+                "oracle": (oracle(many) ** 2).mean(),
+                "inside": d["inside"].mean(),
+                "in_trans": 1 - n["several_guides"] / n["targeting"],
+            }
+        )
         per_guide = round(N_CELLS * moi / N_ALL)
         one = ds.datasets.titration(
-            (N_CIS + N_NTC) * per_guide, N_GENES, rng=seed, n_ntc_guides=N_NTC, ntc_fraction=N_NTC / (N_CIS + N_NTC),
-            dosage_range=(-3.0, 0.8), guide_shift_sd=shift,
-        )  # fmt: skip
+            (N_CIS + N_NTC) * per_guide,
+            N_GENES,
+            rng=seed,
+            n_ntc_guides=N_NTC,
+            ntc_fraction=N_NTC / (N_CIS + N_NTC),
+            dosage_range=(-3.0, 0.8),
+            guide_shift_sd=shift,
+        )
         fit(one)
         d = dosages(one)
         rows.append(calls(one) | {"screen": "one", "mse": (d["error"] ** 2).mean(), "inside": d["inside"].mean()})
     frame = pd.DataFrame(rows).assign(fdp=lambda f: f["false"] / f["calls"].clip(1))
     of = frame.groupby("screen", sort=False)
-    return pd.DataFrame({
-        "moi": moi, "guide_rmse": of["mse"].mean() ** 0.5, "oracle_se": of["oracle"].mean() ** 0.5,
-        "guide_coverage": of["inside"].mean(), "targeted_cells_in_trans": of["in_trans"].mean(),
-        "fdp": of["fdp"].mean(), "fdp_se": of["fdp"].std() / seeds**0.5, "calls": of["calls"].mean(),
-        "power": of["found"].sum() / of["movers"].sum(), "ec50_error": of["ec50_error"].mean(),
-        "ec50_coverage": of["ec50_inside"].mean(),
-    }).reset_index()  # fmt: skip
+    return pd.DataFrame(
+        {
+            "moi": moi,
+            "guide_rmse": of["mse"].mean() ** 0.5,
+            "oracle_se": of["oracle"].mean() ** 0.5,
+            "guide_coverage": of["inside"].mean(),
+            "targeted_cells_in_trans": of["in_trans"].mean(),
+            "fdp": of["fdp"].mean(),
+            "fdp_se": of["fdp"].std() / seeds**0.5,
+            "calls": of["calls"].mean(),
+            "power": of["found"].sum() / of["movers"].sum(),
+            "ec50_error": of["ec50_error"].mean(),
+            "ec50_coverage": of["ec50_inside"].mean(),
+        }
+    ).reset_index()
 
 
 def scale() -> None:

@@ -27,9 +27,12 @@ GB = 1e9
 WARM = 1e7  # values up to which a child measures its imports itself; they are the same in larger cells
 EVERY = tuple((t, n) for t in (2000, 10_000, 30_000) for n in (5000, 20_000, 50_000))
 FULL = (  # distribution, features, cells, storage: cells beyond 10^7 values whose trans step, minutes of work, is run
-    ("negbinom", 2000, 20_000, "sparse"), ("negbinom", 10_000, 5000, "sparse"), ("binomial", 2000, 20_000, "backed"),
-    ("multinomial", 2000, 5000, "sparse"), ("normal", 2000, 50_000, "dense"),
-)  # fmt: skip
+    ("negbinom", 2000, 20_000, "sparse"),
+    ("negbinom", 10_000, 5000, "sparse"),
+    ("binomial", 2000, 20_000, "backed"),
+    ("multinomial", 2000, 5000, "sparse"),
+    ("normal", 2000, 50_000, "dense"),
+)
 THIN = {"sparsity": 0.95}
 CELLS = (
     ("negbinom", EVERY, {}),
@@ -129,9 +132,10 @@ def run(cell: sim.Cell, data, ds) -> dict[str, dict]:
     """Run the steps; peak and seconds of each."""
     technical, cis, trans = options(cell)
     calls = (
-        lambda: ds.tl.fit_technical(data, **technical), lambda: ds.tl.fit_cis(data, sim.CIS, **cis),
+        lambda: ds.tl.fit_technical(data, **technical),
+        lambda: ds.tl.fit_cis(data, sim.CIS, **cis),
         lambda: ds.tl.fit_trans(data, **trans),
-    )  # fmt: skip
+    )
     out = {}
     for name, call in zip(STEPS[: cell.steps], calls, strict=False):
         forget()
@@ -177,11 +181,19 @@ def estimate(cell: sim.Cell):
     scores = cell.distribution in ("normal", "studentt")
     storage = "backed_dense" if scores and cell.storage == "backed" else cell.storage
     return ds.memory.estimate(
-        cell.n_features, cell.n_cells, n_groups=cell.n_groups, n_guides=cell.n_cis_guides + cell.n_ntc_guides,
-        n_cis_guides=cell.n_cis_guides, sparsity=cell.sparsity, distribution=cell.distribution, storage=storage,
-        n_categories=sim.K if cell.distribution == "multinomial" else None, function_type=cell.function_type,
-        inference=cell.inference, autoguide="AutoNormal",
-    )  # fmt: skip
+        cell.n_features,
+        cell.n_cells,
+        n_groups=cell.n_groups,
+        n_guides=cell.n_cis_guides + cell.n_ntc_guides,
+        n_cis_guides=cell.n_cis_guides,
+        sparsity=cell.sparsity,
+        distribution=cell.distribution,
+        storage=storage,
+        n_categories=sim.K if cell.distribution == "multinomial" else None,
+        function_type=cell.function_type,
+        inference=cell.inference,
+        autoguide="AutoNormal",
+    )
 
 
 def compared(found: dict) -> list[tuple]:
@@ -204,13 +216,17 @@ def report(every: list[dict], folder: Path | None) -> None:
     rows = [row for found in every for row in compared(found)]
     ratio = [e / m for _, _, e, m in rows]
     near = sum(abs(r - 1) <= 0.2 for r in ratio)
-    said = (f"{len(every)} cells, {len(rows)} steps: {near} within 20 % ({near / len(rows):.0%}), the lowest estimate "
-            f"{min(ratio) - 1:+.0%}, the highest {max(ratio) - 1:+.0%}.")  # fmt: skip
+    said = (
+        f"{len(every)} cells, {len(rows)} steps: {near} within 20 % ({near / len(rows):.0%}), the lowest estimate "
+        f"{min(ratio) - 1:+.0%}, the highest {max(ratio) - 1:+.0%}."
+    )
     lines = ["| distribution | features | cells | counts | engine | step | estimated | measured | difference |"]
     lines.append("|" + "---|" * 9)
     for c, step, e, m in rows:
-        lines.append(f"| {c.distribution} | {c.n_features:,} | {c.n_cells:,} | {c.storage} | {c.inference} | "
-                     f"{step.removeprefix('fit_')} | {e / 1e6:,.0f} | {m / 1e6:,.0f} | {e / m - 1:+.0%} |")  # fmt: skip
+        lines.append(
+            f"| {c.distribution} | {c.n_features:,} | {c.n_cells:,} | {c.storage} | {c.inference} | "
+            f"{step.removeprefix('fit_')} | {e / 1e6:,.0f} | {m / 1e6:,.0f} | {e / m - 1:+.0%} |"
+        )
     print("\n".join([*lines, "", said]))
     if folder is None:
         return

@@ -164,19 +164,22 @@ def compare(adata: ad.AnnData, truth: Truth, mean: np.ndarray, distribution: str
         return np.where(np.isfinite(low), (low <= value) & (value <= high), np.nan)
 
     return {
-        "responds": truth.responds, "change": change, "q": row["qvalue"].to_numpy(float),
-        "p": row["pvalue"].to_numpy(float), "ec50": covered("log2_ec50", truth.k),
-        "full": covered(f"{effect}_full", at[:, 0] - at[:, 1]), "max": covered(f"{effect}_max", at[:, 2] - at[:, 1]),
-        "error": np.abs(row["log2_ec50"].to_numpy(float) - truth.k), "k": row["pareto_k"].to_numpy(float),
-    }  # fmt: skip
+        "responds": truth.responds,
+        "change": change,
+        "q": row["qvalue"].to_numpy(float),
+        "p": row["pvalue"].to_numpy(float),
+        "ec50": covered("log2_ec50", truth.k),
+        "full": covered(f"{effect}_full", at[:, 0] - at[:, 1]),
+        "max": covered(f"{effect}_max", at[:, 2] - at[:, 1]),
+        "error": np.abs(row["log2_ec50"].to_numpy(float) - truth.k),
+        "k": row["pareto_k"].to_numpy(float),
+    }
 
 
 def report(distribution: str, runs: list[dict], o: argparse.Namespace) -> None:
     kind = "score" if distribution in ("normal", "studentt") else "share"
     every = {name: np.concatenate([np.atleast_1d(r[name]) for r in runs]) for name in runs[0]}
-    fdp = np.array([
-        ((r["q"] < 0.05) & ~r["responds"]).sum() / max((r["q"] < 0.05).sum(), 1) for r in runs
-    ])  # fmt: skip
+    fdp = np.array([((r["q"] < 0.05) & ~r["responds"]).sum() / max((r["q"] < 0.05).sum(), 1) for r in runs])
     error = fdp.std(ddof=1) / np.sqrt(len(fdp)) if len(fdp) > 1 else np.nan
     called, responds, change = every["q"] < 0.05, every["responds"], every["change"]
     print(f"\n{distribution}, {len(runs)} seeds, guide shifts {o.shift}, rho {o.rho}")
@@ -188,7 +191,8 @@ def report(distribution: str, runs: list[dict], o: argparse.Namespace) -> None:
         some = responds & (change >= low) & (change < high)
         print(f"  power, change {low} to {high}: {called[some].mean():.3f} of {some.sum()}")
     for label, some in (
-        ("called responders", called & responds), ("large changes", responds & (change >= LARGE[kind]))
+        ("called responders", called & responds),
+        ("large changes", responds & (change >= LARGE[kind])),
     ):
         parts = [f"{n} {np.nanmean(every[n][some]):.3f}" for n in ("ec50", "full", "max")]
         print(f"  coverage, {label} ({some.sum()}): {', '.join(parts)}; ", end="")

@@ -28,10 +28,16 @@ def screen(n_cells: int, rng: np.random.Generator) -> ad.AnnData:
     """Cells of 120 guides with a cis gene, whose dosages are fitted."""
     guide = rng.integers(0, 120, n_cells)
     dosage = np.where(guide < 20, np.linspace(-2.5, 1.0, 20)[np.minimum(guide, 19)], 0.0)
-    obs = pd.DataFrame({
-        "guide": [f"g{i:03d}" for i in guide], "target": np.where(guide < 20, "CIS", "NTC"),
-        "batch": np.where(rng.random(n_cells) < 0.5, "a", "b"), "dosage": dosage, "size_factor": 1.0,
-    }, index=[f"c{i}" for i in range(n_cells)])  # fmt: skip
+    obs = pd.DataFrame(
+        {
+            "guide": [f"g{i:03d}" for i in guide],
+            "target": np.where(guide < 20, "CIS", "NTC"),
+            "batch": np.where(rng.random(n_cells) < 0.5, "a", "b"),
+            "dosage": dosage,
+            "size_factor": 1.0,
+        },
+        index=[f"c{i}" for i in range(n_cells)],
+    )
     counts = rng.poisson(10 * 2.0**dosage * rng.gamma(10, 0.1, n_cells))
     other = rng.poisson(5.0, (n_cells, 3))
     out = ad.AnnData(sparse.csr_matrix(np.column_stack([counts, other]).astype(np.float32)), obs=obs)

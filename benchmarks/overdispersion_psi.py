@@ -41,9 +41,12 @@ def compare(adata: ad.AnnData, key: str, columns: list[str]) -> pd.DataFrame:
     some = reads >= 3
     over, plain = (technical_shares(stats.take(some), SharePriors(), o) for o in (True, False))
     table = pairs.sticks.table()[some].assign(
-        reads=reads[some], reads_twice=stats.tail_total[some].sum(1), rho=over.overdispersion,
-        log_bf=over.log_evidence - plain.log_evidence, sd_ratio=over.level_sd / plain.level_sd,
-    )  # fmt: skip
+        reads=reads[some],
+        reads_twice=stats.tail_total[some].sum(1),
+        rho=over.overdispersion,
+        log_bf=over.log_evidence - plain.log_evidence,
+        sd_ratio=over.level_sd / plain.level_sd,
+    )
     names = " and ".join(columns) or "none"
     print(f"\n{key}, groups: {names} ({code.max() + 1}), {len(table)} sticks, beta_o {over.beta_o:.1f}")
     return table
@@ -65,13 +68,20 @@ def main() -> None:
             table = compare(adata, key, columns)
             seconds = time.perf_counter() - start
             print(table.sort_values("reads", ascending=False).head(8).round(3).to_string(index=False))
-            rows.append({
-                "categories share": key.removesuffix("_group"), "groups": name, "sticks": len(table),
-                "total log Bayes factor": table["log_bf"].sum(), "sticks above 3": (table["log_bf"] > 3).sum(),
-                "below -3": (table["log_bf"] < -3).sum(), "least": table["log_bf"].min(),
-                "median rho": table["rho"].median(),
-                "median rho, 500 reads": table.loc[table["reads"] >= 500, "rho"].median(), "seconds": seconds,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "categories share": key.removesuffix("_group"),
+                    "groups": name,
+                    "sticks": len(table),
+                    "total log Bayes factor": table["log_bf"].sum(),
+                    "sticks above 3": (table["log_bf"] > 3).sum(),
+                    "below -3": (table["log_bf"] < -3).sum(),
+                    "least": table["log_bf"].min(),
+                    "median rho": table["rho"].median(),
+                    "median rho, 500 reads": table.loc[table["reads"] >= 500, "rho"].median(),
+                    "seconds": seconds,
+                }
+            )
     print("\nbeta-binomial over binomial (natural log):")
     print(pd.DataFrame(rows).round(2).to_string(index=False))
 

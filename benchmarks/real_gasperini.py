@@ -63,12 +63,23 @@ def main() -> None:
         found = ds.get.trans(adata)
         for i, (guide, row) in enumerate(table.iterrows(), 1):
             ratio, mean = raw(adata, gene, guide)
-            rows.append({
-                "target": target, "guide": i, "cells": row["n_cells"], "mean": mean, "raw": ratio,
-                "log2fc": row["log2fc"], "q025": row["log2fc_q025"], "q975": row["log2fc_q975"],
-                "off_0": row["log2fc_q975"] < 0, "escaping": row["escaper_fraction"], "cis_s": seconds,
-                "trans_s": trans, "calls": int((found["qvalue"] < 0.05).sum()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "target": target,
+                    "guide": i,
+                    "cells": row["n_cells"],
+                    "mean": mean,
+                    "raw": ratio,
+                    "log2fc": row["log2fc"],
+                    "q025": row["log2fc_q025"],
+                    "q975": row["log2fc_q975"],
+                    "off_0": row["log2fc_q975"] < 0,
+                    "escaping": row["escaper_fraction"],
+                    "cis_s": seconds,
+                    "trans_s": trans,
+                    "calls": int((found["qvalue"] < 0.05).sum()),
+                }
+            )
     frame = pd.DataFrame(rows)
     print(frame.round(2).to_string(index=False))
     by = frame.groupby("target").agg(raw=("raw", "max"), off_0=("off_0", "all"))

@@ -76,8 +76,17 @@ def pose(adata: ad.AnnData, real: pd.DataFrame, rng: np.random.Generator) -> pd.
     ds.tl.fit_cis(adata, POSED)
     table = adata.uns["cis"]["guides"].set_index("guide")
     cells = adata.obsm["cis"].copy()
-    columns = ["log2_dosage", "sd", "log2fc", "log2fc_q025", "log2fc_q975", "within_sd", "escaper_fraction",
-               "log2_dosage_acting", "sd_acting"]
+    columns = [
+        "log2_dosage",
+        "sd",
+        "log2fc",
+        "log2fc_q025",
+        "log2fc_q975",
+        "within_sd",
+        "escaper_fraction",
+        "log2_dosage_acting",
+        "sd_acting",
+    ]
     for name, (_, row) in zip(chosen, real.iterrows(), strict=True):
         shift = row["log2_dosage"] - table.loc[name, "log2_dosage"]
         mine = (guide == name).to_numpy()

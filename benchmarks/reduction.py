@@ -90,9 +90,12 @@ def study(spread: float, n_genes: int, n_cells: int, seed: int, bins: int | None
     ratios, ec50 = np.array(ratios), np.array(ec50)
     clear = ratios[:, 0] > BOUNDARY
     return {
-        "ratio": np.median(ratios[clear, 1] / ratios[clear, 0]), "power": (ratios > BOUNDARY).mean(0),
-        "ec50": np.median(ec50[clear], 0), "n": int(clear.sum()), "bins": n_bins,
-    }  # fmt: skip
+        "ratio": np.median(ratios[clear, 1] / ratios[clear, 0]),
+        "power": (ratios > BOUNDARY).mean(0),
+        "ec50": np.median(ec50[clear], 0),
+        "n": int(clear.sum()),
+        "bins": n_bins,
+    }
 
 
 def main() -> None:
@@ -105,8 +108,11 @@ def main() -> None:
     print("sd of log size factors   bins   log ratio sums / cells   power cells, sums   EC50 error cells, sums   genes")
     for spread in args.spreads:
         r = study(spread, args.genes, args.cells, 0, args.bins)
-        print(f"{spread:22.2f} {r['bins']:6d} {r['ratio']:24.3f}   {r['power'][0]:11.3f} {r['power'][1]:6.3f}   "
-              f"{r['ec50'][0]:20.3f} {r['ec50'][1]:6.3f} {r['n']:14d}", flush=True)  # fmt: skip
+        print(
+            f"{spread:22.2f} {r['bins']:6d} {r['ratio']:24.3f}   {r['power'][0]:11.3f} {r['power'][1]:6.3f}   "
+            f"{r['ec50'][0]:20.3f} {r['ec50'][1]:6.3f} {r['n']:14d}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

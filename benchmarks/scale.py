@@ -20,13 +20,19 @@ from pathlib import Path
 
 BARS = {"3": (150.0, 6e9, 3e9), "4": (None, 24e9, 24e9)}  # seconds, bytes in memory, bytes backed
 SWEEP = {
-    "n_genes": (1000, 2000, 4000), "n_cells": (10_000, 20_000, 40_000), "n_groups": (1, 2, 4), "n_cis": (18, 60, 200),
+    "n_genes": (1000, 2000, 4000),
+    "n_cells": (10_000, 20_000, 40_000),
+    "n_groups": (1, 2, 4),
+    "n_cis": (18, 60, 200),
     "zeros": (0.7, 0.85, 0.95),
-}  # fmt: skip
+}
 LABELS = {
-    "n_genes": "genes", "n_cells": "cells", "n_groups": "technical groups", "n_cis": "guides on the cis gene",
+    "n_genes": "genes",
+    "n_cells": "cells",
+    "n_groups": "technical groups",
+    "n_cis": "guides on the cis gene",
     "zeros": "fraction of zeros",
-}  # fmt: skip
+}
 OPTIONS = ("n_genes", "n_cells", "n_groups", "n_guides", "n_cis", "n_ntc", "zeros", "single_fraction")
 
 
@@ -73,11 +79,15 @@ def fit(path: str, args: argparse.Namespace) -> None:
     truth = adata.var["true_model"].loc[table.index]
     called, null = table["qvalue"] < 0.05, truth == "null"
     out = {
-        "steps": steps, "called": int(called.sum()), "false": int((called & null).sum()),
-        "responders": int((~null & table["lfdr"].notna()).sum()), "fitted": int(table["lfdr"].notna().sum()),
-        "p05": float((table.loc[null, "pvalue"] < 0.05).mean()), "threads": _threads(),
+        "steps": steps,
+        "called": int(called.sum()),
+        "false": int((called & null).sum()),
+        "responders": int((~null & table["lfdr"].notna()).sum()),
+        "fitted": int(table["lfdr"].notna().sum()),
+        "p05": float((table.loc[null, "pvalue"] < 0.05).mean()),
+        "threads": _threads(),
         "pareto": float((table["pareto_k"] < 0.7).mean()),
-    }  # fmt: skip
+    }
     if args.table:
         table.to_parquet(args.table) if args.table.endswith(".parquet") else table.to_csv(args.table)
     if not args.backed:
@@ -117,8 +127,11 @@ def sweep(args: argparse.Namespace) -> None:
                 result = child(path, args)
             cpu = {k: result["steps"][k][2] for k in ("technical", "cis", "trans")}
             rows.append((name, value, cpu, result["called"], result["steps"]["trans"][1]))
-            print(f"{name:<10} {value:8g}   technical {cpu['technical']:6.1f}   cis {cpu['cis']:5.1f}   "
-                  f"trans {cpu['trans']:6.1f} processor seconds; {result['called']} called", flush=True)  # fmt: skip
+            print(
+                f"{name:<10} {value:8g}   technical {cpu['technical']:6.1f}   cis {cpu['cis']:5.1f}   "
+                f"trans {cpu['trans']:6.1f} processor seconds; {result['called']} called",
+                flush=True,
+            )
     if args.output:
         _plot(rows, Path(args.output))
 
@@ -145,9 +158,11 @@ def _plot(rows: list, folder: Path) -> None:
 def report(screen, result: dict, args: argparse.Namespace) -> None:
     """Print the table."""
     steps = result["steps"]
-    print(f"{screen.n_genes:,} genes x {screen.n_cells:,} cells, {screen.zeros:.0%} zeros, {screen.n_groups} groups, "
-          f"{screen.n_guides:,} guides: {screen.n_cis} cis, {screen.n_ntc} NTC; {result['threads']} threads; "
-          f"{'backed' if args.backed else 'in memory'}")  # fmt: skip
+    print(
+        f"{screen.n_genes:,} genes x {screen.n_cells:,} cells, {screen.zeros:.0%} zeros, {screen.n_groups} groups, "
+        f"{screen.n_guides:,} guides: {screen.n_cis} cis, {screen.n_ntc} NTC; {result['threads']} threads; "
+        f"{'backed' if args.backed else 'in memory'}"
+    )
     for name, (seconds, memory, cpu) in steps.items():
         busy = f"{cpu / seconds:.2f} cores" if cpu and seconds > 1 else ""
         print(f"{name:<10} {seconds:8.1f} s   peak so far {memory / 1e9:5.2f} GB   {busy}")
@@ -155,8 +170,10 @@ def report(screen, result: dict, args: argparse.Namespace) -> None:
     print(f"three fits {total:8.1f} s   {result['fitted'] / total:,.0f} features per second")
     if "plain" in result:
         print(f"plain pass {result['plain']:8.2f} s   the fits take {total / result['plain']:,.0f} times that")
-    print(f"{result['called']} called at q < 0.05, {result['false']} of them false, of {result['responders']} "
-          f"responders; nulls with p < 0.05: {result['p05']:.4f}; pareto_k < 0.7: {result['pareto']:.3f}")  # fmt: skip
+    print(
+        f"{result['called']} called at q < 0.05, {result['false']} of them false, of {result['responders']} "
+        f"responders; nulls with p < 0.05: {result['p05']:.4f}; pareto_k < 0.7: {result['pareto']:.3f}"
+    )
     if args.example in BARS:
         seconds, in_memory, backed = BARS[args.example]
         memory = backed if args.backed else in_memory

@@ -45,9 +45,15 @@ def problem(n_cis: int, n_ntc: int, n: int, seed: int) -> Problem:
     """Sums over the guides of features of which a tenth responds."""
     rng = np.random.default_rng(seed)
     truth = ds.datasets.titration(
-        50, n + 1, rng=seed, n_guides=n_cis, n_ntc_guides=n_ntc, single_fraction=0.08, additive_fraction=0.02,
+        50,
+        n + 1,
+        rng=seed,
+        n_guides=n_cis,
+        n_ntc_guides=n_ntc,
+        single_fraction=0.08,
+        additive_fraction=0.02,
         mean_range=(-8.0, 4.0),
-    )  # fmt: skip
+    )
     table = truth.uns["titration"]["guides"]
     dose = table["log2_dosage"].to_numpy()
     names = list(truth.var_names[1:])
@@ -71,8 +77,10 @@ def compare(design: tuple[int, int], n: int, seed: int) -> Result:
     found, seconds = [], []
     for whole in (False, True):
         begin = time.perf_counter()
-        parts = [v.values for _, v in each(lambda s, whole=whole: block_evidence(p.take(s), c, whole=whole),
-                                           blocks(len(p.counts)))]  # fmt: skip
+        parts = [
+            v.values
+            for _, v in each(lambda s, whole=whole: block_evidence(p.take(s), c, whole=whole), blocks(len(p.counts)))
+        ]
         seconds.append(time.perf_counter() - begin)
         values = np.concatenate(parts)
         prior = decision.learn(values, c.grid, p.priors, tail=TAIL)
@@ -82,9 +90,15 @@ def compare(design: tuple[int, int], n: int, seed: int) -> Result:
     a, b = q < 0.05, q_all < 0.05
     lost = b & ~a
     return Result(
-        design, len(q), int(b.sum()), int(lost.sum()), int((a & ~b).sum()), float(np.median((log_bf / log_bf_all)[b])),
-        float(q_all[lost].min()) if lost.any() else np.nan, tuple(seconds),
-    )  # fmt: skip
+        design,
+        len(q),
+        int(b.sum()),
+        int(lost.sum()),
+        int((a & ~b).sum()),
+        float(np.median((log_bf / log_bf_all)[b])),
+        float(q_all[lost].min()) if lost.any() else np.nan,
+        tuple(seconds),
+    )
 
 
 def main() -> None:
@@ -95,9 +109,12 @@ def main() -> None:
     print("guides     features   called  lost  gained  changed  log BF ratio  least q of a lost one  s look  s all")
     for design in DESIGNS:
         r = compare(design, args.features // 2, args.seed)
-        print(f"{r.design[0]:3d} + {r.design[1]:<4d} {r.n:9,d} {r.called:8d} {r.lost:5d} {r.gained:7d}  "
-              f"{(r.lost + r.gained) / r.n:7.4%} {r.log_bf_ratio:13.4f} {r.worst_lost:22.4f} "
-              f"{r.seconds[0]:7.1f} {r.seconds[1]:6.1f}", flush=True)  # fmt: skip
+        print(
+            f"{r.design[0]:3d} + {r.design[1]:<4d} {r.n:9,d} {r.called:8d} {r.lost:5d} {r.gained:7d}  "
+            f"{(r.lost + r.gained) / r.n:7.4%} {r.log_bf_ratio:13.4f} {r.worst_lost:22.4f} "
+            f"{r.seconds[0]:7.1f} {r.seconds[1]:6.1f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

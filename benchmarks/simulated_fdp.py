@@ -59,19 +59,26 @@ def one(seed: int, shift: float, n_genes: int, n_cells: int) -> dict[str, float]
     strongest = adata.uns["titration"]["guides"]["log2_dosage"].min()
     full = np.log2(ds.datasets.true_curve(adata, list(adata.var_names), np.array([strongest, 0.0])))
     truth = {
-        "log2_ec50": var["true_log2_ec50"].to_numpy(), "hill_n": var["true_hill_n"].to_numpy(),
+        "log2_ec50": var["true_log2_ec50"].to_numpy(),
+        "hill_n": var["true_hill_n"].to_numpy(),
         "log2fc_full": full[:, 0] - full[:, 1],
-    }  # fmt: skip
+    }
     out = {
-        "false": (called & null).sum(), "called": called.sum(), "seconds": seconds,
-        "single_called": (called & single).sum(), "single": single.sum(), "two_called": (called & two).sum(),
-        "two": two.sum(), "p05": (table["pvalue"][null] < 0.05).mean(), "p005": (table["pvalue"][null] < 0.005).mean(),
+        "false": (called & null).sum(),
+        "called": called.sum(),
+        "seconds": seconds,
+        "single_called": (called & single).sum(),
+        "single": single.sum(),
+        "two_called": (called & two).sum(),
+        "two": two.sum(),
+        "p05": (table["pvalue"][null] < 0.05).mean(),
+        "p005": (table["pvalue"][null] < 0.005).mean(),
         "responders": (~null).sum() - 1,
         "as_two_hills": (table["model"][single] == "additive_hill").sum(),
         "two_as_two": (table["model"][two] == "additive_hill").sum(),
         "ec50_error": np.median(np.abs(table["log2_ec50"] - truth["log2_ec50"])[inside]),
         "ec50_error_known": np.median(np.abs(known["log2_ec50"] - truth["log2_ec50"][inside])),
-    }  # fmt: skip
+    }
     for name, which in (("log2_ec50", inside), ("hill_n", single), ("log2fc_full", everyone)):
         lower, upper = table[f"{name}_q025"].to_numpy(), table[f"{name}_q975"].to_numpy()
         ok = which & np.isfinite(truth[name])

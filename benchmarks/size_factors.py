@@ -57,6 +57,7 @@ def simulated(scenario: str, seed: int, n_genes: int, n_cells: int):
 
 def give(adata, way: str) -> None:
     """Write the size factors, and run the first two steps on them."""
+
     def steps() -> None:
         ds.tl.fit_technical(adata, batch_key="batch")
         ds.tl.fit_cis(adata, "GFI1B")
@@ -86,9 +87,10 @@ def one(scenario: str, seed: int, way: str, n_genes: int, n_cells: int) -> dict[
     dosage = adata.obs["true_log2_dosage"].groupby(adata.obs["guide"], observed=True).mean()
     mean = by_guide.mean()
     out = {
-        "slope": np.polyfit(dosage[mean.index], mean, 1)[0], "range": np.ptp(mean),
+        "slope": np.polyfit(dosage[mean.index], mean, 1)[0],
+        "range": np.ptp(mean),
         "cell_sd": (error - by_guide.transform("mean")).std(),
-    }  # fmt: skip
+    }
     null = (adata.var["true_model"] == "null").to_numpy() & (adata.var_names != "GFI1B")
     responds = (adata.var["true_model"] != "null").to_numpy()
     for offsets in (True, False):

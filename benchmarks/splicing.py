@@ -21,10 +21,14 @@ import numpy as np
 
 BAR_SECONDS, BAR_BYTES = 60.0, 3e9
 CALLS = {
-    "donor_usage": {}, "acceptor_usage": {}, "exon_skipping (min)": {"inclusion": "min"},
-    "exon_skipping (mean)": {"inclusion": "mean"}, "isoform_usage": {}, "junction_psi": {},
+    "donor_usage": {},
+    "acceptor_usage": {},
+    "exon_skipping (min)": {"inclusion": "min"},
+    "exon_skipping (mean)": {"inclusion": "mean"},
+    "isoform_usage": {},
+    "junction_psi": {},
     "junction_psi (min_counts=100)": {"min_counts": 100},
-}  # fmt: skip
+}
 
 
 def genome(n_junctions: int, most: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -41,9 +45,12 @@ def genome(n_junctions: int, most: int, rng: np.random.Generator) -> dict[str, n
     start, end, strand, gene = zip(*rows[:n_junctions], strict=True)
     gene = np.array(gene)
     return {
-        "chrom": np.array([f"chr{g % 22 + 1}" for g in gene]), "start": np.array(start), "end": np.array(end),
-        "strand": np.array(strand), "gene": np.array([f"gene{g}" for g in gene]),
-    }  # fmt: skip
+        "chrom": np.array([f"chr{g % 22 + 1}" for g in gene]),
+        "start": np.array(start),
+        "end": np.array(end),
+        "strand": np.array(strand),
+        "gene": np.array([f"gene{g}" for g in gene]),
+    }
 
 
 def write(path: Path, n_junctions: int, n_cells: int, depth: int, most: int) -> tuple[int, int]:
@@ -100,15 +107,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "junctions.h5ad"
         stored, genes = write(path, args.junctions, args.cells, args.depth, args.exons)
-        print(f"{args.junctions:,} junctions of {genes:,} genes x {args.cells:,} cells, {stored:,} stored values; bars "
-              f"{BAR_SECONDS:.0f} s and {BAR_BYTES / 1e9:.0f} GB; load {os.getloadavg()[0]:.1f}")  # fmt: skip
+        print(
+            f"{args.junctions:,} junctions of {genes:,} genes x {args.cells:,} cells, {stored:,} stored values; bars "
+            f"{BAR_SECONDS:.0f} s and {BAR_BYTES / 1e9:.0f} GB; load {os.getloadavg()[0]:.1f}"
+        )
         for name in CALLS:
             command = [sys.executable, __file__, "--run", str(path), name]
             child = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             r = json.loads(child.stdout.splitlines()[-1])
             held = r["seconds"] <= BAR_SECONDS and r["peak"] <= BAR_BYTES
-            print(f"{name:<30} {r['seconds']:6.1f} s   peak {r['peak'] / 1e9:5.2f} GB   {r['rows']:7,} rows   "
-                  f"{r['stored']:12,} stored values   {'held' if held else 'MISSED'}", flush=True)  # fmt: skip
+            print(
+                f"{name:<30} {r['seconds']:6.1f} s   peak {r['peak'] / 1e9:5.2f} GB   {r['rows']:7,} rows   "
+                f"{r['stored']:12,} stored values   {'held' if held else 'MISSED'}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -22,9 +22,15 @@ LINES = {"CRISPRi": (-3.0, -0.2), "CRISPRa": (0.2, 1.5)}
 def simulate(seed: int, n_cells: int, n_genes: int) -> ad.AnnData:
     """Half of the guides of a titration are taken for those of the second line; NTC cells are in both."""
     adata = ds.datasets.titration(
-        n_cells, n_genes, rng=seed, n_guides=12, n_ntc_guides=12, n_groups=1, dosage_range=(-3.0, 1.5),
+        n_cells,
+        n_genes,
+        rng=seed,
+        n_guides=12,
+        n_ntc_guides=12,
+        n_groups=1,
+        dosage_range=(-3.0, 1.5),
         guide_shift_sd=0.1,
-    )  # fmt: skip
+    )
     rng = np.random.default_rng([seed, 1])
     truth = adata.uns["titration"]["guides"].set_index("guide")["log2_dosage"]
     guide = adata.obs["guide"].astype(str)
@@ -55,9 +61,12 @@ def one(seed: int, n_cells: int, n_genes: int, batch_key: str | None) -> dict[st
     called, null = found["qvalue"] < 0.05, var["true_model"] == "null"
     movers = (var["true_log2fc_range"] >= 1) & (var["true_baseline"] >= 0.5)
     return {
-        "guide_rmse": float(np.sqrt(((table["log2_dosage"] - truth) ** 2).mean())), "guide_coverage": inside.mean(),
-        "fdp": (called & null).sum() / max(called.sum(), 1), "calls": called.sum(), "power": called[movers].mean(),
-    }  # fmt: skip
+        "guide_rmse": float(np.sqrt(((table["log2_dosage"] - truth) ** 2).mean())),
+        "guide_coverage": inside.mean(),
+        "fdp": (called & null).sum() / max(called.sum(), 1),
+        "calls": called.sum(),
+        "power": called[movers].mean(),
+    }
 
 
 def main() -> None:

@@ -29,9 +29,13 @@ def estimate(example: int, **options) -> ds.memory.Estimate:
     """The estimate of an example: 20 guides of the cis gene and the NTC guides take part."""
     t, n, c, _, ntc, zeros = EXAMPLES[example][0]
     given = {
-        "n_groups": c, "n_guides": CIS_GUIDES + NTC_GUIDES[example], "n_cis_guides": CIS_GUIDES, "sparsity": zeros,
-        "n_ntc_cells": ntc, "use_all_cells": example == 5,
-    } | THREADS  # fmt: skip
+        "n_groups": c,
+        "n_guides": CIS_GUIDES + NTC_GUIDES[example],
+        "n_cis_guides": CIS_GUIDES,
+        "sparsity": zeros,
+        "n_ntc_cells": ntc,
+        "use_all_cells": example == 5,
+    } | THREADS
     return ds.memory.estimate(t, n, **(given | options))
 
 
@@ -39,8 +43,11 @@ def recomputed(example: int) -> tuple[float, float, float, float]:
     """The older guide's own formulas, in GB: data, guide, data, gradients."""
     t, n, c, _, ntc, zeros = EXAMPLES[example][0]
     return (
-        t * ntc * 4 * (1 - zeros) / GB, (c - 1 + 2) * t * 2 * 4 / GB, t * n * 4 * (1 - zeros) / GB, 7 * t * 4 * 3 / GB
-    )  # fmt: skip
+        t * ntc * 4 * (1 - zeros) / GB,
+        (c - 1 + 2) * t * 2 * 4 / GB,
+        t * n * 4 * (1 - zeros) / GB,
+        7 * t * 4 * 3 / GB,
+    )
 
 
 def rows(head: list[str], body: list[list[str]]) -> str:
@@ -105,14 +112,18 @@ def levers() -> str:
     cases = [
         ("counts sparse instead of dense", "fit_trans", {"storage": "dense"}, {}),
         ("counts on disk instead of in memory", "fit_trans", {}, {"storage": "backed"}),
-        ("blocks by `memory_limit=\"500MB\"`, on disk", "fit_technical", {"storage": "backed"},
-         {"storage": "backed", "memory_limit": "500MB"}),
+        (
+            'blocks by `memory_limit="500MB"`, on disk',
+            "fit_technical",
+            {"storage": "backed"},
+            {"storage": "backed", "memory_limit": "500MB"},
+        ),
         ("half of the features (`min_cells=` or a subset)", "fit_trans", {}, {"n_features": 15_000}),
         ("`nsamples=250` instead of 1,000, svi", "fit_technical", sampled, sampled | {"nsamples": 250}),
         ("`minibatch_size=16`, svi", "fit_technical", sampled, sampled | {"minibatch_size": 16}),
         ("the fast engine instead of svi", "fit_technical", sampled, {}),
         ("two threads instead of sixteen", "fit_trans", {"n_threads": 16}, {}),
-    ]  # fmt: skip
+    ]
     body = []
     for name, step, before, after in cases:
         both = []

@@ -137,10 +137,16 @@ def modalities() -> Any:
     layers = made(None, "l")
     for k, c in enumerate("pqr"):
         layers.layers[c] = sparse.csr_matrix(parts[:, :, k])
-    both = md.MuData({
-        "rna": rna, "psi": psi[rng.permutation(n)[:-100]].copy(), "score": made(scores, "s"),
-        "robust": made(scores, "t"), "usage": usage, "layers": layers,
-    })  # fmt: skip
+    both = md.MuData(
+        {
+            "rna": rna,
+            "psi": psi[rng.permutation(n)[:-100]].copy(),
+            "score": made(scores, "s"),
+            "robust": made(scores, "t"),
+            "usage": usage,
+            "layers": layers,
+        }
+    )
     for mod, how in {
         "psi": {"distribution": "binomial", "denominator_layer": "denominator"},
         "score": {"distribution": "normal"},

@@ -62,7 +62,7 @@ PAYLOADS = {
     "lambda in a call": "log(lambda: 1)",
     "comprehension": "C([c for c in 'ab'])",
     "generator": "log(c for c in x)",
-    "f-string": "C(f'{__import__(\"os\").system(\"touch x\")}')",
+    "f-string": 'C(f\'{__import__("os").system("touch x")}\')',
     "f-string as an option": "bs(x, extrapolation=f'{x}')",
     "bytes": "bs(x, extrapolation=b'clip')",
     "walrus": "log(y := x)",
@@ -156,7 +156,7 @@ PAYLOADS = {
     "deep lists": "bs(x, knots=" + "[" * 5000,
     "many terms": "*".join(f"(x + y + `p m` + k + g + h + log(x) + bs(x, df={i + 4}))" for i in range(6)),
     "wide interaction": ":".join(["x", "y", "k", "g", "h", "t"]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -192,11 +192,21 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def _frame() -> pd.DataFrame:
     r = np.random.default_rng(0)
-    return pd.DataFrame({
-        "x": r.normal(size=N) + 5, "y": np.round(r.normal(size=N)), "p m": r.uniform(0, 9, N), "a.b": r.normal(size=N),
-        "g": pd.Categorical(r.choice(list("abc"), N)), "h": pd.Categorical(r.choice(list("uv"), N)),
-        "k": r.integers(0, 3, N), "t": r.random(N) < 0.5, "one": pd.Categorical(["z"] * N), "é": r.normal(size=N),
-    }, index=[f"cell{i}" for i in range(N)])  # fmt: skip
+    return pd.DataFrame(
+        {
+            "x": r.normal(size=N) + 5,
+            "y": np.round(r.normal(size=N)),
+            "p m": r.uniform(0, 9, N),
+            "a.b": r.normal(size=N),
+            "g": pd.Categorical(r.choice(list("abc"), N)),
+            "h": pd.Categorical(r.choice(list("uv"), N)),
+            "k": r.integers(0, 3, N),
+            "t": r.random(N) < 0.5,
+            "one": pd.Categorical(["z"] * N),
+            "é": r.normal(size=N),
+        },
+        index=[f"cell{i}" for i in range(N)],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -247,10 +257,11 @@ def test_a_stored_formula_is_refused(fitted: ad.AnnData, payload: str) -> None:
     technical["params"]["covariates"] = payload
     used = np.ones(fitted.n_obs, dtype=bool)
     for call in (
-        lambda: _covariates.design_again(fitted, technical, used), lambda: _covariates.factors(fitted, technical),
+        lambda: _covariates.design_again(fitted, technical, used),
+        lambda: _covariates.factors(fitted, technical),
         lambda: _covariates.log_factors(fitted, technical, "technical", 1, used),
         lambda: _covariates.CellBins.of(fitted, technical, "technical", used),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=r"bs', 'center', 'cr'.*Call dream_sc\.tl\.fit_technical again"):
             call()
 
@@ -298,18 +309,27 @@ def test_fit_technical_refuses(fitted: ad.AnnData) -> None:
 
 BASIS = "bs(x, df=4, extrapolation='clip')"
 EDITS: dict[str, Any] = {
-    "no json": "{", "python": "__import__('os').system('touch x')", "nested": "[" * 100_000, "list": "[]",
-    "number": 5, "none": "null", "long": " " * 2_000_000, "not a number": '{"levels": NaN, "transforms": {}}',
-    "no levels": lambda s: s.pop("levels"), "no transforms": lambda s: s.pop("transforms"),
+    "no json": "{",
+    "python": "__import__('os').system('touch x')",
+    "nested": "[" * 100_000,
+    "list": "[]",
+    "number": 5,
+    "none": "null",
+    "long": " " * 2_000_000,
+    "not a number": '{"levels": NaN, "transforms": {}}',
+    "no levels": lambda s: s.pop("levels"),
+    "no transforms": lambda s: s.pop("transforms"),
     "more": lambda s: s.update(more=1),
     "levels of nothing": lambda s: s["levels"].update(none=["a"]),
     "levels as text": lambda s: s["levels"].update(g="a"),
-    "no level": lambda s: s["levels"].update(g=[]), "level twice": lambda s: s["levels"].update(g=["a", "a"]),
+    "no level": lambda s: s["levels"].update(g=[]),
+    "level twice": lambda s: s["levels"].update(g=["a", "a"]),
     "level as list": lambda s: s["levels"].update(g=[["a"], "b"]),
     "many levels": lambda s: s["levels"].update(g=list(range(10**4))),
     "levels gone": lambda s: s["levels"].clear(),
     "number as factor": lambda s: s["levels"].update(x=["a"]),
-    "state gone": lambda s: s["transforms"].pop(BASIS), "state of another": lambda s: s["transforms"].update(b={}),
+    "state gone": lambda s: s["transforms"].pop(BASIS),
+    "state of another": lambda s: s["transforms"].update(b={}),
     "state as list": lambda s: s["transforms"].update({BASIS: []}),
     "knots as text": lambda s: s["transforms"][BASIS].update(knots="__import__('os')"),
     "knots with text": lambda s: s["transforms"][BASIS]["knots"].__setitem__(2, "1"),
@@ -328,7 +348,7 @@ EDITS: dict[str, Any] = {
     "infinite scale": lambda s: s["transforms"]["scale(y)"].update(scale=float("inf")),
     "another ddof": lambda s: s["transforms"]["scale(y)"].update(ddof=0),
     "knot at a bound": lambda s: s["transforms"][BASIS]["knots"].__setitem__(4, s["transforms"][BASIS]["lower_bound"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.usefixtures("nothing_runs")
@@ -348,10 +368,22 @@ def test_an_edited_state_is_refused(fitted: ad.AnnData, edit: Any) -> None:
         assert len(str(error.value)) < 2000
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("names", ["x"]), ("names", 5), ("names", [1, 2]), ("columns", ["x"]), ("columns", "x"), ("centre", "1"),
-    ("centre", [1.0]), ("scale", [0.0] * 7), ("scale", {}), ("scale", [float("nan")] * 7), ("state", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", ["x"]),
+        ("names", 5),
+        ("names", [1, 2]),
+        ("columns", ["x"]),
+        ("columns", "x"),
+        ("centre", "1"),
+        ("centre", [1.0]),
+        ("scale", [0.0] * 7),
+        ("scale", {}),
+        ("scale", [float("nan")] * 7),
+        ("state", None),
+    ],
+)
 def test_an_edited_entry_is_refused(fitted: ad.AnnData, key: str, value: Any) -> None:
     technical = dict(fitted.uns["technical"])
     technical["covariates"] = dict(technical["covariates"]) | {key: value}
@@ -384,28 +416,54 @@ def test_labels_that_were_numbers_are_said(fitted: ad.AnnData) -> None:
 # ---- what a file says of a trans fit ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("technical_key", 5), ("cis_key", ["cis"]), ("layer", 3.0), ("function_type", 1), ("degree", "2"),
-    ("nsamples", 10**12), ("guide_effects", "yes"), ("distribution", 2), ("category_layers", "spliced"),
-    ("min_denominator", "3"), ("dosage", np.zeros(3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("technical_key", 5),
+        ("cis_key", ["cis"]),
+        ("layer", 3.0),
+        ("function_type", 1),
+        ("degree", "2"),
+        ("nsamples", 10**12),
+        ("guide_effects", "yes"),
+        ("distribution", 2),
+        ("category_layers", "spliced"),
+        ("min_denominator", "3"),
+        ("dosage", np.zeros(3)),
+    ],
+)
 def test_parameters_of_other_types_are_refused(whole: ad.AnnData, name: str, value: Any) -> None:
     adata = whole.copy()
     adata.uns["trans"]["params"][name] = value
     for call in (
-        lambda: ds.get.posterior(adata), lambda: ds.tl.calibrate(adata, n=1, progress=False),
+        lambda: ds.get.posterior(adata),
+        lambda: ds.tl.calibrate(adata, n=1, progress=False),
         lambda: ds.pl.dose_response(adata, adata.var_names[2]),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=re.escape(f".uns['trans']['params'][{name!r}] is ")):
             call()
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("model_weights", "half"), ("model_weights", [[1.0], [1.0, 2.0]]), ("model_weights", [1.0]), ("tau_log_mean", "0"),
-    ("tau_log_sd", 0.0), ("wide_weight", 2.0), ("wide_sd", None), ("null_strength", "x"), ("null_strength", [2.0, 1.0]),
-    ("null_threshold", float("nan")), ("null_rate", -1.0), ("curves", 5), ("guides", "GFI1B_g01"),
-    ("guide_offsets", ["a"]), ("distribution", 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_weights", "half"),
+        ("model_weights", [[1.0], [1.0, 2.0]]),
+        ("model_weights", [1.0]),
+        ("tau_log_mean", "0"),
+        ("tau_log_sd", 0.0),
+        ("wide_weight", 2.0),
+        ("wide_sd", None),
+        ("null_strength", "x"),
+        ("null_strength", [2.0, 1.0]),
+        ("null_threshold", float("nan")),
+        ("null_rate", -1.0),
+        ("curves", 5),
+        ("guides", "GFI1B_g01"),
+        ("guide_offsets", ["a"]),
+        ("distribution", 5),
+    ],
+)
 def test_learned_numbers_of_other_types_are_refused(whole: ad.AnnData, name: str, value: Any) -> None:
     adata = whole.copy()
     adata.uns["trans"]["hyper"][name] = value
@@ -424,24 +482,67 @@ def test_learned_numbers_that_are_not_there_are_named(whole: ad.AnnData) -> None
 # ---- numbers ---------------------------------------------------------------------------------------------------------
 
 FORMULAS = [
-    "x + a.b", "`p m` + `a.b`", "é", "log(x) + np.log1p(x)",
+    "x + a.b",
+    "`p m` + `a.b`",
+    "é",
+    "log(x) + np.log1p(x)",
     "np.sqrt(`p m`) + log2(x) + log10(x) + np.log1p(x)",
-    "g", "g*h", "g:h", "g*h - g", "x:g", "x*g - x", "h:g + g", "h:x:g", "y:x:y", "g*h*k", "C(k)*h*x", "one + x",
-    "one*x", "t", "C(t)", "-x + y", "0 + g", "g - 1", "1 + x", "(x + y)*(g + h) - x:h", "x:x",
-    "C(g, contr.treatment(base='b')) + x", "C(g, contr.treatment('c'))*h", "C(g, contr.sum())*h",
-    "C(g, contr.sum()):C(h, contr.sum()):x + y*g", "C(h, contr.sum())*C(k, contr.sum()) - C(h, contr.sum())",
-    "scale(x)", "scale( x , scale = False )", "scale(x, False)", "scale(x, ddof=0)", "scale(scale(x))",
-    "center(np.log(x))", "center(`p m`)", "poly(x, 3)", "poly(x, 5):g", "poly(x, degree=2, raw=True)",
-    "bs(x, df=4, extrapolation='clip') + scale(np.log1p(`p m`))", "bs(x, 4)", "bs(x, df=4)*g", "bs(y, df=7)",
-    "bs(x, knots=[4, 5.50], degree=2, include_intercept=True)", "bs(x, df=5, include_intercept=True)*h",
-    "bs(x, df=5, include_intercept=True):h", "bs(x, lower_bound=-1, upper_bound=12.0, df=4)", "bs(x, degree=1, df=2)",
-    "bs(x, degree=0, df=2)", "bs(x)",
+    "g",
+    "g*h",
+    "g:h",
+    "g*h - g",
+    "x:g",
+    "x*g - x",
+    "h:g + g",
+    "h:x:g",
+    "y:x:y",
+    "g*h*k",
+    "C(k)*h*x",
+    "one + x",
+    "one*x",
+    "t",
+    "C(t)",
+    "-x + y",
+    "0 + g",
+    "g - 1",
+    "1 + x",
+    "(x + y)*(g + h) - x:h",
+    "x:x",
+    "C(g, contr.treatment(base='b')) + x",
+    "C(g, contr.treatment('c'))*h",
+    "C(g, contr.sum())*h",
+    "C(g, contr.sum()):C(h, contr.sum()):x + y*g",
+    "C(h, contr.sum())*C(k, contr.sum()) - C(h, contr.sum())",
+    "scale(x)",
+    "scale( x , scale = False )",
+    "scale(x, False)",
+    "scale(x, ddof=0)",
+    "scale(scale(x))",
+    "center(np.log(x))",
+    "center(`p m`)",
+    "poly(x, 3)",
+    "poly(x, 5):g",
+    "poly(x, degree=2, raw=True)",
+    "bs(x, df=4, extrapolation='clip') + scale(np.log1p(`p m`))",
+    "bs(x, 4)",
+    "bs(x, df=4)*g",
+    "bs(y, df=7)",
+    "bs(x, knots=[4, 5.50], degree=2, include_intercept=True)",
+    "bs(x, df=5, include_intercept=True)*h",
+    "bs(x, df=5, include_intercept=True):h",
+    "bs(x, lower_bound=-1, upper_bound=12.0, df=4)",
+    "bs(x, degree=1, df=2)",
+    "bs(x, degree=0, df=2)",
+    "bs(x)",
     *(f"bs(x, df=4, lower_bound=4.5, upper_bound=5.5, extrapolation='{w}')" for w in ("clip", "zero", "extend")),
-    "cr(x, 2, constraints='center')", "cr(x, 3, constraints='center')",
+    "cr(x, 2, constraints='center')",
+    "cr(x, 3, constraints='center')",
     "cr(x, df=4, lower_bound=4.5, upper_bound=5.5, constraints='center', extrapolation='clip')",
-]  # fmt: skip
+]
 ADD_UP = [  # formulaic does not see that these span the intercept, and keeps the first column
-    "cr(x, df=3)", "cr(x, df=4)", "cr(x, knots=[5, 4.6])",
+    "cr(x, df=3)",
+    "cr(x, df=4)",
+    "cr(x, knots=[5, 4.6])",
     *(f"cr(x, df=4, lower_bound=4.5, upper_bound=5.5, extrapolation='{w}')" for w in ("clip", "zero", "extend")),
 ]
 
@@ -509,9 +610,21 @@ def test_no_text_is_evaluated_for_columns(small: ad.AnnData, monkeypatch: pytest
 
 
 ATOMS = [
-    "x", "y", "`p m`", "g", "h", "C(k)", "C(k, contr.sum())", "C(g, contr.treatment(base='b'))", "bs(x, df=4)",
-    "bs(x, df=5, include_intercept=True)", "poly(y, 2)", "scale(x)", "one", "t",
-]  # fmt: skip
+    "x",
+    "y",
+    "`p m`",
+    "g",
+    "h",
+    "C(k)",
+    "C(k, contr.sum())",
+    "C(g, contr.treatment(base='b'))",
+    "bs(x, df=4)",
+    "bs(x, df=5, include_intercept=True)",
+    "poly(y, 2)",
+    "scale(x)",
+    "one",
+    "t",
+]
 formulas = st.recursive(
     st.sampled_from(ATOMS),
     lambda inner: st.one_of(
@@ -539,12 +652,40 @@ def test_columns_of_any_formula_are_those_of_formulaic(small: ad.AnnData, text: 
 def test_names_that_are_not_plain() -> None:
     """Columns called like functions, in other scripts or with any sign but a backtick are columns."""
     names = [
-        "C", "log", "np", "np.log", "__import__", "True", "in", "a b", "a\nb", "it's", 'say "so"', "a~b", "x|y", "1a",
-        "(", "#", "{x}", "naïve", "名", "\u200b", "percent.mt", "a:b", "ﬁ", "fi", "\\", "%",
-    ]  # fmt: skip
-    adata = ad.AnnData(np.zeros((N, 1)), obs=pd.DataFrame(
-        {name: np.random.default_rng(i).normal(size=N) for i, name in enumerate(names)}, index=list(map(str, range(N)))
-    ))  # fmt: skip
+        "C",
+        "log",
+        "np",
+        "np.log",
+        "__import__",
+        "True",
+        "in",
+        "a b",
+        "a\nb",
+        "it's",
+        'say "so"',
+        "a~b",
+        "x|y",
+        "1a",
+        "(",
+        "#",
+        "{x}",
+        "naïve",
+        "名",
+        "\u200b",
+        "percent.mt",
+        "a:b",
+        "ﬁ",
+        "fi",
+        "\\",
+        "%",
+    ]
+    adata = ad.AnnData(
+        np.zeros((N, 1)),
+        obs=pd.DataFrame(
+            {name: np.random.default_rng(i).normal(size=N) for i, name in enumerate(names)},
+            index=list(map(str, range(N))),
+        ),
+    )
     for given_ in (names, " + ".join(tree.quoted(name) for name in names)):
         text = _formula.formula_of(adata, given_)
         formula = _formula.read(text)
@@ -569,26 +710,44 @@ def test_a_number_in_a_factor_may_also_be_a_number(small: ad.AnnData) -> None:
     np.testing.assert_allclose(values[:, 2], (k - k.mean()) / k.std(ddof=1))
 
 
-@pytest.mark.parametrize(("text", "match"), [
-    ("bs(x, df=1)", "df=1 is less than 3"), ("bs(x, df=4, knots=[5])", "both given"), ("bs(x, knots=[50])", "between"),
-    ("cr(x)", "needs df= or knots="), ("cr(x, df=2)", "df=2 is less than 3"),
-    ("cr(x, 1, constraints='center')", "df=1 is less than 2"), ("cr(x, df=9, lower_bound=90, upper_bound=99)", "knots"),
-    ("cr(x, knots=[4], lower_bound=4)", "different knots"),
-    ("bs(x, lower_bound=5, upper_bound=5)", "is none"), ("log(g)", "'g' holds labels"), ("bs(g, df=4)", "'g' holds"),
-    ("C(g, contr.treatment(base='q'))", "base='q' is not a level"), ("scale(log(y))", "NaN or infinite in"),
-    ("bs(x, df=4, upper_bound=5)", "extrapolation='clip'"), ("bs(t, df=5)", "not between its bounds"),
-    ("bs(x, knots=[4], lower_bound=4, extrapolation='clip')", "not between its bounds"),
-    ("bs(x, df=90):poly(y, 10):C(g):C(h)", "columns, more than 1000"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("bs(x, df=1)", "df=1 is less than 3"),
+        ("bs(x, df=4, knots=[5])", "both given"),
+        ("bs(x, knots=[50])", "between"),
+        ("cr(x)", "needs df= or knots="),
+        ("cr(x, df=2)", "df=2 is less than 3"),
+        ("cr(x, 1, constraints='center')", "df=1 is less than 2"),
+        ("cr(x, df=9, lower_bound=90, upper_bound=99)", "knots"),
+        ("cr(x, knots=[4], lower_bound=4)", "different knots"),
+        ("bs(x, lower_bound=5, upper_bound=5)", "is none"),
+        ("log(g)", "'g' holds labels"),
+        ("bs(g, df=4)", "'g' holds"),
+        ("C(g, contr.treatment(base='q'))", "base='q' is not a level"),
+        ("scale(log(y))", "NaN or infinite in"),
+        ("bs(x, df=4, upper_bound=5)", "extrapolation='clip'"),
+        ("bs(t, df=5)", "not between its bounds"),
+        ("bs(x, knots=[4], lower_bound=4, extrapolation='clip')", "not between its bounds"),
+        ("bs(x, df=90):poly(y, 10):C(g):C(h)", "columns, more than 1000"),
+    ],
+)
 def test_what_cannot_be_computed_is_explained(small: ad.AnnData, text: str, match: str) -> None:
     with pytest.raises(ValueError, match=f"cannot be computed.*{re.escape(match)}"):
         _columns(small, text)
 
 
-@pytest.mark.parametrize(("text", "n"), [
-    ("cr(x, df=4)", 3), ("cr(x, df=4) + g", 5), ("cr(x, df=4):g", 11), ("cr(x, df=4)*g", 11), ("cr(x, df=4):y", 4),
-    ("g + cr(x, df=3):g:h", 17),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("cr(x, df=4)", 3),
+        ("cr(x, df=4) + g", 5),
+        ("cr(x, df=4):g", 11),
+        ("cr(x, df=4)*g", 11),
+        ("cr(x, df=4):y", 4),
+        ("g + cr(x, df=3):g:h", 17),
+    ],
+)
 def test_a_natural_spline_goes_with_the_intercept(small: ad.AnnData, text: str, n: int) -> None:
     design = _first(small, text)
     assert np.linalg.matrix_rank(np.column_stack([np.ones(N), design.values])) == n + 1 == len(design.names) + 1
@@ -598,10 +757,15 @@ def test_a_natural_spline_goes_with_the_intercept(small: ad.AnnData, text: str, 
     np.testing.assert_allclose(again.values, design.values)
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("bs(x, 4)", "bs(x, df=4)"), ("log(x)", "np.log(x)"), ("scale(np.sqrt(x), True)", "scale(sqrt(x), center=True)"),
-    ("C(g, contr.treatment('b'))", "C(g, contrasts=contr.treatment(base='b'))"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("bs(x, 4)", "bs(x, df=4)"),
+        ("log(x)", "np.log(x)"),
+        ("scale(np.sqrt(x), True)", "scale(sqrt(x), center=True)"),
+        ("C(g, contr.treatment('b'))", "C(g, contrasts=contr.treatment(base='b'))"),
+    ],
+)
 def test_two_ways_to_write_a_function_are_one_term(small: ad.AnnData, one: str, other: str) -> None:
     both, alone = _first(small, f"{one} + {other}:h + h"), _first(small, f"{one} + {one}:h + h")
     assert both.names == alone.names
@@ -637,9 +801,14 @@ def test_one_state_of_two_columns_is_refused() -> None:
         state_of(_formula.written(levels, {"bs(a_b, df=4)": states["bs(a_b, df=4)"], "x": {}}), formula)
 
 
-@pytest.mark.parametrize("text", [
-    "bs(x, knots=[4, 5.5], degree=2)", "cr(x, knots=[5, 4.6])", "bs(x, df=6, lower_bound=-1, upper_bound=12)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bs(x, knots=[4, 5.5], degree=2)",
+        "cr(x, knots=[5, 4.6])",
+        "bs(x, df=6, lower_bound=-1, upper_bound=12)",
+    ],
+)
 def test_edited_knots_are_refused(small: ad.AnnData, text: str) -> None:
     *_, states, levels, formula = _columns(small, text)
     ends = 3 if "degree" in text else 1 if "cr" in text else 4
@@ -659,7 +828,8 @@ numbers = st.integers(1, 99) | st.floats(-1e6, 1e6, allow_nan=False)
 columns = st.text(st.characters(exclude_characters="`", exclude_categories=["Cs"]), min_size=1, max_size=6)
 plain = columns.map(tree.Column)
 one_column = st.recursive(
-    plain, lambda of: st.builds(tree.Call, st.sampled_from(["log", "np.log1p", "center"]), of, st.just(())),
+    plain,
+    lambda of: st.builds(tree.Call, st.sampled_from(["log", "np.log1p", "center"]), of, st.just(())),
     max_leaves=3,
 )
 
@@ -671,23 +841,28 @@ def _splines(of: Any, df: int, knots: Any, way: str) -> tree.Call:
 
 
 splines = st.builds(
-    _splines, one_column, st.integers(1, 100), st.none() | st.lists(numbers, min_size=1, max_size=4),
+    _splines,
+    one_column,
+    st.integers(1, 100),
+    st.none() | st.lists(numbers, min_size=1, max_size=4),
     st.sampled_from(["raise", "clip"]),
-)  # fmt: skip
+)
 levels_ = st.text(st.characters(exclude_characters="'\"\\", exclude_categories=["Cs"]), max_size=4)
 coded = st.builds(
-    lambda of, base: tree.Call("C", of, (tree.Argument("contrasts", tree.Contrast(
-        "contr.treatment", (tree.Argument("base", base, True),)), False),)),
-    plain, levels_ | numbers | st.booleans(),
-)  # fmt: skip
+    lambda of, base: tree.Call(
+        "C",
+        of,
+        (tree.Argument("contrasts", tree.Contrast("contr.treatment", (tree.Argument("base", base, True),)), False),),
+    ),
+    plain,
+    levels_ | numbers | st.booleans(),
+)
 
 
 def _several(inner: Any) -> Any:
     parts = st.lists(inner, min_size=2, max_size=3).map(tuple)
     signed = st.lists(st.tuples(st.sampled_from("+-"), inner), min_size=2, max_size=3).map(tuple)
-    return st.one_of(
-        parts.map(tree.Product), parts.map(tree.Interaction), signed.map(tree.Sum)
-    )
+    return st.one_of(parts.map(tree.Product), parts.map(tree.Interaction), signed.map(tree.Sum))
 
 
 trees = st.recursive(one_column | splines | coded, _several, max_leaves=5)
@@ -703,10 +878,40 @@ def test_a_tree_is_read_from_its_text(node: Any) -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.text() | st.text(alphabet="xyg`'\"()[]{}.,:+-*=~|#\\ \n01e_Cbslognp%@") | st.lists(
-    st.sampled_from(["x", "g", "log", "bs", "C", "np.log", "(", ")", "[", "]", ",", "=", "'", "`", "+", "-", "*", ":",
-                     "1", "df", "contr.sum", " ", "True", "."])
-).map("".join))  # fmt: skip
+@given(
+    st.text()
+    | st.text(alphabet="xyg`'\"()[]{}.,:+-*=~|#\\ \n01e_Cbslognp%@")
+    | st.lists(
+        st.sampled_from(
+            [
+                "x",
+                "g",
+                "log",
+                "bs",
+                "C",
+                "np.log",
+                "(",
+                ")",
+                "[",
+                "]",
+                ",",
+                "=",
+                "'",
+                "`",
+                "+",
+                "-",
+                "*",
+                ":",
+                "1",
+                "df",
+                "contr.sum",
+                " ",
+                "True",
+                ".",
+            ]
+        )
+    ).map("".join)
+)
 def test_any_text_is_read_or_refused(small: ad.AnnData, text: str) -> None:
     try:
         _first(small, text)
@@ -733,8 +938,15 @@ def test_the_documentation_lists_what_is_allowed() -> None:
     assert listed == {name: list(options) for name, options in allowed.FUNCTIONS.items()}
     limits = text.partition("Limits:")[2].replace(",", "")
     most = allowed
-    for n in (most.MOST_CHARACTERS, most.DEEPEST, most.MOST_TERMS, most.MOST_FACTORS, most.MOST_COLUMNS,
-              most.MOST_VALUES, *most.LARGEST.values()):  # fmt: skip
+    for n in (
+        most.MOST_CHARACTERS,
+        most.DEEPEST,
+        most.MOST_TERMS,
+        most.MOST_FACTORS,
+        most.MOST_COLUMNS,
+        most.MOST_VALUES,
+        *most.LARGEST.values(),
+    ):
         assert re.search(rf"\b{n}\b", limits), n
     for name in allowed.CONTRASTS:
         assert name in text

@@ -47,11 +47,20 @@ def test_counts_are_values_and_indices():
     assert "counts" not in set(backed[backed["RAM"] > 0]["component"])
 
 
-@pytest.mark.parametrize("change", [
-    {"n_features": 4000}, {"n_cells": 20_000}, {"n_guides": 400}, {"n_groups": 4}, {"sparsity": 0.5},
-    {"distribution": "binomial"}, {"distribution": "multinomial"}, {"storage": "dense"},
-    {"nsamples": 5000, "inference": "svi"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_features": 4000},
+        {"n_cells": 20_000},
+        {"n_guides": 400},
+        {"n_groups": 4},
+        {"sparsity": 0.5},
+        {"distribution": "binomial"},
+        {"distribution": "multinomial"},
+        {"storage": "dense"},
+        {"nsamples": 5000, "inference": "svi"},
+    ],
+)
 def test_more_of_anything_takes_more(change):
     base = {"n_features": 2000, "n_cells": 10_000, "autoguide": "AutoNormal"}
     if "inference" in change:
@@ -60,18 +69,28 @@ def test_more_of_anything_takes_more(change):
     assert after > before
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"n_features": 0}, "n_features=0 is not allowed"), ({"n_cells": -5}, "n_cells=-5"),
-    ({"n_cells": 2.5}, "n_cells=2.5"),
-    ({"sparsity": 1.5}, "share of zeros, from 0 to 1"), ({"sparsity": -0.1}, "share of zeros"),
-    ({"sparsity": float("nan")}, "share of zeros"),
-    ({"distribution": "poisson"}, "distribution='poisson' is not known"), ({"inference": "mcmc"}, "inference='mcmc'"),
-    ({"n_ntc_cells": 200}, "n_ntc_cells=200 is more than n_cells=100"), ({"device": "tpu"}, "device='tpu'"),
-    ({"n_categories": 5}, 'n_categories=5 is for distribution="multinomial"'), ({"storage": "tape"}, "storage='tape'"),
-    ({"n_guides": 0}, "n_guides=0"), ({"function_type": "line"}, "function_type='line'"),
-    ({"nsamples": 0}, "nsamples=0"),
-    ({"distribution": "multinomial", "n_categories": 1}, "n_categories=1"), ({"memory_limit": "much"}, "no amount"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_features": 0}, "n_features=0 is not allowed"),
+        ({"n_cells": -5}, "n_cells=-5"),
+        ({"n_cells": 2.5}, "n_cells=2.5"),
+        ({"sparsity": 1.5}, "share of zeros, from 0 to 1"),
+        ({"sparsity": -0.1}, "share of zeros"),
+        ({"sparsity": float("nan")}, "share of zeros"),
+        ({"distribution": "poisson"}, "distribution='poisson' is not known"),
+        ({"inference": "mcmc"}, "inference='mcmc'"),
+        ({"n_ntc_cells": 200}, "n_ntc_cells=200 is more than n_cells=100"),
+        ({"device": "tpu"}, "device='tpu'"),
+        ({"n_categories": 5}, 'n_categories=5 is for distribution="multinomial"'),
+        ({"storage": "tape"}, "storage='tape'"),
+        ({"n_guides": 0}, "n_guides=0"),
+        ({"function_type": "line"}, "function_type='line'"),
+        ({"nsamples": 0}, "nsamples=0"),
+        ({"distribution": "multinomial", "n_categories": 1}, "n_categories=1"),
+        ({"memory_limit": "much"}, "no amount"),
+    ],
+)
 def test_impossible_sizes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         ds.memory.estimate(**({"n_features": 10, "n_cells": 100} | wrong))

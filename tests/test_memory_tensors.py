@@ -98,8 +98,14 @@ def step_on_cells(n_features, n_cells, minibatch_size):
     stats = GuideStats(gen.poisson(3, (n_features, n_cells)).astype(float), s, s**2, guide, group, 20, 2)
     dosage = RowDosage(dose[guide], np.where(dose[guide] == 0, 0, 0.2), np.full(20, 0.05))
     data = tensors.trans_data(
-        stats, dosage, overdispersion=np.full(n_features, 0.5), axis=Axis.of(dose[:14]), priors=TransPriors(),
-        hyper={"alpha_scale": 0.3, "m_tau": -2.8, "s_tau": 0.5}, consts=np.zeros((n_features, 2)), device=cpu,
+        stats,
+        dosage,
+        overdispersion=np.full(n_features, 0.5),
+        axis=Axis.of(dose[:14]),
+        priors=TransPriors(),
+        hyper={"alpha_scale": 0.3, "m_tau": -2.8, "s_tau": 0.5},
+        consts=np.zeros((n_features, 2)),
+        device=cpu,
     )
     rows = engine._batches(n_cells, minibatch_size, 0, cpu)
     with tensors.isolated(0, cpu), LiveBytes() as live:

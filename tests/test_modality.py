@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 N, SIZES = 40, (3, 1, 4, 2, 3)
 STARTS = np.cumsum([0, *SIZES])
 FORMS = {
-    "csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "csr_array": sparse.csr_array, "dense": np.asarray,
+    "csr": sparse.csr_matrix,
+    "csc": sparse.csc_matrix,
+    "csr_array": sparse.csr_array,
+    "dense": np.asarray,
     "float32": lambda y: sparse.csr_matrix(y.astype(np.float32)),
     "dask": lambda y: da.from_array(y, chunks=(17, 5)),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +178,7 @@ def test_sums_of_scores() -> None:
 def test_sparse_scores_hold_zeros() -> None:
     x = np.array([[0.0, 1.5], [np.nan, 0.0], [-2.0, 0.0]])
     for form in (sparse.csr_matrix, sparse.csc_matrix, lambda v: da.from_array(v, chunks=(2, 1))):
-        (part, values), = open_scores(ad.AnnData(form(x))).blocks()
+        ((part, values),) = open_scores(ad.AnnData(form(x))).blocks()
         assert part == slice(0, 2)
         np.testing.assert_array_equal(values, x)
 

@@ -66,9 +66,15 @@ def kernel(monkeypatch, name="ZMQInteractiveShell", running=True):
 # ---- where -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("argument", "setting", "expected"), [
-    (None, None, False), (None, True, True), (True, False, True), (False, True, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argument", "setting", "expected"),
+    [
+        (None, None, False),
+        (None, True, True),
+        (True, False, True),
+        (False, True, False),
+    ],
+)
 def test_shown_in_a_log_file_only_if_asked_for(argument, setting, expected, log):
     settings.progress = setting
     assert place() == "log"

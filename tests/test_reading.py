@@ -84,13 +84,21 @@ def _rows(y: np.ndarray, form: Any) -> Any:
 
 
 MEMORY: dict[str, Callable[[np.ndarray], Any]] = {
-    "csr": CSR, "csc": CSC, "csr array": sparse.csr_array, "csc array": sparse.csc_array,
-    "csr, int64": lambda y: _wide(CSR(y)), "csc, int64": lambda y: _wide(CSC(y)),
-    "csr, unsorted": lambda y: _unsorted(y, CSR), "csc, unsorted": lambda y: _unsorted(y, CSC),
-    "csr, longdouble": lambda y: CSR(y).astype(np.longdouble), "dense": lambda y: y.astype(np.float32),
-    "dense, by column": np.asfortranarray, "dense, every other": lambda y: np.repeat(y, 2, 0)[::2],
-    "dense, read only": lambda y: np.broadcast_to(y, y.shape), "dense, big endian": lambda y: y.astype(">i2"),
-}  # fmt: skip
+    "csr": CSR,
+    "csc": CSC,
+    "csr array": sparse.csr_array,
+    "csc array": sparse.csc_array,
+    "csr, int64": lambda y: _wide(CSR(y)),
+    "csc, int64": lambda y: _wide(CSC(y)),
+    "csr, unsorted": lambda y: _unsorted(y, CSR),
+    "csc, unsorted": lambda y: _unsorted(y, CSC),
+    "csr, longdouble": lambda y: CSR(y).astype(np.longdouble),
+    "dense": lambda y: y.astype(np.float32),
+    "dense, by column": np.asfortranarray,
+    "dense, every other": lambda y: np.repeat(y, 2, 0)[::2],
+    "dense, read only": lambda y: np.broadcast_to(y, y.shape),
+    "dense, big endian": lambda y: y.astype(">i2"),
+}
 HDF5: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "h5 csr": lambda f, y: _backed(f, CSR(y)),
     "h5 csc": lambda f, y: _backed(f, CSC(y)),
@@ -101,17 +109,19 @@ HDF5: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "h5 dense, columns": lambda f, y: f.create_dataset("x", data=y, chunks=(N, 3)),
 }
 ZARR: dict[str, Callable[[Any, np.ndarray], Any]] = {
-    "zarr csr": lambda g, y: _backed(g, CSR(y)), "zarr csc": lambda g, y: _backed(g, CSC(y)),
+    "zarr csr": lambda g, y: _backed(g, CSR(y)),
+    "zarr csc": lambda g, y: _backed(g, CSC(y)),
     "zarr dense": lambda g, y: _filled(g, y, (10, 7)),
-}  # fmt: skip
+}
 DASK: dict[str, Callable[[np.ndarray], Any]] = {
-    "dask csr": lambda y: _rows(y, CSR), "dask csr array": lambda y: _rows(y, sparse.csr_array),
+    "dask csr": lambda y: _rows(y, CSR),
+    "dask csr array": lambda y: _rows(y, sparse.csr_array),
     "dask csc chunks of rows": lambda y: _rows(y, CSC),
     "dask csc": lambda y: da.from_array(y, chunks=(-1, 9)).map_blocks(CSC),
     "dask dense": lambda y: da.from_array(y.astype(np.float32), chunks=(17, 10)),
     "dask dense, by column": lambda y: da.from_array(y, chunks=(17, 10)).map_blocks(np.asfortranarray),
     "dask rectangles of csr": lambda y: da.from_array(y, chunks=(17, 10)).map_blocks(CSR),
-}  # fmt: skip
+}
 LAZY = {"lazy h5 csr": CSR, "lazy h5 csc": CSC, "lazy h5 dense": np.asarray}
 
 

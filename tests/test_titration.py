@@ -119,13 +119,20 @@ def test_true_curve_says_what_it_lacks(adata: ad.AnnData) -> None:
 @pytest.mark.parametrize(
     ("keyword", "value", "message"),
     [
-        ("n_cells", 0, "1 or more"), ("n_genes", 2.5, "1 or more"), ("n_guides", 0, "1 or more"),
-        ("n_ntc_guides", 0, "1 or more"), ("ntc_fraction", 1.5, "between 0 and 1"),
-        ("single_fraction", 0.96, "more than 1 together"), ("guide_shift_sd", -0.1, "negative"),
-        ("escaper_fraction", 1.2, "between 0 and 1"), ("group_confounding", -0.1, "between 0 and 1"),
-        ("size_factor_sd", np.nan, "negative"), ("dosage_range", (1.0, -3.0), "reversed"), ("cis_mean", 0.0, "above 0"),
+        ("n_cells", 0, "1 or more"),
+        ("n_genes", 2.5, "1 or more"),
+        ("n_guides", 0, "1 or more"),
+        ("n_ntc_guides", 0, "1 or more"),
+        ("ntc_fraction", 1.5, "between 0 and 1"),
+        ("single_fraction", 0.96, "more than 1 together"),
+        ("guide_shift_sd", -0.1, "negative"),
+        ("escaper_fraction", 1.2, "between 0 and 1"),
+        ("group_confounding", -0.1, "between 0 and 1"),
+        ("size_factor_sd", np.nan, "negative"),
+        ("dosage_range", (1.0, -3.0), "reversed"),
+        ("cis_mean", 0.0, "above 0"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_simulated(keyword: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         ds.datasets.titration(**({"n_cells": 50, "n_genes": 5} | {keyword: value}))
@@ -134,9 +141,18 @@ def test_what_cannot_be_simulated(keyword: str, value: object, message: str) -> 
 
 def test_size_design_and_ranges() -> None:
     adata = ds.datasets.titration(
-        4000, 30, rng=2, n_guides=4, n_ntc_guides=3, n_groups=3, ntc_fraction=0.5, dosage_range=(-2.0, 0.0),
-        mean_range=(-1.0, 2.0), single_fraction=0.6, additive_fraction=0.4,
-    )  # fmt: skip
+        4000,
+        30,
+        rng=2,
+        n_guides=4,
+        n_ntc_guides=3,
+        n_groups=3,
+        ntc_fraction=0.5,
+        dosage_range=(-2.0, 0.0),
+        mean_range=(-1.0, 2.0),
+        single_fraction=0.6,
+        additive_fraction=0.4,
+    )
     assert adata.shape == (4000, 30)
     assert adata.obs["guide"].nunique() == 7
     assert list(adata.obs["batch"].cat.categories) == ["batch_1", "batch_2", "batch_3"]
@@ -217,9 +233,16 @@ def test_escapers_have_the_dosage_of_ntc_cells() -> None:
 @pytest.mark.parametrize("confounding", [0.5, 1.0])
 def test_groups_that_follow_the_class_of_the_guide(confounding: float) -> None:
     adata = ds.datasets.titration(
-        6000, 30, rng=8, n_groups=3, group_confounding=confounding, group_effect_sd=0.8, single_fraction=0.0,
-        additive_fraction=0.0, mean_range=(2.0, 5.0),
-    )  # fmt: skip
+        6000,
+        30,
+        rng=8,
+        n_groups=3,
+        group_confounding=confounding,
+        group_effect_sd=0.8,
+        single_fraction=0.0,
+        additive_fraction=0.0,
+        mean_range=(2.0, 5.0),
+    )
     targeting = (adata.obs["target"] != "NTC").to_numpy()
     last = (adata.obs["batch"] == "batch_3").to_numpy()
     assert list(adata.obs["batch"].cat.categories) == ["batch_1", "batch_2", "batch_3"]

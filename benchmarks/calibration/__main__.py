@@ -74,9 +74,14 @@ def main() -> None:
         real.run(given.results, data, n=given.regroupings, n_refits=given.refits, wanted=given.only)
     if "peers" in given.parts:
         peers.run(
-            given.results, data, given.peers, seeds=given.seeds or SOME, n=given.peer_regroupings, wanted=given.only,
+            given.results,
+            data,
+            given.peers,
+            seeds=given.seeds or SOME,
+            n=given.peer_regroupings,
+            wanted=given.only,
             **override,
-        )  # fmt: skip
+        )
     if "report" in given.parts:
         report.write(given.results, given.docs)
 

@@ -45,8 +45,8 @@ ALPHA = (1e-6, 1e2)
 MISSING = {
     "statsmodels": "pip install --group bench",
     "pysceptre": "pip install --group bench, or pip install --no-deps --target FOLDER pysceptre and name FOLDER as "
-                 "--peers or in DREAM_SC_PEERS",
-}  # fmt: skip
+    "--peers or in DREAM_SC_PEERS",
+}
 
 
 def design(adata: ad.AnnData) -> np.ndarray:
@@ -107,10 +107,15 @@ def sceptre_pairs(adata: ad.AnnData, groups: dict[str, np.ndarray], control: np.
     pairs = [(gene, name) for name, ok in keep.items() for gene in genes[ok]]
     covariates = np.column_stack([design(adata), np.log(adata.obs["size_factor"].to_numpy(float))])
     result = pysceptre.run_discovery_analysis(
-        sp.csr_matrix(adata.X.T), list(genes), covariates, groups,
+        sp.csr_matrix(adata.X.T),
+        list(genes),
+        covariates,
+        groups,
         pd.DataFrame(pairs, columns=["response_id", "grna_target"]),
-        moi="low", ntc_grna_cells=guide_cells(adata, control), seed=seed,
-    )  # fmt: skip
+        moi="low",
+        ntc_grna_cells=guide_cells(adata, control),
+        seed=seed,
+    )
     return result.pivot(index="response_id", columns="grna_target", values="p_value").reindex(genes)
 
 
@@ -250,9 +255,15 @@ def nulls(root: Path, peers: list[str], adata: ad.AnnData, kind: str, n: int) ->
 
 
 def run(
-    root: Path, data: Path | None, folder: str | None, *, seeds: int = 5, n: int = 100, wanted: list[str] | None = None,
+    root: Path,
+    data: Path | None,
+    folder: str | None,
+    *,
+    seeds: int = 5,
+    n: int = 100,
+    wanted: list[str] | None = None,
     **override: Any,
-) -> None:  # fmt: skip
+) -> None:
     """All that can run here."""
     peers = installed(folder)
     simulated(root, peers, [s for s in SIMULATED if not wanted or s in wanted], range(seeds), **override)

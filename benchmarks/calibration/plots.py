@@ -18,17 +18,26 @@ from summary import COVERAGE_BAR, FDP_BAR, INTERVALS, SINGLE_BAR, TWO_BAR, Rate
 from tables import METHODS
 
 BLUE, ORANGE, GREEN, PURPLE, GRAY, INK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A", "#222222"
-POWER = {"single": ("one Hill, movers", BLUE, "o"), "two": ("two Hills, movers", ORANGE, "s"),
-         "responders": ("all responders", GRAY, "D")}  # fmt: skip
+POWER = {
+    "single": ("one Hill, movers", BLUE, "o"),
+    "two": ("two Hills, movers", ORANGE, "s"),
+    "responders": ("all responders", GRAY, "D"),
+}
 LOOK = {"dream_sc": (BLUE, "o"), "nb_glm": (ORANGE, "s"), "sceptre": (GREEN, "^"), "sceptre_guides": (PURPLE, "D")}
 LABELS = {"dream_sc": "dream_sc"} | METHODS
 WIDTH, ROW = 7.4, 0.28  # inches
 LABEL = 34  # letters in a line
 MOST = 8  # -log10 p that is shown
 STYLE = {
-    "font.size": 8, "axes.labelsize": 8.5, "axes.titlesize": 9, "legend.fontsize": 7.5, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True,
-}  # fmt: skip
+    "font.size": 8,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 9,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+}
 
 
 def dots(ax: Any, at: Iterable[float], rates: list[Rate], color: str, marker: str, label: str, **more: Any) -> None:
@@ -119,8 +128,11 @@ def coverage(root: Path) -> Figure | None:
 
 def designs(root: Path) -> Figure | None:
     """Power and error of EC50s by the number of guides and of cells per guide."""
-    axes_of = {"few guides": "number of targeting guides", "guides": "number of targeting guides",
-               "cells per guide": "cells per guide"}  # fmt: skip
+    axes_of = {
+        "few guides": "number of targeting guides",
+        "guides": "number of targeting guides",
+        "cells per guide": "cells per guide",
+    }
     found = {g: [(int(s.name.rsplit("_", 1)[1]), r) for s, r in summary.scenario_rows(root, g)] for g in axes_of}
     if not any(found.values()):
         return None
@@ -178,8 +190,11 @@ def nulls(root: Path, screen: str) -> Figure | None:
     if not series:
         return None
     figure, axes = panels(len(series), (1, 1, 1))
-    bars = {"p05": (0.05, "share of p < 0.05"), "p001": (0.001, "share of p < 0.001"),
-            "any": (None, "regroupings with any call")}  # fmt: skip
+    bars = {
+        "p05": (0.05, "share of p < 0.05"),
+        "p001": (0.001, "share of p < 0.001"),
+        "any": (None, "regroupings with any call"),
+    }
     for ax, (level, (bar, label)) in zip(axes, bars.items(), strict=True):
         for i, (_, method, rates) in enumerate(series):
             dots(ax, [i], [rates[level]], *LOOK[method], "")
@@ -244,8 +259,10 @@ def peers(root: Path, names: Iterable[str]) -> Figure | None:
     at = np.arange(len(found), dtype=float)
     for i, (method, (color, marker)) in enumerate(LOOK.items()):
         rows = [sets.get(method, pd.DataFrame()) for _, sets in found]
-        rates = [[f(r) if len(r) else summary.NONE for r in rows] for f in (
-            summary.fdp, lambda r: summary.power(r, "responders"), lambda r: summary.power(r, "two"))]  # fmt: skip
+        rates = [
+            [f(r) if len(r) else summary.NONE for r in rows]
+            for f in (summary.fdp, lambda r: summary.power(r, "responders"), lambda r: summary.power(r, "two"))
+        ]
         for ax, values in zip(axes, rates, strict=True):
             dots(ax, at + 0.2 * (i - 1.5), values, color, marker, LABELS[method])
     axes[0].axvline(FDP_BAR, color=INK, lw=1, ls=":")

@@ -25,8 +25,17 @@ Q_LEVEL = 0.05
 LEVELS = {"p05": 0.05, "p001": 1e-3}
 NULLS = ("ntc_guides", "permutation")
 TABLES = ("controls", "nulls", "qq", "refits")
-DOSAGE = ["log2_dosage", "sd", "log2fc", "log2fc_q025", "log2fc_q975", "within_sd",
-          "escaper_fraction", "log2_dosage_acting", "sd_acting"]
+DOSAGE = [
+    "log2_dosage",
+    "sd",
+    "log2fc",
+    "log2fc_q025",
+    "log2fc_q975",
+    "within_sd",
+    "escaper_fraction",
+    "log2_dosage_acting",
+    "sd_acting",
+]
 
 
 def names_of(adata: ad.AnnData, genes: Any) -> list[str]:
@@ -43,12 +52,18 @@ def controls_row(adata: ad.AnnData, screen: Screen, run: str, gene: str, label: 
     table.index = names_of(adata, table.index)
     hits = table[table["qvalue"] < Q_LEVEL]
     row = {
-        "run": run, "cis_gene": names_of(adata, [gene])[0], "guides": len(mine), "cells": int(mine["n_cells"].sum()),
-        "log2_dosages": " ".join(f"{d:+.2f}" for d in dosage), "tested": int(table["pvalue"].notna().sum()),
-        "p05": float((table["pvalue"] < 0.05).mean()), "calls": len(hits),
+        "run": run,
+        "cis_gene": names_of(adata, [gene])[0],
+        "guides": len(mine),
+        "cells": int(mine["n_cells"].sum()),
+        "log2_dosages": " ".join(f"{d:+.2f}" for d in dosage),
+        "tested": int(table["pvalue"].notna().sum()),
+        "p05": float((table["pvalue"] < 0.05).mean()),
+        "calls": len(hits),
         "called": "; ".join(f"{g} ({r.log2fc_full:+.2f})" for g, r in hits.iterrows()),
-        "quiet": run in screen.quiet, "expected": screen.expected.get(run, ""),
-    }  # fmt: skip
+        "quiet": run in screen.quiet,
+        "expected": screen.expected.get(run, ""),
+    }
     if row["expected"]:
         known = table.loc[row["expected"]]
         row |= {"expected_q": float(known["qvalue"]), "expected_log2fc": float(known["log2fc_full"])}
@@ -64,14 +79,18 @@ def null_row(adata: ad.AnnData, run: str, null: str, n: int) -> tuple[dict[str, 
     top = ds.get.calibration(adata, "features").query("n_calls > 0").head(5)
     genes = names_of(adata, top["feature"])
     row = {
-        "run": run, "null": null, "n": int(info["n_regroupings"]), "genes": int(info["n_features"]),
+        "run": run,
+        "null": null,
+        "n": int(info["n_regroupings"]),
+        "genes": int(info["n_features"]),
         "posing": int(info["n_posing"]),
         **{f"{k}{e}": float(rates.loc[v, c]) for k, v in LEVELS.items() for e, c in (("", "fpr"), ("_se", "se"))},
-        "any_call": float(info["any_call"]), "any_call_se": float(info["any_call_se"]),
+        "any_call": float(info["any_call"]),
+        "any_call_se": float(info["any_call_se"]),
         "mean_calls": float(info["mean_calls"]),
         "most_called": "; ".join(f"{g} ({c})" for g, c in zip(genes, top["n_calls"], strict=True)),
         "seconds": seconds,
-    }  # fmt: skip
+    }
     quantiles = ds.get.calibration(adata, "qq").assign(run=run, null=null)
     return row, quantiles.to_dict("records")
 

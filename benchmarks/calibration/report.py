@@ -25,8 +25,11 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
 PARTS: dict[str, list[str | tuple[Callable[..., str], tuple[Any, ...]]]] = {
     "errors": ["errors", (tables.calls, (("nuisance",),))],
     "curves": ["coverage", (tables.curves, (("nuisance",),))],
-    "designs": ["designs", (tables.calls, (("guides", "cells per guide", "curves"),)),
-                (tables.curves, (("guides", "cells per guide", "curves"),))],
+    "designs": [
+        "designs",
+        (tables.calls, (("guides", "cells per guide", "curves"),)),
+        (tables.curves, (("guides", "cells per guide", "curves"),)),
+    ],
     "dosage": [(tables.calls, (("dosage",),))],
     "few_guides": [(tables.calls, (("few guides",),)), (tables.curves, (("few guides",),))],
     "strata": [(tables.strata, ())],
@@ -37,7 +40,7 @@ PARTS: dict[str, list[str | tuple[Callable[..., str], tuple[Any, ...]]]] = {
     "controls_other": [(tables.controls, (OTHER,)), (tables.refusals, (OTHER,))],
     "peers": ["peers", (tables.peers, (SIMULATED,))],
     "times": [(tables.times, ((SCREEN, OTHER),))],
-}  # fmt: skip
+}
 
 
 def draw(root: Path, docs: Path) -> dict[str, str]:

@@ -10,9 +10,14 @@ import dream_sc as ds
 CIS_GENE = "GFI1B"
 # two Hills are a fifth of the genes, and the range is wide enough for them to move by 1 log2 on either side
 BASE: dict[str, Any] = {
-    "n_cells": 5500, "n_genes": 500, "n_guides": 12, "n_ntc_guides": 6, "single_fraction": 0.15,
-    "additive_fraction": 0.2, "dosage_range": (-3.5, 1.5),
-}  # fmt: skip
+    "n_cells": 5500,
+    "n_genes": 500,
+    "n_guides": 12,
+    "n_ntc_guides": 6,
+    "single_fraction": 0.15,
+    "additive_fraction": 0.2,
+    "dosage_range": (-3.5, 1.5),
+}
 SPARSE = {"guide_shift_sd": 0.5, "guide_shift_fraction": 0.1}
 OTHERS = {"cell_state_sd": 0.3, "size_factor_error_sd": 0.15}
 KNOCK_DOWN = {"dosage_range": (-3.0, -1.5)}
@@ -67,18 +72,26 @@ def _nuisances() -> list[Scenario]:
         Scenario("confounded", "targeting guides in one of two lanes", group, {"group_confounding": 1.0}, True),
         Scenario("escapers_10", "guide without effect in 10 % of its cells", group, {"escaper_fraction": 0.1}),
         Scenario("escapers_30", "guide without effect in 30 % of its cells", group, {"escaper_fraction": 0.3}),
-        Scenario("no_response", "no gene responds, guide shifts of sd 0.15", group,
-                 {"guide_shift_sd": 0.15, "single_fraction": 0.0, "additive_fraction": 0.0}),
-    ]  # fmt: skip
+        Scenario(
+            "no_response",
+            "no gene responds, guide shifts of sd 0.15",
+            group,
+            {"guide_shift_sd": 0.15, "single_fraction": 0.0, "additive_fraction": 0.0},
+        ),
+    ]
 
 
 def _designs() -> list[Scenario]:
     shift = {"guide_shift_sd": 0.1}
     few = [
-        Scenario(f"targeting_{n}", f"{n} targeting guide{'s' if n > 1 else ''}, knock-down only", "few guides",
-                 shift | KNOCK_DOWN | {"n_guides": n, "n_cells": 3000})
+        Scenario(
+            f"targeting_{n}",
+            f"{n} targeting guide{'s' if n > 1 else ''}, knock-down only",
+            "few guides",
+            shift | KNOCK_DOWN | {"n_guides": n, "n_cells": 3000},
+        )
         for n in (1, 2, 3, 4)
-    ]  # fmt: skip
+    ]
     guides = [
         Scenario(f"guides_{n}", f"{n} targeting guides", "guides", shift | {"n_guides": n, "n_cells": 6000})
         for n in (6, 12, 40, 60)
@@ -88,24 +101,55 @@ def _designs() -> list[Scenario]:
         for n in CELLS_PER_GUIDE
     ]
     curves = [
-        Scenario("two_hills", "dosages of -4 to 2 log2, 30 % of genes with two Hills", "curves",
-                 shift | {"dosage_range": (-4.0, 2.0), "additive_fraction": 0.3, "single_fraction": 0.1}),
-        Scenario("shapes", "Hill coefficients and EC50s", "curves",
-                 shift | {"single_fraction": 0.4, "additive_fraction": 0.0}, strata=True),
-        Scenario("outside", "guides above -0.5 log2 taken away: EC50s outside", "curves",
-                 shift | {"n_guides": 20, "single_fraction": 0.4, "additive_fraction": 0.0}, strata=True, below=-0.5),
-        Scenario("means", "mean counts of 2^-4 to 2^4, evenly", "curves",
-                 shift | {"mean_range": (-4.0, 4.0), "single_fraction": 0.3, "additive_fraction": 0.0}, strata=True),
-    ]  # fmt: skip
+        Scenario(
+            "two_hills",
+            "dosages of -4 to 2 log2, 30 % of genes with two Hills",
+            "curves",
+            shift | {"dosage_range": (-4.0, 2.0), "additive_fraction": 0.3, "single_fraction": 0.1},
+        ),
+        Scenario(
+            "shapes",
+            "Hill coefficients and EC50s",
+            "curves",
+            shift | {"single_fraction": 0.4, "additive_fraction": 0.0},
+            strata=True,
+        ),
+        Scenario(
+            "outside",
+            "guides above -0.5 log2 taken away: EC50s outside",
+            "curves",
+            shift | {"n_guides": 20, "single_fraction": 0.4, "additive_fraction": 0.0},
+            strata=True,
+            below=-0.5,
+        ),
+        Scenario(
+            "means",
+            "mean counts of 2^-4 to 2^4, evenly",
+            "curves",
+            shift | {"mean_range": (-4.0, 4.0), "single_fraction": 0.3, "additive_fraction": 0.0},
+            strata=True,
+        ),
+    ]
     rivals = [
         Scenario("cell_plain", 'no nuisance, `dosage="cell"`', "dosage", {}, dosage="cell"),
-        Scenario("cell_state_alone", 'cell state, sd 0.3, `dosage="cell"`', "dosage", {"cell_state_sd": 0.3},
-                 dosage="cell"),
-        Scenario("cell_all_015", 'all three, shifts of sd 0.15, `dosage="cell"`', "dosage",
-                 OTHERS | {"guide_shift_sd": 0.15}, dosage="cell"),
-        Scenario("cell_targeting_2", '2 targeting guides, knock-down only, `dosage="cell"`', "dosage",
-                 shift | KNOCK_DOWN | {"n_guides": 2, "n_cells": 3000}, dosage="cell"),
-    ]  # fmt: skip
+        Scenario(
+            "cell_state_alone", 'cell state, sd 0.3, `dosage="cell"`', "dosage", {"cell_state_sd": 0.3}, dosage="cell"
+        ),
+        Scenario(
+            "cell_all_015",
+            'all three, shifts of sd 0.15, `dosage="cell"`',
+            "dosage",
+            OTHERS | {"guide_shift_sd": 0.15},
+            dosage="cell",
+        ),
+        Scenario(
+            "cell_targeting_2",
+            '2 targeting guides, knock-down only, `dosage="cell"`',
+            "dosage",
+            shift | KNOCK_DOWN | {"n_guides": 2, "n_cells": 3000},
+            dosage="cell",
+        ),
+    ]
     return [*guides, *few, *cells, *curves, *rivals]
 
 

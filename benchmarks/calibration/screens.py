@@ -72,10 +72,14 @@ def _gasperini(path: Path) -> ad.AnnData:
 def _plain(adata: ad.AnnData, guide: pd.Series, target: pd.Series, depth: np.ndarray) -> ad.AnnData:
     """Counts, guide, target, batch and size factor, and nothing else."""
     obs = pd.DataFrame(
-        {"guide": guide.to_numpy(), "target": target.to_numpy(), "batch": adata.obs["batch"].astype(str).to_numpy(),
-         "size_factor": depth / depth.mean()},
+        {
+            "guide": guide.to_numpy(),
+            "target": target.to_numpy(),
+            "batch": adata.obs["batch"].astype(str).to_numpy(),
+            "size_factor": depth / depth.mean(),
+        },
         index=adata.obs_names,
-    )  # fmt: skip
+    )
     out = ad.AnnData(adata.X.astype(np.float32), obs=obs, var=adata.var.copy())
     if "symbol" in out.var:
         out.var["symbol"] = out.var["symbol"].astype(str)
@@ -97,12 +101,21 @@ def _gasperini_runs(adata: ad.AnnData) -> dict[str, tuple[str, str]]:
 
 SCREENS = {
     "schraivogel": Screen(
-        "schraivogel", "schraivogel2020_k562_crispri_tapseq.h5ad", _schraivogel, _schraivogel_runs,
-        {"UBR5": "CPNE3", "GATA1": "HBE1", "HBE1 by HS2": "HBD"}, ("STK3", "RIPK2", "OXR1"),
+        "schraivogel",
+        "schraivogel2020_k562_crispri_tapseq.h5ad",
+        _schraivogel,
+        _schraivogel_runs,
+        {"UBR5": "CPNE3", "GATA1": "HBE1", "HBE1 by HS2": "HBD"},
+        ("STK3", "RIPK2", "OXR1"),
         ("UBR5", "GATA1", "HBE1 by HS2"),
     ),
     "gasperini": Screen(
-        "gasperini", "gasperini2019_k562_crispri_highmoi.h5ad", _gasperini, _gasperini_runs, {}, (),
+        "gasperini",
+        "gasperini2019_k562_crispri_highmoi.h5ad",
+        _gasperini,
+        _gasperini_runs,
+        {},
+        (),
         ("CITED2", "MRPL9"),
     ),
-}  # fmt: skip
+}

@@ -59,10 +59,14 @@ def truth_of(adata: Any, axis: tuple[float, float]) -> Truth:
     ec50 = var["true_log2_ec50"].to_numpy()
     strongest = curves[:, np.argmin(doses)] - curves[:, -1]
     return Truth(
-        (kind == "null") & ~cis, single, two, moving, moving & (np.asarray(adata.X.mean(0)).ravel() >= LEAST_MEAN),
+        (kind == "null") & ~cis,
+        single,
+        two,
+        moving,
+        moving & (np.asarray(adata.X.mean(0)).ravel() >= LEAST_MEAN),
         (ec50 > axis[0]) & (ec50 < axis[1]),
         {"log2_ec50": ec50, "hill_n": var["true_hill_n"].to_numpy(), "log2fc_full": strongest},
-    )  # fmt: skip
+    )
 
 
 def fit(adata: Any, dosage: str = "guide") -> dict[str, float]:
@@ -109,12 +113,17 @@ def score_calls(called: np.ndarray, p: np.ndarray, truth: Truth) -> dict[str, fl
     tested = truth.null & np.isfinite(p)
     single, two = truth.single & truth.mover, truth.two & truth.mover
     out = {
-        "called": called.sum(), "false": (called & truth.null).sum(), "nulls": tested.sum(),
+        "called": called.sum(),
+        "false": (called & truth.null).sum(),
+        "nulls": tested.sum(),
         **{name: (p[tested] < level).sum() for name, level in LEVELS.items()},
-        "single": single.sum(), "single_called": (called & single).sum(),
-        "two": two.sum(), "two_called": (called & two).sum(),
-        "responders": truth.responder.sum(), "responders_called": (called & truth.responder).sum(),
-    }  # fmt: skip
+        "single": single.sum(),
+        "single_called": (called & single).sum(),
+        "two": two.sum(),
+        "two_called": (called & two).sum(),
+        "responders": truth.responder.sum(),
+        "responders_called": (called & truth.responder).sum(),
+    }
     return {k: float(v) for k, v in out.items()}
 
 
@@ -129,8 +138,9 @@ def score(table: pd.DataFrame, truth: Truth) -> dict[str, float]:
     out |= {
         "single_as_two": (model[single] == "additive_hill").sum(),
         "two_as_two": (model[two] == "additive_hill").sum(),
-        "ec50_error": np.median(error) if error.size else np.nan, "ec50_n": error.size,
-    }  # fmt: skip
+        "ec50_error": np.median(error) if error.size else np.nan,
+        "ec50_n": error.size,
+    }
     hits = covered(table, truth)
     for name, which in zip(INTERVALS, (inside, single, single | two), strict=True):
         out[f"in_{name}"], out[f"of_{name}"] = np.nansum(hits[name][which]), np.isfinite(hits[name][which]).sum()
@@ -166,9 +176,15 @@ def score_strata(adata: Any, table: pd.DataFrame, truth: Truth, axis: tuple[floa
         which = inside & truth.moving & (truth.mover | (kind == "mean"))
         one, null = which & truth.single, inside & truth.null & np.isfinite(p)
         finite = one & np.isfinite(error) & (truth.inside | (kind == "ec50"))
-        row = {"stratum": kind, "bin": label, "movers": which.sum(), "called": (called & which).sum(),
-               "nulls": null.sum(), "ec50_error": np.median(error[finite]) if finite.any() else np.nan,
-               "ec50_n": finite.sum()}  # fmt: skip
+        row = {
+            "stratum": kind,
+            "bin": label,
+            "movers": which.sum(),
+            "called": (called & which).sum(),
+            "nulls": null.sum(),
+            "ec50_error": np.median(error[finite]) if finite.any() else np.nan,
+            "ec50_n": finite.sum(),
+        }
         row |= {name: (p[null] < level).sum() for name, level in LEVELS.items()}
         for name, genes in zip(INTERVALS, (finite, one, which), strict=True):
             row[f"in_{name}"], row[f"of_{name}"] = np.nansum(hits[name][genes]), np.isfinite(hits[name][genes]).sum()
@@ -200,6 +216,9 @@ def run(root: Path, names: list[str], seeds: range, *, oracle: bool = True, **ov
             if strata:
                 store.append(root / STRATA / f"{name}.csv", strata)
             store.append(path, row)
-            print(f"{name:<14} seed {seed}: {row['false']:.0f} false of {row['called']:.0f} calls, "
-                  f"{row['single_called']:.0f} of {row['single']:.0f} and {row['two_called']:.0f} of "
-                  f"{row['two']:.0f} movers, {row['seconds']:.0f} s", flush=True)  # fmt: skip
+            print(
+                f"{name:<14} seed {seed}: {row['false']:.0f} false of {row['called']:.0f} calls, "
+                f"{row['single_called']:.0f} of {row['single']:.0f} and {row['two_called']:.0f} of "
+                f"{row['two']:.0f} movers, {row['seconds']:.0f} s",
+                flush=True,
+            )

@@ -12,12 +12,16 @@ from real import clustered
 from summary import COVERAGE_BAR, EC50_BAR, FDP_BAR, INTERVALS, SINGLE_BAR, TWO_BAR, Rate
 
 SHOWN_STRATA = {
-    "mean": ("means", "all_015"), "hill_n": ("shapes", "all_015"), "ec50": ("shapes", "outside", "all_015"),
-}  # fmt: skip
+    "mean": ("means", "all_015"),
+    "hill_n": ("shapes", "all_015"),
+    "ec50": ("shapes", "outside", "all_015"),
+}
 STRATA = {"mean": "log2 mean count", "hill_n": "Hill coefficient", "ec50": "EC50"}
 METHODS = {
-    "nb_glm": "NB regression of cells", "sceptre": "sceptre, guides together", "sceptre_guides": "sceptre, by guide",
-}  # fmt: skip
+    "nb_glm": "NB regression of cells",
+    "sceptre": "sceptre, guides together",
+    "sceptre_guides": "sceptre, by guide",
+}
 LEAST_SEEDS, MOST = 10, 10**6
 KINDS = {"ntc_guides": "NTC guides pose, `tl.calibrate`", "permutation": "dosages permuted, `tl.calibrate`"}
 
@@ -67,13 +71,30 @@ def calls(root: Path, groups: Iterable[str]) -> str:
     for scenario, rows in (x for group in groups for x in summary.scenario_rows(root, group)):
         single, two = (summary.power(rows, k) for k in ("single", "two"))
         oracle = [number(summary.power(rows, k, "oracle_").value, 2) for k in ("single", "two", "responders")]
-        lines.append([
-            scenario.text, str(len(rows)), bar_fdp(summary.fdp(rows)), number(summary.worst(rows)),
-            text(summary.null_rate(rows)), bar_power(single, SINGLE_BAR, len(rows)), bar_power(two, TWO_BAR, len(rows)),
-            text(summary.power(rows, "responders"), 2), " / ".join(oracle) if set(oracle) != {"–"} else "–",
-        ])  # fmt: skip
-    head = ["scenario", "seeds", "FDP", "worst seed", "nulls with p < 0.05", "power, one Hill", "power, two Hills",
-            "all responders called", "true dosages: one / two / all"]  # fmt: skip
+        lines.append(
+            [
+                scenario.text,
+                str(len(rows)),
+                bar_fdp(summary.fdp(rows)),
+                number(summary.worst(rows)),
+                text(summary.null_rate(rows)),
+                bar_power(single, SINGLE_BAR, len(rows)),
+                bar_power(two, TWO_BAR, len(rows)),
+                text(summary.power(rows, "responders"), 2),
+                " / ".join(oracle) if set(oracle) != {"–"} else "–",
+            ]
+        )
+    head = [
+        "scenario",
+        "seeds",
+        "FDP",
+        "worst seed",
+        "nulls with p < 0.05",
+        "power, one Hill",
+        "power, two Hills",
+        "all responders called",
+        "true dosages: one / two / all",
+    ]
     return markdown(head, lines)
 
 
@@ -82,16 +103,26 @@ def curves(root: Path, groups: Iterable[str]) -> str:
     lines = []
     for scenario, rows in (x for group in groups for x in summary.scenario_rows(root, group)):
         ratio = summary.ec50_ratio(rows)
-        lines.append([
-            scenario.text, text(summary.ec50_error(rows), 2),
-            against(number(ratio, 2), ratio <= EC50_BAR if np.isfinite(ratio) else None, len(rows)),
-            *(bar_coverage(summary.coverage(rows, name), len(rows)) for name in INTERVALS),
-            text(summary.pooled(rows, "single_as_two", "single"), 2),
-            text(summary.pooled(rows, "two_as_two", "two"), 2), text(summary.pooled(rows, "pareto_ok", "pareto_of")),
-        ])  # fmt: skip
-    head = ["scenario", "EC50, median error, log2", "over true dosages",
-            *(f"coverage, {name}" for name in INTERVALS.values()), "one Hill taken for two", "two Hills seen as two",
-            "Pareto k < 0.7"]  # fmt: skip
+        lines.append(
+            [
+                scenario.text,
+                text(summary.ec50_error(rows), 2),
+                against(number(ratio, 2), ratio <= EC50_BAR if np.isfinite(ratio) else None, len(rows)),
+                *(bar_coverage(summary.coverage(rows, name), len(rows)) for name in INTERVALS),
+                text(summary.pooled(rows, "single_as_two", "single"), 2),
+                text(summary.pooled(rows, "two_as_two", "two"), 2),
+                text(summary.pooled(rows, "pareto_ok", "pareto_of")),
+            ]
+        )
+    head = [
+        "scenario",
+        "EC50, median error, log2",
+        "over true dosages",
+        *(f"coverage, {name}" for name in INTERVALS.values()),
+        "one Hill taken for two",
+        "two Hills seen as two",
+        "Pareto k < 0.7",
+    ]
     return markdown(head, [line for line in lines if set(line[1:]) != {"–"}])
 
 
@@ -101,15 +132,28 @@ def strata(root: Path) -> str:
     for kind, names in SHOWN_STRATA.items():
         for name in names:
             for label, rows in summary.strata_rows(root, name, kind):
-                lines.append([
-                    STRATA[kind], label.replace("-inf to", "below").replace(" to inf", " and above"),
-                    summary.GRID[name].text, text(summary.pooled(rows, "called", "movers"), 2),
-                    str(int(rows["movers"].sum())), text(summary.mean(rows["ec50_error"]), 2),
-                    *(text(summary.coverage(rows, interval), 2) for interval in INTERVALS),
-                    text(summary.null_rate(rows)) if kind == "mean" else "–",
-                ])  # fmt: skip
-    head = ["by", "bin", "scenario", "power, movers", "movers", "EC50, median error",
-            *(f"coverage, {name}" for name in INTERVALS.values()), "nulls with p < 0.05"]  # fmt: skip
+                lines.append(
+                    [
+                        STRATA[kind],
+                        label.replace("-inf to", "below").replace(" to inf", " and above"),
+                        summary.GRID[name].text,
+                        text(summary.pooled(rows, "called", "movers"), 2),
+                        str(int(rows["movers"].sum())),
+                        text(summary.mean(rows["ec50_error"]), 2),
+                        *(text(summary.coverage(rows, interval), 2) for interval in INTERVALS),
+                        text(summary.null_rate(rows)) if kind == "mean" else "–",
+                    ]
+                )
+    head = [
+        "by",
+        "bin",
+        "scenario",
+        "power, movers",
+        "movers",
+        "EC50, median error",
+        *(f"coverage, {name}" for name in INTERVALS.values()),
+        "nulls with p < 0.05",
+    ]
     return markdown(head, lines)
 
 
@@ -199,10 +243,28 @@ def peers(root: Path, names: Iterable[str]) -> str:
         for label, rows in parts:
             if len(rows):
                 powers = [text(summary.power(rows, k), 2) for k in ("single", "two", "responders")]
-                lines.append([summary.GRID[name].text, label, str(len(rows)), bar_fdp(summary.fdp(rows)),
-                              text(summary.null_rate(rows)), *powers, number(rows["seconds"].median(), 0)])  # fmt: skip
-    head = ["scenario", "method", "seeds", "FDP", "nulls with p < 0.05", "power, one Hill", "power, two Hills",
-            "all responders called", "seconds"]  # fmt: skip
+                lines.append(
+                    [
+                        summary.GRID[name].text,
+                        label,
+                        str(len(rows)),
+                        bar_fdp(summary.fdp(rows)),
+                        text(summary.null_rate(rows)),
+                        *powers,
+                        number(rows["seconds"].median(), 0),
+                    ]
+                )
+    head = [
+        "scenario",
+        "method",
+        "seeds",
+        "FDP",
+        "nulls with p < 0.05",
+        "power, one Hill",
+        "power, two Hills",
+        "all responders called",
+        "seconds",
+    ]
     return markdown(head, lines)
 
 
@@ -213,7 +275,16 @@ def times(root: Path, screens: Iterable[str]) -> str:
         rows = summary.real_rows(root, screen, "nulls")
         for r in rows[rows["fit_seconds"].notna()].itertuples() if "fit_seconds" in rows else ():
             ratio = r.seconds / r.fit_seconds
-            lines.append([f"{screen}, {r.run}", KINDS[r.null], str(r.n), number(r.fit_seconds, 1),
-                          number(r.seconds, 1), number(ratio, 1), number(ratio / r.n, 3)])  # fmt: skip
+            lines.append(
+                [
+                    f"{screen}, {r.run}",
+                    KINDS[r.null],
+                    str(r.n),
+                    number(r.fit_seconds, 1),
+                    number(r.seconds, 1),
+                    number(ratio, 1),
+                    number(ratio / r.n, 3),
+                ]
+            )
     head = ["screen, cis gene", "null", "regroupings", "`fit_trans`, s", "`calibrate`, s", "ratio", "per regrouping"]
     return markdown(head, lines)

@@ -63,9 +63,13 @@ def place() -> Place:
 
 
 def bar(
-    progress: bool | None, label: str | Sequence[str], unit: str = "steps", *,
-    size: Callable[[Any], int] | None = None, total: int | None = None,
-) -> Callable[[Iterable[Any]], Iterable[Any]]:  # fmt: skip
+    progress: bool | None,
+    label: str | Sequence[str],
+    unit: str = "steps",
+    *,
+    size: Callable[[Any], int] | None = None,
+    total: int | None = None,
+) -> Callable[[Iterable[Any]], Iterable[Any]]:
     """Return a wrapper of iterables that shows a bar, or does nothing.
 
     Parameters
@@ -185,11 +189,16 @@ def _open(label: str, total: int | None, unit: str, estimate: bool) -> Any:
     where = place()
     count = COUNT_ONLY if total is None else COUNT + "|{bar}|"
     look: dict[str, Any] = {
-        "desc": label, "total": total, "unit": unit, "leave": False, "smoothing": SMOOTHING, "mininterval": INTERVAL,
+        "desc": label,
+        "total": total,
+        "unit": unit,
+        "leave": False,
+        "smoothing": SMOOTHING,
+        "mininterval": INTERVAL,
         "miniters": 1,  # looks at the clock at each update: there are few, and they are long
         "unit_scale": total is not None and total >= LARGE,
         "bar_format": count + (" {elapsed}" if total is None or not estimate else REMAINING),
-    }  # fmt: skip
+    }
     if where == "notebook":
         return _widget(look) or tqdm(file=_Shown(), position=0, ncols=WIDTH, **look)
     if where == "log":

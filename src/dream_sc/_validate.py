@@ -71,9 +71,7 @@ def resolve(data: Any, mod: str | None, *, views: bool = False) -> AnnData:
     for axis, names in (("var", adata.var_names), ("obs", adata.obs_names)):
         if not names.is_unique:
             example = names[names.duplicated()][0]
-            raise ValueError(
-                f"{axis}_names holds duplicates, {example!r} for one: call .{axis}_names_make_unique()"
-            )
+            raise ValueError(f"{axis}_names holds duplicates, {example!r} for one: call .{axis}_names_make_unique()")
     return adata
 
 

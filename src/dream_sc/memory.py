@@ -78,13 +78,24 @@ def estimate(
     from ._memory.budget import memory_budget
 
     options = {
-        "n_groups": n_groups, "n_guides": n_guides, "n_cis_guides": n_cis_guides, "sparsity": sparsity,
-        "distribution": distribution, "n_categories": n_categories, "n_ntc_cells": n_ntc_cells,
-        "function_type": function_type, "use_all_cells": use_all_cells, "inference": inference, "autoguide": autoguide,
-        "nsamples": nsamples, "minibatch_size": minibatch_size, "device": _device(device, inference),
-        "storage": storage, "n_threads": n_threads,
+        "n_groups": n_groups,
+        "n_guides": n_guides,
+        "n_cis_guides": n_cis_guides,
+        "sparsity": sparsity,
+        "distribution": distribution,
+        "n_categories": n_categories,
+        "n_ntc_cells": n_ntc_cells,
+        "function_type": function_type,
+        "use_all_cells": use_all_cells,
+        "inference": inference,
+        "autoguide": autoguide,
+        "nsamples": nsamples,
+        "minibatch_size": minibatch_size,
+        "device": _device(device, inference),
+        "storage": storage,
+        "n_threads": n_threads,
         "memory_limit": None if memory_limit is None else memory_budget(memory_limit),
-    }  # fmt: skip
+    }
     return table(sizes_of(n_features, n_cells, options))
 
 
@@ -136,11 +147,21 @@ def estimate_for(
     from ._memory.from_data import read_sizes
 
     asked = {
-        "mod": mod, "layer": layer, "batch_key": batch_key, "target_key": target_key, "control": control,
-        "guide_key": guide_key, "guides": guides, "cis_gene": cis_gene, "cis_targets": cis_targets,
-        "distribution": distribution, "denominator_layer": denominator_layer, "category_key": category_key,
-        "category_layers": category_layers, "backed": backed,
-    }  # fmt: skip
+        "mod": mod,
+        "layer": layer,
+        "batch_key": batch_key,
+        "target_key": target_key,
+        "control": control,
+        "guide_key": guide_key,
+        "guides": guides,
+        "cis_gene": cis_gene,
+        "cis_targets": cis_targets,
+        "distribution": distribution,
+        "denominator_layer": denominator_layer,
+        "category_key": category_key,
+        "category_layers": category_layers,
+        "backed": backed,
+    }
     n_features, n_cells, found, counted = read_sizes(data, asked)
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
@@ -162,9 +183,23 @@ def estimate_of(n_features: int, n_cells: int, options: dict[str, Any], counted:
 
 
 _OPTIONS = (
-    "n_groups", "n_guides", "n_cis_guides", "sparsity", "n_categories", "n_ntc_cells", "function_type", "use_all_cells",
-    "inference", "autoguide", "nsamples", "minibatch_size", "device", "storage", "memory_limit", "n_threads",
-)  # fmt: skip
+    "n_groups",
+    "n_guides",
+    "n_cis_guides",
+    "sparsity",
+    "n_categories",
+    "n_ntc_cells",
+    "function_type",
+    "use_all_cells",
+    "inference",
+    "autoguide",
+    "nsamples",
+    "minibatch_size",
+    "device",
+    "storage",
+    "memory_limit",
+    "n_threads",
+)
 
 
 def _device(name: str, inference: str) -> str:

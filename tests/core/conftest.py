@@ -43,10 +43,21 @@ def kernel_density() -> Callable[..., tuple[float, np.ndarray, np.ndarray]]:
         anchor = p.anchor(np.ones((len(p.counts), 1)))
         grad, hess = np.zeros(len(theta)), np.zeros((len(theta), len(theta)))
         value = compiled(
-            c.code, c.n_amplitudes, np.ascontiguousarray(theta)[:, None], p.counts[0], p.weights[0],
-            float(p.overdispersion[0]), p.offset[0], layout.Anchor(*(part[0] for part in anchor)), np.array([tau]),
-            np.ascontiguousarray(shape).reshape(-1, 1), np.asarray(consts), p.design, grad, hess,
-        )  # fmt: skip
+            c.code,
+            c.n_amplitudes,
+            np.ascontiguousarray(theta)[:, None],
+            p.counts[0],
+            p.weights[0],
+            float(p.overdispersion[0]),
+            p.offset[0],
+            layout.Anchor(*(part[0] for part in anchor)),
+            np.array([tau]),
+            np.ascontiguousarray(shape).reshape(-1, 1),
+            np.asarray(consts),
+            p.design,
+            grad,
+            hess,
+        )
         return value, grad, hess
 
     return density

@@ -63,9 +63,7 @@ def _problem(design: str, n: int = 12) -> Problem:
         y = rng.binomial(trials.astype(int), expit(0.4 * log_mean)).astype(float)
         stats = replace(stats, counts=y, weights=trials, exposure=one, exposure2=one, distribution="binomial")
     dosage = RowDosage(mean, np.where(mean != 0, 0.2, 0), np.where(doses != 0, 0.1, 0), doses == 0)
-    p = problem(
-        stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=Axis.of(doses[:n_cis]), priors=TransPriors()
-    )
+    p = problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=Axis.of(doses[:n_cis]), priors=TransPriors())
     p = with_tail(p, 0.03, 0.35)
     return p.with_background(GRID) if design == "pooled" else p
 
@@ -105,9 +103,7 @@ def _same_evidence(got: np.ndarray, want: np.ndarray) -> None:
 
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize("name", CURVES)
-def test_evidence_modes_and_covariances(
-    problems: dict[str, Problem], design: str, name: str, target: Target
-) -> None:
+def test_evidence_modes_and_covariances(problems: dict[str, Problem], design: str, name: str, target: Target) -> None:
     p = problems[design]
     arguments = _arguments(p, name)
     want = evidence_of(p, *arguments, modes=True)
@@ -156,9 +152,13 @@ def test_every_tensor_is_on_the_device(
     shapes = empty(c.lattice(p.axis, p.priors)[0].shape[1], 1, n_lanes)
     tabs = batched_curves.tables(c.code, shapes, empty(2, 1, 1), lay)
     at = replace(
-        layout.points(empty(p.counts.shape[1], n_b), None, empty(n_b), lay), tau2=empty(n_b, n_lanes), tables=tabs,
-        value=empty(n_b, n_lanes), mode=empty(n_c, n_b, n_lanes), precision=empty(n_c, n_c, n_b, n_lanes),
-    )  # fmt: skip
+        layout.points(empty(p.counts.shape[1], n_b), None, empty(n_b), lay),
+        tau2=empty(n_b, n_lanes),
+        tables=tabs,
+        value=empty(n_b, n_lanes),
+        mode=empty(n_c, n_b, n_lanes),
+        precision=empty(n_c, n_c, n_b, n_lanes),
+    )
     theta, u = empty(n_amp + n_c, n_b, n_lanes), empty(len(lay.rows), len(lay.wide2), n_b, n_lanes)
     monkeypatch.setattr(effects, "MOST_STEPS", 0)  # the search looks at values
     found, _ = marginal.evaluate(c.code, theta, u, n_amp, at, lay)
@@ -184,9 +184,7 @@ def test_batches_do_not_change_a_feature(
         _agree(evidence_of(p, c, *each, taus)[0], together, rtol=1e-9)
 
 
-def test_a_batch_too_large_is_halved(
-    problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_too_large_is_halved(problems: dict[str, Problem], monkeypatch: pytest.MonkeyPatch) -> None:
     p = replace(problems["plain"], target=Target(torch.device("cpu"), torch.float64))
     arguments = _arguments(p, "single_hill")
     want, call, sizes = evidence_of(p, *arguments)[0], kernel._on_device, []
@@ -212,9 +210,7 @@ def test_turns_are_part_of_the_evidence(problems: dict[str, Problem], target: Ta
 
 
 @pytest.mark.parametrize(("design", "function_type"), [("plain", "auto"), ("pooled", "auto"), ("plain", "polynomial")])
-def test_comparison_of_curves(
-    design: str, function_type: str, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_comparison_of_curves(design: str, function_type: str, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """First look, kernel, large blocks; the tail of the guide effects and the summary of NTC guides before."""
     p = replace(_problem(design, 40), background=None)
     tails = []

@@ -32,9 +32,15 @@ def _fit(n_ntc: int, kept: Kept | None = None) -> TransFit:
     control = guide >= N_CIS
     dosage = RowDosage(doses, np.where(control, 0.0, 0.2), np.where(control, 0.02, 0.08), control)
     return trans.fit(
-        stats, dosage, np.full(N, 0.4), axis=Axis.of(doses[:N_CIS]), priors=TransPriors(), alpha_sd=0.3,
-        options=trans.Options(nsamples=200), kept=kept,
-    )  # fmt: skip
+        stats,
+        dosage,
+        np.full(N, 0.4),
+        axis=Axis.of(doses[:N_CIS]),
+        priors=TransPriors(),
+        alpha_sd=0.3,
+        options=trans.Options(nsamples=200),
+        kept=kept,
+    )
 
 
 @pytest.mark.parametrize("n_ntc", [4, 60])

@@ -157,10 +157,18 @@ def _fitted(
     spread[stats.guide] = by_guide.spread
     prior, null = trans.restore(hyper)
     return stats, calibration.Fitted(
-        dosage=by_guide if dosage is None else dosage, guide=stats.guide, guide_mean=DOSES,
-        guide_spread=None if own_spread else spread, control=CONTROL, overdispersion=overdispersion,
-        alpha_sd=alpha_sd, priors=TransPriors(), options=options, prior=prior, null=null,
-    )  # fmt: skip
+        dosage=by_guide if dosage is None else dosage,
+        guide=stats.guide,
+        guide_mean=DOSES,
+        guide_spread=None if own_spread else spread,
+        control=CONTROL,
+        overdispersion=overdispersion,
+        alpha_sd=alpha_sd,
+        priors=TransPriors(),
+        options=options,
+        prior=prior,
+        null=null,
+    )
 
 
 def _fit(
@@ -184,9 +192,10 @@ def hyper() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "options", [SINGLE, replace(SINGLE, function_type="auto"), replace(SINGLE, guide_effects=False)],
+    "options",
+    [SINGLE, replace(SINGLE, function_type="auto"), replace(SINGLE, guide_effects=False)],
     ids=["single_hill", "auto", "no guide effects"],
-)  # fmt: skip
+)
 def test_refit_with_own_dosages_is_the_fit(options: trans.Options) -> None:
     fit = _fit(*_problem()[:2], options)
     stats, fitted = _fitted(fit.hyper, options)
@@ -201,9 +210,7 @@ def test_refit_with_dosages_permuted_is_a_fit_of_permuted_dosages(hyper: dict[st
     stats, fitted = _fitted(hyper, SINGLE)
     source = np.random.default_rng(1).permutation(N_GUIDES)
     g = stats.guide
-    dosage = RowDosage(
-        DOSES[source[g]], fitted.guide_spread[source[g]], fitted.dosage.error[source], CONTROL[source]
-    )  # fmt: skip
+    dosage = RowDosage(DOSES[source[g]], fitted.guide_spread[source[g]], fitted.dosage.error[source], CONTROL[source])
     wanted = _fit(stats, dosage, SINGLE, hyper).columns["log_bf"]
     found = calibration.refit(fitted, stats, source).log_bf(fitted.prior)
     np.testing.assert_allclose(found, wanted, rtol=1e-10)
@@ -218,9 +225,14 @@ def test_refit_of_ntc_guides_that_pose_knows_no_other_cells(hyper: dict[str, obj
     source[POOL] = [1, 0, POOL[2], POOL[3]]
     rows = CONTROL[stats.guide]
     alone = replace(
-        stats, counts=stats.counts[:, rows], exposure=stats.exposure[rows], exposure2=stats.exposure2[rows],
-        guide=stats.guide[rows] - N_TARGETING, group=stats.group[rows], n_guides=N_NTC,
-    )  # fmt: skip
+        stats,
+        counts=stats.counts[:, rows],
+        exposure=stats.exposure[rows],
+        exposure2=stats.exposure2[rows],
+        guide=stats.guide[rows] - N_TARGETING,
+        group=stats.group[rows],
+        n_guides=N_NTC,
+    )
     g = source[stats.guide[rows]]
     dosage = RowDosage(DOSES[g], fitted.guide_spread[g], fitted.dosage.error[source[POOL]], CONTROL[source[POOL]])
     wanted = _fit(alone, dosage, SINGLE, hyper).columns["log_bf"]
@@ -375,9 +387,10 @@ def test_the_tail_never_falls_faster_than_theory(power: float, rng: np.random.Ge
 
 
 @pytest.mark.parametrize(
-    "p", [np.full((2, 10), 0.3), np.repeat(np.linspace(0.2, 1, 10), 2)[None], np.ones((1, 3))],
+    "p",
+    [np.full((2, 10), 0.3), np.repeat(np.linspace(0.2, 1, 10), 2)[None], np.ones((1, 3))],
     ids=["all", "pairs", "ones"],
-)  # fmt: skip
+)
 def test_ties_at_the_smallest_null_leave_a_tail(p: np.ndarray) -> None:
     """The tail starts at the smallest null p-values, with their share."""
     again = calibration.recalibrated(calibration.empirical_null(p), np.array([1.0, 0.1, 1e-4]))

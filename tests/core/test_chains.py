@@ -137,9 +137,15 @@ def test_usage_moves_along_a_line() -> None:
         np.log(odds_low[s]) + np.log1p(np.expm1(b[s]) * expit(-n * np.log(2) * of_sticks[s, 0, 0])) for s in range(2)
     ]
     drawn = StickDraws(
-        np.stack([at_ntc, b], 1)[:, None], shapes, np.zeros((1, 2)), lag - lag[0], chains.Chains.of(np.zeros(2, int)),
-        np.zeros(2), np.zeros(2), np.zeros(1),
-    )  # fmt: skip
+        np.stack([at_ntc, b], 1)[:, None],
+        shapes,
+        np.zeros((1, 2)),
+        lag - lag[0],
+        chains.Chains.of(np.zeros(2, int)),
+        np.zeros(2),
+        np.zeros(2),
+        np.zeros(1),
+    )
     found = usage.usage(drawn, curve("single_hill"), AXIS)
     assert found.as_hill.all()
     for c in range(3):

@@ -151,27 +151,39 @@ def test_nobody_else_compiles() -> None:
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             names = (
-                {alias.name for alias in node.names} if isinstance(node, ast.Import)
-                else {f"{node.module}.{alias.name}" for alias in node.names} if isinstance(node, ast.ImportFrom)
+                {alias.name for alias in node.names}
+                if isinstance(node, ast.Import)
+                else {f"{node.module}.{alias.name}" for alias in node.names}
+                if isinstance(node, ast.ImportFrom)
                 else set()
-            )  # fmt: skip
+            )
             if found := {name for name in names if name.startswith(("numba", "llvmlite"))}:
                 users.setdefault(path.relative_to(PACKAGE).as_posix(), set()).update(found)
         if "njit" in path.read_text().replace("numba's `njit`", "") and "compiled" not in path.parts:
             pytest.fail(f"{path} compiles by itself")
     assert {name for name in users if not name.startswith("_core/compiled/")} == {
-        "_core/laplace/vector_math.py", "_core/sums/kernels.py", "_core/threads.py",
-    }  # fmt: skip
+        "_core/laplace/vector_math.py",
+        "_core/sums/kernels.py",
+        "_core/threads.py",
+    }
 
 
 def test_every_function_of_a_fit_is_compiled_ahead() -> None:
     """The entries of the package are those of the steps, but for what is compiled on demand."""
     mine = {f.name for f in ahead.functions(ahead.STEPS) if f.called_by == "python"}
     every = {name for name, f in registry.items() if f.called_by == "python" and name[0] != "t" and "tests" not in name}
-    on_demand = {f"sums.kernels.{name}" for name in (
-        "add_features", "add_tails_of_features", "compress_dense", "count_dense", "median_ratios", "minor_moments",
-        "regroup",
-    )}  # fmt: skip
+    on_demand = {
+        f"sums.kernels.{name}"
+        for name in (
+            "add_features",
+            "add_tails_of_features",
+            "compress_dense",
+            "count_dense",
+            "median_ratios",
+            "minor_moments",
+            "regroup",
+        )
+    }
     rooms = ("dosage", "laplace", "response", "sums", "technical")
     extra = {n for n in every if n.startswith(rooms)} - mine
     assert extra == on_demand | {"dosage.cells.curvatures", "laplace.quadrature.log_joint"}
@@ -183,9 +195,13 @@ def test_every_function_of_a_fit_is_compiled_ahead() -> None:
 def test_the_sources_hold_what_kernels_call_and_their_constants() -> None:
     found = set(_folder.sources())
     assert {
-        "likelihoods/negbinom.py", "laplace/modes.py", "laplace/vector_math.py", "sums/kernels.py",
-        "curves/__init__.py", "compiled/_functions.py",
-    } <= found  # fmt: skip
+        "likelihoods/negbinom.py",
+        "laplace/modes.py",
+        "laplace/vector_math.py",
+        "sums/kernels.py",
+        "curves/__init__.py",
+        "compiled/_functions.py",
+    } <= found
     assert "response/describe.py" not in found  # what only Python runs may change without compiling again
 
 
@@ -316,9 +332,7 @@ def test_without_a_place_it_compiles_for_the_session(tmp_path: Path) -> None:
     """A file stands where the folder would be; the message says what to do, and nothing is left behind."""
     (tmp_path / "file").write_text("")
     (tmp_path / "tmp").mkdir()
-    done = _run(
-        MODE.format(package=str(PACKAGE)), tmp_path / "file" / "below", env={"TMPDIR": str(tmp_path / "tmp")}
-    )
+    done = _run(MODE.format(package=str(PACKAGE)), tmp_path / "file" / "below", env={"TMPDIR": str(tmp_path / "tmp")})
     assert np.isfinite(float(done.stdout))
     assert "set NUMBA_CACHE_DIR to a folder of yours" in done.stderr
     assert done.stderr.count("compiled code cannot be kept") == 1
@@ -336,7 +350,9 @@ def test_without_a_home_nothing_is_written_here(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_goes_on(tmp_path: Path) -> None:
-    code = MODE.format(package=str(PACKAGE)) + """
+    code = (
+        MODE.format(package=str(PACKAGE))
+        + """
 import os
 from dream_sc._core.threads import in_runs, n_threads
 in_runs(lambda a, b: None, 100, load=10**9)
@@ -349,17 +365,21 @@ if child == 0:
         y, np.full(40, 2.0), 4.0, 0.0, 0.3, np.zeros(0), np.zeros(1), np.zeros(1))[0]) else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+    )
     assert _run(code, None).stdout.split()[1] == "0"
 
 
 @pytest.mark.slow
 def test_programs_that_start_together_share_the_work(tmp_path: Path) -> None:
-    code = MODE.format(package=str(PACKAGE)) + """
+    code = (
+        MODE.format(package=str(PACKAGE))
+        + """
 from dream_sc._core.compiled import ahead
 ahead.ready(["technical", "cis"], 1)
 wanted = [f for f in ahead.functions(["technical", "cis"]) if not f.open]
 print(len(wanted), sum(sum(f.dispatcher._cache_misses.values()) for f in wanted))
 """
+    )
     command = [sys.executable, "-c", code]
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -380,7 +400,9 @@ def test_progress_tells_every_function_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_child_that_is_forked_while_a_thread_compiles_goes_on(tmp_path: Path) -> None:
-    code = MODE.format(package=str(PACKAGE)).replace("print(", "go = lambda: (", 1) + """
+    code = (
+        MODE.format(package=str(PACKAGE)).replace("print(", "go = lambda: (", 1)
+        + """
 import os, signal, threading, time
 threading.Thread(target=go).start()
 time.sleep(0.5)
@@ -391,6 +413,7 @@ if child == 0:
     os._exit(0)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+    )
     assert _run(code, tmp_path).stdout.strip() == "0"
 
 

@@ -164,9 +164,11 @@ def test_technical_density_has_the_coefficients(rng: np.random.Generator) -> Non
     b = np.array([0.3, -0.2])
     moved = replace(stats, size_factor=stats.size_factor * np.exp(stats.z @ b), covariates=None)
     values = {
-        "beta_o": torch.tensor(2.0), "log_mu": torch.zeros((2, 1)), "overdispersion": torch.full((2, 1), 0.5),
+        "beta_o": torch.tensor(2.0),
+        "log_mu": torch.zeros((2, 1)),
+        "overdispersion": torch.full((2, 1), 0.5),
         "effects": torch.full((2, 1, 1), 0.1),
-    }  # fmt: skip
+    }
     found = []
     for st, more in ((moved, {}), (stats, {"coefficients": torch.as_tensor(np.tile(b, (2, 1, 1)))})):
         data = tensors.technical_data(st, 0.4, TechnicalPriors(), CPU, [0.2, 0.3] if more else ())
@@ -220,11 +222,16 @@ def _fits(n_ntc: int, **options: Any) -> list[Any]:
     stats, dosage, factor, axis = _fit_input(n_ntc)
     return [
         trans.fit(
-            st, dosage, np.full(N_FEATURES, 0.5), axis=axis, priors=TransPriors(), alpha_sd=0.3,
+            st,
+            dosage,
+            np.full(N_FEATURES, 0.5),
+            axis=axis,
+            priors=TransPriors(),
+            alpha_sd=0.3,
             options=trans.Options(nsamples=100, **options),
         )
         for st in (_as_covariate(stats, factor), _multiplied(stats, factor))
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("function_type", ["single_hill", "additive_hill", "polynomial", "auto"])
@@ -251,11 +258,16 @@ def test_it_matters() -> None:
     stats, dosage, factor, axis = _fit_input(5)
     found = [
         trans.fit(
-            st, dosage, np.full(N_FEATURES, 0.5), axis=axis, priors=TransPriors(), alpha_sd=0.3,
+            st,
+            dosage,
+            np.full(N_FEATURES, 0.5),
+            axis=axis,
+            priors=TransPriors(),
+            alpha_sd=0.3,
             options=trans.Options(nsamples=50, function_type="single_hill"),
         )
         for st in (_as_covariate(stats, factor), stats)
-    ]  # fmt: skip
+    ]
     assert np.abs(found[0].columns["log_bf"] - found[1].columns["log_bf"]).max() > 1
 
 
@@ -265,12 +277,12 @@ def two() -> list[Problem]:
     stats, dosage, factor, axis = _fit_input(5)
     return [
         with_tail(
-            problem(
-                st, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors()
-            ), 0.05, 0.4,
+            problem(st, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors()),
+            0.05,
+            0.4,
         )
         for st in (_as_covariate(stats, factor), _multiplied(stats, factor))
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("name", ["null", "single_hill", "additive_hill", "polynomial"])
@@ -282,8 +294,9 @@ def test_evidence_on_tensors(name: str, two: list[Problem]) -> None:
     target = Target(CPU, torch.float64)
     found = [
         evidence(replace(p, target=on), c, shapes[None, some], consts[None, some], taus, tol=1e-9)[0]
-        for p in two for on in (None, target)
-    ]  # fmt: skip
+        for p in two
+        for on in (None, target)
+    ]
     for other in found[1:]:
         assert (np.abs(other - found[0]) < 1e-6).mean() > 0.98
         np.testing.assert_allclose(other, found[0], atol=2e-3)
@@ -299,9 +312,7 @@ def test_level_simulation_and_contrasts(two: list[Problem]) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
     prior = decision.Prior.start(TransPriors())
     grid, null = np.array([0.05, 0.1]), np.zeros((N_FEATURES, 2))
-    sims = [
-        trans.simulated_alike(p, np.arange(N_FEATURES), null, grid, prior, np.random.default_rng(3)) for p in two
-    ]
+    sims = [trans.simulated_alike(p, np.arange(N_FEATURES), null, grid, prior, np.random.default_rng(3)) for p in two]
     np.testing.assert_array_equal(sims[0].counts, sims[1].counts)
     np.testing.assert_allclose(sims[0].level, sims[1].level, rtol=1e-10)
 
@@ -333,8 +344,12 @@ def test_directions_of_the_errors(rng: np.random.Generator) -> None:
 def test_errors_of_coefficients_are_integrated(rng: np.random.Generator) -> None:
     """The evidence with errors is the mean of those at coefficients around, weighted by their density."""
     stats, dosage, axis = _uncertain(rng, 0.15)
-    one = replace(stats.covariates, points=stats.covariates.points[:, :1], coefficients=np.zeros((N_FEATURES, 1)),
-                  errors=np.full((N_FEATURES, 1), 0.15))  # fmt: skip
+    one = replace(
+        stats.covariates,
+        points=stats.covariates.points[:, :1],
+        coefficients=np.zeros((N_FEATURES, 1)),
+        errors=np.full((N_FEATURES, 1), 0.15),
+    )
     stats = replace(stats, covariates=one)
     arguments = {"alpha_sd": 0.3, "axis": axis, "priors": TransPriors()}
     p = problem(stats, dosage, np.full(N_FEATURES, 0.5), **arguments)
@@ -395,9 +410,20 @@ def test_pyro_engines_take_the_errors(name: str, niters: int, rng: np.random.Gen
         p = problem(st, dosage, np.full(1, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
         start = np.tile([p.level[0], 0.3, 0.0, 0.7], (1, 20, 1)) + rng.normal(0, 0.05, (1, 20, 4))
         draws, _ = engine(name).trans(
-            st, dosage, overdispersion=p.overdispersion, curve="single_hill", axis=axis, priors=TransPriors(),
-            hyper=HYPER, consts=np.zeros((1, 2)), init=start, nsamples=40, niters=niters, device="cpu", rng=0,
-        )  # fmt: skip
+            st,
+            dosage,
+            overdispersion=p.overdispersion,
+            curve="single_hill",
+            axis=axis,
+            priors=TransPriors(),
+            hyper=HYPER,
+            consts=np.zeros((1, 2)),
+            init=start,
+            nsamples=40,
+            niters=niters,
+            device="cpu",
+            rng=0,
+        )
         assert np.isfinite(draws).all()
         spread.append(draws[0, :, 0].std())
     assert spread[0] > 0
@@ -411,9 +437,15 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
     consts = np.repeat(c.lattice(axis, TransPriors())[2][:1], n, 0)
     p = problem(stats, dosage, np.full(n, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
     data = tensors.trans_data(
-        stats, dosage, overdispersion=p.overdispersion, axis=axis, priors=TransPriors(), hyper=HYPER, consts=consts,
+        stats,
+        dosage,
+        overdispersion=p.overdispersion,
+        axis=axis,
+        priors=TransPriors(),
+        hyper=HYPER,
+        consts=consts,
         device=CPU,
-    )  # fmt: skip
+    )
     u, alpha = rng.normal(0, 0.1, (n, len(dosage.error))), rng.normal(0, 0.3, (n, 1))
     moves = rng.normal(0, 0.2, (n, p.design.loads.shape[1]))
     values: dict[str, Any] = {k: rng.normal(0.5, 0.5, n) for k in c.params}
@@ -424,9 +456,20 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
         one = p.take([t])
         anchor = one.anchor(np.ones((1, 1)))
         want += log_joint(
-            c.code, at, c.n_amplitudes, u[t], one.counts[0], one.weights[0], one.overdispersion[0], one.offset[0],
-            Anchor(*(part[0] for part in anchor)), 0.1, theta[1 + c.n_amplitudes :], consts[t], p.design,
-        )  # fmt: skip
+            c.code,
+            at,
+            c.n_amplitudes,
+            u[t],
+            one.counts[0],
+            one.weights[0],
+            one.overdispersion[0],
+            one.offset[0],
+            Anchor(*(part[0] for part in anchor)),
+            0.1,
+            theta[1 + c.n_amplitudes :],
+            consts[t],
+            p.design,
+        )
     priors = TransPriors()
     from scipy.stats import norm
 

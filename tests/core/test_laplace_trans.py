@@ -54,9 +54,7 @@ def test_row_likelihood() -> None:
 
 
 def test_normaliser_is_the_log_gamma_ratio() -> None:
-    np.testing.assert_allclose(
-        LOG_NORMALISER(4.0, 2.5), gammaln(6.5) - gammaln(2.5) - gammaln(5.0), rtol=1e-12
-    )
+    np.testing.assert_allclose(LOG_NORMALISER(4.0, 2.5), gammaln(6.5) - gammaln(2.5) - gammaln(5.0), rtol=1e-12)
 
 
 def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
@@ -67,9 +65,7 @@ def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     stats = GuideStats(counts, w, w * 1.05, np.arange(2), np.zeros(2, int), 2, 1)
     dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
     p = problem(stats, dosage, np.array([0.6]), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
-    got = evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][
-        0, 0, 0
-    ]
+    got = evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][0, 0, 0]
     a = np.linspace(p.level[0] - 4, p.level[0] + 4, 801)
     u = np.linspace(-1.6, 1.6, 321)
     log_p = norm(p.level[0], 2).logpdf(a)
@@ -86,9 +82,7 @@ def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> No
     """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature."""
     p = _problem(rng, 1, 1).with_design(alpha_sd=1.0, error=np.zeros(9))
     shape = np.array([[[-0.8, 0.5]]])
-    got = evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][
-        0, 0, 0
-    ]
+    got = evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][0, 0, 0]
     phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     weights = weights / weights.sum()
@@ -187,10 +181,22 @@ def test_quadrature_of_the_guide_effects_equals_scipy(level: float, wide: float,
     out = np.zeros((1, 1))
     nodes, weights = np.polynomial.hermite_e.hermegauss(9)
     log_marginal(
-        c.code, 0, p.counts, p.weights, p.overdispersion, p.offset, p.anchor(np.ones((1, 1))), p.design,
-        p.level[None, None], np.array([[tau]]), np.zeros((1, 1, 0)), np.zeros((1, 2)), nodes,
-        weights / weights.sum(), out,
-    )  # fmt: skip
+        c.code,
+        0,
+        p.counts,
+        p.weights,
+        p.overdispersion,
+        p.offset,
+        p.anchor(np.ones((1, 1))),
+        p.design,
+        p.level[None, None],
+        np.array([[tau]]),
+        np.zeros((1, 1, 0)),
+        np.zeros((1, 2)),
+        nodes,
+        weights / weights.sum(),
+        out,
+    )
     phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)
     want = norm(p.level[0], p.priors.level_sd).logpdf(p.level[0])
     for r in range(9):

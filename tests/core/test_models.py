@@ -69,7 +69,18 @@ def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float)
     anchor = Anchor(*(part[0] for part in anchor))
     row_weights = p.weights[t]
     value = log_joint(
-        c.code, at, n_amp, u, p.counts[t], row_weights, p.overdispersion[t], np.zeros(0), anchor, tau, shape, consts,
+        c.code,
+        at,
+        n_amp,
+        u,
+        p.counts[t],
+        row_weights,
+        p.overdispersion[t],
+        np.zeros(0),
+        anchor,
+        tau,
+        shape,
+        consts,
         p.design,
     )
     return float(value)
@@ -127,9 +138,15 @@ def test_density_of_chains_equals_the_engine() -> None:
     p = laplace.problem(stats, dosage, np.ones(n), alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
     p, hyper, c = with_tail(p, 0.05, 0.4), HYPER | {"wide_weight": 0.05, "wide_sd": 0.4}, curve("single_hill")
     sticks = _torch.trans_data(
-        stats, dosage, overdispersion=np.ones(n), axis=AXIS, priors=PRIORS, hyper=hyper, consts=np.zeros((n, 2)),
+        stats,
+        dosage,
+        overdispersion=np.ones(n),
+        axis=AXIS,
+        priors=PRIORS,
+        hyper=hyper,
+        consts=np.zeros((n, 2)),
         device=CPU,
-    )  # fmt: skip
+    )
     data = ChainData(sticks, torch.as_tensor(feature), torch.as_tensor(lag), torch.as_tensor(moves), 2)
     a, b, k, log_n = rng.normal(0, 1, n), rng.normal(0, 2, n), rng.normal(-0.5, 1, 2), rng.normal(0.7, 0.5, 2)
     u, alpha, log_tau = rng.normal(0, 0.1, (n, n_g)), rng.normal(0, 0.3, (n, 1)), rng.normal(-2, 0.5, n)
@@ -227,9 +244,15 @@ def test_single_cells_give_the_same_density_at_both_levels(rng: np.random.Genera
     stats, dosage = _design(rng, 1, error=0.0)
     stats = replace(stats, exposure2=stats.exposure**2)
     data = _torch.trans_data(
-        stats, dosage, overdispersion=np.full(3, 0.5), axis=AXIS, priors=PRIORS, hyper=HYPER,
-        consts=np.zeros((3, 2)), device=CPU,
-    )  # fmt: skip
+        stats,
+        dosage,
+        overdispersion=np.full(3, 0.5),
+        axis=AXIS,
+        priors=PRIORS,
+        hyper=HYPER,
+        consts=np.zeros((3, 2)),
+        device=CPU,
+    )
     c = curve("single_hill")
     values = {k: torch.as_tensor(v[:, None]) for k, v in _parameters(rng, "single_hill", 3).items()}
     values |= {"log_tau": torch.full((3, 1), -1.0), "u": torch.as_tensor(rng.normal(0, 0.2, (3, len(DOSES))))}
@@ -243,9 +266,15 @@ def test_some_cells_stand_for_all(rng: np.random.Generator, name: str) -> None:
     """Over all halves of the cells, the scaled density of the counts has that of all cells as its mean."""
     stats, dosage = _design(rng, 2, error=0.1)
     data = _torch.trans_data(
-        stats, dosage, overdispersion=np.full(3, 0.5), axis=AXIS, priors=PRIORS, hyper=HYPER,
-        consts=np.ones((3, 2)), device=CPU,
-    )  # fmt: skip
+        stats,
+        dosage,
+        overdispersion=np.full(3, 0.5),
+        axis=AXIS,
+        priors=PRIORS,
+        hyper=HYPER,
+        consts=np.ones((3, 2)),
+        device=CPU,
+    )
     c, n = curve(name), stats.counts.shape[1]
     values = {k: torch.as_tensor(v[:, None]) for k, v in _parameters(rng, name, 3).items()}
     values |= {"log_tau": torch.full((3, 1), -1.0), "u": torch.as_tensor(rng.normal(0, 0.2, (3, len(DOSES))))}
@@ -298,9 +327,16 @@ def test_cis_density_equals_scipy(rng: np.random.Generator, several: bool) -> No
     priors = CisPriors()
     data, _ = _torch.cis_data(cells, priors, CPU)
     point = {
-        "level": 0.1, "mu": -0.5, "sigma": 0.8, "control_sd": 0.05, "within_centre": -1.2,
-        "targeting_mean": [-1.0, 0.4], "within_sd": [0.2, 0.4], "control_mean": [0.02], "z": [0.3, -1.0, 0.5],
-    }  # fmt: skip
+        "level": 0.1,
+        "mu": -0.5,
+        "sigma": 0.8,
+        "control_sd": 0.05,
+        "within_centre": -1.2,
+        "targeting_mean": [-1.0, 0.4],
+        "within_sd": [0.2, 0.4],
+        "control_mean": [0.02],
+        "z": [0.3, -1.0, 0.5],
+    }
     values = {k: torch.tensor(v, dtype=torch.float64) for k, v in point.items()}
     trace = poutine.trace(poutine.condition(lambda: cis(data), data=values)).get_trace()
     from scipy.special import gammaln

@@ -44,12 +44,14 @@ def test_only_many_ntc_guides_are_summed_up(pooled: Problem) -> None:
     keep = few[pooled.guide]
     dosage = RowDosage(DOSES[pooled.guide][keep], np.zeros(keep.sum()), np.zeros(N_CIS + 40), (DOSES == 0)[few])
     stats = replace(
-        stats, counts=stats.counts[:, keep], exposure=stats.exposure[keep], exposure2=stats.exposure2[keep],
-        guide=stats.guide[keep], group=stats.group[keep],
-    )  # fmt: skip
-    p = problem(
-        stats, dosage, pooled.overdispersion, alpha_sd=0.3, axis=pooled.axis, priors=pooled.priors
+        stats,
+        counts=stats.counts[:, keep],
+        exposure=stats.exposure[keep],
+        exposure2=stats.exposure2[keep],
+        guide=stats.guide[keep],
+        group=stats.group[keep],
     )
+    p = problem(stats, dosage, pooled.overdispersion, alpha_sd=0.3, axis=pooled.axis, priors=pooled.priors)
     assert not p.pooled
 
 

@@ -25,11 +25,17 @@ def _arguments() -> tuple[GuideStats, dict[str, Any]]:
     mean = np.exp(curve("single_hill").log_curve(DOSES, TRUTH, None) + rng.normal(0, 0.03, (2, n_g))) * w
     stats = GuideStats(rng.poisson(mean).astype(float), w, w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     keywords = {
-        "overdispersion": np.full(2, 0.3), "curve": "single_hill", "axis": AXIS, "priors": TransPriors(),
-        "hyper": {"m_tau": np.log(0.04), "s_tau": 0.5, "alpha_scale": 0.3}, "consts": np.zeros((2, 2)),
-        "init": TRUTH[:, None] + rng.normal(0, [0.03, 0.1, 0.1, 0.1], (2, 50, 4)), "nsamples": 150,
-        "device": "cpu", "rng": 0,
-    }  # fmt: skip
+        "overdispersion": np.full(2, 0.3),
+        "curve": "single_hill",
+        "axis": AXIS,
+        "priors": TransPriors(),
+        "hyper": {"m_tau": np.log(0.04), "s_tau": 0.5, "alpha_scale": 0.3},
+        "consts": np.zeros((2, 2)),
+        "init": TRUTH[:, None] + rng.normal(0, [0.03, 0.1, 0.1, 0.1], (2, 50, 4)),
+        "nsamples": 150,
+        "device": "cpu",
+        "rng": 0,
+    }
     return stats, {"dosage": RowDosage(DOSES, np.zeros(n_g), np.full(n_g, 0.02))} | keywords
 
 

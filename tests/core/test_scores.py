@@ -72,9 +72,10 @@ def test_truth_is_recovered_and_covered(kind: str) -> None:
     assert fit.converged.all()
     assert 0.2 < fit.effect_scale < 0.42  # 0.3 in truth
     for estimate, sd, truth in (
-        (fit.mu, fit.mu_sd, mu), (fit.sigma, fit.sigma_sd, sigma),
+        (fit.mu, fit.mu_sd, mu),
+        (fit.sigma, fit.sigma_sd, sigma),
         (fit.effects[:, 1:], fit.effects_sd[:, 1:], a[:, 1:]),
-    ):  # fmt: skip
+    ):
         z = (estimate - truth) / sd
         assert 0.91 < (np.abs(z) < 1.96).mean() < 0.985
     again = _fit(x, group, kind, ScorePriors(), size=7)

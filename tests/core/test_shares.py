@@ -103,9 +103,10 @@ def test_truth_is_recovered_and_covered() -> None:
     assert 5 < fit.beta_o < 12  # 8 in truth
     assert 0.25 < fit.effect_scale < 0.6  # 0.4 in truth
     for estimate, sd, truth in (
-        (fit.level, fit.level_sd, level), (fit.effects[:, 1:], fit.effects_sd[:, 1:], a[:, 1:]),
+        (fit.level, fit.level_sd, level),
+        (fit.effects[:, 1:], fit.effects_sd[:, 1:], a[:, 1:]),
         (fit.overdispersion, fit.overdispersion_sd, rho),
-    ):  # fmt: skip
+    ):
         z = (estimate - truth) / sd
         assert 0.91 < (np.abs(z) < 1.96).mean() < 0.985
         assert 0.8 < z.std() < 1.2

@@ -152,15 +152,21 @@ def test_names_are_features_or_categories(modalities: MuData) -> None:
     table = ds.get.trans(modalities, ["d3", "j1_q"], mod="usage", by="category")
     assert list(table.index) == ["j3_p", "j3_q", "j3_r", "j1_q"]
     assert list(ds.get.trans(modalities, ["l2:r", "l1"], mod="layers", by="category").index) == [
-        "l2:r", "l1:p", "l1:q", "l1:r",
-    ]  # fmt: skip
+        "l2:r",
+        "l1:p",
+        "l1:q",
+        "l1:r",
+    ]
     ordered = ds.get.trans(modalities, mod="usage", sort=True)
     assert ordered["lfdr"].is_monotonic_increasing
     curves = ds.get.dose_response(modalities, ["d1", "j0_p"], mod="usage", doses=DOSES)
     assert list(curves.columns) == ["feature", "category", "log2_dosage", "median", "lower", "upper"]
     assert list(dict.fromkeys(zip(curves["feature"], curves["category"], strict=True))) == [
-        ("d1", "j1_p"), ("d1", "j1_q"), ("d1", "j1_r"), ("d0", "j0_p"),
-    ]  # fmt: skip
+        ("d1", "j1_p"),
+        ("d1", "j1_q"),
+        ("d1", "j1_r"),
+        ("d0", "j0_p"),
+    ]
     total = curves[curves["feature"] == "d1"].groupby("log2_dosage")["median"].sum()
     np.testing.assert_allclose(total, 1, atol=0.03)
     draws = ds.get.posterior(modalities, mod="layers", nsamples=5)

@@ -75,6 +75,7 @@ def test_points_of_scores(modalities: MuData, mod: str) -> None:
             assert row["mean"] == pytest.approx(x.mean())
             assert row["se"] == pytest.approx(sigma / np.sqrt(len(x)))
         else:
+
             def loss(at: float, x: np.ndarray = x) -> float:
                 return -stats.t.logpdf(x, 3, at, sigma).sum()
 

@@ -82,7 +82,9 @@ def test_modality_of_guides(adata: ad.AnnData) -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        [1.0, 1.0, 1.0, 0.0, 0.0], [1, 1, 1, 0, 0], ["yes", "Yes", "TRUE", "no", "False"],
+        [1.0, 1.0, 1.0, 0.0, 0.0],
+        [1, 1, 1, 0, 0],
+        ["yes", "Yes", "TRUE", "no", "False"],
         [True, None, None, False, False],
     ],
 )

@@ -82,9 +82,7 @@ def test_numbers_beyond_32_bits(one: ad.AnnData) -> None:
     assert _dense(out).min() > 2**31
 
 
-def test_against_other_counts_of_the_gene(
-    one: ad.AnnData, genes: ad.AnnData, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_against_other_counts_of_the_gene(one: ad.AnnData, genes: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="dream_sc"):
         out = ds.pp.junction_psi(one, genes=genes)
     x = pd.DataFrame(one.X.toarray(), one.obs_names, one.var_names)

@@ -38,9 +38,7 @@ def test_all_cells_give_what_controls_give() -> None:
     )
     for each in (adata, controls):
         ds.tl.fit_cis(each, "GFI1B")
-    np.testing.assert_allclose(
-        ds.get.guides(adata)["log2_dosage"], ds.get.guides(controls)["log2_dosage"], atol=0.15
-    )
+    np.testing.assert_allclose(ds.get.guides(adata)["log2_dosage"], ds.get.guides(controls)["log2_dosage"], atol=0.15)
     o = [each.uns["cis"]["diagnostics"]["overdispersion"] for each in (adata, controls)]
     assert o[0] == pytest.approx(o[1], abs=0.05)
     assert adata.varm["technical"].loc["GFI1B", "overdispersion"] > o[0] + 0.1  # that of all cells holds the dosage

@@ -177,11 +177,14 @@ def test_groups_may_be_numbers(base: ad.AnnData, technical: ad.AnnData) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: -x, "negative"), (lambda x: -x.astype(int), "negative"), (np.log1p, "fractions"),
-        (lambda x: x * np.where(x > 3, np.nan, 1.0), "NaN"), (lambda x: x + np.where(x > 3, np.inf, 0.0), "infinite"),
+        (lambda x: -x, "negative"),
+        (lambda x: -x.astype(int), "negative"),
+        (np.log1p, "fractions"),
+        (lambda x: x * np.where(x > 3, np.nan, 1.0), "NaN"),
+        (lambda x: x + np.where(x > 3, np.inf, 0.0), "infinite"),
     ],
     ids=["negative", "negative-int", "log", "nan", "inf"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("dense", [False, True], ids=["sparse", "dense"])
 def test_values_that_are_not_counts(cis: ad.AnnData, change: Any, message: str, dense: bool) -> None:
     adata = cis.copy()
@@ -279,9 +282,11 @@ def test_duplicated_names(base: ad.AnnData) -> None:
 def test_a_view_asks_for_a_copy(cis: ad.AnnData) -> None:
     view = cis[:400]
     for call in (
-        lambda: ds.tl.fit_technical(view), lambda: ds.tl.fit_cis(view, "GFI1B"), lambda: ds.tl.fit_trans(view),
+        lambda: ds.tl.fit_technical(view),
+        lambda: ds.tl.fit_cis(view, "GFI1B"),
+        lambda: ds.tl.fit_trans(view),
         lambda: ds.pp.size_factors(view),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=r"\.copy\(\)"):
             call()
 
@@ -354,7 +359,7 @@ def test_keys_that_a_file_cannot_hold(technical: ad.AnnData) -> None:
         lambda: ds.tl.fit_technical(technical, key_added="a/b"),
         lambda: ds.tl.fit_cis(technical, "GFI1B", key_added=""),
         lambda: ds.pp.size_factors(technical, key_added="a/b"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match="cannot be stored"):
             call()
 
@@ -427,8 +432,12 @@ def test_an_error_while_writing_restores_what_was_there(technical: ad.AnnData) -
     adata = technical.copy()
     adata.uns["mine"] = None
     before, table = _keys(adata), adata.varm["technical"].copy()
-    slots = {("varm", "technical"): table.assign(mu=0.0), ("uns", "mine"): {"a": 1},
-             ("varm", "new"): np.zeros((12, 2)), ("varm", "wrong"): np.zeros((5, 2))}  # fmt: skip
+    slots = {
+        ("varm", "technical"): table.assign(mu=0.0),
+        ("uns", "mine"): {"a": 1},
+        ("varm", "new"): np.zeros((12, 2)),
+        ("varm", "wrong"): np.zeros((5, 2)),
+    }
     with pytest.raises(ValueError, match="shape"):
         results.write(adata, "tl.step", slots, results.now())
     assert _keys(adata) == before
@@ -473,8 +482,9 @@ def test_draws_take_a_seed_or_a_generator(trans: ad.AnnData) -> None:
 @pytest.mark.parametrize("rng", ["a", None, 1.5, -1, True])
 def test_wrong_seeds(technical: ad.AnnData, rng: Any) -> None:
     for call in (
-        lambda: ds.tl.fit_technical(technical, rng=rng), lambda: ds.tl.fit_cis(technical, "GFI1B", rng=rng),
-    ):  # fmt: skip
+        lambda: ds.tl.fit_technical(technical, rng=rng),
+        lambda: ds.tl.fit_cis(technical, "GFI1B", rng=rng),
+    ):
         with pytest.raises((TypeError, ValueError), match=r"rng=.*seed"):
             call()
 

@@ -248,9 +248,7 @@ def test_p_values_of_simulated_nulls_are_uniform(fitted: ad.AnnData) -> None:
         assert abs(share - level) < 4 * np.sqrt(level * (1 - level) * (1 / n + 1 / len(body))), (level, share)
 
 
-def test_replaced_p_values_are_ranks_among_the_regroupings(
-    fitted: ad.AnnData, replaced: Replaced
-) -> None:
+def test_replaced_p_values_are_ranks_among_the_regroupings(fitted: ad.AnnData, replaced: Replaced) -> None:
     adata, seen = replaced.adata, replaced.nulls
     table, before = ds.get.trans(adata), ds.get.trans(fitted)
     for name in ("pvalue", "qvalue"):
@@ -320,9 +318,10 @@ def test_replacing_twice_does_not_stack(fitted: ad.AnnData, replaced: Replaced) 
 
 
 @pytest.mark.parametrize(
-    "options", [{"dosage": "cell"}, {"guide_effects": False}, {"no_offsets": True}, {"features": "gene_0004"}],
+    "options",
+    [{"dosage": "cell"}, {"guide_effects": False}, {"no_offsets": True}, {"features": "gene_0004"}],
     ids=lambda o: next(iter(o)),
-)  # fmt: skip
+)
 def test_fits_with_other_options(fitted: ad.AnnData, options: dict[str, Any]) -> None:
     """A permutation recomputes the fit's evidence and refuses where it is not what was stored."""
     adata, hyper, keywords = fitted.copy(), fitted.uns["trans"]["hyper"], dict(options)
@@ -341,9 +340,7 @@ def test_fits_with_other_options(fitted: ad.AnnData, options: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("name", ["ntc_guides", "cell", "replaced"])
-def test_h5ad_round_trip(
-    runs: dict[str, ad.AnnData], replaced: Replaced, name: str, tmp_path: Path
-) -> None:
+def test_h5ad_round_trip(runs: dict[str, ad.AnnData], replaced: Replaced, name: str, tmp_path: Path) -> None:
     adata = replaced.adata if name == "replaced" else runs[name]
     adata.write_h5ad(tmp_path / "a.h5ad")
     again = ad.read_h5ad(tmp_path / "a.h5ad")
@@ -545,9 +542,9 @@ def test_nothing_is_half_written(
     adata = runs["cell"].copy()
     before, table, entry = _keys(adata), adata.varm["trans"].copy(), _tables(adata)
     counts = adata.X.copy()
-    target, after = {
-        "simulation": ("simulated", 1), "replace": ("null_refits", 1), "last": ("step_up", 0)
-    }.get(name, ("refit", 2))  # fmt: skip
+    target, after = {"simulation": ("simulated", 1), "replace": ("null_refits", 1), "last": ("step_up", 0)}.get(
+        name, ("refit", 2)
+    )
     whole, calls = getattr(core, target), []
 
     def fail(*args: Any, **keywords: Any) -> Any:

@@ -16,9 +16,7 @@ COLUMNS = ["what", "statistic", "estimate", "pvalue", "pvalue_adjusted", "flag",
 
 
 def _screen(seed: int, n_cells: int = 1500, n_genes: int = 60, **keywords) -> ad.AnnData:
-    adata = ds.datasets.titration(
-        n_cells, n_genes, rng=seed, guide_shift_sd=0.05, mean_range=(-1.0, 4.0), **keywords
-    )
+    adata = ds.datasets.titration(n_cells, n_genes, rng=seed, guide_shift_sd=0.05, mean_range=(-1.0, 4.0), **keywords)
     gen = np.random.default_rng(seed + 1000)
     adata.obs["mito"] = gen.gamma(4.0, 0.5, n_cells)
     adata.obs["phase"] = gen.choice(["G1", "S", "G2M"], n_cells, p=[0.5, 0.3, 0.2])
@@ -58,8 +56,13 @@ def test_the_table_and_what_is_stored(clean: ad.AnnData, tmp_path) -> None:
     table = ds.tl.check_confounding(adata, covariates="mito", key_added="again")
     assert list(table.columns) == COLUMNS
     assert list(dict.fromkeys(table["what"])) == [
-        "size factor", "depth", "batch", "mito", "offset of stable features", "expression at NTC dosage",
-    ]  # fmt: skip
+        "size factor",
+        "depth",
+        "batch",
+        "mito",
+        "offset of stable features",
+        "expression at NTC dosage",
+    ]
     assert table["flag"].dtype == bool
     entry = adata.uns["again"]
     pd.testing.assert_frame_equal(entry["checks"], table)

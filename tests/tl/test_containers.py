@@ -101,9 +101,13 @@ def test_a_layer_is_used_by_all_steps(base: ad.AnnData, fitted: ad.AnnData, hype
 
 @pytest.mark.parametrize("form", ["dense", "csr"])
 def test_blocks_do_not_change_the_result(
-    base: ad.AnnData, fitted: ad.AnnData, hyper: dict[str, Any], form: str, monkeypatch: pytest.MonkeyPatch,
+    base: ad.AnnData,
+    fitted: ad.AnnData,
+    hyper: dict[str, Any],
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     """Sorted by target, many blocks hold no control cell; on disk sparse counts come in blocks too."""
     monkeypatch.setattr(_reading, "LARGEST_BLOCK", 12 * base.n_vars * 47)
     adata = base[np.argsort(base.obs["target"].to_numpy(), kind="stable")].copy()
@@ -276,9 +280,11 @@ def test_an_interrupted_read_leaves_nothing_behind(
     monkeypatch.setattr(_reading, "LARGEST_BLOCK", 5000)
     monkeypatch.setattr(h5py.Dataset, "__getitem__", fail)
     for call in (
-        lambda: ds.pp.size_factors(adata, key_added="new"), lambda: ds.tl.fit_technical(adata, key_added="new"),
-        lambda: ds.tl.fit_cis(adata, "GFI1B", key_added="new"), lambda: ds.tl.fit_trans(adata, key_added="new"),
-    ):  # fmt: skip
+        lambda: ds.pp.size_factors(adata, key_added="new"),
+        lambda: ds.tl.fit_technical(adata, key_added="new"),
+        lambda: ds.tl.fit_cis(adata, "GFI1B", key_added="new"),
+        lambda: ds.tl.fit_trans(adata, key_added="new"),
+    ):
         n = 0
         with pytest.raises(error, match="while reading"):
             call()
@@ -309,9 +315,7 @@ def pair(base: ad.AnnData) -> md.MuData:
     return md.MuData({"rna": base.copy(), "other": other})
 
 
-def test_a_modality_gives_what_an_anndata_gives(
-    pair: md.MuData, fitted: ad.AnnData, hyper: dict[str, Any]
-) -> None:
+def test_a_modality_gives_what_an_anndata_gives(pair: md.MuData, fitted: ad.AnnData, hyper: dict[str, Any]) -> None:
     outer = set(pair.obs), set(pair.uns), set(pair.obsm), set(pair.varm)
     _fit(pair, hyper, mod="rna")
     _same(pair, fitted, mod="rna")
@@ -351,10 +355,12 @@ def test_copy_of_a_mudata(pair: md.MuData) -> None:
 def test_a_modality_has_to_be_named_and_known(pair: md.MuData) -> None:
     ds.tl.fit_technical(pair, mod="rna")
     for call in (
-        lambda **k: ds.pp.size_factors(pair, **k), lambda **k: ds.tl.fit_technical(pair, **k),
-        lambda **k: ds.tl.fit_cis(pair, "GFI1B", **k), lambda **k: ds.tl.fit_trans(pair, **k),
+        lambda **k: ds.pp.size_factors(pair, **k),
+        lambda **k: ds.tl.fit_technical(pair, **k),
+        lambda **k: ds.tl.fit_cis(pair, "GFI1B", **k),
+        lambda **k: ds.tl.fit_trans(pair, **k),
         lambda **k: ds.get.technical(pair, **k),
-    ):  # fmt: skip
+    ):
         with pytest.raises((ValueError, KeyError), match=r"\['rna', 'other'\]"):
             call()
         with pytest.raises(KeyError, match=r"'RNA'.*\['rna', 'other'\]"):

@@ -222,8 +222,13 @@ def test_unknown_columns_and_bad_formulas(base: ad.AnnData) -> None:
 @pytest.mark.parametrize(
     "formula",
     [
-        "__import__('os').getcwd()", "open('x') + score", "score.__class__", "{score.__class__}", "np.load('x')",
-        "{[c for c in 'ab']}", "lag(score)",
+        "__import__('os').getcwd()",
+        "open('x') + score",
+        "score.__class__",
+        "{score.__class__}",
+        "np.load('x')",
+        "{[c for c in 'ab']}",
+        "lag(score)",
     ],
 )
 def test_formulas_hold_no_other_code(base: ad.AnnData, formula: str) -> None:
@@ -354,8 +359,9 @@ def test_formulas_that_cannot_be_read_are_explained() -> None:
     adata.obs["we`ird"] = 1.0
     for formula, match in (
         ("true_size_factor | batch", r"'\|' at character 18 is not allowed; allowed are"),
-        ("C(batch, contr.sum)", "contr.sum without brackets"), (["we`ird"], "rename the column"),
-    ):  # fmt: skip
+        ("C(batch, contr.sum)", "contr.sum without brackets"),
+        (["we`ird"], "rename the column"),
+    ):
         with pytest.raises(ValueError, match=match):
             ds.tl.fit_technical(adata, covariates=formula)
     ds.tl.fit_technical(adata, covariates="m")  # labels of two types

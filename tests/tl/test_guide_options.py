@@ -98,9 +98,10 @@ def test_what_is_known_before_takes_the_place_of_the_population() -> None:
     ds.tl.fit_cis(adata, "GFI1B", guide_prior=whole, key_added="c")  # controls are known by definition
     assert (ds.get.guides(adata, key="c")["sd"] < was["sd"] + 1e-12).all()
     for wrong, message in (
-        (before.assign(sd=0.0), "an sd that is not above 0"), (before.drop(columns="sd"), r"no column \['sd'\]"),
+        (before.assign(sd=0.0), "an sd that is not above 0"),
+        (before.drop(columns="sd"), r"no column \['sd'\]"),
         ({"nobody": (0.0, 1.0)}, "guides that take no part: .*nobody"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=message):
             ds.tl.fit_cis(adata, "GFI1B", guide_prior=wrong)
     with pytest.raises(ValueError, match="of inference='laplace'"):

@@ -30,10 +30,17 @@ def test_escaping_cells_do_not_move_ec50s() -> None:
     """A part of the guides escapes, so that rows with and without such cells are fitted together."""
     adata = _fit(
         ds.datasets.titration(
-            4000, 80, rng=3, escaper_fraction=0.3, cis_mean=20.0, dosage_range=(-3.0, 1.0), mean_range=(2.0, 5.0),
-            single_fraction=0.6, additive_fraction=0.0,
+            4000,
+            80,
+            rng=3,
+            escaper_fraction=0.3,
+            cis_mean=20.0,
+            dosage_range=(-3.0, 1.0),
+            mean_range=(2.0, 5.0),
+            single_fraction=0.6,
+            additive_fraction=0.0,
         )
-    )  # fmt: skip
+    )
     guides = ds.get.guides(adata)
     escaping = guides["escaper_fraction"] > 0
     assert 2 <= escaping.sum() < (~guides["is_control"]).sum()

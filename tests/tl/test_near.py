@@ -77,9 +77,19 @@ def test_a_cis_gene_without_a_chromosome_has_no_neighbours() -> None:
 
 def test_neighbours_in_another_modality() -> None:
     """Peaks are named by position with "chr", genes by Ensembl id without."""
-    genes = ad.AnnData(np.zeros((3, 1), dtype=np.float32), var=pd.DataFrame(
-        {"chrom": pd.Categorical(["1"]), "start": [5_000_000], "end": [5_010_000]}, index=["ENSG1"]))  # fmt: skip
-    peaks = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=pd.DataFrame(
-        {"chrom": pd.Categorical(["chr1", "chr1", "chr2"]), "start": [4_500_000, 500, 5_000_000],
-         "end": [4_500_500, 900, 5_000_500]}, index=["a", "b", "c"]))  # fmt: skip
+    genes = ad.AnnData(
+        np.zeros((3, 1), dtype=np.float32),
+        var=pd.DataFrame({"chrom": pd.Categorical(["1"]), "start": [5_000_000], "end": [5_010_000]}, index=["ENSG1"]),
+    )
+    peaks = ad.AnnData(
+        np.zeros((3, 3), dtype=np.float32),
+        var=pd.DataFrame(
+            {
+                "chrom": pd.Categorical(["chr1", "chr1", "chr2"]),
+                "start": [4_500_000, 500, 5_000_000],
+                "end": [4_500_500, 900, 5_000_500],
+            },
+            index=["a", "b", "c"],
+        ),
+    )
     assert near_cis(peaks, genes, "ENSG1").tolist() == [True, False, False]

@@ -18,9 +18,15 @@ def _fit(adata):
 def test_large_shifts_of_a_few_guides_make_no_calls() -> None:
     """One guide in ten shifts a gene by half a log2; a normal prior takes that for responses."""
     adata = ds.datasets.titration(
-        2500, 150, rng=4, single_fraction=0.2, additive_fraction=0.0, guide_shift_sd=0.5, guide_shift_fraction=0.1,
+        2500,
+        150,
+        rng=4,
+        single_fraction=0.2,
+        additive_fraction=0.0,
+        guide_shift_sd=0.5,
+        guide_shift_fraction=0.1,
         mean_range=(0.0, 5.0),
-    )  # fmt: skip
+    )
     table = _fit(adata)
     null = (adata.var["true_model"] == "null").to_numpy()
     called = (table["qvalue"] < 0.05).to_numpy()
@@ -49,9 +55,15 @@ def test_lanes_that_follow_the_guides_make_no_calls() -> None:
 
 def test_one_dosage_gives_calls_without_an_ec50() -> None:
     adata = ds.datasets.titration(
-        2000, 60, rng=7, n_guides=4, dosage_range=(-2.0, -2.0), single_fraction=0.4, additive_fraction=0.0,
+        2000,
+        60,
+        rng=7,
+        n_guides=4,
+        dosage_range=(-2.0, -2.0),
+        single_fraction=0.4,
+        additive_fraction=0.0,
         mean_range=(1.0, 5.0),
-    )  # fmt: skip
+    )
     table = _fit(adata)
     moved = (adata.var["true_log2fc_full"].abs() > 1.5).to_numpy()
     assert (table.loc[moved, "qvalue"] < 0.05).mean() > 0.8

@@ -98,9 +98,13 @@ def test_few_guides_give_calls_but_no_ec50(n_guides: int) -> None:
 
 def test_unknown_options_name_the_known_ones(ready: ad.AnnData) -> None:
     for keyword, value, known in (
-        ("function_type", "hill", "single_hill"), ("dosage", "cells", "guide"), ("inference", "vi", "laplace"),
-        ("distribution", "poisson", "negbinom"), ("autoguide", "Iaf", "AutoNormal"), ("degree", 9, "6"),
-    ):  # fmt: skip
+        ("function_type", "hill", "single_hill"),
+        ("dosage", "cells", "guide"),
+        ("inference", "vi", "laplace"),
+        ("distribution", "poisson", "negbinom"),
+        ("autoguide", "Iaf", "AutoNormal"),
+        ("degree", 9, "6"),
+    ):
         with pytest.raises(ValueError, match=known):
             ds.tl.fit_trans(ready, **{keyword: value})
 

@@ -154,9 +154,13 @@ def test_binomial_and_two_categories_agree(shares: tuple[ad.AnnData, np.ndarray]
     assert "size_factor" not in adata.obs
     adata.layers["y"] = adata.X
     ds.tl.fit_technical(
-        adata, distribution="multinomial", category_layers=["y", "rest"], batch_key="batch", reference="one",
+        adata,
+        distribution="multinomial",
+        category_layers=["y", "rest"],
+        batch_key="batch",
+        reference="one",
         key_added="two",
-    )  # fmt: skip
+    )
     both = ds.get.technical(adata, key="two")
     np.testing.assert_allclose(both.loc[ok, "mu_y"], table.loc[ok, "mu"], rtol=0.01)
     apart = (both["effect_two_y"] - both["effect_two_rest"])[ok]  # the centred logarithms differ by the logit
@@ -198,8 +202,9 @@ def test_scores(obs: pd.DataFrame, distribution: str, tmp_path: Path) -> None:
     ds.tl.fit_technical(adata, **options)
     table = ds.get.technical(adata)
     assert list(table["status"]) == ["converged"] * 4 + [
-        "filtered: constant in control cells", "filtered: too few scores in control cells",
-    ]  # fmt: skip
+        "filtered: constant in control cells",
+        "filtered: too few scores in control cells",
+    ]
     assert table.loc[table.index[4:], ["sigma", "effect_two"]].isna().all(axis=None)
     z = (table["effect_two"] - 1)[:4] / table["effect_sd_two"][:4]
     assert z.abs().max() < 3.5
@@ -223,7 +228,7 @@ def test_wrong_arguments_write_nothing(shares: tuple[ad.AnnData, np.ndarray]) ->
         ({"distribution": "normal", "category_key": "x"}, "multinomial"),
         ({"distribution": "binomial", "layer": "n", "denominator_layer": "rest"}, "above"),
         ({"distribution": "multinomial", "category_layers": ["n", "rset"]}, "did you mean"),
-    ):  # fmt: skip
+    ):
         with pytest.raises((ValueError, KeyError), match=match):
             ds.tl.fit_technical(adata, **options)
     assert not len(adata.uns)

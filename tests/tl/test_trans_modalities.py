@@ -69,8 +69,9 @@ def data(rna: ad.AnnData) -> md.MuData:
         "psi": {"distribution": "binomial", "denominator_layer": "total"},
         "rows": {"distribution": "multinomial", "category_key": "donor"},
         "layers": {"distribution": "multinomial", "category_layers": ["a", "b", "c"]},
-        "normal": {"distribution": "normal"}, "heavy": {"distribution": "studentt"},
-    }  # fmt: skip
+        "normal": {"distribution": "normal"},
+        "heavy": {"distribution": "studentt"},
+    }
     for mod, kind in kinds.items():
         ds.tl.fit_technical(both, mod=mod, batch_key="batch", **kind)
         ds.tl.fit_trans(both, mod=mod, cis_mod="rna")
@@ -179,9 +180,16 @@ def test_svi_follows_the_fast_engine(data: md.MuData) -> None:
 
 def test_svi_of_categories_and_of_the_technical_step_of_scores(data: md.MuData) -> None:
     ds.tl.fit_trans(
-        data, mod="rows", cis_mod="rna", inference="svi", niters=800, nsamples=200, features=["e0"], key_added="svi",
+        data,
+        mod="rows",
+        cis_mod="rna",
+        inference="svi",
+        niters=800,
+        nsamples=200,
+        features=["e0"],
+        key_added="svi",
         hyper=data["rows"].uns["trans"]["hyper"],
-    )  # fmt: skip
+    )
     three = ["e0_a", "e0_b", "e0_c"]
     found, fast = (data["rows"].varm[key].loc[three] for key in ("svi", "trans"))
     np.testing.assert_allclose(found["delta_p_full"], fast["delta_p_full"], atol=0.05)

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INFO_PACKAGES = (
-    "anndata", "mudata", "scanpy", "numpy", "scipy", "pandas", "numba", "torch", "pyro-ppl", "matplotlib"
-)  # fmt: skip
+INFO_PACKAGES = ("anndata", "mudata", "scanpy", "numpy", "scipy", "pandas", "numba", "torch", "pyro-ppl", "matplotlib")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,9 +27,7 @@ def parser() -> argparse.ArgumentParser:
         description="Simulate a CRISPRi / CRISPRa titration, run the three fits, print a table of the "
         "responding genes, and write the table, figures and an h5ad file.",
     )
-    demo.add_argument(
-        "--output", type=Path, default=Path("demo_output"), metavar="DIR", help="default: %(default)s"
-    )
+    demo.add_argument("--output", type=Path, default=Path("demo_output"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--n-cells", type=_positive, default=3000, metavar="N", help="default: %(default)s")
     demo.add_argument("--n-genes", type=_positive, default=300, metavar="N", help="default: %(default)s")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
@@ -41,12 +37,13 @@ def parser() -> argparse.ArgumentParser:
 
     add_parser(commands, _positive)
     compiling = commands.add_parser(
-        "compile", help="compile ahead what the fits need, as for an image of a container or a shared installation",
+        "compile",
+        help="compile ahead what the fits need, as for an image of a container or a shared installation",
         description="Compile the functions that the fits of counts and shares need, on all cores granted, and keep "
         "them: else the first fit does it. Set NUMBA_CACHE_DIR to keep them in a folder of your choice, the same when "
         "fits run. What is kept holds for one version of this package, of numba and of Python, and one kind of "
         "processor.",
-    )  # fmt: skip
+    )
     compiling.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("info", help="print the versions of the package, of Python and of what it rests on")
     return top

@@ -10,29 +10,52 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZES = {
-    "groups": "technical groups", "guides": "guides that take part: of the cis gene, and NTC",
-    "cis-guides": "those of the cis gene", "categories": "of a multinomial feature", "ntc-cells": "control cells",
-    "nsamples": "posterior draws", "minibatch-size": "of svi", "threads": "by default those granted",
-}  # fmt: skip
+    "groups": "technical groups",
+    "guides": "guides that take part: of the cis gene, and NTC",
+    "cis-guides": "those of the cis gene",
+    "categories": "of a multinomial feature",
+    "ntc-cells": "control cells",
+    "nsamples": "posterior draws",
+    "minibatch-size": "of svi",
+    "threads": "by default those granted",
+}
 CHOICES = {
     "distribution": ("negbinom", "binomial", "multinomial", "normal", "studentt"),
     "function-type": ("auto", "single_hill", "additive_hill", "polynomial"),
-    "inference": ("laplace", "svi", "nuts"), "autoguide": ("auto", "AutoNormal", "AutoIAFNormal"),
+    "inference": ("laplace", "svi", "nuts"),
+    "autoguide": ("auto", "AutoNormal", "AutoIAFNormal"),
     "storage": ("sparse", "dense", "backed", "backed_dense"),
-}  # fmt: skip
-COLUMNS = ("layer", "batch-key", "target-key", "control", "guide-key", "guide-matrix", "cis-gene", "denominator-layer",
-           "category-key")  # fmt: skip
-NAMES = {"groups": "n_groups", "guides": "n_guides", "cis-guides": "n_cis_guides", "categories": "n_categories",
-         "ntc-cells": "n_ntc_cells", "threads": "n_threads", "guide-matrix": "guides"}  # fmt: skip
+}
+COLUMNS = (
+    "layer",
+    "batch-key",
+    "target-key",
+    "control",
+    "guide-key",
+    "guide-matrix",
+    "cis-gene",
+    "denominator-layer",
+    "category-key",
+)
+NAMES = {
+    "groups": "n_groups",
+    "guides": "n_guides",
+    "cis-guides": "n_cis_guides",
+    "categories": "n_categories",
+    "ntc-cells": "n_ntc_cells",
+    "threads": "n_threads",
+    "guide-matrix": "guides",
+}
 
 
 def add_parser(commands: Any, positive: Callable[[str], int]) -> None:
     """Describe the command."""
     p = commands.add_parser(
-        "memory", help="estimate the memory of the three fits",
+        "memory",
+        help="estimate the memory of the three fits",
         description="Estimate the memory of the three fits for an h5ad file, of which only shapes and labels are read, "
         "or for sizes.",
-    )  # fmt: skip
+    )
     p.add_argument("data", nargs="?", help="h5ad file")
     p.add_argument("--features", type=positive, metavar="T")
     p.add_argument("--cells", type=positive, metavar="N")

@@ -43,9 +43,13 @@ def blocks(n: int, size: int = BLOCK) -> list[slice]:
 
 
 def each(
-    call: Callable[[Item], Result], items: Sequence[Item], progress: Callable[[Any], Any] = lambda x: x, *,
-    alone: bool = False, kept: Kept | None = None,
-) -> Iterator[tuple[Item, Result]]:  # fmt: skip
+    call: Callable[[Item], Result],
+    items: Sequence[Item],
+    progress: Callable[[Any], Any] = lambda x: x,
+    *,
+    alone: bool = False,
+    kept: Kept | None = None,
+) -> Iterator[tuple[Item, Result]]:
     """Call for every item on all threads; yields items and results in their order.
 
     Kernels release the lock, and linear algebra inside is kept to one thread. `progress` wraps the sequence of items.
@@ -88,9 +92,13 @@ def _keeping(call: Callable[[Item], Result], kept: Kept) -> Callable[[tuple[int,
 
 
 def each_block(
-    call: Callable[[slice], Result], n: int, progress: Callable[[Any], Any] = lambda x: x, *, on_device: bool = False,
+    call: Callable[[slice], Result],
+    n: int,
+    progress: Callable[[Any], Any] = lambda x: x,
+    *,
+    on_device: bool = False,
     kept: Kept | None = None,
-) -> list[Result]:  # fmt: skip
+) -> list[Result]:
     """Results of all blocks of `n` features; on a device blocks are large and run one at a time."""
     size = LARGE if on_device else BLOCK
     return [result for _, result in each(call, blocks(n, size), progress, alone=on_device, kept=kept)]

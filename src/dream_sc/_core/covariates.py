@@ -150,9 +150,14 @@ def means(values: Floats, bins: Ints, n: int, weight: Floats) -> Floats:
 
 
 def covariate_effects(
-    coefficients: Floats, z: Floats, bins: Ints, row: Ints, n_rows: int, size_factor: Floats,
+    coefficients: Floats,
+    z: Floats,
+    bins: Ints,
+    row: Ints,
+    n_rows: int,
+    size_factor: Floats,
     errors: Floats | None = None,
-) -> CovariateEffects:  # fmt: skip
+) -> CovariateEffects:
     """What covariates do to rows of cells.
 
     Parameters
@@ -165,9 +170,12 @@ def covariate_effects(
     """
     one, two = (sums_by_bin(size_factor**k, bins, row, n_rows) for k in (1, 2))
     return CovariateEffects(
-        np.nan_to_num(coefficients), means(z, bins, one.shape[1], size_factor), one / one.sum(1, keepdims=True),
-        two / two.sum(1, keepdims=True), None if errors is None else np.nan_to_num(errors),
-    )  # fmt: skip
+        np.nan_to_num(coefficients),
+        means(z, bins, one.shape[1], size_factor),
+        one / one.sum(1, keepdims=True),
+        two / two.sum(1, keepdims=True),
+        None if errors is None else np.nan_to_num(errors),
+    )
 
 
 def sums_by_bin(values: Floats, bins: Ints, row: Ints, n_rows: int) -> Floats:

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
 ENGINES = ("laplace", "svi", "nuts")
 LAPLACE = {
-    "technical": "technical.counts", "technical_shares": "technical.shares", "technical_normal": "technical.scores",
-    "technical_studentt": "technical.scores", "cis": "dosage.guides",
-}  # fmt: skip
+    "technical": "technical.counts",
+    "technical_shares": "technical.shares",
+    "technical_normal": "technical.scores",
+    "technical_studentt": "technical.scores",
+    "cis": "dosage.guides",
+}
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ def engine(name: str) -> Any:
     if name not in ENGINES:
         raise ValueError(f"inference={name!r} is not known; use one of {list(ENGINES)}")
     if name == "laplace":
-        return SimpleNamespace(**{
-            step: getattr(import_module(f"dream_sc._core.{module}"), step) for step, module in LAPLACE.items()
-        })  # fmt: skip
+        return SimpleNamespace(
+            **{step: getattr(import_module(f"dream_sc._core.{module}"), step) for step, module in LAPLACE.items()}
+        )
     return import_module(f"dream_sc._core.pyro.{name}")
 
 

@@ -104,7 +104,14 @@ class TransPriors:
             tuple(x * unit for x in values) for values in (self.movement_scales, self.tau_grid, self.wide_sds)
         )
         return replace(
-            self, movement_scales=scales, tau_grid=grid, wide_sds=wide, unit=self.unit * unit,
-            level_sd=self.level_sd * unit, turn_scale=self.turn_scale * unit, polynomial_sd=self.polynomial_sd * unit,
-            tau_log_mean=self.tau_log_mean + log(unit), wide_start=(self.wide_start[0], self.wide_start[1] * unit),
-        )  # fmt: skip
+            self,
+            movement_scales=scales,
+            tau_grid=grid,
+            wide_sds=wide,
+            unit=self.unit * unit,
+            level_sd=self.level_sd * unit,
+            turn_scale=self.turn_scale * unit,
+            polynomial_sd=self.polynomial_sd * unit,
+            tau_log_mean=self.tau_log_mean + log(unit),
+            wide_start=(self.wide_start[0], self.wide_start[1] * unit),
+        )

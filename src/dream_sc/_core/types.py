@@ -80,9 +80,13 @@ class ShareStats:
     def take(self, which: Ints | slice | NDArray[np.bool_]) -> ShareStats:
         """Some of the sticks."""
         return ShareStats(
-            self.numerator[which], self.rest[which], self.tail_numerator[which], self.tail_rest[which],
-            self.tail_total[which], self.at,
-        )  # fmt: skip
+            self.numerator[which],
+            self.rest[which],
+            self.tail_numerator[which],
+            self.tail_rest[which],
+            self.tail_total[which],
+            self.at,
+        )
 
 
 @dataclass(frozen=True)
@@ -190,10 +194,15 @@ class GuideStats:
         """Some of the rows."""
         weights = None if self.weights is None else self.weights[:, rows]
         return replace(
-            self, counts=self.counts[:, rows], weights=weights, exposure=self.exposure[rows],
-            exposure2=self.exposure2[rows], guide=self.guide[rows], group=self.group[rows],
+            self,
+            counts=self.counts[:, rows],
+            weights=weights,
+            exposure=self.exposure[rows],
+            exposure2=self.exposure2[rows],
+            guide=self.guide[rows],
+            group=self.group[rows],
             covariates=None if self.covariates is None else self.covariates.some_rows(rows),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,12 @@ class Design:
     def entry(self) -> dict[str, Any]:
         """What `.uns` holds of it."""
         return {
-            "names": self.names, "columns": self.columns, "centre": self.centre, "scale": self.scale,
+            "names": self.names,
+            "columns": self.columns,
+            "centre": self.centre,
+            "scale": self.scale,
             "state": self.state,
-        }  # fmt: skip
+        }
 
 
 def first_design(
@@ -81,9 +84,7 @@ def first_design(
     _finite(names, found, used)
     _full_rank(names, found[used], group[used], groups)
     centre, scale = found[used].mean(0), found[used].std(0)
-    return Design(
-        formula, names, columns, list(levels), found, centre, scale, _formula.written(levels, states)
-    )
+    return Design(formula, names, columns, list(levels), found, centre, scale, _formula.written(levels, states))
 
 
 def factors(adata: AnnData, technical: Any) -> dict[str, np.ndarray]:
@@ -96,9 +97,7 @@ def _codes(adata: AnnData, columns: list[str]) -> dict[str, np.ndarray]:
     return {name: pd.factorize(adata.obs[name].astype(str))[0] for name in columns}
 
 
-def follow(
-    adata: AnnData, design: Design | None, target: np.ndarray
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def follow(adata: AnnData, design: Design | None, target: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
     """Covariates that are factors, with their codes, and numeric ones whose quarters follow the targets."""
     from dream_sc._core.stats.cramers_v import cramers_v
 
@@ -293,8 +292,9 @@ def _full_rank(names: list[str], values: np.ndarray, group: np.ndarray, groups: 
     if not told:
         return
     text = "; ".join(
-        f"{name} has one value in all of them" if of in ([], fixed[:1]) else f"{name} is a combination of "
-        + ", ".join(of)
+        f"{name} has one value in all of them"
+        if of in ([], fixed[:1])
+        else f"{name} is a combination of " + ", ".join(of)
         for name, of in told
     )
     raise ValueError(

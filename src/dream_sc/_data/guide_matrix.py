@@ -74,10 +74,16 @@ class Guides:
 
 
 def read_guides(
-    data: Any, adata: AnnData, guides: Any, *, layer: str | None = None,
-    targets: str | Mapping[str, Any] | pd.Series | None = None, min_umis: int = 1, exclude: Iterable[str] = (),
+    data: Any,
+    adata: AnnData,
+    guides: Any,
+    *,
+    layer: str | None = None,
+    targets: str | Mapping[str, Any] | pd.Series | None = None,
+    min_umis: int = 1,
+    exclude: Iterable[str] = (),
     raw: bool = False,
-) -> Guides:  # fmt: skip
+) -> Guides:
     """The matrix of guides of the object's cells; see `pp.guide_matrix` for what is read.
 
     Where a modality and an entry of `.obsm` have the same name, the steps read what is stored in `.obsm`, and what

@@ -113,9 +113,7 @@ def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started
     there = [f".{attribute}[{key!r}]" for (attribute, key), value in slots.items() if value is not ABSENT]
     wrote(label, there, time.perf_counter() - started)
     if adata.isbacked:
-        logger.info(
-            "%s: the object is backed, results are in memory; write them to a new file with .write()", label
-        )
+        logger.info("%s: the object is backed, results are in memory; write them to a new file with .write()", label)
 
 
 def own(data: Any, copy: bool) -> Any:

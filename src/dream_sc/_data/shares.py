@@ -155,9 +155,12 @@ class Scores:
 
 
 def check(
-    distribution: str, denominator_layer: str | None, category_key: str | None,
-    category_layers: Sequence[str] | None, layer: str | None = None,
-) -> None:  # fmt: skip
+    distribution: str,
+    denominator_layer: str | None,
+    category_key: str | None,
+    category_layers: Sequence[str] | None,
+    layer: str | None = None,
+) -> None:
     """Refuse arguments that the distribution does not take, and ask for those that it needs."""
     if distribution == "binomial":
         if denominator_layer is None:
@@ -191,10 +194,16 @@ def _check_layers(category_layers: Sequence[str], layer: str | None) -> None:
 
 
 def open_pairs(
-    adata: AnnData, distribution: str, *, layer: str | None = None, denominator_layer: str | None = None,
-    category_key: str | None = None, category_layers: Sequence[str] | None = None, sticks: pd.DataFrame | None = None,
+    adata: AnnData,
+    distribution: str,
+    *,
+    layer: str | None = None,
+    denominator_layer: str | None = None,
+    category_key: str | None = None,
+    category_layers: Sequence[str] | None = None,
+    sticks: pd.DataFrame | None = None,
     limit: int | str | None = None,
-) -> Pairs:  # fmt: skip
+) -> Pairs:
     """Read counts and make sticks of them.
 
     What lies in a file is read into memory, as sparse matrices.
@@ -283,9 +292,11 @@ def _matrix(adata: AnnData, layer: str | None, limit: int | str | None) -> Any:
 
 def _columns_of(block: CountBlock) -> Any:
     """The only block as a csc matrix of floats."""
-    kind, shape = (sparse.csr_matrix, (block.n_major, block.n_minor)) if block.by_cell else (
-        sparse.csc_matrix, (block.n_minor, block.n_major)
-    )  # fmt: skip
+    kind, shape = (
+        (sparse.csr_matrix, (block.n_major, block.n_minor))
+        if block.by_cell
+        else (sparse.csc_matrix, (block.n_minor, block.n_major))
+    )
     x = kind((block.data, block.indices, block.indptr), shape)
     out = x.tocsc(copy=not block.by_cell)
     out.data = out.data.astype(np.float64)
@@ -356,9 +367,7 @@ def _earlier(
     return [found[i] for i in sorted(found)]
 
 
-def _sticks(
-    chains: list[np.ndarray], features: list[str], names: np.ndarray, column_feature: np.ndarray
-) -> Sticks:
+def _sticks(chains: list[np.ndarray], features: list[str], names: np.ndarray, column_feature: np.ndarray) -> Sticks:
     """Sticks of chains of categories; column k of the membership has the categories from k on."""
     empty = [np.empty(0, dtype=np.int64)]
     category = np.concatenate(empty + [c[:-1] for c in chains])

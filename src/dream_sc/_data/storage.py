@@ -226,9 +226,13 @@ class FileSparse:
             low, high = int(indptr[start]), int(indptr[stop])
             at = {"cell": start} if by_cell else {"feature": start}
             yield CountBlock(
-                indptr[start : stop + 1] - low, np.asarray(indices[low:high]), np.asarray(data[low:high]),
-                self.x.shape[1 if by_cell else 0], by_cell, **at,
-            )  # fmt: skip
+                indptr[start : stop + 1] - low,
+                np.asarray(indices[low:high]),
+                np.asarray(data[low:high]),
+                self.x.shape[1 if by_cell else 0],
+                by_cell,
+                **at,
+            )
 
     def column(self, j: int, used: np.ndarray, size: int) -> np.ndarray:
         """One pass through a csr; of a csc only the feature is read."""

@@ -43,8 +43,10 @@ def _numbers(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and (
-        bool(np.isfinite(value))
+    return (
+        isinstance(value, int | float | np.integer | np.floating)
+        and not isinstance(value, bool)
+        and (bool(np.isfinite(value)))
     )
 
 
@@ -68,19 +70,23 @@ PARAMS: Checks = {
     "min_denominator": ("a whole number or None", _or_none(_whole)),
     "category_layers": ("a list of names or None", _or_none(texts)),
     "control": ("a label or a list of labels", lambda v: _text(v) or isinstance(v, list | tuple | np.ndarray)),
-}  # fmt: skip
+}
 LEARNED: Checks = {
     "model_weights": ("a list of numbers of 0 or more", lambda v: _numbers(v) and bool((np.asarray(v) >= 0).all())),
-    "tau_log_mean": ("a number", _number), "tau_log_sd": ("a number above 0", _above_zero),
+    "tau_log_mean": ("a number", _number),
+    "tau_log_sd": ("a number above 0", _above_zero),
     "wide_weight": ("a number of 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "wide_sd": ("a number of 0 or more", lambda v: _number(v) and v >= 0),
     "null_strength": ("a list of ascending numbers", lambda v: _numbers(v) and bool((np.diff(v) >= 0).all())),
-    "null_threshold": ("a number", _number), "null_rate": ("a number above 0", _above_zero),
+    "null_threshold": ("a number", _number),
+    "null_rate": ("a number above 0", _above_zero),
     "curves": ("a list of names", texts),
-}  # fmt: skip
+}
 OF_GUIDES: Checks = {
-    "distribution": TEXT, "guides": ("a list of names", texts), "guide_offsets": ("a list of numbers", _some_numbers),
-}  # fmt: skip
+    "distribution": TEXT,
+    "guides": ("a list of names", texts),
+    "guide_offsets": ("a list of numbers", _some_numbers),
+}
 
 
 def check_params(params: Any, where: str) -> None:

@@ -25,9 +25,16 @@ SURE = 1.35  # an estimate is never further above what is needed than this
 SMALL = 100_000_000  # limits below it bound the reading only
 UNKNOWN = (KeyError, ValueError, TypeError, AttributeError, IndexError)
 ASKED = (
-    "mod", "layer", "batch_key", "target_key", "control", "distribution", "denominator_layer", "category_key",
+    "mod",
+    "layer",
+    "batch_key",
+    "target_key",
+    "control",
+    "distribution",
+    "denominator_layer",
+    "category_key",
     "category_layers",
-)  # fmt: skip
+)
 SMALLER = {"fit_technical": ("minibatch_size=16",)}  # what takes less of a GPU by step
 CHOICES = ("use_all_cells", "function_type", "inference", "autoguide", "nsamples", "minibatch_size")
 
@@ -107,9 +114,12 @@ def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
 
     try:
         asked = {name: given.get(name) for name in ASKED} | {
-            "guide_key": given.get("guide_key", "guide"), "guides": None,  # the fit reads the matrix
-            "cis_gene": given.get("cis_gene"), "cis_targets": given.get("cis_targets"), "backed": False,
-        }  # fmt: skip
+            "guide_key": given.get("guide_key", "guide"),
+            "guides": None,  # the fit reads the matrix
+            "cis_gene": given.get("cis_gene"),
+            "cis_targets": given.get("cis_targets"),
+            "backed": False,
+        }
         options = {name: given[name] for name in CHOICES if given.get(name) is not None}
         if step != "fit_technical":
             _from_earlier(step, given, asked, options)

@@ -115,9 +115,12 @@ def check(sizes: Sizes) -> Sizes:
     if isinstance(s, bool) or not isinstance(s, int | float | np.number) or not 0 <= s <= 1:
         raise ValueError(f"sparsity={s!r} is not allowed: it is the share of zeros, from 0 to 1")
     for name, allowed in (
-        ("distribution", DISTRIBUTIONS), ("function_type", FUNCTION_TYPES), ("inference", ("laplace", "svi", "nuts")),
-        ("autoguide", AUTOGUIDES), ("storage", STORAGES),
-    ):  # fmt: skip
+        ("distribution", DISTRIBUTIONS),
+        ("function_type", FUNCTION_TYPES),
+        ("inference", ("laplace", "svi", "nuts")),
+        ("autoguide", AUTOGUIDES),
+        ("storage", STORAGES),
+    ):
         _validate.one_of(name, getattr(sizes, name), allowed)
     from dream_sc._core.device import check_name
 

@@ -15,10 +15,22 @@ if TYPE_CHECKING:
 
 STEPS = ("fit_technical", "fit_cis", "fit_trans")
 COMPONENTS = (
-    "imports", "counts", "size factors", "guide assignment", "denominators", "categories", "tables", "reading",
-    "sufficient statistics", "parameters", "gradients and optimiser state", "variational guide", "posterior", "draws",
+    "imports",
+    "counts",
+    "size factors",
+    "guide assignment",
+    "denominators",
+    "categories",
+    "tables",
+    "reading",
+    "sufficient statistics",
+    "parameters",
+    "gradients and optimiser state",
+    "variational guide",
+    "posterior",
+    "draws",
     "workspace",
-)  # fmt: skip
+)
 F8 = 8
 PARAMETERS = {"single_hill": 5, "additive_hill": 7, "polynomial": 8, "auto": 7}
 PER_CELL = 12  # vectors of 8 bytes a cell that a step works with: codes, masks, size factors, dosages
@@ -109,8 +121,9 @@ def drawing(s: Sizes) -> Phase:
     """Draws of curves at the dosages of the axis: of likely nulls by a look on all threads, or of responders."""
     curve = DOSAGES * F8 * 4
     quick: Phase = {
-        "draws": s.n_threads * min(64, s.n_sticks) * min(QUICK, s.nsamples) * curve, "workspace": looking(s)
-    }  # fmt: skip
+        "draws": s.n_threads * min(64, s.n_sticks) * min(QUICK, s.nsamples) * curve,
+        "workspace": looking(s),
+    }
     full: Phase = {"draws": min(64 * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve, "workspace": 0.0}
     return max(quick, full, key=lambda phase: sum(phase.values()))
 

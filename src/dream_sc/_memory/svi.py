@@ -60,10 +60,12 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
     flow = choose_family.IAF_HELD * n**2 if guide == "AutoIAFNormal" else 0  # a third of it weights and masks
     family = 2 * F8 * n + flow // 3
     steps: Phase = {
-        "sufficient statistics": data, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
+        "sufficient statistics": data,
+        "parameters": F8 * LATENT_TENSORS * n,
+        "variational guide": family,
         "gradients and optimiser state": 6 * F8 * n + flow - flow // 3,
         "workspace": work,
-    }  # fmt: skip
+    }
     drawing: Phase = {"sufficient statistics": data, "variational guide": family, "draws": 0.0}
     return [steps, drawing]
 
@@ -88,20 +90,27 @@ def trans(s: Sizes) -> list[Phase]:
     if s.minibatch_size is not None and s.distribution == "negbinom":  # single cells, some of them in a step
         held += 2 * F8 * t * s.n_cells
         work = CELL_TENSORS * F8 * t * min(s.minibatch_size, s.n_cells)
-    return [{
-        "sufficient statistics": held, "parameters": F8 * LATENT_TENSORS * n, "variational guide": family,
-        "gradients and optimiser state": 3 * family, "workspace": work,
-        "draws": F8 * s.nsamples * t * (PARAMETERS[s.function_type] + 1) * 2,
-    }]  # fmt: skip
+    return [
+        {
+            "sufficient statistics": held,
+            "parameters": F8 * LATENT_TENSORS * n,
+            "variational guide": family,
+            "gradients and optimiser state": 3 * family,
+            "workspace": work,
+            "draws": F8 * s.nsamples * t * (PARAMETERS[s.function_type] + 1) * 2,
+        }
+    ]
 
 
 def cis(s: Sizes) -> list[Phase]:
     """Phases of the tensors of the cis step: a latent dosage for every targeted cell."""
     n = (1 - s.n_ntc_cells / s.n_cells) * s.n_cells + 2 * s.n_guides
     work = {
-        "parameters": F8 * LATENT_TENSORS * n, "variational guide": 2 * F8 * n,
-        "gradients and optimiser state": 6 * F8 * n, "workspace": F8 * 15 * s.n_cells,
-    }  # fmt: skip
+        "parameters": F8 * LATENT_TENSORS * n,
+        "variational guide": 2 * F8 * n,
+        "gradients and optimiser state": 6 * F8 * n,
+        "workspace": F8 * 15 * s.n_cells,
+    }
     # draws, then the dosage of every cell in every draw, and its quantiles
     return [work, {"draws": F8 * s.nsamples * (2 * n + 3 * s.n_cells)}]
 

@@ -23,14 +23,19 @@ TOTAL = "total"
 IMPORTS = {
     "laplace": {"fit_technical": 303_000_000, "fit_cis": 307_000_000, "fit_trans": 356_000_000},
     "svi": {"fit_technical": 595_000_000, "fit_cis": 600_000_000, "fit_trans": 660_000_000},
-}  # fmt: skip
+}
 IMPORTS["nuts"] = IMPORTS["svi"]
 ALLOCATOR = 1.05  # of what is held: what freed pieces between others keep
 RAM_SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # GB, of machines
 GPUS = {
-    "RTX 3070": 8, "RTX 3060": 12, "V100 or RTX 4080": 16, "A100 40 GB": 40, "RTX 6000 Ada": 48,
-    "A100 or H100 80 GB": 80, "H200": 141,
-}  # fmt: skip
+    "RTX 3070": 8,
+    "RTX 3060": 12,
+    "V100 or RTX 4080": 16,
+    "A100 40 GB": 40,
+    "RTX 6000 Ada": 48,
+    "A100 or H100 80 GB": 80,
+    "H200": 141,
+}
 GPU_PLANNED = 40e9  # bytes of a GPU that is planned with where there is none
 SPARE = 0.9  # of a machine, that may be planned with
 GB = 10**9
@@ -196,8 +201,12 @@ def changes(e: Estimate) -> list[str]:
         ("use a sparse matrix, scipy.sparse.csr_matrix(X)", {"storage": "sparse", "held": None}),
         (
             "keep well-detected features, adata[:, (adata.X > 0).sum(0) >= n], or min_cells= of tl.fit_technical; half "
-            "of them", {"n_features": max(1, s.n_features // 2), "stored": s.stored and s.stored // 2,
-                     "held": s.held and s.held // 2},
+            "of them",
+            {
+                "n_features": max(1, s.n_features // 2),
+                "stored": s.stored and s.stored // 2,
+                "held": s.held and s.held // 2,
+            },
         ),
         ("fewer draws, nsamples=250", {"nsamples": min(s.nsamples, 250)}),
         ("draw and compute in batches, minibatch_size=16", {"minibatch_size": 16}),
@@ -205,7 +214,7 @@ def changes(e: Estimate) -> list[str]:
         ("a mean-field guide, autoguide='AutoNormal'", {"autoguide": "AutoNormal"}),
         ("fewer blocks of counts at a time, memory_limit='200MB'", {"memory_limit": 200_000_000}),
         ("run on the CPU, device='cpu'", {"device": "cpu"}),
-    ]  # fmt: skip
+    ]
     if s.is_backed:
         options = options[2:]
     elif not s.is_dense:
@@ -227,11 +236,13 @@ def describe(e: Estimate) -> str:
     lines = [
         f"{s.n_features:,} features x {s.n_cells:,} cells ({s.distribution}{kind}), {s.n_groups} groups, "
         f"{s.n_guides:,} guides,",
-        f"counts {where}" + ("" if s.is_dense else f", {s.sparsity:.0%} zeros, {CSR} bytes a value")
-        + f"; inference={s.inference!r}" + (f" with {e.guide}" if s.inference == "svi" else "")
+        f"counts {where}"
+        + ("" if s.is_dense else f", {s.sparsity:.0%} zeros, {CSR} bytes a value")
+        + f"; inference={s.inference!r}"
+        + (f" with {e.guide}" if s.inference == "svi" else "")
         + f", {s.n_threads} threads",
         "",
-    ]  # fmt: skip
+    ]
     gpu = e.peak()[1] > 0
     wide = e.pivot(index="component", columns="step", values=["RAM", "VRAM"])
     order = [n for n in (*formulas.COMPONENTS, TOTAL) if n in wide.index]

@@ -91,10 +91,15 @@ def high_moi(
     carried = _carried(gen, n_cells, n_all, moi)
     group, s = gen.integers(0, n_groups, n_cells), np.exp(gen.normal(0, size_factor_sd, n_cells))
     mean, sd = (np.append(guides[c].to_numpy(), np.zeros(n_other_guides)) for c in ("log2_dosage", "within_sd"))
-    obs = pd.DataFrame({
-        "batch": pd.Categorical([f"batch_{g + 1}" for g in group]), "true_size_factor": s / s.mean(),
-        "true_log2_dosage": carried @ mean + np.sqrt(carried @ sd**2) * gen.normal(size=n_cells), "_group": group,
-    }, index=[f"cell_{i}" for i in range(n_cells)])  # fmt: skip
+    obs = pd.DataFrame(
+        {
+            "batch": pd.Categorical([f"batch_{g + 1}" for g in group]),
+            "true_size_factor": s / s.mean(),
+            "true_log2_dosage": carried @ mean + np.sqrt(carried @ sd**2) * gen.normal(size=n_cells),
+            "_group": group,
+        },
+        index=[f"cell_{i}" for i in range(n_cells)],
+    )
     x = _counts(gen, obs, var, effects, carried, shift, np.zeros(n_cells), np.zeros(n_genes))
     obs["size_factor"] = obs["true_size_factor"]
     adata = ad.AnnData(x, obs=obs.drop(columns="_group"), var=var)

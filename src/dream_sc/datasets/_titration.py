@@ -17,9 +17,13 @@ BLOCK = 1000
 MODELS = ("null", "single_hill", "additive_hill")
 SIZES = ("n_cells", "n_genes", "n_guides", "n_ntc_guides", "n_groups")
 FRACTIONS = (
-    "ntc_fraction", "single_fraction", "additive_fraction", "guide_shift_fraction", "escaper_fraction",
+    "ntc_fraction",
+    "single_fraction",
+    "additive_fraction",
+    "guide_shift_fraction",
+    "escaper_fraction",
     "group_confounding",
-)  # fmt: skip
+)
 
 
 def titration(
@@ -127,11 +131,16 @@ def titration(
         "cis_gene": CIS_GENE,
         "guides": guides.reset_index(drop=True),
         "params": {
-            "n_guides": n_guides, "n_ntc_guides": n_ntc_guides, "guide_shift_sd": guide_shift_sd,
-            "cell_state_sd": cell_state_sd, "size_factor_error_sd": size_factor_error_sd, "cis_mean": cis_mean,
-            "escaper_fraction": escaper_fraction, "group_confounding": group_confounding,
+            "n_guides": n_guides,
+            "n_ntc_guides": n_ntc_guides,
+            "guide_shift_sd": guide_shift_sd,
+            "cell_state_sd": cell_state_sd,
+            "size_factor_error_sd": size_factor_error_sd,
+            "cis_mean": cis_mean,
+            "escaper_fraction": escaper_fraction,
+            "group_confounding": group_confounding,
         },
-    }  # fmt: skip
+    }
     return adata
 
 
@@ -159,14 +168,11 @@ def _check(given: dict[str, Any]) -> None:
             raise ValueError(f"{name}={given[name]} is not allowed: use a number above 0")
 
 
-def _guides(
-    gen: np.random.Generator, n: int, n_ntc: int, span: tuple[float, float], sd: float
-) -> pd.DataFrame:
+def _guides(gen: np.random.Generator, n: int, n_ntc: int, span: tuple[float, float], sd: float) -> pd.DataFrame:
     dosage = np.linspace(*span, n) + (gen.normal(0, 0.08, n) if n > 1 else 0.0)
     return pd.DataFrame(
         {
-            "guide": [f"{CIS_GENE}_g{i + 1:02d}" for i in range(n)]
-            + [f"NTC_{i + 1:02d}" for i in range(n_ntc)],
+            "guide": [f"{CIS_GENE}_g{i + 1:02d}" for i in range(n)] + [f"NTC_{i + 1:02d}" for i in range(n_ntc)],
             "target": [CIS_GENE] * n + ["NTC"] * n_ntc,
             "log2_dosage": np.r_[dosage, np.zeros(n_ntc)],
             "within_sd": np.r_[sd * gen.uniform(0.5, 1.5, n), np.zeros(n_ntc)],
@@ -182,9 +188,7 @@ def _cells(
     guide = gen.choice(len(guides), n_cells, p=weight / weight.sum())
     group = gen.integers(0, n_groups, n_cells)
     s = np.exp(gen.normal(0, sf_sd, n_cells))
-    dosage = guides["log2_dosage"].to_numpy()[guide] + guides["within_sd"].to_numpy()[guide] * gen.normal(
-        size=n_cells
-    )
+    dosage = guides["log2_dosage"].to_numpy()[guide] + guides["within_sd"].to_numpy()[guide] * gen.normal(size=n_cells)
     return pd.DataFrame(
         {
             "guide": pd.Categorical(guides["guide"].to_numpy()[guide]),
@@ -226,13 +230,9 @@ def _genes(
     kind = gen.choice(3, n, p=[1 - sum(fractions), *fractions])
     kind[0] = 0
     mean = 2.0 ** np.clip(gen.normal(np.mean(mean_range), np.ptp(mean_range) / 4, n), *mean_range)
-    var = pd.DataFrame(
-        {"true_model": pd.Categorical(np.array(MODELS)[kind], categories=list(MODELS))}, index=names
-    )
+    var = pd.DataFrame({"true_model": pd.Categorical(np.array(MODELS)[kind], categories=list(MODELS))}, index=names)
     var["true_baseline"] = mean
-    var["true_overdispersion"] = np.clip(0.35 + 0.3 / np.sqrt(mean + 0.3), 0.2, 1.0) * np.exp(
-        gen.normal(0, 0.2, n)
-    )
+    var["true_overdispersion"] = np.clip(0.35 + 0.3 / np.sqrt(mean + 0.3), 0.2, 1.0) * np.exp(gen.normal(0, 0.2, n))
     hill = np.clip(np.exp(gen.normal(np.log(2.0), 0.5, (n, 2))), 0.5, 5.0)
     sign = gen.choice([-1.0, 1.0], n)
     move = gen.uniform(0.5, 4.0, n)
@@ -325,9 +325,15 @@ def true_curve(adata: ad.AnnData, features: str | list[str], doses: np.ndarray) 
 
 
 def _counts(
-    gen: np.random.Generator, obs: pd.DataFrame, var: pd.DataFrame, effects: np.ndarray, carried: sparse.csr_matrix,
-    shift: np.ndarray, state: np.ndarray, loading: np.ndarray,
-) -> sparse.csr_matrix:  # fmt: skip
+    gen: np.random.Generator,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    effects: np.ndarray,
+    carried: sparse.csr_matrix,
+    shift: np.ndarray,
+    state: np.ndarray,
+    loading: np.ndarray,
+) -> sparse.csr_matrix:
     x = obs["true_log2_dosage"].to_numpy()
     grid = np.linspace(x.min() - 0.01, x.max() + 0.01, 400)
     table = np.log(_curves(var, grid)).T

@@ -38,9 +38,7 @@ def unique_labels(names: pd.Index, symbol: pd.Series | np.ndarray) -> pd.Index:
     text, own = np.asarray(symbol, dtype=object), names.astype(str).to_numpy(object)
     label = np.where(text == "", own, text).astype(object)
     twice = pd.Index(label).duplicated(keep=False)
-    label[twice] = [
-        f"{t} ({n})" if t not in ("", n) else n for t, n in zip(text[twice], own[twice], strict=True)
-    ]
+    label[twice] = [f"{t} ({n})" if t not in ("", n) else n for t, n in zip(text[twice], own[twice], strict=True)]
     return pd.Index(label)
 
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def cis_data(
-    data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None
-) -> pd.DataFrame:
+def cis_data(data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None) -> pd.DataFrame:
     """Guides sorted by dosage, with 95 % intervals (see `get.guides`).
 
     Parameters
@@ -94,9 +92,16 @@ def cis(
     for i, guide in enumerate(table.index):
         cells = x[(labels == guide) & np.isfinite(x)]
         ax.plot(
-            cells, i + gen.uniform(-0.32, 0.32, len(cells)), ".", ms=2.5, color=GRAY if control[i] else BLUE,
-            alpha=0.3, mew=0, rasterized=True, label="cells" if i == 0 else None,
-        )  # fmt: skip
+            cells,
+            i + gen.uniform(-0.32, 0.32, len(cells)),
+            ".",
+            ms=2.5,
+            color=GRAY if control[i] else BLUE,
+            alpha=0.3,
+            mew=0,
+            rasterized=True,
+            label="cells" if i == 0 else None,
+        )
     for mask, color, label in ((~control, BLUE, "targeting guide"), (control, GRAY, "NTC guide")):
         rows = table[mask]
         ax.hlines(height[mask], rows["log2fc_q025"], rows["log2fc_q975"], color=color, lw=2)

@@ -133,9 +133,15 @@ def confounding(
     for at, y, estimate in zip(x, place, table["estimate"], strict=True):
         text = "not tested" if np.isnan(estimate) else f"{estimate:.2g}"
         ax.text(
-            at + 0.025 * limit, y, text, va="center", fontsize=SMALL, color=INK,
-            bbox={"color": "white", "pad": 0.6}, zorder=2,
-        )  # fmt: skip
+            at + 0.025 * limit,
+            y,
+            text,
+            va="center",
+            fontsize=SMALL,
+            color=INK,
+            bbox={"color": "white", "pad": 0.6},
+            zorder=2,
+        )
     ax.axvline(-np.log10(level), color=INK, lw=1, ls=":", zorder=0, label=f"adjusted p = {level:g}")
     ax.set_yticks(place, table["label"], fontsize=SMALL)
     ax.set_xlim(0, limit)
@@ -157,10 +163,18 @@ def _guides(ax: Any, table: pd.DataFrame, what: str) -> Any:
             if several:
                 name = f"{level}, NTC guides" if control else level
             ax.errorbar(
-                part["log2_dosage"], part["mean"], yerr=Z95 * part["se"], fmt="o", ms=4.5, color=color, elinewidth=0.8,
-                mfc="white" if several and control else color, mec=color if several else "white",
-                mew=1.0 if several and control else 0.5, label=name,
-            )  # fmt: skip
+                part["log2_dosage"],
+                part["mean"],
+                yerr=Z95 * part["se"],
+                fmt="o",
+                ms=4.5,
+                color=color,
+                elinewidth=0.8,
+                mfc="white" if several and control else color,
+                mec=color if several else "white",
+                mew=1.0 if several and control else 0.5,
+                label=name,
+            )
     ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
     ax.set_xlabel(dosage_label(table.attrs["cis_gene"]))
     units = {"size factor": r" ($\log_2$)", "depth": r" ($\log_2$ counts)", "offset of stable features": r" ($\log_2$)"}

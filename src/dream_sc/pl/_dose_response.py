@@ -226,9 +226,19 @@ def _curve(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any)
     for is_control, color, label in ((False, BLUE, TARGETING), (True, GRAY, CONTROLS)):
         p = points[(points["is_control"].astype(bool) == is_control) & points["mean"].notna()]
         ax.errorbar(
-            p["log2_dosage"], p["mean"], xerr=1.96 * p["sd"], yerr=(p["mean"] - p["lower"], p["upper"] - p["mean"]),
-            fmt="o", ms=4.5, color=color, elinewidth=0.8, mec="white", mew=0.5, label=label, zorder=3,
-        )  # fmt: skip
+            p["log2_dosage"],
+            p["mean"],
+            xerr=1.96 * p["sd"],
+            yerr=(p["mean"] - p["lower"], p["upper"] - p["mean"]),
+            fmt="o",
+            ms=4.5,
+            color=color,
+            elinewidth=0.8,
+            mec="white",
+            mew=0.5,
+            label=label,
+            zorder=3,
+        )
     if fit.distribution == "negbinom":
         ax.set_ylim(bottom=0)
     elif fit.distribution in ("normal", "studentt"):

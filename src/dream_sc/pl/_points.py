@@ -170,10 +170,14 @@ def _open(c: Cells, rows: np.ndarray) -> _modality.Pairs:
             raise ValueError(f"{name!r} has only one category with counts, so there is no usage to show")
         columns = np.array([fit.adata.var_names.get_loc(name)]) if fit.by_layer else np.flatnonzero(fit.feature == name)
     pairs = _modality.open_pairs(
-        fit.adata[:, columns], fit.distribution, layer=fit.info["params"]["layer"],
-        denominator_layer=params["denominator_layer"], category_key=params["category_key"],
-        category_layers=None if layers is None else list(layers), sticks=sticks,
-    )  # fmt: skip
+        fit.adata[:, columns],
+        fit.distribution,
+        layer=fit.info["params"]["layer"],
+        denominator_layer=params["denominator_layer"],
+        category_key=params["category_key"],
+        category_layers=None if layers is None else list(layers),
+        sticks=sticks,
+    )
     if not pairs.n_sticks:
         raise ValueError(
             f"categories of {name!r} that the fit had are not in the data, so that shares of it are not known: draw it "

@@ -112,9 +112,17 @@ def technical(
     ax = axes(ax)
     faint = 1.0 if len(table) < MANY else 0.3
     ax.errorbar(
-        table["mu"], table[y], yerr=table[sd], fmt="o", ms=3, color=(BLUE, 0.8 * faint), ecolor=(BLUE, 0.3 * faint),
-        elinewidth=0.8, mew=0, rasterized=len(table) >= MANY,
-    )  # fmt: skip
+        table["mu"],
+        table[y],
+        yerr=table[sd],
+        fmt="o",
+        ms=3,
+        color=(BLUE, 0.8 * faint),
+        ecolor=(BLUE, 0.3 * faint),
+        elinewidth=0.8,
+        mew=0,
+        rasterized=len(table) >= MANY,
+    )
     for name, row in table[table.index.isin(marked)].iterrows():
         ax.plot(row["mu"], row[y], "o", ms=4.5, color=ORANGE, mec="white", mew=0.5, zorder=3)
         ax.annotate(str(name), (row["mu"], row[y]), (4, 3), textcoords="offset points", fontsize=SMALL, zorder=4)

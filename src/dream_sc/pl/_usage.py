@@ -39,9 +39,14 @@ def draw(
     """
     x, names = usage.index.to_numpy(), list(usage.columns)
     handles = ax.stackplot(
-        x, usage.to_numpy().T, colors=[*CATEGORIES[: len(names)], REST][: len(names)], labels=names, alpha=0.75,
-        edgecolor="white", linewidth=0.8,
-    )  # fmt: skip
+        x,
+        usage.to_numpy().T,
+        colors=[*CATEGORIES[: len(names)], REST][: len(names)],
+        labels=names,
+        alpha=0.75,
+        edgecolor="white",
+        linewidth=0.8,
+    )
     borders = names[:-1]
     for level in baseline.reindex(borders).cumsum():
         ax.axhline(level, color=INK, lw=0.8, ls=":", label=labels[2])
@@ -50,10 +55,19 @@ def draw(
         for mask, color, label in ((control, GRAY, labels[1]), (~control, "white", labels[0])):
             guides = p[mask]
             ax.errorbar(
-                guides["log2_dosage"], guides["mean"], fmt="o", ms=4.2, color=color, mec=INK, mew=0.7,
-                yerr=(guides["mean"] - guides["lower"], guides["upper"] - guides["mean"]), ecolor=(INK, 0.6),
-                elinewidth=0.7, zorder=3, label=label,
-            )  # fmt: skip
+                guides["log2_dosage"],
+                guides["mean"],
+                fmt="o",
+                ms=4.2,
+                color=color,
+                mec=INK,
+                mew=0.7,
+                yerr=(guides["mean"] - guides["lower"], guides["upper"] - guides["mean"]),
+                ecolor=(INK, 0.6),
+                elinewidth=0.7,
+                zorder=3,
+                label=label,
+            )
     margin = 0.025 * (x.max() - x.min())
     ax.set_xlim(x.min() - margin, x.max() + margin)
     ax.set_ylim(0, 1.02)
@@ -77,6 +91,11 @@ def borders_of(points: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 def legend(ax: Any, handles: list[Any], marks: tuple[list[Any], list[str]]) -> Any:
     """Legend right of the axes: categories from top to bottom, then the marks."""
     return ax.legend(
-        [*handles, *marks[0]], [*(h.get_label() for h in handles), *marks[1]], frameon=False, fontsize=SMALL,
-        loc="center left", bbox_to_anchor=(1.02, 0.5), borderaxespad=0.0,
-    )  # fmt: skip
+        [*handles, *marks[0]],
+        [*(h.get_label() for h in handles), *marks[1]],
+        frameon=False,
+        fontsize=SMALL,
+        loc="center left",
+        bbox_to_anchor=(1.02, 0.5),
+        borderaxespad=0.0,
+    )

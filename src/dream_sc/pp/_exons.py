@@ -109,9 +109,11 @@ def exon_skipping(
         )
     x, total = _counts(source, Cassettes(*(rows[order] for rows in exons)), inclusion, var.index)
     fit = {
-        "distribution": "binomial", "denominator_layer": DENOMINATOR, "inclusion": inclusion,
+        "distribution": "binomial",
+        "denominator_layer": DENOMINATOR,
+        "inclusion": inclusion,
         "left_out": {"min_counts": len(source.totals) - len(used), "max_exon_length": len(exons.left) - len(var)},
-    }  # fmt: skip
+    }
     return modality(source, "exon_skipping", x, var, fit, total)
 
 
@@ -168,10 +170,15 @@ def _table(j: Junctions, exons: Cassettes, longest: int | None) -> tuple[pd.Data
     exon = labels(skipping.chrom, ":", start, "-", end, ":", skipping.strand)
     names = labels(exon, "|", skipping.start, "-", skipping.end)
     table = {
-        CHROM: pd.Categorical(skipping.chrom[order]), EXON_START: start[order], EXON_END: end[order],
-        STRAND: pd.Categorical(skipping.strand[order]), GENE: pd.Categorical(gene[order]),
-        LEFT: left.names[order], RIGHT: right.names[order], SKIPPING: skipping.names[order],
-    }  # fmt: skip
+        CHROM: pd.Categorical(skipping.chrom[order]),
+        EXON_START: start[order],
+        EXON_END: end[order],
+        STRAND: pd.Categorical(skipping.strand[order]),
+        GENE: pd.Categorical(gene[order]),
+        LEFT: left.names[order],
+        RIGHT: right.names[order],
+        SKIPPING: skipping.names[order],
+    }
     return pd.DataFrame(table, index=pd.Index(names[order], dtype=object)), order
 
 

@@ -91,12 +91,17 @@ def guide_matrix(
         raise ValueError(f"no cell has a guide with at least min_umis={min_umis} UMIs: lower it")
     logger.info(
         "pp.guide_matrix: %d guides of %d targets; %.2f guides per cell, %d cells with none, %d with several",
-        len(found.names), len(set(found.targets)), n.mean(), (n == 0).sum(), (n > 1).sum(),
-    )  # fmt: skip
+        len(found.names),
+        len(set(found.targets)),
+        n.mean(),
+        (n == 0).sum(),
+        (n > 1).sum(),
+    )
     slots = {
-        ("obsm", key_added): found.carried.astype(np.int8), ("uns", key_added + GUIDE_IDS): found.names.astype(str),
+        ("obsm", key_added): found.carried.astype(np.int8),
+        ("uns", key_added + GUIDE_IDS): found.names.astype(str),
         ("uns", key_added + GUIDE_TARGETS): np.array(found.targets, dtype=str),
-    }  # fmt: skip
+    }
     results.write(adata, "pp.guide_matrix", slots, started)
     return data if copy else None
 

@@ -90,7 +90,8 @@ def assign_guides(
     of_cell = pd.Series(labels).map(dict(zip(names, found.targets, strict=True)))
     slots = {
         ("obs", guide_key): labels.remove_unused_categories(),
-        ("obs", target_key): pd.Categorical(of_cell.to_numpy(dtype=object)), ("obs", N_GUIDES): n.astype(np.int64),
-    }  # fmt: skip
+        ("obs", target_key): pd.Categorical(of_cell.to_numpy(dtype=object)),
+        ("obs", N_GUIDES): n.astype(np.int64),
+    }
     results.write(adata, "pp.assign_guides", slots, started)
     return data if copy else None

@@ -81,9 +81,13 @@ def read_junctions(var: pd.DataFrame, columns: Columns, *, need_gene: bool = Fal
         raise ValueError(f".var[{columns.chrom!r}] is missing for {_example(var, chrom.isna())}: drop or complete it")
     without = columns.gene == GENE and GENE not in var and not need_gene
     junctions = Junctions(
-        var.index.to_numpy(dtype=object), chrom.astype(str).to_numpy(dtype=object), _positions(var, start),
-        _positions(var, end), _strands(var, strand), None if without else read_genes(var, columns),
-    )  # fmt: skip
+        var.index.to_numpy(dtype=object),
+        chrom.astype(str).to_numpy(dtype=object),
+        _positions(var, start),
+        _positions(var, end),
+        _strands(var, strand),
+        None if without else read_genes(var, columns),
+    )
     wrong = junctions.start > junctions.end
     if wrong.any():
         raise ValueError(

@@ -142,7 +142,11 @@ def spread(x: sparse.csr_matrix, group: np.ndarray) -> sparse.csr_matrix:
 
 
 def modality(
-    source: Input, step: str, x: sparse.csr_matrix, var: pd.DataFrame, fit: Mapping[str, Any],
+    source: Input,
+    step: str,
+    x: sparse.csr_matrix,
+    var: pd.DataFrame,
+    fit: Mapping[str, Any],
     denominator: sparse.csr_matrix | None = None,
 ) -> AnnData:
     """A new AnnData with the cells of the input; `.uns` says by which function it was made and how to fit it."""

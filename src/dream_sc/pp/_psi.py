@@ -148,8 +148,10 @@ def _raised(total: Any, largest: Any) -> tuple[Any, int]:
     if n:
         logger.warning(
             "pp.junction_psi: in %d of %d pairs of cell and gene with a junction, the gene has fewer counts than the "
-            "junction, whose count became the denominator", n, largest.nnz,
-        )  # fmt: skip
+            "junction, whose count became the denominator",
+            n,
+            largest.nnz,
+        )
     out = sparse.csr_matrix(total.maximum(largest))
     out.sort_indices()
     return out, n

@@ -96,9 +96,13 @@ def size_factors(
 
 
 def compute(
-    adata: AnnData, layer: str | None, method: str = "total", keep: np.ndarray | None = None,
-    limit: int | str | None = None, groups: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
+    adata: AnnData,
+    layer: str | None,
+    method: str = "total",
+    keep: np.ndarray | None = None,
+    limit: int | str | None = None,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
     """Size factors with mean 1 over the features to keep; `groups` are those of `_groups`."""
     held = {} if groups is None else {f"sums of {adata.n_vars} features by guide": _sums_bytes(groups, adata.n_vars)}
     counts = results.counts(adata, layer, limit, held)

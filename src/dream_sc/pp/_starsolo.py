@@ -92,9 +92,10 @@ def _file(folder: Path, name: str) -> Path:
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    broken = " It is a link to a file that is not there: name the SJ.out.tab of the run, features=" * (
-        folder / name
-    ).is_symlink()
+    broken = (
+        " It is a link to a file that is not there: name the SJ.out.tab of the run, features="
+        * (folder / name).is_symlink()
+    )
     hint = " Name the SJ.out.tab of the run, features=" * (name == "features.tsv" and not broken)
     raise FileNotFoundError(
         f"neither {name} nor {name}.gz is in {folder}: name a folder such as Solo.out/SJ/raw.{broken}{hint}"
@@ -115,9 +116,13 @@ def _junction_table(path: Path) -> pd.DataFrame:
         if not raw[column].between(0, most - 1).all():
             raise ValueError(f"{path} holds a {column} beyond 0 to {most - 1}, which SJ.out.tab does not know")
     strand = STRANDS[raw[STRAND]]
-    var = raw.assign(**{
-        CHROM: pd.Categorical(raw[CHROM]), STRAND: pd.Categorical(strand, categories=["+", "-", "."]),
-        "motif": pd.Categorical.from_codes(raw["motif"], categories=MOTIFS), "annotated": raw["annotated"].astype(bool),
-    })  # fmt: skip
+    var = raw.assign(
+        **{
+            CHROM: pd.Categorical(raw[CHROM]),
+            STRAND: pd.Categorical(strand, categories=["+", "-", "."]),
+            "motif": pd.Categorical.from_codes(raw["motif"], categories=MOTIFS),
+            "annotated": raw["annotated"].astype(bool),
+        }
+    )
     var.index = pd.Index(labels(raw[CHROM].to_numpy(), ":", raw[START], "-", raw[END], ":", strand), dtype=object)
     return var

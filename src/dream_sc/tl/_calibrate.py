@@ -205,9 +205,17 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
             "dream_sc.tl.fit_trans(data) again first"
         )
     inputs = trans_inputs(
-        adata, holder, params["technical_key"], params["cis_key"], params["layer"], params["dosage"],
-        offsets=True, known=hyper, slopes=False, min_denominator=params.get("min_denominator"),
-    )  # fmt: skip
+        adata,
+        holder,
+        params["technical_key"],
+        params["cis_key"],
+        params["layer"],
+        params["dosage"],
+        offsets=True,
+        known=hyper,
+        slopes=False,
+        min_denominator=params.get("min_denominator"),
+    )
     options = trans.Options(
         function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])
     )
@@ -218,12 +226,19 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     if not options.guide_effects:  # not even those of a fit whose `hyper` was taken
         prior = replace(prior, wide_weight=0.0)
     fitted = Fitted(
-        dosage=inputs.dosage, guide=inputs.stats.guide, guide_mean=acting(table)[0],
-        guide_spread=spread if params["dosage"] == "guide" else None, control=control,
+        dosage=inputs.dosage,
+        guide=inputs.stats.guide,
+        guide_mean=acting(table)[0],
+        guide_spread=spread if params["dosage"] == "guide" else None,
+        control=control,
         guide_escape=table["escaper_fraction"].to_numpy(float) * (params["dosage"] == "guide"),
-        overdispersion=inputs.overdispersion[ok], alpha_sd=inputs.alpha_sd, priors=inputs.priors, options=options,
-        prior=prior, null=null,
-    )  # fmt: skip
+        overdispersion=inputs.overdispersion[ok],
+        alpha_sd=inputs.alpha_sd,
+        priors=inputs.priors,
+        options=options,
+        prior=prior,
+        null=null,
+    )
     stats = inputs.stats.take(ok)
     return _Fit(adata, holder, info, adata.varm[key], inputs, stats, fitted, np.asarray(adata.var_names)[ok])
 
@@ -367,13 +382,19 @@ def _report(fit: _Fit, run: _Run, seed: int) -> dict[str, Any]:
     any_call = table["n_calls"] > 0
     share = float(any_call.mean())
     return {
-        "cis_gene": str(fit.inputs.cis_gene), "n_regroupings": len(table), "n_features": int(nulls.pvalue.shape[1]),
-        "n_posing": _n_targeting(fit, run.sources[0]) if run.sources else 0, "n_targeting": _n_targeting(fit),
+        "cis_gene": str(fit.inputs.cis_gene),
+        "n_regroupings": len(table),
+        "n_features": int(nulls.pvalue.shape[1]),
+        "n_posing": _n_targeting(fit, run.sources[0]) if run.sources else 0,
+        "n_targeting": _n_targeting(fit),
         "any_call": share,
-        "any_call_se": float(np.sqrt(share * (1 - share) / len(table))), "mean_calls": float(table["n_calls"].mean()),
-        "fpr": rate_table(nulls.pvalue), "regroupings": table, "features": feature_table(nulls, run.names),
+        "any_call_se": float(np.sqrt(share * (1 - share) / len(table))),
+        "mean_calls": float(table["n_calls"].mean()),
+        "fpr": rate_table(nulls.pvalue),
+        "regroupings": table,
+        "features": feature_table(nulls, run.names),
         "qq": quantile_table(nulls, seed),
-    }  # fmt: skip
+    }
 
 
 def _held_out(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> pd.DataFrame:

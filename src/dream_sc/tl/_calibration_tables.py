@@ -20,20 +20,21 @@ def rate_table(pvalue: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"level": LEVELS, "fpr": rate, "se": se, "n_tests": pvalue.size})
 
 
-def regrouping_table(
-    nulls: Any, sources: list[np.ndarray], control: np.ndarray, guides: np.ndarray
-) -> pd.DataFrame:
+def regrouping_table(nulls: Any, sources: list[np.ndarray], control: np.ndarray, guides: np.ndarray) -> pd.DataFrame:
     """A row per regrouping: calls, rate at p = 0.05, smallest p, relearned weight of the null, posing guides."""
     posing = [""] * len(nulls.pvalue)
     for b, source in enumerate(sources):
         posing[b] = "; ".join(guides[(source >= 0) & ~control[source]])
     return pd.DataFrame(
         {
-            "regrouping": np.arange(len(nulls.pvalue)), "n_calls": nulls.called.sum(1),
-            "fpr": (nulls.pvalue <= 0.05).mean(1), "min_pvalue": nulls.pvalue.min(1),
-            "null_weight": nulls.null_weight, "targeting": posing,
+            "regrouping": np.arange(len(nulls.pvalue)),
+            "n_calls": nulls.called.sum(1),
+            "fpr": (nulls.pvalue <= 0.05).mean(1),
+            "min_pvalue": nulls.pvalue.min(1),
+            "null_weight": nulls.null_weight,
+            "targeting": posing,
         }
-    )  # fmt: skip
+    )
 
 
 def feature_table(nulls: Any, names: np.ndarray | None) -> pd.DataFrame:
@@ -43,11 +44,13 @@ def feature_table(nulls: Any, names: np.ndarray | None) -> pd.DataFrame:
     some = slice(0, len(names))
     table = pd.DataFrame(
         {
-            "feature": names.astype(object), "n_calls": nulls.called.sum(0)[some],
-            "share": nulls.called.mean(0)[some], "min_pvalue": nulls.pvalue.min(0)[some],
+            "feature": names.astype(object),
+            "n_calls": nulls.called.sum(0)[some],
+            "share": nulls.called.mean(0)[some],
+            "min_pvalue": nulls.pvalue.min(0)[some],
             "mean": nulls.mean.mean(0)[some],
         }
-    )  # fmt: skip
+    )
     order = table.sort_values(["n_calls", "min_pvalue"], ascending=[False, True], kind="stable")
     return order.head(N_FEATURES).reset_index(drop=True)
 
@@ -67,9 +70,15 @@ def quantile_table(nulls: Any, seed: int) -> pd.DataFrame:
             continue
         expected, observed, lower, upper = quantiles(nulls.pvalue, member, seed)
         columns = {
-            "stratum": name, "mean_low": nulls.mean[member].min(), "mean_high": nulls.mean[member].max(),
-            "n_tests": int(member.sum()), "expected": expected, "observed": observed, "lower": lower, "upper": upper,
-        }  # fmt: skip
+            "stratum": name,
+            "mean_low": nulls.mean[member].min(),
+            "mean_high": nulls.mean[member].max(),
+            "n_tests": int(member.sum()),
+            "expected": expected,
+            "observed": observed,
+            "lower": lower,
+            "upper": upper,
+        }
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 

@@ -152,13 +152,19 @@ def check_confounding(
     differences = _expression(found, adata, holder, (technical_key, cis_key), memory_limit, (float(near), seed))
     frame = checks.table(found.checks, float(level))
     params = {
-        "covariates": columns, "batch_key": batch_key, "near": float(near), "level": float(level),
-        "technical_key": technical_key, "cis_key": cis_key,
-    }  # fmt: skip
+        "covariates": columns,
+        "batch_key": batch_key,
+        "near": float(near),
+        "level": float(level),
+        "technical_key": technical_key,
+        "cis_key": cis_key,
+    }
     info = results.run_info(started, seed, params) | {
-        "cis_gene": cells.cis_gene, "cis_mod": cis_mod, CHECKS: frame,
+        "cis_gene": cells.cis_gene,
+        "cis_mod": cis_mod,
+        CHECKS: frame,
         CHECKED_GUIDES: pd.concat(found.guides, ignore_index=True),
-    }  # fmt: skip
+    }
     results.write(adata, "tl.check_confounding", {("uns", key_added): info, ("varm", key_added): differences}, started)
     return frame.copy()
 
@@ -195,9 +201,13 @@ def _covariate(
 
 
 def _expression(
-    found: checks.Found, adata: AnnData, holder: AnnData, keys: tuple[str, str], limit: int | str | None,
+    found: checks.Found,
+    adata: AnnData,
+    holder: AnnData,
+    keys: tuple[str, str],
+    limit: int | str | None,
     settings: tuple[float, int],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Offsets of guides, and features at NTC dosage; gives the table of the latter."""
     inputs = trans_inputs(adata, holder, *keys, None, "guide", offsets=True, slopes=False, limit=limit)
     ok = inputs.ok
@@ -210,5 +220,3 @@ def _expression(
     for name, column in numbers.items():
         frame.iloc[np.flatnonzero(ok)[tested], frame.columns.get_loc(name)] = column
     return frame
-
-

@@ -48,9 +48,11 @@ class CisDesign:
         control = self.used & self.is_control[self.code]
         several = self.code >= len(self.table)
         return {
-            "targeting": int((self.used & ~control).sum()), "several_guides": int(several.sum()),
-            "control": int(control.sum()), "excluded": int((~self.used).sum()),
-        }  # fmt: skip
+            "targeting": int((self.used & ~control).sum()),
+            "several_guides": int(several.sum()),
+            "control": int(control.sum()),
+            "excluded": int((~self.used).sum()),
+        }
 
 
 def of_labels(
@@ -82,9 +84,14 @@ def of_labels(
 
 
 def of_guides(
-    guides: Guides, wanted: list[str], control: list[str], control_group: str, min_cells: int, seed: int,
+    guides: Guides,
+    wanted: list[str],
+    control: list[str],
+    control_group: str,
+    min_cells: int,
+    seed: int,
     barred: np.ndarray | None = None,
-) -> CisDesign:  # fmt: skip
+) -> CisDesign:
     """From a matrix of guides; cells that are `barred` take no part.
 
     Targeted cells carry a guide of the cis gene; of their other guides nothing is asked. Controls are split by one NTC

@@ -60,10 +60,15 @@ class Found:
         """Keep the means of guides, for the plot."""
         table = self.cells.table
         columns = {
-            "what": what, "level": level, "guide": table["guide"].astype(str).to_numpy(object),
-            "is_control": self.cells.control, "log2_dosage": self.cells.dosage, "mean": mean,
-            "se": np.sqrt(variance), "n_cells": np.asarray(n, dtype=np.int64),
-        }  # fmt: skip
+            "what": what,
+            "level": level,
+            "guide": table["guide"].astype(str).to_numpy(object),
+            "is_control": self.cells.control,
+            "log2_dosage": self.cells.dosage,
+            "mean": mean,
+            "se": np.sqrt(variance),
+            "n_cells": np.asarray(n, dtype=np.int64),
+        }
         self.guides.append(pd.DataFrame(columns))
 
 
@@ -139,9 +144,7 @@ def offsets(found: Found, offset: np.ndarray, advice: str) -> None:
     _means(found, OFFSET, (offset, np.zeros(len(offset)), n), advice, SMALLEST)
 
 
-def by_guide(
-    stats: Any, expected: np.ndarray, overdispersion: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def by_guide(stats: Any, expected: np.ndarray, overdispersion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log2 of observed over expected counts of each feature in each guide, squared error, and expected counts."""
     design = np.zeros((len(stats.guide), stats.n_guides))
     design[np.arange(len(stats.guide)), stats.guide] = 1.0
@@ -218,8 +221,14 @@ def table(checks: list[Check], level: float) -> pd.DataFrame:
         c.advice if f else f"not tested: {c.reason}" if c.reason else "none needed"
         for c, f in zip(checks, flag, strict=True)
     ]
-    return pd.DataFrame({
-        "what": [c.what for c in checks], "statistic": [c.statistic for c in checks],
-        "estimate": [c.estimate for c in checks], "pvalue": p, "pvalue_adjusted": adjusted, "flag": flag,
-        "advice": words,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "what": [c.what for c in checks],
+            "statistic": [c.statistic for c in checks],
+            "estimate": [c.estimate for c in checks],
+            "pvalue": p,
+            "pvalue_adjusted": adjusted,
+            "flag": flag,
+            "advice": words,
+        }
+    )

@@ -149,22 +149,40 @@ def fit_cis(
     gene = _validate.feature(adata, cis_gene, "cis gene")
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
     layout = {
-        "guide_key": guide_key, "target_key": target_key, "control": control, "guides": guides,
-        "control_group": control_group, "guide_covariate_key": guide_covariate_key,
-    }  # fmt: skip
+        "guide_key": guide_key,
+        "target_key": target_key,
+        "control": control,
+        "guides": guides,
+        "control_group": control_group,
+        "guide_covariate_key": guide_covariate_key,
+    }
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
     cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), _bar(progress, cis_gene, inference)
     fit = run("cis", Inference(inference, nsamples, niters, device, seed, progress=wrap), cells, CisPriors())
     info = results.run_info(
-        started, seed,
-        {"cis_targets": wanted, "technical_key": technical_key, "inference": inference, "layer": layer,
-         "nsamples": nsamples, "niters": niters, "device": device, "pooling": pooling,
-         "min_cells_per_guide": min_cells_per_guide, "min_count": min_count} | layout,
-    ) | {"cis_gene": cis_gene, "guides": _guide_table(design.table, fit), "n_cells": design.n_cells,
-         "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd, "overdispersion": cells.overdispersion},
-    }  # fmt: skip
+        started,
+        seed,
+        {
+            "cis_targets": wanted,
+            "technical_key": technical_key,
+            "inference": inference,
+            "layer": layer,
+            "nsamples": nsamples,
+            "niters": niters,
+            "device": device,
+            "pooling": pooling,
+            "min_cells_per_guide": min_cells_per_guide,
+            "min_count": min_count,
+        }
+        | layout,
+    ) | {
+        "cis_gene": cis_gene,
+        "guides": _guide_table(design.table, fit),
+        "n_cells": design.n_cells,
+        "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd, "overdispersion": cells.overdispersion},
+    }
     of_cell = pd.Categorical.from_codes(design.row_guide, design.table["guide"])
     table, name = _cell_table(adata, fit, design), Slots(key_added).guide
     slots = {("obsm", key_added): table, ("obs", name): of_cell, ("uns", key_added): info}
@@ -200,7 +218,7 @@ def _counted(adata: AnnData, technical_key: str) -> Any:
     if distribution != "negbinom":
         raise ValueError(
             f".uns[{technical_key!r}] is a technical fit of {distribution} data, but the dosage of the cis "
-            'gene comes from counts: call dream_sc.tl.fit_technical on the modality of counts'
+            "gene comes from counts: call dream_sc.tl.fit_technical on the modality of counts"
         )
     return technical
 
@@ -253,9 +271,17 @@ def _with_priors(cells: CisCells, table: pd.DataFrame, known: Any, pooling: str)
 
 
 def _cells(
-    adata: AnnData, gene: int, name: str, layer: str | None, key: str, technical: Any, design: CisDesign, least: float,
-    limit: int | str | None, progress: bool | None,
-) -> CisCells:  # fmt: skip
+    adata: AnnData,
+    gene: int,
+    name: str,
+    layer: str | None,
+    key: str,
+    technical: Any,
+    design: CisDesign,
+    least: float,
+    limit: int | str | None,
+    progress: bool | None,
+) -> CisCells:
     from dream_sc._core.types import CisCells
 
     _compile.ready("cis", progress, then=("trans",))
@@ -285,9 +311,13 @@ def _cells(
     if all_cells:  # all cells differ in dosage, and the overdispersion must not hold that
         o = _of_controls(y[control], exposure[control] / row["mu"])
     return CisCells(
-        y[used], exposure[used], design.code[used].astype(np.int64), design.table["is_control"].to_numpy(bool), o,
+        y[used],
+        exposure[used],
+        design.code[used].astype(np.int64),
+        design.table["is_control"].to_numpy(bool),
+        o,
         design.sets,
-    )  # fmt: skip
+    )
 
 
 def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
@@ -338,7 +368,13 @@ def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
     half = 1.959964 * np.hypot(fit.guide_sd, np.where(table["is_control"], 0.0, fit.baseline_sd))
     low, high = fit.guide_mean - half, fit.guide_mean + half
     return table.assign(
-        log2_dosage=fit.guide_mean, sd=fit.guide_sd, log2fc=fit.guide_mean, log2fc_q025=low, log2fc_q975=high,
-        within_sd=fit.within_sd, escaper_fraction=fit.escape, log2_dosage_acting=fit.acting_mean,
+        log2_dosage=fit.guide_mean,
+        sd=fit.guide_sd,
+        log2fc=fit.guide_mean,
+        log2fc_q025=low,
+        log2fc_q975=high,
+        within_sd=fit.within_sd,
+        escaper_fraction=fit.escape,
+        log2_dosage_acting=fit.acting_mean,
         sd_acting=fit.acting_sd,
-    )[list(GUIDE_COLUMNS)]  # fmt: skip
+    )[list(GUIDE_COLUMNS)]

@@ -44,12 +44,21 @@ def fit_technical(
     denominator_layer: str | None = None,
     category_key: str | None = None,
     category_layers: Sequence[str] | None = None,
-    use_all_cells: bool = False, overdispersed: bool = True, min_cells: int | None = None,
-    inference: str = "laplace", autoguide: str = "auto", nsamples: int = 1000, niters: int | None = None,
-    minibatch_size: int | None = None, device: str = "auto", memory_limit: int | str | None = None,
-    rng: int | np.random.Generator = 0, progress: bool | None = None, key_added: str = TECHNICAL,
+    use_all_cells: bool = False,
+    overdispersed: bool = True,
+    min_cells: int | None = None,
+    inference: str = "laplace",
+    autoguide: str = "auto",
+    nsamples: int = 1000,
+    niters: int | None = None,
+    minibatch_size: int | None = None,
+    device: str = "auto",
+    memory_limit: int | str | None = None,
+    rng: int | np.random.Generator = 0,
+    progress: bool | None = None,
+    key_added: str = TECHNICAL,
     copy: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """Fit baseline, group effects and overdispersion of every feature on control (NTC) cells.
 
     A count is negative binomial with mean ``mu 2^(a + z b) s`` (`s` the size factor, `a` the effect of the technical
@@ -159,13 +168,26 @@ def fit_technical(
 
     started, labels = results.now(), [control] if isinstance(control, str) else list(control)
     params: dict[str, Any] = {
-        "layer": layer, "distribution": distribution, "batch_key": batch_key, "target_key": target_key,
-        "control": labels, "guides": guides, "size_factor_key": size_factor_key,
-        "denominator_layer": denominator_layer, "category_key": category_key, "overdispersed": overdispersed,
-        "use_all_cells": use_all_cells, "category_layers": category_layers and list(category_layers),
-        "inference": inference, "nsamples": nsamples, "niters": niters, "device": device,
-        "autoguide": autoguide, "minibatch_size": minibatch_size, "min_cells": min_cells,
-    }  # fmt: skip
+        "layer": layer,
+        "distribution": distribution,
+        "batch_key": batch_key,
+        "target_key": target_key,
+        "control": labels,
+        "guides": guides,
+        "size_factor_key": size_factor_key,
+        "denominator_layer": denominator_layer,
+        "category_key": category_key,
+        "overdispersed": overdispersed,
+        "use_all_cells": use_all_cells,
+        "category_layers": category_layers and list(category_layers),
+        "inference": inference,
+        "nsamples": nsamples,
+        "niters": niters,
+        "device": device,
+        "autoguide": autoguide,
+        "minibatch_size": minibatch_size,
+        "min_cells": min_cells,
+    }
     _check_options(params)
     data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
@@ -191,9 +213,14 @@ def fit_technical(
 
 
 def _fit_modality(
-    adata: AnnData, m: _technical_shares.Modality, chosen: Any, params: dict[str, Any], key: str, design: Any,
+    adata: AnnData,
+    m: _technical_shares.Modality,
+    chosen: Any,
+    params: dict[str, Any],
+    key: str,
+    design: Any,
     progress: bool | None,
-) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """Slots to write, and what `.uns` stores, of counts or of another modality."""
     if m.distribution == "negbinom":
         return _technical_counts.fit(adata, m, chosen, params, key, design, progress)
@@ -206,9 +233,7 @@ def _has_layers(adata: AnnData, layer: str | None, category_layers: Sequence[str
         _validate.matrix(adata, name)
 
 
-def _controls(
-    adata: AnnData, target_key: str, control: list[str], guides: Guides | None, use_all: bool
-) -> np.ndarray:
+def _controls(adata: AnnData, target_key: str, control: list[str], guides: Guides | None, use_all: bool) -> np.ndarray:
     """Which cells are controls: by their label, or by their guides."""
     if guides is None:
         return _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
@@ -229,9 +254,14 @@ def _controls(
 
 
 def _refuse_confounded(
-    adata: AnnData, batches: tuple[str | None, np.ndarray], target_key: str, is_control: np.ndarray,
-    guides: Guides | None, control: list[str], design: _covariates.Design | None,
-) -> None:  # fmt: skip
+    adata: AnnData,
+    batches: tuple[str | None, np.ndarray],
+    target_key: str,
+    is_control: np.ndarray,
+    guides: Guides | None,
+    control: list[str],
+    design: _covariates.Design | None,
+) -> None:
     """Refuse groups and factors that follow the targets, or what are controls, where all cells are used."""
     kind = is_control.astype(str)
     target = kind if guides is not None else _validate.labels(adata, target_key, "target_key")
@@ -239,8 +269,9 @@ def _refuse_confounded(
     if close:
         logger.warning(
             "tl.fit_technical: the covariates %s follow the perturbation; learned from all cells, their effects take a "
-            "part of it with them", close,
-        )  # fmt: skip
+            "part of it with them",
+            close,
+        )
     for column in (batches, *factors.items()):
         if guides is not None:
             refuse_confounded_guides(*column, guides, guides.controls(control))
@@ -250,9 +281,13 @@ def _refuse_confounded(
 
 
 def _design(
-    adata: AnnData, covariates: str | Sequence[str] | None, distribution: str, used: np.ndarray, group: np.ndarray,
+    adata: AnnData,
+    covariates: str | Sequence[str] | None,
+    distribution: str,
+    used: np.ndarray,
+    group: np.ndarray,
     groups: list[str],
-) -> _covariates.Design | None:  # fmt: skip
+) -> _covariates.Design | None:
     """The covariates of the cells used; refused for other distributions than that of counts."""
     if covariates is not None and distribution != "negbinom":
         raise ValueError(
@@ -283,9 +318,7 @@ def _check_options(p: dict[str, Any]) -> None:
             wanted = 'distribution="negbinom"' + (' with inference="svi"' if name == "minibatch_size" else "")
             raise ValueError(f"{name}={p[name]!r} is for {wanted}: leave it out")
     if p["autoguide"] == "AutoIAFNormal" and not (counts and svi):
-        raise ValueError(
-            'autoguide="AutoIAFNormal" is for distribution="negbinom" with inference="svi": leave it out'
-        )
+        raise ValueError('autoguide="AutoIAFNormal" is for distribution="negbinom" with inference="svi": leave it out')
 
 
 def technical_groups(
@@ -294,9 +327,7 @@ def technical_groups(
     """Names of the technical groups, the reference first, and the group of each cell."""
     if batch_key is None:
         if reference is not None:
-            raise ValueError(
-                f"reference={reference!r} was given without batch_key: name the column of the groups"
-            )
+            raise ValueError(f"reference={reference!r} was given without batch_key: name the column of the groups")
         return ["all"], np.zeros(adata.n_obs, dtype=np.int64)
     labels = _validate.labels(adata, batch_key, "batch_key")
     if (labels == "").any():

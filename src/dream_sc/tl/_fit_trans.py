@@ -164,15 +164,33 @@ def fit_trans(
     features = features if features is None or isinstance(features, str) else list(features)
     distribution = _distribution(adata, technical_key, distribution, min_denominator)
     inputs = trans_inputs(
-        adata, holder, technical_key, cis_key, layer, dosage, offsets=bool(guide_offsets), known=hyper,
-        limit=memory_limit, min_denominator=min_denominator,
-    )  # fmt: skip
+        adata,
+        holder,
+        technical_key,
+        cis_key,
+        layer,
+        dosage,
+        offsets=bool(guide_offsets),
+        known=hyper,
+        limit=memory_limit,
+        min_denominator=min_denominator,
+    )
     steps = nsamples, niters, inference, device, seed, minibatch_size
     options = core.Options(function_type, guide_effects, degree, *steps)
-    params = {k: v for k, v in asdict(options).items() if k != "seed"} | {
-        "layer": inputs.layer, "dosage": dosage, "guide_offsets": bool(guide_offsets), "distribution": distribution,
-        "technical_key": technical_key, "cis_key": cis_key, "autoguide": autoguide, "min_denominator": min_denominator,
-    } | _categories(adata, technical_key)  # fmt: skip
+    params = (
+        {k: v for k, v in asdict(options).items() if k != "seed"}
+        | {
+            "layer": inputs.layer,
+            "dosage": dosage,
+            "guide_offsets": bool(guide_offsets),
+            "distribution": distribution,
+            "technical_key": technical_key,
+            "cis_key": cis_key,
+            "autoguide": autoguide,
+            "min_denominator": min_denominator,
+        }
+        | _categories(adata, technical_key)
+    )
     cells = _trans_cells.single_cells(adata, holder, inputs, params, memory_limit)
     kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
     _compile.ready("trans", progress)
@@ -215,8 +233,9 @@ def _categories(adata: AnnData, technical_key: str) -> dict[str, Any]:
     params = _validate.step(adata, technical_key, "fit_technical(data)")["params"]
     layers = params.get("category_layers")
     return {
-        "category_key": params.get("category_key"), "category_layers": None if layers is None else list(layers),
-    }  # fmt: skip
+        "category_key": params.get("category_key"),
+        "category_layers": None if layers is None else list(layers),
+    }
 
 
 def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
@@ -227,9 +246,15 @@ def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
 
 
 def _fit(
-    adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any,
-    kept: Any, cells: Any,
-) -> _fit_trans_categories.Written:  # fmt: skip
+    adata: AnnData,
+    inputs: TransInputs,
+    options: Any,
+    hyper: dict[str, Any] | None,
+    features: Any,
+    progress: Any,
+    kept: Any,
+    cells: Any,
+) -> _fit_trans_categories.Written:
     """Fit all features: those of categories together, the others each by itself."""
     from dream_sc._core.response import fit as core
 
@@ -238,30 +263,45 @@ def _fit(
         return _fit_trans_categories.fit(adata, inputs, options, hyper, features, progress, kept)
     ok, asked = inputs.ok, asked_for(adata, features, inputs.ok)
     fit = core.fit(
-        inputs.stats.take(ok), inputs.dosage, inputs.overdispersion[ok], axis=inputs.axis, priors=inputs.priors,
-        alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, report=asked[ok], progress=progress,
-        kept=kept, cells=cells,
-    )  # fmt: skip
+        inputs.stats.take(ok),
+        inputs.dosage,
+        inputs.overdispersion[ok],
+        axis=inputs.axis,
+        priors=inputs.priors,
+        alpha_sd=inputs.alpha_sd,
+        options=options,
+        hyper=hyper,
+        report=asked[ok],
+        progress=progress,
+        kept=kept,
+        cells=cells,
+    )
     every = np.full((len(ok), fit.records.shape[1]), np.nan, dtype=fit.records.dtype)
     every[ok & asked] = fit.records
     return _fit_trans_categories.Written(_table(adata, fit, inputs, asked), every, fit.hyper)
 
 
 def _kept(
-    checkpoint: str | PathLike[str] | None, adata: AnnData, inputs: TransInputs, settings: dict[str, Any],
+    checkpoint: str | PathLike[str] | None,
+    adata: AnnData,
+    inputs: TransInputs,
+    settings: dict[str, Any],
     hyper: dict[str, Any] | None,
-) -> _checkpoint.Checkpoint | None:  # fmt: skip
+) -> _checkpoint.Checkpoint | None:
     """The checkpoint, refused if it is of a fit that depends on anything else."""
     if checkpoint is None:
         return None
     s = inputs.sticks
     data = {
-        "names of features": adata.var_names.to_numpy(object), "sums of counts": inputs.stats,
-        "dosages": (inputs.dosage, inputs.axis), "overdispersions": inputs.overdispersion,
-        "group effects": inputs.alpha_sd, "features to fit": inputs.ok,
+        "names of features": adata.var_names.to_numpy(object),
+        "sums of counts": inputs.stats,
+        "dosages": (inputs.dosage, inputs.axis),
+        "overdispersions": inputs.overdispersion,
+        "group effects": inputs.alpha_sd,
+        "features to fit": inputs.ok,
         "categories": None if s is None else (s.features, s.feature, s.category, s.following, s.column_names),
         "numbers of hyper=": hyper,
-    }  # fmt: skip
+    }
     return _checkpoint.open_checkpoint(_checkpoint.usable(checkpoint), settings, data)
 
 
@@ -270,20 +310,32 @@ def _about(inputs: TransInputs, found: _fit_trans_categories.Written) -> dict[st
     from dream_sc._core.response.posterior_record import LAYOUT_VERSION
 
     return ({} if found.categories is None else {CATEGORIES: found.categories}) | {
-        "cis_gene": inputs.cis_gene, "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
-        "hyper": found.hyper | {
-            "distribution": inputs.distribution, "guides": inputs.guides["guide"].astype(str).tolist(),
+        "cis_gene": inputs.cis_gene,
+        "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
+        "hyper": found.hyper
+        | {
+            "distribution": inputs.distribution,
+            "guides": inputs.guides["guide"].astype(str).tolist(),
             "guide_offsets": inputs.guides["offset"].tolist(),
-        }, "guides": inputs.guides.copy(),
+        },
+        "guides": inputs.guides.copy(),
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in found.frame["status"].value_counts().items()},
-    }  # fmt: skip
+    }
 
 
 def _check(
-    function_type: str, dosage: str, inference: str, autoguide: str, degree: int, nsamples: int, niters: int | None,
-    min_denominator: int | None, device: str, checkpoint: str | PathLike[str] | None,
-) -> None:  # fmt: skip
+    function_type: str,
+    dosage: str,
+    inference: str,
+    autoguide: str,
+    degree: int,
+    nsamples: int,
+    niters: int | None,
+    min_denominator: int | None,
+    device: str,
+    checkpoint: str | PathLike[str] | None,
+) -> None:
     """Refuse options that are not known."""
     from dream_sc._core.device import accelerator
     from dream_sc._core.engines import ENGINES

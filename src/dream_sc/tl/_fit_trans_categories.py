@@ -30,9 +30,14 @@ class Written(NamedTuple):
 
 
 def fit(
-    adata: AnnData, inputs: TransInputs, options: Any, hyper: dict[str, Any] | None, features: Any, progress: Any,
+    adata: AnnData,
+    inputs: TransInputs,
+    options: Any,
+    hyper: dict[str, Any] | None,
+    features: Any,
+    progress: Any,
     kept: Any,
-) -> Written:  # fmt: skip
+) -> Written:
     """Fit all features, and report those asked for."""
     from dream_sc._core.response.categories import describe
     from dream_sc._core.response.categories import evidence as chains
@@ -48,10 +53,18 @@ def fit(
     asked = _asked(adata, s, features, inputs.ok)
     use = inputs.ok[s.feature]
     found = chains.fit(
-        inputs.stats.take(use), inputs.dosage, inputs.overdispersion[use], s.feature[use], axis=inputs.axis,
-        priors=inputs.priors, alpha_sd=inputs.alpha_sd, options=options, hyper=hyper, progress=progress,
+        inputs.stats.take(use),
+        inputs.dosage,
+        inputs.overdispersion[use],
+        s.feature[use],
+        axis=inputs.axis,
+        priors=inputs.priors,
+        alpha_sd=inputs.alpha_sd,
+        options=options,
+        hyper=hyper,
+        progress=progress,
         kept=kept,
-    )  # fmt: skip
+    )
     rows = describe.describe(found, options, progress, kept, asked[inputs.ok])
     of_column = _columns_of(s, use)
     of_features = _by_feature(found, rows, inputs, asked, of_column)

@@ -19,9 +19,14 @@ MIN_SCORES = 10
 
 
 def share_rows(
-    adata: AnnData, technical: Any, layer: str | None, layout: Layout, min_denominator: int | None,
-    overdispersion: np.ndarray, limit: int | str | None,
-) -> tuple[Any, np.ndarray, np.ndarray, Any]:  # fmt: skip
+    adata: AnnData,
+    technical: Any,
+    layer: str | None,
+    layout: Layout,
+    min_denominator: int | None,
+    overdispersion: np.ndarray,
+    limit: int | str | None,
+) -> tuple[Any, np.ndarray, np.ndarray, Any]:
     """Sums of sticks, the reason why a feature is left out, the overdispersion of sticks, and the sticks.
 
     The reason ``(F,)`` is empty for features to fit. `overdispersion` ``(T,)`` is that of a binomial's features.
@@ -34,10 +39,15 @@ def share_rows(
     table = technical.get(STICKS)
     layers = params["category_layers"]
     pairs = shares.open_pairs(
-        adata, distribution, layer=layer, denominator_layer=params["denominator_layer"],
-        category_key=params["category_key"], category_layers=None if layers is None else list(layers), sticks=table,
+        adata,
+        distribution,
+        layer=layer,
+        denominator_layer=params["denominator_layer"],
+        category_key=params["category_key"],
+        category_layers=None if layers is None else list(layers),
+        sticks=table,
         limit=limit,
-    )  # fmt: skip
+    )
     n_rows = len(layout.rows)
     sums = pair_sums(pairs.covered(min_denominator), layout.row, n_rows, pairs.n_sticks)
     if table is not None:
@@ -46,9 +56,7 @@ def share_rows(
     if distribution == "multinomial":
         y, n = _without_structural_zeros(y, n, layout.rows[:, 1])
     one, guide, group = np.ones(n_rows), layout.rows[:, 0], layout.rows[:, 1]
-    stats = GuideStats(
-        y, one, one, guide, group, int(guide.max()) + 1, int(group.max()) + 1, n, distribution
-    )
+    stats = GuideStats(y, one, one, guide, group, int(guide.max()) + 1, int(group.max()) + 1, n, distribution)
     reads = np.zeros(len(pairs.sticks.features))
     np.maximum.at(reads, pairs.sticks.feature, sums.denominator.sum(1))
     known = np.ones(len(reads), dtype=bool)
@@ -74,9 +82,14 @@ def _without_structural_zeros(y: np.ndarray, n: np.ndarray, group: np.ndarray) -
 
 
 def score_rows(
-    adata: AnnData, technical: Any, layer: str | None, layout: Layout, centre: np.ndarray, sigma: np.ndarray,
+    adata: AnnData,
+    technical: Any,
+    layer: str | None,
+    layout: Layout,
+    centre: np.ndarray,
+    sigma: np.ndarray,
     limit: int | str | None = None,
-) -> tuple[Any, np.ndarray]:  # fmt: skip
+) -> tuple[Any, np.ndarray]:
     """Means of scores, and the reason ``(T,)`` why a feature is left out, empty for features to fit."""
     from dream_sc._core.likelihoods import normal
     from dream_sc._core.sums.pair_sums import robust_means, score_sums

@@ -87,10 +87,19 @@ class TransInputs:
 
 
 def trans_inputs(
-    adata: AnnData, holder: AnnData, technical_key: str, cis_key: str, layer: str | None, dosage: str,
-    *, offsets: bool, known: dict[str, Any] | None = None, slopes: bool = True, limit: int | str | None = None,
+    adata: AnnData,
+    holder: AnnData,
+    technical_key: str,
+    cis_key: str,
+    layer: str | None,
+    dosage: str,
+    *,
+    offsets: bool,
+    known: dict[str, Any] | None = None,
+    slopes: bool = True,
+    limit: int | str | None = None,
     min_denominator: int | None = None,
-) -> TransInputs:  # fmt: skip
+) -> TransInputs:
     """Read the earlier fits and sum the counts; `holder` is the object with the cis fit.
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
@@ -132,15 +141,32 @@ def trans_inputs(
         )
     scale = float(technical["effect_scale"]) * float(np.log(2))
     return TransInputs(
-        stats, layout.dosage, overdispersion, is_cis, ok, reason, _axis(guides, stats), scale,
-        int((layout.row >= 0).sum()), layer, str(cis["cis_gene"]), guides, within,
-    )  # fmt: skip
+        stats,
+        layout.dosage,
+        overdispersion,
+        is_cis,
+        ok,
+        reason,
+        _axis(guides, stats),
+        scale,
+        int((layout.row >= 0).sum()),
+        layer,
+        str(cis["cis_gene"]),
+        guides,
+        within,
+    )
 
 
 def _other_inputs(
-    adata: AnnData, technical: Any, technical_key: str, cis: Any, layer: str | None, layout: Layout,
-    min_denominator: int | None, limit: int | str | None,
-) -> TransInputs:  # fmt: skip
+    adata: AnnData,
+    technical: Any,
+    technical_key: str,
+    cis: Any,
+    layer: str | None,
+    layout: Layout,
+    min_denominator: int | None,
+    limit: int | str | None,
+) -> TransInputs:
     """Inputs of shares and scores: no offsets of guides, which are of counts, and no slopes within guides."""
     distribution, table = technical["params"]["distribution"], adata.varm[technical_key]
     sticks = centre = scale = None
@@ -157,10 +183,24 @@ def _other_inputs(
     guides = cis["guides"].assign(offset=0.0)
     stats = replace(stats, distribution=distribution)
     inputs = TransInputs(
-        stats, layout.dosage, overdispersion, np.zeros(len(reason), dtype=bool), reason == "", reason,
-        _axis(guides, stats), float(technical["effect_scale"]), int((layout.row >= 0).sum()), layer,
-        str(cis["cis_gene"]), guides, None, distribution, sticks, centre, scale,
-    )  # fmt: skip
+        stats,
+        layout.dosage,
+        overdispersion,
+        np.zeros(len(reason), dtype=bool),
+        reason == "",
+        reason,
+        _axis(guides, stats),
+        float(technical["effect_scale"]),
+        int((layout.row >= 0).sum()),
+        layer,
+        str(cis["cis_gene"]),
+        guides,
+        None,
+        distribution,
+        sticks,
+        centre,
+        scale,
+    )
     return replace(inputs, alpha_sd=inputs.alpha_sd * inputs.likelihood.unit)
 
 
@@ -225,9 +265,16 @@ class Layout:
 
 
 def row_stats(
-    adata: AnnData, technical: Any, layer: str | None, row: np.ndarray, rows: np.ndarray, x: np.ndarray | None = None,
-    factor: float | np.ndarray = 1.0, limit: int | str | None = None, bins: CellBins | None = None,
-) -> tuple[Any, Any]:  # fmt: skip
+    adata: AnnData,
+    technical: Any,
+    layer: str | None,
+    row: np.ndarray,
+    rows: np.ndarray,
+    x: np.ndarray | None = None,
+    factor: float | np.ndarray = 1.0,
+    limit: int | str | None = None,
+    bins: CellBins | None = None,
+) -> tuple[Any, Any]:
     """Sum the counts and size factors of the cells of each row, in one pass.
 
     The second value holds the sums weighted by the cells' dosages `x` (NaN: takes no part in them), if there are any.

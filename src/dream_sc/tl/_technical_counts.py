@@ -26,15 +26,18 @@ LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 
 
 def fit(
-    adata: AnnData, m: Modality, inference: Any, params: dict[str, Any], key: str, design: Any,
+    adata: AnnData,
+    m: Modality,
+    inference: Any,
+    params: dict[str, Any],
+    key: str,
+    design: Any,
     progress: bool | None,
-) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:  # fmt: skip
+) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """Slots to write, and what `.uns` stores; `design` is of the covariates, if there are any."""
     s, new = _ready_size_factors(adata, params["size_factor_key"], m.layer, m.limit)
     z, min_cells = None if design is None else design.z, params["min_cells"] or 0
-    found, ok = _fit(
-        adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit, min_cells, z, progress
-    )
+    found, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit, min_cells, z, progress)
     info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": "log2"}
     names = Slots(key)
     slots = _slots(adata, found, ok, key, min_cells) | new
@@ -84,10 +87,11 @@ def _fit(
     else:
         bins, group_of_bin = guide_sums.covariate_bins(s, z, group, is_control)
     held = {
-        f"sums of {adata.n_vars} features over {len(group_of_bin)} bins of control cells":
-            guide_sums.row_bytes(len(group_of_bin), adata.n_vars),
+        f"sums of {adata.n_vars} features over {len(group_of_bin)} bins of control cells": guide_sums.row_bytes(
+            len(group_of_bin), adata.n_vars
+        ),
         "their histograms": guide_sums.tail_bytes(adata.n_vars, LARGEST_COUNT),
-    }  # fmt: skip
+    }
     _compile.ready("technical", progress, then=("cis", "trans"))
     counts = results.counts(adata, layer, limit, held)
     sums = guide_sums.RowSums(bins, len(group_of_bin), adata.n_vars)
@@ -126,9 +130,7 @@ def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
     if why:
         logger.warning("tl.fit_technical: %s", why)
     elif guide == "AutoIAFNormal" and n > SLOW_FLOW:
-        logger.warning(
-            "tl.fit_technical: a flow over %d latent numbers takes long, autoguide='AutoNormal' does not", n
-        )
+        logger.warning("tl.fit_technical: a flow over %d latent numbers takes long, autoguide='AutoNormal' does not", n)
     return replace(inference, autoguide=guide)
 
 

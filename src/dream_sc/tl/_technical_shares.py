@@ -44,9 +44,14 @@ def fit(
         return _fit_scores(adata, m, inference, key)
     _compile.ready("shares", progress, then=("trans",))
     pairs = shares.open_pairs(
-        adata, m.distribution, layer=m.layer, denominator_layer=m.denominator_layer, category_key=m.category_key,
-        category_layers=m.category_layers, limit=m.limit,
-    )  # fmt: skip
+        adata,
+        m.distribution,
+        layer=m.layer,
+        denominator_layer=m.denominator_layer,
+        category_key=m.category_key,
+        category_layers=m.category_layers,
+        limit=m.limit,
+    )
     ok, found = _fit_sticks(pairs, m, inference, overdispersed)
     info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": UNITS[m.distribution]}
     if m.distribution == "binomial":
@@ -114,9 +119,13 @@ def _usage(pairs: Any, found: Any, ok: np.ndarray, m: Modality) -> dict[str, np.
             continue
         columns = np.append(s.category[chain], s.following[chain[-1]])
         u = log_usage(
-            found.level[at], found.level_sd[at], found.effects[at], found.effects_sd[at], found.effects_cov[at],
+            found.level[at],
+            found.level_sd[at],
+            found.effects[at],
+            found.effects_sd[at],
+            found.effects_cov[at],
             counts[columns] > 0,
-        )  # fmt: skip
+        )
         out["mu"][columns], out["mu_sd"][columns] = np.exp(u.level), u.level_sd
         effects[columns], effects_sd[columns] = u.effects, u.effects_sd
         own = np.append(at, at[-1])  # the last category has no stick of its own
@@ -156,8 +165,9 @@ def _by_layer(columns: dict[str, np.ndarray], pairs: Any, layers: list[str]) -> 
     """Usage in a column per layer; the overdispersion is that of the first stick."""
     out = {
         f"{name}_{layer}": columns[name].reshape(-1, len(layers))[:, i]
-        for name in ("mu", "mu_sd") for i, layer in enumerate(layers)
-    }  # fmt: skip
+        for name in ("mu", "mu_sd")
+        for i, layer in enumerate(layers)
+    }
     first = np.full(len(pairs.sticks.features), -1)
     feature, at = np.unique(pairs.sticks.feature, return_index=True)
     first[feature] = pairs.sticks.category[at]
@@ -171,15 +181,19 @@ def _stick_entries(pairs: Any, found: Any, ok: np.ndarray) -> dict[str, Any]:
     status = np.full(pairs.n_sticks, f"filtered: fewer than {MIN_COUNT} counts in control cells", dtype=object)
     status[ok] = np.where(found.converged, "converged", NOT_CONVERGED)
     numbers = {
-        "logit": found.level, "logit_sd": found.level_sd, "overdispersion": found.overdispersion,
+        "logit": found.level,
+        "logit_sd": found.level_sd,
+        "overdispersion": found.overdispersion,
         "overdispersion_sd": found.overdispersion_sd,
-    }  # fmt: skip
+    }
     table = pairs.sticks.table().assign(**{name: _spread(v, ok) for name, v in numbers.items()})
     table["status"] = pd.Categorical(status)
     table.index = table.index.astype(str)
     return {
-        STICKS: table, STICK_EFFECTS: _spread(found.effects, ok), STICK_EFFECTS_SD: _spread(found.effects_sd, ok),
-    }  # fmt: skip
+        STICKS: table,
+        STICK_EFFECTS: _spread(found.effects, ok),
+        STICK_EFFECTS_SD: _spread(found.effects_sd, ok),
+    }
 
 
 def _fit_scores(
@@ -191,9 +205,7 @@ def _fit_scores(
     from dream_sc._core.sums.pair_sums import score_sums
 
     if inference.engine == "nuts":
-        raise ValueError(
-            f'inference="nuts" is not offered for distribution={m.distribution!r}: use "laplace" or "svi"'
-        )
+        raise ValueError(f'inference="nuts" is not offered for distribution={m.distribution!r}: use "laplace" or "svi"')
     scores = shares.open_scores(adata, m.layer, m.limit)
     if m.distribution == "normal":
         sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
@@ -212,5 +224,7 @@ def _fit_scores(
     slots = Slots(key)
     info = {"effect_scale": found.effect_scale, "effect_unit": UNITS[m.distribution]}
     return {
-        ("varm", key): frame, ("varm", slots.effects): found.effects, ("varm", slots.effects_sd): found.effects_sd,
-    }, info  # fmt: skip
+        ("varm", key): frame,
+        ("varm", slots.effects): found.effects,
+        ("varm", slots.effects_sd): found.effects_sd,
+    }, info

@@ -47,8 +47,10 @@ def single_cells(
 
     logger.info(
         "tl.fit_trans: each of %d steps looks at %d of %d cells; features are fitted 64 at a time, which is slow",
-        params["niters"] or 3000, min(params["minibatch_size"], len(row)), len(row),
-    )  # fmt: skip
+        params["niters"] or 3000,
+        min(params["minibatch_size"], len(row)),
+        len(row),
+    )
     dosage = RowDosage(mean, spread, d.error, d.control, d.level_error, escape)
     return SingleCells(read, np.arange(len(positions)), s, guide, group, dosage, inputs.stats.n_groups)
 

@@ -11,6 +11,18 @@ from ._functions import entry, from_python, inline, part
 from ._signatures import Block, Cube, Flags, IndexMatrix, Indices, Matrix, SingleMatrix, Singles, Stack, Vector
 
 __all__ = [
-    "Block", "Cube", "Flags", "IndexMatrix", "Indices", "Matrix", "SingleMatrix", "Singles", "Stack", "Vector", "entry",
-    "from_python", "inline", "part",
-]  # fmt: skip
+    "Block",
+    "Cube",
+    "Flags",
+    "IndexMatrix",
+    "Indices",
+    "Matrix",
+    "SingleMatrix",
+    "Singles",
+    "Stack",
+    "Vector",
+    "entry",
+    "from_python",
+    "inline",
+    "part",
+]

@@ -48,9 +48,18 @@ DIGEST = 32  # bytes of a sha256 in front of what is kept
 FORMAT = 1
 # settings of numba that change machine code
 SETTINGS = (
-    "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "USING_SVML", "DISABLE_JIT",
-    "LLVM_REFPRUNE_PASS", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX",
-)  # fmt: skip
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "BOUNDSCHECK",
+    "DEBUGINFO_DEFAULT",
+    "USING_SVML",
+    "DISABLE_JIT",
+    "LLVM_REFPRUNE_PASS",
+    "CPU_NAME",
+    "CPU_FEATURES",
+    "ENABLE_AVX",
+)
 
 
 # one thread loads, compiles or looks for a place at a time; who forks waits for it, so that no child finds it taken

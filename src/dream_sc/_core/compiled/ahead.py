@@ -30,12 +30,14 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
         f"{CORE}.dosage.cells": ("guide_mode", "mixture_mode", "each_cell"),
     },
     "trans": {
-        f"{CORE}.laplace.modes": ("run",), f"{CORE}.laplace.lookup": ("run",),
+        f"{CORE}.laplace.modes": ("run",),
+        f"{CORE}.laplace.lookup": ("run",),
         f"{CORE}.laplace.quadrature": ("log_marginal",),
-        f"{CORE}.laplace.turns": ("add_mean", "add_each"), f"{CORE}.laplace.kernel_density": ("log_kernels",),
+        f"{CORE}.laplace.turns": ("add_mean", "add_each"),
+        f"{CORE}.laplace.kernel_density": ("log_kernels",),
     },
     "shares": {f"{CORE}.technical.share_kernels": ("fit_shares",)},
-}  # fmt: skip
+}
 MOST_WORKERS = 4  # of all programs that use a folder; each takes 0.3 GB
 PATIENCE = 60.0  # seconds without a function that is done, after which this process goes on alone
 PAUSE = 0.1  # seconds between two looks at what is done
@@ -66,9 +68,11 @@ def missing(wanted: Iterable[Function]) -> list[Function]:
 
 
 def ready(
-    steps: Sequence[str], n_processes: int, tell: Callable[[int, int], None] = lambda done, total: None,
+    steps: Sequence[str],
+    n_processes: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
     then: Sequence[str] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Compile what steps lack, and load it.
 
     Parameters
@@ -112,17 +116,21 @@ def _alive() -> bool:
 
 def _start(steps: Sequence[str], n: int) -> None:
     told = {
-        "path": [each for each in sys.path if isinstance(each, str)], "package": str(_folder.PACKAGE),
+        "path": [each for each in sys.path if isinstance(each, str)],
+        "package": str(_folder.PACKAGE),
         "folders": [str(f.path) for f in _folder.folders()],
-        "steps": list(steps), "parent": os.getpid(),
-    }  # fmt: skip
+        "steps": list(steps),
+        "parent": os.getpid(),
+    }
     atexit.register(_stop, os.getpid())
     for _ in range(min(n, MOST_WORKERS)):
         try:
             worker = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).with_name("_worker.py")), json.dumps(told)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         except OSError:  # no memory, no processes left: this process does it
             return
         _workers.append(worker)

@@ -60,8 +60,7 @@ def lattice(axis: Any, priors: Any, step: float = 0.5, n_points: int = 6) -> tup
     log_n = np.linspace(np.log(0.4), np.log(10.0), n_points)
     shapes = np.stack(np.meshgrid(k, log_n, indexing="ij"), -1).reshape(-1, 2)
     log_w = (
-        -0.5 * (shapes[:, 0] / priors.ec50_sd) ** 2
-        - 0.5 * ((shapes[:, 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
+        -0.5 * (shapes[:, 0] / priors.ec50_sd) ** 2 - 0.5 * ((shapes[:, 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
     )
     consts = np.zeros((len(shapes), 2))
     return shapes, log_w - np.log((np.exp(log_w) * amplitude_mass(shapes, consts, axis, priors)).sum()), consts

@@ -89,9 +89,16 @@ def curvatures(
 
 @entry
 def mixture_mode(
-    counts: Vector, exposure: Vector, phi: float, level: float, start: float, sd: float, share: float, nodes: Vector,
+    counts: Vector,
+    exposure: Vector,
+    phi: float,
+    level: float,
+    start: float,
+    sd: float,
+    share: float,
+    nodes: Vector,
     log_w: Vector,
-) -> tuple[float, float, float]:  # fmt: skip
+) -> tuple[float, float, float]:
     """Mode over the guide's mean at a spread and a share: log density, mean, variance."""
     log_null = np.zeros(counts.size)
     for i in range(counts.size):
@@ -119,9 +126,16 @@ def mixture_mode(
 
 @entry
 def each_cell(
-    first: int, last: int, counts: Vector, exposure: Vector, phi: float, guide: Indices, x: Matrix, log_prior: Matrix,
+    first: int,
+    last: int,
+    counts: Vector,
+    exposure: Vector,
+    phi: float,
+    guide: Indices,
+    x: Matrix,
+    log_prior: Matrix,
     out: Matrix,
-) -> None:  # fmt: skip
+) -> None:
     """Posterior of each cell's log2 dosage on its guide's grid: ``out`` (N, 4: median, sd, 2.5 %, 97.5 %)."""
     n = x.shape[1]
     p = np.zeros(n)

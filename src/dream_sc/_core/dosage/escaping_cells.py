@@ -44,9 +44,14 @@ class TwoParts(NamedTuple):
 
 
 def find(
-    cells: CisCells, spreads: Floats, one: tuple[Floats, Floats, Floats], level: float, priors: CisPriors,
-    nodes: Floats, log_w: Floats,
-) -> TwoParts:  # fmt: skip
+    cells: CisCells,
+    spreads: Floats,
+    one: tuple[Floats, Floats, Floats],
+    level: float,
+    priors: CisPriors,
+    nodes: Floats,
+    log_w: Floats,
+) -> TwoParts:
     """Try two parts for every targeting guide.
 
     Parameters

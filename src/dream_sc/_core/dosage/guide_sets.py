@@ -27,9 +27,14 @@ MOST_ROUNDS, TOL = 30, 1e-4
 
 
 def refine(
-    cells: CisCells, spreads: Floats, alone: tuple[Floats, Floats, Floats], level: float, priors: CisPriors,
-    nodes: Floats, log_w: Floats,
-) -> tuple[Floats, Floats, Floats, Floats]:  # fmt: skip
+    cells: CisCells,
+    spreads: Floats,
+    alone: tuple[Floats, Floats, Floats],
+    level: float,
+    priors: CisPriors,
+    nodes: Floats,
+    log_w: Floats,
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Log evidence, mean and variance ``(G, S)`` of every guide, cells with several guides among them.
 
     Last comes the posterior correlation ``(G, G)`` between the guides' means.
@@ -117,17 +122,27 @@ def _others(cells: CisCells, sets: Ints, guide: int, effect: Floats, spread: Flo
 
 
 def _curvature(
-    cells: CisCells, members: Ints, guides: Ints, effect: Floats, spread: Floats, level: float, phi: float,
+    cells: CisCells,
+    members: Ints,
+    guides: Ints,
+    effect: Floats,
+    spread: Floats,
+    level: float,
+    phi: float,
     quadrature: tuple[Floats, Floats],
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Joint curvature ``(G, G)`` of the log likelihood in the effects of these guides."""
     mine = np.flatnonzero(~np.append(cells.is_control, np.zeros(len(cells.sets), dtype=bool))[cells.guide])
     sets = members[cells.guide[mine]]
     shift, extra = _others(cells, sets, -2, effect, spread)
     curvature = curvatures(
-        cells.counts[mine].astype(float), cells.exposure[mine].astype(float), phi, level + shift, np.sqrt(extra),
+        cells.counts[mine].astype(float),
+        cells.exposure[mine].astype(float),
+        phi,
+        level + shift,
+        np.sqrt(extra),
         *quadrature,
-    )  # fmt: skip
+    )
     at = np.full(len(effect) + 1, -1)
     at[guides] = np.arange(len(guides))
     hessian = np.zeros((len(guides), len(guides)))

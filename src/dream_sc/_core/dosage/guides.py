@@ -68,9 +68,7 @@ def _control_sd(mean: np.ndarray, var: np.ndarray, scale: float) -> float:
     def loss(log_sd: float) -> float:
         v = var + np.exp(2 * log_sd)
         centre = (mean / v).sum() / (1 / v).sum()
-        return float(
-            0.5 * (np.log(v) + (mean - centre) ** 2 / v).sum() + 0.5 * (np.exp(log_sd) / scale) ** 2 - log_sd
-        )
+        return float(0.5 * (np.log(v) + (mean - centre) ** 2 / v).sum() + 0.5 * (np.exp(log_sd) / scale) ** 2 - log_sd)
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1.0)), method="bounded").x))
 
@@ -126,9 +124,17 @@ def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = 
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
     counts, guide = cells.counts.astype(float), cells.guide.astype(np.int64)
     in_runs(
-        each_cell, len(counts), counts, cells.exposure * 2.0**level, phi, guide, x, log_prior, out,
+        each_cell,
+        len(counts),
+        counts,
+        cells.exposure * 2.0**level,
+        phi,
+        guide,
+        x,
+        log_prior,
+        out,
         load=len(counts) * x.shape[1],
-    )  # fmt: skip
+    )
     hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": sd_c, "within_median": centre, "ntc_level": level}
     overall_mean, overall_sd = escaping_cells.overall(guide_mean, guide_var, escape, escape_sd)
     return CisFit(
@@ -188,9 +194,7 @@ def _population(mean: np.ndarray, var: np.ndarray, priors: CisPriors) -> tuple[f
     return mu, sigma2**0.5
 
 
-def _shrink(
-    mean: np.ndarray, var: np.ndarray, mu: float, sigma: float, df: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _shrink(mean: np.ndarray, var: np.ndarray, mu: float, sigma: float, df: float) -> tuple[np.ndarray, np.ndarray]:
     """Guide means and variances under the Student t population, its pull taken at the posterior."""
     pull = (df + 1) / df / sigma**2
     for _ in range(50):

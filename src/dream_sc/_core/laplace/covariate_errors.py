@@ -27,9 +27,17 @@ def add_means(theta: Matrix, loads: Matrix, base: Matrix, ratio: Matrix) -> None
 
 @part
 def add_rows(
-    n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, loads: Matrix, odds: Cube, parts: Stack,
-    jac: Cube, gauss: Cube, kappa: Vector,
-) -> None:  # fmt: skip
+    n_amp: int,
+    guide_start: Indices,
+    dose: Indices,
+    groups: Indices,
+    loads: Matrix,
+    odds: Cube,
+    parts: Stack,
+    jac: Cube,
+    gauss: Cube,
+    kappa: Vector,
+) -> None:
     """Add the rows' curvature in them to `gauss`."""
     n_guides, n_parts, n_lanes = odds.shape
     n_loads, first = loads.shape[1], gauss.shape[0] - loads.shape[1]
@@ -57,9 +65,7 @@ def add_rows(
 
 
 @part
-def add_sums(
-    g: int, m: int, guide_start: Indices, loads: Matrix, parts: Stack, first: Matrix, second: Matrix
-) -> None:
+def add_sums(g: int, m: int, guide_start: Indices, loads: Matrix, parts: Stack, first: Matrix, second: Matrix) -> None:
     """Add gradient and curvature in them, summed over the rows of a guide, to `first` and `second`."""
     n_loads, n_lanes = loads.shape[1], first.shape[1]
     start = first.shape[0] - n_loads

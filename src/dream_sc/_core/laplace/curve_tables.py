@@ -90,9 +90,7 @@ def _end(code: int, shapes: Matrix, rates: Matrix, consts: Matrix, x: float, out
 
 
 @part
-def _shifted(
-    code: int, shapes: Matrix, rates: Matrix, consts: Matrix, design: Design, sign: float, out: Cube
-) -> None:
+def _shifted(code: int, shapes: Matrix, rates: Matrix, consts: Matrix, design: Design, sign: float, out: Cube) -> None:
     """Tables at the guides' dosages moved by their errors; cells at the NTC level stay there."""
     at = np.zeros((design.own.shape[0], 2))
     for g in range(at.shape[0]):
@@ -133,9 +131,7 @@ def fill_tables(code: int, shapes: Matrix, design: Design, tabs: Tables) -> None
 
 
 @part
-def log_curves(
-    code: int, theta: Matrix, n_amp: int, table: Cube, factor: Matrix, out: Matrix, grad: Cube
-) -> None:
+def log_curves(code: int, theta: Matrix, n_amp: int, table: Cube, factor: Matrix, out: Matrix, grad: Cube) -> None:
     """Log curve up to its level at every dosage, with its gradient by the amplitudes."""
     n_dose, n_lanes = out.shape
     for d in range(n_dose):
@@ -235,9 +231,7 @@ def _normal_mixture(d: float, scales: Vector, weights: Vector) -> tuple[float, f
 
 
 @part
-def _prior_two(
-    b: float, bottom: float, top: float, scales: Vector, weights: Vector
-) -> tuple[float, float, float]:
+def _prior_two(b: float, bottom: float, top: float, scales: Vector, weights: Vector) -> tuple[float, float, float]:
     """Log moment prior of the movement of one of two Hills, with first and second derivative by its amplitude."""
     d = max(softplus(b + top) - softplus(b + bottom), LEAST)
     pt, pb = _sigmoid(b + top), _sigmoid(b + bottom)
@@ -252,9 +246,19 @@ def _prior_two(
 
 @part
 def add_prior(
-    code: int, n_amp: int, theta: Matrix, low: Matrix, high: Matrix, consts: Matrix, scales: Vector, weights: Vector,
-    sd: float, grad: Matrix, gauss: Cube, value: Vector,
-) -> None:  # fmt: skip
+    code: int,
+    n_amp: int,
+    theta: Matrix,
+    low: Matrix,
+    high: Matrix,
+    consts: Matrix,
+    scales: Vector,
+    weights: Vector,
+    sd: float,
+    grad: Matrix,
+    gauss: Cube,
+    value: Vector,
+) -> None:
     """Add the log prior of the amplitudes given the shape, its gradient and its Hessian (the last kept negative).
 
     For the single Hill the factor D^2 of the moment prior is left out: its expectation is taken at the end.
@@ -307,9 +311,7 @@ def _matched(e: float, top: float, bottom: float, top_c: float, bottom_c: float,
 
 
 @part
-def match(
-    code: int, theta: Matrix, old: Vector, new_low: Matrix, new_high: Matrix, consts: Matrix, lane: int
-) -> None:
+def match(code: int, theta: Matrix, old: Vector, new_low: Matrix, new_high: Matrix, consts: Matrix, lane: int) -> None:
     """Amplitudes with which a lane's shape moves as much over the axis as `old` does with its own, in place.
 
     `old` is a column ``(n,)`` of parameters followed by its tables at the ends. Unchanged where the shape cannot.
@@ -322,9 +324,7 @@ def match(
         b = old[1]
         zl, zh = low[0] - low[1], high[0] - high[1]
         e = exp(softplus(b + zh) - softplus(zh) - softplus(b + zl) + softplus(zl))
-        theta[1, lane] = _matched(
-            e, new_high[0, lane], new_low[0, lane], new_high[1, lane], new_low[1, lane], b
-        )
+        theta[1, lane] = _matched(e, new_high[0, lane], new_low[0, lane], new_high[1, lane], new_low[1, lane], b)
     elif code == 2:
         for i in range(2):
             j, b = 2 * i, old[1 + i]

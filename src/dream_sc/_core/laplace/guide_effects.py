@@ -30,9 +30,18 @@ def _variances(tau: Vector, wide_sd: Vector, v_dose: Matrix, variance: Cube) -> 
 
 @part
 def _modes(
-    ys: Vector, totals: Vector, gaussian: bool, guide_start: Indices, base: Matrix, ratio: Matrix, variance: Cube,
-    u: Cube, grad: Vector, curvature: Vector, factor: Vector,
-) -> None:  # fmt: skip
+    ys: Vector,
+    totals: Vector,
+    gaussian: bool,
+    guide_start: Indices,
+    base: Matrix,
+    ratio: Matrix,
+    variance: Cube,
+    u: Cube,
+    grad: Vector,
+    curvature: Vector,
+    factor: Vector,
+) -> None:
     """Modes of the effects, by Newton steps from where they are, in place.
 
     The last step is small enough for what is left to be negligible.
@@ -70,9 +79,22 @@ def _modes(
 
 @part
 def _at_modes(
-    ys: Vector, totals: Vector, gaussian: bool, guide_start: Indices, wide_weight: Vector, base: Matrix, ratio: Matrix,
-    variance: Cube, u: Cube, parts: Stack, value: Cube, shrink: Cube, curvature: Vector, third: Vector, factor: Vector,
-) -> None:  # fmt: skip
+    ys: Vector,
+    totals: Vector,
+    gaussian: bool,
+    guide_start: Indices,
+    wide_weight: Vector,
+    base: Matrix,
+    ratio: Matrix,
+    variance: Cube,
+    u: Cube,
+    parts: Stack,
+    value: Cube,
+    shrink: Cube,
+    curvature: Vector,
+    third: Vector,
+    factor: Vector,
+) -> None:
     """Laplace's method at the modes: log densities of the components, in `value`.
 
     `parts` gets the rows' gradients of the marginal density and their curvatures.
@@ -150,13 +172,35 @@ def components(counts: Counts, tau: Vector, design: Design, s: Scratch) -> None:
     """Log marginal density of each guide's rows by component, weights included, in `s.odds`."""
     _variances(tau, design.wide_sd, s.v_dose, s.variance)
     _modes(
-        counts.y, counts.total, counts.gaussian, design.guide_start, s.base, s.ratio, s.variance, s.u, s.buffer_a,
-        s.buffer_b, s.buffer_c,
-    )  # fmt: skip
+        counts.y,
+        counts.total,
+        counts.gaussian,
+        design.guide_start,
+        s.base,
+        s.ratio,
+        s.variance,
+        s.u,
+        s.buffer_a,
+        s.buffer_b,
+        s.buffer_c,
+    )
     _at_modes(
-        counts.y, counts.total, counts.gaussian, design.guide_start, design.wide_weight, s.base, s.ratio, s.variance,
-        s.u, s.parts, s.odds, s.shrink, s.buffer_a, s.buffer_b, s.buffer_c,
-    )  # fmt: skip
+        counts.y,
+        counts.total,
+        counts.gaussian,
+        design.guide_start,
+        design.wide_weight,
+        s.base,
+        s.ratio,
+        s.variance,
+        s.u,
+        s.parts,
+        s.odds,
+        s.shrink,
+        s.buffer_a,
+        s.buffer_b,
+        s.buffer_c,
+    )
 
 
 @inline

@@ -124,9 +124,13 @@ def new_tables(design: Design, n_lanes: int) -> Tables:
     """Empty tables."""
     w, n_dose, n_guides = TABLE_WIDTH, design.nodes.shape[0], design.error.size
     return Tables(
-        np.zeros((n_dose + 1, w, n_lanes)), np.zeros((n_guides, w, n_lanes)), np.zeros((n_guides, w, n_lanes)),
-        np.zeros((w, n_lanes)), np.zeros((w, n_lanes)), np.zeros((2, n_lanes)),
-    )  # fmt: skip
+        np.zeros((n_dose + 1, w, n_lanes)),
+        np.zeros((n_guides, w, n_lanes)),
+        np.zeros((n_guides, w, n_lanes)),
+        np.zeros((w, n_lanes)),
+        np.zeros((w, n_lanes)),
+        np.zeros((2, n_lanes)),
+    )
 
 
 @part
@@ -135,16 +139,34 @@ def new_scratch(n: int, n_amp: int, design: Design, n_lanes: int) -> Scratch:
     a, n_rows, n_dose, lanes = max(n_amp, 1), design.log_w.size, design.nodes.shape[0], n_lanes
     n_guides, n_parts = design.guide_start.size - 1, design.wide_sd.size
     return Scratch(
-        np.zeros((a, lanes)), np.zeros((n_dose + 1, lanes)), np.zeros((n_dose + 1, a, lanes)),
-        np.zeros((n_dose, a, lanes)), np.zeros((n_rows, lanes)), np.zeros((n_rows, lanes)),
-        np.zeros((n_guides, lanes)), np.zeros((n_guides, n_parts, lanes)), np.zeros((n_parts, n_rows, 3, lanes)),
-        np.zeros((n_guides, lanes)), np.zeros((n_guides, n_parts, lanes)), np.zeros((n_guides, n_parts, lanes)),
-        np.zeros((n_dose, lanes)), np.zeros((n, lanes)), np.zeros((n, lanes)), np.zeros((n, lanes)),
-        np.zeros((n, lanes)), np.zeros((n, n, lanes)), np.zeros((n, n, lanes)),
-        np.zeros((n_guides, n_parts, lanes)), np.zeros((4, lanes)), np.zeros(lanes), np.zeros(lanes),
-        np.zeros(lanes), np.zeros(n), np.zeros((n, n)),
+        np.zeros((a, lanes)),
+        np.zeros((n_dose + 1, lanes)),
+        np.zeros((n_dose + 1, a, lanes)),
+        np.zeros((n_dose, a, lanes)),
+        np.zeros((n_rows, lanes)),
+        np.zeros((n_rows, lanes)),
+        np.zeros((n_guides, lanes)),
+        np.zeros((n_guides, n_parts, lanes)),
+        np.zeros((n_parts, n_rows, 3, lanes)),
+        np.zeros((n_guides, lanes)),
+        np.zeros((n_guides, n_parts, lanes)),
+        np.zeros((n_guides, n_parts, lanes)),
+        np.zeros((n_dose, lanes)),
+        np.zeros((n, lanes)),
+        np.zeros((n, lanes)),
+        np.zeros((n, lanes)),
+        np.zeros((n, lanes)),
+        np.zeros((n, n, lanes)),
+        np.zeros((n, n, lanes)),
+        np.zeros((n_guides, n_parts, lanes)),
+        np.zeros((4, lanes)),
+        np.zeros(lanes),
+        np.zeros(lanes),
+        np.zeros(lanes),
+        np.zeros(n),
+        np.zeros((n, n)),
         Anchor(np.zeros(lanes), np.zeros((n - n_amp, lanes)), np.zeros((n - n_amp, n - n_amp, lanes))),
-    )  # fmt: skip
+    )
 
 
 @part

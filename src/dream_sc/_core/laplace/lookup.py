@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dream_sc._core.compiled import (  # fmt: skip
+from dream_sc._core.compiled import (
     Cube,
     Indices,
     Matrix,
@@ -62,9 +62,15 @@ class Look(NamedTuple):
 
 @part
 def _fill(
-    y: Vector, row_weights: Vector, overdispersion: float, log_mean: Vector, tau: float, moves: Vector,
-    design: Design, table: Cube,
-) -> None:  # fmt: skip
+    y: Vector,
+    row_weights: Vector,
+    overdispersion: float,
+    log_mean: Vector,
+    tau: float,
+    moves: Vector,
+    design: Design,
+    table: Cube,
+) -> None:
     """Log likelihood of one feature's guides moved by `moves`, by component: ``(G, M, J)``, less that of the null."""
     n_lanes, middle = moves.size, moves.size // 2
     no_anchor = Anchor(np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1)))
@@ -155,9 +161,7 @@ def _add_guide(position: float, g: int, n_moves: int, pack: Singles, unit: Singl
 
 
 @part
-def _add_guides(
-    positions: Vector, which: Indices, n_moves: int, pack: Singles, unit: Singles, sums: Singles
-) -> None:
+def _add_guides(positions: Vector, which: Indices, n_moves: int, pack: Singles, unit: Singles, sums: Singles) -> None:
     """Add some guides to the sums, each at its position."""
     for i in range(which.size):
         _add_guide(positions[i], which[i], n_moves, pack, unit, sums)
@@ -188,9 +192,16 @@ def _followed(
 
 @part
 def _columns(
-    positions: Matrix, which: Indices, pack: Singles, n_moves: int, unit: Singles, step: float, held: Vector,
-    out: Matrix, shifts: Matrix,
-) -> None:  # fmt: skip
+    positions: Matrix,
+    which: Indices,
+    pack: Singles,
+    n_moves: int,
+    unit: Singles,
+    step: float,
+    held: Vector,
+    out: Matrix,
+    shifts: Matrix,
+) -> None:
     """Log likelihood ratio of every curve ``(N, G')`` for some features ``(N, L)``, and how far the level follows.
 
     `which` are the guides that the curves move, `unit` is how far each follows a step of the level.
@@ -232,10 +243,20 @@ def _columns(
 
 @entry
 def run(
-    counts: Matrix, row_weights: Matrix, overdispersion: Vector, log_mean: Matrix, tau: Vector, unit: Matrix,
-    held: Matrix, moves: Vector, design: Design, which: Indices, positions: Matrix, out: SingleMatrix,
+    counts: Matrix,
+    row_weights: Matrix,
+    overdispersion: Vector,
+    log_mean: Matrix,
+    tau: Vector,
+    unit: Matrix,
+    held: Matrix,
+    moves: Vector,
+    design: Design,
+    which: Indices,
+    positions: Matrix,
+    out: SingleMatrix,
     shifts: SingleMatrix,
-) -> None:  # fmt: skip
+) -> None:
     """Every feature of a block against every curve: `out` and `shifts` are (T, N)."""
     n_t, n_guides, n_moves, n_parts = counts.shape[0], design.error.size, moves.size, design.wide_sd.size
     step, pack = moves[1] - moves[0], np.zeros(n_guides * n_moves * ROW, F32)
@@ -274,7 +295,18 @@ def look(p: Problem, at: Look, positions: Floats) -> tuple[NDArray[np.float32], 
     out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     which = np.flatnonzero(p.targeting)
     run(
-        p.counts, p.weights, p.overdispersion, at.log_mean, at.tau, at.moves, at.held, p.priors.unit * MOVES, p.design,
-        which, positions, out, shifts,
-    )  # fmt: skip
+        p.counts,
+        p.weights,
+        p.overdispersion,
+        at.log_mean,
+        at.tau,
+        at.moves,
+        at.held,
+        p.priors.unit * MOVES,
+        p.design,
+        which,
+        positions,
+        out,
+        shifts,
+    )
     return out, shifts

@@ -17,9 +17,7 @@ LOG_2PI = log(2.0 * pi)
 
 
 @part
-def row_means(
-    code: int, theta: Matrix, n_amp: int, shift: Vector, design: Design, tabs: Tables, s: Scratch
-) -> None:
+def row_means(code: int, theta: Matrix, n_amp: int, shift: Vector, design: Design, tabs: Tables, s: Scratch) -> None:
     """Predictors of the rows, without guide effects; and the variance that the dosages' errors add."""
     n_lanes, n_dose = theta.shape[1], design.nodes.shape[0]
     fill_factors(theta, n_amp, s.factor)
@@ -42,16 +40,24 @@ def row_means(
 
 
 @inline
-def add_priors(
-    code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector
-) -> None:
+def add_priors(code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector) -> None:
     """Add what the anchor says of level and group effects, and the prior of the amplitudes, and their derivatives."""
     _add_anchor(theta, n_amp, s.anchor.value, s.anchor.mode, s.anchor.precision, s.grad, s.gauss, value)
     if n_amp > 0:
         add_prior(
-            code, n_amp, theta, tabs.low, tabs.high, tabs.consts, design.scales, design.weights, design.polynomial_sd,
-            s.grad, s.gauss, value,
-        )  # fmt: skip
+            code,
+            n_amp,
+            theta,
+            tabs.low,
+            tabs.high,
+            tabs.consts,
+            design.scales,
+            design.weights,
+            design.polynomial_sd,
+            s.grad,
+            s.gauss,
+            value,
+        )
 
 
 @part
@@ -74,9 +80,18 @@ def _add_anchor(
 
 @part
 def _add_rows(
-    n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, odds: Cube, parts: Stack, jac: Cube,
-    row_grad: Matrix, gauss: Cube, kappa: Vector, total: Vector,
-) -> None:  # fmt: skip
+    n_amp: int,
+    guide_start: Indices,
+    dose: Indices,
+    groups: Indices,
+    odds: Cube,
+    parts: Stack,
+    jac: Cube,
+    row_grad: Matrix,
+    gauss: Cube,
+    kappa: Vector,
+    total: Vector,
+) -> None:
     """Add the rows' curvature to `gauss`, and their gradients, summed by dosage, to `row_grad`.
 
     Rows of one guide and one dosage follow each other and share a Jacobian but for their group.
@@ -119,9 +134,20 @@ def _add_rows(
 
 @part
 def _sums(
-    g: int, m: int, n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, loads: Matrix, jac: Cube,
-    parts: Stack, first: Matrix, second: Matrix, run1: Vector, run2: Vector,
-) -> None:  # fmt: skip
+    g: int,
+    m: int,
+    n_amp: int,
+    guide_start: Indices,
+    dose: Indices,
+    groups: Indices,
+    loads: Matrix,
+    jac: Cube,
+    parts: Stack,
+    first: Matrix,
+    second: Matrix,
+    run1: Vector,
+    run2: Vector,
+) -> None:
     """Gradient and curvature times the Jacobian, summed over the rows of a guide, in `first` and `second`."""
     n, n_lanes = first.shape
     for i in range(n):
@@ -156,10 +182,25 @@ def _sums(
 
 @part
 def _add_guides(
-    n_amp: int, guide_start: Indices, dose: Indices, groups: Indices, loads: Matrix, odds: Cube, shrink: Cube,
-    parts: Stack, jac: Cube, gauss: Cube, hess: Cube, grad: Matrix, first: Matrix, second: Matrix, total: Matrix,
-    pull: Vector, run1: Vector, run2: Vector,
-) -> None:  # fmt: skip
+    n_amp: int,
+    guide_start: Indices,
+    dose: Indices,
+    groups: Indices,
+    loads: Matrix,
+    odds: Cube,
+    shrink: Cube,
+    parts: Stack,
+    jac: Cube,
+    gauss: Cube,
+    hess: Cube,
+    grad: Matrix,
+    first: Matrix,
+    second: Matrix,
+    total: Matrix,
+    pull: Vector,
+    run1: Vector,
+    run2: Vector,
+) -> None:
     """Add the guides' gradients, and the curvature that integrating their effects takes away.
 
     What the choice between components takes away goes into `hess`: without it `gauss` is positive definite.
@@ -224,9 +265,16 @@ def _clear(grad: Matrix, hess: Cube, gauss: Cube, row_grad: Matrix) -> None:
 
 @part
 def evaluate(
-    code: int, theta: Matrix, n_amp: int, counts: Counts, tau: Vector, design: Design, tabs: Tables, s: Scratch,
+    code: int,
+    theta: Matrix,
+    n_amp: int,
+    counts: Counts,
+    tau: Vector,
+    design: Design,
+    tabs: Tables,
+    s: Scratch,
     value: Vector,
-) -> None:  # fmt: skip
+) -> None:
     """Log marginal density at the lanes' `theta` ``(n, L)`` and `tau`; fills its gradient and negative Hessian."""
     n, n_lanes = theta.shape
     _clear(s.grad, s.hess, s.gauss, s.row_grad)
@@ -243,9 +291,25 @@ def evaluate(
     if loads.shape[1] > 0:
         covariate_errors.add_rows(n_amp, start, dose, groups, loads, s.odds, s.parts, jac, gauss, s.buffer_a)
     _add_guides(
-        n_amp, start, dose, groups, loads, s.odds, s.shrink, s.parts, jac, gauss, hess, s.grad, s.first, s.second,
-        s.total, s.buffer_a, s.buffer_b, s.buffer_c,
-    )  # fmt: skip
+        n_amp,
+        start,
+        dose,
+        groups,
+        loads,
+        s.odds,
+        s.shrink,
+        s.parts,
+        jac,
+        gauss,
+        hess,
+        s.grad,
+        s.first,
+        s.second,
+        s.total,
+        s.buffer_a,
+        s.buffer_b,
+        s.buffer_c,
+    )
     _add_curvature(code, n_amp, curve_grad, s.row_grad, hess)
     for lane in range(n_lanes):
         value[lane] = 0.0

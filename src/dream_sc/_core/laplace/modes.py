@@ -36,9 +36,18 @@ def _factor(matrix: Cube, lane: int, chol: Matrix, square: Matrix) -> bool:
 
 @part
 def climb(
-    code: int, theta: Matrix, n_amp: int, counts: Counts, tau: Vector, design: Design, tabs: Tables, tol: float,
-    s: Scratch, chol: Cube, value: Vector,
-) -> None:  # fmt: skip
+    code: int,
+    theta: Matrix,
+    n_amp: int,
+    counts: Counts,
+    tau: Vector,
+    design: Design,
+    tabs: Tables,
+    tol: float,
+    s: Scratch,
+    chol: Cube,
+    value: Vector,
+) -> None:
     """Damped Newton steps to the lanes' modes, in place; `value` becomes that at the mode, -inf where it failed."""
     n_open = theta.shape[1]
     for iteration in range(MOST_STEPS):
@@ -50,9 +59,18 @@ def climb(
 
 @part
 def _step(
-    iteration: int, tol: float, theta: Matrix, state: Matrix, grad: Matrix, hess: Cube, gauss: Cube, one: Vector,
-    square: Matrix, chol: Cube, value: Vector,
-) -> int:  # fmt: skip
+    iteration: int,
+    tol: float,
+    theta: Matrix,
+    state: Matrix,
+    grad: Matrix,
+    hess: Cube,
+    gauss: Cube,
+    one: Vector,
+    square: Matrix,
+    chol: Cube,
+    value: Vector,
+) -> int:
     """One Newton step of every lane that is still open; gives the number of those that are open after it.
 
     `state` (4, L) holds density, radius, the density before, and whether a lane is open.
@@ -122,9 +140,18 @@ def _start(code: int, theta: Matrix, n_amp: int, start: float, mode: Matrix, lan
 
 @part
 def _starts(
-    code: int, n_amp: int, start: float, mode: Matrix, old: Vector, old_consts: Vector, known: bool, theta: Matrix,
-    low: Matrix, high: Matrix, consts: Matrix,
-) -> None:  # fmt: skip
+    code: int,
+    n_amp: int,
+    start: float,
+    mode: Matrix,
+    old: Vector,
+    old_consts: Vector,
+    known: bool,
+    theta: Matrix,
+    low: Matrix,
+    high: Matrix,
+    consts: Matrix,
+) -> None:
     """Starts of a chunk of shapes: from the best one before, moved so that the curve moves as much."""
     for lane in range(theta.shape[1]):
         same = code != 2 or (consts[0, lane] == old_consts[0] and consts[1, lane] == old_consts[1])
@@ -164,9 +191,20 @@ def _remember(
 
 @part
 def _store(
-    code: int, theta: Matrix, chol: Matrix, lane: int, low: Matrix, high: Matrix, one: Vector, value: float,
-    log_z: Matrix, modes: Cube, covs: Stack, i: int, k: int,
-) -> None:  # fmt: skip
+    code: int,
+    theta: Matrix,
+    chol: Matrix,
+    lane: int,
+    low: Matrix,
+    high: Matrix,
+    one: Vector,
+    value: float,
+    log_z: Matrix,
+    modes: Cube,
+    covs: Stack,
+    i: int,
+    k: int,
+) -> None:
     """Write one lane's result to place ``(i, k)``."""
     n = theta.shape[0]
     step = np.zeros(n)
@@ -183,9 +221,18 @@ def _store(
 
 @part
 def _feature(
-    code: int, n_amp: int, counts: Counts, design: Design, shapes: Matrix, consts: Matrix, taus: Vector, tol: float,
-    log_z: Matrix, modes: Cube, covs: Stack,
-) -> None:  # fmt: skip
+    code: int,
+    n_amp: int,
+    counts: Counts,
+    design: Design,
+    shapes: Matrix,
+    consts: Matrix,
+    taus: Vector,
+    tol: float,
+    log_z: Matrix,
+    modes: Cube,
+    covs: Stack,
+) -> None:
     """One feature: its shapes are the lanes, at one tau after another; of a single shape, the taus are."""
     n, n_s, together = n_amp + counts.anchor.mode.shape[1], shapes.shape[0], shapes.shape[0] == 1
     valid, n_valid = np.zeros(taus.size + FILL, dtype=np.int64), 0
@@ -225,9 +272,7 @@ def _feature(
                     _start(code, theta, n_amp, design.start, s.anchor.mode, lane)
                     _forget(s.u, lane)
                     continue
-                _store(
-                    code, theta, chol[lane], lane, tabs.low, tabs.high, s.one, value[lane], log_z, modes, covs, i, k
-                )
+                _store(code, theta, chol[lane], lane, tabs.low, tabs.high, s.one, value[lane], log_z, modes, covs, i, k)
                 if log_z[i, k] > most:
                     best, most = lane, log_z[i, k]
             if fresh and best >= 0:
@@ -245,9 +290,22 @@ def _forget(u: Cube, lane: int) -> None:
 
 @entry
 def run(
-    code: int, n_amp: int, counts: Matrix, weights: Matrix, overdispersion: Vector, offset: Matrix, anchor: Anchors,
-    design: Design, shapes: Cube, consts: Cube, taus: Matrix, tol: float, log_z: Cube, modes: Stack, covs: Block,
-) -> None:  # fmt: skip
+    code: int,
+    n_amp: int,
+    counts: Matrix,
+    weights: Matrix,
+    overdispersion: Vector,
+    offset: Matrix,
+    anchor: Anchors,
+    design: Design,
+    shapes: Cube,
+    consts: Cube,
+    taus: Matrix,
+    tol: float,
+    log_z: Cube,
+    modes: Stack,
+    covs: Block,
+) -> None:
     """All features of a block; `log_z` is -inf where nothing was found.
 
     `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `offset` is what covariates add to the

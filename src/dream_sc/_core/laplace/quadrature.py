@@ -24,9 +24,7 @@ LAPLACE_ERROR = 1e-3  # of the log density of a guide, below which quadrature is
 
 
 @inline
-def _add_priors(
-    code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector
-) -> None:
+def _add_priors(code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector) -> None:
     """Priors of level, group effects and amplitudes, with the moment factor of the single Hill."""
     add_priors(code, theta, n_amp, design, tabs, s, value)
     if code == 1:
@@ -37,9 +35,20 @@ def _add_priors(
 
 @entry
 def log_joint(
-    code: int, theta: Vector, n_amp: int, u: Vector, y: Vector, row_weights: Vector, overdispersion: float,
-    offset: Vector, anchor: Anchor, tau: float, shape: Vector, consts: Vector, design: Design,
-) -> float:  # fmt: skip
+    code: int,
+    theta: Vector,
+    n_amp: int,
+    u: Vector,
+    y: Vector,
+    row_weights: Vector,
+    overdispersion: float,
+    offset: Vector,
+    anchor: Anchor,
+    tau: float,
+    shape: Vector,
+    consts: Vector,
+    design: Design,
+) -> float:
     """Log density of counts, parameters and guide effects `u`, without the count-only terms and the shape's prior.
 
     `anchor` and `offset` are those of one feature.
@@ -115,9 +124,18 @@ def _add_ratio(
 
 @part
 def _chunk(
-    code: int, n_amp: int, counts: Counts, design: Design, theta: Matrix, tau: Vector, tabs: Tables, nodes: Vector,
-    weights: Vector, s: Scratch, value: Vector,
-) -> None:  # fmt: skip
+    code: int,
+    n_amp: int,
+    counts: Counts,
+    design: Design,
+    theta: Matrix,
+    tau: Vector,
+    tabs: Tables,
+    nodes: Vector,
+    weights: Vector,
+    s: Scratch,
+    value: Vector,
+) -> None:
     """Log density of the lanes' points."""
     for lane in range(value.size):
         value[lane] = 0.0
@@ -140,9 +158,18 @@ def _chunk(
 
 @part
 def _feature(
-    code: int, n_amp: int, counts: Counts, design: Design, theta: Matrix, tau: Vector, shapes: Matrix, consts: Vector,
-    nodes: Vector, weights: Vector, out: Vector,
-) -> None:  # fmt: skip
+    code: int,
+    n_amp: int,
+    counts: Counts,
+    design: Design,
+    theta: Matrix,
+    tau: Vector,
+    shapes: Matrix,
+    consts: Vector,
+    nodes: Vector,
+    weights: Vector,
+    out: Vector,
+) -> None:
     """All points of one feature, a chunk of lanes at a time; a chunk that is not full repeats its last point."""
     n_points, n = theta.shape
     n_lanes, d = min(LANES, n_points), shapes.shape[1]
@@ -168,10 +195,22 @@ def _feature(
 
 @entry
 def log_marginal(
-    code: int, n_amp: int, counts: Matrix, row_weights: Matrix, overdispersion: Vector, offset: Matrix,
-    anchor: Anchors, design: Design, theta: Cube, tau: Matrix, shapes: Cube, consts: Matrix, nodes: Vector,
-    weights: Vector, out: Matrix,
-) -> None:  # fmt: skip
+    code: int,
+    n_amp: int,
+    counts: Matrix,
+    row_weights: Matrix,
+    overdispersion: Vector,
+    offset: Matrix,
+    anchor: Anchors,
+    design: Design,
+    theta: Cube,
+    tau: Matrix,
+    shapes: Cube,
+    consts: Matrix,
+    nodes: Vector,
+    weights: Vector,
+    out: Matrix,
+) -> None:
     """Log density of points: guide effects integrated by quadrature, nothing else; shape and tau without their priors.
 
     `row_weights` are (T, R), (T, 0) of a negative binomial, `offset` (T, R), (T, 0) without covariates; `theta` is

@@ -17,9 +17,7 @@ from dream_sc._core.curves import LN2
 LEAST = 1e-12
 DROP = 14.0  # points this far below the best one do not matter
 _SIDE = 3.0**0.5
-SIGMA_POINTS = (
-    (0.0, 0.0, 1 / 3), (_SIDE, 0.0, 1 / 6), (-_SIDE, 0.0, 1 / 6), (0.0, _SIDE, 1 / 6), (0.0, -_SIDE, 1 / 6)
-)  # fmt: skip
+SIGMA_POINTS = ((0.0, 0.0, 1 / 3), (_SIDE, 0.0, 1 / 6), (-_SIDE, 0.0, 1 / 6), (0.0, _SIDE, 1 / 6), (0.0, -_SIDE, 1 / 6))
 
 
 @inline
@@ -46,9 +44,7 @@ def _weight(b1: float, b2: float, hills: Matrix, scale: float) -> float:
 
 
 @entry
-def add_mean(
-    log_z: Cube, modes: Stack, covs: Block, shapes: Cube, consts: Cube, x: Vector, scale: float
-) -> None:
+def add_mean(log_z: Cube, modes: Stack, covs: Block, shapes: Cube, consts: Cube, x: Vector, scale: float) -> None:
     """Add the log of the mean weight to the evidence ``(T, S, K)`` of every point that may matter, in place.
 
     The mean over the amplitudes, Gaussian given the shape, is by the five points of the unscented transform. `shapes`

@@ -5,9 +5,7 @@ from __future__ import annotations
 from . import binomial, multinomial, negbinom, normal, studentt
 from ._base import BINOMIAL, NEGBINOM, NORMAL, Likelihood, Rows
 
-LIKELIHOODS: tuple[Likelihood, ...] = tuple(
-    m.LIKELIHOOD for m in (negbinom, binomial, multinomial, normal, studentt)
-)
+LIKELIHOODS: tuple[Likelihood, ...] = tuple(m.LIKELIHOOD for m in (negbinom, binomial, multinomial, normal, studentt))
 DISTRIBUTIONS: tuple[str, ...] = tuple(each.name for each in LIKELIHOODS)
 
 

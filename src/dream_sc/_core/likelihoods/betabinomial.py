@@ -43,9 +43,7 @@ def slopes(
 
 
 @inline
-def log_density(
-    eta: float, theta: float, y: float, r: float, tail_y: Vector, tail_r: Vector, at: Vector
-) -> float:
+def log_density(eta: float, theta: float, y: float, r: float, tail_y: Vector, tail_r: Vector, at: Vector) -> float:
     """Log density of cells without what does not depend on p (see `log_normaliser`)."""
     value = -y * log1p(exp(-eta)) - r * log1p(exp(eta))
     if theta > 0:

@@ -29,9 +29,13 @@ class MeanField:
     """
 
     def __init__(
-        self, model: Callable[[], None], start: dict[str, Any], units: dict[str, float], place: Any = None,
+        self,
+        model: Callable[[], None],
+        start: dict[str, Any],
+        units: dict[str, float],
+        place: Any = None,
         seed: int = 0,
-    ):  # fmt: skip
+    ):
         self.place = place
         n_places = 0 if place is None else int(place.max()) + 1
         self.streams = [torch.Generator(place.device).manual_seed(seed + STREAM * (k + 1)) for k in range(n_places)]
@@ -86,9 +90,13 @@ class Autoregressive(MeanField):
     """
 
     def __init__(
-        self, model: Callable[[], None], start: dict[str, Any], units: dict[str, float], place: Any = None,
+        self,
+        model: Callable[[], None],
+        start: dict[str, Any],
+        units: dict[str, float],
+        place: Any = None,
         seed: int = 0,
-    ):  # fmt: skip
+    ):
         super().__init__(model, start, units, place, seed)
         some = next(iter(self.sites.values()))[0]
         self.sizes = {name: site[0].numel() for name, site in self.sites.items()}

@@ -41,7 +41,11 @@ LARGEST_RHAT = 1.05
 
 
 def sample(
-    model: Callable[[], None], start: dict[str, Any], n: int, warmup: int | None, scale: dict[str, Any] | None = None,
+    model: Callable[[], None],
+    start: dict[str, Any],
+    n: int,
+    warmup: int | None,
+    scale: dict[str, Any] | None = None,
     progress: Callable[[Any], Any] = lambda x: x,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Draws of every site from one chain, and its diagnostics (`n_eff` and split `r_hat` per site).
@@ -74,10 +78,12 @@ def sample(
         warnings.simplefilter("ignore")
         chain = MCMC(
             NUTS(potential_fn=lambda q: potential(restore(q)), max_tree_depth=MAX_TREE_DEPTH),
-            num_samples=n, warmup_steps=warmup or WARMUP, disable_progbar=True,
+            num_samples=n,
+            warmup_steps=warmup or WARMUP,
+            disable_progbar=True,
             initial_params={name: torch.zeros_like(value) for name, value in centre.items()},
             hook_fn=lambda *_: next(ticks, None),
-        )  # fmt: skip
+        )
         chain.run()
         next(ticks, None)  # closes the bar
         diagnostics = {k: v for k, v in chain.diagnostics().items() if isinstance(v, dict) and "n_eff" in v}
@@ -116,10 +122,23 @@ def sample_feature(
 
 
 def trans(
-    stats: Any, dosage: Any, *, overdispersion: Any, curve: str, axis: Any, priors: Any, hyper: dict[str, float],
-    consts: Any, init: Any, nsamples: int, niters: int | None, device: str, rng: int, degree: int = 6,
+    stats: Any,
+    dosage: Any,
+    *,
+    overdispersion: Any,
+    curve: str,
+    axis: Any,
+    priors: Any,
+    hyper: dict[str, float],
+    consts: Any,
+    init: Any,
+    nsamples: int,
+    niters: int | None,
+    device: str,
+    rng: int,
+    degree: int = 6,
     level: str = "guide",
-) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+) -> tuple[Any, dict[str, Any]]:
     """Draws ``(T, S, P)``, started from and scaled by the draws `init` ``(T, S, P)``; `niters`: warm-up.
 
     ``level="cell"`` samples the cell-level model: `stats` then has a row per cell.
@@ -141,9 +160,15 @@ def trans(
 
 
 def technical(
-    stats: TechnicalStats, priors: TechnicalPriors, *, nsamples: int = 1000, niters: int | None = None,
-    device: str = "auto", rng: int = 0, progress: Callable[[Any], Any] = lambda x: x,
-) -> TechnicalFit:  # fmt: skip
+    stats: TechnicalStats,
+    priors: TechnicalPriors,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
+    rng: int = 0,
+    progress: Callable[[Any], Any] = lambda x: x,
+) -> TechnicalFit:
     """Technical step; all features are sampled together, since they share the rate of the overdispersion."""
     from dream_sc._core.technical.counts import technical as fit_counts
 
@@ -158,9 +183,15 @@ def technical(
 
 
 def technical_shares(
-    stats: ShareStats, priors: SharePriors, overdispersed: bool = True, *, nsamples: int = 1000,
-    niters: int | None = None, device: str = "auto", rng: int = 0,
-) -> ShareFit:  # fmt: skip
+    stats: ShareStats,
+    priors: SharePriors,
+    overdispersed: bool = True,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
+    rng: int = 0,
+) -> ShareFit:
     """Technical step of sticks; all are sampled together, since they share the rate of the overdispersion."""
     from dream_sc._core.technical.shares import technical_shares as fit_shares
 
@@ -174,9 +205,15 @@ def technical_shares(
 
 
 def cis(
-    cells: CisCells, priors: CisPriors, *, nsamples: int = 1000, niters: int | None = None, device: str = "auto",
-    rng: int = 0, progress: Callable[[Any], Any] = lambda x: x,
-) -> CisFit:  # fmt: skip
+    cells: CisCells,
+    priors: CisPriors,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
+    rng: int = 0,
+    progress: Callable[[Any], Any] = lambda x: x,
+) -> CisFit:
     """Cis step, with a latent dosage of every targeted cell."""
     at = resolve_device(device)
     with tensors.isolated(rng, at):

@@ -30,9 +30,12 @@ def normal_data(
     """Sums of the features `told` as scores less `stats.centre`, in sds."""
     s = first.sigma[told, None]
     return NormalData(
-        tensor(stats.n_cells[told], device), tensor(stats.total[told] / s, device),
-        tensor(stats.squares[told] / s**2, device), first.effect_scale, priors,
-    )  # fmt: skip
+        tensor(stats.n_cells[told], device),
+        tensor(stats.total[told] / s, device),
+        tensor(stats.squares[told] / s**2, device),
+        first.effect_scale,
+        priors,
+    )
 
 
 def studentt_data(
@@ -43,18 +46,24 @@ def studentt_data(
     x = ((scores[used] - first.mu[told]) / first.sigma[told]).T
     seen = np.isfinite(x)
     return StudentTData(
-        tensor(np.where(seen, x, 0.0), device), tensor(seen.astype(float), device), tensor(row[used], device),
-        first.effects.shape[1], first.effect_scale, NU, priors,
-    )  # fmt: skip
+        tensor(np.where(seen, x, 0.0), device),
+        tensor(seen.astype(float), device),
+        tensor(row[used], device),
+        first.effects.shape[1],
+        first.effect_scale,
+        NU,
+        priors,
+    )
 
 
 def start(first: ScoreFit, told: Ints, centre: Floats, device: torch.device) -> dict[str, Any]:
     """Start at the fast engine's result; scores are relative to `centre` ``(len(told),)``."""
     s = first.sigma[told]
     return {
-        "level": tensor(((first.mu[told] - centre) / s)[:, None], device), "log_sigma": torch.zeros(()),
+        "level": tensor(((first.mu[told] - centre) / s)[:, None], device),
+        "log_sigma": torch.zeros(()),
         "effects": tensor((first.effects[told] / s[:, None])[:, None, 1:], device),
-    }  # fmt: skip
+    }
 
 
 def write(first: ScoreFit, told: Ints, centre: Floats, draws: dict[str, Any], settled: Any) -> ScoreFit:

@@ -45,9 +45,15 @@ DRIFT = 0.5  # in sds, between the last two tenths of the run
 
 
 def _optimise(
-    model: Callable[[], None], start: dict[str, Any], niters: int, seed: int, units: dict[str, float] | None = None,
-    kind: type[MeanField] = MeanField, place: Any = None, progress: Callable[[Any], Any] = lambda x: x,
-) -> tuple[MeanField, dict[str, Any]]:  # fmt: skip
+    model: Callable[[], None],
+    start: dict[str, Any],
+    niters: int,
+    seed: int,
+    units: dict[str, float] | None = None,
+    kind: type[MeanField] = MeanField,
+    place: Any = None,
+    progress: Callable[[Any], Any] = lambda x: x,
+) -> tuple[MeanField, dict[str, Any]]:
     """Fit the family; returns it with its means averaged over the last tenth, and each site's drift in sds."""
     start = {name: torch.zeros(()) for name in ("u", "z", "alpha", "errors")} | start
     family = kind(model, start, units or {}, place, seed)
@@ -117,10 +123,23 @@ def _batches(n: int, size: int, seed: int, device: Any) -> Callable[[], Any]:
 
 
 def trans(
-    stats: Any, dosage: Any, *, overdispersion: Any, curve: str, axis: Any, priors: Any, hyper: dict[str, float],
-    consts: Any, init: Any, nsamples: int, niters: int | None, device: str, rng: int, degree: int = 6,
+    stats: Any,
+    dosage: Any,
+    *,
+    overdispersion: Any,
+    curve: str,
+    axis: Any,
+    priors: Any,
+    hyper: dict[str, float],
+    consts: Any,
+    init: Any,
+    nsamples: int,
+    niters: int | None,
+    device: str,
+    rng: int,
+    degree: int = 6,
     minibatch_size: int | None = None,
-) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+) -> tuple[Any, dict[str, Any]]:
     """Draws ``(T, S, P)`` of the guide-level model, and which features converged.
 
     The start is the mean of the draws `init` ``(T, S, P)``. With `minibatch_size` rows are single cells and the
@@ -129,9 +148,15 @@ def trans(
     at, c = resolve_device(device), get_curve(curve)
     with tensors.isolated(rng, at):
         data = tensors.trans_data(
-            stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper, consts=consts,
+            stats,
+            dosage,
+            overdispersion=overdispersion,
+            axis=axis,
+            priors=priors,
+            hyper=hyper,
+            consts=consts,
             device=at,
-        )  # fmt: skip
+        )
         names = c.params[: init.shape[-1]]
         mean = init.mean(1)
         start = {name: tensors.tensor(mean[:, i : i + 1], at) for i, name in enumerate(names)}
@@ -150,9 +175,22 @@ def trans(
 
 
 def trans_chains(
-    stats: Any, dosage: Any, feature: Any, *, overdispersion: Any, axis: Any, priors: Any, hyper: dict[str, float],
-    lag: Any, moves: Any, init: tuple[Any, Any], nsamples: int, niters: int | None, device: str, rng: int,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+    stats: Any,
+    dosage: Any,
+    feature: Any,
+    *,
+    overdispersion: Any,
+    axis: Any,
+    priors: Any,
+    hyper: dict[str, float],
+    lag: Any,
+    moves: Any,
+    init: tuple[Any, Any],
+    nsamples: int,
+    niters: int | None,
+    device: str,
+    rng: int,
+) -> tuple[Any, Any, Any]:
     """One Hill for all sticks of a feature (see `models.chains`).
 
     `init` are draws of level and amplitude ``(T, S, 2)`` and of the shapes ``(F, S, 2)``; returns as much, and which
@@ -161,9 +199,15 @@ def trans_chains(
     at, n_f, names = resolve_device(device), len(init[1]), ("log2_ec50", "log_n")
     with tensors.isolated(rng, at):
         sticks = tensors.trans_data(
-            stats, dosage, overdispersion=overdispersion, axis=axis, priors=priors, hyper=hyper,
-            consts=np.zeros((len(lag), 2)), device=at,
-        )  # fmt: skip
+            stats,
+            dosage,
+            overdispersion=overdispersion,
+            axis=axis,
+            priors=priors,
+            hyper=hyper,
+            consts=np.zeros((len(lag), 2)),
+            device=at,
+        )
         of = tensors.tensor(feature, at)
         data = ChainData(sticks, of, tensors.tensor(lag, at), torch.as_tensor(np.array(moves), device=at), n_f)
         first = {n: init[1][..., i] for i, n in enumerate(names)} | {n: init[0][..., i] for i, n in enumerate("ab")}
@@ -183,10 +227,17 @@ def trans_chains(
 
 
 def technical(
-    stats: TechnicalStats, priors: TechnicalPriors, *, nsamples: int = 1000, niters: int | None = None,
-    device: str = "auto", rng: int = 0, autoguide: str = "AutoNormal", minibatch_size: int | None = None,
+    stats: TechnicalStats,
+    priors: TechnicalPriors,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
+    rng: int = 0,
+    autoguide: str = "AutoNormal",
+    minibatch_size: int | None = None,
     progress: Callable[[Any], Any] = lambda x: x,
-) -> TechnicalFit:  # fmt: skip
+) -> TechnicalFit:
     """Technical step by SVI; the scale of the group effects is the fast engine's, as is the start.
 
     `minibatch_size` bins of cells make a step, and as many draws are there at a time; all by default.
@@ -211,9 +262,13 @@ def _some_bins(data: TechnicalData, n: int | None) -> TechnicalData:
         return data
     b = torch.randperm(every, device=data.n_cells.device)[:n]
     return replace(
-        data, counts=data.counts[:, b] * (every / n), n_cells=data.n_cells[b] * (every / n), log_s=data.log_s[b],
-        group=data.group[b], z=data.z[b],
-    )  # fmt: skip
+        data,
+        counts=data.counts[:, b] * (every / n),
+        n_cells=data.n_cells[b] * (every / n),
+        log_s=data.log_s[b],
+        group=data.group[b],
+        z=data.z[b],
+    )
 
 
 def technical_fit(found: dict[str, tuple[Any, Any]], first: TechnicalFit, converged: Any) -> TechnicalFit:
@@ -226,15 +281,31 @@ def technical_fit(found: dict[str, tuple[Any, Any]], first: TechnicalFit, conver
     if "coefficients" in found:
         b, b_sd = (v.reshape(len(log_mu), -1) / LN2 for v in found["coefficients"])
     return TechnicalFit(
-        np.exp(log_mu), log_mu_sd, o, o_sd, effects, sd, float(found["beta_o"][0]), first.effect_scale, converged,
-        b, b_sd, first.coefficient_scale,
-    )  # fmt: skip
+        np.exp(log_mu),
+        log_mu_sd,
+        o,
+        o_sd,
+        effects,
+        sd,
+        float(found["beta_o"][0]),
+        first.effect_scale,
+        converged,
+        b,
+        b_sd,
+        first.coefficient_scale,
+    )
 
 
 def technical_shares(
-    stats: ShareStats, priors: SharePriors, overdispersed: bool = True, *, nsamples: int = 1000,
-    niters: int | None = None, device: str = "auto", rng: int = 0,
-) -> ShareFit:  # fmt: skip
+    stats: ShareStats,
+    priors: SharePriors,
+    overdispersed: bool = True,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
+    rng: int = 0,
+) -> ShareFit:
     """Technical step of sticks by SVI; the scale of the group effects is the fast engine's, as is the start."""
     from dream_sc._core.technical.shares import technical_shares as fit_shares
 
@@ -248,9 +319,14 @@ def technical_shares(
 
 
 def technical_normal(
-    stats: ScoreStats, priors: ScorePriors, *, nsamples: int = 1000, niters: int | None = None, device: str = "auto",
+    stats: ScoreStats,
+    priors: ScorePriors,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
     rng: int = 0,
-) -> ScoreFit:  # fmt: skip
+) -> ScoreFit:
     """Technical step of normal scores by SVI; the scale of the group effects is the fast engine's, as is the start."""
     from dream_sc._core.technical.scores import technical_normal as fit_normal
 
@@ -264,9 +340,17 @@ def technical_normal(
 
 
 def technical_studentt(
-    blocks: Iterable[Any], row: Any, n_rows: int, n_features: int, priors: ScorePriors, *, nsamples: int = 1000,
-    niters: int | None = None, device: str = "auto", rng: int = 0,
-) -> ScoreFit:  # fmt: skip
+    blocks: Iterable[Any],
+    row: Any,
+    n_rows: int,
+    n_features: int,
+    priors: ScorePriors,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
+    rng: int = 0,
+) -> ScoreFit:
     """Technical step of Student t scores by SVI, block by block; `blocks` are read twice."""
     from dream_sc._core.technical.scores import technical_studentt as fit_studentt
 
@@ -285,9 +369,15 @@ def technical_studentt(
 
 
 def _scores(
-    model: Callable[[], None], first: ScoreFit, told: Any, centre: Any, nsamples: int, niters: int | None, at: Any,
+    model: Callable[[], None],
+    first: ScoreFit,
+    told: Any,
+    centre: Any,
+    nsamples: int,
+    niters: int | None,
+    at: Any,
     rng: int,
-) -> ScoreFit:  # fmt: skip
+) -> ScoreFit:
     """`first` with what SVI says of the features `told`, whose scores are relative to `centre`."""
     start = _torch_scores.start(first, told, centre, at)
     family, drift = _optimise(model, start, niters or NITERS, rng)
@@ -296,9 +386,15 @@ def _scores(
 
 
 def cis(
-    cells: CisCells, priors: CisPriors, *, nsamples: int = 1000, niters: int | None = None, device: str = "auto",
-    rng: int = 0, progress: Callable[[Any], Any] = lambda x: x,
-) -> CisFit:  # fmt: skip
+    cells: CisCells,
+    priors: CisPriors,
+    *,
+    nsamples: int = 1000,
+    niters: int | None = None,
+    device: str = "auto",
+    rng: int = 0,
+    progress: Callable[[Any], Any] = lambda x: x,
+) -> CisFit:
     """Cis step by SVI, with a latent dosage of every targeted cell."""
     at = resolve_device(device)
     with tensors.isolated(rng, at):
@@ -319,9 +415,13 @@ def cis_start(cells: CisCells, order: Any, priors: CisPriors) -> dict[str, Any]:
     mean, within = first.guide_mean[order], first.within_sd[order]
     t = torch.as_tensor
     return {
-        "level": t(first.hyper["ntc_level"]), "mu": t(first.hyper["mu"]), "sigma": t(first.hyper["sigma"]),
+        "level": t(first.hyper["ntc_level"]),
+        "mu": t(first.hyper["mu"]),
+        "sigma": t(first.hyper["sigma"]),
         "control_sd": t(max(first.hyper["ntc_guide_sd"], 0.01)),
-        "within_centre": t(np.log(first.hyper["within_median"])), "targeting_mean": t(mean[~control]),
-        "within_sd": t(within[~control]), "control_mean": t(mean[control]),
+        "within_centre": t(np.log(first.hyper["within_median"])),
+        "targeting_mean": t(mean[~control]),
+        "within_sd": t(within[~control]),
+        "control_mean": t(mean[control]),
         "z": t(0.0),
-    }  # fmt: skip
+    }

@@ -57,9 +57,16 @@ def tensor(x: Any, device: torch.device) -> torch.Tensor:
 
 
 def trans_data(
-    stats: GuideStats, dosage: RowDosage, *, overdispersion: Any, axis: Axis, priors: TransPriors,
-    hyper: dict[str, float], consts: Any, device: torch.device,
-) -> TransData:  # fmt: skip
+    stats: GuideStats,
+    dosage: RowDosage,
+    *,
+    overdispersion: Any,
+    axis: Axis,
+    priors: TransPriors,
+    hyper: dict[str, float],
+    consts: Any,
+    device: torch.device,
+) -> TransData:
     """Tensors of the guide-level model; rows of single cells give those of the cell-level one."""
     t = lambda x: tensor(x, device)  # noqa: E731
     escape = np.broadcast_to(dosage.escape, dosage.mean.shape)
@@ -72,31 +79,62 @@ def trans_data(
         level = level - stats.covariates.log_total(stats.exposure)
         loads, covariance = stats.covariates.uncertain(stats.exposure)
     return TransData(
-        t(stats.counts), t(np.log(stats.exposure)), t(stats.exposure2 / stats.exposure**2), t(stats.guide),
-        t(stats.group), t(dosage.mean), t(at), t(weights), t(np.arange(at.shape[1]) < N_NODES).double(),
-        t(own), t(shares), t(dosage.error), t(np.maximum(overdispersion, 0.01)),
-        t(level), t(consts),
+        t(stats.counts),
+        t(np.log(stats.exposure)),
+        t(stats.exposure2 / stats.exposure**2),
+        t(stats.guide),
+        t(stats.group),
+        t(dosage.mean),
+        t(at),
+        t(weights),
+        t(np.arange(at.shape[1]) < N_NODES).double(),
+        t(own),
+        t(shares),
+        t(dosage.error),
+        t(np.maximum(overdispersion, 0.01)),
+        t(level),
+        t(consts),
         stats.n_groups,
-        hyper["alpha_scale"], hyper["m_tau"], hyper["s_tau"], hyper.get("wide_weight", 0.0),
-        hyper.get("wide_sd", 0.0), axis, priors, bool(hyper.get("turn", 0.0)),
-        None if stats.weights is None else t(stats.weights), stats.distribution,
+        hyper["alpha_scale"],
+        hyper["m_tau"],
+        hyper["s_tau"],
+        hyper.get("wide_weight", 0.0),
+        hyper.get("wide_sd", 0.0),
+        axis,
+        priors,
+        bool(hyper.get("turn", 0.0)),
+        None if stats.weights is None else t(stats.weights),
+        stats.distribution,
         None if stats.covariates is None else t(stats.covariates.log_rows()),
-        t(loads), t(covariance) if loads.shape[1] else None,
-    )  # fmt: skip
+        t(loads),
+        t(covariance) if loads.shape[1] else None,
+    )
 
 
 def technical_data(
-    stats: TechnicalStats, scale: float, priors: TechnicalPriors, device: torch.device,
+    stats: TechnicalStats,
+    scale: float,
+    priors: TechnicalPriors,
+    device: torch.device,
     coefficient_scale: Any = (),
-) -> TechnicalData:  # fmt: skip
+) -> TechnicalData:
     """Tensors of the technical model; `scale` of the group effects and those of the coefficients in log2."""
     t = lambda x: tensor(x, device)  # noqa: E731
     exposure = (stats.n_cells * stats.size_factor).sum()
     return TechnicalData(
-        t(stats.counts), t(stats.n_cells), t(np.log(stats.size_factor)), t(stats.group), t(stats.tail),
-        t(stats.tail_at), t(np.log((stats.counts.sum(1) + 0.5) / exposure)), stats.n_groups, scale * LN2, priors,
-        t(stats.z), t(np.asarray(coefficient_scale, dtype=float) * LN2),
-    )  # fmt: skip
+        t(stats.counts),
+        t(stats.n_cells),
+        t(np.log(stats.size_factor)),
+        t(stats.group),
+        t(stats.tail),
+        t(stats.tail_at),
+        t(np.log((stats.counts.sum(1) + 0.5) / exposure)),
+        stats.n_groups,
+        scale * LN2,
+        priors,
+        t(stats.z),
+        t(np.asarray(coefficient_scale, dtype=float) * LN2),
+    )
 
 
 def technical_start(first: TechnicalFit, device: torch.device) -> dict[str, Any]:
@@ -117,18 +155,27 @@ def share_data(
     t = lambda x: tensor(x, device)  # noqa: E731
     centre = np.log((stats.numerator.sum(1) + 0.5) / (stats.rest.sum(1) + 0.5))
     return ShareData(
-        t(stats.numerator), t(stats.rest), t(stats.tail_numerator), t(stats.tail_rest), t(stats.tail_total),
-        t(stats.at), t(centre), scale, overdispersed, priors,
-    )  # fmt: skip
+        t(stats.numerator),
+        t(stats.rest),
+        t(stats.tail_numerator),
+        t(stats.tail_rest),
+        t(stats.tail_total),
+        t(stats.at),
+        t(centre),
+        scale,
+        overdispersed,
+        priors,
+    )
 
 
 def share_start(first: ShareFit, device: torch.device) -> dict[str, Any]:
     """Start of the sampling engines at the fast engine's result."""
     return {
-        "level": tensor(first.level[:, None], device), "effects": tensor(first.effects[:, None, 1:], device),
+        "level": tensor(first.level[:, None], device),
+        "effects": tensor(first.effects[:, None, 1:], device),
         "excess": tensor(-np.log1p(-np.clip(first.overdispersion, 1e-4, 0.98))[:, None], device),
         "beta_o": torch.as_tensor(first.beta_o),
-    }  # fmt: skip
+    }
 
 
 def share_fit(draws: dict[str, Any], first: ShareFit, converged: Any) -> ShareFit:
@@ -142,11 +189,18 @@ def share_fit(draws: dict[str, Any], first: ShareFit, converged: Any) -> ShareFi
     rho = -np.expm1(-draws["excess"][..., 0]) if "excess" in draws else np.zeros_like(level)
     covariance = (effects * (level - level.mean(0))[..., None]).mean(0)
     return replace(
-        first, level=level.mean(0), level_sd=level.std(0), overdispersion=rho.mean(0), overdispersion_sd=rho.std(0),
-        effects=effects.mean(0), effects_sd=effects.std(0), effects_cov=covariance,
+        first,
+        level=level.mean(0),
+        level_sd=level.std(0),
+        overdispersion=rho.mean(0),
+        overdispersion_sd=rho.std(0),
+        effects=effects.mean(0),
+        effects_sd=effects.std(0),
+        effects_cov=covariance,
         beta_o=float(draws["beta_o"].mean()) if "beta_o" in draws else first.beta_o,
-        log_evidence=np.full(len(first.level), np.nan), converged=converged,
-    )  # fmt: skip
+        log_evidence=np.full(len(first.level), np.nan),
+        converged=converged,
+    )
 
 
 def cis_data(cells: CisCells, priors: CisPriors, device: torch.device) -> tuple[CisData, Any]:
@@ -156,10 +210,14 @@ def cis_data(cells: CisCells, priors: CisPriors, device: torch.device) -> tuple[
     n_control = int(cells.is_control.sum())
     rank = np.append(rank, len(order))  # what pads the guides of a cell comes last
     data = CisData(
-        tensor(cells.counts.astype(float), device), tensor(np.log(cells.exposure), device),
-        tensor(rank[cells.members[cells.guide]], device), len(order) - n_control, n_control,
-        1.0 / max(cells.overdispersion, 0.01) ** 2, priors,
-    )  # fmt: skip
+        tensor(cells.counts.astype(float), device),
+        tensor(np.log(cells.exposure), device),
+        tensor(rank[cells.members[cells.guide]], device),
+        len(order) - n_control,
+        n_control,
+        1.0 / max(cells.overdispersion, 0.01) ** 2,
+        priors,
+    )
     return data, order
 
 
@@ -180,11 +238,25 @@ def cis_fit(cells: CisCells, order: Any, draws: dict[str, Any], converged: bool)
     x[:, targeted] += np.sqrt(np.where(there, d["within_sd"][:, local] ** 2, 0.0).sum(-1)) * d["z"]
     median, low, high = np.quantile(x, [0.5, 0.025, 0.975], axis=0)
     hyper = {
-        "mu": float(d["mu"].mean()), "sigma": float(d["sigma"].mean()), "ntc_guide_sd": float(d["control_sd"].mean()),
-        "within_median": float(np.exp(d["within_centre"]).mean()), "ntc_level": float(d["level"].mean()),
-    }  # fmt: skip
+        "mu": float(d["mu"].mean()),
+        "sigma": float(d["sigma"].mean()),
+        "ntc_guide_sd": float(d["control_sd"].mean()),
+        "within_median": float(np.exp(d["within_centre"]).mean()),
+        "ntc_level": float(d["level"].mean()),
+    }
     mean, sd = by_guide.mean(0), by_guide.std(0)
     return CisFit(
-        mean, sd, within, float(d["level"].std()), median, x.std(0), low, high, hyper, converged, np.zeros_like(mean),
-        mean, sd,
-    )  # fmt: skip
+        mean,
+        sd,
+        within,
+        float(d["level"].std()),
+        median,
+        x.std(0),
+        low,
+        high,
+        hyper,
+        converged,
+        np.zeros_like(mean),
+        mean,
+        sd,
+    )

@@ -182,9 +182,12 @@ class NullDistribution:
 
 
 def null_distribution(
-    statistic: Floats, tail: float = 0.05, *, strength: float = TAIL_STRENGTH,
+    statistic: Floats,
+    tail: float = 0.05,
+    *,
+    strength: float = TAIL_STRENGTH,
     rates: tuple[float, float] = (0.5, np.inf),
-) -> NullDistribution:  # fmt: skip
+) -> NullDistribution:
     """Fit the null distribution: an exponential tail above the ``1 - tail`` quantile.
 
     Its rate is shrunk to 1, with the weight of `strength` features, and kept within `rates`. At 1 falls the tail of

@@ -53,9 +53,13 @@ class Choice:
         """That of some features."""
         masses = tuple(mass[features] for mass in self.masses)
         return replace(
-            self, problem=self.problem.take(features), values=self.values[features], masses=masses,
-            log_bf=self.log_bf[features], cells=None if self.cells is None else self.cells.take(features),
-        )  # fmt: skip
+            self,
+            problem=self.problem.take(features),
+            values=self.values[features],
+            masses=masses,
+            log_bf=self.log_bf[features],
+            cells=None if self.cells is None else self.cells.take(features),
+        )
 
     @property
     def likely(self) -> NDArray[np.bool_]:
@@ -164,9 +168,7 @@ def _describe_looked(
 def _look_up(e: Choice, m: int, table: Table) -> Looked:
     grid, columns = e.comparison.grid, e.comparison.columns or {}
     tau_post = e.values[:, m] + e.prior.log_tau(grid)
-    return quick_draws(
-        e.problem, columns[e.comparison.curves[m].name], table, (np.log(grid), tau_post), e.options.seed
-    )
+    return quick_draws(e.problem, columns[e.comparison.curves[m].name], table, (np.log(grid), tau_post), e.options.seed)
 
 
 def draws_of(e: Choice, m: int, *, quick: bool) -> Draws:
@@ -177,9 +179,18 @@ def draws_of(e: Choice, m: int, *, quick: bool) -> Draws:
     lattice, grid = e.comparison.lattices[c.name], e.comparison.grid
     shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + e.prior.log_tau(grid)
     return draws.draws(
-        p, c, shapes, e.masses[m - 1].astype(float), tau_post, grid, e.prior, seed=options.seed,
-        degree=options.degree, quick=quick, n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,
-    )  # fmt: skip
+        p,
+        c,
+        shapes,
+        e.masses[m - 1].astype(float),
+        tau_post,
+        grid,
+        e.prior,
+        seed=options.seed,
+        degree=options.degree,
+        quick=quick,
+        n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,
+    )
 
 
 def log_odds(prior: Prior) -> float:
@@ -199,9 +210,14 @@ def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict
     found["log_bf_loo"] = np.full(len(tau), np.nan)
     shapes = leave_one_guide_out.leading_shapes(lattice, e.masses[m - 1][likely])
     found["log_bf_loo"][likely] = leave_one_guide_out.least_log_bf(
-        p.take(likely), c, shapes, (two[0][likely], two[1][likely]), e.log_bf[likely], influence[likely],
+        p.take(likely),
+        c,
+        shapes,
+        (two[0][likely], two[1][likely]),
+        e.log_bf[likely],
+        influence[likely],
         degree=e.options.degree,
-    )  # fmt: skip
+    )
     return found
 
 
@@ -236,10 +252,22 @@ def _replace_draws(e: Choice, c: Curve, const: Floats, init: Floats) -> tuple[Fl
     if e.cells is not None:
         stats, dosage, more = e.cells.stats, e.cells.dosage, {"minibatch_size": options.minibatch_size}
     out, info = engines.engine(options.inference).trans(
-        stats, dosage, overdispersion=p.overdispersion, curve=c.name, axis=p.axis, priors=p.priors, hyper=hyper,
-        consts=const, init=init, nsamples=options.nsamples, niters=options.niters, device=options.device,
-        rng=options.seed, degree=options.degree, **more,
-    )  # fmt: skip
+        stats,
+        dosage,
+        overdispersion=p.overdispersion,
+        curve=c.name,
+        axis=p.axis,
+        priors=p.priors,
+        hyper=hyper,
+        consts=const,
+        init=init,
+        nsamples=options.nsamples,
+        niters=options.niters,
+        device=options.device,
+        rng=options.seed,
+        degree=options.degree,
+        **more,
+    )
     return out, info["converged"]
 
 
@@ -247,14 +275,26 @@ def for_pyro(p: Problem, prior: Prior, options: Options) -> tuple[GuideStats, Ro
     """What the Pyro engines take of a problem: sums, dosages and learned numbers."""
     d, w = p.design, np.exp(p.design.log_w)
     stats = GuideStats(
-        p.counts, w, d.scale2 * w**2, p.guide, d.group, len(d.guide_start) - 1, int(d.group.max()) + 1,
-        p.weights if p.weights.size else None, p.likelihood.name, p.covariates,
-    )  # fmt: skip
+        p.counts,
+        w,
+        d.scale2 * w**2,
+        p.guide,
+        d.group,
+        len(d.guide_start) - 1,
+        int(d.group.max()) + 1,
+        p.weights if p.weights.size else None,
+        p.likelihood.name,
+        p.covariates,
+    )
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
     if not options.guide_effects:
         prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1], wide_weight=0.0)
     hyper = {
-        "m_tau": prior.tau_log_mean, "s_tau": prior.tau_log_sd, "alpha_scale": d.alpha_sd, "turn": float(p.turn),
-        "wide_weight": prior.wide_weight, "wide_sd": prior.wide_sd,
-    }  # fmt: skip
+        "m_tau": prior.tau_log_mean,
+        "s_tau": prior.tau_log_sd,
+        "alpha_scale": d.alpha_sd,
+        "turn": float(p.turn),
+        "wide_weight": prior.wide_weight,
+        "wide_sd": prior.wide_sd,
+    }
     return stats, dosage, hyper

@@ -48,9 +48,7 @@ class TauGrid(NamedTuple):
     best: Floats  # (T, 1) the likeliest value of the shared grid
 
 
-def local_lattices(
-    shapes: Floats, log_post: Floats, step: Floats, sizes: tuple[int, ...]
-) -> tuple[Floats, Floats]:
+def local_lattices(shapes: Floats, log_post: Floats, step: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:
     """A finer lattice ``(T, S', d)`` over the box of the points near each mode; returns them with their spacings."""
     near = (log_post > log_post.max(1, keepdims=True) - BOX_DROP)[..., None]
     low = np.where(near, shapes, np.inf).min(1) - step
@@ -84,26 +82,47 @@ def tau_grid(post: Floats, grid: Floats, points: Floats) -> TauGrid:
 
 
 def _at_shapes(
-    p: Problem, curve: Curve, shapes: Floats, consts: Floats, taus: Floats, prior: Prior, *, fine: bool,
+    p: Problem,
+    curve: Curve,
+    shapes: Floats,
+    consts: Floats,
+    taus: Floats,
+    prior: Prior,
+    *,
+    fine: bool,
     degree: int = 6,
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats, Floats]:
     """Log posterior density ``(T, S, K)`` of shapes and taus; a fine run gives modes and covariances, too.
 
     The draws of a fine run are weighted by their turn one by one, so it leaves the turn out.
     """
     c = np.repeat(consts[:, None], shapes.shape[1], 1)
     log_z, mode, cov = evidence(
-        replace(p, turn=p.turn and not fine), curve, shapes, c, taus, modes=fine,
-        tol=FINE_TOL if fine else SCREEN_TOL, degree=degree,
-    )  # fmt: skip
+        replace(p, turn=p.turn and not fine),
+        curve,
+        shapes,
+        c,
+        taus,
+        modes=fine,
+        tol=FINE_TOL if fine else SCREEN_TOL,
+        degree=degree,
+    )
     log_z = log_z + importance.log_shape_prior(curve, shapes, p.priors)[:, :, None]
     return log_z + prior.log_density(taus)[:, None, :], mode, cov
 
 
 def _adapt(
-    p: Problem, curve: Curve, shapes: Floats, log_post: Floats, step: Floats, consts: Floats, tau: TauGrid,
-    prior: Prior, seed: int, proposals: tuple[int, ...],
-) -> Lattice:  # fmt: skip
+    p: Problem,
+    curve: Curve,
+    shapes: Floats,
+    log_post: Floats,
+    step: Floats,
+    consts: Floats,
+    tau: TauGrid,
+    prior: Prior,
+    seed: int,
+    proposals: tuple[int, ...],
+) -> Lattice:
     """Shapes drawn from a Student t that adapts twice.
 
     The same Sobol points serve every feature, so that a feature does not depend on its block.

@@ -113,9 +113,7 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
 
 
-def _look(
-    p: Problem, columns: dict[str, Columns], null: Null, taus: Floats
-) -> tuple[Floats, dict[str, Floats]]:
+def _look(p: Problem, columns: dict[str, Columns], null: Null, taus: Floats) -> tuple[Floats, dict[str, Floats]]:
     """The first look, which runs on the CPU: a large block is shared out between its threads."""
 
     def call(s: slice) -> tuple[Floats, dict[str, Floats]]:
@@ -137,9 +135,14 @@ def _everywhere(p: Problem, c: Comparison, each: Curve) -> Floats:
 
 
 def _closely(
-    p: Problem, c: Comparison, rows: Ints, second: NDArray[np.bool_], values: Floats, masses: list[Floats],
+    p: Problem,
+    c: Comparison,
+    rows: Ints,
+    second: NDArray[np.bool_],
+    values: Floats,
+    masses: list[Floats],
     log_tau: Floats,
-) -> None:  # fmt: skip
+) -> None:
     """Evidence and masses of some features by the kernel, in place.
 
     Two Hills keep their ratio to one where `second` says that a first look leaves them no hope.

@@ -94,9 +94,7 @@ def _alike(shapes: Floats, columns: Columns) -> Ints:
     return np.lexsort((np.where(k % 2 == 0, n, n.max() - n), k, move))
 
 
-def quick_draws(
-    p: Problem, columns: Columns, table: Table, log_tau: tuple[Floats, Floats], seed: int
-) -> Looked:
+def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Floats, Floats], seed: int) -> Looked:
     """Draws of one Hill for a block of features, the error of the NTC level left out.
 
     `log_tau` are its grid ``(K,)`` and the log posterior on it ``(T, K)``. All draws of a feature are at its mean.
@@ -126,9 +124,20 @@ def _closer_look(p: Problem, at: Look, positions: Floats) -> tuple[Singles, Sing
     out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     moves = p.priors.unit * np.linspace(MOVES[0], MOVES[-1], FINER * (len(MOVES) - 1) + 1)
     lookup.run(
-        p.counts, p.weights, p.overdispersion, at.log_mean, at.tau, at.moves, at.held, moves, p.design,
-        np.flatnonzero(p.targeting), FINER * positions, out, shifts,
-    )  # fmt: skip
+        p.counts,
+        p.weights,
+        p.overdispersion,
+        at.log_mean,
+        at.tau,
+        at.moves,
+        at.held,
+        moves,
+        p.design,
+        np.flatnonzero(p.targeting),
+        FINER * positions,
+        out,
+        shifts,
+    )
     return out, shifts
 
 

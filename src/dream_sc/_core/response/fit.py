@@ -81,9 +81,7 @@ def simplest(marginal: Floats, prior: decision.Prior) -> NDArray[np.int64]:
     return 1 + best
 
 
-def simulate_null(
-    p: Problem, grid: Floats, values: Floats, prior: decision.Prior, n: int, seed: int
-) -> Problem:
+def simulate_null(p: Problem, grid: Floats, values: Floats, prior: decision.Prior, n: int, seed: int) -> Problem:
     """Features without response, alike the likely null ones in level, overdispersion and guide effects."""
     rng = np.random.default_rng(seed)
     lfdr = decision.local_fdr(decision.log_bayes_factor(decision.marginals(values, grid, prior), prior), prior)
@@ -100,9 +98,13 @@ def by_content(counts: Floats) -> NDArray[np.int64]:
 
 
 def simulated_alike(
-    p: Problem, pick: NDArray[np.int64], null: Floats, grid: Floats, prior: decision.Prior,
+    p: Problem,
+    pick: NDArray[np.int64],
+    null: Floats,
+    grid: Floats,
+    prior: decision.Prior,
     rng: np.random.Generator,
-) -> Problem:  # fmt: skip
+) -> Problem:
     """Features without response, each alike one of `pick` with the evidence `null` ``(n, K)`` of no response."""
     q, n = p.take(pick), len(pick)
     log_tau = null + prior.log_tau(grid)
@@ -232,9 +234,7 @@ def evaluate(
     def call(s: slice) -> tuple[Any, ...]:
         return block_evidence(p.take(s), c)
 
-    parts = each_block(
-        call, len(p.counts), progress, on_device=p.target is not None, kept=under(kept, "evidence")
-    )
+    parts = each_block(call, len(p.counts), progress, on_device=p.target is not None, kept=under(kept, "evidence"))
     values, masses = zip(*parts, strict=True)
     return Found(np.concatenate(values), tuple(np.concatenate(mass) for mass in zip(*masses, strict=True)))
 
@@ -250,9 +250,14 @@ def _sum_up_ntc(p: Problem, knots: Floats, kept: Kept | None) -> ntc_guides.Back
 
 
 def _null_distribution(
-    p: Problem, c: Comparison, values: Floats, prior: decision.Prior, options: Options,
-    progress: Callable[[Any], Any], kept: Kept | None,
-) -> decision.NullDistribution:  # fmt: skip
+    p: Problem,
+    c: Comparison,
+    values: Floats,
+    prior: decision.Prior,
+    options: Options,
+    progress: Callable[[Any], Any],
+    kept: Kept | None,
+) -> decision.NullDistribution:
     sim = simulate_null(p, c.grid, values, prior, N_NULL, options.seed)
     sim, c = set_up(sim, options, (prior.wide_weight, prior.wide_sd), kept)
     found = evaluate(sim, c, progress, kept).values
@@ -276,8 +281,11 @@ def store(prior: decision.Prior, null: decision.NullDistribution) -> dict[str, A
 def restore(hyper: dict[str, Any]) -> tuple[decision.Prior, decision.NullDistribution]:
     """What a fit has learned, from how it is stored."""
     prior = decision.Prior(
-        np.asarray(hyper["model_weights"], float), float(hyper["tau_log_mean"]), float(hyper["tau_log_sd"]),
-        float(hyper["wide_weight"]), float(hyper["wide_sd"]),
+        np.asarray(hyper["model_weights"], float),
+        float(hyper["tau_log_mean"]),
+        float(hyper["tau_log_sd"]),
+        float(hyper["wide_weight"]),
+        float(hyper["wide_sd"]),
     )
     null = decision.NullDistribution(
         np.asarray(hyper["null_strength"]), float(hyper["null_threshold"]), float(hyper["null_rate"])

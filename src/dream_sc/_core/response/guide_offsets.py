@@ -31,9 +31,7 @@ def weighted_median(values: Floats, weights: Floats) -> Floats:
     position = ordered.cumsum(0) - 0.5 * ordered
     half = 0.5 * ordered.sum(0)
     sorted_values = np.take_along_axis(values, order, 0)
-    return np.array(
-        [np.interp(half[g], position[:, g], sorted_values[:, g]) for g in range(values.shape[1])]
-    )
+    return np.array([np.interp(half[g], position[:, g], sorted_values[:, g]) for g in range(values.shape[1])])
 
 
 def guide_offsets(

@@ -91,16 +91,32 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     out = np.zeros(tau.shape)
     anchor, p = p.anchor(tau), p.in_kernel()
     quadrature.log_marginal(
-        curve.code, n_amp, p.counts, p.weights, p.overdispersion, p.offset, anchor, p.design,
-        np.ascontiguousarray(points.theta), tau, np.ascontiguousarray(points.shapes), np.ascontiguousarray(consts),
-        NODES[0], NODES[1] / NODES[1].sum(), out,
-    )  # fmt: skip
+        curve.code,
+        n_amp,
+        p.counts,
+        p.weights,
+        p.overdispersion,
+        p.offset,
+        anchor,
+        p.design,
+        np.ascontiguousarray(points.theta),
+        tau,
+        np.ascontiguousarray(points.shapes),
+        np.ascontiguousarray(consts),
+        NODES[0],
+        NODES[1] / NODES[1].sum(),
+        out,
+    )
     out += log_shape_prior(curve, points.shapes, p.priors) + prior.log_density(tau)
     if curve.name == "additive_hill" and p.turn:
         turns.add_each(
-            out, np.ascontiguousarray(points.theta), np.ascontiguousarray(points.shapes), np.ascontiguousarray(consts),
-            p.turn_points, p.priors.turn_scale,
-        )  # fmt: skip
+            out,
+            np.ascontiguousarray(points.theta),
+            np.ascontiguousarray(points.shapes),
+            np.ascontiguousarray(consts),
+            p.turn_points,
+            p.priors.turn_scale,
+        )
     return np.where(np.isfinite(out), out, -np.inf)
 
 

@@ -26,9 +26,7 @@ MOST_GUIDES = 4  # the most influential guides of a feature, left out one by one
 def leading_shapes(lattice: Lattice, mass: NDArray[np.float32]) -> Lattice:
     """The shapes of most mass ``(T, S', ...)`` of each feature, given the mass ``(T, S)`` of all."""
     top = np.argsort(-mass, axis=1, kind="stable")[:, :MOST_SHAPES]
-    return lattice._replace(
-        shapes=lattice.shapes[top], log_weight=lattice.log_weight[top], consts=lattice.consts[top]
-    )
+    return lattice._replace(shapes=lattice.shapes[top], log_weight=lattice.log_weight[top], consts=lattice.consts[top])
 
 
 def _log_bf(p: Problem, c: Curve, some: Lattice, taus: Floats, log_prior: Floats, degree: int) -> Floats:

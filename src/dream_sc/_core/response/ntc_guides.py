@@ -42,9 +42,7 @@ class Background:
 
     def take(self, features: Any) -> Background:
         """Those of some features."""
-        return replace(
-            self, value=self.value[features], mode=self.mode[features], precision=self.precision[features]
-        )
+        return replace(self, value=self.value[features], mode=self.mode[features], precision=self.precision[features])
 
     def at(self, taus: Floats) -> Anchors:
         """The Gaussians at other sds ``(T, K)``, by cubic splines over log tau; what is skipped (< 0) has any value."""

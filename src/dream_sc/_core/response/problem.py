@@ -246,10 +246,12 @@ def _with_covariates(p: Problem, covariates: CovariateEffects) -> Problem:
     w = np.exp(p.design.log_w)
     loads, covariance = covariates.uncertain(w)
     return replace(
-        p.with_design(loads=loads), overdispersion=p.overdispersion * covariates.noise(w),
-        level=p.level - covariates.log_total(w), covariates=covariates,
+        p.with_design(loads=loads),
+        overdispersion=p.overdispersion * covariates.noise(w),
+        level=p.level - covariates.log_total(w),
+        covariates=covariates,
         load_precision=np.asarray(np.linalg.inv(covariance)) if loads.shape[1] else None,
-    )  # fmt: skip
+    )
 
 
 def _many_ntc(dosage: RowDosage) -> bool:
@@ -332,9 +334,14 @@ def evidence(
     )
     if turning:
         turns.add_mean(
-            log_z, mode, cov, np.ascontiguousarray(shapes), np.ascontiguousarray(consts), p.turn_points,
+            log_z,
+            mode,
+            cov,
+            np.ascontiguousarray(shapes),
+            np.ascontiguousarray(consts),
+            p.turn_points,
             p.priors.turn_scale,
-        )  # fmt: skip
+        )
     return log_z, mode, cov
 
 

@@ -84,9 +84,7 @@ def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floa
     return np.asarray(np.median(curves[..., :-1] - curves[..., -1:], axis=1))
 
 
-def summarise(
-    draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood
-) -> dict[str, NDArray[np.generic]]:
+def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
     """Table columns of a block of features that share a curve; effects are called what the likelihood calls them.
 
     Parameters
@@ -139,9 +137,14 @@ def said_of(params: Floats, c: Curve, axis: Axis, unit: float) -> Said:
 
 
 def summarise_said(
-    draws: Floats, c: Curve, said: Said, column: NDArray[np.int64], place: NDArray[np.int64], axis: Axis,
+    draws: Floats,
+    c: Curve,
+    said: Said,
+    column: NDArray[np.int64],
+    place: NDArray[np.int64],
+    axis: Axis,
     like: Likelihood,
-) -> dict[str, NDArray[np.generic]]:  # fmt: skip
+) -> dict[str, NDArray[np.generic]]:
     """Columns as `summarise` gives them, of draws ``(T, S, P)`` that are curves ``(T, S)`` at places ``(S,)``."""
     out = _of_params(draws, c, np.zeros((len(draws), 2)), axis, like)
     level = draws[..., :1]
@@ -154,9 +157,7 @@ def summarise_said(
     return out | _classes(said.code[column], said.gap[column])
 
 
-def _of_params(
-    draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood
-) -> dict[str, NDArray[np.generic]]:
+def _of_params(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
     """Columns that are parameters of the curve: of its Hills, and the baseline."""
     nan = np.full(len(draws), np.nan)
     out: dict[str, NDArray[np.generic]] = {}

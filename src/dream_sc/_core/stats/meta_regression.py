@@ -100,9 +100,7 @@ def guide_means(values: Floats, guide: Ints, n_guides: int) -> tuple[Floats, Flo
 def slope_and_difference(mean: Floats, variance: Floats, dosage: Floats, control: NDArray[np.bool_]) -> Coefficients:
     """Slope over dosage, and targeting less control guides, each by itself: ``(T, 2)``."""
     one = np.ones(len(dosage))
-    both = [
-        meta_regression(mean, variance, np.column_stack([one, x])) for x in (dosage, (~control).astype(float))
-    ]
+    both = [meta_regression(mean, variance, np.column_stack([one, x])) for x in (dosage, (~control).astype(float))]
     return Coefficients(*(np.column_stack([b[i][:, 1] for b in both]) for i in range(3)))
 
 

@@ -48,9 +48,12 @@ def centred_dosage(row: Ints, dosage: Floats, size_factor: Floats, n_rows: int) 
 
 
 def within_slope(
-    stats: WithinStats, counts: Floats, exposure: Floats, overdispersion: Floats,
+    stats: WithinStats,
+    counts: Floats,
+    exposure: Floats,
+    overdispersion: Floats,
     covariates: CovariateEffects | None = None,
-) -> tuple[Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats]:
     """Derivative of the log expected count by log dosage among the cells of a row, pooled over rows, and its sd.
 
     Parameters

@@ -77,9 +77,12 @@ class CountBlock:
     def is_known(self) -> bool:
         """Whether the kernels take its arrays as they are."""
         return (
-            self.data.dtype in KNOWN and self.data.dtype.isnative and self.data.flags.c_contiguous
-            and self.indices.dtype in (np.int32, np.int64) and self.indices.flags.c_contiguous
-        )  # fmt: skip
+            self.data.dtype in KNOWN
+            and self.data.dtype.isnative
+            and self.data.flags.c_contiguous
+            and self.indices.dtype in (np.int32, np.int64)
+            and self.indices.flags.c_contiguous
+        )
 
     def known(self) -> CountBlock:
         """The same with types that the kernels take: itself, or a copy."""

@@ -85,9 +85,14 @@ class RowSums:
         c = block.cells
         arrays = block.indptr, block.indices, block.data, block.feature
         sums = (
-            self._row[c], self._total.flat, self.n_rows,
-            self.weight[c], self._moved[c], self._weighted.flat, self._weighted.n_rows,
-        )  # fmt: skip
+            self._row[c],
+            self._total.flat,
+            self.n_rows,
+            self.weight[c],
+            self._moved[c],
+            self._weighted.flat,
+            self._weighted.n_rows,
+        )
         load = len(block.data)
         n = n_threads_for(load)
         if block.by_cell:
@@ -167,9 +172,7 @@ def depth_bins(size_factor: Floats, row: Ints, n_bins: int) -> Ints:
     return out
 
 
-def covariate_bins(
-    size_factor: Floats, z: Floats, group: Ints, control: NDArray[np.bool_]
-) -> tuple[Ints, Ints]:
+def covariate_bins(size_factor: Floats, z: Floats, group: Ints, control: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     """Bin of every control cell by group, covariates ``(N, Q)`` and size factor, and the group of each bin.
 
     At most 512 bins in all, or 32 for each group if that is more, and about four cells in a bin.

@@ -79,9 +79,17 @@ def _check_values(data: Any, start: int, stop: int) -> int:
 
 @entry(typical=SPARSE)
 def check(
-    first: int, last: int, indptr: Indices, indices: Any, data: Any, n_minor: int, use_major: Flags, use_minor: Flags,
-    bounds: Indices, found: Indices,
-) -> None:  # fmt: skip
+    first: int,
+    last: int,
+    indptr: Indices,
+    indices: Any,
+    data: Any,
+    n_minor: int,
+    use_major: Flags,
+    use_minor: Flags,
+    bounds: Indices,
+    found: Indices,
+) -> None:
     """What is wrong with the entries of the slices used, as flags, per run of slices, in `found`.
 
     Values are looked at where `use_minor` holds, too; if it is empty, all are.
@@ -143,9 +151,22 @@ def pick(
 
 @entry(typical=SPARSE)
 def add_cells(
-    first: int, last: int, indptr: Indices, indices: Any, data: Any, feature: int, cells: Indices, bounds: Indices,
-    row: Indices, total: Vector, n_rows: int, weight: Vector, moved: Indices, weighted: Vector, n_weighted: int,
-) -> None:  # fmt: skip
+    first: int,
+    last: int,
+    indptr: Indices,
+    indices: Any,
+    data: Any,
+    feature: int,
+    cells: Indices,
+    bounds: Indices,
+    row: Indices,
+    total: Vector,
+    n_rows: int,
+    weight: Vector,
+    moved: Indices,
+    weighted: Vector,
+    n_weighted: int,
+) -> None:
     """Add cells to the sums of their rows; `cells` come grouped by row, `bounds` never cut a row.
 
     `row` and `moved` name the row of each cell among all and among those with weighted sums; it is beyond the last
@@ -173,9 +194,21 @@ def add_cells(
 
 @entry
 def add_features(
-    first: int, last: int, indptr: Indices, indices: Any, data: Any, feature: int, bounds: Indices, row: Indices,
-    total: Vector, n_rows: int, weight: Vector, moved: Indices, weighted: Vector, n_weighted: int,
-) -> None:  # fmt: skip
+    first: int,
+    last: int,
+    indptr: Indices,
+    indices: Any,
+    data: Any,
+    feature: int,
+    bounds: Indices,
+    row: Indices,
+    total: Vector,
+    n_rows: int,
+    weight: Vector,
+    moved: Indices,
+    weighted: Vector,
+    n_weighted: int,
+) -> None:
     """Add features, given over cells, to the sums of the cells' rows."""
     for g in range(first, last):
         # one place more, for cells that take no part: no branch for each count
@@ -228,9 +261,18 @@ def _add_tail(value: float, edges: Vector, n_exact: int, count: Indices, excess:
 
 @entry(typical=SPARSE)
 def add_tails_of_cells(
-    first: int, last: int, indptr: Indices, indices: Any, data: Any, cells: Indices, runs: Indices, edges: Vector,
-    n_exact: int, count: IndexMatrix, excess: Matrix,
-) -> None:  # fmt: skip
+    first: int,
+    last: int,
+    indptr: Indices,
+    indices: Any,
+    data: Any,
+    cells: Indices,
+    runs: Indices,
+    edges: Vector,
+    n_exact: int,
+    count: IndexMatrix,
+    excess: Matrix,
+) -> None:
     """Add cells to the histograms of features; each run of features is one thread's."""
     for g in range(first, last):
         for k in range(len(cells)):
@@ -244,9 +286,18 @@ def add_tails_of_cells(
 
 @entry
 def add_tails_of_features(
-    first: int, last: int, indptr: Indices, indices: Any, data: Any, use: Flags, bounds: Indices, edges: Vector,
-    n_exact: int, count: IndexMatrix, excess: Matrix,
-) -> None:  # fmt: skip
+    first: int,
+    last: int,
+    indptr: Indices,
+    indices: Any,
+    data: Any,
+    use: Flags,
+    bounds: Indices,
+    edges: Vector,
+    n_exact: int,
+    count: IndexMatrix,
+    excess: Matrix,
+) -> None:
     """Add features, given over cells, to their histograms; cells not used do not count."""
     for g in range(first, last):
         for j in range(bounds[g], bounds[g + 1]):
@@ -301,9 +352,17 @@ def minor_moments(
 
 @entry
 def regroup(
-    first: int, last: int, indptr: Indices, indices: Any, data: Any, feature: int, runs: Indices, place: Indices,
-    out_indices: Any, out_data: Vector,
-) -> None:  # fmt: skip
+    first: int,
+    last: int,
+    indptr: Indices,
+    indices: Any,
+    data: Any,
+    feature: int,
+    runs: Indices,
+    place: Indices,
+    out_indices: Any,
+    out_data: Vector,
+) -> None:
     """Append the entries of features to those of their cells from `runs[0]` to `runs[-1]`; `place` says where."""
     for g in range(first, last):
         for j in range(len(indptr) - 1):

@@ -12,10 +12,24 @@ from dream_sc._core.laplace.linalg import cholesky, solve
 
 @part
 def _mode(
-    y: Vector, n_cells: Vector, log_s: Vector, group: Indices, z: Matrix, tail: Vector, tail_at: Vector, phi: float,
-    log_mu0: float, mu_sd: float, scale: Vector, df: float, theta: Vector, grad: Vector, hess: Matrix, chol: Matrix,
+    y: Vector,
+    n_cells: Vector,
+    log_s: Vector,
+    group: Indices,
+    z: Matrix,
+    tail: Vector,
+    tail_at: Vector,
+    phi: float,
+    log_mu0: float,
+    mu_sd: float,
+    scale: Vector,
+    df: float,
+    theta: Vector,
+    grad: Vector,
+    hess: Matrix,
+    chol: Matrix,
     step: Vector,
-) -> float:  # fmt: skip
+) -> float:
     """Newton for level, group effects and coefficients of covariates at a fixed overdispersion.
 
     Returns the log evidence. `scale` is that of each parameter's prior, the level's is not used.
@@ -86,9 +100,21 @@ def _mode(
 
 @entry
 def fit_counts(
-    counts: Matrix, n_cells: Vector, log_s: Vector, group: Indices, z: Matrix, tail: Matrix, tail_at: Vector,
-    mu_sd: float, scale: Vector, df: float, beta_o: float, n_grid: int, out: Matrix, effects: Cube,
-) -> None:  # fmt: skip
+    counts: Matrix,
+    n_cells: Vector,
+    log_s: Vector,
+    group: Indices,
+    z: Matrix,
+    tail: Matrix,
+    tail_at: Vector,
+    mu_sd: float,
+    scale: Vector,
+    df: float,
+    beta_o: float,
+    n_grid: int,
+    out: Matrix,
+    effects: Cube,
+) -> None:
     """Fill ``out`` (T, 5: log mu, sd, o, sd, converged) and ``effects`` (T, C + Q, 2: natural log, sd).
 
     The first of the `C` group effects stays 0, the effects of the `Q` covariates follow them.

@@ -35,19 +35,34 @@ MOST_FEATURES = 2000  # that what is shared is learned from
 
 
 def _pass(
-    stats: TechnicalStats, some: Ints, beta_o: float, scale: Floats, priors: TechnicalPriors,
+    stats: TechnicalStats,
+    some: Ints,
+    beta_o: float,
+    scale: Floats,
+    priors: TechnicalPriors,
     progress: Callable[[Any], Any] = lambda x: x,
-) -> _Pass:  # fmt: skip
+) -> _Pass:
     """Fit some features given what is shared."""
     log_s, n_cells, z = np.log(stats.size_factor), stats.n_cells.astype(np.float64), np.ascontiguousarray(stats.z)
 
     def call(s: slice) -> _Pass:
         out, effects = np.zeros((s.stop - s.start, 5)), np.zeros((s.stop - s.start, len(scale), 2))
         count_kernels.fit_counts(
-            stats.counts[some[s]].astype(np.float64), n_cells, log_s, stats.group, z,
-            stats.tail[some[s]].astype(np.float64), stats.tail_at.astype(np.float64), priors.log_mu_sd, scale * LN2,
-            priors.effect_df, beta_o, N_GRID, out, effects,
-        )  # fmt: skip
+            stats.counts[some[s]].astype(np.float64),
+            n_cells,
+            log_s,
+            stats.group,
+            z,
+            stats.tail[some[s]].astype(np.float64),
+            stats.tail_at.astype(np.float64),
+            priors.log_mu_sd,
+            scale * LN2,
+            priors.effect_df,
+            beta_o,
+            N_GRID,
+            out,
+            effects,
+        )
         return out, effects
 
     out, effects = zip(*(found for _, found in each(call, blocks(len(some)), progress)), strict=True)
@@ -87,9 +102,7 @@ def technical(
     )
 
 
-def _learn(
-    out: Floats, effects: Floats, scale: Floats, n_groups: int, priors: TechnicalPriors
-) -> tuple[float, Floats]:
+def _learn(out: Floats, effects: Floats, scale: Floats, n_groups: int, priors: TechnicalPriors) -> tuple[float, Floats]:
     """Rate of the prior of the overdispersion, and scales ``(C + Q,)`` of group effects and coefficients (log2)."""
     beta_o = float((priors.beta_o_shape + len(out)) / (priors.beta_o_rate + out[:, 2].sum()))
     second, new = (effects**2).sum(-1) / LN2**2, scale.copy()
@@ -97,9 +110,7 @@ def _learn(
         new[:n_groups] = _scale(second[:, 1:n_groups], scale[0], priors.effect_scale, priors)
         new[:n_groups] = np.clip(new[:n_groups], *priors.effect_scale_bounds)
     for i in range(n_groups, len(scale)):
-        new[i] = np.clip(
-            _scale(second[:, i], scale[i], priors.covariate_scale, priors), *priors.covariate_scale_bounds
-        )
+        new[i] = np.clip(_scale(second[:, i], scale[i], priors.covariate_scale, priors), *priors.covariate_scale_bounds)
     return beta_o, new
 
 

@@ -115,9 +115,15 @@ def _em(x: Floats, seen: Bools, row: Ints, within: Any) -> tuple[Floats, Floats,
 
 
 def _score_fit(
-    mean: Floats, information: Floats, sigma: Floats, sigma_sd: Floats, centre: Floats, told: Bools, n_cells: Floats,
+    mean: Floats,
+    information: Floats,
+    sigma: Floats,
+    sigma_sd: Floats,
+    centre: Floats,
+    told: Bools,
+    n_cells: Floats,
     priors: ScorePriors,
-) -> ScoreFit:  # fmt: skip
+) -> ScoreFit:
     """Shrink the effects of groups, learn their scale over the features that vary, and put numbers in their unit.
 
     `mean` is relative to `centre`; `information` is that of each location in units of ``1 / sigma^2``.
@@ -137,9 +143,7 @@ def _score_fit(
     return ScoreFit(centre + level, level_sd, sigma, sigma_sd, effects, effects_sd, float(scale), n_cells, told)
 
 
-def _shrunk(
-    m: Floats, precision: Floats, scale: float, priors: ScorePriors
-) -> tuple[Floats, Floats, Floats, Floats]:
+def _shrunk(m: Floats, precision: Floats, scale: float, priors: ScorePriors) -> tuple[Floats, Floats, Floats, Floats]:
     """Level, sd, effects ``(T, C)`` and sd, given locations and their precision.
 
     The Student t prior is a normal one, reweighted. A group without a score has the prior's effect, 0; a reference

@@ -15,9 +15,21 @@ LOW, HIGH = log(1e-6), log(4.0)  # of -log(1 - rho)
 
 @part
 def _derivatives(
-    y: Vector, r: Vector, tail_y: Matrix, tail_r: Matrix, at: Vector, over: float, centre: float, sd: float,
-    scale: float, df: float, theta: Vector, grad: Vector, hess: Matrix, exact: bool,
-) -> None:  # fmt: skip
+    y: Vector,
+    r: Vector,
+    tail_y: Matrix,
+    tail_r: Matrix,
+    at: Vector,
+    over: float,
+    centre: float,
+    sd: float,
+    scale: float,
+    df: float,
+    theta: Vector,
+    grad: Vector,
+    hess: Matrix,
+    exact: bool,
+) -> None:
     """Gradient and negative Hessian, or a positive bound of it unless `exact`."""
     n = theta.size
     for i in range(n):
@@ -44,9 +56,23 @@ def _derivatives(
 
 @part
 def _mode(
-    y: Vector, r: Vector, tail_y: Matrix, tail_r: Matrix, tail_n: Vector, at: Vector, over: float, centre: float,
-    sd: float, scale: float, df: float, theta: Vector, grad: Vector, hess: Matrix, chol: Matrix, step: Vector,
-) -> float:  # fmt: skip
+    y: Vector,
+    r: Vector,
+    tail_y: Matrix,
+    tail_r: Matrix,
+    tail_n: Vector,
+    at: Vector,
+    over: float,
+    centre: float,
+    sd: float,
+    scale: float,
+    df: float,
+    theta: Vector,
+    grad: Vector,
+    hess: Matrix,
+    chol: Matrix,
+    step: Vector,
+) -> float:
     """Newton for level and group effects at a fixed overdispersion; returns the log evidence."""
     n = theta.size
     settled = False
@@ -111,9 +137,20 @@ def _summarise(
 
 @entry
 def fit_shares(
-    y: Matrix, r: Matrix, tail_y: Cube, tail_r: Cube, tail_n: Matrix, at: Vector, sd: float, scale: float, df: float,
-    beta_o: float, n_grid: int, out: Matrix, effects: Cube,
-) -> None:  # fmt: skip
+    y: Matrix,
+    r: Matrix,
+    tail_y: Cube,
+    tail_r: Cube,
+    tail_n: Matrix,
+    at: Vector,
+    sd: float,
+    scale: float,
+    df: float,
+    beta_o: float,
+    n_grid: int,
+    out: Matrix,
+    effects: Cube,
+) -> None:
     """Fill ``out`` (S, N_OUT) and ``effects`` (S, C, 3: mean, sd, covariance with the level)."""
     n = y.shape[1]
     for s in range(y.shape[0]):
@@ -130,9 +167,23 @@ def fit_shares(
             for j in range(n_grid):
                 x = exp(low + j * width) if n_grid > 1 else 0.0
                 log_post[j] = _mode(
-                    y[s], r[s], tail_y[s], tail_r[s], tail_n[s], at, expm1(x), centre, sd, scale, df, theta, grad,
-                    hess, chol, step,
-                )  # fmt: skip
+                    y[s],
+                    r[s],
+                    tail_y[s],
+                    tail_r[s],
+                    tail_n[s],
+                    at,
+                    expm1(x),
+                    centre,
+                    sd,
+                    scale,
+                    df,
+                    theta,
+                    grad,
+                    hess,
+                    chol,
+                    step,
+                )
                 if n_grid > 1:
                     log_post[j] += low + j * width + log(beta_o) - beta_o * x
                 top = max(top, log_post[j])

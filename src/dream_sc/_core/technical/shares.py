@@ -39,9 +39,20 @@ def _pass(
         some = stats.take(s)
         out, effects = np.zeros((len(some.numerator), N_OUT)), np.zeros((*some.numerator.shape, 3))
         share_kernels.fit_shares(
-            some.numerator, some.rest, some.tail_numerator, some.tail_rest, some.tail_total, some.at, priors.level_sd,
-            scale, priors.effect_df, beta_o, N_GRID if overdispersed else 1, out, effects,
-        )  # fmt: skip
+            some.numerator,
+            some.rest,
+            some.tail_numerator,
+            some.tail_rest,
+            some.tail_total,
+            some.at,
+            priors.level_sd,
+            scale,
+            priors.effect_df,
+            beta_o,
+            N_GRID if overdispersed else 1,
+            out,
+            effects,
+        )
         return out, effects
 
     out, effects = zip(*(found for _, found in each(call, blocks(len(stats.numerator)))), strict=True)
@@ -64,9 +75,7 @@ def technical_shares(stats: ShareStats, priors: SharePriors, overdispersed: bool
     out, effects = _pass(stats, beta_o, scale, priors, overdispersed)
     level, level_sd, rho, rho_sd, _, evidence, _ = out.T.copy()
     mean, sd, cov = np.moveaxis(effects, -1, 0).copy()
-    return ShareFit(
-        level, level_sd, rho, rho_sd, mean, sd, cov, float(beta_o), float(scale), evidence, out[:, 4] > 0
-    )
+    return ShareFit(level, level_sd, rho, rho_sd, mean, sd, cov, float(beta_o), float(scale), evidence, out[:, 4] > 0)
 
 
 def _learn(out: Floats, effects: Floats, scale: float, priors: SharePriors) -> tuple[float, float]:

@@ -10,6 +10,14 @@ from .parser import formula_of, read, refuse_unknown
 from .state import Stored, stored, written
 
 __all__ = [
-    "Stored", "encode", "factor_columns", "formula_of", "is_numeric", "plain_level", "read", "refuse_unknown", "stored",
+    "Stored",
+    "encode",
+    "factor_columns",
+    "formula_of",
+    "is_numeric",
+    "plain_level",
+    "read",
+    "refuse_unknown",
+    "stored",
     "written",
-]  # fmt: skip
+]

@@ -47,27 +47,37 @@ NUMBERS = Option(
 )
 LEVEL = Option("a level: a text, a number, True or False", lambda v: isinstance(v, str | bool) or is_number(v))
 CONTRASTS: dict[str, dict[str, Option]] = {"contr.treatment": {"base": LEVEL}, "contr.sum": {}}
-CONTRAST = Option(
-    "contr.treatment(base=...) or contr.sum()", lambda v: getattr(v, "name", None) in CONTRASTS
-)
+CONTRAST = Option("contr.treatment(base=...) or contr.sum()", lambda v: getattr(v, "name", None) in CONTRASTS)
 
 # options in the order in which they may stand without their names
 FUNCTIONS: dict[str, dict[str, Option]] = {
     "C": {"contrasts": CONTRAST},
     "bs": {
-        "df": _whole(1, LARGEST["df"]), "knots": NUMBERS, "degree": _whole(0, LARGEST["degree"]),
-        "include_intercept": TRUTH, "lower_bound": NUMBER, "upper_bound": NUMBER,
+        "df": _whole(1, LARGEST["df"]),
+        "knots": NUMBERS,
+        "degree": _whole(0, LARGEST["degree"]),
+        "include_intercept": TRUTH,
+        "lower_bound": NUMBER,
+        "upper_bound": NUMBER,
         "extrapolation": _among("raise", "clip", "zero", "extend"),
     },
     "cr": {
-        "df": _whole(1, LARGEST["df"]), "knots": NUMBERS, "lower_bound": NUMBER, "upper_bound": NUMBER,
-        "constraints": _among("center"), "extrapolation": _among("raise", "clip", "zero", "extend"),
+        "df": _whole(1, LARGEST["df"]),
+        "knots": NUMBERS,
+        "lower_bound": NUMBER,
+        "upper_bound": NUMBER,
+        "constraints": _among("center"),
+        "extrapolation": _among("raise", "clip", "zero", "extend"),
     },
     "poly": {"degree": _whole(1, LARGEST["degree"]), "raw": TRUTH},
     "center": {},
     "scale": {"center": TRUTH, "scale": TRUTH, "ddof": _whole(0, LARGEST["ddof"])},
-    "log": {}, "log2": {}, "log10": {}, "log1p": {}, "sqrt": {},
-}  # fmt: skip
+    "log": {},
+    "log2": {},
+    "log10": {},
+    "log1p": {},
+    "sqrt": {},
+}
 OUTERMOST = frozenset(("C", "bs", "cr", "poly"))  # these make several columns: other functions cannot take them
 STATEFUL = frozenset(("bs", "cr", "poly", "center", "scale"))  # these keep what they learn on the technical cells
 NUMPY = frozenset(("log", "log2", "log10", "log1p", "sqrt"))  # these may also be written np.log

@@ -203,4 +203,3 @@ def factor_columns(adata: AnnData, formula: Formula) -> list[str]:
     """Columns that are factors: in `C()`, or of labels."""
     labels = {c for c in formula.bare if not is_numeric(adata.obs[c])} | formula.labels
     return [c for c in formula.columns if c in labels]
-

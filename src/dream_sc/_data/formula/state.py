@@ -187,9 +187,7 @@ def _fits_knots(state: dict[str, Any], options: dict[str, Any], ends: int, n: in
     if not isinstance(knots, list) or not all(map(is_number, knots)) or len(knots) != 2 * ends + n:
         return False
     inner = knots[ends : ends + n]
-    return (
-        knots == [lower] * ends + sorted(inner) + [upper] * ends and all(lower < knot < upper for knot in inner)
-    )
+    return knots == [lower] * ends + sorted(inner) + [upper] * ends and all(lower < knot < upper for knot in inner)
 
 
 def _fits_bs(state: dict[str, Any], options: dict[str, Any]) -> bool:

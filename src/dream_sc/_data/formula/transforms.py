@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 Options = dict[str, Any]
 State = dict[str, Any]  # as json has it
 PLAIN: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sqrt": np.sqrt,
-}  # fmt: skip
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+}
 
 
 def columns(call: Call, x: np.ndarray, state: State | None) -> tuple[np.ndarray, list[str], State]:
@@ -59,9 +63,12 @@ def _function(name: str) -> Callable[..., Any]:
     from formulaic import transforms
 
     return {
-        "bs": transforms.basis_spline, "center": transforms.center, "cr": transforms.natural_cubic_spline,
-        "poly": transforms.poly, "scale": transforms.scale,
-    }[name]  # fmt: skip
+        "bs": transforms.basis_spline,
+        "center": transforms.center,
+        "cr": transforms.natural_cubic_spline,
+        "poly": transforms.poly,
+        "scale": transforms.scale,
+    }[name]
 
 
 def _for_formulaic(value: Any) -> Any:

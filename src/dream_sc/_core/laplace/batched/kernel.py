@@ -68,9 +68,12 @@ class Task:
         j = k if self.anchor[0].shape[1] > 1 else torch.zeros_like(k)
         value, mode, precision = (x[rows[:, None], j] for x in self.anchor)
         return replace(
-            at, tau2=self.taus[rows[:, None], k] ** 2, value=value, mode=mode.permute(2, 0, 1),
+            at,
+            tau2=self.taus[rows[:, None], k] ** 2,
+            value=value,
+            mode=mode.permute(2, 0, 1),
             precision=precision.permute(2, 3, 0, 1),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,12 @@ class Known:
 
     def remember(self, features: Tensor, theta: Tensor, tabs: Tables, best: Tensor) -> None:
         """Keep the best lane ``(B',)`` of some features, in place."""
-        for mine, theirs in ((self.theta, theta), (self.low, tabs.low), (self.high, tabs.high),
-                             (self.consts, tabs.consts)):  # fmt: skip
+        for mine, theirs in (
+            (self.theta, theta),
+            (self.low, tabs.low),
+            (self.high, tabs.high),
+            (self.consts, tabs.consts),
+        ):
             theirs = theirs.expand(-1, len(best), -1)
             column = theirs.gather(-1, best[None, :, None].expand(len(theirs), -1, 1))
             mine.index_copy_(1, features, column)
@@ -189,9 +196,12 @@ def _chunks(task: Task, out: Out, at: Points) -> None:
         if known is None:
             size = len(tabs.low), n_b, 1
             known = Known(
-                like.new_zeros((n, n_b, 1)), like.new_zeros(size), like.new_zeros(size), like.new_zeros((2, n_b, 1)),
+                like.new_zeros((n, n_b, 1)),
+                like.new_zeros(size),
+                like.new_zeros(size),
+                like.new_zeros((2, n_b, 1)),
                 torch.zeros(n_b, dtype=torch.bool, device=like.device),
-            )  # fmt: skip
+            )
         last = torch.as_tensor(np.zeros(n_b, int) if first == 0 else task.n_valid - 1, device=like.device)
         here = task.held(replace(at, tables=tabs), rows, task.pick[rows, last][:, None])
         theta = known.starts(task.code, task.n_amp, tabs, here.mode)
@@ -232,9 +242,16 @@ def _batch(task: Task, at: Points, n_s: int, *, modes: bool) -> Out:
 
 
 def run(
-    data: Data, target: Target, code: int, n_amp: int, taus: Floats, tol: float, *, modes: bool = False,
+    data: Data,
+    target: Target,
+    code: int,
+    n_amp: int,
+    taus: Floats,
+    tol: float,
+    *,
+    modes: bool = False,
     turn: tuple[Floats, float] | None = None,
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats, Floats]:
     """Log evidence ``(T, S, K)``, and on request the conditional mode ``(..., n)`` and covariance ``(..., n, n)``.
 
     A negative tau is skipped; the evidence is -inf where nothing was found. `turn`: dosages at which two Hills are
@@ -265,16 +282,34 @@ def run(
 
 
 def _on_device(
-    data: Data, target: Target, lay: Layout, code: int, n_amp: int, taus: Floats, tol: float, rows: NDArray[np.int64],
-    *, modes: bool, turn: tuple[Floats, float] | None,
-) -> Out:  # fmt: skip
+    data: Data,
+    target: Target,
+    lay: Layout,
+    code: int,
+    n_amp: int,
+    taus: Floats,
+    tol: float,
+    rows: NDArray[np.int64],
+    *,
+    modes: bool,
+    turn: tuple[Floats, float] | None,
+) -> Out:
     """Send a batch of features to the device and treat it there."""
     t, valid = target.tensor, taus[rows] >= 0
     shapes, consts = (t(x if len(x) == 1 else x[rows]).permute(1, 2, 0) for x in (data.shapes, data.consts))
     task = Task(
-        code, n_amp, lay, tol, None if turn is None else (t(turn[0]), turn[1]), shapes, consts, t(taus[rows]),
-        t(np.argsort(~valid, axis=1, kind="stable")), valid.sum(1), tuple(t(x[rows]) for x in data.anchor),
-    )  # fmt: skip
+        code,
+        n_amp,
+        lay,
+        tol,
+        None if turn is None else (t(turn[0]), turn[1]),
+        shapes,
+        consts,
+        t(taus[rows]),
+        t(np.argsort(~valid, axis=1, kind="stable")),
+        valid.sum(1),
+        tuple(t(x[rows]) for x in data.anchor),
+    )
     trials = t(data.weights[rows].T) if data.weights.size else None
     offset = t(data.offset[rows].T) if data.offset.size else None
     at = points(t(data.counts[rows].T), trials, t(data.overdispersion[rows]), lay, offset)

@@ -88,17 +88,28 @@ def layout(d: Design, target: Target) -> Layout:
     own[1][:, 0] -= d.error
     n_j = d.nodes.shape[1]
     return Layout(
-        rows=t(rows), real=t(real), log_w=t(d.log_w[rows]), scale2=t(d.scale2[rows]),
+        rows=t(rows),
+        real=t(real),
+        log_w=t(d.log_w[rows]),
+        scale2=t(d.scale2[rows]),
         group=t(d.group[rows] * real.astype(np.int64)),
-        member=t(member.reshape(-1, *member.shape[2:]).transpose(0, 2, 1)), loads=t(loads),
+        member=t(member.reshape(-1, *member.shape[2:]).transpose(0, 2, 1)),
+        loads=t(loads),
         nodes=t(np.concatenate([d.nodes[dose.ravel()], np.zeros((1, n_j))])),
         node_weights=t(np.concatenate([d.node_weights[dose.ravel()], np.eye(1, n_j)])),
-        up=t(own[0]), down=t(own[1]), shares=t(d.shares), known=t(d.error <= 0),
+        up=t(own[0]),
+        down=t(own[1]),
+        shares=t(d.shares),
+        known=t(d.error <= 0),
         exact=bool((d.error <= 0).all()),
-        wide2=t(d.wide_sd**2)[:, None, None], log_weight=t(np.log(d.wide_weight))[:, None, None],
-        scales=t(d.scales), weights=t(d.weights), axis=(float(d.axis[0]), float(d.axis[1])),
-        polynomial_sd=d.polynomial_sd, dtype=target.dtype,
-    )  # fmt: skip
+        wide2=t(d.wide_sd**2)[:, None, None],
+        log_weight=t(np.log(d.wide_weight))[:, None, None],
+        scales=t(d.scales),
+        weights=t(d.weights),
+        axis=(float(d.axis[0]), float(d.axis[1])),
+        polynomial_sd=d.polynomial_sd,
+        dtype=target.dtype,
+    )
 
 
 @dataclass(frozen=True)

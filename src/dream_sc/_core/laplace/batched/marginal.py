@@ -126,9 +126,7 @@ def _add_anchor(theta: Tensor, n_amp: int, at: Points, d: Derivatives) -> Tensor
     return at.value - 0.5 * (diff * pull).sum(0)
 
 
-def evaluate(
-    code: int, theta: Tensor, u: Tensor, n_amp: int, at: Points, lay: Layout
-) -> tuple[Derivatives, Tensor]:
+def evaluate(code: int, theta: Tensor, u: Tensor, n_amp: int, at: Points, lay: Layout) -> tuple[Derivatives, Tensor]:
     """Log marginal density at `theta` ``(n, B, L)``, and the modes of the guide effects, which start at `u`."""
     base, v_dose, curve_grad = row_means(code, theta, n_amp, at, lay)
     variance = (at.tau2 + lay.wide2 + v_dose.unsqueeze(-3)).expand(u.shape)

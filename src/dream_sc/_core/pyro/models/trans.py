@@ -95,9 +95,13 @@ class TransData:
         from dataclasses import replace
 
         return replace(
-            self, counts=self.counts[:, rows], log_w=self.log_w[rows], scale2=self.scale2[rows],
-            guide=self.guide[rows], group=self.group[rows],
-        )  # fmt: skip
+            self,
+            counts=self.counts[:, rows],
+            log_w=self.log_w[rows],
+            scale2=self.scale2[rows],
+            guide=self.guide[rows],
+            group=self.group[rows],
+        )
 
     def feature(self, t: int) -> TransData:
         """The same design for one feature."""
@@ -105,12 +109,15 @@ class TransData:
 
         s = slice(t, t + 1)
         return replace(
-            self, counts=self.counts[s], overdispersion=self.overdispersion[s], level=self.level[s],
+            self,
+            counts=self.counts[s],
+            overdispersion=self.overdispersion[s],
+            level=self.level[s],
             consts=self.consts[s],
             row_weights=None if self.row_weights is None else self.row_weights[s],
             offset=None if self.offset is None else self.offset[s],
             load_covariance=None if self.load_covariance is None else self.load_covariance[s],
-        )  # fmt: skip
+        )
 
 
 def parameters(data: TransData, curve: Curve, degree: int) -> dict[str, Any]:

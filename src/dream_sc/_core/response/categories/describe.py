@@ -47,9 +47,12 @@ class ChainRows:
 
 
 def describe(
-    fit: ChainFit, options: Options, progress: Callable[[Any], Any], kept: Kept | None = None,
+    fit: ChainFit,
+    options: Options,
+    progress: Callable[[Any], Any],
+    kept: Kept | None = None,
     report: NDArray[np.bool_] | None = None,
-) -> ChainRows:  # fmt: skip
+) -> ChainRows:
     """Draws of the best non-null curve of each feature, summed up; of those to `report` ``(F,)``, if given."""
     e = fit.evidence
     chains, n_f = e.chains, len(e.chains.start)
@@ -72,7 +75,11 @@ def describe(
         return _block(fit, options, *job)
 
     for (_, _, features), (of_categories, of_features, record, lead) in each(
-        call, jobs, progress, alone=options.inference != "laplace", kept=under(kept, "rows")  # Pyro's state is one
+        call,
+        jobs,
+        progress,
+        alone=options.inference != "laplace",
+        kept=under(kept, "rows"),  # Pyro's state is one
     ):
         where = np.concatenate([first[f] + np.arange(chains.length[f] + 1) for f in features])
         for store, found, at, n in ((by_category, of_categories, where, n_c), (by_feature, of_features, features, n_f)):
@@ -151,14 +158,18 @@ def _binomials(fit: ChainFit, m: int, features: Ints, options: Options, *, quick
     drawn = draws_of(choice, m, quick=quick)
     n_level = drawn.params.shape[-1] - e.comparison.curves[m].n_shape
     return StickDraws(
-        drawn.params[..., :n_level], drawn.params[..., n_level:], drawn.consts, np.zeros(len(stick)), chains,
-        e.log_bf[features], drawn.tau, drawn.pareto_k,
-    )  # fmt: skip
+        drawn.params[..., :n_level],
+        drawn.params[..., n_level:],
+        drawn.consts,
+        np.zeros(len(stick)),
+        chains,
+        e.log_bf[features],
+        drawn.tau,
+        drawn.pareto_k,
+    )
 
 
-def _replace_draws(
-    fit: ChainFit, features: Ints, drawn: StickDraws, options: Options
-) -> tuple[StickDraws, Floats]:
+def _replace_draws(fit: ChainFit, features: Ints, drawn: StickDraws, options: Options) -> tuple[StickDraws, Floats]:
     """Draws of another engine, and which features converged; lags and which sticks move are the fast engine's."""
     e, chains = fit.evidence, drawn.chains
     p = e.problem.take(e.chains.sticks(features)[0])
@@ -167,10 +178,21 @@ def _replace_draws(
     moves[surest] = True
     stats, dosage, hyper = for_pyro(p, e.prior, options)
     params, shapes, converged = engines.engine(options.inference).trans_chains(
-        stats, dosage, np.repeat(np.arange(len(features)), chains.length), overdispersion=p.overdispersion, axis=p.axis,
-        priors=p.priors, hyper=hyper, lag=drawn.lag, moves=moves, init=(drawn.params, drawn.shapes),
-        nsamples=options.nsamples, niters=options.niters, device=options.device, rng=options.seed,
-    )  # fmt: skip
+        stats,
+        dosage,
+        np.repeat(np.arange(len(features)), chains.length),
+        overdispersion=p.overdispersion,
+        axis=p.axis,
+        priors=p.priors,
+        hyper=hyper,
+        lag=drawn.lag,
+        moves=moves,
+        init=(drawn.params, drawn.shapes),
+        nsamples=options.nsamples,
+        niters=options.niters,
+        device=options.device,
+        rng=options.seed,
+    )
     no_k = np.full(len(features), np.nan)  # weights are those of the fast engine's draws
     return drawn._replace(params=params, shapes=shapes, pareto_k=no_k), converged.astype(float)
 

@@ -66,14 +66,19 @@ def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, q
     chosen = _candidates(ratio, pick[mine], np.arange(len(mine)) - chains.start[mine], options.seed)
     return StickDraws(
         np.take_along_axis(points.theta[..., : 1 + n_amp], chosen[:, :, None], 1),
-        np.take_along_axis(points.shapes, pick[:, :, None], 1), x.consts, x.lag, chains,
-        logsumexp(log_bf + x.log_post[mine], axis=1), np.exp(points.log_tau).mean(1), np.array([k for _, k in found]),
-    )  # fmt: skip
+        np.take_along_axis(points.shapes, pick[:, :, None], 1),
+        x.consts,
+        x.lag,
+        chains,
+        logsumexp(log_bf + x.log_post[mine], axis=1),
+        np.exp(points.log_tau).mean(1),
+        np.array([k for _, k in found]),
+    )
 
 
 def _weights(
     p: Problem, c: Curve, x: Local, chains: Chains, points: Points, prior: Prior, n_amp: int
-) -> tuple[Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats]:
     """Log importance weights of the sticks' candidates ``(T, N, M)`` at their shape, and of the shapes ``(F, N)``.
 
     A stick that does not move for sure may still move a little: its amplitude then has the normal prior that the moment

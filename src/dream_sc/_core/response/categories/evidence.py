@@ -132,9 +132,7 @@ class ChainEvidence:
         return np.asarray(log_softmax(log_prior + together(self.by_shape[m - 1][sticks], part), axis=1))
 
 
-def chain_evidence(
-    p: Problem, c: Comparison, found: Found, chains: Chains, prior: decision.Prior
-) -> ChainEvidence:
+def chain_evidence(p: Problem, c: Comparison, found: Found, chains: Chains, prior: decision.Prior) -> ChainEvidence:
     """Put the evidence of sticks together; the weights of `prior` are learned where they are of the null alone."""
     log_tau = prior.log_tau(c.grid)
     null = logsumexp(found.values[:, 0] + log_tau, axis=1)
@@ -162,10 +160,19 @@ class ChainFit:
 
 
 def fit(
-    stats: GuideStats, dosage: RowDosage, overdispersion: Floats, feature: Ints, *, axis: Axis, priors: TransPriors,
-    alpha_sd: float, options: Options, hyper: dict[str, Any] | None = None,
-    progress: Callable[[Any], Any] = lambda x: x, kept: Kept | None = None,
-) -> ChainFit:  # fmt: skip
+    stats: GuideStats,
+    dosage: RowDosage,
+    overdispersion: Floats,
+    feature: Ints,
+    *,
+    axis: Axis,
+    priors: TransPriors,
+    alpha_sd: float,
+    options: Options,
+    hyper: dict[str, Any] | None = None,
+    progress: Callable[[Any], Any] = lambda x: x,
+    kept: Kept | None = None,
+) -> ChainFit:
     """Evidence of every feature.
 
     Parameters
@@ -199,9 +206,12 @@ def fit(
         e = chain_evidence(p, c, found, chains, prior if options.guide_effects else replace(prior, wide_weight=0.0))
     lfdr, best = decision.local_fdr(e.log_bf, e.prior), simplest(e.marginal, e.prior)
     columns: dict[str, Any] = {
-        "lfdr": lfdr, "qvalue": decision.q_values(lfdr), "pvalue": null.p_value(e.strength), "log_bf": e.log_bf,
+        "lfdr": lfdr,
+        "qvalue": decision.q_values(lfdr),
+        "pvalue": null.p_value(e.strength),
+        "log_bf": e.log_bf,
         "model": np.where(lfdr > 0.5, "null", np.array([curve.name for curve in c.curves])[best]),
-    }  # fmt: skip
+    }
     learned = store(e.prior, null) | {"curves": [curve.name for curve in c.curves]}
     return ChainFit(e, best, columns, learned)
 
@@ -219,4 +229,3 @@ def _null_distribution(
     sim, c = set_up(sim, options, (e.prior.wide_weight, e.prior.wide_sd), kept)
     found = evaluate(sim, c, progress, kept)
     return decision.null_distribution(chain_evidence(sim, c, found, chains, e.prior).strength)
-

@@ -84,14 +84,14 @@ def _shapes(
     pick = np.stack([importance.pick(np.exp(row - row.max()), n) for row in better])
     take = partial(np.take_along_axis, indices=pick, axis=1)
     return (
-        np.take_along_axis(here, pick[:, :, None], 1), take(cell), inside[pick],
+        np.take_along_axis(here, pick[:, :, None], 1),
+        take(cell),
+        inside[pick],
         np.take_along_axis(at, pick[mine], 1),
-    )  # fmt: skip
+    )
 
 
-def propose(
-    p: Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, each: int, seed: int
-) -> Points:
+def propose(p: Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, each: int, seed: int) -> Points:
     """`n` shapes by their joint posterior, `each` candidates for the rest by each stick's approximation there.
 
     `log_bf` ``(T, S)`` says how probably sticks move. Random numbers depend on a stick's place in its chain only, so
@@ -145,9 +145,7 @@ def _approximation(
         centre = centre + move[:, None] * slope[0, cell, k]
     width = np.log(lattice.tau_step[t]) if lattice.tau_step[t] > 0 else 0.0
     log_mass = np.repeat(log_z, each) + log_share[np.arange(n), k] - width
-    return _Approximation(
-        centre, lattice.cov[t][cell, k], np.log(lattice.tau[t])[k] + by_tau, log_mass, cell, k, rng
-    )
+    return _Approximation(centre, lattice.cov[t][cell, k], np.log(lattice.tau[t])[k] + by_tau, log_mass, cell, k, rng)
 
 
 def _of_stick(a: _Approximation, shapes: Floats, bend: Bools, axis: Axis) -> tuple[Floats, Floats, Floats]:

@@ -64,9 +64,18 @@ def lagged(shapes: Floats, lag: Floats) -> Floats:
 
 
 def _on_lattice(
-    p: Problem, c: Curve, chains: Chains, at: tuple[Floats, Floats, Floats], tau: tuple[Floats, Floats],
-    lag: Floats, prior: Prior, size: tuple[int, ...], *, fine: bool, degree: int,
-) -> Local:  # fmt: skip
+    p: Problem,
+    c: Curve,
+    chains: Chains,
+    at: tuple[Floats, Floats, Floats],
+    tau: tuple[Floats, Floats],
+    lag: Floats,
+    prior: Prior,
+    size: tuple[int, ...],
+    *,
+    fine: bool,
+    degree: int,
+) -> Local:
     """Evidence of the sticks of some features at shapes of their own."""
     shapes, step, consts = at
     mine = np.repeat(np.arange(len(shapes)), chains.length)
@@ -84,9 +93,7 @@ def _on_lattice(
     return Local(sticks, consts, lag, null, np.asarray(log_softmax(joint, axis=1)), size)
 
 
-def _lags(
-    p: Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior
-) -> Floats:
+def _lags(p: Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior) -> Floats:
     """Lags ``(T,)`` by the modes of one Hill at the likeliest shapes ``(F, 2)``, sticks by their odds of moving."""
     c, consts = curve("single_hill"), np.zeros((len(tau), 1, 2))
     mine = np.repeat(np.arange(len(best)), chains.length)
@@ -103,9 +110,16 @@ def _lags(
 
 
 def localise(
-    e: ChainEvidence, p: Problem, m: int, features: Ints, chains: Chains, values: Floats, *, quick: bool,
+    e: ChainEvidence,
+    p: Problem,
+    m: int,
+    features: Ints,
+    chains: Chains,
+    values: Floats,
+    *,
+    quick: bool,
     degree: int,
-) -> Local:  # fmt: skip
+) -> Local:
     """A local lattice over the shapes that a feature's sticks agree on; `values` ``(T, M, K)`` are of the sticks."""
     c, prior, grid = e.comparison.curves[m], e.prior, e.comparison.grid
     lattice = e.comparison.lattices[c.name]
