@@ -1,0 +1,188 @@
+"""The tables of all designs stay as they are: a change of the code that is none of the method changes no number.
+
+A change of the method does; then `python tests/test_frozen_numbers.py` writes the tables anew, and the changelog says
+why. Other processors and libraries round differently; what they change is far below the tolerance.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.special import expit
+
+import dream_sc as ds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FOLDER = Path(__file__).parent / "frozen"
+CIS = "GFI1B"
+RTOL, ATOL = 1e-6, 1e-9
+
+Tables = dict[str, pd.DataFrame]
+
+
+def _three_steps(adata: ad.AnnData, *, technical: dict[str, Any] | None = None, **trans: Any) -> Tables:
+    ds.tl.fit_technical(adata, **(technical or {"batch_key": "batch"}))
+    ds.tl.fit_cis(adata, CIS)
+    ds.tl.fit_trans(adata, **trans)
+    return _tables(adata)
+
+
+def _tables(adata: ad.AnnData) -> Tables:
+    return {"technical": adata.varm["technical"], "cis": adata.uns["cis"]["guides"], "trans": adata.varm["trans"]}
+
+
+def _titration(**given: Any) -> ad.AnnData:
+    return ds.datasets.titration(**({"n_cells": 2000, "n_genes": 24, "rng": 3} | given))
+
+
+def counts() -> Tables:
+    """All curves, two batches."""
+    return _three_steps(_titration())
+
+
+def single_hill() -> Tables:
+    """One curve that is told."""
+    return _three_steps(_titration(), function_type="single_hill")
+
+
+def additive_hill() -> Tables:
+    """Two Hills without a turn."""
+    return _three_steps(_titration(), function_type="additive_hill")
+
+
+def polynomial() -> Tables:
+    """Polynomials."""
+    return _three_steps(_titration(), function_type="polynomial", degree=3)
+
+
+def cells() -> Tables:
+    """Dosages of the cells."""
+    return _three_steps(_titration(cis_mean=20.0), dosage="cell")
+
+
+def many_ntc_guides() -> Tables:
+    """NTC guides that are summed up."""
+    return _three_steps(_titration(n_cells=4000, n_guides=8, n_ntc_guides=60))
+
+
+def covariates() -> Tables:
+    """A covariate on the exposure."""
+    adata = _titration()
+    adata.obs["stress"] = np.random.default_rng(0).normal(size=adata.n_obs)
+    return _three_steps(adata, technical={"batch_key": "batch", "covariates": ["stress"]})
+
+
+def guide_matrix() -> Tables:
+    """Several guides in a cell."""
+    adata = ds.datasets.high_moi(3000, 24, moi=3.0, n_other_guides=40, rng=1)
+    ds.tl.fit_technical(adata, batch_key="batch", guides="guides", use_all_cells=True)
+    ds.tl.fit_cis(adata, CIS, control_group="complement")
+    ds.tl.fit_trans(adata)
+    return _tables(adata)
+
+
+def _other(kind: dict[str, Any], values: Callable[[np.random.Generator, Any, Any], Any]) -> Tables:
+    rna = _titration()
+    ds.tl.fit_technical(rna, batch_key="batch")
+    ds.tl.fit_cis(rna, CIS)
+    rng, n_features = np.random.default_rng(1), 15
+    h = expit(2.0 * np.log(2) * (rna.obs["true_log2_dosage"].to_numpy(float)[:, None] + 0.8))
+    low = rng.uniform(0.3, 0.7, n_features)
+    p = low + np.where(np.arange(n_features) % 3 == 0, np.where(low > 0.5, -0.28, 0.28), 0.0) * h
+    x, layers = values(rng, p, rng.poisson(1.5, p.shape))
+    part = ad.AnnData(x, obs=rna.obs.copy(), uns=rna.uns.copy(), obsm=dict(rna.obsm))
+    part.var_names = [f"e{i}" for i in range(part.n_vars)]
+    for name, layer in layers.items():
+        part.layers[name] = layer
+    ds.tl.fit_technical(part, batch_key="batch", **kind)
+    ds.tl.fit_trans(part)
+    return {"technical": part.varm["technical"], "trans": part.varm["trans"]}
+
+
+def binomial() -> Tables:
+    """Shares."""
+
+    def values(rng: np.random.Generator, p: Any, n: Any) -> Any:
+        return sparse.csr_matrix(rng.binomial(n, p).astype(float)), {"total": sparse.csr_matrix(n.astype(float))}
+
+    return _other({"distribution": "binomial", "denominator_layer": "total"}, values)
+
+
+def multinomial() -> Tables:
+    """Usage of three categories."""
+
+    def values(rng: np.random.Generator, p: Any, n: Any) -> Any:
+        y = rng.binomial(n, p)
+        z = rng.binomial(n - y, 0.4)
+        parts = [sparse.csr_matrix(a.astype(float)) for a in (y, z, n - y - z)]
+        return parts[0] * 0.0, dict(zip("abc", parts, strict=True))
+
+    return _other({"distribution": "multinomial", "category_layers": ["a", "b", "c"]}, values)
+
+
+def normal() -> Tables:
+    """Scores."""
+    return _other({"distribution": "normal"}, lambda rng, p, n: (10.0 + 3.0 * p + rng.normal(0, 0.8, p.shape), {}))
+
+
+def studentt() -> Tables:
+    """Scores with outliers."""
+    return _other({"distribution": "studentt"}, lambda rng, p, n: (3.0 * p + rng.standard_t(3, p.shape), {}))
+
+
+DESIGNS = [
+    counts,
+    single_hill,
+    additive_hill,
+    polynomial,
+    cells,
+    many_ntc_guides,
+    covariates,
+    guide_matrix,
+    binomial,
+    multinomial,
+    normal,
+    studentt,
+]
+
+
+def _differences(found: pd.DataFrame, kept: pd.DataFrame) -> list[str]:
+    """Names of the columns that are not as they were."""
+    out = []
+    for name in kept.columns:
+        if name not in found:
+            out.append(f"{name} is missing")
+            continue
+        have, want = found[name].reset_index(drop=True), kept[name].reset_index(drop=True)
+        if pd.api.types.is_numeric_dtype(want) and pd.api.types.is_numeric_dtype(have):
+            a, b = have.to_numpy(float, na_value=np.nan), want.to_numpy(float, na_value=np.nan)
+            if not np.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True):
+                out.append(f"{name} by up to {np.nanmax(np.abs(a - b)):.3g}")
+        elif not (have.astype(str).replace("nan", "") == want.astype(str).replace("nan", "")).all():
+            out.append(name)
+    return out
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("design", DESIGNS, ids=lambda f: f.__name__)
+def test_tables_are_as_they_were(design: Callable[[], Tables]) -> None:
+    found = design()
+    assert {path.name.split(".")[1] for path in FOLDER.glob(f"{design.__name__}.*.csv")} == set(found)
+    for step, table in found.items():
+        kept = pd.read_csv(FOLDER / f"{design.__name__}.{step}.csv", keep_default_na=False, na_values=[""])
+        assert not (what := _differences(table, kept)), f"{step}: {what}"
+
+
+if __name__ == "__main__":
+    for design in DESIGNS:
+        for step, table in design().items():
+            table.to_csv(FOLDER / f"{design.__name__}.{step}.csv", index=False, float_format="%.12g")
+        print(design.__name__)  # noqa: T201
