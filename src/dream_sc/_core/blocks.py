@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 BLOCK = 64
-LARGE = 4096  # for a device, which has use for many features at a time
 
 
 class Kept(Protocol):
@@ -96,9 +95,7 @@ def each_block(
     n: int,
     progress: Callable[[Any], Any] = lambda x: x,
     *,
-    on_device: bool = False,
     kept: Kept | None = None,
 ) -> list[Result]:
-    """Results of all blocks of `n` features; on a device blocks are large and run one at a time."""
-    size = LARGE if on_device else BLOCK
-    return [result for _, result in each(call, blocks(n, size), progress, alone=on_device, kept=kept)]
+    """Results of all blocks of `n` features."""
+    return [result for _, result in each(call, blocks(n), progress, kept=kept)]

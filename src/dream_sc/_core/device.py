@@ -1,47 +1,14 @@
-"""Where tensors live: the name of a device to torch's, and what the fast engine runs on."""
+"""Where tensors live: the name of a device to torch's."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
 NAMES = re.compile(r"auto|cpu|cuda(:\d+)?")
-FREE_SHARE = 0.5  # of the free memory of a GPU
-CPU_BYTES = 2**27
-
-
-@dataclass(frozen=True)
-class Target:
-    """A device for the fast engine's tensor form.
-
-    `dtype` is that of the search for the modes of the guide effects; what is computed at the modes is float64.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def free(self) -> int:
-        """Bytes that a batch may take."""
-        import torch
-
-        if self.device.type != "cuda":
-            return CPU_BYTES
-        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return int(FREE_SHARE * (torch.cuda.mem_get_info(self.device)[0] + cached))
-
-    def tensor(self, x: Any) -> torch.Tensor:
-        """An array on the device; to a GPU from pinned memory, without waiting for it."""
-        import torch
-
-        here = torch.from_numpy(np.require(x, requirements=("C", "W")))
-        return here.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else here
 
 
 def check_name(name: str) -> None:
@@ -64,15 +31,17 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def accelerator(name: str) -> Target | None:
-    """What the fast engine runs on beside the CPU, if anything: a GPU that was asked for by name."""
+def check_for(name: str, inference: str) -> None:
+    """Refuse a device that is not there, or a GPU where the engine has no use for one."""
     check_name(name)
-    if name in ("cpu", "auto"):
-        return None
-    device = resolve_device(name)
-    import torch
-
-    return Target(device, torch.float64)
+    if not name.startswith("cuda"):
+        return
+    if inference == "laplace":
+        raise ValueError(
+            f'device="{name}" has no effect with inference="laplace", which runs on the CPU: '
+            'leave device out, or use inference="svi" or "nuts"'
+        )
+    resolve_device(name)
 
 
 def memory_of(name: str) -> tuple[int, int]:

@@ -23,7 +23,7 @@ TENSORS, LATENT_TENSORS = ((7.7, 1.0), (5.0, 4.5)), 8
 SHARE_TENSORS = 9  # over sticks, groups and bins of counts
 ROW_TENSORS = 45  # of a trans step: over features and rows, at seven dosages each where the curve is
 CELL_TENSORS = 9.2  # over features and single cells of a step, where the curve is one of the guide
-BLOCK, LARGE = 64, 4096
+BLOCK = 64
 
 
 def n_latent(s: Sizes) -> int:
@@ -113,10 +113,3 @@ def cis(s: Sizes) -> list[Phase]:
     }
     # draws, then the dosage of every cell in every draw, and its quantiles
     return [work, {"draws": F8 * s.nsamples * (2 * n + 3 * s.n_cells)}]
-
-
-def kernel(s: Sizes) -> list[Phase]:
-    """The tensors of the fast engine on a GPU: a batch of features, which takes what half of the free memory holds."""
-    t = min(LARGE, s.n_sticks)
-    rows = s.n_cis_guides * s.n_groups if s.n_guides - s.n_cis_guides >= 50 else s.n_rows
-    return [{"sufficient statistics": F8 * t * rows, "workspace": F8 * t * 8 * 12 * (rows + 16)}]

@@ -61,7 +61,7 @@ def _phases(s: Sizes, step: str, guide: str) -> tuple[list[Phase], list[Phase]]:
     """What RAM and what VRAM hold in each phase of a step."""
     ram: list[Phase] = getattr(formulas, step.removeprefix("fit_"))(s)
     if s.inference == "laplace":
-        return ram, svi.kernel(s) if svi.on_gpu(s) and step == "fit_trans" else []
+        return ram, []
     if step == "fit_technical":
         tensors, more = svi.technical(s, guide), svi.draws(s)
     else:

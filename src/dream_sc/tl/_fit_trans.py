@@ -119,9 +119,8 @@ def fit_trans(
         Folder for finished blocks of features, for fits that take long. After an interruption the same call goes on
         where it was, with the numbers of a fit that was not interrupted. It is removed once the results are written.
     device
-        "cpu", "cuda" (or "cuda:1", ...), or "auto": for the fast engine the CPU, for the posteriors of "svi" and "nuts"
-        a GPU if torch finds one. On a GPU the fast engine compares the curves of counts and shares, in double
-        precision, with the numbers of the CPU but for rounding; its first look and posterior draws stay on the CPU.
+        "cpu", "cuda" (or "cuda:1", ...), or "auto", a GPU if torch finds one: for the posteriors of "svi" and "nuts".
+        All else, and "laplace" as a whole, runs on the CPU.
     hyper
         Learned numbers of an earlier fit, `.uns["trans"]["hyper"]`: with them a feature's row does not depend on
         which others are present.
@@ -337,7 +336,7 @@ def _check(
     checkpoint: str | PathLike[str] | None,
 ) -> None:
     """Refuse options that are not known."""
-    from dream_sc._core.device import accelerator
+    from dream_sc._core.device import check_for
     from dream_sc._core.engines import ENGINES
     from dream_sc._core.response.fit import FUNCTION_TYPES
 
@@ -350,7 +349,7 @@ def _check(
     for name, value in (("niters", niters), ("min_denominator", min_denominator)):
         if value is not None:
             _validate.whole(name, value)
-    accelerator(device)  # refuses one that is not there
+    check_for(device, inference)
     if checkpoint is not None:
         _checkpoint.usable(checkpoint)
 

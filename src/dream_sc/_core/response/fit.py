@@ -10,8 +10,6 @@ from scipy.special import logsumexp
 
 from dream_sc._core.blocks import each_block, under
 from dream_sc._core.curves import CURVES, Curve, curve
-from dream_sc._core.device import accelerator
-from dream_sc._core.likelihoods import NORMAL
 from dream_sc._core.response import ntc_guides
 from dream_sc._core.response.problem import Problem, problem
 from dream_sc._core.types import Axis, GuideStats, RowDosage, SingleCells, TransFit
@@ -158,8 +156,6 @@ def fit(
         The cells behind the sums, where `options.minibatch_size` asks for them.
     """
     p = problem(stats, dosage, overdispersion, alpha_sd=alpha_sd, axis=axis, priors=priors)
-    if options.inference == "laplace" and p.likelihood.code != NORMAL:  # the tensor form is of counts
-        p = replace(p, target=accelerator(options.device))
     if not options.guide_effects:
         tail = (0.0, 0.0)
     elif hyper is None:
@@ -182,7 +178,6 @@ def fit(
     p_value = null.p_value(strength(log_bf, guide_support.movement_sd(p, values, grid, prior), priors))
     best = simplest(marginal, prior)
     q_value = decision.q_values(lfdr)  # running means, over all features
-    p = replace(p, target=None)  # what follows takes few features at a time: work for the CPU's threads
     if report is not None:
         p, best, values, masses = p.take(report), best[report], values[report], tuple(m[report] for m in masses)
         log_bf, lfdr, q_value, p_value = log_bf[report], lfdr[report], q_value[report], p_value[report]
@@ -234,7 +229,7 @@ def evaluate(
     def call(s: slice) -> tuple[Any, ...]:
         return block_evidence(p.take(s), c)
 
-    parts = each_block(call, len(p.counts), progress, on_device=p.target is not None, kept=under(kept, "evidence"))
+    parts = each_block(call, len(p.counts), progress, kept=under(kept, "evidence"))
     values, masses = zip(*parts, strict=True)
     return Found(np.concatenate(values), tuple(np.concatenate(mass) for mass in zip(*masses, strict=True)))
 
@@ -245,7 +240,7 @@ def _sum_up_ntc(p: Problem, knots: Floats, kept: Kept | None) -> ntc_guides.Back
     def call(s: slice) -> tuple[Floats, ...]:
         return p.take(s).summed_up(knots).arrays
 
-    parts = each_block(call, len(p.counts), on_device=p.target is not None, kept=kept)
+    parts = each_block(call, len(p.counts), kept=kept)
     return ntc_guides.joined([ntc_guides.Background(*part) for part in parts])
 
 

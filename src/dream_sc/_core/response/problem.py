@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from dream_sc._core.covariates import CovariateEffects
     from dream_sc._core.curves import Curve
-    from dream_sc._core.device import Target
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -57,7 +56,6 @@ class Problem:
     background: ntc_guides.Background | None = None  # of the NTC guides, whose rows the kernel then does without
     pooled: bool = False  # whether there are NTC guides enough to be summed up
     tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
-    target: Target | None = None  # what the evidence is computed on, if not on the CPU
     covariates: CovariateEffects | None = None  # on the exposure of each feature and row
     load_precision: Floats | None = None  # (T, D, D) of the errors of their coefficients, along `design.loads`
 
@@ -302,12 +300,6 @@ def evidence(
     """
     anchor, p = p.anchor(taus), p.in_kernel()
     n_amp = n_amplitudes(c, degree)
-    if p.target is not None:
-        from dream_sc._core.laplace.batched import kernel as batched
-
-        data = batched.Data(p.counts, p.weights, p.overdispersion, p.offset, anchor, p.design, shapes, consts)
-        turn = (p.turn_points, p.priors.turn_scale) if p.turn and c.name == "additive_hill" else None
-        return batched.run(data, p.target, c.code, n_amp, taus, tol, modes=modes, turn=turn)
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)
     turning = p.turn and c.name == "additive_hill"

@@ -77,9 +77,7 @@ def _value(q: Problem, grid: NDArray[np.float64], weight: float, sd: float) -> f
     """Log marginal likelihood of the NTC guides' sums with this tail, and its log prior."""
     priors, tail = q.priors, with_tail(q, weight, sd)
     start_weight, start_sd = priors.wide_start
-    log_z = np.concatenate(
-        each_block(partial(_null_evidence, tail, grid), len(q.counts), on_device=q.target is not None)
-    )
+    log_z = np.concatenate(each_block(partial(_null_evidence, tail, grid), len(q.counts)))
     prior = decision.learn(log_z, grid, priors, n_iter=30)
     value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
     value += priors.wide_strength * (start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight))

@@ -1,1 +1,0 @@
-"""The kernel of the trans step on tensors, for devices of torch."""
