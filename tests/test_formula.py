@@ -260,7 +260,7 @@ def test_a_stored_formula_is_refused(fitted: ad.AnnData, payload: str) -> None:
         lambda: _covariates.design_again(fitted, technical, used),
         lambda: _covariates.factors(fitted, technical),
         lambda: _covariates.log_factors(fitted, technical, "technical", 1, used),
-        lambda: _covariates.CellBins.of(fitted, technical, "technical", used),
+        lambda: _covariates.cell_bins(fitted, technical, "technical", used),
     ):
         with pytest.raises(ValueError, match=r"bs', 'center', 'cr'.*Call dream_sc\.tl\.fit_technical again"):
             call()

@@ -184,6 +184,26 @@ def sums_by_bin(values: Floats, bins: Ints, row: Ints, n_rows: int) -> Floats:
     return np.bincount(row * n_bins + bins, values, n_rows * n_bins).reshape(n_rows, n_bins).astype(np.float64)
 
 
+@dataclass(frozen=True)
+class CellBins:
+    """The cells of rows, sorted by their covariates into bins of alike ones."""
+
+    used: NDArray[np.bool_]  # (N,)
+    z: Floats  # (n used, Q) in sds
+    bins: Ints  # (n used,)
+    coefficients: Floats  # (T, Q) natural log per sd
+    errors: Floats  # (T, Q)
+
+    def effects(self, row: Ints, n_rows: int, size_factor: Floats) -> CovariateEffects:
+        """What the covariates do to the exposure of rows of cells, given the row and size factor ``(N,)`` of each."""
+        rows, s = row[self.used], size_factor[self.used]
+        return covariate_effects(self.coefficients, self.z, self.bins, rows, n_rows, s, self.errors)
+
+    def sums(self, values: Floats, row: Ints, n_rows: int) -> Floats:
+        """Sums ``(R, K)`` of the cells' values ``(N,)`` by row and bin."""
+        return sums_by_bin(values[self.used], self.bins, row[self.used], n_rows)
+
+
 def dependent(design: Floats, names: list[str]) -> list[tuple[str, list[str]]]:
     """Columns of a design ``(N, P)`` that are combinations of the ones before them, each with the names of these."""
     kept: list[int] = []

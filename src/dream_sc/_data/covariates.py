@@ -17,6 +17,8 @@ from .formula import encode, factor_columns, is_numeric, plain_level
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from dream_sc._core.covariates import CellBins
+
 CELLS_PER_LEVEL = 5
 CLOSE = 0.3  # Cramér's V of a covariate with the targets, from which on it is said
 FEW_VALUES = 12  # of whole numbers, that may be labels
@@ -178,42 +180,17 @@ def _coefficients(adata: AnnData, slot: str, design: Design) -> np.ndarray:
     return np.asarray(adata.varm[slot]).astype(float)
 
 
-@dataclass(frozen=True)
-class CellBins:
-    """The cells of rows, sorted by their covariates into bins of alike ones."""
+def cell_bins(adata: AnnData, technical: Any, key: str, used: np.ndarray) -> CellBins | None:
+    """Bins of the cells used by the covariates of the technical fit `key`; None if it has none."""
+    from dream_sc._core import covariates as core
 
-    used: np.ndarray  # (N,)
-    z: np.ndarray  # (n used, Q) in sds
-    bins: np.ndarray  # (n used,)
-    coefficients: np.ndarray  # (T, Q) natural log per sd
-    errors: np.ndarray  # (T, Q)
-
-    @classmethod
-    def of(cls, adata: AnnData, technical: Any, key: str, used: np.ndarray) -> CellBins | None:
-        """Of the cells used, with the coefficients of the technical fit `key`; None if it has no covariates."""
-        from dream_sc._core import covariates as core
-
-        design = design_again(adata, technical, used)
-        if design is None:
-            return None
-        slots, unit = Slots(key), np.log(2) * design.scale
-        b, sd = (_coefficients(adata, s, design) * unit for s in (slots.covariates, slots.covariates_sd))
-        z = design.z[used]
-        return cls(used, z, core.alike(z, core.MOST_BINS), b, sd)
-
-    def effects(self, row: np.ndarray, n_rows: int, s: np.ndarray) -> Any:
-        """What the covariates do to the exposure of rows ``(N,)`` of cells with size factors `s`."""
-        from dream_sc._core.covariates import covariate_effects
-
-        return covariate_effects(
-            self.coefficients, self.z, self.bins, row[self.used], n_rows, s[self.used], self.errors
-        )
-
-    def sums(self, values: np.ndarray, row: np.ndarray, n_rows: int) -> np.ndarray:
-        """Sums ``(R, K)`` of the cells' values by row and bin."""
-        from dream_sc._core.covariates import sums_by_bin
-
-        return sums_by_bin(values[self.used], self.bins, row[self.used], n_rows)
+    design = design_again(adata, technical, used)
+    if design is None:
+        return None
+    slots, unit = Slots(key), np.log(2) * design.scale
+    b, sd = (_coefficients(adata, s, design) * unit for s in (slots.covariates, slots.covariates_sd))
+    z = design.z[used]
+    return core.CellBins(used, z, core.alike(z, core.MOST_BINS), b, sd)
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------

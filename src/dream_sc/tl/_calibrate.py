@@ -13,13 +13,11 @@ import pandas as pd
 from dream_sc import _compile, _validate
 from dream_sc._data import results
 from dream_sc._data import stored as _stored
-from dream_sc._data.covariates import CellBins
 from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
 
 from ._calibration_tables import feature_table, held_out_table, quantile_table, rate_table, regrouping_table
-from ._fit_cis import group_codes
-from ._rows import MIN_COUNT, TransInputs, acting, row_layout, row_stats, trans_inputs
+from ._response_inputs import ResponseInputs, response_inputs, sum_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -139,12 +137,11 @@ def calibrate(
 class _Fit:
     """The fit that is calibrated, and its sums of the features that were fitted."""
 
-    adata: AnnData
     holder: AnnData
     info: Any
     frame: pd.DataFrame
-    inputs: TransInputs
-    stats: Any  # GuideStats of the features in inputs.ok
+    inputs: ResponseInputs
+    stats: Any  # GuideStats of the features to fit
     fitted: Any  # calibration.Fitted
     names: np.ndarray
 
@@ -183,13 +180,14 @@ def _check(null: str, n: int, within: str | None, replace: bool) -> None:
 
 def _read(data: Any, adata: AnnData, key: str) -> _Fit:
     """The fit, with its counts summed over guides in one pass."""
-    from dream_sc._core.response import fit as trans
     from dream_sc._core.response.calibration import Fitted
+    from dream_sc._core.response.decision import restore
+    from dream_sc._core.response.settings import FUNCTION_TYPES, Settings
 
     info = _validate.step(adata, key, "fit_trans(data)")
     params, hyper = info["params"], info.get("hyper")
     _stored.check_learned(hyper, f".uns[{key!r}]['hyper']")
-    _validate.one_of("function_type", params["function_type"], trans.FUNCTION_TYPES)
+    _validate.one_of("function_type", params["function_type"], FUNCTION_TYPES)
     if params.get("distribution") == "multinomial":
         raise ValueError(
             f".uns[{key!r}] is a fit of features with several categories, which tl.calibrate does not know: calibrate "
@@ -204,43 +202,40 @@ def _read(data: Any, adata: AnnData, key: str) -> _Fit:
             f".uns[{params['cis_key']!r}] holds other dosages than {key!r} was fitted with: call "
             "dream_sc.tl.fit_trans(data) again first"
         )
-    inputs = trans_inputs(
+    inputs = response_inputs(
         adata,
         holder,
-        params["technical_key"],
-        params["cis_key"],
-        params["layer"],
-        params["dosage"],
-        offsets=True,
+        technical_key=params["technical_key"],
+        cis_key=params["cis_key"],
+        layer=params["layer"],
+        dosage=params["dosage"],
         known=hyper,
         slopes=False,
         min_denominator=params.get("min_denominator"),
     )
-    options = trans.Options(
+    settings = Settings(
         function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])
     )
-    table, ok = inputs.guides, inputs.ok
-    control = table["is_control"].to_numpy(bool)
-    spread = np.where(control, 0.0, table["within_sd"].to_numpy(float))
-    prior, null = trans.restore(hyper)
-    if not options.guide_effects:  # not even those of a fit whose `hyper` was taken
+    measured, guides, by_guide = inputs.prepared, inputs.opened.guides, params["dosage"] == "guide"
+    prior, null = restore(hyper)
+    if not settings.guide_effects:  # not even those of a fit whose `hyper` was taken
         prior = replace(prior, wide_weight=0.0)
     fitted = Fitted(
-        dosage=inputs.dosage,
-        guide=inputs.stats.guide,
-        guide_mean=acting(table)[0],
-        guide_spread=spread if params["dosage"] == "guide" else None,
-        control=control,
-        guide_escape=table["escaper_fraction"].to_numpy(float) * (params["dosage"] == "guide"),
-        overdispersion=inputs.overdispersion[ok],
-        alpha_sd=inputs.alpha_sd,
-        priors=inputs.priors,
-        options=options,
+        dosage=measured.dosage,
+        guide=measured.stats.guide,
+        guide_mean=guides.mean,
+        guide_spread=guides.spread if by_guide else None,
+        control=guides.control,
+        guide_escape=guides.escape * by_guide,
+        overdispersion=measured.overdispersion[measured.fitted],
+        group_effect_sd=measured.group_effect_sd,
+        priors=measured.priors,
+        settings=settings,
         prior=prior,
         null=null,
     )
-    stats = inputs.stats.take(ok)
-    return _Fit(adata, holder, info, adata.varm[key], inputs, stats, fitted, np.asarray(adata.var_names)[ok])
+    stats, names = measured.stats.take(measured.fitted), np.asarray(adata.var_names)[measured.fitted]
+    return _Fit(holder, info, adata.varm[key], inputs, stats, fitted, names)
 
 
 def _ntc_guides(fit: _Fit) -> np.ndarray:
@@ -281,15 +276,17 @@ def _too_few(fit: _Fit, pool: np.ndarray, replace: bool) -> str:
 
 def _ntc(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> _Run:
     """NTC guides of `pool` pose as targeting ones."""
-    from dream_sc._core.response import calibration
+    from dream_sc._core.response import calibration, prepare
 
     mean = np.full(len(fit.fitted.control), np.nan)
     mean[fit.present] = fit.fitted.guide_mean[fit.present]
     sources = calibration.posing_sources(mean, fit.fitted.control, pool, n, seed)
-    known = fit.stats.counts if fit.stats.weights is None else fit.stats.weights * fit.inputs.likelihood.unit**2
-    counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= MIN_COUNT
+    known = (
+        fit.stats.counts if fit.stats.weights is None else fit.stats.weights * fit.inputs.prepared.likelihood.unit**2
+    )
+    counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= prepare.MIN_COUNT
     if not counted.any():
-        raise ValueError(f"no feature has {MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
+        raise ValueError(f"no feature has {prepare.MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
     stats, fitted = fit.stats.take(counted), fit.fitted.take(counted)
     nulls = calibration.null_refits(
         fitted, [(stats, s) for s in sources], own_null=True, seed=seed, n=len(sources), progress=wrap
@@ -305,13 +302,13 @@ def _n_targeting(fit: _Fit, source: np.ndarray | None = None) -> int:
 
 def _observed(fit: _Fit) -> Any:
     """Evidence of the fit itself; refused if it is not what was stored."""
-    from dream_sc._core.response import calibration
+    from dream_sc._core.response import calibration, decision
 
     identity = np.arange(len(fit.fitted.control))
     evidence = calibration.refit(fit.fitted, fit.stats, identity)
-    stored = fit.frame["log_bf"].to_numpy(float)[fit.inputs.ok]
+    stored = fit.frame["log_bf"].to_numpy(float)[fit.inputs.prepared.fitted]
     known = np.isfinite(stored)
-    if not np.allclose(evidence.log_bf(fit.fitted.prior)[known], stored[known], rtol=SAME, atol=SAME):
+    if not np.allclose(decision.log_bf_of(evidence, fit.fitted.prior)[known], stored[known], rtol=SAME, atol=SAME):
         raise ValueError(
             "the counts, size factors or technical fit are not those of the trans fit any more: call "
             "dream_sc.tl.fit_trans(data) again first"
@@ -322,7 +319,7 @@ def _observed(fit: _Fit) -> Any:
 def _likely_null(fit: _Fit) -> np.ndarray:
     from dream_sc._core.response import decision
 
-    log_bf = fit.observed.log_bf(fit.fitted.prior)
+    log_bf = decision.log_bf_of(fit.observed, fit.fitted.prior)
     keep: np.ndarray = decision.local_fdr(log_bf, fit.fitted.prior) > NULL_LFDR
     if not keep.any():
         raise ValueError("the fit takes no feature for null, so none is left to permute: use null='ntc_guides'")
@@ -351,22 +348,17 @@ def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
     """Sums over rows whose cells are permuted, one pass over the counts for each."""
     from dream_sc._core.response.calibration import permuted_cells
 
-    params, adata = fit.info["params"], fit.adata
-    technical = adata.uns[params["technical_key"]]
-    cis = fit.holder.uns[params["cis_key"]]
-    layout = row_layout(adata, fit.holder, technical, cis, params["cis_key"], params["dosage"])
-    depth = _validate.size_factors(adata, technical["params"]["size_factor_key"])
-    group = group_codes(adata, technical)
+    opened = fit.inputs.opened
+    rows, cells = opened.rows, opened.cells
+    if cells.size_factor is None:
+        raise ValueError(f"within='cell' is of counts, not of {opened.distribution!r}: leave it out")
     # a cell keeps the offset of its own guide, wherever it goes
     offset = 2.0 ** fit.inputs.guides["offset"].to_numpy(float)
-    factor = np.where(layout.row >= 0, offset[layout.rows[layout.row, 0]], 1.0)
-    bins = CellBins.of(adata, technical, params["technical_key"], layout.row >= 0)
+    factor = np.where(rows.row_of_cell >= 0, offset[rows.guide[rows.row_of_cell]], 1.0)
     for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
-        row = permuted_cells(layout.row, group, depth, DEPTH_STRATA, s)
-        if fit.inputs.distribution != "negbinom":
-            raise ValueError(f"within='cell' is of counts, not of {fit.inputs.distribution!r}: leave it out")
-        sums = row_stats(adata, technical, fit.inputs.layer, row, layout.rows, factor=factor, bins=bins)[0]
-        yield sums.take(fit.inputs.ok)
+        row = permuted_cells(rows.row_of_cell, cells.group, cells.size_factor, DEPTH_STRATA, s)
+        sums = sum_counts(opened, replace(rows, row_of_cell=row), cells.size_factor * factor)
+        yield sums.stats.take(fit.inputs.prepared.fitted)
 
 
 def _simulated(fit: _Fit, n: int, seed: int, wrap: Any) -> _Run:
@@ -406,9 +398,9 @@ def _held_out(fit: _Fit, pool: np.ndarray, n: int, seed: int, wrap: Any) -> pd.D
 
 def _replaced(fit: _Fit, run: _Run) -> pd.DataFrame:
     """The table of the fit with p- and q-values by the regroupings; the theoretical ones in columns of their own."""
-    from dream_sc._core.response import calibration
+    from dream_sc._core.response import calibration, decision
 
-    theory = fit.fitted.null.p_value(fit.observed.strength(fit.fitted.prior))
+    theory = fit.fitted.null.p_value(decision.strength(fit.observed, fit.fitted.prior))
     p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)
     frame = fit.frame.copy()
     reported = frame["pvalue"].notna().to_numpy()
@@ -416,6 +408,6 @@ def _replaced(fit: _Fit, run: _Run) -> pd.DataFrame:
         if kept not in frame:
             frame.insert(frame.columns.get_loc(name) + 1, kept, frame[name])
         every = np.full(len(frame), np.nan)
-        every[fit.inputs.ok] = values
+        every[fit.inputs.prepared.fitted] = values
         frame[name] = np.where(reported, every, np.nan)
     return frame

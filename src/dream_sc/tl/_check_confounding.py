@@ -15,8 +15,7 @@ from dream_sc._logging import logger
 from dream_sc.pp._size_factors import stable, totals
 
 from . import _confounding as checks
-from ._rows import _expected as expected_counts
-from ._rows import trans_inputs
+from ._response_inputs import response_inputs, technical_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,12 +208,14 @@ def _expression(
     settings: tuple[float, int],
 ) -> pd.DataFrame:
     """Offsets of guides, and features at NTC dosage; gives the table of the latter."""
-    inputs = trans_inputs(adata, holder, *keys, None, "guide", offsets=True, slopes=False, limit=limit)
-    ok = inputs.ok
-    offset = inputs.guides["offset"].to_numpy(float)
-    checks.offsets(found, offset, OFFSET_ADVICE)
-    expected = expected_counts(adata, keys[0], inputs.stats, ok)
-    sums = checks.by_guide(inputs.stats.take(ok), expected, inputs.overdispersion[ok])
+    from dream_sc._core.response.prepare import expected
+
+    technical_key, cis_key = keys
+    inputs = response_inputs(adata, holder, technical_key=technical_key, cis_key=cis_key, slopes=False, limit=limit)
+    measured, ok = inputs.prepared, inputs.prepared.fitted
+    checks.offsets(found, inputs.guides["offset"].to_numpy(float), OFFSET_ADVICE)
+    at_ntc = expected(measured.stats, technical_counts(adata, technical_key, inputs.opened.technical), ok)
+    sums = checks.by_guide(measured.stats.take(ok), at_ntc, measured.overdispersion[ok])
     tested, numbers = checks.equal_dosage(found, sums, *settings, EXPRESSION_ADVICE)
     frame = pd.DataFrame(np.nan, index=adata.var_names, columns=list(EQUAL_DOSAGE_COLUMNS))
     for name, column in numbers.items():

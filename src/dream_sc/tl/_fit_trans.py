@@ -5,27 +5,30 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
-
 from dream_sc import _checkpoint, _compile, _validate
 from dream_sc._data import results, shares
-from dream_sc._keys import CATEGORIES, CIS, TECHNICAL, TRANS, Slots, trans_columns
+from dream_sc._keys import CIS, TECHNICAL, TRANS, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
-from . import _fit_trans_categories, _trans_cells
 from ._near_cis import with_near
-from ._rows import OF_EC50, TransInputs, means, trans_inputs
+from ._response_inputs import response_inputs, with_single_cells
+from ._response_table import asked_for, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from os import PathLike
 
+    import numpy as np
+    import pandas as pd
     from anndata import AnnData
 
+    from dream_sc._core.response.describe import Described
+    from dream_sc._core.response.settings import Settings
+
+    from ._response_inputs import ResponseInputs
+
 MIN_DRAWS = 10
-MOST_PARETO_K = 0.7
 
 
 @watched("fit_trans")
@@ -153,7 +156,7 @@ def fit_trans(
         If an earlier step is missing, a cell lacks a covariate of the technical fit, an argument is not known, there is
         no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions.
     """
-    from dream_sc._core.response import fit as core
+    from dream_sc._core.response.settings import Settings
 
     _check(function_type, dosage, inference, autoguide, degree, nsamples, niters, min_denominator, device, checkpoint)
     started, data = results.now(), results.own(data, copy)
@@ -162,41 +165,49 @@ def fit_trans(
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), results.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
     distribution = _distribution(adata, technical_key, distribution, min_denominator)
-    inputs = trans_inputs(
+    settings = Settings(
+        function_type=function_type,
+        guide_effects=guide_effects,
+        degree=degree,
+        nsamples=nsamples,
+        niters=niters,
+        inference=inference,
+        device=device,
+        seed=seed,
+        minibatch_size=minibatch_size,
+        learned=hyper,
+    )
+    inputs = response_inputs(
         adata,
         holder,
-        technical_key,
-        cis_key,
-        layer,
-        dosage,
+        technical_key=technical_key,
+        cis_key=cis_key,
+        layer=layer,
+        dosage=dosage,
         offsets=bool(guide_offsets),
         known=hyper,
         limit=memory_limit,
         min_denominator=min_denominator,
     )
-    steps = nsamples, niters, inference, device, seed, minibatch_size
-    options = core.Options(function_type, guide_effects, degree, *steps)
-    params = (
-        {k: v for k, v in asdict(options).items() if k != "seed"}
-        | {
-            "layer": inputs.layer,
-            "dosage": dosage,
-            "guide_offsets": bool(guide_offsets),
-            "distribution": distribution,
-            "technical_key": technical_key,
-            "cis_key": cis_key,
-            "autoguide": autoguide,
-            "min_denominator": min_denominator,
-        }
-        | _categories(adata, technical_key)
-    )
-    cells = _trans_cells.single_cells(adata, holder, inputs, params, memory_limit)
-    kept = _kept(checkpoint, adata, inputs, params | {"rng": seed, "features": features}, hyper)
+    params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
+        "layer": inputs.opened.layer,
+        "dosage": dosage,
+        "guide_offsets": bool(guide_offsets),
+        "distribution": distribution,
+        "technical_key": technical_key,
+        "cis_key": cis_key,
+        "autoguide": autoguide,
+        "min_denominator": min_denominator,
+    }
+    params |= _categories(adata, technical_key)
+    inputs = with_single_cells(inputs, settings, memory_limit)
+    kept = _kept(checkpoint, inputs, params | {"rng": seed, "features": features}, hyper)
     _compile.ready("trans", progress)
-    found = _fit(adata, inputs, options, hyper, features, _bars(progress, hyper is None), kept, cells)
-    info = results.run_info(started, seed, params) | _about(inputs, found) | {"cis_mod": cis_mod}
-    frame, where = with_near(found.frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)
-    slots = {("varm", key_added): frame, where: found.records, ("uns", key_added): info}
+    found = _fit(inputs, settings, features, _bars(progress, hyper is None), kept)
+    frame, more = table_of(inputs, found)
+    info = results.run_info(started, seed, params) | _about(inputs, found, frame) | more | {"cis_mod": cis_mod}
+    frame, where = with_near(frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)
+    slots = {("varm", key_added): frame, where: found.records.reshape(adata.n_vars, -1), ("uns", key_added): info}
     results.write(adata, "tl.fit_trans", slots, started)
     if kept is not None:
         kept.remove()
@@ -244,82 +255,69 @@ def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
         raise ValueError(f"hyper= is of a fit with {theirs!r}, but this one is with {own!r}: leave it out")
 
 
-def _fit(
-    adata: AnnData,
-    inputs: TransInputs,
-    options: Any,
-    hyper: dict[str, Any] | None,
-    features: Any,
-    progress: Any,
-    kept: Any,
-    cells: Any,
-) -> _fit_trans_categories.Written:
-    """Fit all features: those of categories together, the others each by itself."""
-    from dream_sc._core.response import fit as core
+def _fit(inputs: ResponseInputs, settings: Settings, features: Any, progress: Any, kept: Any) -> Described:
+    """Fit all features, and describe those asked for."""
+    from dream_sc._core.response.fit import fit
 
-    _same_distribution(hyper, inputs.distribution)
-    if inputs.distribution == "multinomial":
-        return _fit_trans_categories.fit(adata, inputs, options, hyper, features, progress, kept)
-    ok, asked = inputs.ok, asked_for(adata, features, inputs.ok)
-    fit = core.fit(
-        inputs.stats.take(ok),
-        inputs.dosage,
-        inputs.overdispersion[ok],
-        axis=inputs.axis,
-        priors=inputs.priors,
-        alpha_sd=inputs.alpha_sd,
-        options=options,
-        hyper=hyper,
-        report=asked[ok],
-        progress=progress,
-        kept=kept,
-        cells=cells,
-    )
-    every = np.full((len(ok), fit.records.shape[1]), np.nan, dtype=fit.records.dtype)
-    every[ok & asked] = fit.records
-    return _fit_trans_categories.Written(_table(adata, fit, inputs, asked), every, fit.hyper)
+    distribution = inputs.opened.distribution
+    _same_distribution(settings.learned, distribution)
+    if distribution == "multinomial":
+        _check_categories(settings)
+    asked = asked_for(inputs, features)
+    return fit(inputs.prepared, settings, asked=asked, progress=progress, kept=kept)
+
+
+def _check_categories(settings: Settings) -> None:
+    """Refuse engines and curves that are not offered for features with several categories."""
+    if settings.inference == "nuts":
+        raise ValueError('inference="nuts" is not offered for distribution="multinomial": use "laplace" or "svi"')
+    if settings.inference == "svi" and settings.function_type not in ("auto", "single_hill"):
+        raise ValueError(
+            f'inference="svi" of a multinomial is of one Hill, not function_type={settings.function_type!r}: leave it '
+            'out, or use inference="laplace"'
+        )
 
 
 def _kept(
     checkpoint: str | PathLike[str] | None,
-    adata: AnnData,
-    inputs: TransInputs,
+    inputs: ResponseInputs,
     settings: dict[str, Any],
     hyper: dict[str, Any] | None,
 ) -> _checkpoint.Checkpoint | None:
     """The checkpoint, refused if it is of a fit that depends on anything else."""
     if checkpoint is None:
         return None
-    s = inputs.sticks
+    measured, s = inputs.prepared, inputs.sticks
     data = {
-        "names of features": adata.var_names.to_numpy(object),
-        "sums of counts": inputs.stats,
-        "dosages": (inputs.dosage, inputs.axis),
-        "overdispersions": inputs.overdispersion,
-        "group effects": inputs.alpha_sd,
-        "features to fit": inputs.ok,
+        "names of features": inputs.opened.adata.var_names.to_numpy(object),
+        "sums of counts": measured.stats,
+        "dosages": (measured.dosage, measured.axis),
+        "overdispersions": measured.overdispersion,
+        "group effects": measured.group_effect_sd,
+        "features to fit": measured.fitted,
         "categories": None if s is None else (s.features, s.feature, s.category, s.following, s.column_names),
         "numbers of hyper=": hyper,
     }
     return _checkpoint.open_checkpoint(_checkpoint.usable(checkpoint), settings, data)
 
 
-def _about(inputs: TransInputs, found: _fit_trans_categories.Written) -> dict[str, Any]:
+def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dict[str, Any]:
     """What `.uns` says of the fit beside its parameters."""
     from dream_sc._core.response.posterior_record import LAYOUT_VERSION
 
-    return ({} if found.categories is None else {CATEGORIES: found.categories}) | {
+    axis = inputs.prepared.axis
+    return {
         "cis_gene": inputs.cis_gene,
-        "axis": {"low": inputs.axis.low, "high": inputs.axis.high},
-        "hyper": found.hyper
+        "axis": {"low": axis.low, "high": axis.high},
+        "hyper": found.learned
         | {
-            "distribution": inputs.distribution,
+            "distribution": inputs.opened.distribution,
             "guides": inputs.guides["guide"].astype(str).tolist(),
             "guide_offsets": inputs.guides["offset"].tolist(),
         },
         "guides": inputs.guides.copy(),
         "posterior_layout": LAYOUT_VERSION,
-        "convergence": {str(k): int(v) for k, v in found.frame["status"].value_counts().items()},
+        "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }
 
 
@@ -338,7 +336,7 @@ def _check(
     """Refuse options that are not known."""
     from dream_sc._core.device import check_for
     from dream_sc._core.engines import ENGINES
-    from dream_sc._core.response.fit import FUNCTION_TYPES
+    from dream_sc._core.response.settings import FUNCTION_TYPES
 
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)
     _validate.one_of("dosage", dosage, ("guide", "cell"))
@@ -352,82 +350,3 @@ def _check(
     check_for(device, inference)
     if checkpoint is not None:
         _checkpoint.usable(checkpoint)
-
-
-def asked_for(adata: AnnData, features: str | Iterable[str] | None, ok: np.ndarray) -> np.ndarray:
-    """Which features to report."""
-    if features is None:
-        return np.ones(adata.n_vars, dtype=bool)
-    out = np.zeros(adata.n_vars, dtype=bool)
-    names = [features] if isinstance(features, str) else list(features)
-    if not names:
-        raise ValueError("features=[] asks for nothing: name features, or leave it out for all")
-    for name in names:
-        out[_validate.feature(adata, name, "features")] = True
-    if not (ok & out).any():
-        raise ValueError(f"none of features={names} can be fitted: each is the cis gene or has too few counts")
-    return out
-
-
-def _status(inputs: TransInputs, asked: np.ndarray, fit: Any) -> np.ndarray:
-    """Status of every feature: how its fit went, or why there is none."""
-    status = inputs.reason.copy()
-    status[inputs.ok] = "not asked for"
-    gap = (fit.columns["single_gap"] > 0) | inputs.one_dosage
-    few = inputs.few_guides[inputs.ok & asked]
-    fitted = np.where(few, "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
-    plain = fitted == "converged"
-    fitted[plain & fit.diagnostics["improved"]] = "converged after improvement"
-    fitted[plain & (fit.columns["pareto_k"] > MOST_PARETO_K)] = "pareto_k above 0.7: compare with inference='nuts'"
-    fitted[~fit.diagnostics["converged"]] = "not converged: raise niters"
-    status[inputs.ok & asked] = fitted
-    return status
-
-
-def _within(inputs: TransInputs, fitted: np.ndarray) -> dict[str, np.ndarray]:
-    """Slope among the cells of one guide, and its sd."""
-    from dream_sc._core.stats.within_guide_slope import within_slope
-
-    if inputs.within is None:
-        return {n: np.full(len(fitted), np.nan) for n in ("slope_within", "slope_within_sd")}
-    pair = within_slope(
-        inputs.within, inputs.stats.counts, inputs.stats.exposure, inputs.overdispersion, inputs.stats.covariates
-    )
-    return {n: np.where(fitted, v, np.nan) for n, v in zip(("slope_within", "slope_within_sd"), pair, strict=True)}
-
-
-def _table(adata: AnnData, fit: Any, inputs: TransInputs, asked: np.ndarray) -> pd.DataFrame:
-    """One row per feature; what could not be computed is NaN, its reason is in `status`."""
-    fitted, no_ec50 = inputs.ok & asked, inputs.few_guides | inputs.one_dosage
-    names = trans_columns(inputs.likelihood.effect)
-    columns: dict[str, Any] = {}
-    for name, values in fit.columns.items():
-        if name in ("model", "class"):
-            text = np.full(adata.n_vars, None, dtype=object)
-            text[fitted] = values
-            columns[name] = pd.Categorical(text)
-        elif name in names:
-            columns[name] = np.full(adata.n_vars, np.nan)
-            columns[name][fitted] = values.astype(float)
-            if name.startswith(OF_EC50):
-                columns[name][no_ec50] = np.nan
-    columns |= _within(inputs, fitted)
-    columns["overdispersion"] = inputs.overdispersion
-    columns["n_cells"] = np.full(adata.n_vars, inputs.n_cells)
-    columns["mean"] = means(inputs)
-    columns["status"] = pd.Categorical(_status(inputs, asked, fit))
-    if inputs.scale is not None:
-        _to_scores(columns, inputs)
-    return pd.DataFrame({c: columns[c] for c in names if c in columns}, index=adata.var_names)
-
-
-def _to_scores(columns: dict[str, Any], inputs: TransInputs) -> None:
-    """Put what is in sds of a score into its own unit, in place."""
-    centre, scale = np.asarray(inputs.centre), np.asarray(inputs.scale)
-    for name in columns:
-        if "delta" in name or name in ("baseline", "amplitude", "amplitude_b", "slope_ntc", "guide_sd"):
-            columns[name] = columns[name] * scale
-    columns["baseline"] = columns["baseline"] + centre
-    columns["mean"] = centre + columns["mean"] * scale
-    columns["centre"], columns["scale"] = centre, scale
-    del columns["overdispersion"]

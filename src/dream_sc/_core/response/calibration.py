@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import beta
 
-from dream_sc._core.response.problem import Problem
 from dream_sc._core.response.problem import problem as problem_of
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
-from . import decision, evidence, fit, guide_support
-from .null_scale import strength
+from . import decision
+from .evidence import Evidence, evaluate
+from .learned import Prior, learn
+from .settings import Settings
+from .simulated_nulls import simulate_null
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -147,10 +149,10 @@ class Fitted:
     guide_spread: Floats | None  # (G,); None where rows have spreads of their own
     control: NDArray[np.bool_]  # (G,)
     overdispersion: Floats  # (T,)
-    alpha_sd: float
+    group_effect_sd: float
     priors: TransPriors
-    options: fit.Options
-    prior: decision.Prior
+    settings: Settings
+    prior: Prior
     null: decision.NullDistribution
     guide_escape: Floats | float = 0.0  # (G,) share of cells without effect, or one for all
 
@@ -173,50 +175,23 @@ class Fitted:
         return replace(self, overdispersion=self.overdispersion[features])
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Log evidence of each curve at each tau, and what it was computed from."""
-
-    problem: Problem
-    values: Floats  # (T, M, K)
-    comparison: evidence.Comparison
-
-    @property
-    def grid(self) -> Floats:
-        """Taus ``(K,)``."""
-        return self.comparison.grid
-
-    def log_bf(self, prior: decision.Prior) -> Floats:
-        """Log Bayes factor of each feature."""
-        return decision.log_bayes_factor(decision.marginals(self.values, self.grid, prior), prior)
-
-    def strength(self, prior: decision.Prior) -> Floats:
-        """Strength of the evidence of each feature, which null features are compared by."""
-        sd = guide_support.movement_sd(self.problem, self.values, self.grid, prior)
-        return strength(self.log_bf(prior), sd, self.problem.priors)
-
-
 def refit(fitted: Fitted, stats: GuideStats, source: Ints) -> Evidence:
     """Evidence of every feature with the dosages rearranged: no posteriors, no draws."""
     kept, dosage, axis = fitted.rearranged(stats, source)
-    options, priors, prior = fitted.options, fitted.priors, fitted.prior
-    p = problem_of(kept, dosage, fitted.overdispersion, alpha_sd=fitted.alpha_sd, axis=axis, priors=priors)
-    return _evaluate(p, options, prior)
-
-
-def _evaluate(p: Problem, options: fit.Options, prior: decision.Prior) -> Evidence:
-    p, comparison = fit.set_up(p, options, (prior.wide_weight, prior.wide_sd))
-    return Evidence(p, fit.evaluate(p, comparison).values, comparison)
+    sd, priors, prior = fitted.group_effect_sd, fitted.priors, fitted.prior
+    p = problem_of(kept, dosage, fitted.overdispersion, alpha_sd=sd, axis=axis, priors=priors)
+    return evaluate(p, fitted.settings, (prior.wide_weight, prior.wide_sd))
 
 
 def simulated(fitted: Fitted, like: Evidence, n: int, seed: int) -> Evidence:
     """Evidence of `n` features without response, alike the likely null ones of a refit."""
     prior = prior_for(fitted.prior, like)
-    p = fit.simulate_null(like.problem, like.grid, like.values, prior, n, seed)
-    return _evaluate(p, fitted.options, prior)
+    lfdr = decision.local_fdr(decision.log_bf_of(like, prior), prior)
+    p = simulate_null(like.problem, like.comparison.grid, like.values, lfdr, prior, n, seed)
+    return evaluate(p, fitted.settings, (prior.wide_weight, prior.wide_sd))
 
 
-def prior_for(prior: decision.Prior, e: Evidence) -> decision.Prior:
+def prior_for(prior: Prior, e: Evidence) -> Prior:
     """The prior for the curves of a refit, of which there are fewer where the dosages are fewer."""
     weights = prior.weights[: len(e.comparison.curves)]
     return replace(prior, weights=weights / weights.sum())
@@ -257,10 +232,10 @@ def null_refits(
     for (stats, source), s in zip(progress(sources), seeds, strict=True):
         e = refit(fitted, stats, source)
         prior = prior_for(fitted.prior, e)
-        observed.append(e.strength(prior))
+        observed.append(decision.strength(e, prior))
         found.append(_calls(fitted, e))
         if own_null:
-            drawn.append(simulated(fitted, e, each, s).strength(prior))
+            drawn.append(decision.strength(simulated(fitted, e, each, s), prior))
     null = decision.null_distribution(np.concatenate(drawn)) if own_null else fitted.null
     return _nulls(null.p_value(np.array(observed)), found)
 
@@ -272,16 +247,16 @@ def simulated_refits(
     observed, found = [], []
     for s in progress(np.random.default_rng(seed).integers(2**31, size=n).tolist()):
         e = simulated(fitted, like, len(like.values), s)
-        observed.append(e.strength(prior_for(fitted.prior, e)))
+        observed.append(decision.strength(e, prior_for(fitted.prior, e)))
         found.append(_calls(fitted, e))
     return _nulls(fitted.null.p_value(np.array(observed)), found)
 
 
 def _calls(fitted: Fitted, e: Evidence) -> tuple[NDArray[np.bool_], Floats, float]:
     """Calls of one refit taken as an analysis of its own, the features' means, and the weight of the null."""
-    tail = fitted.prior.wide_weight, fitted.prior.wide_sd
-    prior = decision.learn(e.values, e.grid, fitted.priors, tail=tail)
-    called = decision.q_values(decision.local_fdr(e.log_bf(prior), prior)) < Q_LEVEL
+    wide = fitted.prior.wide_weight, fitted.prior.wide_sd
+    prior = learn(e.values, e.comparison.grid, fitted.priors, wide=wide)
+    called = decision.q_values(decision.local_fdr(decision.log_bf_of(e, prior), prior)) < Q_LEVEL
     return called, e.problem.mean, float(prior.weights[0])
 
 

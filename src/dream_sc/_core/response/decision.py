@@ -1,137 +1,36 @@
-"""From evidence to calls: prior odds and the prior of tau learned over features, lfdr, q and p."""
+"""From evidence to calls: prior odds learned over features, the null distribution, lfdr, q and p."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import logsumexp
 
+from dream_sc._core.blocks import under
+
+from . import guide_support, null_scale
+from .evidence import evaluate
+from .learned import Prior, learn
+from .simulated_nulls import simulate_null
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from dream_sc._core.priors import TransPriors
+    from dream_sc._core.blocks import Kept
+    from dream_sc._core.curves import Curve
+
+    from .evidence import Evidence
 
     Floats = NDArray[np.float64]
 
+N_NULL = 1000  # simulated features
+MORE_COMPLEX = float(np.log(3.0))
 LEAST_P = 1e-300
-TAU_SDS = (0.3, 3.0)  # of log tau, least and largest
-MOST_STEP = 2.0  # of a natural parameter
 TAIL_STRENGTH = 10.0  # features' worth of weight of an exponential tail of rate 1
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What is learned over features: weights of the models and the prior of the guide effects.
-
-    An effect has sd tau, which is log-normal over features; with probability `wide_weight` also `wide_sd`.
-    """
-
-    weights: Floats  # (M,) null first
-    tau_log_mean: float
-    tau_log_sd: float
-    wide_weight: float = 0.0
-    wide_sd: float = 0.3
-
-    @classmethod
-    def start(cls, priors: TransPriors) -> Prior:
-        """The prior of tau before anything is learned, of the null alone."""
-        return cls(np.ones(1), priors.tau_log_mean, priors.tau_log_sd)
-
-    def log_tau(self, grid: Floats) -> Floats:
-        """Log prior weights of the grid of tau."""
-        z = (np.log(grid) - self.tau_log_mean) / self.tau_log_sd
-        return np.asarray(-0.5 * z**2 - logsumexp(-0.5 * z**2))
-
-    def log_density(self, tau: Floats) -> Floats:
-        """Log prior density of log tau, up to a constant."""
-        return np.asarray(-0.5 * ((np.log(tau) - self.tau_log_mean) / self.tau_log_sd) ** 2)
-
-
-def learn(
-    evidence: Floats, grid: Floats, priors: TransPriors, *, tail: tuple[float, float] = (0.0, 0.3), n_iter: int = 500
-) -> Prior:
-    """Learn the prior by EM over features.
-
-    Parameters
-    ----------
-    evidence
-        ``(T, M, K)`` log evidence of each model at each tau; ``-inf`` where a model was not tried.
-    grid
-        ``(K,)`` sd of the guide effects.
-    tail
-        Weight and sd of the wide component, which the evidence took for given.
-
-    The start counts as `tau_strength` and `model_strength` features, so nothing collapses with few features.
-    """
-    n_models = evidence.shape[1]
-    start = np.full(n_models, (1 - priors.null_weight) / max(n_models - 1, 1))
-    start[0] = priors.null_weight if n_models > 1 else 1.0
-    prior = Prior(start, priors.tau_log_mean, priors.tau_log_sd, *tail)
-    if not len(evidence):
-        return prior
-    log_grid, before = np.log(grid), priors.tau_strength * np.exp(prior.log_tau(grid))
-    likelihood = np.exp(evidence - evidence.max(axis=(1, 2), keepdims=True)).reshape(len(evidence), -1)
-    for _ in range(n_iter):
-        mass = (prior.weights[:, None] * np.exp(prior.log_tau(grid))).ravel()
-        joint = (mass * ((1.0 / (likelihood @ mass + LEAST_P)) @ likelihood)).reshape(n_models, -1)
-        weights = joint.sum(1) + priors.model_strength * start
-        mean, sd = _normal_on(log_grid, joint.sum(0) + before, prior.tau_log_mean, prior.tau_log_sd)
-        new = Prior(weights / weights.sum(), mean, sd, *tail)
-        change = max(np.abs(new.weights - prior.weights).max(), abs(new.tau_log_mean - prior.tau_log_mean))
-        prior = new
-        if change < 1e-7:
-            break
-    return prior
-
-
-def _normal_on(x: Floats, mass: Floats, mean: float, sd: float) -> tuple[float, float]:
-    """Mean and sd of the normal density whose values at the points `x` are likeliest to give their `mass`.
-
-    Where points are further apart than the sd, its moments are not those of the mass. The mean is kept among the
-    points, the outer ones half a step away at least, and the sd within `TAU_SDS`.
-    """
-    if len(x) < 2:
-        return mean, sd
-    p, centre = mass / mass.sum(), float(mass @ x / mass.sum())
-    z, b = x - centre, -0.5 / sd**2
-    found = _natural(np.stack([z, z**2]), p, np.array([-2 * b * (mean - centre), b]))
-    sd = float((-0.5 / found[1]) ** 0.5)
-    mean = centre + float(found[0]) * sd**2
-    low, high = (x[0] + x[1]) / 2, (x[-2] + x[-1]) / 2
-    if low <= mean <= high:
-        return mean, sd
-    edge = float(low if mean < low else high)
-    found = _natural((x - edge)[None] ** 2, p, np.array([b]))
-    return edge, float((-0.5 / found[0]) ** 0.5)
-
-
-def _natural(statistics: Floats, p: Floats, start: Floats) -> Floats:
-    """Natural parameters at which the expected `statistics` ``(D, K)`` are those under `p`, by Newton's method.
-
-    The last one, that of a square, is kept where the sd is within `TAU_SDS`.
-    """
-    low, high = (-0.5 / s**2 for s in TAU_SDS)
-    at, target = start.copy(), statistics @ p
-    at[-1] = min(max(at[-1], low), high)
-    for _ in range(50):
-        log_q = at @ statistics
-        q = np.exp(log_q - log_q.max())
-        q /= q.sum()
-        expected = statistics @ q
-        gap = target - expected
-        cov = (statistics * q) @ statistics.T - np.outer(expected, expected)
-        cov[np.diag_indices(len(cov))] += 1e-9
-        step = np.linalg.solve(cov, gap)
-        if (at[-1] <= low and step[-1] < 0) or (at[-1] >= high and step[-1] > 0):
-            step = np.append(gap[:-1] / np.diag(cov)[:-1], 0.0)  # of the others alone, of which there is one
-        step *= min(1.0, MOST_STEP / max(np.abs(step).max(), 1e-12))
-        at += step
-        at[-1] = min(max(at[-1], low), high)
-        if np.abs(step).max() < 1e-6:
-            break
-    return at
 
 
 def marginals(evidence: Floats, grid: Floats, prior: Prior) -> Floats:
@@ -200,3 +99,134 @@ def null_distribution(
     excess = body[body > threshold] - threshold
     rate = (len(excess) + strength) / (excess.sum() + strength)
     return NullDistribution(body, threshold, float(np.clip(rate, *rates)))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which of `T` features respond, and what was learned over them to tell."""
+
+    evidence: Evidence
+    prior: Prior
+    null: NullDistribution  # of the strength of simulated features without response
+    log_bf: Floats  # (T,) natural log, of a response against none
+    lfdr: Floats  # (T,) probability of no response
+    q_value: Floats  # (T,) false discovery rate of this feature and all better ones
+    p_value: Floats  # (T,) against simulated null features
+    best: NDArray[np.int64]  # (T,) index of the curve to describe a response by
+
+    @property
+    def likely(self) -> NDArray[np.bool_]:
+        """Which features rather respond than not."""
+        return self.log_bf + self.prior.log_odds > 0
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Columns of the table, each (T,)."""
+        names = np.array([c.name for c in self.evidence.comparison.curves])
+        return {
+            "lfdr": self.lfdr,
+            "qvalue": self.q_value,
+            "pvalue": self.p_value,
+            "log_bf": self.log_bf,
+            "model": np.where(self.lfdr > 0.5, "null", names[self.best]),
+        }
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What was learned over features, as it is stored."""
+        return store(self.prior, self.null) | {"curves": [c.name for c in self.evidence.comparison.curves]}
+
+    def take(self, features: Any) -> Decision:
+        """That of some features."""
+        per_feature = ("log_bf", "lfdr", "q_value", "p_value", "best")
+        some = {name: getattr(self, name)[features] for name in per_feature}
+        return replace(self, evidence=self.evidence.take(features), **some)
+
+
+def decide(evidence: Evidence, *, progress: Callable[[Any], Any] = lambda x: x, kept: Kept | None = None) -> Decision:
+    """Learn the prior and the null distribution, or take them from an earlier fit, and say which features respond."""
+    e = evidence
+    if e.settings.learned is None:
+        prior = learn(e.values, e.comparison.grid, e.problem.priors, wide=e.wide)
+        null = _null_of(e, prior, progress=progress, kept=under(kept, "null"))
+    else:
+        prior, null = known(e)
+    return conclude(e, prior, null, marginals(e.values, e.comparison.grid, prior), strength(e, prior))
+
+
+def conclude(evidence: Evidence, prior: Prior, null: NullDistribution, marginal: Floats, strength: Floats) -> Decision:
+    """Calls of all features, given the log evidence ``(T, M)`` of each curve and its strength ``(T,)``."""
+    log_bf = log_bayes_factor(marginal, prior)
+    lfdr = local_fdr(log_bf, prior)
+    best = simplest(marginal, prior)
+    return Decision(evidence, prior, null, log_bf, lfdr, q_values(lfdr), null.p_value(strength), best)
+
+
+def known(evidence: Evidence) -> tuple[Prior, NullDistribution]:
+    """What an earlier fit learned, where that is to be used."""
+    learned = dict(evidence.settings.learned or {})
+    check_curves(learned, evidence.comparison.curves)
+    prior, null = restore(learned)
+    return (prior if evidence.settings.guide_effects else replace(prior, wide_weight=0.0)), null
+
+
+def _null_of(e: Evidence, prior: Prior, *, progress: Callable[[Any], Any], kept: Kept | None) -> NullDistribution:
+    """Distribution of the strength of features simulated without response."""
+    lfdr = local_fdr(log_bf_of(e, prior), prior)
+    sim = simulate_null(e.problem, e.comparison.grid, e.values, lfdr, prior, N_NULL, e.settings.seed)
+    wide = prior.wide_weight, prior.wide_sd
+    return null_distribution(strength(evaluate(sim, e.settings, wide, progress=progress, kept=kept), prior))
+
+
+def log_bf_of(e: Evidence, prior: Prior) -> Floats:
+    """Log Bayes factor ``(T,)`` of a response under this prior."""
+    return log_bayes_factor(marginals(e.values, e.comparison.grid, prior), prior)
+
+
+def strength(e: Evidence, prior: Prior) -> Floats:
+    """Strength ``(T,)`` of the evidence, which null features are compared by."""
+    known = guide_support.movement_sd(e.problem, e.values, e.comparison.grid, prior)
+    return null_scale.strength(log_bf_of(e, prior), known, e.problem.priors)
+
+
+def simplest(marginal: Floats, prior: Prior) -> NDArray[np.int64]:
+    """Index ``(T,)`` of the curve to describe a response by: a more complex one has to be three times as probable."""
+    joint = marginal[:, 1:] + np.log(prior.weights[1:])
+    best = np.zeros(len(joint), dtype=np.int64)
+    for m in range(1, joint.shape[1]):
+        best = np.where(joint[:, m] > joint[np.arange(len(joint)), best] + MORE_COMPLEX, m, best)
+    return 1 + best
+
+
+def check_curves(hyper: dict[str, Any], curves: list[Curve]) -> None:
+    have, want = [str(name) for name in hyper["curves"]], [c.name for c in curves]
+    if have != want:
+        raise ValueError(f"hyper= is of a fit that compared {have}, but this one compares {want}: leave it out")
+
+
+def store(prior: Prior, null: NullDistribution) -> dict[str, Any]:
+    return {
+        "model_weights": prior.weights.tolist(),
+        "tau_log_mean": prior.tau_log_mean,
+        "tau_log_sd": prior.tau_log_sd,
+        "wide_weight": prior.wide_weight,
+        "wide_sd": prior.wide_sd,
+        "null_strength": null.body,
+        "null_threshold": null.threshold,
+        "null_rate": null.rate,
+    }
+
+
+def restore(hyper: dict[str, Any]) -> tuple[Prior, NullDistribution]:
+    """What a fit has learned, from how it is stored."""
+    prior = Prior(
+        np.asarray(hyper["model_weights"], float),
+        float(hyper["tau_log_mean"]),
+        float(hyper["tau_log_sd"]),
+        float(hyper["wide_weight"]),
+        float(hyper["wide_sd"]),
+    )
+    null = NullDistribution(
+        np.asarray(hyper["null_strength"]), float(hyper["null_threshold"]), float(hyper["null_rate"])
+    )
+    return prior, null

@@ -12,9 +12,9 @@ from dream_sc._core import engines
 from dream_sc._core.blocks import blocks, each, under
 from dream_sc._core.response import draws
 from dream_sc._core.response.problem import Problem
-from dream_sc._core.types import GuideStats, RowDosage, SingleCells
+from dream_sc._core.types import GuideStats, RowDosage
 
-from . import guide_support, leave_one_guide_out, posterior_record, summary
+from . import all_features, guide_support, leave_one_guide_out, posterior_record, summary
 from .first_pass_draws import Looked, Table, quick_draws, shifted, table_of, what_is_said
 
 if TYPE_CHECKING:
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
     from dream_sc._core.blocks import Kept
     from dream_sc._core.curves import Curve
+    from dream_sc._core.types import SingleCells
 
-    from .decision import Prior
-    from .evidence import Comparison
-    from .fit import Options
+    from .decision import Decision
+    from .evidence import Evidence
     from .importance import Draws
+    from .learned import Prior
+    from .prepare import Prepared
+    from .settings import Settings
 
     Floats = NDArray[np.float64]
 
@@ -37,34 +40,13 @@ QUICK_DRAWS = 256  # of a feature that is not called
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the choice of the curves leaves for their description."""
+class Described:
+    """What the trans step says of `F` features; missing where a feature was not fitted or not asked for."""
 
-    problem: Problem
-    comparison: Comparison
-    prior: Prior
-    values: Floats  # (T, M, K) log evidence of each curve
-    masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
-    log_bf: Floats  # (T,)
-    options: Options
-    cells: SingleCells | None = None
-
-    def take(self, features: Any) -> Choice:
-        """That of some features."""
-        masses = tuple(mass[features] for mass in self.masses)
-        return replace(
-            self,
-            problem=self.problem.take(features),
-            values=self.values[features],
-            masses=masses,
-            log_bf=self.log_bf[features],
-            cells=None if self.cells is None else self.cells.take(features),
-        )
-
-    @property
-    def likely(self) -> NDArray[np.bool_]:
-        """Which features rather respond than not."""
-        return self.log_bf + log_odds(self.prior) > 0
+    columns: dict[str, Any]  # of the table, each (F,)
+    records: NDArray[np.float16]  # (F, 512) compact posteriors, or (K, 512) of categories
+    learned: dict[str, Any]  # numbers over features, for a fit that is given them
+    by_category: dict[str, Any] | None = None  # columns of the categories, each (K,)
 
 
 class Job(NamedTuple):
@@ -76,27 +58,64 @@ class Job(NamedTuple):
 
 
 def describe(
-    choice: Choice, best: NDArray[np.int64], progress: Callable[[Any], Any], kept: Kept | None = None
-) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-    """Columns, records and diagnostics of the best non-null curve of each feature, its index `best` ``(T,)``."""
-    n_t = len(best)
+    decision: Decision,
+    prepared: Prepared,
+    *,
+    asked: NDArray[np.bool_] | None = None,
+    progress: Callable[[Any], Any] = lambda x: x,
+    kept: Kept | None = None,
+) -> Described:
+    """Describe the features that were fitted, by draws of the best curve of each; of those `asked` ``(F,)`` for."""
+    fitted = prepared.fitted
+    asked = np.ones(len(fitted), dtype=bool) if asked is None else asked
+    some = decision.take(asked[fitted])
+    cells = None if prepared.cells is None else prepared.cells.take(asked[fitted])
+    found = of_draws(some, cells, progress=progress, kept=kept)
+    columns = found.columns | some.columns | null_class(found.columns, some.lfdr)
+    return Described(
+        all_features.columns(prepared, asked, columns, found.flags),
+        all_features.spread(fitted & asked, found.records),
+        decision.learned,
+    )
+
+
+class OfDraws(NamedTuple):
+    """What draws say of `T` features."""
+
+    columns: dict[str, Any]  # each (T,)
+    records: NDArray[np.float16]  # (T, 512)
+    flags: dict[str, NDArray[np.bool_]]  # (T,) whether an engine converged, and whether draws had to be improved
+
+
+def null_class(columns: dict[str, Any], lfdr: Floats) -> dict[str, Any]:
+    """Class of each feature and its probability, where features that are rather null than not have one of their own."""
+    return {
+        "class": np.where(lfdr > 0.5, "null", columns["class"]),
+        "p_class": np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr)),
+    }
+
+
+def of_draws(d: Decision, cells: SingleCells | None, *, progress: Callable[[Any], Any], kept: Kept | None) -> OfDraws:
+    """Columns, records and flags of the best non-null curve of each feature."""
+    n_t = len(d.best)
     columns: dict[str, Any] = {}
     records = np.full((n_t, posterior_record.WIDTH), np.nan, dtype=np.float16)
-    diagnostics = {"converged": np.ones(n_t, dtype=bool), "improved": np.zeros(n_t, dtype=bool)}
+    flags = {"converged": np.ones(n_t, dtype=bool), "improved": np.zeros(n_t, dtype=bool)}
     jobs = [  # the longest first, so that no thread has one left at the end
         Job(m, quick, index[s])
         for quick in (False, True)
-        for m in reversed(range(1, len(choice.comparison.curves)))
-        for index in [np.flatnonzero((best == m) & (choice.likely != quick))]
+        for m in reversed(range(1, len(d.evidence.comparison.curves)))
+        for index in [np.flatnonzero((d.best == m) & (d.likely != quick))]
         for s in blocks(len(index))
     ]
 
-    looked = _looked(choice, jobs)
+    looked = _looked(d, jobs)
 
     def call(job: Job) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-        return _describe_block(choice.take(job.features), job.curve, quick=job.quick, looked=looked)
+        mine = None if cells is None else cells.take(job.features)
+        return _describe_block(d.take(job.features), job.curve, mine, quick=job.quick, looked=looked)
 
-    alone = choice.options.inference != "laplace"  # Pyro's state is one for all threads
+    alone = d.evidence.settings.inference != "laplace"  # Pyro's state is one for all threads
     for job, (found, record, said) in each(call, jobs, progress, alone=alone, kept=under(kept, "rows")):
         for name, value in found.items():
             if name not in columns:
@@ -105,44 +124,51 @@ def describe(
             columns[name][job.features] = value
         records[job.features] = record
         for name, flag in said.items():
-            diagnostics[name][job.features] = flag
-    return columns, records, diagnostics
+            flags[name][job.features] = flag
+    return OfDraws(columns, records, flags)
 
 
 def _describe_block(
-    e: Choice, m: int, *, quick: bool, looked: tuple[Table, summary.Said] | None = None
+    d: Decision,
+    m: int,
+    cells: SingleCells | None,
+    *,
+    quick: bool,
+    looked: tuple[Table, summary.Said] | None = None,
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-    """Columns, records and diagnostics of one block of features with curve `m`."""
+    """Columns, records and flags of one block of features with curve `m`."""
+    e = d.evidence
     if looked is not None and _by_look(e, m, quick):
-        return _describe_looked(e, m, *looked)
-    p, c, options = e.problem, e.comparison.curves[m], e.options
-    drawn = draws_of(e, m, quick=quick)
-    out, const, fast = drawn.params, drawn.consts, options.inference == "laplace"
+        return _describe_looked(d, m, *looked)
+    p, c, settings = e.problem, e.comparison.curves[m], e.settings
+    drawn = draws_of(e, d.prior, m, quick=quick)
+    out, const, fast = drawn.params, drawn.consts, settings.inference == "laplace"
     said: dict[str, Any] = {"improved": drawn.improved & fast, "converged": np.ones(len(out), dtype=bool)}
     if not fast:
-        out, said["converged"] = _replace_draws(e, c, const, out)
-    out = _with_level_error(out, c, p.level_error, options.seed)
+        out, said["converged"] = _replace_draws(d, cells, c, const, out)
+    out = _with_level_error(out, c, p.level_error, settings.seed)
     found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood)
-    found |= _support(e, m, out, const, drawn.tau)
+    found |= _support(d, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
     return found, posterior_record.pack_block(_full_width(out, c), c, const), said
 
 
-def _by_look(e: Choice, m: int, quick: bool) -> bool:
+def _by_look(e: Evidence, m: int, quick: bool) -> bool:
     """Whether a curve is described by the table of the first look."""
     single = e.comparison.curves[m].name == "single_hill"
-    return quick and single and e.comparison.columns is not None and e.options.inference == "laplace"
+    return quick and single and e.comparison.columns is not None and e.settings.inference == "laplace"
 
 
-def _table(e: Choice, m: int) -> Table:
+def _table(e: Evidence, m: int) -> Table:
     c = e.comparison
     columns = c.columns or {}
-    return table_of(e.problem, c.lattices[c.curves[m].name].shapes, columns[c.curves[m].name], e.options.seed)
+    return table_of(e.problem, c.lattices[c.curves[m].name].shapes, columns[c.curves[m].name], e.settings.seed)
 
 
-def _looked(e: Choice, jobs: list[Job]) -> tuple[Table, summary.Said] | None:
+def _looked(d: Decision, jobs: list[Job]) -> tuple[Table, summary.Said] | None:
     """The table for features that are not called, and what its curves say, where a job needs it."""
+    e = d.evidence
     for job in jobs:
         if _by_look(e, job.curve, job.quick):
             table = shifted(_table(e, job.curve))
@@ -152,32 +178,34 @@ def _looked(e: Choice, jobs: list[Job]) -> tuple[Table, summary.Said] | None:
 
 
 def _describe_looked(
-    e: Choice, m: int, table: Table, said: summary.Said
+    d: Decision, m: int, table: Table, said: summary.Said
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """As `_describe_block`, by the table of the first look."""
-    p, c = e.problem, e.comparison.curves[m]
-    drawn, column, place = _look_up(e, m, table)
+    p, c = d.evidence.problem, d.evidence.comparison.curves[m]
+    drawn, column, place = _look_up(d.evidence, d.prior, m, table)
     found: dict[str, Any] = summary.summarise_said(drawn.params, c, said, column, place, p.axis, p.likelihood)
     # neighbours among the draws are alike, so every fourth is as good
-    found |= _support(e, m, drawn.params[:, ::4], drawn.consts, drawn.tau)
+    found |= _support(d, m, drawn.params[:, ::4], drawn.consts, drawn.tau)
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": drawn.pareto_k}
     record = posterior_record.pack_block(drawn.params, c, drawn.consts, ordered=True)
     return found, record, {"improved": drawn.improved, "converged": np.ones(len(column), dtype=bool)}
 
 
-def _look_up(e: Choice, m: int, table: Table) -> Looked:
+def _look_up(e: Evidence, prior: Prior, m: int, table: Table) -> Looked:
     grid, columns = e.comparison.grid, e.comparison.columns or {}
-    tau_post = e.values[:, m] + e.prior.log_tau(grid)
-    return quick_draws(e.problem, columns[e.comparison.curves[m].name], table, (np.log(grid), tau_post), e.options.seed)
+    tau_post = e.values[:, m] + prior.log_tau(grid)
+    return quick_draws(
+        e.problem, columns[e.comparison.curves[m].name], table, (np.log(grid), tau_post), e.settings.seed
+    )
 
 
-def draws_of(e: Choice, m: int, *, quick: bool) -> Draws:
+def draws_of(e: Evidence, prior: Prior, m: int, *, quick: bool) -> Draws:
     """Draws of curve `m` by the fast engine, or out of the table of the first look where there is one."""
-    p, c, options = e.problem, e.comparison.curves[m], e.options
+    p, c, settings = e.problem, e.comparison.curves[m], e.settings
     if _by_look(e, m, quick):
-        return _look_up(e, m, _table(e, m)).draws
+        return _look_up(e, prior, m, _table(e, m)).draws
     lattice, grid = e.comparison.lattices[c.name], e.comparison.grid
-    shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + e.prior.log_tau(grid)
+    shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + prior.log_tau(grid)
     return draws.draws(
         p,
         c,
@@ -185,28 +213,24 @@ def draws_of(e: Choice, m: int, *, quick: bool) -> Draws:
         e.masses[m - 1].astype(float),
         tau_post,
         grid,
-        e.prior,
-        seed=options.seed,
-        degree=options.degree,
+        prior,
+        seed=settings.seed,
+        degree=settings.degree,
         quick=quick,
-        n=min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples,
+        n=min(settings.nsamples, QUICK_DRAWS) if quick else settings.nsamples,
     )
 
 
-def log_odds(prior: Prior) -> float:
-    """Prior log odds of a response."""
-    return float(np.log1p(-prior.weights[0]) - np.log(prior.weights[0]))
-
-
-def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict[str, Floats]:
+def _support(d: Decision, m: int, out: Floats, const: Floats, tau: Floats) -> dict[str, Floats]:
     """Columns that say whether single guides bear a response out; without the last one for likely nulls."""
+    e, prior = d.evidence, d.prior
     p, c = e.problem, e.comparison.curves[m]
     # cells without effect dilute what a guide shows
     at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(summary.at_dosages(out, c, const, p.dose_mean)))
-    found, influence = guide_support.columns(p, np.median(out[..., 0], 1), at, tau, log_odds(e.prior))
-    lattice, grid, likely = e.comparison.lattices[c.name], e.comparison.grid, e.likely
-    log_tau = e.prior.log_tau(grid)
-    two = leave_one_guide_out.two_taus(e.values[:, m] + log_tau, e.values[:, 0] + log_tau, grid, e.prior)
+    found, influence = guide_support.columns(p, np.median(out[..., 0], 1), at, tau, prior.log_odds)
+    lattice, grid, likely = e.comparison.lattices[c.name], e.comparison.grid, d.likely
+    log_tau = prior.log_tau(grid)
+    two = leave_one_guide_out.two_taus(e.values[:, m] + log_tau, e.values[:, 0] + log_tau, grid, prior)
     found["log_bf_loo"] = np.full(len(tau), np.nan)
     shapes = leave_one_guide_out.leading_shapes(lattice, e.masses[m - 1][likely])
     found["log_bf_loo"][likely] = leave_one_guide_out.least_log_bf(
@@ -214,9 +238,9 @@ def _support(e: Choice, m: int, out: Floats, const: Floats, tau: Floats) -> dict
         c,
         shapes,
         (two[0][likely], two[1][likely]),
-        e.log_bf[likely],
+        d.log_bf[likely],
         influence[likely],
-        degree=e.options.degree,
+        degree=e.settings.degree,
     )
     return found
 
@@ -244,14 +268,14 @@ def _full_width(draws: Floats, c: Curve) -> Floats:
     return np.pad(draws, ((0, 0), (0, 0), (0, missing))) if missing else draws
 
 
-def _replace_draws(e: Choice, c: Curve, const: Floats, init: Floats) -> tuple[Floats, Any]:
+def _replace_draws(d: Decision, cells: SingleCells | None, c: Curve, const: Floats, init: Floats) -> tuple[Floats, Any]:
     """Posterior of another engine, started at the fast engine's draws."""
-    p, options = e.problem, e.options
-    stats, dosage, hyper = for_pyro(p, e.prior, options)
+    p, settings = d.evidence.problem, d.evidence.settings
+    stats, dosage, hyper = for_pyro(p, d.prior, settings)
     more: dict[str, Any] = {}
-    if e.cells is not None:
-        stats, dosage, more = e.cells.stats, e.cells.dosage, {"minibatch_size": options.minibatch_size}
-    out, info = engines.engine(options.inference).trans(
+    if cells is not None:
+        stats, dosage, more = cells.stats, cells.dosage, {"minibatch_size": settings.minibatch_size}
+    out, info = engines.engine(settings.inference).trans(
         stats,
         dosage,
         overdispersion=p.overdispersion,
@@ -261,17 +285,17 @@ def _replace_draws(e: Choice, c: Curve, const: Floats, init: Floats) -> tuple[Fl
         hyper=hyper,
         consts=const,
         init=init,
-        nsamples=options.nsamples,
-        niters=options.niters,
-        device=options.device,
-        rng=options.seed,
-        degree=options.degree,
+        nsamples=settings.nsamples,
+        niters=settings.niters,
+        device=settings.device,
+        rng=settings.seed,
+        degree=settings.degree,
         **more,
     )
     return out, info["converged"]
 
 
-def for_pyro(p: Problem, prior: Prior, options: Options) -> tuple[GuideStats, RowDosage, dict[str, float]]:
+def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, RowDosage, dict[str, float]]:
     """What the Pyro engines take of a problem: sums, dosages and learned numbers."""
     d, w = p.design, np.exp(p.design.log_w)
     stats = GuideStats(
@@ -287,7 +311,7 @@ def for_pyro(p: Problem, prior: Prior, options: Options) -> tuple[GuideStats, Ro
         p.covariates,
     )
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
-    if not options.guide_effects:
+    if not settings.guide_effects:
         prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1], wide_weight=0.0)
     hyper = {
         "m_tau": prior.tau_log_mean,

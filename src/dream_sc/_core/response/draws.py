@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dream_sc._core.curves import Curve
 
-    from .decision import Prior
+    from .learned import Prior
     from .problem import Problem
 
     Floats = NDArray[np.float64]

@@ -1,31 +1,37 @@
 """Evidence of every feature for each curve, with effort spent where it can change a call.
 
-A first look (see `screening`) gives every feature the evidence of every curve. Where it leaves a response possible, the
+A first pass gives every feature the evidence of every curve. Where it leaves a response possible, the
 kernel follows: a few leading shapes of the curve's lattice at every tau, the shapes that hold most of the mass at the
 taus that matter. The rest of the mass keeps its ratio to them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.blocks import BLOCK, each_block
-from dream_sc._core.curves.additive_hill import turn_mass
-from dream_sc._core.response.problem import Problem, evidence
+from dream_sc._core.blocks import BLOCK, each_block, under
+from dream_sc._core.response.problem import Problem, evidence, problem
 
-from .decision import Prior
-from .first_pass import Columns, Null, columns_of, first_look, null_of
+from .comparison import set_up
+from .first_pass import Columns, Null, first_look, null_of
+from .learned import Prior
+from .wide_effects import learn_wide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from dream_sc._core.blocks import Kept
     from dream_sc._core.curves import Curve
-    from dream_sc._core.priors import TransPriors
-    from dream_sc._core.types import Axis
+
+    from .comparison import Comparison, Lattice
+    from .prepare import Prepared
+    from .settings import Settings
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -36,54 +42,88 @@ NO_SECOND = -5.0  # of two Hills against one, after a first look
 HOPELESS_SECOND = -2.5  # of two Hills, at the likeliest tau of one: not tried at others
 MATTERS = 5.0  # taus whose evidence is this far below the best keep what the leaders say
 TAU_TRIES = 3  # of two Hills
+OF_LINKS = "single_hill"  # the curve that "auto" stands for
 LEADERS = 8  # shapes at every tau
 MOST = {"single_hill": 32, "additive_hill": 48}  # shapes at the taus that matter
 
 
-class Lattice(NamedTuple):
-    """Shapes of a curve with their prior."""
-
-    shapes: Floats  # (S, d)
-    log_weight: Floats  # (S,)
-    consts: Floats  # (S, 2)
-
-
-def lattices_of(curves: list[Curve], axis: Axis, priors: TransPriors) -> dict[str, Lattice]:
-    """The lattice of each curve; where two Hills compete with one, their prior makes them turn."""
-    out = {c.name: Lattice(*c.lattice(axis, priors)) for c in curves}
-    if len(curves) > 2:
-        two = out["additive_hill"]
-        out["additive_hill"] = two._replace(log_weight=two.log_weight - np.log(turn_mass(axis, priors)))
-    return out
-
-
 @dataclass(frozen=True)
-class Comparison:
-    """The curves that compete on one design, and where they are evaluated."""
+class Evidence:
+    """What the sums say of each of `M` curves, the null first, at `K` sds of the guide effects."""
 
-    curves: list[Curve]  # the null first
-    lattices: dict[str, Lattice]
-    grid: Floats  # (K,) of tau
-    columns: dict[str, Columns] | None  # of the first look, where there is one
-    degree: int = 6
+    problem: Problem  # of `T` features
+    comparison: Comparison
+    settings: Settings
+    wide: tuple[float, float]  # weight and sd (natural log) of the wide guide effects
+    values: Floats  # (T, M, K) log evidence
+    masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
+    feature: Ints | None = None  # (T,) of each link of features with several categories
+
+    def take(self, features: Any) -> Evidence:
+        """That of some features."""
+        return replace(
+            self,
+            problem=self.problem.take(features),
+            values=self.values[features],
+            masses=tuple(mass[features] for mass in self.masses),
+            feature=None if self.feature is None else self.feature[features],
+        )
+
+
+def gather(
+    prepared: Prepared,
+    settings: Settings,
+    *,
+    progress: Callable[[Any], Any] = lambda x: x,
+    kept: Kept | None = None,
+) -> Evidence:
+    """Gather the evidence of every feature that can be fitted."""
+    used, links = prepared.used, prepared.links
+    if links is not None and settings.function_type == "auto":  # how much two Hills turn, no single link can tell
+        settings = replace(settings, function_type=OF_LINKS)
+    p = problem(
+        prepared.stats.take(used),
+        prepared.dosage,
+        prepared.overdispersion[used],
+        alpha_sd=prepared.group_effect_sd,
+        axis=prepared.axis,
+        priors=prepared.priors,
+    )
+    if not settings.guide_effects:
+        wide = (0.0, 0.0)
+    elif settings.learned is None:
+        wide = learn_wide(p, np.array(p.priors.tau_grid))
+    else:
+        wide = float(settings.learned["wide_weight"]), float(settings.learned["wide_sd"])
+    found = evaluate(p, settings, wide, progress=progress, kept=kept)
+    return found if links is None else replace(found, feature=links.feature[used])
+
+
+def evaluate(
+    p: Problem,
+    settings: Settings,
+    wide: tuple[float, float],
+    *,
+    progress: Callable[[Any], Any] = lambda x: x,
+    kept: Kept | None = None,
+) -> Evidence:
+    """Evidence of every feature of a problem, with wide guide effects of this weight and sd."""
+    p, c = set_up(p, settings, wide, kept)
+
+    def call(s: slice) -> tuple[Any, ...]:
+        return block_evidence(p.take(s), c)
+
+    parts = each_block(call, len(p.counts), progress, kept=under(kept, "evidence"))
+    values, masses = zip(*parts, strict=True)
+    of_curves = tuple(np.concatenate(mass) for mass in zip(*masses, strict=True))
+    return Evidence(p, c, settings, wide, np.concatenate(values), of_curves)
 
 
 class Found(NamedTuple):
-    """Log evidence of features."""
+    """Log evidence of a block of features."""
 
     values: Floats  # (T, M, K) of each curve at each tau
     masses: tuple[NDArray[np.float32], ...]  # (T, S) of each curve's shapes, up to a constant per feature
-
-
-def compare(p: Problem, curves: list[Curve], grid: Floats, degree: int) -> Comparison:
-    """Set up the comparison of curves on the design of a problem."""
-    lattices = lattices_of(curves, p.axis, p.priors)
-    names = [c.name for c in curves[1:]]
-    columns = None
-    if p.one_dose_each and "polynomial" not in names:
-        q = p.take(slice(0, 0)).guides(p.targeting)  # whose positions are wanted
-        columns = {c.name: columns_of(q, c, lattices[c.name]) for c in curves[1:]}
-    return Comparison(curves, lattices, grid, columns, degree)
 
 
 def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dream_sc._core.curves import Curve
     from dream_sc._core.response.problem import Problem
 
-    from .evidence import Lattice
+    from .comparison import Lattice
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

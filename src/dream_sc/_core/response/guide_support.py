@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.response.problem import Problem
 
-    from .decision import Prior
+    from .learned import Prior
 
     Floats = NDArray[np.float64]
 

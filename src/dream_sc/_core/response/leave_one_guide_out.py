@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from dream_sc._core.curves import Curve
 
-    from .decision import Prior
-    from .evidence import Lattice
+    from .comparison import Lattice
+    from .learned import Prior
 
     Floats = NDArray[np.float64]
 

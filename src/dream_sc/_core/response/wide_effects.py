@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from dream_sc._core.blocks import each_block
 from dream_sc._core.response.problem import null_evidence
 
-from . import decision
+from .learned import learn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 LEAST_GUIDES = 3
 MOST_FEATURES, LEAST_FEATURES = 1000, 200
-MOST_EFFECTS = 20_000  # pairs of a feature and a guide: enough to tell the tail
+MOST_EFFECTS = 20_000  # pairs of a feature and a guide: enough to tell how wide
 LOG_SD_SD = 0.7  # prior sd of the log of the wide sd
 
 
-def with_tail(p: Problem, weight: float, sd: float) -> Problem:
+def with_wide(p: Problem, weight: float, sd: float) -> Problem:
     """The problem with a wide component of the guide effects; none at a weight of 0."""
     if weight <= 0:
         return p.with_design(wide_sd=np.array([0.0]), wide_weight=np.array([1.0]))
@@ -40,7 +40,7 @@ def _null_evidence(p: Problem, grid: NDArray[np.float64], s: slice) -> NDArray[n
     return null_evidence(q, np.repeat(grid[None], len(q.counts), 0))[0][:, None]
 
 
-def learn_tail(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
+def learn_wide(p: Problem, grid: NDArray[np.float64]) -> tuple[float, float]:
     """Weight and sd (natural log) of the wide component.
 
     Maximises the marginal likelihood of the NTC guides' sums over the values of the prior; tau is learned beside.
@@ -74,11 +74,11 @@ def _nearest(values: tuple[float, ...], wanted: float) -> int:
 
 
 def _value(q: Problem, grid: NDArray[np.float64], weight: float, sd: float) -> float:
-    """Log marginal likelihood of the NTC guides' sums with this tail, and its log prior."""
-    priors, tail = q.priors, with_tail(q, weight, sd)
+    """Log marginal likelihood of the NTC guides' sums with such effects, and its log prior."""
+    priors, p = q.priors, with_wide(q, weight, sd)
     start_weight, start_sd = priors.wide_start
-    log_z = np.concatenate(each_block(partial(_null_evidence, tail, grid), len(q.counts)))
-    prior = decision.learn(log_z, grid, priors, n_iter=30)
+    log_z = np.concatenate(each_block(partial(_null_evidence, p, grid), len(q.counts)))
+    prior = learn(log_z, grid, priors, n_iter=30)
     value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
     value += priors.wide_strength * (start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight))
     return value - 0.5 * float(np.log(sd / start_sd) / LOG_SD_SD) ** 2

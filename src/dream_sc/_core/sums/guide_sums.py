@@ -162,8 +162,11 @@ def n_depth_bins(size_factor: Floats) -> int:
     return 1 + int(np.searchsorted(DEPTH_VARIATION, variation))
 
 
-def depth_bins(size_factor: Floats, row: Ints, n_bins: int) -> Ints:
-    """Bin ``(N,)`` of each cell by its size factor among the cells of its row, in equal numbers."""
+def depth_bins(size_factor: Floats, row: Ints, n_bins: int | Ints) -> Ints:
+    """Bin ``(N,)`` of each cell by its size factor among the cells of its row, in equal numbers.
+
+    `n_bins` may be given ``(N,)``, for the cells sorted by row.
+    """
     order = np.lexsort((size_factor, row))
     start = np.searchsorted(row[order], row[order])
     size = np.searchsorted(row[order], row[order], side="right") - start

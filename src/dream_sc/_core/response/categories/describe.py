@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -12,8 +11,9 @@ from dream_sc._core import engines
 from dream_sc._core.blocks import blocks, each, under
 from dream_sc._core.likelihoods.binomial import ec50_of_share
 from dream_sc._core.response import guide_support, leave_one_guide_out, posterior_record, summary
-from dream_sc._core.response.describe import Choice, draws_of, for_pyro, level_shifts, log_odds
+from dream_sc._core.response.describe import draws_of, for_pyro, level_shifts
 
+from . import all_categories
 from .draws import StickDraws, draw_sticks
 from .usage import Usage, usage
 
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
     from dream_sc._core.blocks import Kept
     from dream_sc._core.likelihoods import Likelihood
-    from dream_sc._core.response.evidence import Lattice
-    from dream_sc._core.response.fit import Options
+    from dream_sc._core.response.comparison import Lattice
+    from dream_sc._core.response.describe import Described
+    from dream_sc._core.response.prepare import Prepared
     from dream_sc._core.types import Axis
 
-    from .evidence import ChainFit
+    from .decision import Decision
+    from .evidence import ChainEvidence
+    from .links import Links
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -36,35 +39,41 @@ if TYPE_CHECKING:
 BLOCK = 16  # features
 
 
-@dataclass(frozen=True)
-class ChainRows:
-    """What the table says, by category and by feature."""
+class OfDraws(NamedTuple):
+    """What draws say of `F` features with `C` categories in all, in the order of their links, the rest last."""
 
-    by_category: dict[str, Any]  # each (C,), categories in the order of their sticks, the one without a stick last
+    by_category: dict[str, Any]  # each (C,)
     by_feature: dict[str, Any]  # each (F,)
     records: NDArray[np.float16]  # (C, 512)
     leading: Ints  # (F,) the category whose usage moves most, an index into the C categories
 
 
 def describe(
-    fit: ChainFit,
-    options: Options,
-    progress: Callable[[Any], Any],
+    decision: Decision,
+    prepared: Prepared,
+    links: Links,
+    *,
+    asked: NDArray[np.bool_] | None = None,
+    progress: Callable[[Any], Any] = lambda x: x,
     kept: Kept | None = None,
-    report: NDArray[np.bool_] | None = None,
-) -> ChainRows:
-    """Draws of the best non-null curve of each feature, summed up; of those to `report` ``(F,)``, if given."""
-    e = fit.evidence
-    chains, n_f = e.chains, len(e.chains.start)
+) -> Described:
+    """Describe the features that were fitted, by draws of the best curve of each; of those `asked` ``(F,)`` for."""
+    asked = np.ones(len(prepared.reason), dtype=bool) if asked is None else asked
+    found = of_draws(decision, asked[prepared.fitted], progress=progress, kept=kept)
+    return all_categories.described(prepared, links, decision.calls, found, asked)
+
+
+def of_draws(d: Decision, asked: NDArray[np.bool_], *, progress: Callable[[Any], Any], kept: Kept | None) -> OfDraws:
+    """Draws of the best non-null curve of each feature, summed up; of those `asked` ``(F,)`` for."""
+    chains, n_f = d.evidence.chains, len(d.evidence.chains.start)
     first = chains.start + np.arange(n_f)  # of the categories
-    n_c = int(chains.length.sum()) + n_f
-    likely, asked = e.log_bf + log_odds(e.prior) > 0, np.ones(n_f, dtype=bool) if report is None else report
+    n_c, best, likely = int(chains.length.sum()) + n_f, d.calls.best, d.calls.likely
     jobs = [
         (m, quick, index[s])
-        for m in range(1, len(e.comparison.curves))
+        for m in range(1, len(d.evidence.links.comparison.curves))
         for quick in (False, True)
         for alone in (False, True)
-        for index in [np.flatnonzero(asked & (fit.best == m) & (likely != quick) & ((chains.length == 1) == alone))]
+        for index in [np.flatnonzero(asked & (best == m) & (likely != quick) & ((chains.length == 1) == alone))]
         for s in blocks(len(index), BLOCK)
     ]
     by_category: dict[str, Any] = {}
@@ -72,42 +81,43 @@ def describe(
     records, leading = np.full((n_c, posterior_record.WIDTH), np.nan, dtype=np.float16), np.zeros(n_f, dtype=np.int64)
 
     def call(job: tuple[int, bool, Ints]) -> Any:
-        return _block(fit, options, *job)
+        return _block(d, *job)
 
-    for (_, _, features), (of_categories, of_features, record, lead) in each(
-        call,
-        jobs,
-        progress,
-        alone=options.inference != "laplace",
-        kept=under(kept, "rows"),  # Pyro's state is one
-    ):
+    alone = d.evidence.links.settings.inference != "laplace"  # Pyro's state is one
+    found = each(call, jobs, progress, alone=alone, kept=under(kept, "rows"))
+    for (_, _, features), (of_categories, of_features, record, lead) in found:
         where = np.concatenate([first[f] + np.arange(chains.length[f] + 1) for f in features])
-        for store, found, at, n in ((by_category, of_categories, where, n_c), (by_feature, of_features, features, n_f)):
-            for name, values in found.items():
-                if name not in store:
-                    text = values.dtype.kind in "UO"
-                    store[name] = np.full(n, "" if text else np.nan, dtype=object if text else float)
-                store[name][at] = values
+        _put(by_category, of_categories, where, n_c)
+        _put(by_feature, of_features, features, n_f)
         records[where], leading[features] = record, where[lead]
-    return ChainRows(by_category, by_feature, records, leading)
+    return OfDraws(by_category, by_feature, records, leading)
+
+
+def _put(columns: dict[str, Any], found: dict[str, Any], at: Ints, n: int) -> None:
+    """Put what was found of some into columns ``(n,)`` of all, in place."""
+    for name, values in found.items():
+        if name not in columns:
+            text = values.dtype.kind in "UO"
+            columns[name] = np.full(n, "" if text else np.nan, dtype=object if text else float)
+        columns[name][at] = values
 
 
 def _block(
-    fit: ChainFit, options: Options, m: int, quick: bool, features: Ints
+    d: Decision, m: int, quick: bool, features: Ints
 ) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.float16], Ints]:
-    e = fit.evidence
-    p, like = e.problem, e.problem.likelihood
-    if e.chains.length[features[0]] == 1:
-        drawn = _binomials(fit, m, features, options, quick=quick)
+    e = d.evidence.links
+    p, like, c = e.problem, e.problem.likelihood, e.comparison.curves[m]
+    if d.evidence.chains.length[features[0]] == 1:
+        drawn = _binomials(d, m, features, quick=quick)
     else:
-        drawn = draw_sticks(e, m, features, options, quick=quick)
+        drawn = draw_sticks(d.evidence, m, features, quick=quick)
     converged = np.ones(len(features))
-    if options.inference != "laplace":
-        drawn, converged = _replace_draws(fit, features, drawn, options)
-    shares = usage(_with_level_error(drawn, p.level_error, options.seed), e.comparison.curves[m], p.axis)
-    columns, records = _categories(shares, p.axis, like, one_hill=e.comparison.curves[m].name == "single_hill")
+    if e.settings.inference != "laplace":
+        drawn, converged = _replace_draws(d.evidence, features, drawn)
+    shares = usage(_with_level_error(drawn, p.level_error, e.settings.seed), c, p.axis)
+    columns, records = _categories(shares, p.axis, like, one_hill=c.name == "single_hill")
     lead = _leading(columns[f"{like.effect}_range"], shares)
-    found = _support(fit, m, features, drawn, quick=quick, degree=options.degree)
+    found = _support(d, m, features, drawn, quick=quick)
     found |= {"pareto_k": drawn.pareto_k, "converged": converged}
     return columns, found, records, lead
 
@@ -130,11 +140,7 @@ def _categories(
         found: dict[str, Any] = summary.summarise(params, curve, consts, axis, like)
         if one_hill and curve.name == "polynomial":  # the feature's Hill has an EC50 all the same
             found |= _of_hill(shares.hill[which], axis)
-        for name, values in found.items():
-            if name not in columns:
-                text = values.dtype.kind in "UO"
-                columns[name] = np.full(n, "" if text else np.nan, dtype=object if text else float)
-            columns[name][which] = values
+        _put(columns, found, np.flatnonzero(which), n)
         records[which] = posterior_record.pack_block(params, curve, consts)
     return columns, records
 
@@ -148,14 +154,11 @@ def _of_hill(hill: Floats, axis: Axis) -> dict[str, Floats]:
     return found | {"p_ec50_inside": summary.inside(ec50, axis)}
 
 
-def _binomials(fit: ChainFit, m: int, features: Ints, options: Options, *, quick: bool) -> StickDraws:
+def _binomials(d: Decision, m: int, features: Ints, *, quick: bool) -> StickDraws:
     """Draws of features with two categories, which are binomials."""
-    e = fit.evidence
-    stick, chains = e.chains.sticks(features)
-    masses = tuple(mass[stick] for mass in e.found.masses)
-    values = e.found.values[stick]
-    choice = Choice(e.problem.take(stick), e.comparison, e.prior, values, masses, e.log_bf[features], options)
-    drawn = draws_of(choice, m, quick=quick)
+    stick, chains = d.evidence.chains.sticks(features)
+    e, log_bf = d.evidence.links, d.calls.log_bf[features]
+    drawn = draws_of(e.take(stick), d.evidence.prior, m, quick=quick)
     n_level = drawn.params.shape[-1] - e.comparison.curves[m].n_shape
     return StickDraws(
         drawn.params[..., :n_level],
@@ -163,21 +166,21 @@ def _binomials(fit: ChainFit, m: int, features: Ints, options: Options, *, quick
         drawn.consts,
         np.zeros(len(stick)),
         chains,
-        e.log_bf[features],
+        log_bf,
         drawn.tau,
         drawn.pareto_k,
     )
 
 
-def _replace_draws(fit: ChainFit, features: Ints, drawn: StickDraws, options: Options) -> tuple[StickDraws, Floats]:
+def _replace_draws(e: ChainEvidence, features: Ints, drawn: StickDraws) -> tuple[StickDraws, Floats]:
     """Draws of another engine, and which features converged; lags and which sticks move are the fast engine's."""
-    e, chains = fit.evidence, drawn.chains
-    p = e.problem.take(e.chains.sticks(features)[0])
+    settings, chains = e.links.settings, drawn.chains
+    p = e.links.problem.take(e.chains.sticks(features)[0])
     surest = chains.start + np.array([part.argmax() for part in np.split(drawn.log_bf, chains.start[1:])])
     moves = drawn.log_bf > 0
     moves[surest] = True
-    stats, dosage, hyper = for_pyro(p, e.prior, options)
-    params, shapes, converged = engines.engine(options.inference).trans_chains(
+    stats, dosage, hyper = for_pyro(p, e.prior, settings)
+    params, shapes, converged = engines.engine(settings.inference).trans_chains(
         stats,
         dosage,
         np.repeat(np.arange(len(features)), chains.length),
@@ -188,10 +191,10 @@ def _replace_draws(fit: ChainFit, features: Ints, drawn: StickDraws, options: Op
         lag=drawn.lag,
         moves=moves,
         init=(drawn.params, drawn.shapes),
-        nsamples=options.nsamples,
-        niters=options.niters,
-        device=options.device,
-        rng=options.seed,
+        nsamples=settings.nsamples,
+        niters=settings.niters,
+        device=settings.device,
+        rng=settings.seed,
     )
     no_k = np.full(len(features), np.nan)  # weights are those of the fast engine's draws
     return drawn._replace(params=params, shapes=shapes, pareto_k=no_k), converged.astype(float)
@@ -205,27 +208,26 @@ def _leading(moved: Floats, shares: Usage) -> Ints:
     return np.array([o + part.argmax() for o, part in zip(offset, parts, strict=True)], dtype=np.int64)
 
 
-def _support(
-    fit: ChainFit, m: int, features: Ints, drawn: StickDraws, *, quick: bool, degree: int
-) -> dict[str, Floats]:
+def _support(d: Decision, m: int, features: Ints, drawn: StickDraws, *, quick: bool) -> dict[str, Floats]:
     """What single guides say, for the stick of each feature that moves most surely."""
-    e, chains = fit.evidence, drawn.chains
-    c, lattice = e.comparison.curves[m], e.comparison.lattices[e.comparison.curves[m].name]
+    e, prior, chains = d.evidence.links, d.evidence.prior, drawn.chains
+    grid, c = e.comparison.grid, e.comparison.curves[m]
     parts = np.split(drawn.log_bf, chains.start[1:])
     surest = chains.start + np.array([part.argmax() for part in parts])
-    stick = e.chains.sticks(features)[0][surest]
+    stick = d.evidence.chains.sticks(features)[0][surest]
     p = e.problem.take(stick)
     draws = np.concatenate([drawn.params[surest], drawn.shapes], 2)
     curves = summary.at_dosages(draws, c, drawn.consts, p.dose_mean)
     at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(curves))
     tau = drawn.tau[surest]
-    found, influence = guide_support.columns(p, np.median(draws[..., 0], 1), at, tau, log_odds(e.prior))
+    found, influence = guide_support.columns(p, np.median(draws[..., 0], 1), at, tau, prior.log_odds)
     found |= {"guide_sd": tau / p.likelihood.effect_unit, "log_bf_loo": np.full(len(features), np.nan)}
     if not quick:
-        values, log_tau = e.found.values[stick], e.prior.log_tau(e.comparison.grid)
-        two = leave_one_guide_out.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, e.comparison.grid, e.prior)
-        shapes: Lattice = leave_one_guide_out.leading_shapes(lattice, e.posterior(m, features).astype(np.float32))
+        values, log_tau = e.values[stick], prior.log_tau(grid)
+        two = leave_one_guide_out.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, grid, prior)
+        posterior = d.evidence.posterior(m, features).astype(np.float32)
+        shapes: Lattice = leave_one_guide_out.leading_shapes(e.comparison.lattices[c.name], posterior)
         found["log_bf_loo"] = leave_one_guide_out.least_log_bf(
-            p, c, shapes, two, e.log_bf[features], influence, degree=degree
+            p, c, shapes, two, d.calls.log_bf[features], influence, degree=e.settings.degree
         )
     return found

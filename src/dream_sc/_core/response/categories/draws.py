@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
-    from dream_sc._core.response.decision import Prior
-    from dream_sc._core.response.fit import Options
+    from dream_sc._core.response.learned import Prior
 
     from .evidence import ChainEvidence, Chains
 
@@ -48,22 +47,22 @@ class StickDraws(NamedTuple):
     pareto_k: Floats  # (F,)
 
 
-def draw_sticks(e: ChainEvidence, m: int, features: Ints, options: Options, *, quick: bool) -> StickDraws:
+def draw_sticks(e: ChainEvidence, m: int, features: Ints, *, quick: bool) -> StickDraws:
     """Draws of curve `m` for a block of features; with less effort for those that are not called."""
-    c = e.comparison.curves[m]
+    c, settings = e.links.comparison.curves[m], e.links.settings
     which, chains = e.chains.sticks(features)
-    p, n_amp = e.problem.take(which), n_amplitudes(c, options.degree)
-    x = localise(e, p, m, features, chains, e.found.values[which], quick=quick, degree=options.degree)
-    n = min(options.nsamples, QUICK_DRAWS) if quick else options.nsamples
+    p, n_amp = e.links.problem.take(which), n_amplitudes(c, settings.degree)
+    x = localise(e, p, m, features, chains, e.links.values[which], quick=quick, degree=settings.degree)
+    n = min(settings.nsamples, QUICK_DRAWS) if quick else settings.nsamples
     n_shapes = n if quick else max(n // DRAWS_PER_SHAPE, 1)
     mine = np.repeat(np.arange(len(features)), chains.length)
     log_bf = logsumexp(x.sticks.log_z, axis=2) - x.null[:, None]
     each = QUICK_CANDIDATES if quick else CANDIDATES
-    points = propose(p, c, x, chains, log_bf, n_shapes, each, options.seed)
+    points = propose(p, c, x, chains, log_bf, n_shapes, each, settings.seed)
     ratio, of_shape = _weights(p, c, x, chains, points, e.prior, n_amp)
     found = [smooth(w) for w in of_shape]
     pick = np.stack([importance.pick(w, n) for w, _ in found])
-    chosen = _candidates(ratio, pick[mine], np.arange(len(mine)) - chains.start[mine], options.seed)
+    chosen = _candidates(ratio, pick[mine], np.arange(len(mine)) - chains.start[mine], settings.seed)
     return StickDraws(
         np.take_along_axis(points.theta[..., : 1 + n_amp], chosen[:, :, None], 1),
         np.take_along_axis(points.shapes, pick[:, :, None], 1),

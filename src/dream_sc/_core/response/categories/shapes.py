@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
-    from dream_sc._core.response.decision import Prior
+    from dream_sc._core.response.learned import Prior
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -121,8 +121,9 @@ def localise(
     degree: int,
 ) -> Local:
     """A local lattice over the shapes that a feature's sticks agree on; `values` ``(T, M, K)`` are of the sticks."""
-    c, prior, grid = e.comparison.curves[m], e.prior, e.comparison.grid
-    lattice = e.comparison.lattices[c.name]
+    comparison, prior = e.links.comparison, e.prior
+    c, grid = comparison.curves[m], comparison.grid
+    lattice = comparison.lattices[c.name]
     both = np.logaddexp(values[:, 0], values[:, m]) + prior.log_tau(grid)
     tau = tau_grid(both, grid, TAU_POINTS)
     log_post = e.posterior(m, features)

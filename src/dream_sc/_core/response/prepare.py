@@ -1,0 +1,277 @@
+"""What is measured, before anything is inferred: sums per guide, exposures, dosages, offsets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dream_sc._core.blocks import blocks
+from dream_sc._core.curves import LN2
+from dream_sc._core.likelihoods import likelihood
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage, within_slope
+from dream_sc._core.sums import guide_sums
+
+from .guide_offsets import guide_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from dream_sc._core.covariates import CellBins
+    from dream_sc._core.likelihoods import Likelihood
+    from dream_sc._core.sums.block import CountBlock
+    from dream_sc._core.types import Axis, GuideStats, RowDosage, SingleCells
+
+    from .categories.links import Links
+    from .rows import Guides, Layout
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
+
+MIN_COUNT = 10  # of a feature in the cells used
+FEW_GUIDES = 2  # targeting ones, which do not determine an EC50
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was measured of `F` features, in `R` rows of `G` guides.
+
+    The sums are of `T` binomials: the features themselves, or the links of features with several categories.
+    """
+
+    stats: GuideStats  # of T
+    dosage: RowDosage
+    overdispersion: Floats  # (T,) of single cells; NaN where it is not known
+    axis: Axis
+    group_effect_sd: float  # in the unit of the predictor
+    reason: NDArray[np.object_]  # (F,) why a feature is not fitted, "" of one that is
+    n_cells: int  # that take part
+    one_dosage: bool = False  # whether the dosages of the targeting guides cannot be told apart
+    guide_offset: Floats | None = None  # (G,) log2, which the exposures have in them
+    slope: tuple[Floats, Floats] | None = None  # (T,) between cells of the same guide, and its sd
+    centre: Floats | None = None  # (T,) of scores
+    scale: Floats | None = None  # (T,) sd of scores
+    links: Links | None = None  # which of T make which feature
+    cells: SingleCells | None = None  # behind the rows, of the features to fit
+
+    @classmethod
+    def of_sums(
+        cls,
+        stats: GuideStats,
+        dosage: RowDosage,
+        overdispersion: Floats,
+        *,
+        axis: Axis,
+        group_effect_sd: float,
+        links: Links | None = None,
+    ) -> Prepared:
+        """Of sums that are there already, with every feature to be fitted."""
+        n = len(stats.counts) if links is None else links.n_features
+        reason = np.full(n, "", dtype=object)
+        return cls(stats, dosage, overdispersion, axis, group_effect_sd, reason, n_cells=0, links=links)
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The likelihood of the rows."""
+        return likelihood(self.stats.distribution)
+
+    @property
+    def priors(self) -> TransPriors:
+        """Priors of the trans step, in the unit of the likelihood."""
+        return TransPriors().in_unit(self.likelihood.unit)
+
+    @property
+    def fitted(self) -> Bools:
+        """``(F,)`` features to fit."""
+        return np.asarray(self.reason == "")
+
+    @property
+    def used(self) -> Bools:
+        """``(T,)`` sums that take part: those of the features to fit."""
+        return self.fitted if self.links is None else self.fitted[self.links.feature]
+
+    @cached_property
+    def few_guides(self) -> Bools:
+        """``(F,)`` features with reads or scores in too few targeting guides for an EC50."""
+        targeting = ~np.asarray(self.dosage.control)
+        if self.stats.weights is None:
+            n_here = int(np.isin(np.flatnonzero(targeting), self.stats.guide).sum())
+            return np.full(len(self.reason), n_here <= FEW_GUIDES)
+        told = np.zeros((len(self.stats.weights), len(targeting)), dtype=bool)
+        for row, guide in enumerate(self.stats.guide):
+            told[:, guide] |= self.stats.weights[:, row] > 0
+        n = told[:, targeting].sum(1)
+        return np.asarray((n if self.links is None else self.links.largest(n)) <= FEW_GUIDES)
+
+    @property
+    def no_ec50(self) -> Bools:
+        """``(F,)`` features whose dosages do not determine an EC50."""
+        return self.few_guides | self.one_dosage
+
+    @property
+    def mean(self) -> Floats:
+        """``(T,)`` mean count at size factor 1, share, or score in sds from its centre."""
+        stats = self.stats
+        if stats.weights is None:
+            return np.asarray(stats.counts.sum(1) / stats.exposure.sum())
+        total = np.maximum(stats.weights.sum(1), 1e-300)
+        if self.scale is None:
+            return np.asarray(stats.counts.sum(1) / total)
+        return np.asarray((stats.weights * stats.counts).sum(1) / total / self.likelihood.unit)
+
+
+@dataclass(frozen=True)
+class Technical:
+    """What the technical step says of `T` features of counts in `C` groups."""
+
+    baseline: Floats  # (T,) expected count of a control cell of the reference group at size factor 1
+    effects: Floats  # (T, C) log2
+    overdispersion: Floats  # (T,) of single cells; NaN where it is not known
+    effect_sd: float  # log2
+
+
+@dataclass(frozen=True)
+class CountSums:
+    """Sums of counts over the cells of rows, and those weighted by the dosages of the cells."""
+
+    stats: GuideStats
+    within: WithinStats | None = None  # None where cells have no dosages of their own
+
+
+def count_sums(
+    counts: Iterable[CountBlock],
+    rows: Layout,
+    size_factor: Floats,
+    n_features: int,
+    *,
+    distance: Floats | None = None,
+    covariates: CellBins | None = None,
+) -> CountSums:
+    """Sum counts and size factors ``(N,)`` over the cells of each row, in one pass.
+
+    Parameters
+    ----------
+    distance
+        ``(N,)`` of a cell's dosage from the mean of its row, for sums weighted by it; see `distances`.
+    covariates
+        Of the cells.
+    """
+    row, s, n_rows = rows.row_of_cell, size_factor, rows.n_rows
+    sums = guide_sums.RowSums(row, n_rows, n_features, distance)
+    for block in counts:
+        sums.add(block)
+    stats, weighted = guide_sums.guide_stats(sums, s, rows.guide, rows.group)
+    if covariates is not None:
+        stats = replace(stats, covariates=covariates.effects(row, n_rows, s))
+    if distance is None:
+        return CountSums(stats)
+    use, moved = np.isfinite(np.asarray(rows.cell_dosage)) & (row >= 0), sums.weighted_rows
+    spread, spread2 = (np.bincount(row[use], (s**k * distance**2)[use], n_rows)[moved].astype(float) for k in (1, 2))
+    by_bin = None if covariates is None else covariates.sums(s * distance, row, n_rows)[moved]
+    return CountSums(stats, WithinStats(weighted, spread, spread2, moved, by_bin))
+
+
+def distances(rows: Layout, size_factor: Floats) -> Floats | None:
+    """Distance ``(N,)`` of each cell's dosage from the mean of its row, log2; None where cells have no own dosage."""
+    if rows.cell_dosage is None:
+        return None
+    own = np.isfinite(rows.cell_dosage)
+    row = np.where(own, rows.row_of_cell, -1)
+    return centred_dosage(row, np.where(own, rows.cell_dosage, 0.0), size_factor, rows.n_rows)
+
+
+def counts(
+    sums: CountSums,
+    rows: Layout,
+    guides: Guides,
+    technical: Technical,
+    *,
+    is_cis: Bools,
+    offset: Floats | None = None,
+) -> tuple[Prepared, int]:
+    """What was measured of counts, and the number of features that the offsets of guides rest on.
+
+    Parameters
+    ----------
+    is_cis
+        ``(T,)`` the cis gene, which is not fitted.
+    offset
+        ``(G,)`` log2, of the guides' exposures; estimated where it is not given.
+
+    Raises
+    ------
+    ValueError
+        If no feature can be fitted, or no targeting guide has cells.
+    """
+    stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
+    reason = np.full(len(is_cis), "", dtype=object)
+    reason[stats.counts.sum(1) < MIN_COUNT] = f"filtered: fewer than {MIN_COUNT} counts in the cells used"
+    reason[np.isnan(technical.overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
+    reason[is_cis] = "cis gene"
+    n_stable = 0
+    if offset is None:
+        offset, n_stable = offsets(stats, technical, reason == "")
+    factor = 2.0 ** offset[stats.guide]
+    stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
+    if not (reason == "").any():
+        raise ValueError(
+            f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "
+            "overdispersion in the technical fit"
+        )
+    prepared = Prepared(
+        stats=stats,
+        dosage=rows.dosage,
+        overdispersion=technical.overdispersion,
+        axis=guides.axis(stats.guide),
+        group_effect_sd=technical.effect_sd * LN2,
+        reason=reason,
+        n_cells=rows.n_cells,
+        one_dosage=guides.one_dosage(stats.guide),
+        guide_offset=offset,
+        slope=_slope(stats, sums.within, technical.overdispersion, factor),
+    )
+    return prepared, n_stable
+
+
+def offsets(stats: GuideStats, technical: Technical, ok: Bools) -> tuple[Floats, int]:
+    """Offset ``(G,)`` of the exposure of each guide, log2, and the number of features that they rest on."""
+    found, used = guide_offsets(
+        stats.counts[ok],
+        expected(stats, technical, ok),
+        technical.overdispersion[ok],
+        stats.exposure2 / stats.exposure**2,
+        stats.guide,
+        stats.n_guides,
+    )
+    return np.asarray(found / LN2), used
+
+
+def expected(stats: GuideStats, technical: Technical, ok: Bools) -> Floats:
+    """Counts ``(T', R)`` of some features in each row, expected at NTC dosage."""
+    # in place: with many guides each array of this shape is large
+    out = technical.effects[ok][:, stats.group].astype(np.float64, copy=False)
+    np.exp2(out, out=out)
+    out *= technical.baseline[ok, None]
+    out *= stats.exposure
+    if stats.covariates is not None:
+        of_ok = stats.covariates.take(ok)
+        for s in blocks(len(out)):
+            out[s] *= np.exp(of_ok.take(s).log_rows())
+    return out
+
+
+def _slope(
+    stats: GuideStats, within: WithinStats | None, overdispersion: Floats, factor: Floats
+) -> tuple[Floats, Floats] | None:
+    """Slope between cells of the same guide ``(T,)`` and its sd, given the factor ``(R,)`` on the exposures."""
+    if within is None:
+        return None
+    mine = factor[within.rows]
+    within = replace(within, spread=within.spread * mine, spread2=within.spread2 * mine**2)
+    return within_slope(within, stats.counts, stats.exposure, overdispersion, stats.covariates)

@@ -1,0 +1,329 @@
+"""What the trans step reads from an object: the earlier fits, opened, and the sums of the counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _validate
+from dream_sc._data import results, stored
+from dream_sc._data.covariates import cell_bins
+from dream_sc._data.guide_matrix import guides_of_cells
+from dream_sc._keys import STICKS, Slots
+from dream_sc._logging import logger
+
+from ._fit_cis import group_codes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from dream_sc._core.covariates import CellBins
+    from dream_sc._core.response.prepare import Prepared
+    from dream_sc._core.response.prepare import Technical as OfCounts
+    from dream_sc._core.response.rows import Cells, Guides, Layout
+    from dream_sc._data.shares import Sticks
+
+SCORES = ("normal", "studentt")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The earlier fits and the cells of one trans fit, by their keys."""
+
+    adata: AnnData
+    holder: AnnData  # of the cis fit
+    technical_key: str
+    technical: Any
+    cis: Any
+    layer: str | None
+    cells: Cells
+    guides: Guides
+    rows: Layout
+
+    @property
+    def distribution(self) -> str:
+        """Of the technical fit."""
+        return str(self.technical["params"].get("distribution", "negbinom"))
+
+    @cached_property
+    def covariates(self) -> CellBins | None:
+        """The covariates of the cells that take part, where the technical fit has any."""
+        return cell_bins(self.adata, self.technical, self.technical_key, self.rows.row_of_cell >= 0)
+
+
+@dataclass(frozen=True)
+class ResponseInputs:
+    """What was measured, and the names that go with it."""
+
+    prepared: Prepared
+    opened: Opened
+    guides: pd.DataFrame  # of the cis fit, with the offset of each
+    sticks: Sticks | None = None  # of shares
+
+    @property
+    def cis_gene(self) -> str:
+        """Whose dosage it is."""
+        return str(self.opened.cis["cis_gene"])
+
+
+def response_inputs(
+    adata: AnnData,
+    holder: AnnData,
+    *,
+    technical_key: str,
+    cis_key: str,
+    layer: str | None = None,
+    dosage: str = "guide",
+    offsets: bool = True,
+    known: dict[str, Any] | None = None,
+    slopes: bool = True,
+    limit: int | str | None = None,
+    min_denominator: int | None = None,
+) -> ResponseInputs:
+    """Open the earlier fits and measure; `holder` is the object with the cis fit.
+
+    `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
+    `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
+    """
+    if known is not None:
+        stored.check_learned(known, "hyper=")
+    opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, dosage=dosage)
+    guides = opened.cis["guides"].assign(offset=0.0)
+    if opened.distribution == "negbinom":
+        offset = _known_offsets(known, guides["guide"]) if offsets and known is not None else None
+        prepared = _counts(opened, offset if offsets else np.zeros(len(guides)), slopes=slopes, limit=limit)
+        guides["offset"] = prepared.guide_offset
+        return ResponseInputs(prepared, opened, guides)
+    if opened.distribution in SCORES:
+        return ResponseInputs(_scores(opened, limit), opened, guides)
+    prepared, sticks = _shares(opened, min_denominator, limit)
+    return ResponseInputs(prepared, opened, guides, sticks)
+
+
+def open_fits(
+    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, dosage: str
+) -> Opened:
+    """The earlier fits, and the cells sorted into rows."""
+    from dream_sc._core.response import rows
+
+    technical = _validate.step(adata, technical_key, "fit_technical(data)")
+    cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
+    layer = technical["params"]["layer"] if layer is None else layer
+    cells, guides = _cells(adata, holder, technical, cis, cis_key), _guides(cis)
+    layout = rows.layout(cells, guides, by_cell=dosage == "cell")
+    return Opened(adata, holder, technical_key, technical, cis, layer, cells, guides, layout)
+
+
+def _guides(cis: Any) -> Guides:
+    """The guides of a cis fit."""
+    from dream_sc._core.response.rows import Guides
+
+    table = cis["guides"]
+    names = ("log2_dosage", "sd", "log2_dosage_acting", "sd_acting", "within_sd", "escaper_fraction")
+    mean, sd, acting, acting_sd, within_sd, escape = (table[name].to_numpy(float) for name in names)
+    return Guides.of(
+        of_all=(mean, sd),
+        of_acting=(acting, acting_sd),
+        within_sd=within_sd,
+        escape=escape,
+        control=table["is_control"].to_numpy(bool),
+        level_error=float(cis["diagnostics"]["ntc_level_sd"]),
+    )
+
+
+def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str) -> Cells:
+    """The cells of `adata`, matched by name with those of the cis fit."""
+    from dream_sc._core.response.rows import Cells
+
+    table, cells = cis["guides"], holder.obsm[cis_key]
+    # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
+    code = pd.Series(range(len(table)), index=table["guide"].astype(str))
+    by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
+    by_name[cells["log2_x_true"].isna()] = -1
+    dosage, sd = (cells[c].reindex(adata.obs_names).to_numpy(float, copy=True) for c in ("log2_x_true", "log2_sd"))
+    counts = technical["params"].get("distribution", "negbinom") == "negbinom"
+    return Cells(
+        guide=by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64),
+        group=group_codes(adata, technical),
+        dosage=dosage,
+        dosage_sd=sd,
+        size_factor=_validate.size_factors(adata, technical["params"]["size_factor_key"]) if counts else None,
+    )
+
+
+def technical_counts(adata: AnnData, key: str, technical: Any) -> OfCounts:
+    """What the technical fit says of counts."""
+    from dream_sc._core.response.prepare import Technical
+
+    table = adata.varm[key]
+    return Technical(
+        baseline=table["mu"].to_numpy(float),
+        effects=adata.varm[Slots(key).effects],
+        overdispersion=table["overdispersion"].to_numpy(float),
+        effect_sd=float(technical["effect_scale"]),
+    )
+
+
+def sum_counts(
+    opened: Opened,
+    rows: Layout,
+    size_factor: np.ndarray,
+    *,
+    slopes: bool = False,
+    limit: int | str | None = None,
+) -> Any:
+    """Sums of the counts over rows, with size factors ``(N,)``; `limit` is that of memory."""
+    from dream_sc._core.response import prepare
+    from dream_sc._core.sums import guide_sums
+
+    adata, distance = opened.adata, prepare.distances(rows, size_factor) if slopes else None
+    n_moved = len(guide_sums.weighted_rows(rows.row_of_cell, distance))
+    held = {
+        f"sums of {adata.n_vars} features in {n} {what}": guide_sums.row_bytes(n, adata.n_vars)
+        for n, what in (
+            (rows.n_rows, "rows, one per guide and technical group"),
+            (n_moved, "of them weighted by dosage"),
+        )
+        if n
+    }
+    return prepare.count_sums(
+        results.counts(adata, opened.layer, limit, held).blocks(rows.row_of_cell >= 0),
+        rows,
+        size_factor,
+        adata.n_vars,
+        distance=distance,
+        covariates=opened.covariates,
+    )
+
+
+def _counts(opened: Opened, offset: np.ndarray | None, *, slopes: bool, limit: int | str | None) -> Prepared:
+    """Counts, with these offsets of guides, or with estimated ones."""
+    from dream_sc._core.response import prepare
+
+    adata, size_factor = opened.adata, np.asarray(opened.cells.size_factor)
+    prepared, n_stable = prepare.counts(
+        sum_counts(opened, opened.rows, size_factor, slopes=slopes, limit=limit),
+        opened.rows,
+        opened.guides,
+        technical_counts(adata, opened.technical_key, opened.technical),
+        is_cis=np.asarray(adata.var_names == opened.cis["cis_gene"]),
+        offset=offset,
+    )
+    if offset is None and not n_stable:
+        logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
+    return prepared
+
+
+def _scores(opened: Opened, limit: int | str | None) -> Prepared:
+    from dream_sc._core.response import prepare_scores
+    from dream_sc._data.shares import open_scores
+
+    table = opened.adata.varm[opened.technical_key]
+    technical = prepare_scores.Technical(
+        centre=table["mu"].to_numpy(float),
+        sd=table["sigma"].to_numpy(float),
+        effect_sd=float(opened.technical["effect_scale"]),
+    )
+    blocks = open_scores(opened.adata, opened.layer, limit).blocks()
+    return prepare_scores.scores(blocks, opened.rows, opened.guides, technical, distribution=opened.distribution)
+
+
+def _shares(opened: Opened, min_denominator: int | None, limit: int | str | None) -> tuple[Prepared, Sticks]:
+    from dream_sc._core.response import prepare_shares
+    from dream_sc._data.shares import open_pairs
+
+    adata, params, table = opened.adata, opened.technical["params"], opened.technical.get(STICKS)
+    layers = params["category_layers"]
+    pairs = open_pairs(
+        adata,
+        opened.distribution,
+        layer=opened.layer,
+        denominator_layer=params["denominator_layer"],
+        category_key=params["category_key"],
+        category_layers=None if layers is None else list(layers),
+        sticks=table,
+        limit=limit,
+    )
+    sticks, lacks = pairs.sticks, np.zeros(len(pairs.sticks.features), dtype=bool)
+    overdispersion = adata.varm[opened.technical_key]["overdispersion"].to_numpy(float)
+    if table is not None:
+        overdispersion = table["overdispersion"].to_numpy(float)[sticks.rows_in(table)]
+        lacks = ~sticks.has_stick & np.isin(sticks.features, table["feature"].astype(str))
+    technical = prepare_shares.Technical(
+        overdispersion=overdispersion,
+        effect_sd=float(opened.technical["effect_scale"]),
+        feature=sticks.feature,
+        has_share=sticks.has_stick,
+        lacks=lacks,
+    )
+    prepared = prepare_shares.shares(
+        pairs.covered(min_denominator),
+        opened.rows,
+        opened.guides,
+        technical,
+        distribution=opened.distribution,
+        min_denominator=min_denominator,
+        links=_links(sticks) if opened.distribution == "multinomial" else None,
+    )
+    return prepared, sticks
+
+
+def _links(sticks: Sticks) -> Any:
+    """Links of the categories, without the names."""
+    from dream_sc._core.response.categories.links import Links
+
+    s = sticks
+    return Links(s.feature, s.category, s.following, s.column_feature, len(s.features))
+
+
+def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
+    """Offsets of an earlier fit, by the names of the guides."""
+    earlier = dict(zip(map(str, known.get("guides", ())), known.get("guide_offsets", ()), strict=True))
+    lacking = [g for g in guides.astype(str) if g not in earlier]
+    if lacking:
+        raise ValueError(
+            f"hyper= is of a fit without the guides {lacking[:8]}: give that of a fit with the same guides, or none"
+        )
+    return np.array([earlier[g] for g in guides.astype(str)], dtype=float)
+
+
+def with_single_cells(inputs: ResponseInputs, settings: Any, limit: int | str | None) -> ResponseInputs:
+    """With the cells behind the rows, whose counts are read when asked for, where the settings want them."""
+    from dream_sc._core.response.rows import single_cells
+
+    if settings.minibatch_size is None:
+        return inputs
+    opened, prepared = inputs.opened, inputs.prepared
+    _check_minibatch(settings, opened.distribution, covariates=prepared.stats.covariates is not None)
+    used, positions = opened.rows.row_of_cell >= 0, np.flatnonzero(prepared.fitted)
+    counts = results.counts(opened.adata, opened.layer, limit)
+
+    def read(features: np.ndarray) -> np.ndarray:
+        return np.stack([counts.column(int(j), used)[used] for j in positions[features]]).astype(float)
+
+    logger.info(
+        "tl.fit_trans: each of %d steps looks at %d of %d cells; features are fitted 64 at a time, which is slow",
+        settings.niters or 3000,
+        min(settings.minibatch_size, opened.rows.n_cells),
+        opened.rows.n_cells,
+    )
+    cells = single_cells(opened.rows, opened.cells, np.asarray(prepared.guide_offset), read, len(positions))
+    return replace(inputs, prepared=replace(prepared, cells=cells))
+
+
+def _check_minibatch(settings: Any, distribution: str, *, covariates: bool) -> None:
+    """Refuse a number of cells that is none, and engines and data that the model of single cells is not for."""
+    _validate.whole("minibatch_size", settings.minibatch_size)
+    if settings.inference != "svi":
+        raise ValueError(f"minibatch_size= is of inference='svi', but it is {settings.inference!r}: leave it out")
+    if distribution != "negbinom":
+        raise ValueError(f"minibatch_size= is of counts, but the technical fit is of {distribution} data: leave it out")
+    if covariates:
+        raise ValueError(
+            "minibatch_size= takes single cells, for which covariates of the technical fit are not offered: leave it "
+            "out, so that sums over guides are fitted"
+        )
