@@ -17,7 +17,7 @@ from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
 
 from ._calibration_tables import feature_table, held_out_table, quantile_table, rate_table, regrouping_table
-from ._response_inputs import ResponseInputs, response_inputs, sum_counts
+from ._response_inputs import ResponseInputs, response_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -347,17 +347,23 @@ def _permuted(fit: _Fit, n: int, within: str | None, seed: int, wrap: Any) -> _R
 def _permuted_sums(fit: _Fit, n: int, seed: int) -> Iterator[Any]:
     """Sums over rows whose cells are permuted, one pass over the counts for each."""
     from dream_sc._core.response.calibration import permuted_cells
+    from dream_sc._core.response.prepare import count_sums
 
-    opened = fit.inputs.opened
-    rows, cells = opened.rows, opened.cells
-    if cells.size_factor is None:
+    opened, rows, cells = fit.inputs.opened, fit.inputs.prepared.rows, fit.inputs.opened.cells
+    if cells.size_factor is None or rows is None:
         raise ValueError(f"within='cell' is of counts, not of {opened.distribution!r}: leave it out")
     # a cell keeps the offset of its own guide, wherever it goes
     offset = 2.0 ** fit.inputs.guides["offset"].to_numpy(float)
     factor = np.where(rows.row_of_cell >= 0, offset[rows.guide[rows.row_of_cell]], 1.0)
     for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
         row = permuted_cells(rows.row_of_cell, cells.group, cells.size_factor, DEPTH_STRATA, s)
-        sums = sum_counts(opened, replace(rows, row_of_cell=row), cells.size_factor * factor)
+        sums = count_sums(
+            opened.counts(rows.n_rows, 0),
+            replace(rows, row_of_cell=row),
+            cells.size_factor * factor,
+            opened.adata.n_vars,
+            covariates=opened.covariates,
+        )
         yield sums.stats.take(fit.inputs.prepared.fitted)
 
 

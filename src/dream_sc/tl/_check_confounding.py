@@ -214,7 +214,7 @@ def _expression(
     inputs = response_inputs(adata, holder, technical_key=technical_key, cis_key=cis_key, slopes=False, limit=limit)
     measured, ok = inputs.prepared, inputs.prepared.fitted
     checks.offsets(found, inputs.guides["offset"].to_numpy(float), OFFSET_ADVICE)
-    at_ntc = expected(measured.stats, technical_counts(adata, technical_key, inputs.opened.technical), ok)
+    at_ntc = expected(measured.stats, technical_counts(inputs.opened), ok)
     sums = checks.by_guide(measured.stats.take(ok), at_ntc, measured.overdispersion[ok])
     tested, numbers = checks.equal_dosage(found, sums, *settings, EXPRESSION_ADVICE)
     frame = pd.DataFrame(np.nan, index=adata.var_names, columns=list(EQUAL_DOSAGE_COLUMNS))

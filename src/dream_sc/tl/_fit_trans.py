@@ -198,8 +198,8 @@ def fit_trans(
         "cis_key": cis_key,
         "autoguide": autoguide,
         "min_denominator": min_denominator,
+        **_categories(inputs.opened.technical["params"]),
     }
-    params |= _categories(adata, technical_key)
     inputs = with_single_cells(inputs, settings, memory_limit)
     kept = _kept(checkpoint, inputs, params | {"rng": seed, "features": features}, hyper)
     _compile.ready("trans", progress)
@@ -238,9 +238,8 @@ def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominato
     return own
 
 
-def _categories(adata: AnnData, technical_key: str) -> dict[str, Any]:
+def _categories(params: dict[str, Any]) -> dict[str, Any]:
     """What names the categories of a multinomial, from the technical fit: whoever reads the result needs it."""
-    params = _validate.step(adata, technical_key, "fit_technical(data)")["params"]
     layers = params.get("category_layers")
     return {
         "category_key": params.get("category_key"),

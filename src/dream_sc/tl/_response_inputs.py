@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,15 @@ from dream_sc._logging import logger
 from ._fit_cis import group_codes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
     from dream_sc._core.covariates import CellBins
     from dream_sc._core.response.prepare import Prepared
     from dream_sc._core.response.prepare import Technical as OfCounts
-    from dream_sc._core.response.rows import Cells, Guides, Layout
+    from dream_sc._core.response.rows import Cells, Guides
+    from dream_sc._core.sums.block import CountBlock
     from dream_sc._data.shares import Sticks
 
 SCORES = ("normal", "studentt")
@@ -32,17 +35,15 @@ SCORES = ("normal", "studentt")
 
 @dataclass(frozen=True)
 class Opened:
-    """The earlier fits and the cells of one trans fit, by their keys."""
+    """The earlier fits and the cells of one trans fit."""
 
     adata: AnnData
-    holder: AnnData  # of the cis fit
     technical_key: str
     technical: Any
     cis: Any
     layer: str | None
     cells: Cells
     guides: Guides
-    rows: Layout
 
     @property
     def distribution(self) -> str:
@@ -52,7 +53,16 @@ class Opened:
     @cached_property
     def covariates(self) -> CellBins | None:
         """The covariates of the cells that take part, where the technical fit has any."""
-        return cell_bins(self.adata, self.technical, self.technical_key, self.rows.row_of_cell >= 0)
+        return cell_bins(self.adata, self.technical, self.technical_key, self.cells.used)
+
+    def counts(self, n_rows: int, n_weighted: int, limit: int | str | None = None) -> Iterator[CountBlock]:
+        """The counts in blocks, within the `limit` of memory beside the sums of so many rows."""
+        from dream_sc._core.sums.guide_sums import row_bytes
+
+        n = self.adata.n_vars
+        sums = ((n_rows, "rows, one per guide and technical group"), (n_weighted, "of them weighted by dosage"))
+        held = {f"sums of {n} features in {k} {what}": row_bytes(k, n) for k, what in sums if k}
+        return results.counts(self.adata, self.layer, limit, held).blocks(self.cells.used)
 
 
 @dataclass(frozen=True)
@@ -91,31 +101,33 @@ def response_inputs(
     """
     if known is not None:
         stored.check_learned(known, "hyper=")
-    opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, dosage=dosage)
-    guides = opened.cis["guides"].assign(offset=0.0)
+    opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer)
+    guides, by_cell = opened.cis["guides"].assign(offset=0.0), dosage == "cell"
     if opened.distribution == "negbinom":
-        offset = _known_offsets(known, guides["guide"]) if offsets and known is not None else None
-        prepared = _counts(opened, offset if offsets else np.zeros(len(guides)), slopes=slopes, limit=limit)
+        offset = None if offsets else np.zeros(len(guides))
+        if offsets and known is not None:
+            offset = _known_offsets(known, guides["guide"])
+        prepared = _counts(opened, offset, by_cell=by_cell, slopes=slopes, limit=limit)
         guides["offset"] = prepared.guide_offset
         return ResponseInputs(prepared, opened, guides)
     if opened.distribution in SCORES:
-        return ResponseInputs(_scores(opened, limit), opened, guides)
-    prepared, sticks = _shares(opened, min_denominator, limit)
+        return ResponseInputs(_scores(opened, by_cell=by_cell, limit=limit), opened, guides)
+    prepared, sticks = _shares(opened, min_denominator, by_cell=by_cell, limit=limit)
     return ResponseInputs(prepared, opened, guides, sticks)
 
 
-def open_fits(
-    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, dosage: str
-) -> Opened:
-    """The earlier fits, and the cells sorted into rows."""
-    from dream_sc._core.response import rows
-
+def open_fits(adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None) -> Opened:
+    """The earlier fits, and what they say of cells and guides."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     layer = technical["params"]["layer"] if layer is None else layer
-    cells, guides = _cells(adata, holder, technical, cis, cis_key), _guides(cis)
-    layout = rows.layout(cells, guides, by_cell=dosage == "cell")
-    return Opened(adata, holder, technical_key, technical, cis, layer, cells, guides, layout)
+    cells = _cells(adata, holder, technical, cis, cis_key)
+    if not cells.used.any():
+        raise ValueError(
+            "no cell takes part in the cis fit: the cells of the modality and those of the one with the cis fit have "
+            "no name in common, or the cis fit is of other cells; call dream_sc.tl.fit_cis on this data"
+        )
+    return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis))
 
 
 def _guides(cis: Any) -> Guides:
@@ -155,70 +167,42 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
     )
 
 
-def technical_counts(adata: AnnData, key: str, technical: Any) -> OfCounts:
+def technical_counts(opened: Opened) -> OfCounts:
     """What the technical fit says of counts."""
     from dream_sc._core.response.prepare import Technical
 
-    table = adata.varm[key]
+    varm, key = opened.adata.varm, opened.technical_key
     return Technical(
-        baseline=table["mu"].to_numpy(float),
-        effects=adata.varm[Slots(key).effects],
-        overdispersion=table["overdispersion"].to_numpy(float),
-        effect_sd=float(technical["effect_scale"]),
+        baseline=varm[key]["mu"].to_numpy(float),
+        effects=varm[Slots(key).effects],
+        overdispersion=varm[key]["overdispersion"].to_numpy(float),
+        effect_sd=float(opened.technical["effect_scale"]),
     )
 
 
-def sum_counts(
-    opened: Opened,
-    rows: Layout,
-    size_factor: np.ndarray,
-    *,
-    slopes: bool = False,
-    limit: int | str | None = None,
-) -> Any:
-    """Sums of the counts over rows, with size factors ``(N,)``; `limit` is that of memory."""
-    from dream_sc._core.response import prepare
-    from dream_sc._core.sums import guide_sums
-
-    adata, distance = opened.adata, prepare.distances(rows, size_factor) if slopes else None
-    n_moved = len(guide_sums.weighted_rows(rows.row_of_cell, distance))
-    held = {
-        f"sums of {adata.n_vars} features in {n} {what}": guide_sums.row_bytes(n, adata.n_vars)
-        for n, what in (
-            (rows.n_rows, "rows, one per guide and technical group"),
-            (n_moved, "of them weighted by dosage"),
-        )
-        if n
-    }
-    return prepare.count_sums(
-        results.counts(adata, opened.layer, limit, held).blocks(rows.row_of_cell >= 0),
-        rows,
-        size_factor,
-        adata.n_vars,
-        distance=distance,
-        covariates=opened.covariates,
-    )
-
-
-def _counts(opened: Opened, offset: np.ndarray | None, *, slopes: bool, limit: int | str | None) -> Prepared:
+def _counts(
+    opened: Opened, offset: np.ndarray | None, *, by_cell: bool, slopes: bool, limit: int | str | None
+) -> Prepared:
     """Counts, with these offsets of guides, or with estimated ones."""
     from dream_sc._core.response import prepare
 
-    adata, size_factor = opened.adata, np.asarray(opened.cells.size_factor)
-    prepared, n_stable = prepare.counts(
-        sum_counts(opened, opened.rows, size_factor, slopes=slopes, limit=limit),
-        opened.rows,
+    prepared = prepare.counts(
+        partial(opened.counts, limit=limit),
+        opened.cells,
         opened.guides,
-        technical_counts(adata, opened.technical_key, opened.technical),
-        is_cis=np.asarray(adata.var_names == opened.cis["cis_gene"]),
+        technical_counts(opened),
+        is_cis=np.asarray(opened.adata.var_names == opened.cis["cis_gene"]),
+        by_cell=by_cell,
+        slopes=slopes,
+        covariates=opened.covariates,
         offset=offset,
     )
-    if offset is None and not n_stable:
+    if prepared.n_stable == 0:
         logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
     return prepared
 
 
-def _scores(opened: Opened, limit: int | str | None) -> Prepared:
+def _scores(opened: Opened, *, by_cell: bool, limit: int | str | None) -> Prepared:
     from dream_sc._core.response import prepare_scores
     from dream_sc._data.shares import open_scores
 
@@ -228,11 +212,19 @@ def _scores(opened: Opened, limit: int | str | None) -> Prepared:
         sd=table["sigma"].to_numpy(float),
         effect_sd=float(opened.technical["effect_scale"]),
     )
-    blocks = open_scores(opened.adata, opened.layer, limit).blocks()
-    return prepare_scores.scores(blocks, opened.rows, opened.guides, technical, distribution=opened.distribution)
+    return prepare_scores.scores(
+        open_scores(opened.adata, opened.layer, limit).blocks(),
+        opened.cells,
+        opened.guides,
+        technical,
+        distribution=opened.distribution,
+        by_cell=by_cell,
+    )
 
 
-def _shares(opened: Opened, min_denominator: int | None, limit: int | str | None) -> tuple[Prepared, Sticks]:
+def _shares(
+    opened: Opened, min_denominator: int | None, *, by_cell: bool, limit: int | str | None
+) -> tuple[Prepared, Sticks]:
     from dream_sc._core.response import prepare_shares
     from dream_sc._data.shares import open_pairs
 
@@ -262,10 +254,11 @@ def _shares(opened: Opened, min_denominator: int | None, limit: int | str | None
     )
     prepared = prepare_shares.shares(
         pairs.covered(min_denominator),
-        opened.rows,
+        opened.cells,
         opened.guides,
         technical,
         distribution=opened.distribution,
+        by_cell=by_cell,
         min_denominator=min_denominator,
         links=_links(sticks) if opened.distribution == "multinomial" else None,
     )
@@ -293,13 +286,13 @@ def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
 
 def with_single_cells(inputs: ResponseInputs, settings: Any, limit: int | str | None) -> ResponseInputs:
     """With the cells behind the rows, whose counts are read when asked for, where the settings want them."""
-    from dream_sc._core.response.rows import single_cells
+    from dream_sc._core.response import prepare
 
     if settings.minibatch_size is None:
         return inputs
     opened, prepared = inputs.opened, inputs.prepared
     _check_minibatch(settings, opened.distribution, covariates=prepared.stats.covariates is not None)
-    used, positions = opened.rows.row_of_cell >= 0, np.flatnonzero(prepared.fitted)
+    used, positions = opened.cells.used, np.flatnonzero(prepared.fitted)
     counts = results.counts(opened.adata, opened.layer, limit)
 
     def read(features: np.ndarray) -> np.ndarray:
@@ -308,11 +301,10 @@ def with_single_cells(inputs: ResponseInputs, settings: Any, limit: int | str | 
     logger.info(
         "tl.fit_trans: each of %d steps looks at %d of %d cells; features are fitted 64 at a time, which is slow",
         settings.niters or 3000,
-        min(settings.minibatch_size, opened.rows.n_cells),
-        opened.rows.n_cells,
+        min(settings.minibatch_size, prepared.n_cells),
+        prepared.n_cells,
     )
-    cells = single_cells(opened.rows, opened.cells, np.asarray(prepared.guide_offset), read, len(positions))
-    return replace(inputs, prepared=replace(prepared, cells=cells))
+    return replace(inputs, prepared=prepare.with_cells(prepared, opened.cells, read))
 
 
 def _check_minibatch(settings: Any, distribution: str, *, covariates: bool) -> None:

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from dream_sc._core.blocks import under
 
-from . import guide_support, null_scale
+from . import null_scale
 from .evidence import evaluate
 from .learned import Prior, learn
 from .simulated_nulls import simulate_null
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 N_NULL = 1000  # simulated features
 MORE_COMPLEX = float(np.log(3.0))
+LIKELY_NULL = 0.5  # local FDR above which a feature is called null
 LEAST_P = 1e-300
 TAIL_STRENGTH = 10.0  # features' worth of weight of an exponential tail of rate 1
 
@@ -113,32 +114,17 @@ class Decision:
     q_value: Floats  # (T,) false discovery rate of this feature and all better ones
     p_value: Floats  # (T,) against simulated null features
     best: NDArray[np.int64]  # (T,) index of the curve to describe a response by
+    model: NDArray[np.str_]  # (T,) its name, or the null where that is likelier
+    learned: dict[str, Any]  # prior and null distribution, as they are stored
 
     @property
     def likely(self) -> NDArray[np.bool_]:
         """Which features rather respond than not."""
         return self.log_bf + self.prior.log_odds > 0
 
-    @property
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """Columns of the table, each (T,)."""
-        names = np.array([c.name for c in self.evidence.comparison.curves])
-        return {
-            "lfdr": self.lfdr,
-            "qvalue": self.q_value,
-            "pvalue": self.p_value,
-            "log_bf": self.log_bf,
-            "model": np.where(self.lfdr > 0.5, "null", names[self.best]),
-        }
-
-    @property
-    def learned(self) -> dict[str, Any]:
-        """What was learned over features, as it is stored."""
-        return store(self.prior, self.null) | {"curves": [c.name for c in self.evidence.comparison.curves]}
-
     def take(self, features: Any) -> Decision:
         """That of some features."""
-        per_feature = ("log_bf", "lfdr", "q_value", "p_value", "best")
+        per_feature = ("log_bf", "lfdr", "q_value", "p_value", "best", "model")
         some = {name: getattr(self, name)[features] for name in per_feature}
         return replace(self, evidence=self.evidence.take(features), **some)
 
@@ -156,10 +142,21 @@ def decide(evidence: Evidence, *, progress: Callable[[Any], Any] = lambda x: x, 
 
 def conclude(evidence: Evidence, prior: Prior, null: NullDistribution, marginal: Floats, strength: Floats) -> Decision:
     """Calls of all features, given the log evidence ``(T, M)`` of each curve and its strength ``(T,)``."""
+    names = [c.name for c in evidence.comparison.curves]
     log_bf = log_bayes_factor(marginal, prior)
-    lfdr = local_fdr(log_bf, prior)
-    best = simplest(marginal, prior)
-    return Decision(evidence, prior, null, log_bf, lfdr, q_values(lfdr), null.p_value(strength), best)
+    lfdr, best = local_fdr(log_bf, prior), simplest(marginal, prior)
+    return Decision(
+        evidence=evidence,
+        prior=prior,
+        null=null,
+        log_bf=log_bf,
+        lfdr=lfdr,
+        q_value=q_values(lfdr),
+        p_value=null.p_value(strength),
+        best=best,
+        model=np.where(lfdr > LIKELY_NULL, "null", np.array(names)[best]),
+        learned=store(prior, null) | {"curves": names},
+    )
 
 
 def known(evidence: Evidence) -> tuple[Prior, NullDistribution]:
@@ -185,7 +182,7 @@ def log_bf_of(e: Evidence, prior: Prior) -> Floats:
 
 def strength(e: Evidence, prior: Prior) -> Floats:
     """Strength ``(T,)`` of the evidence, which null features are compared by."""
-    known = guide_support.movement_sd(e.problem, e.values, e.comparison.grid, prior)
+    known = null_scale.movement_sd(e.problem, e.values, e.comparison.grid, prior)
     return null_scale.strength(log_bf_of(e, prior), known, e.problem.priors)
 
 

@@ -71,12 +71,17 @@ def describe(
     some = decision.take(asked[fitted])
     cells = None if prepared.cells is None else prepared.cells.take(asked[fitted])
     found = of_draws(some, cells, progress=progress, kept=kept)
-    columns = found.columns | some.columns | null_class(found.columns, some.lfdr)
+    columns = found.columns | calls_of(some) | null_class(found.columns, some.lfdr)
     return Described(
         all_features.columns(prepared, asked, columns, found.flags),
         all_features.spread(fitted & asked, found.records),
         decision.learned,
     )
+
+
+def calls_of(d: Decision) -> dict[str, Any]:
+    """Columns of the calls."""
+    return {"lfdr": d.lfdr, "qvalue": d.q_value, "pvalue": d.p_value, "log_bf": d.log_bf, "model": d.model}
 
 
 class OfDraws(NamedTuple):

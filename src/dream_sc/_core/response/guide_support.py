@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import softmax
 from scipy.stats import chi2, norm
 
-from dream_sc._core.blocks import blocks
-
+from .guide_contrasts import log_ratios, slope_over
 from .null_scale import log_moment_bf
 
 if TYPE_CHECKING:
@@ -22,48 +20,10 @@ if TYPE_CHECKING:
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.response.problem import Problem
 
-    from .learned import Prior
-
     Floats = NDArray[np.float64]
 
 SUPPORT_Z = 1.645
 DETECT_LFDR, DETECT_POWER = 0.05, 0.8
-
-
-def log_ratios(p: Problem, level: Floats, curves: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Per guide: distance from the level, its variance by counts alone, the mean dosage, and the fitted distance.
-
-    Distances are on the scale of the predictor: of counts, log ratios. A guide's dosage is the log2 of the mean over
-    its rows, cells at the NTC level among them.
-
-    Parameters
-    ----------
-    level
-        ``(T,)`` predictor at NTC dosage: of counts, log of the expected one.
-    curves
-        ``(T, D)`` the curve relative to NTC at the problem's dosages.
-    """
-    d = p.design
-    start = d.guide_start[:-1]
-    ratio, variance, fitted = p.likelihood.contrasts(p.rows, level[:, None] + p.log_exposure, curves[:, d.dose])
-    dose = (p.dose_escape + (1 - p.dose_escape) * 2.0**p.dose_mean)[d.dose]
-    w = np.exp(d.log_w)
-    dosage = np.log2(np.add.reduceat(w * dose, start) / np.add.reduceat(w, start))
-    return ratio, variance, dosage, fitted
-
-
-def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Floats:
-    """How well counts and guide effects tell the movement ``(T,)`` over the observed dosages, natural log.
-
-    For a response that is linear in log2 dosage. `values` ``(T, M, K)`` is the log evidence of each curve at each tau.
-    """
-    joint = values + np.log(prior.weights)[:, None] + prior.log_tau(grid)
-    tau = np.exp(softmax(joint, axis=(1, 2)).sum(1) @ np.log(grid))
-    information = np.zeros(len(tau))
-    for s in blocks(len(tau)):
-        ratio, variance, dosage, _ = log_ratios(p.take(s), p.level[s], np.zeros((len(tau[s]), len(p.dose_mean))))
-        information[s] = _slope(dosage, ratio, variance + tau[s, None] ** 2)[1]
-    return np.asarray((p.axis.high - p.axis.low) / np.sqrt(information))
 
 
 def columns(
@@ -86,21 +46,13 @@ def columns(
     out["heterogeneity_p"] = chi2.sf(q, max(ratio.shape[1] - 2, 1))
     out["p_trend_within_targeting"] = np.full(len(ratio), np.nan)
     if targeting.sum() >= 3 and np.ptp(dosage[targeting]) > 0:
-        slope, information = _slope(dosage[targeting], ratio[:, targeting], wide[:, targeting])
+        slope, information = slope_over(dosage[targeting], ratio[:, targeting], wide[:, targeting])
         out["p_trend_within_targeting"] = 2 * norm.sf(np.abs(slope) * np.sqrt(information))
-    information = _slope(dosage, ratio, wide)[1]
+    information = slope_over(dosage, ratio, wide)[1]
     span = p.axis.high - p.axis.low
     move = 0.5 * min_detectable(span / np.sqrt(information), p.priors, log_odds)
     out[f"min_detectable_{p.likelihood.effect}"] = p.likelihood.change(level + move, level - move)
     return out, (ratio**2 - (ratio - fitted) ** 2) / (2 * wide)
-
-
-def _slope(x: Floats, y: Floats, variance: Floats) -> tuple[Floats, Floats]:
-    """Weighted least squares of ``(T, G)`` on ``(G,)``: slope and its information."""
-    w = 1.0 / variance
-    dx = x - ((w @ x) / w.sum(1))[:, None]
-    information = np.maximum((w * dx**2).sum(1), 1e-300)
-    return (w * dx * (y - ((w * y).sum(1) / w.sum(1))[:, None])).sum(1) / information, information
 
 
 def min_detectable(sd: Floats, priors: TransPriors, log_odds: float) -> Floats:

@@ -10,11 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
+
+from dream_sc._core.blocks import blocks
+
+from .guide_contrasts import log_ratios, slope_over
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.priors import TransPriors
+    from dream_sc._core.response.problem import Problem
+
+    from .learned import Prior
 
     Floats = NDArray[np.float64]
 
@@ -40,7 +48,7 @@ def strength(log_bf: Floats, sd: Floats, priors: TransPriors) -> Floats:
     log_bf
         Log Bayes factors, any shape.
     sd
-        How well each feature's movement is known, natural log: see `support.movement_sd`.
+        How well each feature's movement is known, natural log: see `movement_sd`.
     """
     most = np.sqrt(2 * np.maximum(log_bf, 0.0) * (1 + (sd / max(priors.movement_scales)) ** 2))
     low, high = np.zeros(np.shape(log_bf)), 12.0 + 2.0 * most
@@ -49,3 +57,17 @@ def strength(log_bf: Floats, sd: Floats, priors: TransPriors) -> Floats:
         short = log_moment_bf(middle * sd, sd, priors) < log_bf
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     return np.asarray(0.5 * low**2)
+
+
+def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Floats:
+    """How well counts and guide effects tell the movement ``(T,)`` over the observed dosages, natural log.
+
+    For a response that is linear in log2 dosage. `values` ``(T, M, K)`` is the log evidence of each curve at each tau.
+    """
+    joint = values + np.log(prior.weights)[:, None] + prior.log_tau(grid)
+    tau = np.exp(softmax(joint, axis=(1, 2)).sum(1) @ np.log(grid))
+    information = np.zeros(len(tau))
+    for s in blocks(len(tau)):
+        ratio, variance, dosage, _ = log_ratios(p.take(s), p.level[s], np.zeros((len(tau[s]), len(p.dose_mean))))
+        information[s] = slope_over(dosage, ratio, variance + tau[s, None] ** 2)[1]
+    return np.asarray((p.axis.high - p.axis.low) / np.sqrt(information))

@@ -14,21 +14,23 @@ from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage, within_slope
 from dream_sc._core.sums import guide_sums
+from dream_sc._core.types import RowDosage, SingleCells
 
 from .guide_offsets import guide_offsets
+from .rows import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
     from dream_sc._core.covariates import CellBins
     from dream_sc._core.likelihoods import Likelihood
     from dream_sc._core.sums.block import CountBlock
-    from dream_sc._core.types import Axis, GuideStats, RowDosage, SingleCells
+    from dream_sc._core.types import Axis, GuideStats
 
     from .categories.links import Links
-    from .rows import Guides, Layout
+    from .rows import Cells, Guides, Layout
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -53,7 +55,9 @@ class Prepared:
     reason: NDArray[np.object_]  # (F,) why a feature is not fitted, "" of one that is
     n_cells: int  # that take part
     one_dosage: bool = False  # whether the dosages of the targeting guides cannot be told apart
+    rows: Layout | None = None  # which cells make which row
     guide_offset: Floats | None = None  # (G,) log2, which the exposures have in them
+    n_stable: int | None = None  # features that the offsets rest on, where they were estimated
     slope: tuple[Floats, Floats] | None = None  # (T,) between cells of the same guide, and its sd
     centre: Floats | None = None  # (T,) of scores
     scale: Floats | None = None  # (T,) sd of scores
@@ -187,20 +191,31 @@ def distances(rows: Layout, size_factor: Floats) -> Floats | None:
 
 
 def counts(
-    sums: CountSums,
-    rows: Layout,
+    open_counts: Callable[[int, int], Iterable[CountBlock]],
+    cells: Cells,
     guides: Guides,
     technical: Technical,
     *,
     is_cis: Bools,
+    by_cell: bool = False,
+    slopes: bool = True,
+    covariates: CellBins | None = None,
     offset: Floats | None = None,
-) -> tuple[Prepared, int]:
-    """What was measured of counts, and the number of features that the offsets of guides rest on.
+) -> Prepared:
+    """Sum counts over the rows of the cells, in one pass, and measure what the sums say.
 
     Parameters
     ----------
+    open_counts
+        Gives the counts in blocks, for a number of rows and of rows with sums weighted by dosage.
     is_cis
         ``(T,)`` the cis gene, which is not fitted.
+    by_cell
+        Split the cells of a guide by their own dosages.
+    slopes
+        Measure the slope between cells of the same guide.
+    covariates
+        Of the cells that take part.
     offset
         ``(G,)`` log2, of the guides' exposures; estimated where it is not given.
 
@@ -209,22 +224,18 @@ def counts(
     ValueError
         If no feature can be fitted, or no targeting guide has cells.
     """
+    rows, size_factor = layout(cells, guides, by_cell=by_cell), np.asarray(cells.size_factor)
+    distance = distances(rows, size_factor) if slopes else None
+    opened = open_counts(rows.n_rows, len(guide_sums.weighted_rows(rows.row_of_cell, distance)))
+    sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
-    reason = np.full(len(is_cis), "", dtype=object)
-    reason[stats.counts.sum(1) < MIN_COUNT] = f"filtered: fewer than {MIN_COUNT} counts in the cells used"
-    reason[np.isnan(technical.overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
-    reason[is_cis] = "cis gene"
-    n_stable = 0
+    reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
+    n_stable = None
     if offset is None:
         offset, n_stable = offsets(stats, technical, reason == "")
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
-    if not (reason == "").any():
-        raise ValueError(
-            f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "
-            "overdispersion in the technical fit"
-        )
-    prepared = Prepared(
+    return Prepared(
         stats=stats,
         dosage=rows.dosage,
         overdispersion=technical.overdispersion,
@@ -233,10 +244,25 @@ def counts(
         reason=reason,
         n_cells=rows.n_cells,
         one_dosage=guides.one_dosage(stats.guide),
+        rows=rows,
         guide_offset=offset,
+        n_stable=n_stable,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
     )
-    return prepared, n_stable
+
+
+def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
+    """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
+    out = np.full(len(is_cis), "", dtype=object)
+    out[total < MIN_COUNT] = f"filtered: fewer than {MIN_COUNT} counts in the cells used"
+    out[np.isnan(overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
+    out[is_cis] = "cis gene"
+    if not (out == "").any():
+        raise ValueError(
+            f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "
+            "overdispersion in the technical fit"
+        )
+    return out
 
 
 def offsets(stats: GuideStats, technical: Technical, ok: Bools) -> tuple[Floats, int]:
@@ -275,3 +301,18 @@ def _slope(
     mine = factor[within.rows]
     within = replace(within, spread=within.spread * mine, spread2=within.spread2 * mine**2)
     return within_slope(within, stats.counts, stats.exposure, overdispersion, stats.covariates)
+
+
+def with_cells(prepared: Prepared, cells: Cells, read: Callable[[Ints], Floats]) -> Prepared:
+    """With the cells behind the rows of counts; `read` gives the counts ``(T', n used)`` of some features to fit."""
+    rows, d = prepared.rows, prepared.dosage
+    if rows is None or prepared.guide_offset is None or cells.size_factor is None:
+        raise TypeError("single cells are of counts")
+    row = rows.row_of_cell[cells.used]
+    guide = rows.guide[row]
+    s = cells.size_factor[cells.used] * 2.0 ** prepared.guide_offset[guide]
+    mean, spread, escape = (np.broadcast_to(x, d.mean.shape)[row] for x in (d.mean, d.spread, d.escape))
+    of_cells = RowDosage(mean, spread, d.error, d.control, d.level_error, escape)
+    features = np.arange(int(prepared.fitted.sum()))
+    found = SingleCells(read, features, s, guide, rows.group[row], of_cells, prepared.stats.n_groups)
+    return replace(prepared, cells=found)

@@ -12,13 +12,14 @@ from dream_sc._core.sums.pair_sums import robust_means, score_sums
 from dream_sc._core.types import GuideStats
 
 from .prepare import Prepared
+from .rows import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from .rows import Guides, Layout
+    from .rows import Cells, Guides
 
     Floats = NDArray[np.float64]
 
@@ -35,9 +36,16 @@ class Technical:
 
 
 def scores(
-    blocks: Iterable[tuple[slice, Floats]], rows: Layout, guides: Guides, technical: Technical, *, distribution: str
+    blocks: Iterable[tuple[slice, Floats]],
+    cells: Cells,
+    guides: Guides,
+    technical: Technical,
+    *,
+    distribution: str,
+    by_cell: bool = False,
 ) -> Prepared:
     """What was measured of scores, given in blocks ``(N, T')`` with NaN where one is missing."""
+    rows = layout(cells, guides, by_cell=by_cell)
     n_rows, n_features = rows.n_rows, len(technical.sd)
     known = np.isfinite(technical.sd) & (technical.sd > 0)
     at, sd = np.where(known, technical.centre, 0.0), np.where(known, technical.sd, 1.0)
@@ -62,6 +70,7 @@ def scores(
         reason=reason,
         n_cells=rows.n_cells,
         one_dosage=guides.one_dosage(rows.guide),
+        rows=rows,
         centre=technical.centre,
         scale=technical.sd,
     )

@@ -12,6 +12,7 @@ from dream_sc._core.sums.pair_sums import pair_sums, structural_zeros
 from dream_sc._core.types import GuideStats
 
 from .prepare import Prepared
+from .rows import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .categories.links import Links
-    from .rows import Guides, Layout
+    from .rows import Cells, Guides
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -42,13 +43,14 @@ class Technical:
 
 def shares(
     pairs: Iterable[tuple[slice, Any, Any]],
-    rows: Layout,
+    cells: Cells,
     guides: Guides,
     technical: Technical,
     *,
     distribution: str,
-    min_denominator: int | None,
-    links: Links | None,
+    by_cell: bool = False,
+    min_denominator: int | None = None,
+    links: Links | None = None,
 ) -> Prepared:
     """What was measured of shares.
 
@@ -59,6 +61,7 @@ def shares(
     links
         Which shares make which feature with several categories.
     """
+    rows = layout(cells, guides, by_cell=by_cell)
     sums = pair_sums(pairs, rows.row_of_cell, rows.n_rows, len(technical.feature))
     y, n = effective(sums.numerator, sums.denominator, sums.pairs, np.nan_to_num(technical.overdispersion))
     if links is not None:
@@ -68,7 +71,7 @@ def shares(
     reason = _reason(sums.denominator.sum(1), technical, min_denominator)
     if (reason != "").all():
         raise ValueError(f"no feature can be fitted: {sorted(set(reason))[0]}, and so for the others")
-    prepared = Prepared(
+    return Prepared(
         stats=stats,
         dosage=rows.dosage,
         overdispersion=technical.overdispersion,
@@ -77,9 +80,9 @@ def shares(
         reason=reason,
         n_cells=rows.n_cells,
         one_dosage=guides.one_dosage(rows.guide),
+        rows=rows,
         links=links,
     )
-    return prepared
 
 
 def _reason(denominator: Floats, technical: Technical, min_denominator: int | None) -> NDArray[np.object_]:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_sc._core.sums.guide_sums import depth_bins, n_depth_bins
-from dream_sc._core.types import Axis, RowDosage, SingleCells
+from dream_sc._core.types import Axis, RowDosage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -114,19 +112,8 @@ class Layout:
 
 
 def layout(cells: Cells, guides: Guides, *, by_cell: bool) -> Layout:
-    """Sort cells into rows; `by_cell` splits the cells of a guide by their own dosages.
-
-    Raises
-    ------
-    ValueError
-        If no cell takes part.
-    """
+    """Sort cells into rows; `by_cell` splits the cells of a guide by their own dosages."""
     used = np.flatnonzero(cells.used)
-    if not len(used):
-        raise ValueError(
-            "no cell takes part in the cis fit: the cells of the modality and those of the one with the cis fit have "
-            "no name in common, or the cis fit is of other cells; call dream_sc.tl.fit_cis on this data"
-        )
     pairs, of_pair = _numbered(cells.guide[used], cells.group[used])
     if by_cell:
         part = _dosage_bins(cells.dosage[used], of_pair)
@@ -170,17 +157,3 @@ def _dosage_of_bins(cells: Cells, guides: Guides, used: Ints, row: Ints, n_rows:
     variance = np.bincount(row, (x - mean[row]) ** 2 + cells.dosage_sd[used] ** 2, n_rows) / n
     none = np.zeros(len(guides.control))
     return RowDosage(mean, np.sqrt(variance), none, guides.control, guides.level_error)
-
-
-def single_cells(
-    rows: Layout, cells: Cells, guide_offset: Floats, read: Callable[[Ints], Floats], n_features: int
-) -> SingleCells:
-    """The cells behind rows of counts; `read` gives the counts ``(T, n used)`` of features."""
-    used, d = rows.row_of_cell >= 0, rows.dosage
-    row = rows.row_of_cell[used]
-    guide = rows.guide[row]
-    s = np.asarray(cells.size_factor)[used] * 2.0 ** guide_offset[guide]
-    mean, spread, escape = (np.broadcast_to(x, d.mean.shape)[row] for x in (d.mean, d.spread, d.escape))
-    of_cells = RowDosage(mean, spread, d.error, d.control, d.level_error, escape)
-    n_groups = int(rows.group.max()) + 1
-    return SingleCells(read, np.arange(n_features), s, guide, rows.group[row], of_cells, n_groups)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc._core.response import all_features
-from dream_sc._core.response.describe import Described, null_class
+from dream_sc._core.response.describe import Described, calls_of, null_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def _columns(
     """Columns ``(F,)``: calls, numbers of the category that moves most, what single guides say."""
     fitted, reported = prepared.fitted & asked, asked[prepared.fitted]
     leading = {name: values[found.leading] for name, values in found.by_category.items()}
-    columns = leading | found.by_feature | calls.columns
+    columns = leading | found.by_feature | calls_of(calls)
     columns |= null_class(columns, calls.lfdr) | {"category": at[found.leading].astype(float)}
     some = {name: np.asarray(values)[reported] for name, values in columns.items()}
     out = all_features.with_gaps(prepared, fitted, some)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dream_sc._core.blocks import under
 from dream_sc._core.response import decision as calls
-from dream_sc._core.response import guide_support, null_scale
+from dream_sc._core.response import null_scale
 from dream_sc._core.response.evidence import evaluate
 from dream_sc._core.response.learned import learn
 from dream_sc._core.response.simulated_nulls import by_content, simulated_alike
@@ -52,7 +52,7 @@ def strength(e: ChainEvidence) -> Floats:
     """Strength ``(F,)`` of the evidence, which null features are compared by."""
     links, n = e.links, e.links.values.shape[1]
     even = replace(e.prior, weights=np.append(0.5, np.full(n - 1, 0.5 / (n - 1))))
-    sd = guide_support.movement_sd(links.problem, links.values, links.comparison.grid, even)
+    sd = null_scale.movement_sd(links.problem, links.values, links.comparison.grid, even)
     known = 1.0 / np.sqrt(e.chains.sum(1.0 / sd**2))
     return null_scale.strength(calls.log_bayes_factor(e.marginal, e.prior), known, links.problem.priors)
 
