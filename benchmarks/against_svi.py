@@ -42,7 +42,7 @@ from dream_sc._core.pyro import tensors
 from dream_sc._core.pyro.models import trans as models
 from dream_sc._core.response import summary
 from dream_sc._core.types import GuideStats, RowDosage
-from dream_sc.tl._rows import trans_inputs
+from dream_sc.tl._response_inputs import response_inputs
 
 PUBLISHED_STEPS = 100_000
 BAR = 1000.0
@@ -97,27 +97,28 @@ def seconds_of_fit(adata: Any, function_type: str, repeats: int) -> float:
 
 def single_cells(adata: Any) -> Cells:
     hyper, technical = adata.uns["trans"]["hyper"], adata.uns["technical"]
-    inputs = trans_inputs(adata, adata, "technical", "cis", None, "guide", offsets=True, known=hyper)
-    guides = inputs.guides
+    inputs = response_inputs(adata, adata, technical_key="technical", cis_key="cis", known=hyper)
+    guides, measured = inputs.guides, inputs.prepared
+    ok = measured.fitted
     used = adata.obs["guide"].isin(guides["guide"]).to_numpy()
     code = pd.Index(guides["guide"]).get_indexer(adata.obs["guide"][used])
     group = pd.Index(technical["groups"]).get_indexer(adata.obs["batch"][used])
     s = adata.obs["size_factor"].to_numpy()[used] * 2.0 ** guides["offset"].to_numpy()[code]
-    counts = adata.X[used].toarray().T[inputs.ok].astype(float)
-    row = np.unique(inputs.stats.guide, return_index=True)[1][code]  # a row of each cell's guide
-    d = inputs.dosage
+    counts = adata.X[used].toarray().T[ok].astype(float)
+    row = np.unique(measured.stats.guide, return_index=True)[1][code]  # a row of each cell's guide
+    d = measured.dosage
     escape = np.broadcast_to(d.escape, d.mean.shape)
     dosage = RowDosage(d.mean[row], d.spread[row], d.error, d.control, 0.0, escape[row])
     names = {"m_tau": "tau_log_mean", "s_tau": "tau_log_sd", "wide_weight": "wide_weight", "wide_sd": "wide_sd"}
     return Cells(
-        adata.var_names[inputs.ok],
-        inputs.axis,
+        adata.var_names[ok],
+        measured.axis,
         (GuideStats(counts, s, s**2, code, group, len(guides), len(technical["groups"])), dosage),
         {
-            "overdispersion": inputs.overdispersion[inputs.ok],
-            "axis": inputs.axis,
+            "overdispersion": measured.overdispersion[ok],
+            "axis": measured.axis,
             "priors": TransPriors(),
-            "hyper": {k: hyper[v] for k, v in names.items()} | {"alpha_scale": inputs.alpha_sd},
+            "hyper": {k: hyper[v] for k, v in names.items()} | {"alpha_scale": measured.group_effect_sd},
             "consts": np.zeros((len(counts), 2)),
         },
     )

@@ -15,10 +15,12 @@ import numpy as np
 import dream_sc as ds
 from dream_sc._core.blocks import blocks, each
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision, fit
+from dream_sc._core.response import decision, learned
+from dream_sc._core.response.comparison import set_up
 from dream_sc._core.response.evidence import block_evidence
 from dream_sc._core.response.problem import Problem
 from dream_sc._core.response.problem import problem as problem_of
+from dream_sc._core.response.settings import Settings
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DESIGNS = ((12, 6), (20, 100))
@@ -73,7 +75,7 @@ def problem(n_cis: int, n_ntc: int, n: int, seed: int) -> Problem:
 
 def compare(design: tuple[int, int], n: int, seed: int) -> Result:
     """Calls of one design from both sets of evidence."""
-    p, c = fit.set_up(problem(*design, n, seed), fit.Options(), TAIL)
+    p, c = set_up(problem(*design, n, seed), Settings(), TAIL)
     found, seconds = [], []
     for whole in (False, True):
         begin = time.perf_counter()
@@ -83,7 +85,7 @@ def compare(design: tuple[int, int], n: int, seed: int) -> Result:
         ]
         seconds.append(time.perf_counter() - begin)
         values = np.concatenate(parts)
-        prior = decision.learn(values, c.grid, p.priors, tail=TAIL)
+        prior = learned.learn(values, c.grid, p.priors, wide=TAIL)
         log_bf = decision.log_bayes_factor(decision.marginals(values, c.grid, prior), prior)
         found.append((decision.q_values(decision.local_fdr(log_bf, prior)), log_bf))
     (q, log_bf), (q_all, log_bf_all) = found

@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 
 from dream_sc._core import blocks
-from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import fit as trans
-from dream_sc._core.types import Axis, GuideStats, RowDosage, TransFit
+from dream_sc._core.response import decision
+from dream_sc._core.response.fit import fit
+from dream_sc._core.response.prepare import Prepared
+from dream_sc._core.response.settings import Settings
+from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 if TYPE_CHECKING:
     from dream_sc._core.blocks import Kept
+    from dream_sc._core.response.describe import Described
 
 N, N_CIS = 40, 6
 COLUMNS = ("log_bf", "qvalue", "pvalue", "log2_ec50", "log2fc_full", "log2fc_full_q025", "guide_sd", "pareto_k")
 
 
-def _fit(n_ntc: int, kept: Kept | None = None) -> TransFit:
+def _fit(n_ntc: int, kept: Kept | None = None) -> Described:
     rng = np.random.default_rng(5)
     doses = np.r_[np.linspace(-2.5, 1.0, N_CIS), np.zeros(n_ntc)]
     n_g = len(doses)
@@ -31,21 +34,13 @@ def _fit(n_ntc: int, kept: Kept | None = None) -> TransFit:
     stats = GuideStats(counts, w, 1.1 * w, guide, np.zeros(n_g, dtype=np.int64), n_g, 1)
     control = guide >= N_CIS
     dosage = RowDosage(doses, np.where(control, 0.0, 0.2), np.where(control, 0.02, 0.08), control)
-    return trans.fit(
-        stats,
-        dosage,
-        np.full(N, 0.4),
-        axis=Axis.of(doses[:N_CIS]),
-        priors=TransPriors(),
-        alpha_sd=0.3,
-        options=trans.Options(nsamples=200),
-        kept=kept,
-    )
+    prepared = Prepared.of_sums(stats, dosage, np.full(N, 0.4), axis=Axis.of(doses[:N_CIS]), group_effect_sd=0.3)
+    return fit(prepared, Settings(nsamples=200), kept=kept)
 
 
 @pytest.mark.parametrize("n_ntc", [4, 60])
 def test_blocks_and_threads_change_nothing(n_ntc: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trans, "N_NULL", 100)
+    monkeypatch.setattr(decision, "N_NULL", 100)
     monkeypatch.setattr(blocks, "n_threads", lambda: 1)
     one = _fit(n_ntc)
     monkeypatch.setattr(blocks, "n_threads", lambda: 3)
@@ -94,7 +89,7 @@ class _Memory:
 
 @pytest.mark.parametrize("n_ntc", [4, 60])
 def test_a_fit_goes_on_from_any_part_of_its_blocks(n_ntc: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trans, "N_NULL", 100)
+    monkeypatch.setattr(decision, "N_NULL", 100)
     monkeypatch.setattr(blocks, "BLOCK", 16)
     results: dict[str, Any] = {}
     whole = _fit(n_ntc)

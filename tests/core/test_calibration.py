@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,8 +13,10 @@ from scipy import stats as st
 from statsmodels.stats.multitest import multipletests
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import calibration
-from dream_sc._core.response import fit as trans
+from dream_sc._core.response import calibration, decision
+from dream_sc._core.response.fit import fit
+from dream_sc._core.response.prepare import Prepared
+from dream_sc._core.response.settings import Settings
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ POOL = np.flatnonzero(CONTROL)
 def _few_null_features() -> Iterator[None]:
     """The p-values of a fit rest on fewer simulated features, which is most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trans, "N_NULL", 100)
+        patch.setattr(decision, "N_NULL", 100)
         yield
 
 
@@ -150,12 +152,12 @@ def _problem() -> tuple[GuideStats, RowDosage, np.ndarray, float]:
 
 
 def _fitted(
-    hyper: dict[str, object], options: trans.Options, *, dosage: RowDosage | None = None, own_spread: bool = False
+    hyper: dict[str, object], settings: Settings, *, dosage: RowDosage | None = None, own_spread: bool = False
 ) -> tuple[GuideStats, calibration.Fitted]:
     stats, by_guide, overdispersion, alpha_sd = _problem()
     spread = np.zeros(N_GUIDES)
     spread[stats.guide] = by_guide.spread
-    prior, null = trans.restore(hyper)
+    prior, null = decision.restore(hyper)
     return stats, calibration.Fitted(
         dosage=by_guide if dosage is None else dosage,
         guide=stats.guide,
@@ -163,47 +165,44 @@ def _fitted(
         guide_spread=None if own_spread else spread,
         control=CONTROL,
         overdispersion=overdispersion,
-        alpha_sd=alpha_sd,
+        group_effect_sd=alpha_sd,
         priors=TransPriors(),
-        options=options,
+        settings=settings,
         prior=prior,
         null=null,
     )
 
 
-def _fit(
-    stats: GuideStats, dosage: RowDosage, options: trans.Options, hyper: dict[str, object] | None = None
-) -> trans.TransFit:
+def _fit(stats: GuideStats, dosage: RowDosage, settings: Settings, hyper: dict[str, object] | None = None) -> Any:
     _, _, overdispersion, alpha_sd = _problem()
     doses = dosage.mean[~dosage.control[stats.guide]]
     axis = Axis.of(np.unique(doses))
-    return trans.fit(
-        stats, dosage, overdispersion, axis=axis, priors=TransPriors(), alpha_sd=alpha_sd, options=options, hyper=hyper
-    )
+    prepared = Prepared.of_sums(stats, dosage, overdispersion, axis=axis, group_effect_sd=alpha_sd)
+    return fit(prepared, replace(settings, learned=hyper))
 
 
-SINGLE = trans.Options(function_type="single_hill", nsamples=20)
+SINGLE = Settings(function_type="single_hill", nsamples=20)
 
 
 @pytest.fixture(scope="module")
 def hyper() -> dict[str, object]:
     """What the whole fit learned."""
-    return _fit(*_problem()[:2], SINGLE).hyper
+    return _fit(*_problem()[:2], SINGLE).learned
 
 
 @pytest.mark.parametrize(
-    "options",
+    "settings",
     [SINGLE, replace(SINGLE, function_type="auto"), replace(SINGLE, guide_effects=False)],
     ids=["single_hill", "auto", "no guide effects"],
 )
-def test_refit_with_own_dosages_is_the_fit(options: trans.Options) -> None:
-    fit = _fit(*_problem()[:2], options)
-    stats, fitted = _fitted(fit.hyper, options)
+def test_refit_with_own_dosages_is_the_fit(settings: Settings) -> None:
+    found = _fit(*_problem()[:2], settings)
+    stats, fitted = _fitted(found.learned, settings)
     evidence = calibration.refit(fitted, stats, np.arange(N_GUIDES))
-    np.testing.assert_allclose(evidence.log_bf(fitted.prior), fit.columns["log_bf"], rtol=1e-10)
+    np.testing.assert_allclose(decision.log_bf_of(evidence, fitted.prior), found.columns["log_bf"], rtol=1e-10)
     some = np.array([3, 17])
     part = calibration.refit(fitted.take(some), replace(stats, counts=stats.counts[some]), np.arange(N_GUIDES))
-    np.testing.assert_allclose(part.log_bf(fitted.prior), fit.columns["log_bf"][some], rtol=1e-10)
+    np.testing.assert_allclose(decision.log_bf_of(part, fitted.prior), found.columns["log_bf"][some], rtol=1e-10)
 
 
 def test_refit_with_dosages_permuted_is_a_fit_of_permuted_dosages(hyper: dict[str, object]) -> None:
@@ -212,9 +211,9 @@ def test_refit_with_dosages_permuted_is_a_fit_of_permuted_dosages(hyper: dict[st
     g = stats.guide
     dosage = RowDosage(DOSES[source[g]], fitted.guide_spread[source[g]], fitted.dosage.error[source], CONTROL[source])
     wanted = _fit(stats, dosage, SINGLE, hyper).columns["log_bf"]
-    found = calibration.refit(fitted, stats, source).log_bf(fitted.prior)
+    found = decision.log_bf_of(calibration.refit(fitted, stats, source), fitted.prior)
     np.testing.assert_allclose(found, wanted, rtol=1e-10)
-    own = calibration.refit(fitted, stats, np.arange(N_GUIDES)).log_bf(fitted.prior)
+    own = decision.log_bf_of(calibration.refit(fitted, stats, np.arange(N_GUIDES)), fitted.prior)
     assert np.abs(found - own).max() > 1
 
 
@@ -236,9 +235,13 @@ def test_refit_of_ntc_guides_that_pose_knows_no_other_cells(hyper: dict[str, obj
     g = source[stats.guide[rows]]
     dosage = RowDosage(DOSES[g], fitted.guide_spread[g], fitted.dosage.error[source[POOL]], CONTROL[source[POOL]])
     wanted = _fit(alone, dosage, SINGLE, hyper).columns["log_bf"]
-    np.testing.assert_allclose(calibration.refit(fitted, stats, source).log_bf(fitted.prior), wanted, rtol=1e-10)
+    np.testing.assert_allclose(
+        decision.log_bf_of(calibration.refit(fitted, stats, source), fitted.prior), wanted, rtol=1e-10
+    )
     other = replace(stats, counts=np.where(rows, stats.counts, 0.0))
-    np.testing.assert_allclose(calibration.refit(fitted, other, source).log_bf(fitted.prior), wanted, rtol=1e-10)
+    np.testing.assert_allclose(
+        decision.log_bf_of(calibration.refit(fitted, other, source), fitted.prior), wanted, rtol=1e-10
+    )
 
 
 def test_rows_of_cell_dosages_keep_their_distance_to_the_guide(hyper: dict[str, object]) -> None:
@@ -265,9 +268,12 @@ def test_null_refits_rank_evidence_among_nulls_of_their_design(
     nulls = calibration.null_refits(fitted, pairs, own_null=True, seed=4, n=2)
     seeds = np.random.default_rng(4).integers(2**31, size=2).tolist()
     refits = [calibration.refit(fitted, stats, s) for s in sources]
-    observed = np.array([e.strength(fitted.prior) for e in refits])
+    observed = np.array([decision.strength(e, fitted.prior) for e in refits])
     own = np.concatenate(
-        [calibration.simulated(fitted, e, 50, s).strength(fitted.prior) for e, s in zip(refits, seeds, strict=True)]
+        [
+            decision.strength(calibration.simulated(fitted, e, 50, s), fitted.prior)
+            for e, s in zip(refits, seeds, strict=True)
+        ]
     )
     more = (own[:, None, None] >= observed).sum(0)
     body = more > 5

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision
+from dream_sc._core.response import decision, learned
 
 GRID = np.array(TransPriors().tau_grid)
 
@@ -23,20 +23,20 @@ def _evidence(log_bf: np.ndarray, tau: np.ndarray) -> np.ndarray:
 
 def test_prior_weights_follow_the_share_of_responders(rng: np.random.Generator) -> None:
     bf = np.where(rng.random(2000) < 0.3, 12.0, -5.0)
-    prior = decision.learn(_evidence(bf, np.full(2000, 0.1)), GRID, TransPriors())
+    prior = learned.learn(_evidence(bf, np.full(2000, 0.1)), GRID, TransPriors())
     assert abs(prior.weights[1] - (bf > 0).mean()) < 0.02
     assert abs(np.exp(prior.tau_log_mean) - 0.1) < 0.03
 
 
 def test_few_features_keep_the_start() -> None:
-    prior = decision.learn(_evidence(np.full(3, 20.0), np.full(3, 0.1)), GRID, TransPriors())
+    prior = learned.learn(_evidence(np.full(3, 20.0), np.full(3, 0.1)), GRID, TransPriors())
     assert 0.3 < prior.weights[0] < 0.8
-    empty = decision.learn(np.zeros((0, 2, len(GRID))), GRID, TransPriors())
+    empty = learned.learn(np.zeros((0, 2, len(GRID))), GRID, TransPriors())
     np.testing.assert_allclose(empty.weights, [0.8, 0.2])
 
 
 def test_local_fdr_is_bayes_rule() -> None:
-    prior = decision.Prior(np.array([0.7, 0.2, 0.1]), np.log(0.1), 0.5)
+    prior = learned.Prior(np.array([0.7, 0.2, 0.1]), np.log(0.1), 0.5)
     evidence = np.log(np.array([[[0.5], [0.2], [0.9]]])) * np.ones((1, 3, 1))
     grid = np.array([0.1])
     marginal = decision.marginals(evidence, grid, prior)
@@ -61,7 +61,7 @@ def test_p_values_are_uniform_under_their_null_and_fall_beyond_it(rng: np.random
 
 
 def test_tau_prior_weights_sum_to_one() -> None:
-    prior = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    prior = learned.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     np.testing.assert_allclose(logsumexp(prior.log_tau(GRID)), 0.0, atol=1e-12)
 
 
@@ -71,10 +71,10 @@ def test_the_prior_of_tau_is_the_likeliest_one(rng: np.random.Generator, centre:
     seen = rng.normal(centre, np.hypot(spread, 0.6), 3000)
     evidence = (-0.5 * ((np.log(GRID) - seen[:, None]) / 0.6) ** 2)[:, None, :]
     priors = replace(TransPriors(), tau_strength=1e-9)
-    found = decision.learn(evidence, GRID, priors)
+    found = learned.learn(evidence, GRID, priors)
 
     def loss(at: np.ndarray) -> float:
-        prior = decision.Prior(np.ones(1), at[0], np.exp(at[1]))
+        prior = learned.Prior(np.ones(1), at[0], np.exp(at[1]))
         return -float(logsumexp(evidence[:, 0] + prior.log_tau(GRID), axis=1).sum())
 
     starts = [(m, s) for m in (-3.2, -2.6, -2.0) for s in (-1.0, 0.0)]
@@ -84,7 +84,7 @@ def test_the_prior_of_tau_is_the_likeliest_one(rng: np.random.Generator, centre:
 
 
 def test_a_normal_density_on_few_points() -> None:
-    x, prior = np.log(GRID), decision.Prior(np.ones(1), -2.4, 0.5)
+    x, prior = np.log(GRID), learned.Prior(np.ones(1), -2.4, 0.5)
     mean, sd = decision._normal_on(x, 7 * np.exp(prior.log_tau(GRID)), -1.0, 2.0)
     assert abs(mean + 2.4) < 1e-5
     assert abs(sd - 0.5) < 1e-5

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from dream_sc._core.curves import curve
-from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import fit
-from dream_sc._core.response.categories import describe, usage
+from dream_sc._core.response.categories import decision, describe, usage
 from dream_sc._core.response.categories import evidence as chains
 from dream_sc._core.response.categories.draws import StickDraws
+from dream_sc._core.response.categories.links import Links
 from dream_sc._core.response.categories.shapes import lagged
+from dream_sc._core.response.evidence import gather
+from dream_sc._core.response.fit import fit
+from dream_sc._core.response.prepare import Prepared
+from dream_sc._core.response.settings import Settings
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-2.5, 1.2, 8), np.zeros(4)]
 AXIS = Axis.of(DOSES[:8])
 N_G = len(DOSES)
 DOSAGE = RowDosage(DOSES, np.zeros(N_G), np.full(N_G, 0.03), DOSES == 0)
-OPTIONS = fit.Options(nsamples=400)
-PLAIN = {"axis": AXIS, "priors": TransPriors(), "alpha_sd": 0.3}
+SETTINGS = Settings(nsamples=400)
+PLAIN = {"axis": AXIS, "group_effect_sd": 0.3}
 
 
 def simulate(n_categories: np.ndarray, seed: int, n: float = 150.0, shift: float = 0.05):
@@ -49,9 +54,14 @@ def simulate(n_categories: np.ndarray, seed: int, n: float = 150.0, shift: float
     return stats, np.array(feature), responds, k, moved
 
 
-def fitted(stats, feature, **kwargs):  # type: ignore[no-untyped-def]
-    out = chains.fit(stats, DOSAGE, np.ones(len(feature)), feature, options=OPTIONS, **PLAIN, **kwargs)
-    return out, describe.describe(out, OPTIONS, lambda x: x)
+def fitted(stats, feature, settings=SETTINGS):  # type: ignore[no-untyped-def]
+    """What is decided of the features, and what draws say of them."""
+    of = np.unique(feature, return_inverse=True)[1]
+    links = Links.in_order(of)
+    prepared = Prepared.of_sums(stats, DOSAGE, np.ones(len(of)), links=links, **PLAIN)
+    out = decision.decide(gather(prepared, settings))
+    asked = np.ones(links.n_features, dtype=bool)
+    return out.calls, describe.of_draws(out, asked, progress=lambda x: x, kept=None)
 
 
 def test_evidence_of_a_chain_is_that_of_its_sticks() -> None:
@@ -69,11 +79,11 @@ def test_evidence_of_a_chain_is_that_of_its_sticks() -> None:
 def test_two_categories_are_a_binomial() -> None:
     stats, feature, *_ = simulate(np.full(60, 2), seed=1)
     found, rows = fitted(stats, feature)
-    options = fit.Options(function_type="single_hill", nsamples=400)
-    hyper = found.hyper | {"curves": ["null", "single_hill"]}
-    alone = fit.fit(stats, DOSAGE, np.ones(len(feature)), options=options, hyper=hyper, **PLAIN)
-    np.testing.assert_allclose(found.columns["lfdr"], alone.columns["lfdr"], atol=1e-3)
-    np.testing.assert_allclose(found.columns["log_bf"], alone.columns["log_bf"], atol=1e-3)
+    learned = found.learned | {"curves": ["null", "single_hill"]}
+    settings = Settings(function_type="single_hill", nsamples=400, learned=learned)
+    alone = fit(Prepared.of_sums(stats, DOSAGE, np.ones(len(feature)), **PLAIN), settings)
+    np.testing.assert_allclose(found.lfdr, alone.columns["lfdr"], atol=1e-3)
+    np.testing.assert_allclose(found.log_bf, alone.columns["log_bf"], atol=1e-3)
     for name in ("log2_ec50", "log2_ec50_q025", "log2_ec50_q975", "delta_p_full"):
         np.testing.assert_allclose(rows.by_category[name][::2], alone.columns[name], atol=1e-3)
     # the other category is its mirror image, up to where quantiles are cut
@@ -86,7 +96,7 @@ def test_responders_are_found_and_their_usage_covered(most: int, large: float) -
     rng = np.random.default_rng(most)
     stats, feature, responds, k, moved = simulate(rng.integers(most // 2, most + 1, 90), seed=2, n=400.0)
     found, rows = fitted(stats, feature)
-    called = found.columns["qvalue"] < 0.05
+    called = found.q_value < 0.05
     largest = np.array([np.abs(m).max() for m in moved])
     assert called[responds & (largest > large)].mean() > 0.85
     assert (called & ~responds).sum() <= 0.15 * max(called.sum(), 1)
@@ -105,8 +115,8 @@ def test_a_feature_does_not_depend_on_the_others() -> None:
     stats, feature, *_ = simulate(np.array([3, 4, 2, 5, 3, 3]), seed=4)
     found, rows = fitted(stats, feature)
     some = np.isin(feature, [1, 3])
-    alone, alone_rows = fitted(stats.take(some), feature[some], hyper=found.hyper)
-    np.testing.assert_allclose(alone.columns["log_bf"], found.columns["log_bf"][[1, 3]], rtol=1e-6)
+    alone, alone_rows = fitted(stats.take(some), feature[some], replace(SETTINGS, learned=found.learned))
+    np.testing.assert_allclose(alone.log_bf, found.log_bf[[1, 3]], rtol=1e-6)
     at = np.concatenate([np.arange(3, 7), np.arange(9, 14)])
     for name in ("log2_ec50_q025", "delta_p_range", "baseline"):
         np.testing.assert_allclose(alone_rows.by_category[name], rows.by_category[name][at], rtol=1e-6)
@@ -178,8 +188,6 @@ def test_usage_that_is_no_hill_is_written_as_it_is() -> None:
 @pytest.mark.parametrize("name", ["additive_hill", "polynomial"])
 def test_other_curves_run(name: str) -> None:
     stats, feature, *_ = simulate(np.array([3, 4, 2, 3]), seed=5)
-    options = fit.Options(function_type=name, nsamples=200)
-    found = chains.fit(stats, DOSAGE, np.ones(len(feature)), feature, options=options, **PLAIN)
-    rows = describe.describe(found, options, lambda x: x)
-    assert np.isfinite(found.columns["lfdr"]).all()
+    found, rows = fitted(stats, feature, Settings(function_type=name, nsamples=200))
+    assert np.isfinite(found.lfdr).all()
     assert np.isfinite(rows.by_category["delta_p_range"]).all()

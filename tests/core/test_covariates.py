@@ -23,10 +23,13 @@ from dream_sc._core.priors import TechnicalPriors, TransPriors
 from dream_sc._core.pyro import tensors
 from dream_sc._core.pyro.models.technical import technical
 from dream_sc._core.pyro.models.trans import guide_level
-from dream_sc._core.response import decision, guide_support
-from dream_sc._core.response import fit as trans
+from dream_sc._core.response import guide_contrasts, learned
+from dream_sc._core.response.fit import fit
+from dream_sc._core.response.prepare import Prepared
 from dream_sc._core.response.problem import Problem, evidence, null_evidence, problem
-from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.response.settings import Settings
+from dream_sc._core.response.simulated_nulls import simulated_alike
+from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.stats import within_guide_slope
 from dream_sc._core.sums.block import CountBlock
 from dream_sc._core.sums.guide_sums import RowSums, TailSums, covariate_bins, technical_stats
@@ -220,14 +223,9 @@ def _multiplied(stats: GuideStats, factor: np.ndarray) -> GuideStats:
 def _fits(n_ntc: int, **options: Any) -> list[Any]:
     stats, dosage, factor, axis = _fit_input(n_ntc)
     return [
-        trans.fit(
-            st,
-            dosage,
-            np.full(N_FEATURES, 0.5),
-            axis=axis,
-            priors=TransPriors(),
-            alpha_sd=0.3,
-            options=trans.Options(nsamples=100, **options),
+        fit(
+            Prepared.of_sums(st, dosage, np.full(N_FEATURES, 0.5), axis=axis, group_effect_sd=0.3),
+            Settings(nsamples=100, **options),
         )
         for st in (_as_covariate(stats, factor), _multiplied(stats, factor))
     ]
@@ -243,7 +241,7 @@ def test_a_covariate_on_rows_is_an_exposure(function_type: str, n_ntc: int) -> N
             assert (values == other.columns[name]).all(), name
         else:
             np.testing.assert_allclose(values.astype(float), other.columns[name].astype(float), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(one.hyper["tau_log_mean"], other.hyper["tau_log_mean"], rtol=1e-6)
+    np.testing.assert_allclose(one.learned["tau_log_mean"], other.learned["tau_log_mean"], rtol=1e-6)
 
 
 def test_a_covariate_on_rows_is_an_exposure_for_svi() -> None:
@@ -256,14 +254,9 @@ def test_it_matters() -> None:
     """Without the covariate the same fit is another one."""
     stats, dosage, factor, axis = _fit_input(5)
     found = [
-        trans.fit(
-            st,
-            dosage,
-            np.full(N_FEATURES, 0.5),
-            axis=axis,
-            priors=TransPriors(),
-            alpha_sd=0.3,
-            options=trans.Options(nsamples=50, function_type="single_hill"),
+        fit(
+            Prepared.of_sums(st, dosage, np.full(N_FEATURES, 0.5), axis=axis, group_effect_sd=0.3),
+            Settings(nsamples=50, function_type="single_hill"),
         )
         for st in (_as_covariate(stats, factor), stats)
     ]
@@ -275,7 +268,7 @@ def two() -> list[Problem]:
     """The problem with covariates, and with multiplied exposures."""
     stats, dosage, factor, axis = _fit_input(5)
     return [
-        with_tail(
+        with_wide(
             problem(st, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors()),
             0.05,
             0.4,
@@ -289,12 +282,12 @@ def test_level_simulation_and_contrasts(two: list[Problem]) -> None:
     np.testing.assert_allclose(one.level, other.level, rtol=1e-10)
     np.testing.assert_allclose(one.log_exposure, np.broadcast_to(other.log_exposure, one.counts.shape), rtol=1e-10)
     curves = np.zeros((N_FEATURES, len(one.dose_mean)))
-    ratios = [guide_support.log_ratios(p, p.level, curves) for p in two]
+    ratios = [guide_contrasts.log_ratios(p, p.level, curves) for p in two]
     for a, b in zip(*ratios, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
-    prior = decision.Prior.start(TransPriors())
+    prior = learned.Prior.start(TransPriors())
     grid, null = np.array([0.05, 0.1]), np.zeros((N_FEATURES, 2))
-    sims = [trans.simulated_alike(p, np.arange(N_FEATURES), null, grid, prior, np.random.default_rng(3)) for p in two]
+    sims = [simulated_alike(p, np.arange(N_FEATURES), null, grid, prior, np.random.default_rng(3)) for p in two]
     np.testing.assert_array_equal(sims[0].counts, sims[1].counts)
     np.testing.assert_allclose(sims[0].level, sims[1].level, rtol=1e-10)
 
@@ -359,7 +352,7 @@ def test_gradient_and_tensors_with_errors(
     stats, dosage, axis = _uncertain(rng, 0.3)
     dosage = replace(dosage, error=np.zeros_like(dosage.error))
     p = problem(stats, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
-    p, c = with_tail(p, wide, 0.4), curve(name)
+    p, c = with_wide(p, wide, 0.4), curve(name)
     shapes, _, consts = c.lattice(axis, p.priors)
     some = np.linspace(0, len(shapes) - 1, min(len(shapes), 20)).astype(int)
     taus = np.repeat(np.array([[0.05, 0.2]]), N_FEATURES, 0)

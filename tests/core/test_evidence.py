@@ -9,10 +9,11 @@ import pytest
 
 from dream_sc._core.curves import curve
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision
-from dream_sc._core.response.evidence import NO_HOPE, block_evidence, compare
+from dream_sc._core.response import decision, learned
+from dream_sc._core.response.comparison import compare
+from dream_sc._core.response.evidence import NO_HOPE, block_evidence
 from dream_sc._core.response.problem import Problem, problem
-from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1.2, 8), np.zeros(4)]
@@ -33,7 +34,7 @@ def _problem(rng: np.random.Generator) -> Problem:
     stats = GuideStats(counts, w, w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     dosage = RowDosage(DOSES, np.where(DOSES != 0, 0.2, 0.0), np.full(n_g, 0.05), DOSES == 0)
     p = problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
-    return with_tail(replace(p, turn=True), 0.03, 0.35)
+    return with_wide(replace(p, turn=True), 0.03, 0.35)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def both() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_calls_are_those_of_all_effort(both: tuple[np.ndarray, np.ndarray]) -> None:
-    prior = [decision.learn(v, GRID, TransPriors()) for v in both]
+    prior = [learned.learn(v, GRID, TransPriors()) for v in both]
     np.testing.assert_allclose(prior[0].weights, prior[1].weights, atol=0.02)
     log_bf = [decision.log_bayes_factor(decision.marginals(v, GRID, prior[0]), prior[0]) for v in both]
     doubt = (log_bf[0] > NO_HOPE + 1.0) & (log_bf[0] < 9)

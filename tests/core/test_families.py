@@ -17,10 +17,12 @@ from dream_sc._core.curves import curve
 from dream_sc._core.laplace.lookup import MOVES, Look, look
 from dream_sc._core.likelihoods import binomial, likelihood, normal
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import fit as trans
+from dream_sc._core.response.fit import fit
+from dream_sc._core.response.prepare import Prepared
 from dream_sc._core.response.problem import Problem, null_evidence
 from dream_sc._core.response.problem import problem as problem_of
-from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.response.settings import Settings
+from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.sums.pair_sums import robust_means
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -105,7 +107,7 @@ def test_gradient_of_the_marginal_density(
     distribution: str, name: str, rng: np.random.Generator, kernel_density: Callable[..., Any]
 ) -> None:
     unit = likelihood(distribution).unit
-    p = with_tail(problem(distribution, rows(distribution, rng, rng.normal(0, 0.5, (1, 12)))), 0.1, 0.4 * unit)
+    p = with_wide(problem(distribution, rows(distribution, rng, rng.normal(0, 0.5, (1, 12)))), 0.1, 0.4 * unit)
     p = p.with_design(error=np.zeros(len(DOSES)))
     c = curve(name)
     shapes, _, consts = c.lattice(AXIS, p.priors)
@@ -190,10 +192,8 @@ def test_responders_are_found_and_their_curves_covered(distribution: str) -> Non
     stats = rows(distribution, rng, predictor + rng.normal(0, 0.05, h.shape), n=150.0)
     p = problem(distribution, stats)
     dosage = RowDosage(DOSES, np.zeros(len(DOSES)), np.full(len(DOSES), 0.03), DOSES == 0)
-    fit = trans.fit(
-        stats, dosage, np.ones(t), axis=AXIS, priors=p.priors, alpha_sd=p.design.alpha_sd, options=trans.Options()
-    )
-    c, effect = fit.columns, likelihood(distribution).effect
+    prepared = Prepared.of_sums(stats, dosage, np.ones(t), axis=AXIS, group_effect_sd=p.design.alpha_sd)
+    c, effect = fit(prepared, Settings()).columns, likelihood(distribution).effect
     called = c["qvalue"] < 0.05
     large = responds & (np.abs(mean[:, 0] - mean[:, 7]) > (0.3 if distribution == "binomial" else 0.7))
     assert called[large].mean() > 0.9

@@ -17,10 +17,10 @@ from dream_sc._core.curves import curve
 from dream_sc._core.laplace.quadrature import LAPLACE_ERROR, log_marginal
 from dream_sc._core.likelihoods import negbinom
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision
+from dream_sc._core.response import learned
 from dream_sc._core.response.draws import draws
 from dream_sc._core.response.problem import Problem, evidence, problem
-from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(3)]
@@ -116,7 +116,7 @@ def test_gradient_of_the_marginal_density(
     name: str, wide: float, rng: np.random.Generator, kernel_density: Callable[..., Any]
 ) -> None:
     """The kernel's gradient equals differences of its value when the dosage is exact."""
-    p = with_tail(_problem(rng, 1).with_design(error=np.zeros(9)), wide, 0.4)
+    p = with_wide(_problem(rng, 1).with_design(error=np.zeros(9)), wide, 0.4)
     c = curve(name)
     n_amp = c.n_amplitudes
     shapes, _, consts = c.lattice(AXIS, p.priors)
@@ -156,7 +156,7 @@ def test_draws_recover_a_strong_response(rng: np.random.Generator) -> None:
     shapes, log_w, consts = c.lattice(AXIS, p.priors)
     grid = np.array(p.priors.tau_grid)
     log_z = evidence(p, c, shapes[None], consts[None], grid[None])[0]
-    prior = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    prior = learned.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     log_post = log_z + log_w[None, :, None] + prior.log_tau(grid)
     drawn = draws(
         p, c, (shapes, consts), logsumexp(log_post, axis=2), logsumexp(log_post, axis=1), grid, prior, n=1000, seed=0
@@ -176,7 +176,7 @@ def test_quadrature_of_the_guide_effects_equals_scipy(level: float, wide: float,
 
     Guides for which it is good enough keep their Laplace value; its error is bounded.
     """
-    p = with_tail(_problem(rng, 1, 1, level=level), wide, 0.5)
+    p = with_wide(_problem(rng, 1, 1, level=level), wide, 0.5)
     c, tau = curve("null"), 0.3
     out = np.zeros((1, 1))
     nodes, weights = np.polynomial.hermite_e.hermegauss(9)

@@ -23,7 +23,7 @@ from dream_sc._core.pyro.models.scores import normal, studentt
 from dream_sc._core.pyro.models.technical import technical
 from dream_sc._core.pyro.models.trans import TransData, cell_level, guide_level
 from dream_sc._core.response import problem as laplace
-from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.sums.pair_sums import score_sums
 from dream_sc._core.types import Axis, CisCells, GuideStats, RowDosage, ScoreFit, TechnicalStats
 
@@ -99,7 +99,7 @@ def test_guide_level_density_equals_the_engine(
     c, n, n_g = curve(name), len(stats.counts), len(DOSES)
     o = rng.uniform(0.2, 1.5, n)
     p = laplace.problem(stats, dosage, o, alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
-    p, hyper = with_tail(p, wide, 0.4), HYPER | {"wide_weight": wide, "wide_sd": 0.4}
+    p, hyper = with_wide(p, wide, 0.4), HYPER | {"wide_weight": wide, "wide_sd": 0.4}
     params = _parameters(rng, name, n)
     all_consts = c.lattice(AXIS, PRIORS)[2]
     consts = all_consts[rng.integers(len(all_consts), size=n)]
@@ -136,7 +136,7 @@ def test_density_of_chains_equals_the_engine() -> None:
     )
     dosage = RowDosage(DOSES[guide], np.where(DOSES == 0, 0.0, 0.3)[guide], np.full(n_g, 0.05))
     p = laplace.problem(stats, dosage, np.ones(n), alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
-    p, hyper, c = with_tail(p, 0.05, 0.4), HYPER | {"wide_weight": 0.05, "wide_sd": 0.4}, curve("single_hill")
+    p, hyper, c = with_wide(p, 0.05, 0.4), HYPER | {"wide_weight": 0.05, "wide_sd": 0.4}, curve("single_hill")
     sticks = _torch.trans_data(
         stats,
         dosage,

@@ -9,9 +9,12 @@ import pytest
 
 from dream_sc._core.curves import curve
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision, fit
+from dream_sc._core.response import decision, learned
+from dream_sc._core.response.comparison import set_up
+from dream_sc._core.response.evidence import evaluate
 from dream_sc._core.response.problem import Problem, evidence, problem
-from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.response.settings import Settings
+from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 N_CIS, N_NTC, N_GROUPS = 6, 60, 2
@@ -33,7 +36,7 @@ def pooled() -> Problem:
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0), np.where(DOSES != 0, 0.1, 0), DOSES == 0)
     axis = Axis.of(DOSES[:N_CIS])
     p = problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=axis, priors=TransPriors())
-    return with_tail(p, 0.02, 0.35)
+    return with_wide(p, 0.02, 0.35)
 
 
 def test_only_many_ntc_guides_are_summed_up(pooled: Problem) -> None:
@@ -85,13 +88,13 @@ def test_gaussians_between_the_knots(pooled: Problem) -> None:
 
 
 def test_grid_of_tau_follows_what_the_ntc_guides_know(pooled: Problem) -> None:
-    p, c = fit.set_up(pooled, fit.Options(), (0.02, 0.35))
+    p, c = set_up(pooled, Settings(), (0.02, 0.35))
     n_used = np.isfinite(p.tau_weight).sum(1)
     assert set(n_used) <= {7, 13, 25}
     known = pooled.counts.sum(1)
     assert n_used[known.argmax()] > n_used[known.argmin()] == 7
     # each point stands for as many as are left out: the prior keeps its mass
-    prior = decision.Prior(np.ones(1), np.log(0.08), 0.7)
+    prior = learned.Prior(np.ones(1), np.log(0.08), 0.7)
     mass = np.exp(p.tau_weight + prior.log_tau(c.grid)).sum(1)
     np.testing.assert_allclose(mass, 1.0, atol=0.02)
 
@@ -99,8 +102,7 @@ def test_grid_of_tau_follows_what_the_ntc_guides_know(pooled: Problem) -> None:
 def test_calls_are_those_of_every_guide(pooled: Problem) -> None:
     found = []
     for q in (pooled, replace(pooled, pooled=False)):
-        p, c = fit.set_up(q, fit.Options(), (0.02, 0.35))
-        values = fit.evaluate(p, c).values
-        prior = decision.Prior(np.array([0.7, 0.27, 0.03]), np.log(0.08), 0.5)
-        found.append(decision.log_bayes_factor(decision.marginals(values, c.grid, prior), prior))
+        e = evaluate(q, Settings(), (0.02, 0.35))
+        prior = learned.Prior(np.array([0.7, 0.27, 0.03]), np.log(0.08), 0.5)
+        found.append(decision.log_bayes_factor(decision.marginals(e.values, e.comparison.grid, prior), prior))
     np.testing.assert_allclose(found[0], found[1], atol=0.6, rtol=0.05)

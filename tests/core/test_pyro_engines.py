@@ -171,9 +171,11 @@ def test_svi_of_scores_agrees_with_the_fast_engine(kind: str) -> None:
 def test_svi_of_chains_agrees_with_the_fast_engine() -> None:
     from scipy.special import expit
 
-    from dream_sc._core.response import fit as trans
-    from dream_sc._core.response.categories import describe
-    from dream_sc._core.response.categories import evidence as chains
+    from dream_sc._core.response.categories import decision, describe
+    from dream_sc._core.response.categories.links import Links
+    from dream_sc._core.response.evidence import gather
+    from dream_sc._core.response.prepare import Prepared
+    from dream_sc._core.response.settings import Settings
 
     rng = np.random.default_rng(0)
     n_g, n_cat = len(DOSES), [3, 4, 3]
@@ -192,18 +194,19 @@ def test_svi_of_chains_agrees_with_the_fast_engine() -> None:
         np.array(y, float), one, one, np.arange(n_g), zero, n_g, 1, np.array(total, float), "multinomial"
     )
     dosage = RowDosage(DOSES, np.zeros(n_g), np.full(n_g, 0.02), DOSES == 0)
-    plain = {"axis": AXIS, "priors": TransPriors(), "alpha_sd": 0.3}
 
-    def fit(name: str, niters: int, some: slice = slice(None), hyper: Any = None) -> Any:
-        options = trans.Options(nsamples=200, inference=name, niters=niters, device="cpu", function_type="single_hill")
+    def fit(name: str, niters: int, some: slice = slice(None), learned: Any = None) -> Any:
+        settings = Settings("single_hill", nsamples=200, inference=name, niters=niters, device="cpu", learned=learned)
         mine = np.isin(of, np.arange(3)[some])
-        found = chains.fit(
-            stats.take(mine), dosage, np.ones(int(mine.sum())), of[mine], options=options, hyper=hyper, **plain
-        )
-        return found, describe.describe(found, options, lambda x: x)
+        links = Links.in_order(np.unique(of[mine], return_inverse=True)[1])
+        rho = np.ones(int(mine.sum()))
+        prepared = Prepared.of_sums(stats.take(mine), dosage, rho, axis=AXIS, group_effect_sd=0.3, links=links)
+        found = decision.decide(gather(prepared, settings))
+        asked = np.ones(links.n_features, dtype=bool)
+        return found.calls, describe.of_draws(found, asked, progress=lambda x: x, kept=None)
 
     (found, fast), (_, svi) = fit("laplace", 0), fit("svi", 600)
-    assert (found.columns["lfdr"] < 0.01).all()
+    assert (found.lfdr < 0.01).all()
     low, high = (fast.by_category[f"delta_p_full_{q}"] for q in ("q025", "q975"))
     sd = (high - low) / 4
     off = np.abs(svi.by_category["delta_p_full"] - fast.by_category["delta_p_full"])
@@ -212,7 +215,7 @@ def test_svi_of_chains_agrees_with_the_fast_engine() -> None:
     assert 0.4 < np.median(width / (high - low)) < 1.3
     np.testing.assert_allclose(svi.by_category["log2_ec50"], fast.by_category["log2_ec50"], atol=0.25)
     assert np.isnan(svi.by_feature["pareto_k"]).all()
-    _, part = fit("svi", 60, slice(1, 2), found.hyper)
-    _, whole = fit("svi", 60, slice(0, 3), found.hyper)
+    _, part = fit("svi", 60, slice(1, 2), found.learned)
+    _, whole = fit("svi", 60, slice(0, 3), found.learned)
     for name in ("delta_p_full", "log2_ec50_q025"):
         np.testing.assert_allclose(part.by_category[name], whole.by_category[name][3:7], rtol=1e-6, err_msg=name)

@@ -12,13 +12,13 @@ from scipy.stats import norm
 from dream_sc._core.curves import curve
 from dream_sc._core.laplace.lookup import MOVES, look
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision, summary
+from dream_sc._core.response import learned, summary
+from dream_sc._core.response.comparison import Lattice, compare
 from dream_sc._core.response.draws import draws
-from dream_sc._core.response.evidence import Lattice, compare
 from dream_sc._core.response.first_pass import EDGES, Columns, look_from, null_of, sum_by_shape
 from dream_sc._core.response.first_pass_draws import quick_draws, shifted, table_of, what_is_said
 from dream_sc._core.response.problem import Problem, evidence, problem
-from dream_sc._core.response.wide_effects import with_tail
+from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 DOSES = np.r_[np.linspace(-3, 1.2, 6), np.zeros(4)]
@@ -34,7 +34,7 @@ def _problem(log_mean: np.ndarray, rng: np.random.Generator, wide: float = 0.0, 
     stats = GuideStats(counts, w, 1.1 * w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     dosage = RowDosage(DOSES, np.where(DOSES != 0, spread, 0.0), np.zeros(n_g), DOSES == 0)
     p = problem(stats, dosage, np.full(len(counts), 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
-    return with_tail(p, wide, 0.4)
+    return with_wide(p, wide, 0.4)
 
 
 def _log_marginal(p: Problem, moves: np.ndarray, tau: float, wide: float) -> float:
@@ -109,7 +109,7 @@ def test_a_block_does_not_change_a_feature(rng: np.random.Generator) -> None:
 
 
 GRID = np.array(TransPriors().tau_grid)
-PRIOR = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+PRIOR = learned.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
 
 
 def _weak(rng: np.random.Generator, n: int, level_error: float = 0.0) -> Problem:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision, fit
+from dream_sc._core.response import decision, learned
 from dream_sc._core.response.null_scale import log_moment_bf, strength
 
 PRIORS = TransPriors()
@@ -39,7 +39,7 @@ def test_p_values_of_nulls_are_uniform_at_every_precision(rng: np.random.Generat
 
 
 def test_a_more_complex_curve_has_to_be_three_times_as_probable() -> None:
-    prior = decision.Prior(np.array([0.8, 0.1, 0.1]), -3.0, 0.5)
+    prior = learned.Prior(np.array([0.8, 0.1, 0.1]), -3.0, 0.5)
     gap = np.log(3.0)
     marginal = np.array([[0.0, 2.0, 2.0 + gap - 0.01], [0.0, 2.0, 2.0 + gap + 0.01], [9.0, 2.0, 1.0]])
-    np.testing.assert_array_equal(fit.simplest(marginal, prior), [1, 2, 1])
+    np.testing.assert_array_equal(decision.simplest(marginal, prior), [1, 2, 1])

@@ -9,8 +9,8 @@ from scipy.stats import kstest, norm
 
 from dream_sc._core.curves import curve
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import decision, guide_support, leave_one_guide_out, null_scale
-from dream_sc._core.response.evidence import Lattice
+from dream_sc._core.response import guide_contrasts, guide_support, learned, leave_one_guide_out, null_scale
+from dream_sc._core.response.comparison import Lattice
 from dream_sc._core.response.problem import Problem, problem
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -85,7 +85,7 @@ def _loo(p: Problem) -> np.ndarray:
     c, grid = curve("single_hill"), np.array([0.05, 0.2])
     every = Lattice(*c.lattice(p.axis, p.priors))
     lattice = leave_one_guide_out.leading_shapes(every, np.repeat(every.log_weight[None], len(p.counts), 0))
-    prior = decision.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
+    prior = learned.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     taus = np.repeat(grid[None], len(p.counts), 0), np.repeat(prior.log_tau(grid)[None], len(p.counts), 0)
     full = leave_one_guide_out._log_bf(p, c, lattice, *taus, 6)
     return leave_one_guide_out.least_log_bf(p, c, lattice, taus, full, _influence(p))
@@ -94,7 +94,7 @@ def _loo(p: Problem) -> np.ndarray:
 def _influence(p: Problem) -> np.ndarray:
     """Squared log ratio of each guide to NTC."""
     n = len(p.counts)
-    ratio, variance, *_ = guide_support.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))
+    ratio, variance, *_ = guide_contrasts.log_ratios(p, np.full(n, 1.0), np.zeros((n, len(p.dose_mean))))
     return np.asarray(ratio**2 / variance)
 
 

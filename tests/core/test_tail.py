@@ -8,7 +8,7 @@ import pytest
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import wide_effects
 from dream_sc._core.response.problem import Problem, problem
-from dream_sc._core.response.wide_effects import learn_tail
+from dream_sc._core.response.wide_effects import learn_wide
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 N_NTC, N_TARGETING = 8, 4
@@ -30,17 +30,17 @@ def _problem(rng: np.random.Generator, share: float, sd: float, n: int = 300, n_
 
 @pytest.mark.parametrize(("share", "sd"), [(0.1, 0.35), (0.15, 0.6)])
 def test_large_effects_of_a_few_guides_are_found(share: float, sd: float, rng: np.random.Generator) -> None:
-    weight, wide = learn_tail(_problem(rng, share, sd), GRID)
+    weight, wide = learn_wide(_problem(rng, share, sd), GRID)
     assert share / 2 < weight < 2 * share
     assert sd / 2 < wide < 2 * sd
 
 
 def test_without_large_effects_the_weight_is_small(rng: np.random.Generator) -> None:
-    assert learn_tail(_problem(rng, 0.0, 1.0), GRID)[0] <= 0.01
+    assert learn_wide(_problem(rng, 0.0, 1.0), GRID)[0] <= 0.01
 
 
 def test_two_ntc_guides_cannot_tell(rng: np.random.Generator) -> None:
-    assert learn_tail(_problem(rng, 0.3, 1.0, n_ntc=2), GRID) == TransPriors().wide_start
+    assert learn_wide(_problem(rng, 0.3, 1.0, n_ntc=2), GRID) == TransPriors().wide_start
 
 
 @pytest.mark.parametrize(("share", "sd"), [(0.0, 0.3), (0.05, 0.6), (0.2, 1.0), (0.1, 0.35)])
@@ -49,4 +49,4 @@ def test_uphill_is_the_best_of_all_values(share: float, sd: float) -> None:
     p = p.take(slice(0, wide_effects.LEAST_FEATURES))
     q, priors = p.guides(~p.targeting), p.priors
     every = {(w, s): wide_effects._value(q, GRID, w, s) for w in priors.wide_weights for s in priors.wide_sds}
-    assert learn_tail(p, GRID) == max(every, key=every.__getitem__)
+    assert learn_wide(p, GRID) == max(every, key=every.__getitem__)

@@ -15,8 +15,8 @@ import pytest
 import dream_sc as ds
 from dream_sc import _checkpoint
 from dream_sc._core import blocks
+from dream_sc._core.response import decision, evidence
 from dream_sc._core.response import describe as trans_rows
-from dream_sc._core.response import evidence, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def ready() -> ad.AnnData:
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 6)
     monkeypatch.setattr(blocks.blocks, "__defaults__", (6,))
-    monkeypatch.setattr(fit, "N_NULL", 30)
+    monkeypatch.setattr(decision, "N_NULL", 30)
 
 
 def _counting(monkeypatch: pytest.MonkeyPatch, stop_rows: int | None = None) -> dict[str, int]:
@@ -56,7 +56,7 @@ def _counting(monkeypatch: pytest.MonkeyPatch, stop_rows: int | None = None) -> 
         done["rows"] += 1
         return describe(*args, **kwargs)
 
-    monkeypatch.setattr(fit, "block_evidence", looked)
+    monkeypatch.setattr(evidence, "block_evidence", looked)
     monkeypatch.setattr(trans_rows, "_describe_block", described)
     return done
 
@@ -246,7 +246,7 @@ def test_features_with_categories_go_on_too(modalities: Any, tmp_path: Path, mon
     whole = modalities.copy()
     ds.tl.fit_trans(whole, **{**keys, "checkpoint": None})
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "block_evidence", interrupted)  # there is none left to compute
+        patch.setattr(evidence, "block_evidence", interrupted)  # there is none left to compute
         ds.tl.fit_trans(data, **keys)
     pd.testing.assert_frame_equal(data["usage"].varm["again"], whole["usage"].varm["again"], check_exact=True)
     np.testing.assert_array_equal(data["usage"].varm["again_posterior"], whole["usage"].varm["again_posterior"])
