@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dream_sc._core.compiled import from_python
+from dream_sc._core.curves import place
 from dream_sc._core.laplace import curve_tables, layout, marginal
 
 
@@ -43,7 +44,7 @@ def kernel_density() -> Callable[..., tuple[float, np.ndarray, np.ndarray]]:
         anchor = p.anchor(np.ones((len(p.counts), 1)))
         grad, hess = np.zeros(len(theta)), np.zeros((len(theta), len(theta)))
         value = compiled(
-            c.code,
+            place(c),
             c.n_amplitudes,
             np.ascontiguousarray(theta)[:, None],
             p.counts[0],

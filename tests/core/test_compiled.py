@@ -162,7 +162,7 @@ def test_nobody_else_compiles() -> None:
         if "njit" in path.read_text().replace("numba's `njit`", "") and "compiled" not in path.parts:
             pytest.fail(f"{path} compiles by itself")
     assert {name for name in users if not name.startswith("_core/compiled/")} == {
-        "_core/laplace/vector_math.py",
+        "_core/compiled/vector_math.py",
         "_core/sums/kernels.py",
         "_core/threads.py",
     }
@@ -197,7 +197,7 @@ def test_the_sources_hold_what_kernels_call_and_their_constants() -> None:
     assert {
         "likelihoods/negbinom.py",
         "laplace/modes.py",
-        "laplace/vector_math.py",
+        "compiled/vector_math.py",
         "sums/kernels.py",
         "curves/__init__.py",
         "compiled/_functions.py",

@@ -15,7 +15,7 @@ from scipy.stats import t as student_t
 
 from dream_sc._core import covariates
 from dream_sc._core.covariates import CovariateEffects, alike, covariate_effects, dependent
-from dream_sc._core.curves import curve
+from dream_sc._core.curves import curve, place
 from dream_sc._core.engines import engine
 from dream_sc._core.laplace.layout import Anchor
 from dream_sc._core.laplace.quadrature import log_joint
@@ -428,7 +428,7 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
         one = p.take([t])
         anchor = one.anchor(np.ones((1, 1)))
         want += log_joint(
-            c.code,
+            place(c),
             at,
             c.n_amplitudes,
             u[t],

@@ -9,12 +9,18 @@ from scipy.integrate import quad
 from scipy.special import expit
 
 from dream_sc._core.curves import CURVES, LN2, curve
-from dream_sc._core.curves.single_hill import moment_mass, reachable
+from dream_sc._core.curves._base import moment_mass
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis
 
 X = np.linspace(-4, 3, 29)
 AXIS = Axis(-3.0, 1.2, np.linspace(-3, 1.2, 12))
+
+
+def _reachable(z_low: np.ndarray, z_high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest fall and largest rise of a Hill, whose argument goes from one to the other."""
+    softplus = lambda z: np.logaddexp(0.0, z)  # noqa: E731
+    return softplus(z_high) - softplus(z_low), softplus(-z_low) - softplus(-z_high)
 
 
 def _params(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +105,7 @@ def test_reachable_movement_is_the_limit_of_large_amplitudes() -> None:
     params = np.array([[0.0, 60.0, -1.0, 0.4], [0.0, -60.0, -1.0, 0.4]])
     ends = c.log_curve(np.array([AXIS.low, AXIS.high]), params, None)
     rate = LN2 * np.exp(0.4)
-    fall, rise = reachable(rate * (AXIS.low + 1.0), rate * (AXIS.high + 1.0))
+    fall, rise = _reachable(rate * (AXIS.low + 1.0), rate * (AXIS.high + 1.0))
     np.testing.assert_allclose(ends[:, 1] - ends[:, 0], [rise, -fall], rtol=1e-6)
 
 
@@ -111,7 +117,7 @@ def test_lattice_prior_has_mass_one(name: str) -> None:
     mass = np.ones(len(shapes))
     for i in range(shapes.shape[1] // 2):
         k, rate = shapes[:, 2 * i], LN2 * np.exp(shapes[:, 2 * i + 1])
-        fall, rise = reachable(rate * (AXIS.low - k), rate * (AXIS.high - k))
+        fall, rise = _reachable(rate * (AXIS.low - k), rate * (AXIS.high - k))
         m = [moment_mass(d, priors.movement_scales, priors.movement_weights) for d in (fall, rise)]
         mass *= sum(m) if name == "single_hill" else 2 * np.where(consts[:, i] > 0, m[1], m[0])
     np.testing.assert_allclose((np.exp(log_w) * mass).sum(), 1.0, rtol=1e-9)

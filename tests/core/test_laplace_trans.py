@@ -13,7 +13,7 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import nbinom, norm
 
 from dream_sc._core.compiled import from_python
-from dream_sc._core.curves import curve
+from dream_sc._core.curves import curve, place
 from dream_sc._core.laplace.quadrature import LAPLACE_ERROR, log_marginal
 from dream_sc._core.likelihoods import negbinom
 from dream_sc._core.priors import TransPriors
@@ -181,7 +181,7 @@ def test_quadrature_of_the_guide_effects_equals_scipy(level: float, wide: float,
     out = np.zeros((1, 1))
     nodes, weights = np.polynomial.hermite_e.hermegauss(9)
     log_marginal(
-        c.code,
+        place(c),
         0,
         p.counts,
         p.weights,

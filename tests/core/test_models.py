@@ -11,7 +11,7 @@ from pyro import poutine
 from scipy.stats import nbinom, norm
 from scipy.stats import t as student_t
 
-from dream_sc._core.curves import CURVES, curve
+from dream_sc._core.curves import CURVES, curve, place
 from dream_sc._core.laplace.layout import Anchor
 from dream_sc._core.laplace.quadrature import log_joint
 from dream_sc._core.priors import CisPriors, ScorePriors, TechnicalPriors, TransPriors
@@ -32,6 +32,12 @@ PRIORS = TransPriors()
 DOSES = np.r_[np.linspace(-3, 1.2, 5), np.zeros(3)]
 AXIS = Axis(-3.0, 1.2, DOSES[:5])
 HYPER = {"m_tau": -2.5, "s_tau": 0.8, "alpha_scale": 0.3}
+
+
+def _reachable(z_low: np.ndarray, z_high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest fall and largest rise of a Hill, whose argument goes from one to the other."""
+    softplus = lambda z: np.logaddexp(0.0, z)  # noqa: E731
+    return softplus(z_high) - softplus(z_low), softplus(-z_low) - softplus(-z_high)
 
 
 def _design(
@@ -69,7 +75,7 @@ def _engine_density(p: laplace.Problem, t: int, c, theta, u, consts, tau: float)
     anchor = Anchor(*(part[0] for part in anchor))
     row_weights = p.weights[t]
     value = log_joint(
-        c.code,
+        place(c),
         at,
         n_amp,
         u,
@@ -231,10 +237,10 @@ def test_movement_prior_has_mass_one() -> None:
     b = torch.linspace(-60, 60, 400_001, dtype=torch.float64)[:, None]
     shape = {"log2_ec50": torch.tensor([[-1.0]], dtype=b.dtype), "log_n": torch.tensor([[1.0]], dtype=b.dtype)}
     density = c.torch_prior({"b": b} | shape, AXIS, PRIORS, None).exp()
-    from dream_sc._core.curves.single_hill import moment_mass, reachable
+    from dream_sc._core.curves._base import moment_mass
 
     rate = np.log(2) * np.e
-    upper = np.array(reachable(rate * (AXIS.low + 1), rate * (AXIS.high + 1)))
+    upper = np.array(_reachable(rate * (AXIS.low + 1), rate * (AXIS.high + 1)))
     want = moment_mass(upper, PRIORS.movement_scales, PRIORS.movement_weights).sum()
     np.testing.assert_allclose(float(density.nansum() * (b[1] - b[0])), want, rtol=1e-4)
 
@@ -356,19 +362,19 @@ def test_cis_density_equals_scipy(rng: np.random.Generator, several: bool) -> No
 
 
 def test_turn_weight_equals_its_torch_form_and_ignores_monotone_curves(rng: np.random.Generator) -> None:
-    from dream_sc._core.curves.additive_hill import N_TURN, torch_turn, turn_mass, turn_weight
+    from dream_sc._core.curves import _turn
 
     c = curve("additive_hill")
     params = _parameters(rng, "additive_hill", 40)
     consts = c.lattice(AXIS, PRIORS)[2][rng.integers(100, size=40)]
-    x = np.linspace(AXIS.low, AXIS.high, N_TURN)
+    x = _turn.points(AXIS)
     curves = c.log_curve(x, np.stack(list(params.values()), 1), consts)
-    want = turn_weight(x, curves, PRIORS.turn_scale)
+    want = _turn.weight(x, curves, PRIORS.turn_scale)
     tensors = {k: torch.as_tensor(v[:, None]) for k, v in params.items()}
-    got = torch_turn(tensors, AXIS, PRIORS, torch.as_tensor(consts)).exp().numpy()[:, 0]
+    got = c.factor.torch(tensors, torch.as_tensor(consts), AXIS, PRIORS).exp().numpy()[:, 0]
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
     monotone = (np.diff(curves, axis=1) >= 0).all(1) | (np.diff(curves, axis=1) <= 0).all(1)
     assert monotone.any()
     np.testing.assert_array_equal(want[monotone], 0.0)
-    assert 0.05 < turn_mass(AXIS, PRIORS) < 0.95
-    np.testing.assert_allclose(turn_mass(AXIS, PRIORS), turn_mass(AXIS, PRIORS, n=400), rtol=0.1)
+    assert 0.05 < c.factor.mass(AXIS, PRIORS) < 0.95
+    np.testing.assert_allclose(c.factor.mass(AXIS, PRIORS), c.factor.mass(AXIS, PRIORS, n=400), rtol=0.1)

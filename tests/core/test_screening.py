@@ -15,7 +15,7 @@ from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import learned, summary
 from dream_sc._core.response.comparison import Lattice, compare
 from dream_sc._core.response.draws import draws
-from dream_sc._core.response.first_pass import EDGES, Columns, look_from, null_of, sum_by_shape
+from dream_sc._core.response.first_pass import Columns, look_from, null_of, sum_by_shape
 from dream_sc._core.response.first_pass_draws import quick_draws, shifted, table_of, what_is_said
 from dream_sc._core.response.problem import Problem, evidence, problem
 from dream_sc._core.response.wide_effects import with_wide
@@ -70,7 +70,7 @@ def test_look_equals_integration(level: float, size: float, wide: float, rng: np
 @pytest.mark.parametrize("name", ["single_hill", "additive_hill"])
 def test_columns_move_as_they_say(name: str, rng: np.random.Generator) -> None:
     """Movements between the ends of the axis, positions of the guides, and a prior of mass 1."""
-    p = replace(_problem(np.zeros((1, 10)), rng), turn=name == "additive_hill")
+    p = replace(_problem(np.zeros((1, 10)), rng), several=name == "additive_hill")
     c = compare(p, [curve("null"), curve("single_hill"), curve("additive_hill")], TAUS[0], 6)
     kind, lattice, columns = curve(name), c.lattices[name], c.columns[name]
     n_a = kind.n_amplitudes
@@ -134,7 +134,7 @@ def test_quick_draws_agree_with_the_engine(rng: np.random.Generator) -> None:
     p, kind = _weak(rng, 24), curve("single_hill")
     columns, lattice, masses = _set_up(p)
     full = draws(p, kind, (lattice.shapes, lattice.consts), *masses, GRID, PRIOR, n=2000, seed=0)
-    table = table_of(p, lattice.shapes, columns, 0)
+    table = table_of(p, curve("single_hill"), lattice.shapes, columns, 0)
     looked = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 0)
     like, said = p.likelihood, what_is_said(table, kind, AXIS, p.likelihood.unit)
     want = summary.summarise(full.params, kind, full.consts, AXIS, like)
@@ -157,7 +157,7 @@ def test_what_is_looked_up_is_what_the_draws_say(rng: np.random.Generator) -> No
     """Columns from the table, and from the parameters of the same draws."""
     p, kind = _weak(rng, 5, level_error=0.1), curve("single_hill")
     columns, lattice, masses = _set_up(p)
-    table = shifted(table_of(p, lattice.shapes, columns, 0))
+    table = shifted(table_of(p, curve("single_hill"), lattice.shapes, columns, 0))
     looked = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 0)
     params, like = looked.draws.params, p.likelihood
     said = what_is_said(table, kind, AXIS, like.unit)
@@ -174,7 +174,7 @@ def test_what_is_looked_up_is_what_the_draws_say(rng: np.random.Generator) -> No
 def test_places_are_within_their_cells(rng: np.random.Generator) -> None:
     p = _weak(rng, 2, level_error=0.2)
     columns, lattice, _ = _set_up(p)
-    table = table_of(p, lattice.shapes, columns, 3)
+    table = table_of(p, curve("single_hill"), lattice.shapes, columns, 3)
     base = lattice.shapes[columns.shape]
     steps = np.array([np.diff(np.unique(axis)).min() for axis in lattice.shapes.T])
     assert (np.abs(table.params[..., 1:] - base[:, None]) <= 0.5 * steps + 1e-9).all()
@@ -183,7 +183,8 @@ def test_places_are_within_their_cells(rng: np.random.Generator) -> None:
         np.array([AXIS.low, AXIS.high]), np.pad(table.params, ((0, 0), (0, 0), (1, 0))), np.zeros(2)
     )
     ratio = (ends[..., 1] - ends[..., 0]) / columns.move
-    cell = (EDGES[1][1] / EDGES[1][0]) ** 0.5
+    moves = curve("single_hill").moves
+    cell = (moves[1] / moves[0]) ** 0.5
     assert ((ratio > 0.999 / cell) & (ratio < 1.001 * cell)).mean() > 0.99  # but where a place cannot move so far
     np.testing.assert_allclose(table.error.mean(), 0.0, atol=1e-12)
     moved = shifted(table).params - table.params
@@ -194,7 +195,7 @@ def test_places_are_within_their_cells(rng: np.random.Generator) -> None:
 def test_a_block_does_not_change_quick_draws(rng: np.random.Generator) -> None:
     p = _weak(rng, 20)
     columns, lattice, masses = _set_up(p)
-    table = table_of(p, lattice.shapes, columns, 0)
+    table = table_of(p, curve("single_hill"), lattice.shapes, columns, 0)
     together = quick_draws(p, columns, table, (np.log(GRID), masses[1]), 0)
     alone = quick_draws(p.take([17]), columns, table, (np.log(GRID), masses[1][[17]]), 0)
     np.testing.assert_array_equal(together.draws.params[17], alone.draws.params[0])

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from dream_sc._core.compiled import from_python
-from dream_sc._core.curves import curve
-from dream_sc._core.curves.additive_hill import N_TURN, turn_weight
-from dream_sc._core.laplace import turns
-from dream_sc._core.laplace.vector_math import vexp, vlog
+from dream_sc._core.compiled.vector_math import vexp, vlog
+from dream_sc._core.curves import _turn, curve
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis
 
 AXIS = Axis(-3.0, 1.2, np.linspace(-3, 1.2, 6))
-X = np.linspace(AXIS.low, AXIS.high, N_TURN)
-SCALE = TransPriors().turn_scale
+X = _turn.points(AXIS)
+PRIORS = TransPriors()
+SCALE = PRIORS.turn_scale
+TURN = curve("additive_hill").factor
 
 
 def _exp(x, out):  # type: ignore[no-untyped-def]
@@ -56,8 +56,8 @@ def test_turns_of_points(rng: np.random.Generator) -> None:
     shapes, consts, theta = _two_hills(rng, 40)
     curves = curve("additive_hill").log_curve(X, np.concatenate([theta, shapes], 1), consts)
     out = np.zeros((40, 1))
-    turns.add_each(out, theta[:, None], shapes[:, None], consts, X, SCALE)
-    want = np.log(np.maximum(turn_weight(X, curves, SCALE), turns.LEAST))
+    TURN.add_each(out, theta[:, None], shapes[:, None], consts, AXIS, PRIORS)
+    want = np.log(np.maximum(_turn.weight(X, curves, SCALE), _turn.LEAST_WEIGHT))
     np.testing.assert_allclose(out[:, 0], want, rtol=1e-6, atol=1e-6)
 
 
@@ -67,9 +67,9 @@ def test_mean_turn_equals_its_mean_over_draws(sd: float, rng: np.random.Generato
     cov = np.array([[1.0, 0.3, 0.0], [0.3, 1.0, -0.6], [0.0, -0.6, 1.0]]) * sd**2
     log_z = np.zeros((1, 6, 1))
     args = theta[None, :, None], np.tile(cov, (1, 6, 1, 1, 1)), shapes[None], consts[None]
-    turns.add_mean(log_z, *args, X, SCALE)
+    TURN.add_mean(log_z, *args, AXIS, PRIORS)
     draws = theta + rng.multivariate_normal(np.zeros(3), cov, (4000, 1))
     params = np.concatenate([draws, np.broadcast_to(shapes, (4000, 6, 4))], -1)
-    want = turn_weight(X, curve("additive_hill").log_curve(X, params, consts), SCALE).mean(0)
+    want = _turn.weight(X, curve("additive_hill").log_curve(X, params, consts), SCALE).mean(0)
     got = np.exp(log_z[0, :, 0])
-    np.testing.assert_allclose(got, np.maximum(want, turns.LEAST), rtol=0.1 * sd / 0.3, atol=0.02 * sd)
+    np.testing.assert_allclose(got, np.maximum(want, _turn.LEAST_WEIGHT), rtol=0.1 * sd / 0.3, atol=0.02 * sd)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from dream_sc._core.curves import Curve
+
 N_DRAWS = 400
 SCALES = ("expected", "log2fc", "delta", "derivative")
 COLUMNS = ("log2_dosage", "median", "lower", "upper")
@@ -178,7 +180,7 @@ def posterior(
         models.append(curve.name)
         draws = core.draw(fit.records[r], n, seed, str(fit.names[r]))
         if "centre" in fit.frame:
-            draws = _in_score(fit, r, curve.name, draws, consts)
+            draws = _in_score(fit, r, curve, draws, consts)
         for parameter, values in zip(curve.params, draws.T, strict=True):
             arrays.setdefault(parameter, np.full((len(rows), n), np.nan))[i] = values
     dimension = "feature" if fit.feature is None else "category"
@@ -188,16 +190,14 @@ def posterior(
     return xr.Dataset({k: ((dimension, "draw"), v) for k, v in arrays.items()}, coords=coords)
 
 
-def _in_score(fit: TransFit, r: int, model: str, draws: np.ndarray, consts: np.ndarray) -> np.ndarray:
+def _in_score(fit: TransFit, r: int, c: Curve, draws: np.ndarray, consts: np.ndarray) -> np.ndarray:
     """Draws with level and amplitudes in the unit of the score."""
     centre, unit = fit.unit(r)
     expected = fit.likelihood.expected
     out = draws.copy()
-    if model == "additive_hill":
-        out[:, 1:3] = consts * np.logaddexp(0.0, draws[:, 1:3])
-        levels = slice(0, 3)
-    else:
-        levels = slice(0, 2) if model == "single_hill" else slice(None)
+    levels = slice(0, 1 + c.n_amplitudes)
+    if c.log_amplitudes:
+        out[:, levels][:, 1:] = consts * np.logaddexp(0.0, draws[:, levels][:, 1:])
     out[:, levels] = unit * expected(out[:, levels])
     out[:, 0] += centre
     return out

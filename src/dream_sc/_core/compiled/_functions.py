@@ -10,7 +10,7 @@ from __future__ import annotations
 import dis
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import CodeType, ModuleType
@@ -207,31 +207,80 @@ def part(function: F) -> F:
     own = Function(function, "compiled")
 
     def define(typing_context: Any, *given: Any) -> Any:
-        wanted = own.signature
-        for name, have, want in zip(inspect.signature(function).parameters, given, wanted.args, strict=True):
-            scalar = isinstance(want, nb.types.Number | nb.types.Boolean)
-            if have != want and not (scalar and typing_context.can_convert(have, want)):
-                raise TypingError(f"{own.name} takes {name} as {want}, not as {have}")
-        return wanted, generate
+        _check_types(own, typing_context, given)
+        return own.signature, generate
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        if not own.bound:
-            raise TypingError(f"{own.name} is called in a way in which it is not found: name it as a global")
-        call = context.call_conv
-        kind = call.get_function_type(sig.return_type, sig.args)
-        callee = cgutils.get_or_insert_function(builder.module, kind, own.symbol)
-        status, result = call.call_function(builder, callee, sig.return_type, sig.args, values)
-        with cgutils.if_unlikely(builder, status.is_error):
-            call.return_status_propagate(builder, status)
-        return result
+        return _call(own, context, builder, sig, values)
 
-    # numba reads the arity off the signature
-    first = inspect.Parameter("typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    define.__signature__ = inspect.Signature([first, *inspect.signature(function).parameters.values()])  # type: ignore[attr-defined]
+    return cast(F, _known_to_numba(define, function, [own]))
+
+
+def one_of(parts: Sequence[F]) -> Callable[..., Any]:
+    """A function that compiled functions call, which calls one of several parts: the first argument is its place.
+
+    The parts take and give the same; the other arguments go to the part.
+    """
+    owns = [each.part for each in cast(Any, parts)]
+    first = owns[0]
+    for other in owns[1:]:
+        if other.signature != first.signature:
+            raise TypeError(f"{other.name} takes {other.signature}, but {first.name} {first.signature}")
+
+    def define(typing_context: Any, place: Any, *given: Any) -> Any:
+        _check_types(first, typing_context, given)
+        sig = first.signature
+        return sig.return_type(nb.int64, *sig.args), generate
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        place, *rest = values
+        out = cgutils.alloca_once(builder, context.get_value_type(sig.return_type))
+        after = builder.append_basic_block("after")
+        blocks = [builder.append_basic_block(f"at_{i}") for i in range(len(owns))]
+        switch = builder.switch(place, blocks[-1])
+        for i, (own, block) in enumerate(zip(owns, blocks, strict=True)):
+            if i < len(owns) - 1:
+                switch.add_case(place.type(i), block)
+            builder.position_at_end(block)
+            builder.store(_call(own, context, builder, own.signature, rest), out)
+            builder.branch(after)
+        builder.position_at_end(after)
+        return builder.load(out)
+
+    return cast("Callable[..., Any]", _known_to_numba(define, first.source, owns, "place"))
+
+
+def _known_to_numba(define: Any, function: Callable[..., Any], parts: list[Function], *more: str) -> Any:
+    """An intrinsic with the parameters of a function, and `more` before them: numba reads the arity off them."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    before = [inspect.Parameter(name, kind) for name in ("typing_context", *more)]
+    define.__signature__ = inspect.Signature([*before, *inspect.signature(function).parameters.values()])
     define.__name__ = function.__name__
     out: Any = intrinsic(define)
-    out.part = own
-    return cast(F, out)
+    out.parts = parts
+    if not more:
+        out.part = parts[0]
+    return out
+
+
+def _check_types(own: Function, typing_context: Any, given: Sequence[Any]) -> None:
+    for name, have, want in zip(inspect.signature(own.source).parameters, given, own.signature.args, strict=True):
+        scalar = isinstance(want, nb.types.Number | nb.types.Boolean)
+        if have != want and not (scalar and typing_context.can_convert(have, want)):
+            raise TypingError(f"{own.name} takes {name} as {want}, not as {have}")
+
+
+def _call(own: Function, context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    """Code that calls a part by its symbol."""
+    if not own.bound:
+        raise TypingError(f"{own.name} is called in a way in which it is not found: name it as a global")
+    call = context.call_conv
+    kind = call.get_function_type(sig.return_type, sig.args)
+    callee = cgutils.get_or_insert_function(builder.module, kind, own.symbol)
+    status, result = call.call_function(builder, callee, sig.return_type, sig.args, values)
+    with cgutils.if_unlikely(builder, status.is_error):
+        call.return_status_propagate(builder, status)
+    return result
 
 
 def inline(function: F | None = None, *, always: bool = False, contract: bool = False) -> Any:
@@ -284,11 +333,16 @@ def from_python(function: F) -> F:
 def _parts_in(function: Callable[..., Any]) -> Iterator[Function]:
     """Parts that a function calls, itself or through functions that become part of it."""
     for value in _called(function):
-        own = getattr(value, "part", None)
-        if isinstance(own, Function):
-            yield own
+        if parts := _own_parts(value):
+            yield from parts
         elif isinstance(value, Dispatcher):
             yield from _parts_in(value.py_func)
+
+
+def _own_parts(value: Any) -> list[Function]:
+    """The parts that a name stands for: one, several of which one is called, or none."""
+    parts = getattr(value, "parts", None)
+    return parts if isinstance(parts, list) and parts and isinstance(parts[0], Function) else []
 
 
 def _called(function: Callable[..., Any]) -> Iterator[Any]:
@@ -320,9 +374,8 @@ def _content(function: Callable[..., Any]) -> Iterator[str]:
     """Code, constants, and signatures of what is called, of a function and of those that become part of it."""
     yield from _codes(function.__code__)
     for value in _called(function):
-        own = getattr(value, "part", None)
-        if isinstance(own, Function):
-            yield f"{own.symbol} {own.signature}"
+        if parts := _own_parts(value):
+            yield from (f"{own.symbol} {own.signature}" for own in parts)
         elif isinstance(value, Dispatcher):
             yield repr(sorted(value.targetoptions.items(), key=str))
             yield from _content(value.py_func)

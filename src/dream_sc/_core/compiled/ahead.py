@@ -33,7 +33,7 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
         f"{CORE}.laplace.modes": ("run",),
         f"{CORE}.laplace.lookup": ("run",),
         f"{CORE}.laplace.quadrature": ("log_marginal",),
-        f"{CORE}.laplace.turns": ("add_mean", "add_each"),
+        f"{CORE}.curves": ("ENTRIES",),
         f"{CORE}.laplace.kernel_density": ("log_kernels",),
     },
     "shares": {f"{CORE}.technical.share_kernels": ("fit_shares",)},
@@ -58,7 +58,9 @@ def functions(steps: Iterable[str]) -> list[Function]:
     for step in steps:
         for module, names in STEPS[step].items():
             for name in names:
-                add(getattr(import_module(module), name))
+                named = getattr(import_module(module), name)
+                for each in named if isinstance(named, tuple) else (named,):
+                    add(each)
     return list(found)
 
 

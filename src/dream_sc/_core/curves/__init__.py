@@ -1,19 +1,31 @@
-"""Dose-response curves: one file each; the list below is the registry."""
+"""Dose-response curves: one file each, with its numpy, compiled and torch form; the list below is the registry.
+
+A new curve is appended to the list: its place stands for it in kernels and in posterior records, which outlive
+versions.
+"""
 
 from __future__ import annotations
 
 from . import additive_hill, null, polynomial, single_hill
-from ._base import LN2, Curve
+from ._base import LN2, Curve, Step
 
 CURVES: tuple[Curve, ...] = (null.CURVE, single_hill.CURVE, additive_hill.CURVE, polynomial.CURVE)
+NULL = CURVES[0]
+RESPONSES = CURVES[1:]  # simpler ones first
+ENTRIES = tuple(each for c in CURVES if c.factor is not None for each in c.factor.entries)  # compiled ahead
 
 
-def curve(name: str | int) -> Curve:
-    """Return the curve of this name or code."""
+def curve(name: str) -> Curve:
+    """Return the curve of this name."""
     for candidate in CURVES:
-        if name in (candidate.name, candidate.code):
+        if name == candidate.name:
             return candidate
     raise ValueError(f"unknown curve {name!r}; there are {[c.name for c in CURVES]}")
 
 
-__all__ = ["CURVES", "LN2", "Curve", "curve"]
+def place(c: Curve) -> int:
+    """Where a curve is in the list."""
+    return [each.name for each in CURVES].index(c.name)
+
+
+__all__ = ["CURVES", "ENTRIES", "LN2", "NULL", "RESPONSES", "Curve", "Step", "curve", "place"]

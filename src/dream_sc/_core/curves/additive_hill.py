@@ -4,18 +4,37 @@ r"""Two Hills: :math:`f \propto 1 + e^{b_1} h_1(x) + e^{b_2} h_2(x)`, ``k_a < k_
 never negative, and a falling beside a rising Hill makes a trough or a peak.
 """
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from itertools import combinations, product
+from math import exp, log
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, log_expit
 
-from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment
-from .single_hill import moment_mass, reachable
+from dream_sc._core.compiled import Cube, Matrix, Vector, part
+from dream_sc._core.compiled.vector_math import vlog
+
+from . import _one_step, _turn
+from ._base import LN2, Curve, Step, moment_mass, shape_log_weight, sigmoid, softplus, torch_moment
+from ._compiled import (
+    LEAST,
+    LEAST_CURVATURE,
+    Kernels,
+    log1p_exp,
+    logistic,
+    matched,
+    normal_mixture,
+    nothing_left_out,
+    sum_curvature,
+)
+from .single_hill import hill_means, torch_hill
 
 PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
-N_TURN = 25  # points of the axis on which a turn is looked for
+MOVES = np.geomspace(0.1, 5.0, 7)  # edges of the movements of each Hill in the first pass
+START = -0.5  # both amplitudes, from which the mode is looked for
 # one Hill rises, the other falls: two steps of the same sign cannot be told from one Hill at a dozen dosages,
 # and would take its features (and the meaning of its EC50) away
 SIGNS = ((1.0, -1.0), (-1.0, 1.0))
@@ -61,72 +80,63 @@ def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
     ]
     grid = np.array(rows)
     shapes, signs = grid[:, :4], grid[:, 4:]
-    log_w = np.zeros(len(grid))
-    for i in range(2):
-        ki, ni = shapes[:, 2 * i], shapes[:, 2 * i + 1]
-        log_w += -0.5 * (ki / priors.ec50_sd) ** 2 - 0.5 * ((ni - priors.n_log_mean) / priors.n_log_sd) ** 2
+    log_w = shape_log_weight(shapes, priors)
     mass = amplitude_mass(shapes, signs, axis, priors)
     return shapes, log_w - np.log((np.exp(log_w) * mass).sum()), signs
+
+
+def _ends(axis: Any, shapes: Any, consts: Any, i: int) -> tuple[Any, Any]:
+    """Logs of a Hill's value at the end of the axis where it is low, and where it is high."""
+    rate = LN2 * np.exp(shapes[..., 2 * i + 1])
+    low, high = (log_expit(consts[..., i] * rate * (end - shapes[..., 2 * i])) for end in (axis.low, axis.high))
+    return np.minimum(low, high), np.maximum(low, high)
 
 
 def amplitude_mass(shapes: Any, consts: Any, axis: Any, priors: Any) -> Any:
     """Integral of the prior of the amplitudes given shapes ``(..., 4)``: the mass of the movements they can make."""
     mass = np.ones(shapes.shape[:-1])
     for i in range(2):
-        k, rate = shapes[..., 2 * i], LN2 * np.exp(shapes[..., 2 * i + 1])
-        fall, rise = reachable(rate * (axis.low - k), rate * (axis.high - k))
-        reach = np.where(consts[..., i] > 0, rise, fall)
-        mass = mass * 2 * moment_mass(reach, priors.movement_scales, priors.movement_weights)
+        bottom, top = _ends(axis, shapes, consts, i)
+        mass = mass * 2 * moment_mass(top - bottom, priors.movement_scales, priors.movement_weights)
     return mass
 
 
-def turn_weight(x: Any, curves: Any, scale: float) -> Any:
-    """``turn^2 / (turn^2 + scale^2)`` of log curves over the axis `x` (last axis), zero for a monotone curve.
-
-    The turn is what a peak rises above both ends of the axis, or a trough falls below both.
-    """
-    first, last = curves[..., 0], curves[..., -1]
-    peak = curves.max(-1) - np.maximum(first, last)
-    trough = np.minimum(first, last) - curves.min(-1)
-    turn = np.maximum(peak, trough)
-    return turn**2 / (turn**2 + scale**2)
-
-
-def turn_mass(axis: Any, priors: Any, n: int = 64) -> float:
-    """Prior mean of the turn weight, over shapes and amplitudes; fixed draws, so that it is a constant."""
-    shapes, log_w, signs = lattice(axis, priors)
-    rng = np.random.default_rng(0)
-    x = np.linspace(axis.low, axis.high, N_TURN)
-    scales, weights = np.asarray(priors.movement_scales), np.asarray(priors.movement_weights)
-    params = np.zeros((len(shapes), n, 7))
-    params[..., 3:] = shapes[:, None]
-    inside = np.ones((len(shapes), n), dtype=bool)
+def tables(shapes: Any, consts: Any, nodes: Any, weights: Any) -> Any:
+    """Values of the two Hills ``(S, 2, D)``, averaged over nodes ``(D, J)``."""
+    out = []
     for i in range(2):
-        # the moment prior of the movement is a chi distribution with three degrees of freedom
-        d = np.linalg.norm(rng.normal(size=(n, 3)), axis=1) * rng.choice(scales, size=n, p=weights)
-        rate = signs[:, i] * LN2 * np.exp(shapes[:, 2 * i + 1])
-        ends = np.stack([sigmoid(rate * (end - shapes[:, 2 * i])) for end in (axis.low, axis.high)])
-        rest = ends.max(0)[:, None] - np.exp(d) * ends.min(0)[:, None]
-        inside &= rest > 0
-        params[..., 1 + i] = np.log(np.expm1(d) / np.where(rest > 0, rest, 1.0))
-    w = turn_weight(x, log_curve(x, params, signs[:, None]), priors.turn_scale)
-    # the lattice's weights hold the mass of what each shape can reach
-    mass = np.exp(log_w)[:, None] * inside
-    return float((mass * w).sum() / mass.sum())
+        rate = (consts[:, i] * LN2 * np.exp(shapes[:, 2 * i + 1]))[:, None, None]
+        out.append((weights * expit(rate * (nodes - shapes[:, 2 * i, None, None]))).sum(-1))
+    return np.stack(out, 1)
 
 
-def torch_turn(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
-    """Log of the turn weight, ``(T, 1)``, for the Pyro models."""
-    import torch
+def log_mean(amplitudes: Any, table: Any) -> Any:
+    """Log curve ``(S, D)``, up to its level, of amplitudes ``(S, 2)`` and tables ``(S, 2, D)``."""
+    return np.log(1.0 + np.exp(amplitudes[:, :1]) * table[:, 0] + np.exp(amplitudes[:, 1:]) * table[:, 1])
 
-    a = params["a"]
-    x = torch.linspace(axis.low, axis.high, N_TURN, dtype=a.dtype, device=a.device)
-    curves = torch_rows(params, x[:, None], torch.ones_like(x)[:, None], consts)
-    first, last = curves[:, :1], curves[:, -1:]
-    peak = curves.amax(-1, keepdim=True) - torch.maximum(first, last)
-    trough = torch.minimum(first, last) - curves.amin(-1, keepdim=True)
-    square = torch.maximum(peak, trough) ** 2 + 1e-12
-    return square.log() - (square + priors.turn_scale**2).log()
+
+def amplitudes(axis: Any, shapes: Any, consts: Any, move: Any) -> Any:
+    """Amplitudes ``(..., 2)`` with which each Hill moves by `move` ``(..., 2)``; NaN where it cannot."""
+    out = []
+    for i in range(2):
+        bottom, top = _ends(axis, shapes, consts, i)
+        zero = np.zeros_like(top)
+        out.append(_one_step.log_ratio(top, bottom, zero, zero, move[..., i]))
+    return np.stack(out, -1)
+
+
+def steps(params: Any, consts: Any) -> list[Step]:
+    """Both steps: where one is done, the other is not counted."""
+    bottom = params[..., 0] - raw(np.zeros(1), params, consts[:, None, :])[..., 0]
+    out = []
+    for i in range(2):
+        n = consts[:, i : i + 1] * np.exp(params[..., 4 + 2 * i])
+        top = bottom + np.logaddexp(0.0, params[..., 1 + i])
+        out.append(Step(params[..., 3 + 2 * i], n, bottom, top))
+    return out
+
+
+# ---- torch -----------------------------------------------------------------------------------------------------------
 
 
 def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
@@ -159,4 +169,138 @@ def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
     return total
 
 
-CURVE = Curve("additive_hill", 2, PARAMS, 2, log_curve, slope, lattice, torch_rows, torch_prior, amplitude_mass)
+# ---- compiled; the table of a dosage holds each Hill's value and its complement --------------------------------------
+
+
+@part
+def _tables(shapes: Matrix, consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube) -> None:
+    """Means of the Hills' values and of their complements."""
+    n_lanes = out.shape[2]
+    rate = np.zeros(n_lanes)
+    for i in range(2):
+        h, hc = 2 * i, 2 * i + 1
+        for lane in range(n_lanes):
+            rate[lane] = consts[i, lane] * LN2 * exp(shapes[hc, lane])
+        for d in range(nodes.shape[0]):
+            for lane in range(n_lanes):
+                out[d, h, lane], out[d, hc, lane] = LEAST, LEAST
+            for j in range(nodes.shape[1]):
+                x, w = nodes[d, j], weights[d, j]
+                if w == 0.0:
+                    continue
+                for lane in range(n_lanes):
+                    p, c = hill_means(rate[lane], shapes[h, lane], x, w)
+                    out[d, h, lane] += p
+                    out[d, hc, lane] += c
+
+
+@part
+def _ends_compiled(shapes: Matrix, consts: Matrix, x: float, out: Matrix) -> None:
+    """Logs of the Hills' values and of their complements, without underflow."""
+    for i in range(2):
+        for lane in range(out.shape[1]):
+            z = consts[i, lane] * LN2 * exp(shapes[2 * i + 1, lane]) * (x - shapes[2 * i, lane])
+            out[2 * i, lane], out[2 * i + 1, lane] = -log1p_exp(-z), -log1p_exp(z)
+
+
+@part
+def _log_curves(theta: Matrix, n_amp: int, table: Cube, factor: Matrix, out: Matrix, grad: Cube) -> None:
+    """Log curve and its gradient."""
+    for d in range(out.shape[0]):
+        for lane in range(out.shape[1]):
+            a, b = factor[0, lane] * table[d, 0, lane], factor[1, lane] * table[d, 2, lane]
+            f = 1.0 + a + b
+            out[d, lane] = vlog(f)
+            grad[d, 0, lane], grad[d, 1, lane] = a / f, b / f
+
+
+@part
+def _moves(theta: Matrix, n_amp: int, up: Cube, down: Cube, factor: Matrix, out: Matrix) -> None:
+    """Half the difference of the log curve between two tables."""
+    for g in range(out.shape[0]):
+        for lane in range(out.shape[1]):
+            top = 1.0 + factor[0, lane] * up[g, 0, lane] + factor[1, lane] * up[g, 2, lane]
+            bottom = 1.0 + factor[0, lane] * down[g, 0, lane] + factor[1, lane] * down[g, 2, lane]
+            out[g, lane] = 0.5 * vlog(top / bottom)
+
+
+@part
+def _prior_of_one(b: float, bottom: float, top: float, scales: Vector, weights: Vector) -> tuple[float, float, float]:
+    """Log moment prior of the movement of one Hill, with first and second derivative by its amplitude."""
+    d = max(log1p_exp(b + top) - log1p_exp(b + bottom), LEAST)
+    pt, pb = logistic(b + top), logistic(b + bottom)
+    d1 = max(pt * (1.0 - pb) * -np.expm1(bottom - top), LEAST)
+    d2 = pt * (1 - pt) - pb * (1 - pb)
+    d3 = pt * (1 - pt) * (1 - 2 * pt) - pb * (1 - pb) * (1 - 2 * pb)
+    lq, r1 = normal_mixture(d, scales, weights)
+    grad = (2.0 / d - d * r1) * d1 + d2 / d1
+    hess = (-2.0 / d**2 - r1) * d1 * d1 + (2.0 / d - d * r1) * d2 + d3 / d1 - (d2 / d1) ** 2
+    return log(2.0) + lq + 2.0 * log(d) + log(d1), grad, min(hess, -LEAST_CURVATURE)
+
+
+@part
+def _add_prior(
+    n_amp: int,
+    theta: Matrix,
+    low: Matrix,
+    high: Matrix,
+    consts: Matrix,
+    scales: Vector,
+    weights: Vector,
+    sd: float,
+    grad: Matrix,
+    gauss: Cube,
+    value: Vector,
+) -> None:
+    """Moment prior of the movement of each Hill."""
+    for lane in range(value.size):
+        for i in range(2):
+            top, bottom = high[2 * i, lane], low[2 * i, lane]
+            if consts[i, lane] < 0:
+                top, bottom = bottom, top
+            v, slope, hess = _prior_of_one(theta[1 + i, lane], bottom, top, scales, weights)
+            value[lane] += v
+            grad[1 + i, lane] += slope
+            gauss[1 + i, 1 + i, lane] -= hess
+
+
+@part
+def _match(theta: Matrix, old: Vector, new_low: Matrix, new_high: Matrix, consts: Matrix, lane: int) -> None:
+    """Amplitudes with which each of a lane's Hills moves as much as in `old`."""
+    n, w = theta.shape[0], new_low.shape[0]
+    low, high = old[n : n + w], old[n + w :]
+    for i in range(n):
+        theta[i, lane] = old[i]
+    for i in range(2):
+        j, b = 2 * i, old[1 + i]
+        if consts[i, lane] > 0:
+            e = exp(log1p_exp(b + high[j]) - log1p_exp(b + low[j]))
+            theta[1 + i, lane] = matched(e, new_high[j, lane], new_low[j, lane], 0.0, 0.0, b)
+        else:
+            e = exp(log1p_exp(b + low[j]) - log1p_exp(b + high[j]))
+            theta[1 + i, lane] = matched(e, new_low[j, lane], new_high[j, lane], 0.0, 0.0, b)
+
+
+KERNELS = Kernels(_tables, _ends_compiled, _log_curves, _moves, sum_curvature, _add_prior, nothing_left_out, _match)
+CURVE = Curve(
+    "additive_hill",
+    PARAMS,
+    2,
+    log_curve,
+    slope,
+    lattice,
+    KERNELS,
+    torch_rows,
+    torch_prior,
+    amplitude_mass,
+    moves=MOVES,
+    tables=tables,
+    log_mean=log_mean,
+    amplitudes=amplitudes,
+    steps=steps,
+    factor=_turn.factor(log_curve, lattice, torch_rows),
+    start=START,
+    min_dosages=5,
+    n_closer=48,
+    log_amplitudes=True,
+)

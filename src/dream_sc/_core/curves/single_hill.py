@@ -5,17 +5,25 @@ stable for any steepness, and its derivative by ``b`` is ``sigmoid(b + z)``. The
 the curve at NTC dosage.
 """
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+from math import exp
 from typing import Any
 
 import numpy as np
-from scipy.special import erf
+from scipy.special import expit, log_expit
 
-from ._base import LN2, Curve, sigmoid, softplus, torch_hill, torch_moment
+from dream_sc._core.compiled import Cube, Matrix, inline, part
+from dream_sc._core.compiled.vector_math import vexp
+
+from . import _one_step
+from ._base import LN2, Curve, Step, shape_log_weight, sigmoid
+from ._compiled import LEAST, log1p_exp
 
 PARAMS = ("a", "b", "log2_ec50", "log_n")
 LARGEST = 600.0  # log amplitude of which the exponential is a number
+MOVES = np.geomspace(0.03, 6.0, 18)  # edges of the movements of the first pass: below 0.03 no response can be told
 
 
 def log_curve(x: Any, params: Any, consts: Any = None) -> Any:
@@ -40,37 +48,72 @@ def slope(x: Any, params: Any, consts: Any = None) -> Any:
     return n * (sigmoid(b + z) - sigmoid(z))
 
 
-def moment_mass(upper: Any, scales: Any, weights: Any) -> Any:
-    """Mass of the moment mixture ``sum_s w_s D^2/s^2 Normal(D; 0, s)`` on ``0 < D < upper``."""
-    r = np.asarray(upper)[..., None] / np.asarray(scales)
-    cdf = 0.5 * erf(r / np.sqrt(2)) - r * np.exp(-0.5 * r**2) / np.sqrt(2 * np.pi)
-    return (np.asarray(weights) * cdf).sum(-1)
-
-
-def reachable(z_low: Any, z_high: Any) -> tuple[Any, Any]:
-    """Largest fall and largest rise (positive natural logs) of a shape between the ends of the axis."""
-    rise = softplus(-z_low) - softplus(-z_high)
-    fall = softplus(z_high) - softplus(z_low)
-    return fall, rise
-
-
 def lattice(axis: Any, priors: Any, step: float = 0.5, n_points: int = 6) -> tuple[Any, Any, Any]:
     """Grid over (log2 EC50, log n) from 2.5 log2 below to 2.5 log2 above the observed axis."""
+    return lattice_of(amplitude_mass, axis, priors, step, n_points)
+
+
+def lattice_of(
+    amplitude_mass: Any, axis: Any, priors: Any, step: float = 0.5, n_points: int = 6
+) -> tuple[Any, Any, Any]:
+    """The grid of a curve whose shapes are a log2 EC50 and a log steepness, given the mass of its amplitudes."""
     k = np.linspace(axis.low - 2.5, axis.high + 2.5, int(np.ceil((axis.high - axis.low + 5.0) / step)) + 1)
     log_n = np.linspace(np.log(0.4), np.log(10.0), n_points)
     shapes = np.stack(np.meshgrid(k, log_n, indexing="ij"), -1).reshape(-1, 2)
-    log_w = (
-        -0.5 * (shapes[:, 0] / priors.ec50_sd) ** 2 - 0.5 * ((shapes[:, 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
-    )
-    consts = np.zeros((len(shapes), 2))
+    log_w, consts = shape_log_weight(shapes, priors), np.zeros((len(shapes), 2))
     return shapes, log_w - np.log((np.exp(log_w) * amplitude_mass(shapes, consts, axis, priors)).sum()), consts
+
+
+def _ends(axis: Any, shapes: Any) -> tuple[Any, Any, Any, Any]:
+    """Logs of the Hill value and of its complement at the low and the high end of the axis."""
+    rate = LN2 * np.exp(shapes[..., 1])
+    low, high = (rate * (end - shapes[..., 0]) for end in (axis.low, axis.high))
+    return log_expit(low), log_expit(-low), log_expit(high), log_expit(-high)
 
 
 def amplitude_mass(shapes: Any, consts: Any, axis: Any, priors: Any) -> Any:
     """Integral of the prior of the amplitude given shapes ``(..., 2)``: the mass of the movements they can make."""
-    rate = LN2 * np.exp(shapes[..., 1])
-    ends = reachable(rate * (axis.low - shapes[..., 0]), rate * (axis.high - shapes[..., 0]))
-    return sum(moment_mass(d, priors.movement_scales, priors.movement_weights) for d in ends)
+    return _one_step.mass_of(_ends(axis, shapes), priors)
+
+
+def tables(shapes: Any, consts: Any, nodes: Any, weights: Any) -> Any:
+    """Hill values and complements ``(S, 2, D)``, averaged over nodes ``(D, J)``."""
+    z = (LN2 * np.exp(shapes[:, 1]))[:, None, None] * (nodes - shapes[:, 0, None, None])
+    return np.stack([(weights * expit(z)).sum(-1), (weights * expit(-z)).sum(-1)], 1)
+
+
+def amplitudes(axis: Any, shapes: Any, consts: Any, move: Any) -> Any:
+    """Amplitudes ``(..., 1)`` with which shapes ``(..., 2)`` move by `move`; NaN where they cannot."""
+    return _one_step.amplitude_of(_ends(axis, shapes), move[..., 0])[..., None]
+
+
+def from_ntc_to_low(b: Any, k: Any, n: Any) -> Any:
+    """Predictor at the lowest dosages less that at NTC dosage."""
+    z = -LN2 * n * k
+    return np.asarray(np.logaddexp(0.0, z) - np.logaddexp(0.0, b + z))
+
+
+def steps(params: Any, consts: Any) -> list[Step]:
+    """Its one step."""
+    a, b, k, n = params[..., 0], params[..., 1], params[..., 2], np.exp(params[..., 3])
+    low = a + from_ntc_to_low(b, k, n)
+
+    def at(logit: Any) -> Any:
+        return k + logit / (n * LN2)
+
+    return [Step(k, np.sign(b) * n, low, low + b, at)]
+
+
+# ---- torch -----------------------------------------------------------------------------------------------------------
+
+
+def torch_hill(rate: Any, k: Any, at: Any, weights: Any) -> tuple[Any, Any]:
+    """Log of the mean of ``sigmoid(rate (x - k))`` over nodes, and of its complement."""
+    from torch.nn.functional import logsigmoid
+
+    z = rate[..., None] * (at - k[..., None])
+    log_w = weights.log()
+    return (logsigmoid(z) + log_w).logsumexp(-1), (logsigmoid(-z) + log_w).logsumexp(-1)
 
 
 def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
@@ -81,34 +124,86 @@ def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
     return torch.logaddexp(params["b"] + log_h, log_c)
 
 
+def _torch_ends(params: Any, axis: Any) -> tuple[Any, Any, Any, Any]:
+    from torch.nn.functional import logsigmoid
+
+    low, high = (LN2 * params["log_n"].exp() * (end - params["log2_ec50"]) for end in (axis.low, axis.high))
+    return logsigmoid(low), logsigmoid(-low), logsigmoid(high), logsigmoid(-high)
+
+
 def torch_movement(params: Any, axis: Any) -> tuple[Any, Any]:
     """Movement between the two ends of the observed axis, and its derivative by the amplitude, ``(T, 1)``."""
-    from torch.nn.functional import softplus as sp
-
-    rate, b = LN2 * params["log_n"].exp(), params["b"]
-    zl, zh = (rate * (end - params["log2_ec50"]) for end in (axis.low, axis.high))
-    # sigmoid(b + zh) - sigmoid(b + zl) without cancellation
-    return sp(b + zh) - sp(zh) - sp(b + zl) + sp(zl), (b + zh).sigmoid() * (-b - zl).sigmoid() * -(zl - zh).expm1()
+    return _one_step.torch_movement(params["b"], _torch_ends(params, axis))
 
 
 def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
     """Moment prior on the movement between the two ends of the observed axis, either way."""
-    return torch_moment(*torch_movement(params, axis), priors)
+    return _one_step.torch_prior(params["b"], _torch_ends(params, axis), priors)
 
 
 def torch_log_mass(params: Any, axis: Any, priors: Any) -> Any:
     """Log of `amplitude_mass`, ``(T, 1)``."""
-    from torch.nn.functional import softplus as sp
-
-    rate = LN2 * params["log_n"].exp()
-    zl, zh = (rate * (end - params["log2_ec50"]) for end in (axis.low, axis.high))
-    scales, weights = zl.new_tensor(priors.movement_scales), zl.new_tensor(priors.movement_weights)
-    mass: Any = 0.0
-    for reach in (sp(zh) - sp(zl), sp(-zl) - sp(-zh)):
-        r = reach[..., None] / scales
-        cdf = 0.5 * (r / 2**0.5).erf() - r * (-0.5 * r**2).exp() / (2 * np.pi) ** 0.5
-        mass = mass + (weights * cdf).sum(-1)
-    return mass.clamp_min(1e-300).log()
+    return _one_step.torch_log_mass(_torch_ends(params, axis), priors)
 
 
-CURVE = Curve("single_hill", 1, PARAMS, 1, log_curve, slope, lattice, torch_rows, torch_prior, amplitude_mass)
+# ---- compiled --------------------------------------------------------------------------------------------------------
+
+
+@inline
+def hill_means(rate: float, k: float, x: float, w: float) -> tuple[float, float]:
+    """A Hill value and its complement, times a node's weight."""
+    z = rate * (x - k)
+    e = vexp(-abs(z))
+    p = w / (1.0 + e)
+    c = e * p
+    return (p if z >= 0 else c), (c if z >= 0 else p)
+
+
+@part
+def _tables(shapes: Matrix, consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube) -> None:
+    """Means of the Hill value and of its complement."""
+    n_lanes = out.shape[2]
+    rate = np.zeros(n_lanes)
+    for lane in range(n_lanes):
+        rate[lane] = LN2 * exp(shapes[1, lane])
+    for d in range(nodes.shape[0]):
+        for lane in range(n_lanes):
+            out[d, 0, lane], out[d, 1, lane] = LEAST, LEAST
+        for j in range(nodes.shape[1]):
+            x, w = nodes[d, j], weights[d, j]
+            if w == 0.0:
+                continue
+            for lane in range(n_lanes):
+                h, c = hill_means(rate[lane], shapes[0, lane], x, w)
+                out[d, 0, lane] += h
+                out[d, 1, lane] += c
+
+
+@part
+def _ends_compiled(shapes: Matrix, consts: Matrix, x: float, out: Matrix) -> None:
+    """Logs of the Hill value and of its complement, without underflow."""
+    for lane in range(out.shape[1]):
+        z = LN2 * exp(shapes[1, lane]) * (x - shapes[0, lane])
+        out[0, lane], out[1, lane] = -log1p_exp(-z), -log1p_exp(z)
+
+
+CURVE = Curve(
+    "single_hill",
+    PARAMS,
+    1,
+    log_curve,
+    slope,
+    lattice,
+    _one_step.kernels(_tables, _ends_compiled),
+    torch_rows,
+    torch_prior,
+    amplitude_mass,
+    moves=MOVES,
+    signs=(1.0, -1.0),
+    tables=tables,
+    log_mean=_one_step.log_mean,
+    amplitudes=amplitudes,
+    steps=steps,
+    min_dosages=1,
+    monotone=True,
+)

@@ -2,6 +2,5 @@
 
 `layout` says what they take. `modes` finds the modes of a feature's parameters: `marginal` is the density, with
 `guide_effects` integrated, curves by `curve_tables` and errors of covariates by `covariate_errors`. `quadrature` is the
-density that draws are weighted to, `lookup` that of the first pass, `turns` a prior of two Hills; `linalg` and
-`vector_math` are small.
+density that draws are weighted to, `lookup` that of the first pass; `linalg` is small.
 """

@@ -8,8 +8,7 @@ as much.
 from __future__ import annotations
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, part
-
-from .vector_math import vexp
+from dream_sc._core.compiled.vector_math import vexp
 
 
 @part

@@ -10,9 +10,9 @@ from __future__ import annotations
 from math import log
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
+from dream_sc._core.compiled.vector_math import vexp, vlog
 
 from .layout import Counts, Design, Scratch
-from .vector_math import vexp, vlog
 
 SMALL_STEP = 4e-4  # squared, in posterior variances of the effect
 MOST_STEPS = 12

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_sc._core.compiled import Matrix, Vector, entry
-
-from .vector_math import vexp, vlog
+from dream_sc._core.compiled.vector_math import vexp, vlog
 
 
 @entry

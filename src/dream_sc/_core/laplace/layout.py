@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, part
+from dream_sc._core.curves._compiled import TABLE_WIDTH
 from dream_sc._core.likelihoods import NEGBINOM, NORMAL
-
-TABLE_WIDTH = 6
 
 
 class Design(NamedTuple):
@@ -39,7 +38,6 @@ class Design(NamedTuple):
     scales: Vector  # of the movement
     weights: Vector
     polynomial_sd: float
-    start: float  # amplitudes of two Hills to start from
     code: int  # of the likelihood
 
 

@@ -24,11 +24,11 @@ from dream_sc._core.compiled import (
     inline,
     part,
 )
+from dream_sc._core.compiled.vector_math import vexp, vlog
 
 from .curve_tables import LEAST_VARIANCE
 from .guide_effects import components
 from .layout import Anchor, Design, counts_of, new_scratch
-from .vector_math import vexp, vlog
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

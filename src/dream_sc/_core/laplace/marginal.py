@@ -6,30 +6,31 @@ from __future__ import annotations
 from math import log, pi
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
+from dream_sc._core.compiled.vector_math import vexp
+from dream_sc._core.curves import chosen
 
 from . import covariate_errors
-from .curve_tables import add_prior, dose_variances, fill_factors, log_curves
+from .curve_tables import dose_variances, fill_factors
 from .guide_effects import integrate
 from .layout import Counts, Design, Scratch, Tables
-from .vector_math import vexp
 
 LOG_2PI = log(2.0 * pi)
 
 
 @part
-def row_means(code: int, theta: Matrix, n_amp: int, shift: Vector, design: Design, tabs: Tables, s: Scratch) -> None:
+def row_means(curve: int, theta: Matrix, n_amp: int, shift: Vector, design: Design, tabs: Tables, s: Scratch) -> None:
     """Predictors of the rows, without guide effects; and the variance that the dosages' errors add."""
     n_lanes, n_dose = theta.shape[1], design.nodes.shape[0]
     fill_factors(theta, n_amp, s.factor)
-    log_curves(code, theta, n_amp, tabs.dose, s.factor, s.curve, s.curve_grad)
-    dose_variances(code, theta, n_amp, design.error, tabs.up, tabs.down, s.factor, s.v_dose)
-    base, ratio, curve, dose, groups, level = s.base, s.ratio, s.curve, design.dose, design.group, s.buffer_a
+    chosen.log_curves(curve, theta, n_amp, tabs.dose, s.factor, s.curve, s.curve_grad)
+    dose_variances(curve, theta, n_amp, design.error, tabs.up, tabs.down, s.factor, s.v_dose)
+    base, ratio, values, dose, groups, level = s.base, s.ratio, s.curve, design.dose, design.group, s.buffer_a
     for lane in range(n_lanes):
-        level[lane] = theta[0, lane] - curve[n_dose, lane]
+        level[lane] = theta[0, lane] - values[n_dose, lane]
     for r in range(base.shape[0]):
         known, d, k = design.log_w[r] - shift[r], dose[r], n_amp + groups[r]
         for lane in range(n_lanes):
-            base[r, lane] = known + level[lane] + curve[d, lane]
+            base[r, lane] = known + level[lane] + values[d, lane]
         if groups[r] > 0:
             for lane in range(n_lanes):
                 base[r, lane] += theta[k, lane]
@@ -40,12 +41,12 @@ def row_means(code: int, theta: Matrix, n_amp: int, shift: Vector, design: Desig
 
 
 @inline
-def add_priors(code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector) -> None:
+def add_priors(curve: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector) -> None:
     """Add what the anchor says of level and group effects, and the prior of the amplitudes, and their derivatives."""
     _add_anchor(theta, n_amp, s.anchor.value, s.anchor.mode, s.anchor.precision, s.grad, s.gauss, value)
     if n_amp > 0:
-        add_prior(
-            code,
+        chosen.add_prior(
+            curve,
             n_amp,
             theta,
             tabs.low,
@@ -233,22 +234,6 @@ def _add_guides(
 
 
 @part
-def _add_curvature(code: int, n_amp: int, p: Cube, row_grad: Matrix, hess: Cube) -> None:
-    """Second derivatives of the curve by its amplitudes: those of a log of a sum of exponentials."""
-    if code == 3 or code == 0:
-        return
-    n_dose = row_grad.shape[0]
-    for d in range(n_dose):
-        for i in range(n_amp):
-            for j in range(i + 1):
-                same = 1.0 if i == j else 0.0
-                for lane in range(hess.shape[2]):
-                    here = p[d, i, lane] * (same - p[d, j, lane])
-                    ntc = p[n_dose, i, lane] * (same - p[n_dose, j, lane])
-                    hess[1 + i, 1 + j, lane] -= row_grad[d, lane] * (here - ntc)
-
-
-@part
 def _clear(grad: Matrix, hess: Cube, gauss: Cube, row_grad: Matrix) -> None:
     """Set sums to zero."""
     n, n_lanes = grad.shape
@@ -265,7 +250,7 @@ def _clear(grad: Matrix, hess: Cube, gauss: Cube, row_grad: Matrix) -> None:
 
 @part
 def evaluate(
-    code: int,
+    curve: int,
     theta: Matrix,
     n_amp: int,
     counts: Counts,
@@ -278,7 +263,7 @@ def evaluate(
     """Log marginal density at the lanes' `theta` ``(n, L)`` and `tau`; fills its gradient and negative Hessian."""
     n, n_lanes = theta.shape
     _clear(s.grad, s.hess, s.gauss, s.row_grad)
-    row_means(code, theta, n_amp, counts.shift, design, tabs, s)
+    row_means(curve, theta, n_amp, counts.shift, design, tabs, s)
     jac, curve_grad, log_density, hess, gauss = s.jac, s.curve_grad, s.log_density, s.hess, s.gauss
     n_dose = jac.shape[0]
     for d in range(n_dose):
@@ -310,13 +295,13 @@ def evaluate(
         s.buffer_b,
         s.buffer_c,
     )
-    _add_curvature(code, n_amp, curve_grad, s.row_grad, hess)
+    chosen.add_curvature(curve, n_amp, curve_grad, s.row_grad, hess)
     for lane in range(n_lanes):
         value[lane] = 0.0
     for g in range(log_density.shape[0]):
         for lane in range(n_lanes):
             value[lane] += log_density[g, lane]
-    add_priors(code, theta, n_amp, design, tabs, s, value)
+    add_priors(curve, theta, n_amp, design, tabs, s, value)
     for i in range(n):
         for j in range(i + 1):
             for lane in range(n_lanes):

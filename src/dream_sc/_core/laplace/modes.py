@@ -13,8 +13,9 @@ from math import log
 import numpy as np
 
 from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline, part
+from dream_sc._core.curves import chosen
 
-from .curve_tables import fill_tables, match, movement
+from .curve_tables import fill_tables
 from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
 from .linalg import cholesky, solve
 from .marginal import LOG_2PI, evaluate
@@ -36,7 +37,7 @@ def _factor(matrix: Cube, lane: int, chol: Matrix, square: Matrix) -> bool:
 
 @part
 def climb(
-    code: int,
+    curve: int,
     theta: Matrix,
     n_amp: int,
     counts: Counts,
@@ -51,7 +52,7 @@ def climb(
     """Damped Newton steps to the lanes' modes, in place; `value` becomes that at the mode, -inf where it failed."""
     n_open = theta.shape[1]
     for iteration in range(MOST_STEPS):
-        evaluate(code, theta, n_amp, counts, tau, design, tabs, s, s.climb[0])
+        evaluate(curve, theta, n_amp, counts, tau, design, tabs, s, s.climb[0])
         n_open = _step(iteration, tol, theta, s.climb, s.grad, s.hess, s.gauss, s.one, s.square, chol, value)
         if n_open == 0:
             break
@@ -113,15 +114,15 @@ def _step(
 
 @inline
 def _log_laplace(
-    code: int, theta: Matrix, low: Matrix, high: Matrix, chol: Matrix, lane: int, one: Vector, step: Vector
+    curve: int, theta: Matrix, low: Matrix, high: Matrix, chol: Matrix, lane: int, one: Vector, step: Vector
 ) -> float:
-    """Log determinant and, for the single Hill, the moment factor E[D^2] of one lane."""
+    """Log determinant, and the mean of the factor that the prior of the amplitudes left out, of one lane."""
     n = theta.shape[0]
     out = 0.5 * n * LOG_2PI
     for i in range(n):
         out -= log(chol[i, i])
-    if code == 1:
-        d, d1 = movement(theta[1, lane], low, high, lane)
+    d, d1 = chosen.left_out(curve, theta, low, high, lane)
+    if d1 != 0.0 or d != 1.0:
         for i in range(n):
             one[i] = 1.0 if i == 1 else 0.0
         solve(chol, n, one, step)
@@ -130,17 +131,17 @@ def _log_laplace(
 
 
 @inline
-def _start(code: int, theta: Matrix, n_amp: int, start: float, mode: Matrix, lane: int) -> None:
+def _start(theta: Matrix, n_amp: int, start: float, mode: Matrix, lane: int) -> None:
     theta[0, lane] = mode[0, lane]
     for i in range(n_amp):
-        theta[1 + i, lane] = start if code == 2 else 0.0
+        theta[1 + i, lane] = start
     for i in range(1 + n_amp, theta.shape[0]):
         theta[i, lane] = mode[i - n_amp, lane]
 
 
 @part
 def _starts(
-    code: int,
+    curve: int,
     n_amp: int,
     start: float,
     mode: Matrix,
@@ -154,16 +155,16 @@ def _starts(
 ) -> None:
     """Starts of a chunk of shapes: from the best one before, moved so that the curve moves as much."""
     for lane in range(theta.shape[1]):
-        same = code != 2 or (consts[0, lane] == old_consts[0] and consts[1, lane] == old_consts[1])
+        same = consts[0, lane] == old_consts[0] and consts[1, lane] == old_consts[1]
         if known and same:
-            match(code, theta, old, low, high, consts, lane)
+            chosen.match(curve, theta, old, low, high, consts, lane)
         else:
-            _start(code, theta, n_amp, start, mode, lane)
+            _start(theta, n_amp, start, mode, lane)
 
 
 @part
 def _fill_lanes(
-    code: int, first: int, shapes: Matrix, consts: Matrix, at: Matrix, design: Design, tabs: Tables
+    curve: int, first: int, shapes: Matrix, consts: Matrix, at: Matrix, design: Design, tabs: Tables
 ) -> None:
     """Tables of the shapes from `first` on; a chunk that is not full repeats its last shape."""
     for lane in range(at.shape[1]):
@@ -172,7 +173,7 @@ def _fill_lanes(
             at[d, lane] = shapes[i, d]
         for d in range(2):
             tabs.consts[d, lane] = consts[i, d]
-    fill_tables(code, at, design, tabs)
+    fill_tables(curve, at, design, tabs)
 
 
 @part
@@ -191,7 +192,7 @@ def _remember(
 
 @part
 def _store(
-    code: int,
+    curve: int,
     theta: Matrix,
     chol: Matrix,
     lane: int,
@@ -208,7 +209,7 @@ def _store(
     """Write one lane's result to place ``(i, k)``."""
     n = theta.shape[0]
     step = np.zeros(n)
-    log_z[i, k] = value + _log_laplace(code, theta, low, high, chol, lane, one, step)
+    log_z[i, k] = value + _log_laplace(curve, theta, low, high, chol, lane, one, step)
     if modes.size > 0:
         for j in range(n):
             modes[i, k, j] = theta[j, lane]
@@ -221,8 +222,9 @@ def _store(
 
 @part
 def _feature(
-    code: int,
+    curve: int,
     n_amp: int,
+    start: float,
     counts: Counts,
     design: Design,
     shapes: Matrix,
@@ -254,25 +256,25 @@ def _feature(
     for lane in range(n_lanes):
         hold(counts.anchor, valid[lane] if together else valid[0], lane, s.anchor)
     for first in range(0, n_s, n_lanes):
-        _fill_lanes(code, first, shapes, consts, at, design, tabs)
-        _starts(
-            code, n_amp, design.start, s.anchor.mode, old, old_consts, known, theta, tabs.low, tabs.high, tabs.consts
-        )
+        _fill_lanes(curve, first, shapes, consts, at, design, tabs)
+        _starts(curve, n_amp, start, s.anchor.mode, old, old_consts, known, theta, tabs.low, tabs.high, tabs.consts)
         fresh, used = True, n_valid if together else min(n_lanes, n_s - first)
         for round_ in range(1 if together else n_valid):
             if not together:
                 for lane in range(n_lanes):
                     tau[lane] = taus[valid[round_]]
                     hold(counts.anchor, valid[round_], lane, s.anchor)
-            climb(code, theta, n_amp, counts, tau, design, tabs, tol, s, chol, value)
+            climb(curve, theta, n_amp, counts, tau, design, tabs, tol, s, chol, value)
             best, most = -1, -np.inf
             for lane in range(used):
                 i, k = (0, valid[lane]) if together else (first + lane, valid[round_])
                 if not np.isfinite(value[lane]):
-                    _start(code, theta, n_amp, design.start, s.anchor.mode, lane)
+                    _start(theta, n_amp, start, s.anchor.mode, lane)
                     _forget(s.u, lane)
                     continue
-                _store(code, theta, chol[lane], lane, tabs.low, tabs.high, s.one, value[lane], log_z, modes, covs, i, k)
+                _store(
+                    curve, theta, chol[lane], lane, tabs.low, tabs.high, s.one, value[lane], log_z, modes, covs, i, k
+                )
                 if log_z[i, k] > most:
                     best, most = lane, log_z[i, k]
             if fresh and best >= 0:
@@ -290,8 +292,9 @@ def _forget(u: Cube, lane: int) -> None:
 
 @entry
 def run(
-    code: int,
+    curve: int,
     n_amp: int,
+    start: float,
     counts: Matrix,
     weights: Matrix,
     overdispersion: Vector,
@@ -308,6 +311,7 @@ def run(
 ) -> None:
     """All features of a block; `log_z` is -inf where nothing was found.
 
+    `curve` is its place in the list, `start` the amplitudes that the mode is looked for from.
     `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `offset` is what covariates add to the
     predictor (T, R), (T, 0) without them; `shapes` and `consts` are (1 or T, S, ...);
     `taus` is (T, K), a negative tau is skipped.
@@ -323,4 +327,4 @@ def run(
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
         its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
         one = counts_of(counts[t], weights[t], overdispersion[t], offset[t], its, design.scale2, design.code)
-        _feature(code, n_amp, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])
+        _feature(curve, n_amp, start, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])

@@ -11,31 +11,31 @@ from math import exp, log
 import numpy as np
 
 from dream_sc._core.compiled import Cube, Matrix, Vector, entry, inline, part
+from dream_sc._core.compiled.vector_math import vexp, vlog
+from dream_sc._core.curves import chosen
 
-from .curve_tables import fill_tables, movement
+from .curve_tables import fill_tables
 from .guide_effects import integrate
 from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
 from .marginal import LOG_2PI, add_priors, row_means
 from .modes import LANES
-from .vector_math import vexp, vlog
 
 EXACT_ODDS = 1e-3  # components of a guide's effect below these odds keep their Laplace value
 LAPLACE_ERROR = 1e-3  # of the log density of a guide, below which quadrature is not worth its time
 
 
 @inline
-def _add_priors(code: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector) -> None:
-    """Priors of level, group effects and amplitudes, with the moment factor of the single Hill."""
-    add_priors(code, theta, n_amp, design, tabs, s, value)
-    if code == 1:
-        for lane in range(value.size):
-            d, _d1 = movement(theta[1, lane], tabs.low, tabs.high, lane)
-            value[lane] += 2.0 * log(max(abs(d), 1e-150))
+def _add_priors(curve: int, theta: Matrix, n_amp: int, design: Design, tabs: Tables, s: Scratch, value: Vector) -> None:
+    """Priors of level, group effects and amplitudes, whole."""
+    add_priors(curve, theta, n_amp, design, tabs, s, value)
+    for lane in range(value.size):
+        d, _d1 = chosen.left_out(curve, theta, tabs.low, tabs.high, lane)
+        value[lane] += 2.0 * log(max(abs(d), 1e-150))
 
 
 @entry
 def log_joint(
-    code: int,
+    curve: int,
     theta: Vector,
     n_amp: int,
     u: Vector,
@@ -57,11 +57,11 @@ def log_joint(
     s, tabs = new_scratch(theta.size, n_amp, design, 1), new_tables(design, 1)
     hold(counts.anchor, 0, 0, s.anchor)
     tabs.consts[0, 0], tabs.consts[1, 0] = consts
-    fill_tables(code, shape.reshape(-1, 1), design, tabs)
+    fill_tables(curve, shape.reshape(-1, 1), design, tabs)
     at = theta.reshape(-1, 1)
-    row_means(code, at, n_amp, counts.shift, design, tabs, s)
+    row_means(curve, at, n_amp, counts.shift, design, tabs, s)
     value = np.zeros(1)
-    _add_priors(code, at, n_amp, design, tabs, s, value)
+    _add_priors(curve, at, n_amp, design, tabs, s, value)
     for g in range(u.size):
         for r in range(design.guide_start[g], design.guide_start[g + 1]):
             eta = s.base[r, 0] + u[g]
@@ -124,7 +124,7 @@ def _add_ratio(
 
 @part
 def _chunk(
-    code: int,
+    curve: int,
     n_amp: int,
     counts: Counts,
     design: Design,
@@ -139,8 +139,8 @@ def _chunk(
     """Log density of the lanes' points."""
     for lane in range(value.size):
         value[lane] = 0.0
-    _add_priors(code, theta, n_amp, design, tabs, s, value)
-    row_means(code, theta, n_amp, counts.shift, design, tabs, s)
+    _add_priors(curve, theta, n_amp, design, tabs, s, value)
+    row_means(curve, theta, n_amp, counts.shift, design, tabs, s)
     integrate(counts, tau, design, s)
     ratio = s.climb[3]
     for g in range(s.odds.shape[0]):
@@ -158,7 +158,7 @@ def _chunk(
 
 @part
 def _feature(
-    code: int,
+    curve: int,
     n_amp: int,
     counts: Counts,
     design: Design,
@@ -187,15 +187,15 @@ def _feature(
             for j in range(2):
                 tabs.consts[j, lane] = consts[j]
             hold(counts.anchor, i, lane, s.anchor)
-        fill_tables(code, shape, design, tabs)
-        _chunk(code, n_amp, counts, design, at, taus, tabs, nodes, weights, s, value)
+        fill_tables(curve, shape, design, tabs)
+        _chunk(curve, n_amp, counts, design, at, taus, tabs, nodes, weights, s, value)
         for lane in range(min(n_lanes, n_points - first)):
             out[first + lane] = value[lane]
 
 
 @entry
 def log_marginal(
-    code: int,
+    curve: int,
     n_amp: int,
     counts: Matrix,
     row_weights: Matrix,
@@ -220,4 +220,4 @@ def log_marginal(
     for t in range(counts.shape[0]):
         its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
         one = counts_of(counts[t], row_weights[t], overdispersion[t], offset[t], its, design.scale2, design.code)
-        _feature(code, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])
+        _feature(curve, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])

@@ -53,6 +53,9 @@ class Likelihood:
         the curve ``(T, R)`` moves them.
     simulate
         ``(rng, Rows, predictor) -> (counts, weights)`` of new rows.
+    half
+        ``(predictor below a step, above it) -> `` log odds of the part of the step, on the scale of the exponential of
+        the predictor, at which half of it is done on that of the expected value.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Likelihood:
     change: Callable[[Any, Any], Any]
     contrasts: Callable[[Rows, Floats, Floats], tuple[Floats, Floats, Floats]]
     simulate: Callable[[np.random.Generator, Rows, Floats], tuple[Floats, Floats]]
+    half: Callable[[Any, Any], Any] = lambda low, high: 0.0
 
     @property
     def effect_unit(self) -> float:

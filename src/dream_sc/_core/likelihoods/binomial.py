@@ -65,14 +65,28 @@ def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[F
     return rng.binomial(n.astype(np.int64), expit(predictor)).astype(float), n
 
 
+def half(low: Any, high: Any) -> Any:
+    """Log odds of the part of a step of the odds at which half of it is done in the proportion."""
+    return np.logaddexp(0.0, low) - np.logaddexp(0.0, high)
+
+
 def ec50_of_share(log2_ec50: Any, n: Any, low: Any, high: Any) -> Any:
     """EC50 on the scale of the proportion, of a Hill of the odds between two log odds.
 
     A Hill of the odds is a Hill of the proportion, with the same coefficient, at another dosage.
     """
-    return log2_ec50 + (np.logaddexp(0.0, low) - np.logaddexp(0.0, high)) / (n * np.log(2.0))
+    return log2_ec50 + half(low, high) / (n * np.log(2.0))
 
 
 LIKELIHOOD = Likelihood(
-    "binomial", BINOMIAL, "delta_p", 1.0, level, expit, lambda x, ntc: expit(x) - expit(ntc), contrasts, simulate
+    "binomial",
+    BINOMIAL,
+    "delta_p",
+    1.0,
+    level,
+    expit,
+    lambda x, ntc: expit(x) - expit(ntc),
+    contrasts,
+    simulate,
+    half=half,
 )

@@ -161,8 +161,8 @@ def trans(
         mean = init.mean(1)
         start = {name: tensors.tensor(mean[:, i : i + 1], at) for i, name in enumerate(names)}
         start["log_tau"] = torch.as_tensor(hyper["m_tau"])
-        scaled = ("a", "u", "alpha", *(() if c.name == "additive_hill" else names[1 : len(names) - c.n_shape]))
-        units = dict.fromkeys(scaled, priors.unit)  # amplitudes of two Hills are logs
+        scaled = ("a", "u", "alpha", *(() if c.log_amplitudes else names[1 : len(names) - c.n_shape]))
+        units = dict.fromkeys(scaled, priors.unit)
         model = lambda: guide_level(data, c, degree)  # noqa: E731
         if minibatch_size is not None:
             rows = _batches(data.counts.shape[1], minibatch_size, rng, at)

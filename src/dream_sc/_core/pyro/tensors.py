@@ -102,7 +102,7 @@ def trans_data(
         hyper.get("wide_sd", 0.0),
         axis,
         priors,
-        bool(hyper.get("turn", 0.0)),
+        bool(hyper.get("several", 0.0)),
         None if stats.weights is None else t(stats.weights),
         stats.distribution,
         None if stats.covariates is None else t(stats.covariates.log_rows()),

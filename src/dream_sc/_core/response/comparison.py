@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dream_sc._core.blocks import each_block, under
-from dream_sc._core.curves import curve
-from dream_sc._core.curves.additive_hill import turn_mass
+from dream_sc._core.curves import NULL, RESPONSES, curve
 
 from . import ntc_guides
 from .first_pass import Columns, columns_of
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_DISTINCT = {"single_hill": 1, "additive_hill": 5}
 DISTINCT_GAP = 0.2  # log2
 FINER = 4  # points of the fine grid of tau for each of the priors'
 
@@ -42,11 +40,12 @@ class Lattice(NamedTuple):
 
 
 def lattices_of(curves: list[Curve], axis: Axis, priors: TransPriors) -> dict[str, Lattice]:
-    """The lattice of each curve; where two Hills compete with one, their prior makes them turn."""
+    """The lattice of each curve; where several compete, the factors of their priors are made up for."""
     out = {c.name: Lattice(*c.lattice(axis, priors)) for c in curves}
-    if len(curves) > 2:
-        two = out["additive_hill"]
-        out["additive_hill"] = two._replace(log_weight=two.log_weight - np.log(turn_mass(axis, priors)))
+    for c in curves:
+        if c.factor is not None and len(curves) > 2:
+            lattice = out[c.name]
+            out[c.name] = lattice._replace(log_weight=lattice.log_weight - np.log(c.factor.mass(axis, priors)))
     return out
 
 
@@ -64,9 +63,8 @@ class Comparison:
 def compare(p: Problem, curves: list[Curve], grid: Floats, degree: int) -> Comparison:
     """Set up the comparison of curves on the design of a problem."""
     lattices = lattices_of(curves, p.axis, p.priors)
-    names = [c.name for c in curves[1:]]
     columns = None
-    if p.one_dose_each and "polynomial" not in names:
+    if p.one_dose_each and all(c.moves is not None for c in curves[1:]):
         q = p.take(slice(0, 0)).guides(p.targeting)  # whose positions are wanted
         columns = {c.name: columns_of(q, c, lattices[c.name]) for c in curves[1:]}
     return Comparison(curves, lattices, grid, columns, degree)
@@ -84,10 +82,10 @@ def distinct_dosages(axis: Axis) -> int:
 
 def candidates(function_type: str, axis: Axis) -> list[Curve]:
     """Curves to compare, the null first. A second Hill needs at least five distinct dosages."""
-    names = [function_type]
-    if function_type == "auto":
-        names = [n for n, least in MIN_DISTINCT.items() if distinct_dosages(axis) >= least]
-    return [curve("null"), *(curve(n) for n in names)]
+    if function_type != "auto":
+        return [NULL, curve(function_type)]
+    n = distinct_dosages(axis)
+    return [NULL, *(c for c in RESPONSES if c.min_dosages is not None and n >= c.min_dosages)]
 
 
 def set_up(
@@ -96,8 +94,7 @@ def set_up(
     """The problem with what depends on the settings and the wide guide effects, and the curves that compete."""
     curves = candidates(settings.function_type, p.axis)
     knots = np.array(p.priors.tau_grid if settings.guide_effects else [1e-6 * p.priors.unit])
-    # two Hills have to turn where they compete with one
-    p = with_wide(replace(p, turn=len(curves) > 2), *wide)
+    p = with_wide(replace(p, several=len(curves) > 2), *wide)
     grid = knots
     if p.pooled:
         background = _sum_up_ntc(p, knots, under(kept, "ntc"))

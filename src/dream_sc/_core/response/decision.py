@@ -154,7 +154,7 @@ def conclude(evidence: Evidence, prior: Prior, null: NullDistribution, marginal:
         q_value=q_values(lfdr),
         p_value=null.p_value(strength),
         best=best,
-        model=np.where(lfdr > LIKELY_NULL, "null", np.array(names)[best]),
+        model=np.where(lfdr > LIKELY_NULL, NULL.name, np.array(names)[best]),
         learned=store(prior, null) | {"curves": names},
     )
 

@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from dream_sc._core import engines
 from dream_sc._core.blocks import blocks, each, under
+from dream_sc._core.curves import NULL
 from dream_sc._core.response import draws
 from dream_sc._core.response.problem import Problem
 from dream_sc._core.types import GuideStats, RowDosage
@@ -95,7 +96,7 @@ class OfDraws(NamedTuple):
 def null_class(columns: dict[str, Any], lfdr: Floats) -> dict[str, Any]:
     """Class of each feature and its probability, where features that are rather null than not have one of their own."""
     return {
-        "class": np.where(lfdr > 0.5, "null", columns["class"]),
+        "class": np.where(lfdr > 0.5, NULL.name, columns["class"]),
         "p_class": np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr)),
     }
 
@@ -161,14 +162,14 @@ def _describe_block(
 
 def _by_look(e: Evidence, m: int, quick: bool) -> bool:
     """Whether a curve is described by the table of the first look."""
-    single = e.comparison.curves[m].name == "single_hill"
-    return quick and single and e.comparison.columns is not None and e.settings.inference == "laplace"
+    one_step = e.comparison.curves[m].one_step
+    return quick and one_step and e.comparison.columns is not None and e.settings.inference == "laplace"
 
 
 def _table(e: Evidence, m: int) -> Table:
     c = e.comparison
-    columns = c.columns or {}
-    return table_of(e.problem, c.lattices[c.curves[m].name].shapes, columns[c.curves[m].name], e.settings.seed)
+    columns, curve = c.columns or {}, c.curves[m]
+    return table_of(e.problem, curve, c.lattices[curve.name].shapes, columns[curve.name], e.settings.seed)
 
 
 def _looked(d: Decision, jobs: list[Job]) -> tuple[Table, summary.Said] | None:
@@ -322,7 +323,7 @@ def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, 
         "m_tau": prior.tau_log_mean,
         "s_tau": prior.tau_log_sd,
         "alpha_scale": d.alpha_sd,
-        "turn": float(p.turn),
+        "several": float(p.several),
         "wide_weight": prior.wide_weight,
         "wide_sd": prior.wide_sd,
     }

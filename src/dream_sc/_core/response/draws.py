@@ -94,11 +94,11 @@ def _at_shapes(
 ) -> tuple[Floats, Floats, Floats]:
     """Log posterior density ``(T, S, K)`` of shapes and taus; a fine run gives modes and covariances, too.
 
-    The draws of a fine run are weighted by their turn one by one, so it leaves the turn out.
+    The draws of a fine run are weighted by the factor of the prior one by one, so it leaves the factor out.
     """
     c = np.repeat(consts[:, None], shapes.shape[1], 1)
     log_z, mode, cov = evidence(
-        replace(p, turn=p.turn and not fine),
+        replace(p, several=p.several and not fine),
         curve,
         shapes,
         c,

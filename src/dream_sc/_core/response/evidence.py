@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.blocks import BLOCK, each_block, under
+from dream_sc._core.curves import RESPONSES
 from dream_sc._core.response.problem import Problem, evidence, problem
 
 from .comparison import set_up
@@ -42,9 +43,7 @@ NO_SECOND = -5.0  # of two Hills against one, after a first look
 HOPELESS_SECOND = -2.5  # of two Hills, at the likeliest tau of one: not tried at others
 MATTERS = 5.0  # taus whose evidence is this far below the best keep what the leaders say
 TAU_TRIES = 3  # of two Hills
-OF_LINKS = "single_hill"  # the curve that "auto" stands for
 LEADERS = 8  # shapes at every tau
-MOST = {"single_hill": 32, "additive_hill": 48}  # shapes at the taus that matter
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def gather(
     """Gather the evidence of every feature that can be fitted."""
     used, links = prepared.used, prepared.links
     if links is not None and settings.function_type == "auto":  # how much two Hills turn, no single link can tell
-        settings = replace(settings, function_type=OF_LINKS)
+        settings = replace(settings, function_type=RESPONSES[0].name)
     p = problem(
         prepared.stats.take(used),
         prepared.dosage,
@@ -210,7 +209,7 @@ def _run(p: Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floats, degr
 def _near(p: Problem, c: Comparison, each: Curve, mass: Floats, log_tau: Floats) -> tuple[Floats, Floats]:
     """Log evidence ``(T, K)`` of a curve, and the masses ``(T, S)`` of its shapes, given those of a first look."""
     lattice, taus = c.lattices[each.name], p.taus(c.grid)
-    top = np.argsort(-mass, axis=1, kind="stable")[:, : MOST[each.name]]
+    top = np.argsort(-mass, axis=1, kind="stable")[:, : each.n_closer]
     by_tau = logsumexp(_run(p, each, lattice, top[:, :LEADERS], taus, c.degree), axis=1)
     matters = by_tau > by_tau.max(1, keepdims=True) - MATTERS
     exact = _run(p, each, lattice, top, np.where(matters, taus, -1.0), c.degree)
@@ -240,7 +239,7 @@ def _two_hills(p: Problem, c: Comparison, each: Curve, mass: Floats, simpler: Fl
     """
     lattice = c.lattices[each.name]
     order = np.argsort(-simpler[:, 1], axis=1, kind="stable")
-    top = np.argsort(-mass, axis=1, kind="stable")[:, : MOST[each.name]]
+    top = np.argsort(-mass, axis=1, kind="stable")[:, : each.n_closer]
     rest = logsumexp(mass, axis=1) - logsumexp(np.take_along_axis(mass, top, 1), axis=1)
 
     def at(rows: Ints, picks: Ints) -> Floats:

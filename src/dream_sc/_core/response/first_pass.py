@@ -7,14 +7,12 @@ amplitudes are those of given movements between the ends of the axis, which thei
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import logsumexp
 
-from dream_sc._core.curves import LN2
-from dream_sc._core.curves.additive_hill import turn_weight
-from dream_sc._core.curves.single_hill import moment_mass
+from dream_sc._core.curves._base import moment_mass
 from dream_sc._core.laplace.lookup import MOVES, Look, look
 from dream_sc._core.response.problem import null_evidence
 
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-# edges of the movements, in the unit of the priors
-EDGES = {1: np.geomspace(0.03, 6.0, 18), 2: np.geomspace(0.1, 5.0, 7)}
-LEAST_RATIO = 1e-8
 FLAT = 0.5  # log likelihood of the null between two taus, below which tau does not matter
 LOWER_TAU = 2  # points of the grid of tau between the two that are looked at
 
@@ -47,53 +42,26 @@ class Columns(NamedTuple):
     move: Floats  # (N, A) movements, signed
 
 
-def _ends(p: Problem, shapes: Floats, signs: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Logs of Hill values at both ends of the axis, and of their complements; `shapes` are ``(..., 2)``."""
-    rate = signs * LN2 * np.exp(shapes[..., 1])
-    low, high = (rate * (end - shapes[..., 0]) for end in (p.axis.low, p.axis.high))
-    return log_expit(low), log_expit(high), log_expit(-low), log_expit(-high)
-
-
-def _means(p: Problem, shapes: Floats, signs: Floats) -> tuple[Floats, Floats]:
-    """Hill values ``(S, G + 1)`` at the guides' dosages and at NTC dosage, averaged over cells; and complements."""
-    d = p.design
-    at = d.dose[d.guide_start[:-1]]
-    nodes = np.vstack([d.nodes[at], np.zeros((1, d.nodes.shape[1]))])
-    weights = np.vstack([d.node_weights[at], np.eye(1, d.nodes.shape[1])])
-    z = (signs * LN2 * np.exp(shapes[:, 1]))[:, None, None] * (nodes - shapes[:, 0, None, None])
-    return (weights * expit(z)).sum(-1), (weights * expit(-z)).sum(-1)
-
-
-def _ratio(top: Floats, bottom: Floats, top_c: Floats, bottom_c: Floats, move: Any) -> Floats:
-    """Factor ``F`` with which ``F h + c`` moves by `move` (natural log) from bottom to top; NaN where it cannot."""
-    e = np.exp(move)
-    ratio = (e * np.exp(bottom_c) - np.exp(top_c)) / (np.exp(top) - e * np.exp(bottom))
-    return np.where((ratio > LEAST_RATIO) & (ratio < 1 / LEAST_RATIO), ratio, np.nan)
-
-
-def movements(p: Problem, shapes: Floats, signs: Floats, move: Floats) -> Floats:
-    """Amplitudes ``(..., A)`` with which Hills of these shapes ``(..., 2 A)`` move by `move`; NaN where they cannot."""
-    out, one = [], move.shape[-1] == 1
-    for i in range(move.shape[-1]):
-        low, high, low_c, high_c = _ends(p, shapes[..., 2 * i : 2 * i + 2], signs[..., i])
-        top, bottom = np.maximum(low, high), np.minimum(low, high)
-        zero = np.zeros_like(low)
-        top, bottom, top_c, bottom_c = (high, low, high_c, low_c) if one else (top, bottom, zero, zero)
-        with np.errstate(invalid="ignore"):
-            out.append(np.log(_ratio(top, bottom, top_c, bottom_c, move[..., i])))
-    return np.stack(out, -1)
-
-
 def columns_of(p: Problem, c: Curve, lattice: Lattice) -> Columns:
     """The curves to look at; `p` has the rows of targeting guides."""
-    n_hills = c.n_amplitudes
-    edges = p.priors.unit * EDGES[n_hills]
+    edges = p.priors.unit * c.moves
     mass = np.diff(moment_mass(edges, p.priors.movement_scales, p.priors.movement_weights))
     middle = np.sqrt(edges[1:] * edges[:-1])
-    if n_hills == 1:
-        out = _single(p, lattice, middle, mass)
-    else:
-        out = _two(p, c, lattice, middle, mass)
+    # the prior of a movement of known sign has its whole mass on that side
+    signed = [(sign * d, 2 * m / len(c.signs)) for sign in c.signs for d, m in zip(middle, mass, strict=True)]
+    ones = np.ones((len(lattice.shapes), c.n_amplitudes))
+    amplitudes = [c.amplitudes(p.axis, lattice.shapes, lattice.consts, d * ones) for d, _ in signed]
+    table, out = c.tables(lattice.shapes, lattice.consts, *_at_guides(p)), []
+    for chosen in product(range(len(signed)), repeat=c.n_amplitudes):
+        every = np.stack([amplitudes[i][:, a] for a, i in enumerate(chosen)], 1)
+        s = np.flatnonzero(np.isfinite(every).all(1))
+        f = c.log_mean(every[s], table[s])
+        weight = lattice.log_weight[s] + np.log(np.prod([signed[i][1] for i in chosen]))
+        if p.several and c.factor is not None:
+            params = np.concatenate([np.zeros((len(s), 1)), every[s], lattice.shapes[s]], 1)
+            weight += c.factor.log_weight(params, lattice.consts[s], p.axis, p.priors)
+        move = np.tile([signed[i][0] for i in chosen], (len(s), 1))
+        out.append((s, every[s], weight, f[:, :-1] - f[:, -1:], move))
     shape, amplitude, log_weight, curves, move = (np.concatenate(part) for part in zip(*out, strict=True))
     order = np.argsort(shape, kind="stable")
     shape = shape[order]
@@ -103,37 +71,12 @@ def columns_of(p: Problem, c: Curve, lattice: Lattice) -> Columns:
     return Columns(shape, amplitude[order], log_weight[order], np.ascontiguousarray(positions), first, move[order])
 
 
-def _single(p: Problem, lattice: Lattice, middle: Floats, mass: Floats) -> list[tuple[Any, ...]]:
-    ones = np.ones((len(lattice.shapes), 1))
-    h, hc = _means(p, lattice.shapes, ones[:, 0])
-    out = []
-    for sign, (d, m) in product((1.0, -1.0), zip(middle, mass, strict=True)):
-        b = movements(p, lattice.shapes, ones, sign * d * ones)
-        s = np.flatnonzero(np.isfinite(b[:, 0]))
-        f = np.log(np.exp(b[s]) * h[s] + hc[s])
-        weight = lattice.log_weight[s] + np.log(m)
-        out.append((s, b[s], weight, f[:, :-1] - f[:, -1:], sign * d * ones[s]))
-    return out
-
-
-def _two(p: Problem, c: Curve, lattice: Lattice, middle: Floats, mass: Floats) -> list[tuple[Any, ...]]:
-    pairs = np.ones((len(lattice.shapes), 2))
-    b = [movements(p, lattice.shapes, lattice.consts, d * pairs) for d in middle]
-    h = [_means(p, lattice.shapes[:, 2 * i : 2 * i + 2], lattice.consts[:, i])[0] for i in range(2)]
-    x, out = p.turn_points, []
-    for i, j in product(range(len(middle)), repeat=2):
-        both = np.stack([b[i][:, 0], b[j][:, 1]], 1)
-        s = np.flatnonzero(np.isfinite(both).all(1))
-        amplitudes = both[s]
-        f = np.log(1.0 + np.exp(amplitudes[:, :1]) * h[0][s] + np.exp(amplitudes[:, 1:]) * h[1][s])
-        weight = lattice.log_weight[s] + np.log(4 * mass[i] * mass[j])
-        if p.turn:
-            params = np.concatenate([np.zeros((len(s), 1)), amplitudes, lattice.shapes[s]], 1)
-            curves = c.log_curve(x, params, lattice.consts[s])
-            weight += np.log(np.maximum(turn_weight(x, curves, p.priors.turn_scale), 1e-12))
-        move = np.tile([middle[i], middle[j]], (len(s), 1))
-        out.append((s, amplitudes, weight, f[:, :-1] - f[:, -1:], move))
-    return out
+def _at_guides(p: Problem) -> tuple[Floats, Floats]:
+    """Nodes ``(G + 1, J)`` of the cells' dosages of each guide and of NTC dosage, and their weights."""
+    d = p.design
+    at = d.dose[d.guide_start[:-1]]
+    nodes = np.vstack([d.nodes[at], np.zeros((1, d.nodes.shape[1]))])
+    return nodes, np.vstack([d.node_weights[at], np.eye(1, d.nodes.shape[1])])
 
 
 class Null(NamedTuple):

@@ -1,4 +1,4 @@
-"""Posterior draws of one Hill for features that are not called, out of the table of curves of the first look.
+"""Posterior draws of curves of one step for features that are not called, out of the table of curves of the first look.
 
 The table has each curve at a few places within its cell of the grid of shapes and movements. They are the same for all
 features, so what the curves say of fold changes, slopes and classes is worked out once and looked up. Draws are taken
@@ -13,12 +13,12 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from dream_sc._core.curves.single_hill import moment_mass
+from dream_sc._core.curves._base import moment_mass
 from dream_sc._core.laplace import lookup
 from dream_sc._core.laplace.lookup import MOVES, Look
 
 from . import importance, summary
-from .first_pass import EDGES, Null, look_from, movements
+from .first_pass import Null, look_from
 from .problem import null_evidence
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Looked(NamedTuple):
     place: Ints  # (N_DRAWS,)
 
 
-def table_of(p: Problem, shapes: Floats, columns: Columns, seed: int) -> Table:
+def table_of(p: Problem, c: Curve, shapes: Floats, columns: Columns, seed: int) -> Table:
     """Places in the cells of the columns, `shapes` ``(S, 2)`` of the lattice: evenly over the prior mass there."""
     steps = np.array([np.diff(np.unique(axis)).min() for axis in shapes.T])
     base, wanted = shapes[columns.shape][:, None], columns.move[:, None]
@@ -67,10 +67,10 @@ def table_of(p: Problem, shapes: Floats, columns: Columns, seed: int) -> Table:
     low, high = (ndtr((base + half * steps - mean) / sd) for half in (-0.5, 0.5))
     at = mean + sd * ndtri(low + u[:, :2] * (high - low))
     at = np.clip(at, base - 0.5 * steps, base + 0.5 * steps)
-    edges = priors.unit * EDGES[1]
+    edges = priors.unit * c.moves
     cell = np.searchsorted(edges, np.abs(wanted[:, 0, 0])) - 1
     move = np.sign(wanted) * _within(edges, u[:, 2], priors.movement_scales, priors.movement_weights)[cell][..., None]
-    b = movements(p, at, np.ones((*at.shape[:2], 1)), move)
+    b = c.amplitudes(p.axis, at, np.zeros((*at.shape[:2], 2)), move)
     ok = np.isfinite(b)
     b = np.where(ok, b, columns.amplitudes[:, None])
     params = np.concatenate([b, np.where(ok, at, base)], 2)

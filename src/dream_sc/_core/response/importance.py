@@ -13,11 +13,11 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
 
-from dream_sc._core.laplace import quadrature, turns
+from dream_sc._core.curves import place
+from dream_sc._core.curves._base import shape_log_weight
+from dream_sc._core.laplace import quadrature
 from dream_sc._core.laplace.kernel_density import log_kernels
 from dream_sc._core.stats.pareto import smooth
-
-from .problem import n_amplitudes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,10 +76,7 @@ class Points(NamedTuple):
 
 def log_shape_prior(curve: Curve, shapes: Floats, priors: TransPriors) -> Floats:
     """Log prior density of shapes, up to a constant."""
-    out = np.zeros(shapes.shape[:-1])
-    for d in range(0, curve.n_shape, 2):
-        out -= 0.5 * (shapes[..., d] / priors.ec50_sd) ** 2
-        out -= 0.5 * ((shapes[..., d + 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
+    out = shape_log_weight(shapes, priors)
     if curve.n_shape == 4:
         out = np.where(shapes[..., 0] < shapes[..., 2], out, -np.inf)
     return out
@@ -91,7 +88,7 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     out = np.zeros(tau.shape)
     anchor, p = p.anchor(tau), p.in_kernel()
     quadrature.log_marginal(
-        curve.code,
+        place(curve),
         n_amp,
         p.counts,
         p.weights,
@@ -108,15 +105,9 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
         out,
     )
     out += log_shape_prior(curve, points.shapes, p.priors) + prior.log_density(tau)
-    if curve.name == "additive_hill" and p.turn:
-        turns.add_each(
-            out,
-            np.ascontiguousarray(points.theta),
-            np.ascontiguousarray(points.shapes),
-            np.ascontiguousarray(consts),
-            p.turn_points,
-            p.priors.turn_scale,
-        )
+    if curve.factor is not None and p.several:
+        at = (np.ascontiguousarray(values) for values in (points.theta, points.shapes, consts))
+        curve.factor.add_each(out, *at, p.axis, p.priors)
     return np.where(np.isfinite(out), out, -np.inf)
 
 
@@ -173,7 +164,7 @@ def sample(
     p: Problem, curve: Curve, lattice: Lattice, consts: Floats, prior: Prior, *, n: int, seed: int, degree: int
 ) -> Draws:
     """`n` draws of equal weight for each feature."""
-    n_amp = n_amplitudes(curve, degree)
+    n_amp = curve.n_free(degree)
     points, log_q = _propose(lattice, n, seed)
     log_w = log_target(p, curve, points, consts, prior, n_amp) - log_q
     found = [smooth(w) for w in log_w]

@@ -1,9 +1,9 @@
 """The compact posterior record of a feature: stratified draws in 1 kB.
 
-Layout (version 2) of the 512 float16 numbers: code of the curve (NaN: no posterior), number `M` of draws, two constants
-of the curve; then `M` draws over the `P` parameters of the curve, of equal weight: 127 for one Hill, 72 for two. All
-draws are ordered by repeated bisection along the longest axis, and evenly spaced ones are kept, so that they cover the
-posterior better than random ones.
+Layout (version 2) of the 512 float16 numbers: place of the curve in the list (NaN: no posterior), number `M` of draws,
+two constants of the curve; then `M` draws over the `P` parameters of the curve, of equal weight: 127 for one Hill, 72
+for two. All draws are ordered by repeated bisection along the longest axis, and evenly spaced ones are kept, so that
+they cover the posterior better than random ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core.curves import curve
+from dream_sc._core.curves import CURVES, place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def pack_block(draws: Floats, c: Curve, consts: Floats, *, ordered: bool = False
     n = draws.shape[1]
     m = min(n, (WIDTH - HEADER) // n_p, MOST_KEPT)
     out = np.zeros((n_t, WIDTH), dtype=np.float16)
-    out[:, 0], out[:, 1], out[:, 2:HEADER] = c.code, m, consts
+    out[:, 0], out[:, 1], out[:, 2:HEADER] = place(c), m, consts
     picked = draws[:, ((np.arange(m) + 0.5) * n / m).astype(int)]
     out[:, HEADER : HEADER + m * n_p] = picked.reshape(n_t, -1)
     return out
@@ -70,7 +70,7 @@ def unpack(record: NDArray[np.float16]) -> tuple[Curve, Floats, Floats]:
     """Curve, constants ``(2,)`` and draws ``(M, P)`` of one record."""
     if not np.isfinite(record[0]):
         raise ValueError("this feature has no posterior: it was not fitted")
-    c = curve(int(record[0]))
+    c = CURVES[int(record[0])]
     m, n_p = int(record[1]), len(c.params)
     kept = record[HEADER : HEADER + m * n_p].astype(np.float64).reshape(m, n_p)
     return c, record[2:HEADER].astype(np.float64), kept

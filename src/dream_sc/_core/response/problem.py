@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._core.curves import curve
-from dream_sc._core.curves.additive_hill import N_TURN
+from dream_sc._core.curves import NULL, place
 from dream_sc._core.dosage.nodes import dosage_nodes, two_parts
 from dream_sc._core.laplace import modes as kernel
-from dream_sc._core.laplace import turns
 from dream_sc._core.laplace.layout import Anchors, Design
 from dream_sc._core.likelihoods import Likelihood, Rows, likelihood
 
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 SCREEN_TOL = 0.05
 BACKGROUND_TOL = 1e-3
 MANY_NTC, MORE_NTC = 50, 2
-HILL_START = -0.5  # of the amplitudes of two Hills
-NULL = curve("null")
 
 
 @dataclass(frozen=True)
@@ -52,17 +48,12 @@ class Problem:
     priors: TransPriors
     likelihood: Likelihood
     level_error: float = 0.0  # sd of the NTC level of the dosages, log2
-    turn: bool = False  # whether two Hills have to turn: see additive_hill.turn_weight
+    several: bool = False  # whether several curves compete, so that the factors of their priors count
     background: ntc_guides.Background | None = None  # of the NTC guides, whose rows the kernel then does without
     pooled: bool = False  # whether there are NTC guides enough to be summed up
     tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
     covariates: CovariateEffects | None = None  # on the exposure of each feature and row
     load_precision: Floats | None = None  # (T, D, D) of the errors of their coefficients, along `design.loads`
-
-    @property
-    def turn_points(self) -> Floats:
-        """Dosages (log2) at which a turn is looked for."""
-        return np.linspace(self.axis.low, self.axis.high, N_TURN)
 
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
@@ -216,7 +207,6 @@ def problem(
         scales=np.array(priors.movement_scales),
         weights=np.array(priors.movement_weights),
         polynomial_sd=priors.polynomial_sd,
-        start=HILL_START + np.log(priors.unit),
         code=like.code,
     )
     p = Problem(
@@ -273,11 +263,6 @@ def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArr
     return np.asarray(dosage.mean[order][start] != 0.0)
 
 
-def n_amplitudes(curve: Curve, degree: int) -> int:
-    """Number of amplitudes of a curve, for a polynomial of this degree."""
-    return degree if curve.name == "polynomial" else curve.n_amplitudes
-
-
 def evidence(
     p: Problem,
     c: Curve,
@@ -299,41 +284,36 @@ def evidence(
         ``(T, K)`` sd of the guide effects; a negative value is skipped.
     """
     anchor, p = p.anchor(taus), p.in_kernel()
-    n_amp = n_amplitudes(c, degree)
+    n_amp = c.n_free(degree)
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)
-    turning = p.turn and c.name == "additive_hill"
-    n_m = n_t if modes or turning else 1
+    factor = c.factor if p.several else None
+    whole = modes or factor is not None
+    n_m = n_t if whole else 1
     n = 1 + n_amp + int(p.design.group.max()) + p.design.loads.shape[1]
-    size = (n_s, n_k, n) if modes or turning else (0, 0, 0)
+    size = (n_s, n_k, n) if whole else (0, 0, 0)
     mode, cov = np.zeros((n_m, *size)), np.zeros((n_m, *size, size[-1]))
+    shapes, consts = np.ascontiguousarray(shapes), np.ascontiguousarray(consts)
     kernel.run(
-        c.code,
+        place(c),
         n_amp,
+        c.start + (np.log(p.priors.unit) if c.log_amplitudes else 0.0),
         p.counts,
         p.weights,
         p.overdispersion,
         p.offset,
         anchor,
         p.design,
-        np.ascontiguousarray(shapes),
-        np.ascontiguousarray(consts),
+        shapes,
+        consts,
         np.ascontiguousarray(taus),
         tol,
         log_z,
         mode,
         cov,
     )
-    if turning:
-        turns.add_mean(
-            log_z,
-            mode,
-            cov,
-            np.ascontiguousarray(shapes),
-            np.ascontiguousarray(consts),
-            p.turn_points,
-            p.priors.turn_scale,
-        )
+    if factor is not None:
+        factor.add_mean(log_z, mode, cov, shapes, consts, p.axis, p.priors)
     return log_z, mode, cov
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dream_sc._core.curves import CURVES
+from dream_sc._core.curves import RESPONSES
 
-FUNCTION_TYPES = (*(c.name for c in CURVES if c.name != "null"), "auto")
+FUNCTION_TYPES = (*(c.name for c in RESPONSES), "auto")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from dream_sc._core.curves import LN2
-from dream_sc._core.curves.additive_hill import raw
 from dream_sc._core.likelihoods import BINOMIAL
-from dream_sc._core.likelihoods.binomial import ec50_of_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,33 +47,14 @@ def _quantiles(name: str, values: Floats) -> dict[str, Floats]:
     return {name: q[0], f"{name}_q025": q[1], f"{name}_q975": q[2]}
 
 
-def _hills(
-    draws: Floats, c: Curve, consts: Floats, like: Likelihood
-) -> tuple[list[tuple[Floats, Floats, Floats]], int]:
-    """(log2 EC50, signed n, amplitude) of each Hill: of one Hill on the scale of the expected value."""
-    if c.name == "single_hill":
-        b, k, n = draws[..., 1], draws[..., 2], np.exp(draws[..., 3])
-        if like.code != BINOMIAL:
-            return [(k, np.sign(b) * n, like.change(b, 0.0))], 1
-        low = draws[..., 0] + from_ntc_to_low(b, k, n)
-        return [(ec50_of_share(k, n, low, low + b), np.sign(b) * n, like.change(low + b, low))], 1
-    if c.name == "additive_hill":
-        out = []
-        shares = like.code == BINOMIAL  # of counts and scores the level does not matter
-        bottom = draws[..., 0] - raw(np.zeros(1), draws, consts[:, None, :])[..., 0] if shares else np.zeros(1)
-        for i in range(2):
-            sign = consts[:, i : i + 1]
-            n = sign * np.exp(draws[..., 4 + 2 * i])
-            top = bottom + np.logaddexp(0.0, draws[..., 1 + i])
-            out.append((draws[..., 3 + 2 * i], n, sign * like.change(top, bottom)))
-        return out, 2
-    return [], 0
-
-
-def from_ntc_to_low(b: Floats, k: Floats, n: Floats) -> Floats:
-    """Predictor of one Hill at the lowest dosages less that at NTC dosage."""
-    z = -LN2 * n * k
-    return np.asarray(np.logaddexp(0.0, z) - np.logaddexp(0.0, b + z))
+def _hills(draws: Floats, c: Curve, consts: Floats, like: Likelihood) -> list[tuple[Floats, Floats, Floats]]:
+    """(log2 EC50, signed n, amplitude) of each step: of a curve of one step on the scale of the expected value."""
+    out = []
+    for step in c.steps(draws, consts):
+        ec50 = step.at(like.half(step.bottom, step.top)) if step.at is not None else step.log2_ec50
+        sign = np.sign(step.n) if step.at is None else 1.0
+        out.append((ec50, step.n, sign * like.change(step.top, step.bottom)))
+    return out
 
 
 def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floats:
@@ -96,14 +75,13 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
     """
     out, consts = _of_params(draws, c, consts, axis, like), consts[:, None, :]
     x = np.linspace(axis.low, axis.high, N_GRID)
-    monotone = c.name == "single_hill"  # its range is between its ends
     ends = np.array([axis.low, axis.high])
-    curves = c.log_curve(np.concatenate([ends if monotone else x, [axis.low / 2, 0.0]]), draws, consts)
+    curves = c.log_curve(np.concatenate([ends if c.monotone else x, [axis.low / 2, 0.0]]), draws, consts)
     out |= _effects(like.change(curves, curves[..., -1:]), axis, like.effect)
     some = spread(draws, MEDIAN_DRAWS)
     out |= _slopes(slope(np.append(x, 0.0), some, c, consts, like), x)
     some = spread(draws, CLASS_DRAWS)
-    relative = c.log_curve(np.append(x, 0.0), some, consts) if monotone else spread(curves, CLASS_DRAWS)
+    relative = c.log_curve(np.append(x, 0.0), some, consts) if c.monotone else spread(curves, CLASS_DRAWS)
     relative = (relative[..., :N_GRID] - relative[..., -1:]) / (LN2 * like.unit)
     code, gap = _shapes(relative.reshape(-1, N_GRID), x, axis)
     return out | _classes(code.reshape(relative.shape[:2]), gap.reshape(relative.shape[:2]))
@@ -158,18 +136,23 @@ def summarise_said(
 
 
 def _of_params(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
-    """Columns that are parameters of the curve: of its Hills, and the baseline."""
+    """Columns that are parameters of the curve: of its steps, and the baseline."""
+    baseline = like.expected(np.median(draws[..., 0], 1))
+    return of_steps(draws, c, consts, axis, like) | {"baseline": baseline}
+
+
+def of_steps(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
+    """Columns of the steps of a curve, NaN where it has none."""
     nan = np.full(len(draws), np.nan)
     out: dict[str, NDArray[np.generic]] = {}
-    hills, n_hills = _hills(draws, c, consts, like)
+    hills = _hills(draws, c, consts, like)
     for i, suffix in enumerate(("", "_b")):
-        if i < n_hills:
+        if i < len(hills):
             out |= of_hill(*hills[i], suffix)
         else:
             names = [f"{p}{suffix}{q}" for p in ("log2_ec50", "hill_n") for q in ("", "_q025", "_q975")]
             out |= {name: nan.copy() for name in [*names, f"amplitude{suffix}"]}
-    out["p_ec50_inside"] = inside(hills[0][0], axis) if n_hills else nan
-    out["baseline"] = like.expected(np.median(draws[..., 0], 1))
+    out["p_ec50_inside"] = inside(hills[0][0], axis) if hills else nan
     return out
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEAST_GUIDES = 3
 MOST_FEATURES, LEAST_FEATURES = 1000, 200
-MOST_EFFECTS = 20_000  # pairs of a feature and a guide: enough to tell how wide
+MOST_EFFECTS = 20_000  # pairs of a feature and a guide: enough to tell the tail
 LOG_SD_SD = 0.7  # prior sd of the log of the wide sd
 
 
@@ -74,10 +74,10 @@ def _nearest(values: tuple[float, ...], wanted: float) -> int:
 
 
 def _value(q: Problem, grid: NDArray[np.float64], weight: float, sd: float) -> float:
-    """Log marginal likelihood of the NTC guides' sums with such effects, and its log prior."""
-    priors, p = q.priors, with_wide(q, weight, sd)
+    """Log marginal likelihood of the NTC guides' sums with this tail, and its log prior."""
+    priors, tail = q.priors, with_wide(q, weight, sd)
     start_weight, start_sd = priors.wide_start
-    log_z = np.concatenate(each_block(partial(_null_evidence, p, grid), len(q.counts)))
+    log_z = np.concatenate(each_block(partial(_null_evidence, tail, grid), len(q.counts)))
     prior = learn(log_z, grid, priors, n_iter=30)
     value = float(logsumexp(log_z[:, 0] + prior.log_tau(grid), axis=1).sum())
     value += priors.wide_strength * (start_weight * np.log(weight) + (1 - start_weight) * np.log1p(-weight))

@@ -21,16 +21,14 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from dream_sc._core.curves import curve
 from dream_sc._core.curves._base import torch_moment
+from dream_sc._core.curves.single_hill import CURVE as HILL
 from dream_sc._core.curves.single_hill import torch_log_mass, torch_movement
 
 from .trans import Flat, observe_guides, shape
 
 if TYPE_CHECKING:
     from .trans import TransData
-
-HILL = curve("single_hill")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from dream_sc._core.curves.additive_hill import torch_turn
 from dream_sc._core.likelihoods import BINOMIAL, NEGBINOM, binomial, likelihood, negbinom, normal
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class TransData:
     wide_sd: float
     axis: Axis
     priors: TransPriors
-    turn: bool = False  # whether two Hills have to turn
+    several: bool = False  # whether several curves compete, so that the factors of their priors count
     row_weights: Any = None  # (T, R) numbers of trials, or precisions
     distribution: str = "negbinom"
     offset: Any = None  # (T, R) what covariates add to the predictor
@@ -124,12 +123,11 @@ def parameters(data: TransData, curve: Curve, degree: int) -> dict[str, Any]:
     """Sample level, shape, amplitudes, group effects and log tau of each feature; ``(T, 1)`` each."""
     p, one = data.priors, data.level.new_ones(1)
     out = {"a": pyro.sample("a", dist.Normal(data.level[:, None], p.level_sd * one))} | shape(data, curve)
-    n_amplitudes = degree if curve.name == "polynomial" else curve.n_amplitudes
-    for name in curve.params[1 : 1 + n_amplitudes]:
+    for name in curve.params[1 : 1 + curve.n_free(degree)]:
         out[name] = pyro.sample(name, Flat(one))
     pyro.factor("amplitudes", curve.torch_prior(out, data.axis, p, data.consts))
-    if data.turn and curve.name == "additive_hill":
-        pyro.factor("turn", torch_turn(out, data.axis, p, data.consts))
+    if data.several and curve.factor is not None:
+        pyro.factor("factor", curve.factor.torch(out, data.consts, data.axis, p))
     return out
 
 

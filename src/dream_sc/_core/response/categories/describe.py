@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from dream_sc._core import engines
 from dream_sc._core.blocks import blocks, each, under
-from dream_sc._core.likelihoods.binomial import ec50_of_share
+from dream_sc._core.curves.single_hill import CURVE as HILL
 from dream_sc._core.response import guide_support, leave_one_guide_out, posterior_record, summary
 from dream_sc._core.response.describe import draws_of, for_pyro, level_shifts
 
@@ -115,7 +114,7 @@ def _block(
     if e.settings.inference != "laplace":
         drawn, converged = _replace_draws(d.evidence, features, drawn)
     shares = usage(_with_level_error(drawn, p.level_error, e.settings.seed), c, p.axis)
-    columns, records = _categories(shares, p.axis, like, one_hill=c.name == "single_hill")
+    columns, records = _categories(shares, p.axis, like, one_hill=c is HILL)
     lead = _leading(columns[f"{like.effect}_range"], shares)
     found = _support(d, m, features, drawn, quick=quick)
     found |= {"pareto_k": drawn.pareto_k, "converged": converged}
@@ -138,20 +137,11 @@ def _categories(
     records = np.full((n, posterior_record.WIDTH), np.nan, dtype=np.float16)
     for which, curve, params, consts in shares.parts():
         found: dict[str, Any] = summary.summarise(params, curve, consts, axis, like)
-        if one_hill and curve.name == "polynomial":  # the feature's Hill has an EC50 all the same
-            found |= _of_hill(shares.hill[which], axis)
+        if one_hill and curve is not HILL:  # the feature's Hill has an EC50 all the same
+            found |= summary.of_steps(shares.hill[which], HILL, np.zeros((int(which.sum()), 2)), axis, like)
         _put(columns, found, np.flatnonzero(which), n)
         records[which] = posterior_record.pack_block(params, curve, consts)
     return columns, records
-
-
-def _of_hill(hill: Floats, axis: Axis) -> dict[str, Floats]:
-    """EC50, coefficient and amplitude of categories ``(C, N, 4)`` whose curve is written as a polynomial."""
-    a, b, k, n = hill[..., 0], hill[..., 1], hill[..., 2], np.exp(hill[..., 3])
-    low = a + summary.from_ntc_to_low(b, k, n)
-    ec50 = ec50_of_share(k, n, low, low + b)
-    found = summary.of_hill(ec50, np.sign(b) * n, expit(low + b) - expit(low))
-    return found | {"p_ec50_inside": summary.inside(ec50, axis)}
 
 
 def _binomials(d: Decision, m: int, features: Ints, *, quick: bool) -> StickDraws:

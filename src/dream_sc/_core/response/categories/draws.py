@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from dream_sc._core.response import importance
-from dream_sc._core.response.problem import Problem, n_amplitudes
+from dream_sc._core.response.problem import Problem
 from dream_sc._core.stats.pareto import smooth
 
 from .proposals import Points, movement, propose
@@ -51,7 +51,7 @@ def draw_sticks(e: ChainEvidence, m: int, features: Ints, *, quick: bool) -> Sti
     """Draws of curve `m` for a block of features; with less effort for those that are not called."""
     c, settings = e.links.comparison.curves[m], e.links.settings
     which, chains = e.chains.sticks(features)
-    p, n_amp = e.links.problem.take(which), n_amplitudes(c, settings.degree)
+    p, n_amp = e.links.problem.take(which), c.n_free(settings.degree)
     x = localise(e, p, m, features, chains, e.links.values[which], quick=quick, degree=settings.degree)
     n = min(settings.nsamples, QUICK_DRAWS) if quick else settings.nsamples
     n_shapes = n if quick else max(n // DRAWS_PER_SHAPE, 1)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import expit, log_softmax, logsumexp
 
-from dream_sc._core.curves import LN2, curve
+from dream_sc._core.curves import LN2
+from dream_sc._core.curves.single_hill import CURVE as HILL
+from dream_sc._core.curves.single_hill import from_ntc_to_low
 from dream_sc._core.response import importance
 from dream_sc._core.response.draws import TAU_POINTS, local_lattices, steps, tau_grid
 from dream_sc._core.response.problem import SCREEN_TOL, Problem, evidence, null_evidence
-from dream_sc._core.response.summary import from_ntc_to_low
 
 from .evidence import ChainEvidence, Chains, together
 
@@ -95,11 +96,11 @@ def _on_lattice(
 
 def _lags(p: Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior) -> Floats:
     """Lags ``(T,)`` by the modes of one Hill at the likeliest shapes ``(F, 2)``, sticks by their odds of moving."""
-    c, consts = curve("single_hill"), np.zeros((len(tau), 1, 2))
+    consts = np.zeros((len(tau), 1, 2))
     mine = np.repeat(np.arange(len(best)), chains.length)
     shapes = lagged(best[mine][:, None], lag)
-    log_z, mode, _ = evidence(p, c, shapes, consts, tau, modes=True)
-    log_bf = log_z[:, 0, 0] - log_mass(p, c, shapes, consts)[:, 0] - null_evidence(p, tau)[0][:, 0]
+    log_z, mode, _ = evidence(p, HILL, shapes, consts, tau, modes=True)
+    log_bf = log_z[:, 0, 0] - log_mass(p, HILL, shapes, consts)[:, 0] - null_evidence(p, tau)[0][:, 0]
     a, b = mode[:, 0, 0, 0], mode[:, 0, 0, 1]
     low = a + from_ntc_to_low(b, shapes[:, 0, 0], np.exp(shapes[:, 0, 1]))
     ratio = expit(log_bf) * (np.logaddexp(0.0, low + b) - np.logaddexp(0.0, low)) / LN2
@@ -135,7 +136,7 @@ def localise(
     for i, size in enumerate(stages):
         if size:
             local = local_lattices(shapes, log_post, step, size)
-            if c.name == "single_hill" and chains.length.max() > 1:
+            if c is HILL and chains.length.max() > 1:
                 best = shapes[np.arange(len(features)), log_post.argmax(1)]
                 lag = _lags(p, chains, best, lag, tau.best, prior)
             shapes, step = local

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from dream_sc._core.curves import curve
+from dream_sc._core.curves.polynomial import CURVE as POLYNOMIAL
+from dream_sc._core.curves.single_hill import CURVE as HILL
+from dream_sc._core.curves.single_hill import from_ntc_to_low
 from dream_sc._core.likelihoods.binomial import ec50_of_share
-from dream_sc._core.response.summary import N_GRID, from_ntc_to_low
+from dream_sc._core.response.summary import N_GRID
 
 from .shapes import lagged
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 LARGEST_LOGIT = 14.0
 TOLERANCE = 0.01  # of a share, in the mean over draws of the largest error along the axis
-HILL, POLYNOMIAL = curve("single_hill"), curve("polynomial")
 
 
 class Usage(NamedTuple):
@@ -82,7 +83,7 @@ def usage(drawn: StickDraws, c: Curve, axis: Axis) -> Usage:
     shares = _logit(log_shares(log_odds, chains.start, chains.length))
     consts = np.repeat(POLYNOMIAL.lattice(axis, None)[2], len(of_category), 0)
     polynomial = _polynomial(shares, x, consts[0])
-    if c.name != "single_hill":
+    if c is not HILL:
         n_c, n, _ = shares.shape
         return Usage(np.zeros((n_c, n, 4)), polynomial, consts, np.zeros(n_c, dtype=bool), of_category)
     hill = _one_hill(drawn, of_category)

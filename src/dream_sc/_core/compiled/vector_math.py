@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from dream_sc._core.compiled import inline
+from ._functions import inline
 
 # adding it to a double leaves the nearest whole number in the low bits
 _ROUND = 6755399441055744.0
