@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.blocks import under
+from dream_sc._core.curves import NULL
 
 from . import null_scale
 from .evidence import evaluate
