@@ -120,4 +120,5 @@ def test_it_is_fitted(found: dict[str, list[int]]) -> None:
     assert hill[0] >= 15
     assert gompertz[0] >= 0.9 * hill[0]
     assert gompertz[1] <= hill[1] + 1
-    assert found["gompertz_models"] == ["gompertz"]
+    assert set(found["gompertz_models"]) <= {"gompertz", "null"}
+    assert "gompertz" in found["gompertz_models"]
