@@ -19,7 +19,7 @@ def rng():
 def _density(code, n_amp, theta, y, weights, overdispersion, offset, anchor, tau, shape, consts, d, grad, hess):  # type: ignore[no-untyped-def]
     from_kernel = layout.new_scratch(theta.shape[0], n_amp, d, 1)
     tabs, value = layout.new_tables(d, 1), np.zeros(1)
-    counts = layout.counts_of(y, weights, overdispersion, offset, anchor, d.scale2, d.code)
+    counts = layout.counts_of(y, weights, overdispersion, offset, anchor, d.scale2, d.likelihood)
     layout.hold(counts.anchor, 0, 0, from_kernel.anchor)
     tabs.consts[0, 0], tabs.consts[1, 0] = consts
     curve_tables.fill_tables(code, shape, d, tabs)

@@ -70,12 +70,12 @@ def hill(x: np.ndarray, k: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 def test_densities_equal_scipys(rng: np.random.Generator) -> None:
     n, y, eta = np.array([3.0, 17.0, 400.0]), np.array([0.0, 9.0, 388.0]), np.array([-1.3, 0.2, 3.0])
-    got = binomial.torch_log_density(*(torch.tensor(v) for v in (y, eta, n))).numpy()
-    at_zero = binomial.torch_log_density(*(torch.tensor(v) for v in (y, 0 * eta, n))).numpy()
+    got = binomial.torch_log_density(*(torch.tensor(v) for v in (y, eta, n)), None).numpy()
+    at_zero = binomial.torch_log_density(*(torch.tensor(v) for v in (y, 0 * eta, n)), None).numpy()
     want = binom(n, expit(eta)).logpmf(y) - binom(n, 0.5).logpmf(y)
     np.testing.assert_allclose(got - at_zero, want, rtol=1e-10)
     w = np.array([0.5, 3.0, 1e4])
-    got = normal.torch_log_density(*(torch.tensor(v) for v in (y, eta, w))).numpy()
+    got = normal.torch_log_density(*(torch.tensor(v) for v in (y, eta, w)), None).numpy()
     np.testing.assert_allclose(got, norm(eta, w**-0.5).logpdf(y) - norm(0, w**-0.5).logpdf(0), rtol=1e-10)
 
 

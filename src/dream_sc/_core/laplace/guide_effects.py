@@ -11,6 +11,7 @@ from math import log
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, inline, part
 from dream_sc._core.compiled.vector_math import vexp, vlog
+from dream_sc._core.likelihoods import chosen
 
 from .layout import Counts, Design, Scratch
 
@@ -32,7 +33,7 @@ def _variances(tau: Vector, wide_sd: Vector, v_dose: Matrix, variance: Cube) -> 
 def _modes(
     ys: Vector,
     totals: Vector,
-    gaussian: bool,
+    likelihood: int,
     guide_start: Indices,
     base: Matrix,
     ratio: Matrix,
@@ -55,19 +56,8 @@ def _modes(
                     grad[lane], curvature[lane] = -u[g, m, lane] * precision, precision
                 for lane in range(n_lanes):
                     factor[lane] = vexp(u[g, m, lane])
-                for r in range(guide_start[g], guide_start[g + 1]):
-                    y, n = ys[r], totals[r]
-                    if gaussian:
-                        for lane in range(n_lanes):
-                            grad[lane] += n * (y - base[r, lane] - u[g, m, lane])
-                            curvature[lane] += n
-                        continue
-                    for lane in range(n_lanes):
-                        e = ratio[r, lane] * factor[lane]
-                        p = 1.0 / (1.0 + e)
-                        total = n * (e * p)
-                        grad[lane] += y - total
-                        curvature[lane] += total * p
+                start, stop = guide_start[g], guide_start[g + 1]
+                chosen.add_slopes(likelihood, ys, totals, start, stop, base, ratio, u[g, m], factor, grad, curvature)
                 moving = 0
                 for lane in range(n_lanes):
                     step = min(max(grad[lane] / curvature[lane], -2.0), 2.0)
@@ -81,7 +71,7 @@ def _modes(
 def _at_modes(
     ys: Vector,
     totals: Vector,
-    gaussian: bool,
+    likelihood: int,
     guide_start: Indices,
     wide_weight: Vector,
     base: Matrix,
@@ -108,28 +98,10 @@ def _at_modes(
                 factor[lane], curvature[lane], third[lane] = vexp(u[g, m, lane]), 0.0, 0.0
             for lane in range(n_lanes):
                 value[g, m, lane] = log_weight - 0.5 * u[g, m, lane] * u[g, m, lane] / variance[g, m, lane]
-            for r in range(start, stop):
-                y, n = ys[r], totals[r]
-                if gaussian:
-                    for lane in range(n_lanes):
-                        rest = y - base[r, lane] - u[g, m, lane]
-                        value[g, m, lane] -= 0.5 * n * rest * rest
-                        parts[m, r, 0, lane], parts[m, r, 1, lane], parts[m, r, 2, lane] = n * rest, n, 0.0
-                        curvature[lane] += n
-                    continue
-                for lane in range(n_lanes):
-                    e = ratio[r, lane] * factor[lane]
-                    value[g, m, lane] += y * (base[r, lane] + u[g, m, lane]) - n * vlog(1.0 + e)
-                for lane in range(n_lanes):
-                    e = ratio[r, lane] * factor[lane]
-                    p = 1.0 / (1.0 + e)
-                    q = e * p
-                    kappa = n * q * p
-                    parts[m, r, 0, lane], parts[m, r, 1, lane] = y - n * q, kappa
-                    parts[m, r, 2, lane] = kappa * (p - q)
-                for lane in range(n_lanes):
-                    curvature[lane] += parts[m, r, 1, lane]
-                    third[lane] += parts[m, r, 2, lane]
+            at, out = u[g, m], value[g, m]
+            chosen.add_values(
+                likelihood, ys, totals, start, stop, base, ratio, at, factor, out, parts[m], curvature, third
+            )
             for lane in range(n_lanes):
                 w = 1.0 + variance[g, m, lane] * curvature[lane]
                 shrink[g, m, lane] = variance[g, m, lane] / w
@@ -174,7 +146,7 @@ def components(counts: Counts, tau: Vector, design: Design, s: Scratch) -> None:
     _modes(
         counts.y,
         counts.total,
-        counts.gaussian,
+        counts.likelihood,
         design.guide_start,
         s.base,
         s.ratio,
@@ -187,7 +159,7 @@ def components(counts: Counts, tau: Vector, design: Design, s: Scratch) -> None:
     _at_modes(
         counts.y,
         counts.total,
-        counts.gaussian,
+        counts.likelihood,
         design.guide_start,
         design.wide_weight,
         s.base,

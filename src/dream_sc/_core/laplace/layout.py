@@ -13,7 +13,7 @@ import numpy as np
 
 from dream_sc._core.compiled import Cube, Indices, Matrix, Stack, Vector, part
 from dream_sc._core.curves._compiled import TABLE_WIDTH
-from dream_sc._core.likelihoods import NEGBINOM, NORMAL
+from dream_sc._core.likelihoods import chosen
 
 
 class Design(NamedTuple):
@@ -38,7 +38,7 @@ class Design(NamedTuple):
     scales: Vector  # of the movement
     weights: Vector
     polynomial_sd: float
-    code: int  # of the likelihood
+    likelihood: int  # its place in the list
 
 
 class Anchors(NamedTuple):
@@ -63,15 +63,14 @@ class Anchor(NamedTuple):
 class Counts(NamedTuple):
     """One feature: its rows, and what is known of its level and group effects beside them.
 
-    With ``x`` the predictor, covariates left out, less `shift` the log likelihood of a row is
-    ``y x - total log(1 + e^x)`` of counts, and ``-total (y - x)^2 / 2`` of scores.
+    The likelihood says what `total` and `shift` are.
     """
 
     y: Vector  # (R,)
-    total: Vector  # (R,) y + phi of a negative binomial, the number of trials, or the precision of a score
-    shift: Vector  # (R,) log phi of a negative binomial, less what covariates do to the exposure
+    total: Vector  # (R,)
+    shift: Vector  # (R,) what is taken off the predictor: the likelihood's, less what covariates do to the exposure
     anchor: Anchor  # K is 1 or the number of taus
-    gaussian: bool
+    likelihood: int  # its place in the list
 
 
 class Tables(NamedTuple):
@@ -169,23 +168,18 @@ def new_scratch(n: int, n_amp: int, design: Design, n_lanes: int) -> Scratch:
 
 @part
 def counts_of(
-    y: Vector, weights: Vector, overdispersion: float, offset: Vector, anchor: Anchor, scale2: Vector, code: int
+    y: Vector, weights: Vector, overdispersion: float, offset: Vector, anchor: Anchor, scale2: Vector, likelihood: int
 ) -> Counts:
     """One feature, with its anchor.
 
     `weights` are those of its rows, none of a negative binomial; `offset` what its covariates add to the predictor of
-    each row, none without covariates; `scale2` and `code` are the design's.
+    each row, none without covariates; `scale2` and `likelihood` are the design's.
     """
     shift, total = np.zeros(y.size), np.zeros(y.size)
-    for r in range(y.size):
-        if code == NEGBINOM:
-            phi = 1.0 / (overdispersion**2 * scale2[r])
-            shift[r], total[r] = np.log(phi), y[r] + phi
-        else:
-            total[r] = weights[r]
-        if offset.size > 0:
-            shift[r] -= offset[r]
-    return Counts(y, total, shift, anchor, code == NORMAL)
+    chosen.prepare(likelihood, y, weights, overdispersion, scale2, total, shift)
+    for r in range(offset.size):
+        shift[r] -= offset[r]
+    return Counts(y, total, shift, anchor, likelihood)
 
 
 @part

@@ -74,7 +74,7 @@ def _fill(
     """Log likelihood of one feature's guides moved by `moves`, by component: ``(G, M, J)``, less that of the null."""
     n_lanes, middle = moves.size, moves.size // 2
     no_anchor = Anchor(np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1, 1)))
-    counts = counts_of(y, row_weights, overdispersion, np.zeros(0), no_anchor, design.scale2, design.code)
+    counts = counts_of(y, row_weights, overdispersion, np.zeros(0), no_anchor, design.scale2, design.likelihood)
     s = new_scratch(1, 0, design, n_lanes)
     for r in range(y.size):
         for lane in range(n_lanes):

@@ -326,5 +326,5 @@ def run(
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
         its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
-        one = counts_of(counts[t], weights[t], overdispersion[t], offset[t], its, design.scale2, design.code)
+        one = counts_of(counts[t], weights[t], overdispersion[t], offset[t], its, design.scale2, design.likelihood)
         _feature(curve, n_amp, start, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])

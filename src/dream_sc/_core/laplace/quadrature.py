@@ -13,6 +13,7 @@ import numpy as np
 from dream_sc._core.compiled import Cube, Matrix, Vector, entry, inline, part
 from dream_sc._core.compiled.vector_math import vexp, vlog
 from dream_sc._core.curves import chosen
+from dream_sc._core.likelihoods import chosen as likelihoods
 
 from .curve_tables import fill_tables
 from .guide_effects import integrate
@@ -53,7 +54,7 @@ def log_joint(
 
     `anchor` and `offset` are those of one feature.
     """
-    counts = counts_of(y, row_weights, overdispersion, offset, anchor, design.scale2, design.code)
+    counts = counts_of(y, row_weights, overdispersion, offset, anchor, design.scale2, design.likelihood)
     s, tabs = new_scratch(theta.size, n_amp, design, 1), new_tables(design, 1)
     hold(counts.anchor, 0, 0, s.anchor)
     tabs.consts[0, 0], tabs.consts[1, 0] = consts
@@ -62,13 +63,13 @@ def log_joint(
     row_means(curve, at, n_amp, counts.shift, design, tabs, s)
     value = np.zeros(1)
     _add_priors(curve, at, n_amp, design, tabs, s, value)
+    effect, factor, spare, total = np.zeros(1), np.zeros(1), np.zeros(1), counts.total
     for g in range(u.size):
-        for r in range(design.guide_start[g], design.guide_start[g + 1]):
-            eta = s.base[r, 0] + u[g]
-            if counts.gaussian:
-                value[0] -= 0.5 * counts.total[r] * (y[r] - eta) ** 2
-            else:
-                value[0] += y[r] * eta - counts.total[r] * log(1.0 + exp(eta))
+        start, stop = design.guide_start[g], design.guide_start[g + 1]
+        effect[0], factor[0] = u[g], exp(u[g])
+        likelihoods.add_values(
+            design.likelihood, y, total, start, stop, s.base, s.ratio, effect, factor, value, s.parts[0], spare, spare
+        )
         density = 0.0
         for m in range(design.wide_sd.size):
             v = tau * tau + design.wide_sd[m] ** 2 + s.v_dose[g, 0]
@@ -80,7 +81,7 @@ def log_joint(
 @part
 def _needed(g: int, m: int, counts: Counts, design: Design, s: Scratch) -> bool:
     """Whether Laplace's method is not good enough for a component in any lane, by the next term of its expansion."""
-    if counts.gaussian:
+    if likelihoods.is_quadratic(counts.likelihood):
         return False
     for lane in range(s.odds.shape[2]):
         if s.odds[g, m, lane] < EXACT_ODDS:
@@ -100,7 +101,7 @@ def _add_ratio(
     counts: Counts, g: int, m: int, nodes: Vector, weights: Vector, design: Design, s: Scratch, ratio: Vector
 ) -> None:
     """Add a component's density by Gauss-Hermite quadrature around its mode, over that by Laplace, by its odds."""
-    u, shrink, odds, variance, rows = s.u, s.shrink, s.odds, s.variance, s.ratio
+    u, shrink, odds, variance = s.u, s.shrink, s.odds, s.variance
     at_mode, value, total, move, factor = s.buffer_a, s.buffer_b, s.buffer_c, s.climb[0], s.climb[1]
     for lane in range(ratio.size):
         at_mode[lane], total[lane] = vexp(u[g, m, lane]), 0.0
@@ -111,11 +112,20 @@ def _add_ratio(
             factor[lane] = vexp(move[lane])
         for lane in range(ratio.size):
             value[lane] = 0.5 * node * node - move[lane] * (u[g, m, lane] + 0.5 * move[lane]) / variance[g, m, lane]
-        for r in range(design.guide_start[g], design.guide_start[g + 1]):
-            y, n = counts.y[r], counts.total[r]
-            for lane in range(ratio.size):
-                e = rows[r, lane] * at_mode[lane]
-                value[lane] += y * move[lane] - n * vlog((1.0 + e * factor[lane]) / (1.0 + e))
+        likelihoods.add_change(
+            counts.likelihood,
+            counts.y,
+            counts.total,
+            design.guide_start[g],
+            design.guide_start[g + 1],
+            s.base,
+            s.ratio,
+            u[g, m],
+            at_mode,
+            move,
+            factor,
+            value,
+        )
         for lane in range(ratio.size):
             total[lane] += weights[k] * vexp(value[lane])
     for lane in range(ratio.size):
@@ -219,5 +229,5 @@ def log_marginal(
     """
     for t in range(counts.shape[0]):
         its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
-        one = counts_of(counts[t], row_weights[t], overdispersion[t], offset[t], its, design.scale2, design.code)
+        one = counts_of(counts[t], row_weights[t], overdispersion[t], offset[t], its, design.scale2, design.likelihood)
         _feature(curve, n_amp, one, design, theta[t], tau[t], shapes[t], consts[t], nodes, weights, out[t])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import binomial, multinomial, negbinom, normal, studentt
-from ._base import BINOMIAL, NEGBINOM, NORMAL, Likelihood, Rows
+from ._base import Likelihood, Rows
 
 LIKELIHOODS: tuple[Likelihood, ...] = tuple(m.LIKELIHOOD for m in (negbinom, binomial, multinomial, normal, studentt))
 DISTRIBUTIONS: tuple[str, ...] = tuple(each.name for each in LIKELIHOODS)
@@ -14,12 +14,14 @@ def likelihood(name: str) -> Likelihood:
     return LIKELIHOODS[DISTRIBUTIONS.index(name)]
 
 
+def place(like: Likelihood) -> int:
+    """Where a likelihood is in the list."""
+    return DISTRIBUTIONS.index(like.name)
+
+
 __all__ = [
-    "BINOMIAL",
     "DISTRIBUTIONS",
     "LIKELIHOODS",
-    "NEGBINOM",
-    "NORMAL",
     "Likelihood",
     "Rows",
     "binomial",
@@ -27,5 +29,6 @@ __all__ = [
     "multinomial",
     "negbinom",
     "normal",
+    "place",
     "studentt",
 ]

@@ -11,11 +11,12 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ._compiled import Kernels
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
 LN2 = 0.6931471805599453
-NEGBINOM, BINOMIAL, NORMAL = 0, 1, 2  # forms of a row's likelihood in kernels
 
 
 class Rows(NamedTuple):
@@ -35,12 +36,14 @@ class Likelihood:
 
     Parameters
     ----------
-    name, code
-        Public name, and the number of its form in kernels.
+    name
+        Public name.
     effect
         What a difference between two dosages is called in tables: "log2fc", "delta_p" or "delta".
     unit
         The unit of amplitudes and effects in their priors, on the scale of the predictor.
+    effect_unit
+        What effects of guides are given in, on the scale of the predictor: log2 of counts, log odds, or sds.
     level
         ``(counts, weights, log exposure) -> (T,)``: the predictor's level if nothing moves it.
     expected
@@ -53,26 +56,31 @@ class Likelihood:
         the curve ``(T, R)`` moves them.
     simulate
         ``(rng, Rows, predictor) -> (counts, weights)`` of new rows.
+    kernels
+        The compiled form.
+    torch_log_density
+        ``(y (T, R), predictor, weights, variance) -> (T, R)``: log density but for what does not depend on the
+        predictor, for the Pyro models; `variance` is that of the rows' means beyond chance, relative, of counts.
     half
         ``(predictor below a step, above it) -> `` log odds of the part of the step, on the scale of the exponential of
         the predictor, at which half of it is done on that of the expected value.
+    linear
+        Whether an effect depends on the change of the predictor alone, and not on where it starts.
     """
 
     name: str
-    code: int
     effect: str
     unit: float
+    effect_unit: float
     level: Callable[[Floats, Floats, Floats], Floats]
     expected: Callable[[Any], Any]
     change: Callable[[Any, Any], Any]
     contrasts: Callable[[Rows, Floats, Floats], tuple[Floats, Floats, Floats]]
     simulate: Callable[[np.random.Generator, Rows, Floats], tuple[Floats, Floats]]
+    kernels: Kernels
+    torch_log_density: Callable[..., Any]
     half: Callable[[Any, Any], Any] = lambda low, high: 0.0
-
-    @property
-    def effect_unit(self) -> float:
-        """What effects of guides are given in, on the scale of the predictor: log2 of counts, log odds, or sds."""
-        return LN2 if self.code == NEGBINOM else self.unit
+    linear: bool = True
 
 
 def by_guide(values: Floats, rows: Rows) -> Floats:

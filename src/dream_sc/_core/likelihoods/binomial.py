@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from ._base import BINOMIAL, Likelihood, by_guide
+from dream_sc._core.compiled import Vector, part
+
+from ._base import Likelihood, by_guide
+from ._compiled import out_of_a_total
 
 if TYPE_CHECKING:
     from ._base import Floats, Rows
 
 
-def torch_log_density(y: Any, log_odds: Any, n: Any) -> Any:
+def torch_log_density(y: Any, log_odds: Any, n: Any, variance: Any) -> Any:
     """Log of the density without the terms that do not depend on the log odds, on tensors."""
     from torch.nn.functional import softplus
 
@@ -31,6 +34,13 @@ def effective(y: Floats, n: Floats, pairs: Floats, rho: Floats) -> tuple[Floats,
     """
     factor = 1.0 + rho[:, None] * pairs / np.maximum(n, 1.0)
     return y / factor, n / factor
+
+
+@part
+def prepare(y: Vector, weights: Vector, overdispersion: float, scale2: Vector, total: Vector, shift: Vector) -> None:
+    """Totals are the trials."""
+    for r in range(y.size):
+        total[r], shift[r] = weights[r], 0.0
 
 
 def level(counts: Floats, weights: Floats, log_w: Floats) -> Floats:
@@ -79,14 +89,17 @@ def ec50_of_share(log2_ec50: Any, n: Any, low: Any, high: Any) -> Any:
 
 
 LIKELIHOOD = Likelihood(
-    "binomial",
-    BINOMIAL,
-    "delta_p",
-    1.0,
-    level,
-    expit,
-    lambda x, ntc: expit(x) - expit(ntc),
-    contrasts,
-    simulate,
+    name="binomial",
+    effect="delta_p",
+    unit=1.0,
+    effect_unit=1.0,
+    level=level,
+    expected=expit,
+    change=lambda x, ntc: expit(x) - expit(ntc),
+    contrasts=contrasts,
+    simulate=simulate,
+    kernels=out_of_a_total(prepare),
+    torch_log_density=torch_log_density,
     half=half,
+    linear=False,
 )

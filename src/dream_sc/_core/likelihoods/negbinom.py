@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core.compiled import inline
+from dream_sc._core.compiled import Vector, inline, part
 
-from ._base import LN2, NEGBINOM, Likelihood, by_guide
+from ._base import LN2, Likelihood, by_guide
+from ._compiled import out_of_a_total
 
 if TYPE_CHECKING:
     from ._base import Floats, Rows
@@ -27,11 +28,20 @@ def log_normaliser(y: float, phi: float) -> float:
     return lgamma(y + phi) - lgamma(phi) - lgamma(y + 1.0)
 
 
-def torch_log_density(y, log_mean, phi):  # type: ignore[no-untyped-def]
-    """`log_density` on tensors, for the Pyro models."""
+def torch_log_density(y, log_mean, weights, variance):  # type: ignore[no-untyped-def]
+    """`log_density` on tensors, for the Pyro models; `variance` is ``1 / phi``."""
     from torch.nn.functional import softplus
 
-    return y * (log_mean - phi.log()) - (y + phi) * softplus(log_mean - phi.log())
+    x = log_mean + variance.log()
+    return y * x - (y + 1.0 / variance) * softplus(x)
+
+
+@part
+def prepare(y: Vector, weights: Vector, overdispersion: float, scale2: Vector, total: Vector, shift: Vector) -> None:
+    """Totals are ``y + phi``, and ``log phi`` is taken off the log mean."""
+    for r in range(y.size):
+        phi = 1.0 / (overdispersion**2 * scale2[r])
+        total[r], shift[r] = y[r] + phi, log(phi)
 
 
 def level(counts: Floats, weights: Floats, log_w: Floats) -> Floats:
@@ -60,5 +70,15 @@ def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[F
 
 
 LIKELIHOOD = Likelihood(
-    "negbinom", NEGBINOM, "log2fc", 1.0, level, np.exp, lambda x, ntc: (x - ntc) / LN2, contrasts, simulate
+    name="negbinom",
+    effect="log2fc",
+    unit=1.0,
+    effect_unit=LN2,
+    level=level,
+    expected=np.exp,
+    change=lambda x, ntc: (x - ntc) / LN2,
+    contrasts=contrasts,
+    simulate=simulate,
+    kernels=out_of_a_total(prepare),
+    torch_log_density=torch_log_density,
 )

@@ -4,13 +4,18 @@ Curves are logarithms of Hills, and the logarithm of a Hill that moves by little
 four sds differs from one by half a hundredth of itself at most. So scores take the same curves as counts do.
 """
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import NORMAL, Likelihood, by_guide
+from dream_sc._core.compiled import Cube, Matrix, Vector, part
+
+from ._base import Likelihood, by_guide
+from ._compiled import Kernels
+from .binomial import prepare
 
 if TYPE_CHECKING:
     from ._base import Floats, Rows
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 UNIT = 0.01
 
 
-def torch_log_density(y: Any, predictor: Any, precision: Any) -> Any:
+def torch_log_density(y: Any, predictor: Any, precision: Any, variance: Any) -> Any:
     """Log of the density without the terms that do not depend on the predictor, on tensors."""
     return -0.5 * precision * (y - predictor) ** 2
 
@@ -55,6 +60,89 @@ def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[F
     return np.where(w > 0, predictor + noise, 0.0), w
 
 
+@part
+def add_slopes(
+    y: Vector,
+    total: Vector,
+    start: int,
+    stop: int,
+    base: Matrix,
+    ratio: Matrix,
+    u: Vector,
+    factor: Vector,
+    grad: Vector,
+    curvature: Vector,
+) -> None:
+    """First and second derivative."""
+    for r in range(start, stop):
+        seen, n = y[r], total[r]
+        for lane in range(grad.size):
+            grad[lane] += n * (seen - base[r, lane] - u[lane])
+            curvature[lane] += n
+
+
+@part
+def add_values(
+    y: Vector,
+    total: Vector,
+    start: int,
+    stop: int,
+    base: Matrix,
+    ratio: Matrix,
+    u: Vector,
+    factor: Vector,
+    value: Vector,
+    parts: Cube,
+    curvature: Vector,
+    third: Vector,
+) -> None:
+    """Log density and derivatives."""
+    for r in range(start, stop):
+        seen, n = y[r], total[r]
+        for lane in range(value.size):
+            rest = seen - base[r, lane] - u[lane]
+            value[lane] -= 0.5 * n * rest * rest
+            parts[r, 0, lane], parts[r, 1, lane], parts[r, 2, lane] = n * rest, n, 0.0
+            curvature[lane] += n
+
+
+@part
+def add_change(
+    y: Vector,
+    total: Vector,
+    start: int,
+    stop: int,
+    base: Matrix,
+    ratio: Matrix,
+    u: Vector,
+    factor: Vector,
+    move: Vector,
+    moved: Vector,
+    value: Vector,
+) -> None:
+    """Change of the log density."""
+    for r in range(start, stop):
+        seen, n = y[r], total[r]
+        for lane in range(value.size):
+            value[lane] += n * move[lane] * (seen - base[r, lane] - u[lane] - 0.5 * move[lane])
+
+
+@part
+def is_quadratic() -> bool:
+    """Yes."""
+    return True
+
+
 LIKELIHOOD = Likelihood(
-    "normal", NORMAL, "delta", UNIT, level, lambda x: x / UNIT, lambda x, ntc: (x - ntc) / UNIT, contrasts, simulate
+    name="normal",
+    effect="delta",
+    unit=UNIT,
+    effect_unit=UNIT,
+    level=level,
+    expected=lambda x: x / UNIT,
+    change=lambda x, ntc: (x - ntc) / UNIT,
+    contrasts=contrasts,
+    simulate=simulate,
+    kernels=Kernels(prepare, add_slopes, add_values, add_change, is_quadratic),
+    torch_log_density=torch_log_density,
 )

@@ -12,6 +12,7 @@ from dream_sc._core.dosage.nodes import dosage_nodes, two_parts
 from dream_sc._core.laplace import modes as kernel
 from dream_sc._core.laplace.layout import Anchors, Design
 from dream_sc._core.likelihoods import Likelihood, Rows, likelihood
+from dream_sc._core.likelihoods import place as place_of
 
 from . import ntc_guides
 
@@ -207,7 +208,7 @@ def problem(
         scales=np.array(priors.movement_scales),
         weights=np.array(priors.movement_weights),
         polynomial_sd=priors.polynomial_sd,
-        code=like.code,
+        likelihood=place_of(like),
     )
     p = Problem(
         counts=counts,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from dream_sc._core.curves import LN2
-from dream_sc._core.likelihoods import BINOMIAL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,7 +128,7 @@ def summarise_said(
     moved = np.concatenate([said.ends[column, place], np.zeros_like(level)], 2)
     out |= _effects(like.change(level + moved, level), axis, like.effect)
     some = spread(column, SAID_DRAWS)
-    predictor = spread(level, SAID_DRAWS) + said.curves[some] if like.code == BINOMIAL else 0.0
+    predictor = spread(level, SAID_DRAWS) + said.curves[some] if not like.linear else 0.0
     x = np.linspace(axis.low, axis.high, N_GRID)
     out |= _slopes(_of_effect(said.slopes[some], predictor, like), x)
     return out | _classes(said.code[column], said.gap[column])
@@ -165,7 +164,7 @@ def _slopes(slopes: Floats, x: Floats) -> dict[str, NDArray[np.generic]]:
 def slope(x: Floats, draws: Floats, c: Curve, consts: Floats, like: Likelihood) -> Floats:
     """Derivative of the effect by log2 dosage at dosages `x`, shape ``(..., X)``."""
     # where the effect is a multiple of the predictor's change, the predictor does not matter
-    predictor = c.log_curve(x, draws, consts) if like.code == BINOMIAL else 0.0
+    predictor = c.log_curve(x, draws, consts) if not like.linear else 0.0
     return _of_effect(LN2 * c.slope(x, draws, consts), predictor, like)
 
 

@@ -62,4 +62,4 @@ def cis(data: CisData) -> None:
     spread = torch.cat([within, data.counts.new_zeros(data.n_control + 1)])[data.guide[targeted]]
     x = x.index_put((targeted,), x[targeted] + (spread**2).sum(-1).sqrt() * z)
     log_mean = data.log_exposure + LN2 * (level + x)
-    pyro.factor("counts", torch_log_density(data.counts, log_mean, data.phi * one).sum())
+    pyro.factor("counts", torch_log_density(data.counts, log_mean, None, one / data.phi).sum())

@@ -27,7 +27,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from dream_sc._core.likelihoods import BINOMIAL, NEGBINOM, binomial, likelihood, negbinom, normal
+from dream_sc._core.likelihoods import likelihood
 
 if TYPE_CHECKING:
     from dream_sc._core.curves import Curve
@@ -162,13 +162,8 @@ def group_effects(data: TransData) -> Any:
 def _observe(data: TransData, predictor: Any, scale: float = 1.0) -> None:
     if data.offset is not None:
         predictor = predictor + data.offset
-    code = likelihood(data.distribution).code
-    if code == NEGBINOM:
-        phi = 1.0 / (data.overdispersion[:, None] ** 2 * data.scale2)
-        density = negbinom.torch_log_density(data.counts, predictor, phi)
-    else:
-        file = binomial if code == BINOMIAL else normal
-        density = file.torch_log_density(data.counts, predictor, data.row_weights)
+    variance = data.overdispersion[:, None] ** 2 * data.scale2
+    density = likelihood(data.distribution).torch_log_density(data.counts, predictor, data.row_weights, variance)
     pyro.factor("counts", scale * density.sum(-1, keepdim=True))
 
 
