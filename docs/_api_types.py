@@ -1,7 +1,7 @@
 """Types in the API pages, from the signatures, and what they link to, with and without a network.
 
-Each project's own list of names is asked for first. Where it cannot be had, a list written from the few names below takes its
-place; a build with a network thereby checks what a build without one has to believe.
+Sphinx asks for each project's own list of names first. Where it cannot be had, a list written from the few names below
+takes its place. A build with a network thereby checks what a build without one has to believe.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def mapping(folder: Path) -> dict[str, tuple[str, tuple[str | None, ...]]]:
 
 
 def resolve_types(package: str) -> None:
-    """Run the imports under `if TYPE_CHECKING` of the loaded modules of a package, so that annotations become classes."""
+    """Run the imports under `if TYPE_CHECKING` of a package's loaded modules, so that annotations become classes."""
     for name, module in sorted(sys.modules.items()):
         path = getattr(module, "__file__", None)
         if path is None or name.split(".")[0] != package:

@@ -53,7 +53,9 @@ nitpicky = True
 intersphinx_mapping = _api_types.mapping(_here / "computed" / "links")
 intersphinx_timeout = 5
 
-autodoc_typehints = "description"  # types beside the meaning of each parameter, which signatures then name with defaults only
+autodoc_typehints = (
+    "description"  # types beside the meaning of each parameter, which signatures then name with defaults only
+)
 autodoc_typehints_description_target = "documented_params"
 python_maximum_signature_line_length = 88
 autodoc_preserve_defaults = False

@@ -16,20 +16,24 @@ FOLDERS = sorted({path.parent for path in MODULES} - {PACKAGE})
 
 # what anybody who reads Python and works with single cells knows; all other words belong into the glossary
 FIELD_WORDS = """
-adjust all allowed base check choose chromosome column compare comparison compile count criteria data dataset demo density
-design device exon factor file fit folder from function goodness grid group key leave logging main matrix math memory
-name one out parser point progress read report result scan setting simulated store stored storage style symbol table task
-tensor thread token transform tree type validate
+adjust all allowed base check choose chromosome column compare comparison compile count criteria data dataset
+demo density design device exon factor file fit folder from function goodness grid group key leave logging
+main matrix math memory name one out parser point progress read report result scan setting simulated store
+stored storage style symbol table task tensor thread token transform tree type validate
 """.split()
 # on their way out
 LEAVING = ["chains", "climb", "problem"]
 NAMESPACES = ["pp", "tl", "get", "pl", "io", "cli", "core", "data", "datasets", "stats", "pyro", "models"]
 
-MUST_EXPLAIN = """
+MUST_EXPLAIN = (
+    """
 dosage, guide, NTC, EC50, Hill coefficient, exposure, trials, precision, row, guide effect, guide_sd, group effect,
 group_effect_sd, learned, guide offset, linear_offset, wide effects, histogram tail, tail area, categories, links,
 first pass, screen, variational family, draws, lattice, laplace, null scale
-""".replace("\n", " ").strip(", ").split(", ")
+""".replace("\n", " ")
+    .strip(", ")
+    .split(", ")
+)
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not beside the package")
 
@@ -50,7 +54,9 @@ def _singular(word: str) -> str:
 
 
 def _known() -> set[str]:
-    parts = [part for term in _terms() for part in re.findall(r"[A-Za-z0-9]+", term.replace("é", "e").replace("'s", "s"))]
+    parts = [
+        part for term in _terms() for part in re.findall(r"[A-Za-z0-9]+", term.replace("é", "e").replace("'s", "s"))
+    ]
     return {_singular(word) for word in [*parts, *FIELD_WORDS, *LEAVING, *NAMESPACES]}
 
 
