@@ -22,7 +22,7 @@ main matrix math memory name one out parser point progress read report result sc
 stored storage style symbol table task tensor thread token transform tree type validate
 """.split()
 # on their way out
-LEAVING = ["chains", "climb", "problem"]
+LEAVING = ["chains", "problem"]
 NAMESPACES = ["pp", "tl", "get", "pl", "io", "cli", "core", "data", "datasets", "stats", "pyro", "models"]
 
 MUST_EXPLAIN = (
