@@ -38,7 +38,9 @@ PROJECTS: dict[str, tuple[str, dict[str, str]]] = {
     "numpy": (
         "https://numpy.org/doc/stable/",
         {
+            "numpy.dtype": "reference/generated/numpy.dtype.html#$",
             "numpy.ndarray": "reference/generated/numpy.ndarray.html#$",
+            "numpy.object_": "reference/arrays.scalars.html#$",
             "numpy.random.Generator": "reference/random/generator.html#$",
         },
     ),
