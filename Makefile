@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types bench docs clean
+.PHONY: help demo test coverage lint types bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -35,6 +35,10 @@ demo: $(STAMP)/package  ## simulate a titration, fit it, print a table, write fi
 test: $(STAMP)/test  ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+coverage: $(STAMP)/test  ## run the tests, and list the lines that none of them reached
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage report
+
 lint: $(STAMP)/lint  ## check the style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -51,5 +55,5 @@ docs: $(STAMP)/docs  ## build the site into docs/_build/html, warnings are error
 
 clean:  ## remove the environment, caches and builds
 	rm -rf $(VENV) build dist demo_output docs/_build docs/generated docs/computed docs/jupyter_execute docs/tutorials
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -15,6 +15,7 @@ for _notebook in sorted((_here.parent / "tutorials").glob("*.ipynb")):
     shutil.copy(_notebook, _here / "tutorials")
 
 sys.path.insert(0, str(_here))
+import _api_types  # noqa: E402
 import _memory_page  # noqa: E402
 
 _memory_page.write(_here / "computed")
@@ -30,10 +31,12 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
+    "_api_types",
 ]
 
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
@@ -46,13 +49,19 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
-autodoc_typehints = "signature"
+nitpicky = True
+intersphinx_mapping = _api_types.mapping(_here / "computed" / "links")
+intersphinx_timeout = 5
+
+autodoc_typehints = (
+    "description"  # types beside the meaning of each parameter, which signatures then name with defaults only
+)
+autodoc_typehints_description_target = "documented_params"
 python_maximum_signature_line_length = 88
-autodoc_preserve_defaults = True
-autodoc_type_aliases = {"AnnData": "AnnData", "MuData": "MuData"}
+autodoc_preserve_defaults = False
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
-napoleon_use_rtype = False
+napoleon_use_rtype = True
 napoleon_use_param = True
 default_role = "code"
 

@@ -1,69 +1,220 @@
-"""Code of the documentation that says it runs as written."""
+"""Code of the documentation runs as written: each page's blocks of Python, in order, in one namespace.
+
+A page may speak of the reader's own files and objects; these are made here, small, under the names that the page uses.
+"""
 
 from __future__ import annotations
 
+import gzip
 import re
-from functools import partial
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
+import mudata as md
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
+from scipy.io import mmwrite
 
 import dream_sc as ds
 
 if TYPE_CHECKING:
-    import anndata as ad
+    from collections.abc import Callable
 
 ROOT = Path(ds.__file__).parents[2]
-PAGE = ROOT / "docs" / "splicing.md"
-START = {"README.md": "## Quick start", "docs/quickstart.md": "## Three steps"}
-END = {"README.md": "## The table", "docs/quickstart.md": "## From a shell"}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SIZE = 800, 20  # cells and genes where a page takes the titration as it is
+LANGUAGES = {"python", "bash", "text", "toml", "bibtex"}
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the documentation is not beside the package")
 
 
-def blocks(text: str) -> list[str]:
-    """The blocks of Python of a page."""
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+def blocks(text: str) -> list[tuple[int, str]]:
+    """The blocks of Python of a page, each with the line that it starts in."""
+    found = re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [(text.count("\n", 0, match.start(1)), match.group(1)) for match in found]
 
 
-def small(make: Any) -> ad.AnnData:
-    """A titration that has what the pages name: two cis genes, a column of `.obs`, one of `.var`."""
-    adata = make(900, 24, rng=0)
-    second = [g for g in adata.obs["guide"].unique() if g.startswith("GFI1B")][::2]
-    adata.obs["target"] = adata.obs["target"].astype(str).where(~adata.obs["guide"].isin(second), "NFE2")
-    adata.obs["pct_counts_mt"] = np.random.default_rng(0).gamma(2.0, 2.0, adata.n_obs)
-    adata.var["gene_name"] = adata.var_names.str.replace("gene_", "SYM")
-    adata.var.loc["gene_0003", "gene_name"] = "MYB"
-    adata.var_names = adata.var_names.str.replace("gene_0001", "NFE2").str.replace("gene_0002", "gene name")
+def _small() -> ad.AnnData:
+    return ds.datasets.titration(*SIZE, rng=0)
+
+
+def _screen() -> ad.AnnData:
+    """A titration with the columns that pages on real data name."""
+    adata, rng = _small(), np.random.default_rng(0)
+    adata.obs["pct_counts_mt"] = rng.gamma(2.0, 2.0, adata.n_obs)
+    adata.obs["phase"] = pd.Categorical(rng.choice(["G1", "G2M", "S"], adata.n_obs))
+    adata.obs["lane"] = adata.obs["batch"].copy()
     return adata
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", START)
-def test_the_quick_start_runs_as_written(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = ROOT / page
-    if not path.exists():
-        pytest.skip("the documentation is not beside the package")
-    monkeypatch.setattr(ds.datasets, "titration", partial(small, ds.datasets.titration))
-    text, space = path.read_text(), dict[str, Any]()
-    found = blocks(text[text.index(START[page]) : text.index(END[page])])
-    assert len(found) >= 3
-    for block in found:
-        exec(block, space)
+def _modalities() -> dict[str, Any]:
+    """What README.md puts beside the counts of its titration: exons, donors and scores of the same cells."""
+    rna, rng, f = _small(), np.random.default_rng(1), 6
+    rise = 1 / (1 + np.exp2(-rna.obs["true_log2_dosage"].to_numpy() - 1))[:, None]
+    share = 0.25 + 0.5 * np.where(np.arange(f) < 3, rise, 0.4)
+    total = rng.poisson(3.0, (rna.n_obs, f))
+    first = rng.binomial(total, share)
+    exons = ad.AnnData(sparse.csr_matrix(first), rna.obs.copy(), pd.DataFrame(index=[f"exon{i}" for i in range(f)]))
+    exons.layers["denominator"] = sparse.csr_matrix(total)
+    var = pd.DataFrame({"donor": np.repeat([f"donor{i}" for i in range(f)], 2)}, [f"sj{i}" for i in range(2 * f)])
+    both = np.stack([first, total - first], 2).reshape(rna.n_obs, -1)
+    scores = ad.AnnData(rng.normal(4 * share), rna.obs.copy(), pd.DataFrame(index=[f"score{i}" for i in range(f)]))
+    return {"exons": exons, "donors": ad.AnnData(sparse.csr_matrix(both), rna.obs.copy(), var), "scores": scores}
+
+
+def _files() -> dict[str, Any]:
+    adata = _screen()
+    adata.write_h5ad("screen.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # anndata 0.12 announces another version of the format
+        adata.write_zarr("screen.zarr")
+    return {"ds": ds, "adata": adata}
+
+
+def _many_guides() -> dict[str, Any]:
+    """A screen with several guides per cell, its guides in each form that the page names."""
+    adata = ds.datasets.high_moi(2000, 20, rng=0, n_ntc_guides=24, n_other_guides=20)
+    adata.obs["lane"] = adata.obs["batch"]
+    names = [*adata.uns.pop("guides_ids"), "bad_guide"]
+    targets = [*adata.uns.pop("guides_target"), "NTC"]
+    carried = sparse.hstack([adata.obsm.pop("guides"), np.ones((2000, 1))]).tocsr()
+    adata.obsm["guide_umi"] = pd.DataFrame(9 * carried.toarray().astype(int), adata.obs_names, names)
+    guide = ad.AnnData(carried, adata.obs[[]].copy(), pd.DataFrame({"target": targets}, names))
+    Path("crispr_analysis").mkdir()
+    calls = [[name for name, one in zip(names, row, strict=True) if one] for row in carried.toarray()]
+    lines = [
+        f"{cell},{len(c)},{'|'.join(c)},{'|'.join('9' * len(c))}"
+        for cell, c in zip(adata.obs_names, calls, strict=True)
+    ]
+    text = "\n".join(["cell_barcode,num_features,feature_call,num_umis", *lines])
+    Path("crispr_analysis/protospacer_calls_per_cell.csv").write_text(text)
+    mdata = md.MuData({"rna": adata.copy(), "guide": guide})
+    return {"adata": adata, "mdata": mdata, "library": pd.DataFrame({"gene": targets}, names)}
+
+
+def _junctions() -> dict[str, Any]:
+    """Junctions of one cassette exon in each of three genes: as STARsolo, lanes, leafcutter and BRIE2 give them."""
+    rna, rng = _small(), np.random.default_rng(2)
+    rows = [(1000 * g + a, 1000 * g + b) for g in range(1, 4) for a, b in ((101, 200), (101, 300), (261, 300))]
+    counts = sparse.csr_matrix(rng.poisson(1.0, (rna.n_obs, len(rows))))
+    folder = Path("Solo.out/SJ/raw")
+    folder.mkdir(parents=True)
+    mmwrite(folder / "matrix.mtx", sparse.coo_matrix(counts.T))
+    (folder / "barcodes.tsv").write_text("\n".join(rna.obs_names) + "\n")
+    (folder / "features.tsv").write_text("".join(f"chr1\t{a}\t{b}\t1\t1\t1\t9\t0\t30\n" for a, b in rows))
+    exons = [(1000 * g + a, 1000 * g + b, g) for g in range(1, 4) for a, b in ((1, 100), (201, 260), (301, 400))]
+    line = 'chr1\tmade\texon\t{}\t{}\t.\t+\t.\tgene_id "G{}"; exon_number "1";\n'
+    with gzip.open("genes.gtf.gz", "wt") as file:
+        file.write("#!a comment\n" + "".join(line.format(*exon) for exon in exons))
+    var = pd.DataFrame({"chrom": "chr1", "start": [a for a, _ in rows], "end": [b for _, b in rows], "strand": "+"})
+    var.index = [f"chr1:{a}-{b}:+" for a, b in rows]
+    lane1 = ad.AnnData(counts[:400, :6], rna.obs[:400].copy(), var[:6].copy())
+    lane2 = ad.AnnData(counts[400:, 3:], rna.obs[400:].copy(), var[3:].copy())
+    table = pd.DataFrame({"cell": ["c1", "c1", "c2"], "count": [1, 2, 3]})
+    table["junction"] = ["chr1:100:200:clu_1_+", "chr1:100:300:clu_1_+", "chr1:100:300:clu_1_+"]
+    layers = {"isoform1": counts.toarray(), "isoform2": counts.toarray() + 1}
+    ad.AnnData(counts, rna.obs[[]].copy(), var[[]].copy(), layers=layers).write_h5ad("brie_count.h5ad")
+    return {"rna": rna, "lane1": lane1, "lane2": lane2, "table": table}
+
+
+GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
+    "README.md": _modalities,
+    "confounding.md": lambda: {"adata": _screen()},
+    "designs.md": _many_guides,
+    "large_data.md": _files,
+    "memory.md": _files,
+    "splicing.md": _junctions,
+}
+
+
+def _run(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any]:
+    monkeypatch.chdir(folder)
+    space = GIVEN.get(page.name, dict)()
+    titration = ds.datasets.titration
+    monkeypatch.setattr(ds.datasets, "titration", lambda *size, **how: titration(*(size or SIZE), **how))
+    for line, block in blocks(page.read_text()):
+        # so that a traceback names the page and its line
+        exec(compile("\n" * line + block, str(page), "exec"), space)
+    return space
+
+
+def _fitted(space: dict[str, Any]) -> None:
     adata = space["adata"]
-    assert {"technical", "cis", "trans", "calibration", "confounding"} <= set(adata.uns)
+    assert {"technical", "cis", "trans"} <= set(adata.uns)
     assert (ds.get.trans(adata)["status"] == "converged").sum() > 10
 
 
-@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not beside the package")
-def test_a_splice_modality_is_fitted_as_the_page_says() -> None:
-    text = PAGE.read_text()
-    space: dict[str, object] = {}
-    for block in blocks(text[text.index("## Fit it") :]):
-        exec(block, space)
-    table = ds.get.trans(space["data"], mod="donor")
-    called = table["qvalue"] < 0.05
+def _checked(space: dict[str, Any]) -> None:
+    _fitted(space)
+    assert {"calibration", "confounding"} <= set(space["adata"].uns)
+
+
+def _read_me(space: dict[str, Any]) -> None:
+    _checked(space)
+    called = ds.get.trans(space["mdata"], mod="psi")["qvalue"] < 0.05
+    assert called.iloc[:3].all()
+    assert not called.iloc[3:].any()
+
+
+def _confounded(space: dict[str, Any]) -> None:
+    assert {"depth", "pct_counts_mt", "phase"} <= set(space["table"]["what"].str.split(":").str[0])
+    _fitted(space)
+
+
+def _many(space: dict[str, Any]) -> None:
+    _fitted(space)
+    assert "bad_guide" not in space["adata"].uns["guides_ids"]
+    assert "bad_guide" in space["mdata"]["rna"].uns["guides_ids"]
+
+
+def _from_disk(space: dict[str, Any]) -> None:
+    _fitted({"adata": ad.read_h5ad("fit.h5ad")})
+    assert space["adata"].n_obs == SIZE[0]
+
+
+def _splicing(space: dict[str, Any]) -> None:
+    assert list(space["psi"].var["gene"].unique()) == ["G1", "G2", "G3"]
+    assert space["exons"].n_vars == 3
+    assert space["both"].shape == (SIZE[0], 9)
+    assert int(space["events"].layers["denominator"].min()) == 1
+    called = ds.get.trans(space["data"], mod="donor")["qvalue"] < 0.05
     assert called.iloc[:10].sum() >= 8
     assert called.iloc[10:].sum() <= 2
     assert called["chr1:90000:+"]
-    assert table.loc["chr1:90000:+", "category"] == "chr1:90000-90500"
+    assert ds.get.trans(space["data"], mod="donor").loc["chr1:90000:+", "category"] == "chr1:90000-90500"
+
+
+EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
+    "README.md": _read_me,
+    "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
+    "confounding.md": _confounded,
+    "designs.md": _many,
+    "index.md": _fitted,
+    "large_data.md": _from_disk,
+    "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
+    "quickstart.md": _checked,
+    "splicing.md": _splicing,
+}
+
+
+def _whole_table(estimate: Any) -> None:
+    assert "total" in set(estimate["component"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p.read_text())], ids=lambda page: page.name)
+def test_a_page_runs_as_written(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    space = _run(page, monkeypatch, tmp_path)
+    EXPECTED[page.name](space)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_names_its_language(page: Path) -> None:
+    """What is not Python, or cannot be run here, says so by its language; nothing is skipped unseen."""
+    opening = re.findall(r"^[ ]*```(\S.*|)$", page.read_text(), re.MULTILINE)[::2]
+    unknown = [language for language in opening if language not in LANGUAGES and not language.startswith("{")]
+    assert not unknown
