@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from ._base import BINOMIAL, Likelihood, by_guide
+from ._base import BINOMIAL, Likelihood, Words, by_guide
 
 if TYPE_CHECKING:
     from ._base import Floats, Rows
@@ -78,15 +78,27 @@ def ec50_of_share(log2_ec50: Any, n: Any, low: Any, high: Any) -> Any:
     return log2_ec50 + half(low, high) / (n * np.log(2.0))
 
 
+WORDS = Words(
+    level="share in control cells",
+    noise=r"overdispersion $\rho$ ± sd" "\n" r"(variance $n p (1 - p) (1 + (n - 1) \rho)$)",
+    effect="effect of {} ± sd (logit)",
+    observed="PSI (share of reads)",
+)
 LIKELIHOOD = Likelihood(
-    "binomial",
-    BINOMIAL,
-    "delta_p",
-    1.0,
-    level,
-    expit,
-    lambda x, ntc: expit(x) - expit(ntc),
-    contrasts,
-    simulate,
+    name="binomial",
+    code=BINOMIAL,
+    effect="delta_p",
+    unit=1.0,
+    level=level,
+    expected=expit,
+    change=lambda x, ntc: expit(x) - expit(ntc),
+    contrasts=contrasts,
+    simulate=simulate,
+    statistics="shares",
+    noise="overdispersion",
+    technical_unit="logit",
+    technical_step="technical_shares",
+    words=WORDS,
     half=half,
+    denominator=True,
 )

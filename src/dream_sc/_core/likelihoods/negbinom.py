@@ -9,7 +9,7 @@ import numpy as np
 
 from dream_sc._core.compiled import inline
 
-from ._base import LN2, NEGBINOM, Likelihood, by_guide
+from ._base import LN2, NEGBINOM, Likelihood, Words, by_guide
 
 if TYPE_CHECKING:
     from ._base import Floats, Rows
@@ -59,6 +59,25 @@ def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[F
     return rng.poisson(rng.gamma(phi, np.exp(predictor) / phi)).astype(float), rows.weights
 
 
+WORDS = Words(
+    level="mean count of control cells at size factor 1",
+    noise="overdispersion $o$ ± sd\n(variance $m + o^2 m^2$)",
+    effect=r"$\log_2$ effect of {} ± sd",
+    observed="count per cell at size factor 1",
+)
 LIKELIHOOD = Likelihood(
-    "negbinom", NEGBINOM, "log2fc", 1.0, level, np.exp, lambda x, ntc: (x - ntc) / LN2, contrasts, simulate
+    name="negbinom",
+    code=NEGBINOM,
+    effect="log2fc",
+    unit=1.0,
+    level=level,
+    expected=np.exp,
+    change=lambda x, ntc: (x - ntc) / LN2,
+    contrasts=contrasts,
+    simulate=simulate,
+    statistics="counts",
+    noise="overdispersion",
+    technical_unit="log2",
+    technical_step="technical",
+    words=WORDS,
 )

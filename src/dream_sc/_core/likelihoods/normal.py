@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import NORMAL, Likelihood, by_guide
+from ._base import NORMAL, Likelihood, Words, by_guide
 
 if TYPE_CHECKING:
     from ._base import Floats, Rows
@@ -55,6 +55,26 @@ def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[F
     return np.where(w > 0, predictor + noise, 0.0), w
 
 
+WORDS = Words(
+    level="mean score of control cells",
+    noise=r"$\sigma$ ± sd",
+    effect="effect of {} ± sd (score)",
+    observed="score (mean of cells)",
+)
 LIKELIHOOD = Likelihood(
-    "normal", NORMAL, "delta", UNIT, level, lambda x: x / UNIT, lambda x, ntc: (x - ntc) / UNIT, contrasts, simulate
+    name="normal",
+    code=NORMAL,
+    effect="delta",
+    unit=UNIT,
+    level=level,
+    expected=lambda x: x / UNIT,
+    change=lambda x, ntc: (x - ntc) / UNIT,
+    contrasts=contrasts,
+    simulate=simulate,
+    statistics="scores",
+    noise="sigma",
+    technical_unit="sigma",
+    technical_step="technical_normal",
+    words=WORDS,
+    technical_engines=("laplace", "svi"),
 )
