@@ -96,8 +96,9 @@ def options(cell: sim.Cell) -> tuple[dict, dict, dict]:
     trans = engine | {"progress": False, "function_type": cell.function_type}
     if cell.has_counts:
         return technical | engine, {}, trans
-    # the technical step of scores has one engine
-    own = {} if cell.distribution in ("normal", "studentt") else engine
+    # the technical step of scores has one engine, that of shares one variational family
+    scores = cell.distribution in ("normal", "studentt")
+    own = {} if scores else {name: value for name, value in engine.items() if name != "autoguide"}
     return technical | own | {"mod": "other"}, {"mod": "rna"}, trans | {"mod": "other", "cis_mod": "rna"}
 
 

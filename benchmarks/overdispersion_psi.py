@@ -25,6 +25,7 @@ KEYS = ("donor_group", "acceptor_group")
 
 def compare(adata: ad.AnnData, key: str, columns: list[str]) -> pd.DataFrame:
     """A row per stick: both log evidences, overdispersion."""
+    from dream_sc._core.likelihoods import likelihood
     from dream_sc._core.priors import SharePriors
     from dream_sc._core.sums.share_sums import share_stats
     from dream_sc._core.technical.shares import technical_shares
@@ -35,7 +36,7 @@ def compare(adata: ad.AnnData, key: str, columns: list[str]) -> pd.DataFrame:
         group = group + "|" + adata.obs[column].astype(str)
     size = group.map(group.value_counts())
     code = np.where(size >= LEAST_CELLS, pd.factorize(group.where(size >= LEAST_CELLS))[0], -1)
-    pairs = open_pairs(adata, "multinomial", category_key=key)
+    pairs = open_pairs(adata, likelihood("multinomial"), category_key=key)
     stats = share_stats(pairs.blocks(), code, int(code.max()) + 1, pairs.n_sticks, pairs.largest())
     reads = (stats.numerator + stats.rest).sum(1)
     some = reads >= 3

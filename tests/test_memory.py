@@ -235,7 +235,7 @@ def test_min_cells(titration):
     assert 0 < fitted.sum() < adata.n_vars
     with pytest.raises(ValueError, match="min_cells=0"):
         ds.tl.fit_technical(adata, min_cells=0)
-    with pytest.raises(ValueError, match=r'minibatch_size=8 is for distribution="negbinom" with inference="svi"'):
+    with pytest.raises(ValueError, match=r'minibatch_size=8 has no effect .*only with "svi" on counts'):
         ds.tl.fit_technical(adata, minibatch_size=8)
 
 
@@ -252,6 +252,15 @@ def test_shell(capsys, titration, tmp_path):
     titration.write_h5ad(path)
     assert main(["memory", str(path), "--cis-gene", "GFI1B", "--batch-key", "batch", "--ram", "8GB"]) == 0
     assert "60 features x 600 cells" in capsys.readouterr().out
+
+
+def test_the_shell_lists_what_is_known(capsys):
+    with pytest.raises(SystemExit):
+        main(["memory", "--features", "3", "--cells", "9", "--distribution", "gamma"])
+    assert "negbinom" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["memory", "--help"])
+    assert "one of auto, single_hill" in " ".join(capsys.readouterr().out.split())
 
 
 def test_plot(titration):
@@ -339,3 +348,34 @@ def test_arguments_that_would_be_ignored_are_refused(titration, tmp_path, capsys
         assert said in capsys.readouterr().err
     with pytest.raises(ValueError, match="n_threads=0"):
         ds.memory.estimate(10, 100, n_threads=0)
+
+
+@pytest.mark.parametrize("function_type", ["auto", "single_hill", "additive_hill", "polynomial"])
+def test_the_estimate_counts_what_the_trans_step_computes(monkeypatch, function_type):
+    """Evidence of every feature, curve and tau, masses of every shape, curves of the first pass, as a fit has them."""
+    from dream_sc._core.response import evidence
+    from dream_sc._memory.lattices import lattices
+
+    seen = {}
+
+    def evaluate(*given, run=evidence.evaluate, **more):
+        found = run(*given, **more)
+        columns = found.comparison.columns or {}
+        seen.setdefault("shapes", [m.shape[1] for m in found.masses])
+        seen.setdefault("values", found.values.shape[1:])
+        seen.setdefault("first", max((len(c.shape) for c in columns.values()), default=0))
+        return found
+
+    monkeypatch.setattr(evidence, "evaluate", evaluate)
+    adata = ds.datasets.titration(800, 30, rng=0)
+    ds.tl.fit_technical(adata)
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata, function_type=function_type, nsamples=20)
+    wanted = lattices(function_type)
+    assert seen["values"] == (wanted.curves, wanted.knots)  # few controls, which are not summed up
+    assert sum(seen["shapes"]) == pytest.approx(wanted.shapes, rel=0.2, abs=len(seen["shapes"]))
+    assert seen["first"] == pytest.approx(wanted.first_pass, rel=0.2)
+
+
+def test_the_fast_engine_takes_no_gpu():
+    assert total(ds.memory.estimate(30_000, 50_000, device="cuda"), kind="VRAM") == 0

@@ -87,9 +87,9 @@ def test_tensors_of_the_flow():
 def step_on_cells(n_features, n_cells, minibatch_size):
     from dream_sc._core.curves import curve
     from dream_sc._core.priors import TransPriors
-    from dream_sc._core.pyro import svi as engine
     from dream_sc._core.pyro import tensors
     from dream_sc._core.pyro.models.trans import cell_level
+    from dream_sc._core.pyro.optimise import optimise, some_cells
     from dream_sc._core.types import Axis, GuideStats, RowDosage
 
     gen, cpu = np.random.default_rng(0), torch.device("cpu")
@@ -107,9 +107,9 @@ def step_on_cells(n_features, n_cells, minibatch_size):
         consts=np.zeros((n_features, 2)),
         device=cpu,
     )
-    rows = engine._batches(n_cells, minibatch_size, 0, cpu)
+    rows = some_cells(n_cells, minibatch_size, 0, cpu)
     with tensors.isolated(0, cpu), LiveBytes() as live:
-        engine._optimise(lambda: cell_level(data, curve("single_hill"), 6, rows()), {}, 3, 0)
+        optimise(lambda: cell_level(data, curve("single_hill"), 6, rows()), {}, 3, 0)
     return live.most
 
 

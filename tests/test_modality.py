@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
+from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.sums.pair_sums import pair_sums, score_sums
-from dream_sc._data.shares import open_pairs, open_scores
+from dream_sc._data.scores import open_scores
+from dream_sc._data.shares import open_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +56,7 @@ def _dense(pairs: Any, size: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_sticks_are_the_multinomial(counts: np.ndarray, form: Callable[[np.ndarray], Any]) -> None:
-    pairs = open_pairs(_junctions(form(counts)), "multinomial", category_key="donor")
+    pairs = open_pairs(_junctions(form(counts)), likelihood("multinomial"), category_key="donor")
     s = pairs.sticks
     assert s.features == ["d0", "d1", "d2", "d3", "d4"]
     np.testing.assert_array_equal(s.n_categories, [3, 0, 3, 0, 3])  # of d1 and d3 only one category occurs
@@ -78,7 +80,7 @@ def test_sticks_are_the_multinomial(counts: np.ndarray, form: Callable[[np.ndarr
 
 def test_sticks_of_the_dirichlet_multinomial(counts: np.ndarray) -> None:
     """Beta-binomial sticks with the parameters of the remaining categories."""
-    pairs = open_pairs(_junctions(counts), "multinomial", category_key="donor")
+    pairs = open_pairs(_junctions(counts), likelihood("multinomial"), category_key="donor")
     y, n = _dense(pairs)
     order = np.r_[pairs.sticks.category[:2], pairs.sticks.following[1]]
     alpha = np.array([2.0, 0.7, 1.3])
@@ -95,8 +97,8 @@ def test_both_layouts_give_the_same() -> None:
     wide = ad.AnnData(np.zeros((N, 4)), layers={f"c{k}": sparse.csr_matrix(y[:, :, k]) for k in range(3)})
     var = pd.DataFrame({"of": np.repeat(list("0123"), 3)}, index=list("abcdefghijkl"))
     long = ad.AnnData(y.reshape(N, 12), var=var)
-    by_layer = open_pairs(wide, "multinomial", category_layers=["c0", "c1", "c2"])
-    by_key = open_pairs(long, "multinomial", category_key="of")
+    by_layer = open_pairs(wide, likelihood("multinomial"), category_layers=["c0", "c1", "c2"])
+    by_key = open_pairs(long, likelihood("multinomial"), category_key="of")
     for a, b in zip(_dense(by_layer), _dense(by_key), strict=True):
         np.testing.assert_array_equal(a, b)
     for name in ("features", "feature", "category", "following", "active"):
@@ -107,11 +109,11 @@ def test_both_layouts_give_the_same() -> None:
 def test_two_categories_are_a_binomial(counts: np.ndarray) -> None:
     a, b = counts[:, :4] + 5, counts[:, 4:8]
     adata = ad.AnnData(a, layers={"a": a, "b": b, "both": a + b})
-    two = open_pairs(adata, "multinomial", category_layers=["b", "a"])
+    two = open_pairs(adata, likelihood("multinomial"), category_layers=["b", "a"])
     y, n = _dense(two)
     first = two.sticks.feature
     np.testing.assert_array_equal(y, a[:, first])
-    binomial = open_pairs(adata, "binomial", layer="a", denominator_layer="both")
+    binomial = open_pairs(adata, likelihood("binomial"), layer="a", denominator_layer="both")
     y_, n_ = _dense(binomial)
     np.testing.assert_array_equal(y_[:, first], y)
     np.testing.assert_array_equal(n_[:, first], n)
@@ -119,13 +121,13 @@ def test_two_categories_are_a_binomial(counts: np.ndarray) -> None:
 
 def test_an_earlier_table_gives_the_same_sticks(counts: np.ndarray) -> None:
     adata = _junctions(counts)
-    whole = open_pairs(adata, "multinomial", category_key="donor")
+    whole = open_pairs(adata, likelihood("multinomial"), category_key="donor")
     some = adata[:7, adata.var_names[::-1]].copy()  # fewer cells put categories in another order
-    again = open_pairs(some, "multinomial", category_key="donor", sticks=whole.sticks.table())
+    again = open_pairs(some, likelihood("multinomial"), category_key="donor", sticks=whole.sticks.table())
     by_name = again.sticks.table().sort_values(["feature"], kind="stable").reset_index(drop=True)
     pd.testing.assert_frame_equal(by_name, whole.sticks.table())
     lacking = adata[:, [n for n in adata.var_names if n != "j2"]].copy()
-    less = open_pairs(lacking, "multinomial", category_key="donor", sticks=whole.sticks.table())
+    less = open_pairs(lacking, likelihood("multinomial"), category_key="donor", sticks=whole.sticks.table())
     assert set(less.sticks.table()["feature"]) == {"d2", "d4"}
 
 
@@ -135,7 +137,7 @@ def test_backed_files_give_the_same(counts: np.ndarray, tmp_path: Path) -> None:
         adata.layers["score"] = counts / 2
         adata.write_h5ad(tmp_path / f"{name}.h5ad")
         backed = ad.read_h5ad(tmp_path / f"{name}.h5ad", backed="r")
-        both = (_dense(open_pairs(d, "multinomial", category_key="donor")) for d in (adata, backed))
+        both = (_dense(open_pairs(d, likelihood("multinomial"), category_key="donor")) for d in (adata, backed))
         for a, b in zip(*both, strict=True):
             np.testing.assert_array_equal(a, b)
         scores = np.hstack([v for _, v in open_scores(backed).blocks(4)])
@@ -145,7 +147,7 @@ def test_backed_files_give_the_same(counts: np.ndarray, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_sums_of_pairs(counts: np.ndarray, size: int) -> None:
-    pairs = open_pairs(_junctions(counts), "multinomial", category_key="donor")
+    pairs = open_pairs(_junctions(counts), likelihood("multinomial"), category_key="donor")
     y, n = _dense(pairs)
     row = np.random.default_rng(0).integers(-1, 4, N)
     sums = pair_sums(pairs.blocks(size), row, 5, pairs.n_sticks)
@@ -214,10 +216,10 @@ def test_wrong_scores_are_refused() -> None:
     ],
 )
 def test_wrong_input_is_refused(counts: np.ndarray, arguments: dict[str, Any], match: str) -> None:
-    adata = _junctions(counts)
+    adata, arguments = _junctions(counts), dict(arguments)
     adata.layers["n"], adata.layers["small"] = counts + 1, np.maximum(counts - 1, 0)
     adata.layers["nan"] = np.where(counts > 2, np.nan, 9.0)
     adata.layers["negative"], adata.layers["half"] = -counts, counts / 2
     adata.var["holes"] = ["a", None, *["b"] * (adata.n_vars - 2)]
     with pytest.raises((ValueError, KeyError), match=match):
-        open_pairs(adata, **arguments)
+        open_pairs(adata, likelihood(arguments.pop("distribution")), **arguments)

@@ -131,7 +131,6 @@ CATEGORY_COLUMNS = (
     "baseline",
     *(f"delta_p_{w}{q}" for w in ("full", "half", "max", "range") for q in ("", "_q025", "_q975")),
 )
-TRANS_COLUMNS = tuple(name.replace("effect", "log2fc") for name in _TRANS_COLUMNS)
 
 
 def trans_columns(effect: str) -> tuple[str, ...]:
@@ -144,7 +143,6 @@ THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
 CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 # what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
 CHECKS, CHECKED_GUIDES = "checks", "guides"
-CHECK_COLUMNS = ("what", "statistic", "estimate", "pvalue", "pvalue_adjusted", "flag", "advice")
 EQUAL_DOSAGE_COLUMNS = ("log2_difference", "se", "pvalue")
 GUIDE_COLUMNS = (
     "guide",

@@ -45,6 +45,37 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
         raise ValueError(f"{name}={value!r} is not known; use one of {options}")
 
 
+def without_effect(given: Mapping[str, Any], why: str) -> None:
+    """Refuse arguments that were given, which are those that are not None, but would do nothing.
+
+    `why` says with what they do nothing, and what they are for.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name}={value!r} has no effect {why}: leave it out")
+
+
+def offered(inference: str, distribution: str, engines: Iterable[str]) -> None:
+    """Refuse an engine that does not know the distribution."""
+    if inference not in engines:
+        known = " or ".join(f'"{name}"' for name in engines)
+        raise ValueError(f'inference="{inference}" is not offered for distribution="{distribution}": use {known}')
+
+
+def sampling(inference: str, nsamples: Any, niters: Any, device: Any) -> None:
+    """Refuse options of the Pyro engines for the fast one, which is deterministic, and such as are no numbers."""
+    from ._core.device import check_for
+
+    for name, value in (("nsamples", nsamples), ("niters", niters)):
+        if value is not None:
+            whole(name, value)
+    if device is not None:
+        check_for(device, inference)
+    if inference == "laplace":
+        given = {"nsamples": nsamples, "niters": niters, "device": device}
+        without_effect(given, 'with inference="laplace", only with "svi" and "nuts"')
+
+
 def resolve(data: Any, mod: str | None, *, views: bool = False) -> AnnData:
     """The AnnData to work on: the object itself, or a modality of a MuData; `views` where nothing is written to it."""
     if isinstance(getattr(data, "mod", None), Mapping):

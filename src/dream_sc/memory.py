@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
-from ._memory.sizes import sizes_of
+from ._memory.budget import memory_budget
+from ._memory.sizes import device_of, sizes_of
 from ._memory.table import Estimate, table
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from ._core.curves import FunctionType
+    from ._core.engines import Engine
+    from ._core.likelihoods import Distribution
+    from ._core.pyro.choose_family import Autoguide
+    from ._memory.sizes import Storage
 
 __all__ = ["Estimate", "estimate", "estimate_for"]
 
@@ -21,17 +32,17 @@ def estimate(
     n_guides: int = 100,
     n_cis_guides: int | None = None,
     sparsity: float = 0.85,
-    distribution: str = "negbinom",
+    distribution: Distribution = "negbinom",
     n_categories: int | None = None,
     n_ntc_cells: int | None = None,
-    function_type: str = "auto",
+    function_type: FunctionType = "auto",
     use_all_cells: bool = False,
-    inference: str = "laplace",
-    autoguide: str = "auto",
+    inference: Engine = "laplace",
+    autoguide: Autoguide = "auto",
     nsamples: int = 1000,
     minibatch_size: int | None = None,
     device: str = "cpu",
-    storage: str | None = None,
+    storage: Storage | None = None,
     memory_limit: int | str | None = None,
     n_threads: int | None = None,
 ) -> Estimate:
@@ -49,7 +60,7 @@ def estimate(
     sparsity
         Share of zeros; of shares, in the denominators.
     distribution
-        "negbinom", "binomial", "multinomial", "normal" or "studentt".
+        Of counts, shares or scores, as in `tl.fit_technical`.
     n_categories
         Of each feature of a multinomial, 4 by default.
     n_ntc_cells
@@ -75,32 +86,15 @@ def estimate(
     ValueError
         For impossible sizes, a sparsity outside 0 to 1, and options that are not known.
     """
-    from ._memory.budget import memory_budget
-
-    options = {
-        "n_groups": n_groups,
-        "n_guides": n_guides,
-        "n_cis_guides": n_cis_guides,
-        "sparsity": sparsity,
-        "distribution": distribution,
-        "n_categories": n_categories,
-        "n_ntc_cells": n_ntc_cells,
-        "function_type": function_type,
-        "use_all_cells": use_all_cells,
-        "inference": inference,
-        "autoguide": autoguide,
-        "nsamples": nsamples,
-        "minibatch_size": minibatch_size,
-        "device": _device(device, inference),
-        "storage": storage,
-        "n_threads": n_threads,
-        "memory_limit": None if memory_limit is None else memory_budget(memory_limit),
-    }
-    return table(sizes_of(n_features, n_cells, options))
+    given = dict(locals())  # the arguments, and nothing else so far
+    sizes = {name: given[name] for name in list(inspect.signature(estimate).parameters)[2:]}
+    if memory_limit is not None:
+        sizes["memory_limit"] = memory_budget(memory_limit)
+    return table(sizes_of(n_features, n_cells, sizes | {"device": device_of(device, inference)}))
 
 
 def estimate_for(
-    data: Any | str | PathLike[str],
+    data: AnnData | MuData | str | PathLike[str],
     *,
     mod: str | None = None,
     layer: str | None = None,
@@ -111,7 +105,7 @@ def estimate_for(
     guides: str | None = None,
     cis_gene: str | None = None,
     cis_targets: str | list[str] | None = None,
-    distribution: str = "negbinom",
+    distribution: Distribution = "negbinom",
     denominator_layer: str | None = None,
     category_key: str | None = None,
     category_layers: list[str] | None = None,
@@ -146,6 +140,10 @@ def estimate_for(
     """
     from ._memory.from_data import read_sizes
 
+    known = list(inspect.signature(estimate).parameters)[2:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise TypeError(f"estimate_for does not know {unknown}; it takes {sorted(known)}")
     asked = {
         "mod": mod,
         "layer": layer,
@@ -163,9 +161,6 @@ def estimate_for(
         "backed": backed,
     }
     n_features, n_cells, found, counted = read_sizes(data, asked)
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise TypeError(f"estimate_for does not know {unknown}; it takes {sorted(_OPTIONS)}")
     for name, by in (("stored", {"sparsity", "storage"}), ("held", {"storage"})):
         if by & set(options):  # what was counted is of the data as they are
             counted.pop(name, None)
@@ -180,34 +175,3 @@ def estimate_of(n_features: int, n_cells: int, options: dict[str, Any], counted:
 
     guessed = estimate(n_features, n_cells, **options)
     return table(replace(guessed.sizes, **counted))
-
-
-_OPTIONS = (
-    "n_groups",
-    "n_guides",
-    "n_cis_guides",
-    "sparsity",
-    "n_categories",
-    "n_ntc_cells",
-    "function_type",
-    "use_all_cells",
-    "inference",
-    "autoguide",
-    "nsamples",
-    "minibatch_size",
-    "device",
-    "storage",
-    "memory_limit",
-    "n_threads",
-)
-
-
-def _device(name: str, inference: str) -> str:
-    """The device that "auto" stands for: a GPU for the Pyro engines, if torch finds one."""
-    if name != "auto":
-        return name
-    if inference == "laplace":
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

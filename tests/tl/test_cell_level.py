@@ -51,7 +51,7 @@ def test_other_curves_of_single_cells(ready: ad.AnnData, kind: str) -> None:
 
 def test_what_is_not_offered(ready: ad.AnnData) -> None:
     for options, match in (
-        ({"minibatch_size": 100}, "of inference='svi', but it is 'laplace'"),
+        ({"minibatch_size": 100}, 'has no effect with inference="laplace", only with "svi"'),
         (SVI | {"minibatch_size": 0}, "minibatch_size"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -242,3 +242,29 @@ def test_covariates_with_the_name_of_a_check_or_without_a_spread(clean: ad.AnnDa
     adata.obs["flat"] = 1.0 / 3
     table = ds.tl.check_confounding(adata, covariates="flat")
     assert table.loc[table["what"] == "flat", "pvalue"].isna().all()
+
+
+def test_a_copy_is_written_to_and_the_table_is_read_from_it(clean: ad.AnnData) -> None:
+    adata = clean.copy()
+    before = set(adata.uns)
+    copied = ds.tl.check_confounding(adata, covariates="mito", key_added="there", copy=True)
+    assert isinstance(copied, ad.AnnData)
+    assert set(adata.uns) == before
+    assert "there" in copied.varm
+    table = ds.tl.check_confounding(adata, covariates="mito", key_added="here")
+    found = ds.get.confounding(copied, key="there")
+    pd.testing.assert_frame_equal(found, table)
+    assert found.attrs["cis_gene"] == "GFI1B"
+    assert found is not copied.uns["there"]["checks"]
+
+
+def test_the_means_of_guides_are_read(clean: ad.AnnData) -> None:
+    adata = clean.copy()
+    ds.tl.check_confounding(adata, covariates="mito", key_added="here")
+    means = ds.get.confounding(adata, "mito", key="here")
+    assert {"guide", "is_control", "log2_dosage", "mean", "se", "n_cells"} <= set(means.columns)
+    assert len(means) == adata.obs["guide"].nunique()
+    with pytest.raises(ValueError, match="what='mitochondria'"):
+        ds.get.confounding(adata, "mitochondria", key="here")
+    with pytest.raises(KeyError, match=r"call dream_sc.tl.check_confounding\(data\) first"):
+        ds.get.confounding(adata, key="nowhere")

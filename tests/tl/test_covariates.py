@@ -281,7 +281,7 @@ def test_text_that_should_be_numbers(base: ad.AnnData) -> None:
 
 
 def test_other_distributions_are_refused(base: ad.AnnData) -> None:
-    _refused(base, "score", ValueError, "distribution='normal' is not offered", distribution="normal")
+    _refused(base, "score", ValueError, "has no effect on scores, only on counts", distribution="normal")
 
 
 def test_columns_that_went_are_named(technical: ad.AnnData) -> None:

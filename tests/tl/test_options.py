@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -33,7 +33,7 @@ def _clear(adata: ad.AnnData) -> list[str]:
 def test_each_curve_finds_the_clear_responders(ready: ad.AnnData, name: str) -> None:
     adata, clear = ready.copy(), _clear(ready)
     assert len(clear) >= 3
-    ds.tl.fit_trans(adata, function_type=name, degree=3, key_added="other")
+    ds.tl.fit_trans(adata, function_type=name, degree=3 if name == "polynomial" else None, key_added="other")
     table = ds.get.trans(adata, key="other")
     assert set(table["model"].dropna()) <= {"null", name}
     assert (table.loc[clear, "lfdr"] < 0.05).all()
@@ -139,6 +139,58 @@ def test_numbers_of_steps_are_checked(ready: ad.AnnData, niters: float) -> None:
         with pytest.raises(ValueError, match="niters="):
             fit(ready, inference="svi", niters=niters, key_added="wrong")
     assert "wrong" not in ready.uns
+
+
+@pytest.mark.parametrize("given", [{"nsamples": 500}, {"niters": 100}, {"device": "cpu"}, {"device": "auto"}])
+def test_the_fast_engine_refuses_what_it_does_not_use(ready: ad.AnnData, given: dict[str, Any]) -> None:
+    name = next(iter(given))
+    for fit in (ds.tl.fit_technical, lambda a, **k: ds.tl.fit_cis(a, "GFI1B", **k), ds.tl.fit_trans):
+        if fit is ds.tl.fit_trans and name == "nsamples":  # draws behind the intervals
+            continue
+        with pytest.raises(ValueError, match=rf'{name}=.* has no effect with inference="laplace".*leave it out'):
+            fit(ready, key_added="wrong", **given)
+    assert "wrong" not in ready.uns
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"autoguide": "auto"}, 'autoguide=.*only with "svi" on counts'),
+        ({"autoguide": "AutoNormal", "inference": "nuts"}, 'autoguide=.*only with "svi" on counts'),
+        ({"minibatch_size": 8}, 'minibatch_size=8 .*only with "svi" on counts'),
+        ({"overdispersed": False}, "overdispersed=False has no effect on counts, only on shares"),
+        ({"distribution": "normal", "min_cells": 3}, "min_cells=3 has no effect on scores, only on counts"),
+        ({"distribution": "normal", "size_factor_key": "depth"}, "size_factor_key=.*only on counts"),
+        ({"distribution": "normal", "covariates": "depth"}, "covariates=.*only on counts"),
+        ({"distribution": "normal", "inference": "svi", "autoguide": "AutoNormal"}, "autoguide=.*on scores"),
+    ],
+)
+def test_the_technical_step_refuses_what_has_no_effect(ready: ad.AnnData, given: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        ds.tl.fit_technical(ready, key_added="wrong", **given)
+    assert "wrong" not in ready.uns
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"autoguide": "auto"}, 'autoguide=.*only with "svi"'),
+        ({"autoguide": "AutoNormal", "inference": "nuts"}, 'autoguide=.*only with "svi"'),
+        ({"minibatch_size": 100}, 'minibatch_size=100 .*only with "svi"'),
+        ({"degree": 3}, 'degree=3 has no effect with function_type="auto", only with "polynomial"'),
+        ({"distribution": "normal"}, "is a technical fit with 'negbinom'"),
+    ],
+)
+def test_the_trans_step_refuses_what_has_no_effect(ready: ad.AnnData, given: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        ds.tl.fit_trans(ready, key_added="wrong", **given)
+    assert "wrong" not in ready.uns
+
+
+def test_what_was_not_given_is_not_stored(ready: ad.AnnData) -> None:
+    for key in ("technical", "cis"):
+        assert not {"nsamples", "niters", "device", "autoguide"} & set(ready.uns[key]["params"])
+    assert ready.uns["trans"]["params"]["degree"] == 6
 
 
 def test_few_steps_have_not_converged(ready: ad.AnnData) -> None:

@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
+from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.response.categories.baseline_usage import log_usage
 from dream_sc._data.shares import open_pairs
 
@@ -117,7 +118,7 @@ def test_sticks_are_found_again_by_name(by_key: ad.AnnData, tmp_path: Path) -> N
     pd.testing.assert_frame_equal(ds.get.technical(again), ds.get.technical(by_key))
     some = again[:, again.var["of"].isin(["f9", "f8", "f5"])].copy()
     table = some.uns["technical"]["sticks"]
-    pairs = open_pairs(some, "multinomial", category_key="of", sticks=table)
+    pairs = open_pairs(some, likelihood("multinomial"), category_key="of", sticks=table)
     rows = pairs.sticks.rows_in(table)
     assert list(table["feature"].iloc[rows]) == ["f8"] * 3 + ["f9"] * 3
     np.testing.assert_allclose(

@@ -218,6 +218,7 @@ def test_calibration_runs(data: md.MuData) -> None:
     [
         ("psi", {"distribution": "normal"}, "is a technical fit with 'binomial'"),
         ("psi", {"distribution": "gamma"}, "distribution"),
+        ("psi", {"distribution": "negbinom"}, "is a technical fit with 'binomial'"),
         ("normal", {"min_denominator": 3}, "min_denominator= is of shares"),
         ("rows", {"inference": "nuts"}, "not offered"),
         ("rows", {"inference": "svi", "function_type": "polynomial"}, "of one Hill"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SIZES = {
     "groups": "technical groups",
@@ -19,13 +19,7 @@ SIZES = {
     "minibatch-size": "of svi",
     "threads": "by default those granted",
 }
-CHOICES = {
-    "distribution": ("negbinom", "binomial", "multinomial", "normal", "studentt"),
-    "function-type": ("auto", "single_hill", "additive_hill", "polynomial"),
-    "inference": ("laplace", "svi", "nuts"),
-    "autoguide": ("auto", "AutoNormal", "AutoIAFNormal"),
-    "storage": ("sparse", "dense", "backed", "backed_dense"),
-}
+CHOICES = ("distribution", "function-type", "inference", "autoguide", "storage")
 COLUMNS = (
     "layer",
     "batch-key",
@@ -48,6 +42,18 @@ NAMES = {
 }
 
 
+class Known:
+    """What an option may be, looked up when it is asked for: other commands load none of the package."""
+
+    def __init__(self, option: str) -> None:
+        self.option = option.replace("-", "_")
+
+    def __iter__(self) -> Iterator[str]:
+        from dream_sc._memory.sizes import choices
+
+        return iter(choices()[self.option])
+
+
 def add_parser(commands: Any, positive: Callable[[str], int]) -> None:
     """Describe the command."""
     p = commands.add_parser(
@@ -62,8 +68,8 @@ def add_parser(commands: Any, positive: Callable[[str], int]) -> None:
     p.add_argument("--sparsity", type=float, metavar="SHARE", help="share of zeros, 0 to 1")
     for name, text in SIZES.items():
         p.add_argument(f"--{name}", type=positive, metavar="N", help=text)
-    for name, values in CHOICES.items():
-        p.add_argument(f"--{name}", choices=values)
+    for name in CHOICES:
+        p.add_argument(f"--{name}", choices=Known(name), metavar="NAME", help="one of %(choices)s")
     for name in COLUMNS:
         p.add_argument(f"--{name}", metavar="NAME", help="of the file, as in the fits")
     p.add_argument("--use-all-cells", action="store_true", default=None)
@@ -95,10 +101,7 @@ def run(given: argparse.Namespace) -> int:
                 raise ValueError("give an h5ad file, or both --features and --cells")
             estimate = memory.estimate(given.features, given.cells, **choices)
         else:
-            distribution = choices.pop("distribution", "negbinom")
-            estimate = memory.estimate_for(
-                given.data, distribution=distribution, backed=given.backed, **options(COLUMNS), **choices
-            )
+            estimate = memory.estimate_for(given.data, backed=given.backed, **options(COLUMNS), **choices)
         fits, advice = estimate.fits(given.ram, given.vram), estimate.advice(given.ram, given.vram)
     except (ValueError, KeyError, TypeError, OSError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error

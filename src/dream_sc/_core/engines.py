@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ENGINES = ("laplace", "svi", "nuts")
+Engine = Literal["laplace", "svi", "nuts"]
+ENGINES: tuple[str, ...] = get_args(Engine)
 LAPLACE = {
     "technical": "technical.counts",
     "technical_shares": "technical.shares",
@@ -22,16 +23,21 @@ LAPLACE = {
 
 @dataclass(frozen=True)
 class Inference:
-    """Which engine, and for the sampling ones how long and where."""
+    """Which engine, and for those of Pyro how long and where."""
 
     engine: str = "laplace"
     nsamples: int = 1000
     niters: int | None = None
     device: str = "auto"
     seed: int = 0
-    autoguide: str = "AutoNormal"  # of "svi", in the technical step of counts
+    autoguide: str = "auto"  # of "svi", in the technical step of counts
     minibatch_size: int | None = None
     progress: Callable[[Any], Any] = lambda x: x  # wraps guides, blocks of features or steps
+
+    @classmethod
+    def of(cls, engine: str, seed: int, **options: Any) -> Inference:
+        """Build it from arguments of a step, of which those that are None keep their defaults."""
+        return cls(engine, seed=seed, **{name: value for name, value in options.items() if value is not None})
 
 
 def engine(name: str) -> Any:

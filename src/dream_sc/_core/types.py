@@ -102,7 +102,6 @@ class ShareFit:
     effects_cov: Floats  # (S, C) covariance with the level
     beta_o: float  # rate of the exponential prior of -log(1 - rho)
     effect_scale: float
-    log_evidence: Floats  # (S,) without the binomial coefficients; NaN from the sampling engines
     converged: NDArray[np.bool_]  # (S,)
 
 

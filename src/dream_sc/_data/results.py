@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import numpy as np
 from dream_sc import _validate
 from dream_sc._keys import SCHEMA_VERSION
 from dream_sc._logging import logger, wrote
+from dream_sc._memory.budget import highest_resident
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from .counts import Counts
 
 ABSENT = object()
+SHOWN = 3  # cells and features that an error names
 
 
 def counts(
@@ -45,6 +45,12 @@ def source(layer: str | None) -> str:
     return ".X" if layer is None else f".layers[{layer!r}]"
 
 
+def named_values(adata: AnnData, cells: np.ndarray, columns: np.ndarray, names: Any) -> str:
+    """The first few cells and features of values."""
+    pairs = zip(cells[:SHOWN], columns[:SHOWN], strict=True)
+    return ", ".join(f"cell {adata.obs_names[i]!r} feature {names[j]!r}" for i, j in pairs)
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that results may depend on."""
     out = {}
@@ -58,14 +64,13 @@ def versions() -> dict[str, str]:
 
 def run_info(started: float, seed: int, params: dict[str, Any]) -> dict[str, Any]:
     """What every step stores about its run."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "schema_version": SCHEMA_VERSION,
         "params": params,
         "versions": versions(),
         "seed": seed,
         "seconds": time.perf_counter() - started,
-        "peak_memory": int(peak),
+        "peak_memory": highest_resident(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Modalities other than counts: shares as pairs (numerator, denominator) of binomial sticks, and scores.
+"""Shares of counts, as pairs (numerator, denominator) of binomial sticks.
 
 A multinomial feature whose categories come by decreasing total count (ties by position) is a chain of binomials: stick
 k is category k out of itself and all after it. The product of these is the multinomial, that of beta-binomials a
@@ -16,21 +16,19 @@ import pandas as pd
 from scipy import sparse
 
 from dream_sc import _validate
-from dream_sc._memory.budget import memory_budget
 
 from . import results
+from .results import SHOWN, named_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
+    from dream_sc._core.likelihoods import Likelihood
     from dream_sc._core.sums.block import CountBlock
 
-PAIRS, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
 BLOCK = 256  # sticks or features in a block
-SCORE_ARRAYS = 9  # of the size of a block of scores that a step makes of it, at most
-SHOWN = 3  # cells and features that an error names
 STICK_COLUMNS = ("feature", "category", "next")
 
 
@@ -118,69 +116,41 @@ class Pairs:
             yield part, self.numerators[:, mine], n
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Scores of features, with NaN where one is missing."""
-
-    x: Any
-    shape: tuple[int, int]
-    adata: AnnData
-    where: str
-    size: int = BLOCK
-
-    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
-        return self.blocks()
-
-    def blocks(self, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-        """Some features at a time, dense, cells x features; what a sparse matrix does not store is a zero.
-
-        Raises
-        ------
-        ValueError
-            If a score is infinite.
-        """
-        size = self.size if size is None else size
-        for start in range(0, self.shape[1], size):
-            part = slice(start, min(start + size, self.shape[1]))
-            values = self.x[:, part]
-            values = values.compute() if hasattr(values, "compute") else values
-            values = values.toarray() if sparse.issparse(values) else np.asarray(values)
-            values = values.astype(np.float64)
-            infinite = np.isinf(values)
-            if infinite.any():
-                cells, columns = np.nonzero(infinite)
-                named = _named(self.adata, cells, columns, self.adata.var_names[part])
-                raise ValueError(f"{self.where} holds infinite scores, {named}: a missing score is NaN")
-            yield part, values
-
-
 def check(
-    distribution: str,
+    likelihood: Likelihood,
     denominator_layer: str | None,
     category_key: str | None,
     category_layers: Sequence[str] | None,
     layer: str | None = None,
 ) -> None:
     """Refuse arguments that the distribution does not take, and ask for those that it needs."""
-    if distribution == "binomial":
+    name = f'distribution="{likelihood.name}"'
+    if likelihood.denominator:
         if denominator_layer is None:
-            raise ValueError('distribution="binomial" needs denominator_layer=, the layer with what counts are out of')
+            raise ValueError(f"{name} needs denominator_layer=, the layer with what counts are out of")
         if denominator_layer == layer:
             raise ValueError(f"layer and denominator_layer are both {layer!r}: shares are counts of one out of another")
     elif denominator_layer is not None:
-        raise ValueError(f'denominator_layer= is for distribution="binomial", not {distribution!r}: leave it out')
+        raise ValueError(f"denominator_layer= is for {_those(denominator=True)}, not {likelihood.name!r}: leave it out")
     given = [n for n, v in (("category_key", category_key), ("category_layers", category_layers)) if v is not None]
-    if distribution != "multinomial":
+    if not likelihood.categories:
         if given:
-            raise ValueError(f'{given[0]}= is for distribution="multinomial", not {distribution!r}: leave it out')
+            raise ValueError(f"{given[0]}= is for {_those(categories=True)}, not {likelihood.name!r}: leave it out")
         return
     if len(given) != 1:
         raise ValueError(
-            f'distribution="multinomial" needs one of category_key= (a column of .var that names the feature of each '
+            f"{name} needs one of category_key= (a column of .var that names the feature of each "
             f"category) and category_layers= (a layer per category), and got {' and '.join(given) or 'neither'}"
         )
     if category_layers is not None:
         _check_layers(category_layers, layer)
+
+
+def _those(**facts: bool) -> str:
+    """The distributions with these facts, for a message."""
+    from dream_sc._core.likelihoods import named
+
+    return " or ".join(f'distribution="{name}"' for name in named(**facts))
 
 
 def _check_layers(category_layers: Sequence[str], layer: str | None) -> None:
@@ -195,7 +165,7 @@ def _check_layers(category_layers: Sequence[str], layer: str | None) -> None:
 
 def open_pairs(
     adata: AnnData,
-    distribution: str,
+    likelihood: Likelihood,
     *,
     layer: str | None = None,
     denominator_layer: str | None = None,
@@ -212,8 +182,8 @@ def open_pairs(
     ----------
     adata
         Cells x features, or x categories.
-    distribution
-        "binomial" or "multinomial".
+    likelihood
+        That of shares.
     layer, denominator_layer
         Numerators (`.X` by default; of all categories with `category_key`), and denominators of a binomial.
     category_key
@@ -231,8 +201,8 @@ def open_pairs(
     KeyError, TypeError, ValueError
         For arguments that do not fit the distribution, values that are not counts, and numerators above denominators.
     """
-    check(distribution, denominator_layer, category_key, category_layers, layer)
-    if distribution == "binomial":
+    check(likelihood, denominator_layer, category_key, category_layers, layer)
+    if likelihood.denominator:
         y, n = _matrix(adata, layer, limit), _matrix(adata, denominator_layer, limit)
         _check_above(adata, y, n, layer, denominator_layer)
         each, none = np.arange(adata.n_vars), np.full(adata.n_vars, -1)
@@ -254,29 +224,6 @@ def open_pairs(
     else:
         chains = _earlier(sticks, features, columns, column_feature)
     return Pairs(_sticks(chains, features, columns, column_feature), y, None)
-
-
-def score_block(n_cells: int, room: float) -> int:
-    """Features of a block of scores, of which a few arrays are made at a time, within so many bytes."""
-    return int(min(BLOCK, max(1, room // (SCORE_ARRAYS * 8 * max(n_cells, 1)))))
-
-
-def open_scores(adata: AnnData, layer: str | None = None, limit: int | str | None = None) -> Scores:
-    """Get ready to read scores by blocks of features; a sparse matrix in a file is read into memory.
-
-    Blocks are as large as a memory limit lets them be; results do not depend on it.
-
-    Raises
-    ------
-    KeyError, TypeError
-        If there is no such layer, or its values are no numbers.
-    """
-    x, where = _validate.matrix(adata, layer), results.source(layer)
-    if x.dtype.kind not in "iubf":
-        raise TypeError(f"{where} holds values of type {x.dtype}: scores are numbers, with NaN where one is missing")
-    x = x.to_memory() if hasattr(x, "to_memory") else x
-    size = score_block(x.shape[0], memory_budget(limit))
-    return Scores(x.tocsc() if sparse.issparse(x) else x, tuple(x.shape), adata, where, size)
 
 
 def _matrix(adata: AnnData, layer: str | None, limit: int | str | None) -> Any:
@@ -392,16 +339,10 @@ def _check_above(adata: AnnData, y: Any, n: Any, layer: str | None, denominator_
         missing = (n[:, part] - y[:, part]).tocoo()
         above = missing.data < 0
         if above.any() and not n_above:
-            named = _named(adata, missing.row[above], missing.col[above], adata.var_names[part])
+            named = named_values(adata, missing.row[above], missing.col[above], adata.var_names[part])
         n_above += int(above.sum())
     if n_above:
         raise ValueError(
             f"{results.source(layer)} is above {results.source(denominator_layer)} {n_above} times, {named}: a count "
             "cannot exceed what it is out of; was denominator_layer= meant to be another layer?"
         )
-
-
-def _named(adata: AnnData, cells: np.ndarray, columns: np.ndarray, names: Any) -> str:
-    """The first few cells and features of values."""
-    pairs = zip(cells[:SHOWN], columns[:SHOWN], strict=True)
-    return ", ".join(f"cell {adata.obs_names[i]!r} feature {names[j]!r}" for i, j in pairs)

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dream_sc._core.likelihoods import Likelihood
+
 MOST_DRAWS = 1_000_000
 SHOWN = 200  # characters
 
@@ -87,6 +89,14 @@ OF_GUIDES: Checks = {
     "guides": ("a list of names", texts),
     "guide_offsets": ("a list of numbers", _some_numbers),
 }
+
+
+def likelihood_of(entry: Mapping[str, Any]) -> Likelihood:
+    """The likelihood of a stored fit, or of what it learned; what names none is of counts."""
+    from dream_sc._core.likelihoods import likelihood
+
+    name = entry.get("params", entry).get("distribution")
+    return likelihood(None if name is None else str(name))
 
 
 def check_params(params: Any, where: str) -> None:

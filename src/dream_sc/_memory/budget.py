@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,13 @@ def _rest(folder: Path) -> int | None:
         cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
         return int(most) - used + cache
     return None
+
+
+def highest_resident() -> int:
+    """The highest resident set of this process since it began, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def in_words(n_bytes: float) -> str:

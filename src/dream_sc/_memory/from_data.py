@@ -52,14 +52,16 @@ def _of_file(path: Path, asked: dict[str, Any]) -> Found:
 
 def _of_anndata(adata: AnnData, asked: dict[str, Any], held: int | None) -> Found:
     """Sizes of an object; `held` is 0 where it would be in memory but is not yet."""
-    distribution = asked["distribution"]
+    from dream_sc._core.likelihoods import likelihood
+
+    like = likelihood(asked["distribution"])
     n_features, n_cells, options = adata.n_vars, adata.n_obs, _labels(adata, asked)
     layers = asked["category_layers"] or [asked["layer"]]
-    if distribution == "binomial":
+    if like.denominator:
         layers = [*layers, asked["denominator_layer"]]
-        shares.check(distribution, asked["denominator_layer"], None, None, asked["layer"])
+        shares.check(like, asked["denominator_layer"], None, None, asked["layer"])
     matrices = [_validate.matrix(adata, layer) for layer in layers]
-    if distribution == "multinomial":
+    if like.categories:
         if asked["category_key"] is not None:
             n_features = len(set(shares.feature_labels(adata, asked["category_key"])))
             options["n_categories"] = max(2, round(adata.n_vars / n_features))
@@ -71,7 +73,7 @@ def _of_anndata(adata: AnnData, asked: dict[str, Any], held: int | None) -> Foun
     stored = 0 if any(lazy) else max(_stored(x) for x in matrices) * (len(layers) if asked["category_layers"] else 1)
     backed = all(in_file) and held is None
     options |= {
-        "distribution": distribution,
+        "distribution": like.name,
         "storage": ("backed_dense" if dense else "backed") if backed else "dense" if dense else "sparse",
     }
     if not any(lazy):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dream_sc._logging import logger
 
-from .budget import available, in_words, memory_budget
+from .budget import available, highest_resident, in_words, memory_budget
+from .sizes import NO_DEVICE, device_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class Watch:
 
         self._process = psutil.Process()
         self.before = self.highest = self._now()
-        self._mark = _mark()
+        self._mark = highest_resident()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, name="dream_sc memory", daemon=True)
         self._thread.start()
@@ -88,8 +89,8 @@ class Watch:
         self._stop.set()
         self._thread.join()
         self.highest = max(self.highest, self._now())
-        if _mark() > self._mark:  # the process has never been larger: the system's own mark misses nothing
-            self.highest = max(self.highest, _mark())
+        if highest_resident() > self._mark:  # the process has never been larger: the system's own mark misses nothing
+            self.highest = max(self.highest, highest_resident())
 
     def _look(self) -> None:
         while not self._stop.wait(PAUSE):
@@ -97,13 +98,6 @@ class Watch:
 
     def _now(self) -> int:
         return int(self._process.memory_info().rss)
-
-
-def _mark() -> int:
-    """The highest resident set since the process began."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
@@ -126,7 +120,7 @@ def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
         n_features, n_cells, found, counted = read_sizes(given["data"], asked)
         if given.get("memory_limit") is not None:
             options["memory_limit"] = memory_budget(given["memory_limit"])
-        options["device"] = _device(given)
+        options["device"] = device_of(given.get("device"), given.get("inference", "laplace"))
         return estimate_of(n_features, n_cells, found | options, counted)
     except UNKNOWN as error:
         logger.debug("tl.%s: no estimate of its memory (%s)", step, error)
@@ -149,16 +143,6 @@ def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], optio
         guides = holder.uns[given["cis_key"]]["guides"]
         asked["guide_key"] = ""  # the table of guides knows better
         options["n_guides"], options["n_cis_guides"] = len(guides), int((~guides["is_control"].astype(bool)).sum())
-
-
-def _device(given: dict[str, Any]) -> str:
-    """The device of a call, without looking for one where none is wanted."""
-    name = str(given.get("device", "cpu"))
-    if name == "auto" and given.get("inference", "laplace") != "laplace":
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return "cpu" if name == "auto" else name
 
 
 def _plan(step: str, estimate: Estimate | None, given: dict[str, Any]) -> int | None:
@@ -187,13 +171,13 @@ def _plan(step: str, estimate: Estimate | None, given: dict[str, Any]) -> int | 
 
 def _off_gpu(step: str, estimate: Estimate | None, given: dict[str, Any]) -> dict[str, str]:
     """The CPU in place of a GPU that was not asked for by name and has too little memory; else a warning."""
-    if estimate is None or estimate.sizes.inference == "laplace":  # whose batches follow what is free
+    if estimate is None:
         return {}
     need = int(estimate.totals().loc[step, "VRAM"])
     if not need or need <= (free := _free_vram()):
         return {}
     said = f"tl.{step}: it needs about {in_words(need)} of the GPU's memory, of which {in_words(free)} are free"
-    if given.get("device") == "auto":
+    if given.get("device") in NO_DEVICE:
         logger.warning("%s: the CPU is used", said)
         return {"device": "cpu"}
     helps = ["device='cpu'", *SMALLER.get(step, ()), "fewer features"]
@@ -232,7 +216,7 @@ def _call(function: Callable[..., Any], step: str, bound: inspect.BoundArguments
         if torch is None or not isinstance(error, torch.cuda.OutOfMemoryError):
             raise
         torch.cuda.empty_cache()
-        if bound.arguments.get("device") != "auto":
+        if bound.arguments.get("device") not in NO_DEVICE:
             raise MemoryError(_explained(step, "memory of the GPU", estimate)) from error
     logger.warning("tl.%s: the GPU ran out of memory, the fit starts again on the CPU", step)
     bound.arguments["device"] = "cpu"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from dream_sc import _validate
 
-DISTRIBUTIONS = ("negbinom", "binomial", "multinomial", "normal", "studentt")
-SHARES, SCORES = ("binomial", "multinomial"), ("normal", "studentt")
-FUNCTION_TYPES = ("single_hill", "additive_hill", "polynomial", "auto")
-AUTOGUIDES = ("auto", "AutoNormal", "AutoIAFNormal")
-STORAGES = ("sparse", "dense", "backed", "backed_dense")
+if TYPE_CHECKING:
+    from dream_sc._core.likelihoods import Likelihood
+
+Storage = Literal["sparse", "dense", "backed", "backed_dense"]
+NO_DEVICE = (None, "auto")
 NTC_SHARE = 0.4  # of the cells, unless said otherwise
 CATEGORIES = 4  # of a multinomial feature, unless said otherwise
 VALUE, INDEX = 4, 4  # bytes of a count (float32) and of the index of a stored one (int32)
@@ -48,14 +48,21 @@ class Sizes:
     held: int | None = None  # bytes of the data in memory, where they were counted
 
     @property
+    def likelihood(self) -> Likelihood:
+        """That of the distribution."""
+        from dream_sc._core.likelihoods import likelihood
+
+        return likelihood(self.distribution)
+
+    @property
     def n_columns(self) -> int:
         """Columns of the matrix: categories of a multinomial, else features."""
-        return self.n_features * (self.n_categories if self.distribution == "multinomial" else 1)
+        return self.n_features * (self.n_categories if self.likelihood.categories else 1)
 
     @property
     def n_sticks(self) -> int:
         """Rows that are fitted: categories but the last of a multinomial feature, else features."""
-        return self.n_features * (self.n_categories - 1 if self.distribution == "multinomial" else 1)
+        return self.n_features * (self.n_categories - 1 if self.likelihood.categories else 1)
 
     @property
     def n_fitted_cells(self) -> int:
@@ -96,9 +103,25 @@ class Sizes:
             return {"counts": self.held, "tables": names}
         counts = 0 if self.is_backed else self.matrix
         out = {"counts": counts, "tables": names}
-        if self.distribution == "binomial":
+        if self.likelihood.denominator:
             out["denominators"] = counts
         return out
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """What the options that are texts may be."""
+    from dream_sc._core.curves import FUNCTION_TYPES
+    from dream_sc._core.engines import ENGINES
+    from dream_sc._core.likelihoods import DISTRIBUTIONS
+    from dream_sc._core.pyro.choose_family import GUIDES
+
+    return {
+        "distribution": DISTRIBUTIONS,
+        "function_type": FUNCTION_TYPES,
+        "inference": ENGINES,
+        "autoguide": GUIDES,
+        "storage": get_args(Storage),
+    }
 
 
 def check(sizes: Sizes) -> Sizes:
@@ -114,26 +137,33 @@ def check(sizes: Sizes) -> Sizes:
     s = sizes.sparsity
     if isinstance(s, bool) or not isinstance(s, int | float | np.number) or not 0 <= s <= 1:
         raise ValueError(f"sparsity={s!r} is not allowed: it is the share of zeros, from 0 to 1")
-    for name, allowed in (
-        ("distribution", DISTRIBUTIONS),
-        ("function_type", FUNCTION_TYPES),
-        ("inference", ("laplace", "svi", "nuts")),
-        ("autoguide", AUTOGUIDES),
-        ("storage", STORAGES),
-    ):
+    for name, allowed in choices().items():
         _validate.one_of(name, getattr(sizes, name), allowed)
     from dream_sc._core.device import check_name
 
     check_name(sizes.device)
     if sizes.minibatch_size is not None:
         _validate.whole("minibatch_size", sizes.minibatch_size)
-    if sizes.distribution == "multinomial":
+    if sizes.likelihood.categories:
         _validate.whole("n_categories", sizes.n_categories, 2)
     return sizes
 
 
+def device_of(name: str | None, inference: str) -> str:
+    """The device that a name stands for: where it names none, a GPU for the Pyro engines if torch finds one."""
+    if name not in NO_DEVICE:
+        return str(name)
+    if inference == "laplace":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def sizes_of(n_features: int, n_cells: int, options: dict[str, Any]) -> Sizes:
     """Sizes from the arguments of `memory.estimate`; what is None follows from the others."""
+    from dream_sc._core.likelihoods import likelihood, named
+
     given = {k: v for k, v in options.items() if v is not None}
     _validate.whole("n_features", n_features)
     _validate.whole("n_cells", n_cells)
@@ -143,14 +173,13 @@ def sizes_of(n_features: int, n_cells: int, options: dict[str, Any]) -> Sizes:
     more = {"n_ntc_cells": ntc}
     if "n_cis_guides" not in given and isinstance(guides, int | np.integer):
         more["n_cis_guides"] = round(guides * max(share, 0.0))
-    if given.get("distribution") == "multinomial":
+    like = likelihood(given.get("distribution"))
+    if like.categories:
         more["n_categories"] = given.get("n_categories", CATEGORIES)
     elif given.get("n_categories", 1) != 1:
-        raise ValueError(
-            f'n_categories={given["n_categories"]!r} is for distribution="multinomial", not '
-            f"{given.get('distribution', 'negbinom')!r}: leave it out"
-        )
-    if given.get("distribution") in SCORES and "storage" not in given:
+        those = " or ".join(f'distribution="{name}"' for name in named(categories=True))
+        raise ValueError(f"n_categories={given['n_categories']!r} is for {those}, not {like.name!r}: leave it out")
+    if like.statistics == "scores" and "storage" not in given:
         more["storage"] = "dense"  # scores have no zeros to leave out
     if "n_threads" not in given:
         from dream_sc._core.threads import n_threads

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .sizes import CSR, INDEX, SCORES, SHARES, VALUE, Sizes
+from dream_sc._core.blocks import BLOCK
+
+from .lattices import lattices
+from .sizes import CSR, INDEX, VALUE, Sizes
 
 if TYPE_CHECKING:
     Phase = dict[str, float]
@@ -32,7 +35,6 @@ COMPONENTS = (
     "workspace",
 )
 F8 = 8
-PARAMETERS = {"single_hill": 5, "additive_hill": 7, "polynomial": 8, "auto": 7}
 PER_CELL = 12  # vectors of 8 bytes a cell that a step works with: codes, masks, size factors, dosages
 # bytes per value that shares need beside themselves to be put in columns: from one block, the values as they were; from
 # several, two copies of row, column and value, and masks
@@ -41,28 +43,29 @@ COLUMNS = 12  # of a value in columns: float64 and int32
 STICK = 600  # of the names and chains of a category
 EDGES, SHARE_EDGES = 50, 24  # bins of counts that occur, of counts and of denominators
 ROW_TABLE = 60 * F8 + 1024  # of a feature's row in the table, and its posterior record
-SHAPES = {"single_hill": 108, "additive_hill": 168, "polynomial": 1, "auto": 276}
-CURVES = {"single_hill": 2, "additive_hill": 2, "polynomial": 2, "auto": 3}
-TAUS, KNOTS = 25, 7
-DOSAGES, QUICK = 35, 256  # at which curves of draws are summed up, and draws of a feature that is not called
-LOOKS = 3700  # curves of the first look
 RESPOND = 0.02  # share of features that get all draws
-MANY_NTC = 50
 HDF5 = 22_000_000  # code and buffers of the library that reads files, by comparison of fits from file and memory
 MAPPED = 64_000_000  # of values and of indices of shares, each below 32 MB: glibc keeps those when they are freed
 RETAINED = 15_000_000  # of the step before: its table, and small pieces that the allocator keeps
 
 
+def control_bins(s: Sizes) -> int:
+    """Bins of the control cells in the technical step of counts."""
+    from dream_sc._core.sums.guide_sums import MIN_PER_BIN, N_BINS
+
+    return s.n_groups * max(1, min(N_BINS, s.n_fitted_cells // s.n_groups // MIN_PER_BIN))
+
+
 def technical(s: Sizes) -> list[Phase]:
     """Phases of the technical step, without what svi adds."""
-    if s.distribution in SHARES:
+    if s.likelihood.statistics == "shares":
         return _technical_shares(s)
-    if s.distribution in SCORES:
+    if s.likelihood.statistics == "scores":
         return _scores(s, F8 * s.n_features * s.n_groups * 5, 7 * s.n_fitted_cells)
-    from dream_sc._core.sums.guide_sums import MIN_PER_BIN, N_BINS, row_bytes, tail_bytes
+    from dream_sc._core.sums.guide_sums import row_bytes, tail_bytes
     from dream_sc.tl._technical_counts import LARGEST_COUNT
 
-    t, bins = s.n_features, s.n_groups * max(1, min(N_BINS, s.n_fitted_cells // s.n_groups // MIN_PER_BIN))
+    t, bins = s.n_features, control_bins(s)
     sums, tails = row_bytes(bins, t), tail_bytes(t, LARGEST_COUNT)
     reading = {"sufficient statistics": sums + tails, "workspace": block(s, sums + tails)}
     # closed sums and tails beside copies of those of the features to fit, first with all bins of counts
@@ -80,11 +83,11 @@ def cis(s: Sizes) -> list[Phase]:
 
 def trans(s: Sizes) -> list[Phase]:
     """Phases of the trans step of the fast engine; svi adds little to them, block by block."""
-    t, r = s.n_sticks, s.n_rows
+    t, r, counts, grid = s.n_sticks, s.n_rows, s.likelihood.statistics == "counts", lattices(s.function_type)
     one = F8 * t * r  # an array of features x rows
-    w = s.n_cis_guides * s.n_groups if s.distribution == "negbinom" else 0
+    w = s.n_cis_guides * s.n_groups if counts else 0
     held = F8 * t * w
-    if s.distribution == "negbinom":
+    if counts:
         from dream_sc._core.sums.guide_sums import row_bytes
 
         sums = row_bytes(r, t) + row_bytes(w, t) * (w > 0)
@@ -97,11 +100,12 @@ def trans(s: Sizes) -> list[Phase]:
         arrays = 1
     else:
         before, arrays = _pairs_or_scores(s, one), 2
-    many = s.n_guides - s.n_cis_guides >= MANY_NTC
-    background = F8 * t * KNOTS * (1 + s.n_groups + s.n_groups**2) * many
-    table, evidence = 2 * ROW_TABLE * t, t * (F8 * CURVES[s.function_type] * TAUS + 4 * SHAPES[s.function_type])
+    many = s.n_guides - s.n_cis_guides >= max(grid.many_controls, grid.more_controls * s.n_cis_guides)
+    n_taus = grid.taus if many else grid.knots
+    background = F8 * t * grid.knots * (1 + s.n_groups + s.n_groups**2) * many
+    table, evidence = 2 * ROW_TABLE * t, t * (F8 * grid.curves * n_taus + 4 * grid.shapes)
     kept: Phase = {"sufficient statistics": held + 3 * arrays * one + background}
-    if s.distribution in SHARES:
+    if s.likelihood.statistics == "shares":
         kept["tables"] = min(MAPPED, sum(pairs(s)[1].values()))
     phases: list[Phase] = [
         *before,
@@ -113,18 +117,19 @@ def trans(s: Sizes) -> list[Phase]:
 
 
 def looking(s: Sizes) -> float:
-    """Bytes of the first look at a block of features on every thread: ratios, their masses and cumulative sums."""
-    return s.n_threads * min(64, s.n_sticks) * LOOKS * 40
+    """Bytes of the first pass over a block of features on every thread: ratios, their masses and cumulative sums."""
+    return s.n_threads * min(BLOCK, s.n_sticks) * lattices(s.function_type).first_pass * 40
 
 
 def drawing(s: Sizes) -> Phase:
     """Draws of curves at the dosages of the axis: of likely nulls by a look on all threads, or of responders."""
-    curve = DOSAGES * F8 * 4
+    grid = lattices(s.function_type)
+    curve = grid.dosages * F8 * 4
     quick: Phase = {
-        "draws": s.n_threads * min(64, s.n_sticks) * min(QUICK, s.nsamples) * curve,
+        "draws": s.n_threads * min(BLOCK, s.n_sticks) * min(grid.quick_draws, s.nsamples) * curve,
         "workspace": looking(s),
     }
-    full: Phase = {"draws": min(64 * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve, "workspace": 0.0}
+    full: Phase = {"draws": min(BLOCK * s.n_threads, RESPOND * s.n_sticks) * s.nsamples * curve, "workspace": 0.0}
     return max(quick, full, key=lambda phase: sum(phase.values()))
 
 
@@ -156,7 +161,7 @@ def pairs(s: Sizes) -> tuple[Phase, Phase]:
     """Shares in columns: while they are put in order, and afterwards."""
     from dream_sc._data.counts import COPIES, LARGEST_BLOCK
 
-    n, two = s.n_stored, s.distribution == "binomial"
+    n, two = s.n_stored, s.likelihood.denominator
     names = STICK * s.n_columns * (not two)
     after: Phase = {"counts": COLUMNS * n, "categories": names}
     if two:
@@ -175,10 +180,10 @@ def _technical_shares(s: Sizes) -> list[Phase]:
 
 def _score_block(s: Sizes, by_em: float) -> float:
     """A block of scores and what is made of it: values, whether they are there, squares; or what EM holds."""
-    from dream_sc._data.shares import BLOCK, score_block
+    from dream_sc._data import scores
 
-    size = BLOCK if s.memory_limit is None else score_block(s.n_cells, s.memory_limit)
-    arrays = 5 * s.n_cells if s.distribution == "normal" else 1.5 * s.n_cells + by_em
+    size = scores.BLOCK if s.memory_limit is None else scores.score_block(s.n_cells, s.memory_limit)
+    arrays = 1.5 * s.n_cells + by_em if s.likelihood.robust else 5 * s.n_cells
     return F8 * min(size, s.n_features) * arrays
 
 
@@ -189,8 +194,8 @@ def _scores(s: Sizes, sums: float, by_em: float) -> list[Phase]:
 
 def _pairs_or_scores(s: Sizes, one: float) -> list[Phase]:
     """Reading of the trans step of shares or scores; `one` is an array of rows."""
-    if s.distribution in SCORES:
-        n = 3 if s.distribution == "normal" else 2
+    if s.likelihood.statistics == "scores":
+        n = 2 if s.likelihood.robust else 3
         return [*_scores(s, n * one, 5 * s.n_cells), {"sufficient statistics": (n + 4) * one}]
     during, after = pairs(s)
     return [during, after | {"sufficient statistics": 3 * one, "workspace": 3 * one}]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dream_sc._core.blocks import BLOCK
 from dream_sc._core.pyro import choose_family
 
-from .sizes import SCORES, SHARES, Sizes
-from .steps import EDGES, F8, PARAMETERS, SHARE_EDGES
+from .lattices import lattices
+from .sizes import Sizes
+from .steps import EDGES, F8, SHARE_EDGES, control_bins
 
 if TYPE_CHECKING:
     from .steps import Phase
@@ -23,7 +25,6 @@ TENSORS, LATENT_TENSORS = ((7.7, 1.0), (5.0, 4.5)), 8
 SHARE_TENSORS = 9  # over sticks, groups and bins of counts
 ROW_TENSORS = 45  # of a trans step: over features and rows, at seven dosages each where the curve is
 CELL_TENSORS = 9.2  # over features and single cells of a step, where the curve is one of the guide
-BLOCK = 64
 
 
 def n_latent(s: Sizes) -> int:
@@ -33,7 +34,7 @@ def n_latent(s: Sizes) -> int:
 
 def guide_of(s: Sizes, total: float, free: float) -> str:
     """The variational family of the technical step; shares have independent normals."""
-    if s.distribution != "negbinom":
+    if s.likelihood.statistics != "counts":
         return "AutoNormal"
     return choose_family.guide_of(s.autoguide, n_latent(s), total, free)[0]
 
@@ -45,15 +46,15 @@ def on_gpu(s: Sizes) -> bool:
 
 def technical(s: Sizes, guide: str) -> list[Phase]:
     """Phases of the tensors of the technical step."""
-    if s.distribution in SCORES:
+    if s.likelihood.statistics == "scores":
         return []
     n = n_latent(s)
-    if s.distribution in SHARES:
+    if s.likelihood.statistics == "shares":
         at = s.n_sticks * s.n_groups * SHARE_EDGES
         data = F8 * (2 * at + s.n_sticks * (2 * s.n_groups + SHARE_EDGES))
         work: float = F8 * SHARE_TENSORS * at
     else:
-        bins = s.n_groups * max(1, min(32, s.n_fitted_cells // s.n_groups // 8))
+        bins = control_bins(s)
         data = F8 * s.n_features * (bins + EDGES)
         used = bins if s.minibatch_size is None else min(bins, s.minibatch_size)
         work = F8 * s.n_features * max(a * used + b * EDGES for a, b in TENSORS)
@@ -72,9 +73,9 @@ def technical(s: Sizes, guide: str) -> list[Phase]:
 
 def draws(s: Sizes) -> float:
     """Bytes of the draws of the technical step, in RAM, and of what their summaries take beside them."""
-    if s.distribution in SCORES:
+    if s.likelihood.statistics == "scores":
         return 0.0
-    if s.distribution in SHARES:  # effects of all groups, and their products with the level
+    if s.likelihood.statistics == "shares":  # effects of all groups, and their products with the level
         return F8 * s.nsamples * (n_latent(s) + (2 * s.n_groups + 1) * s.n_sticks)
     at_once = s.nsamples if s.minibatch_size is None else min(s.minibatch_size, s.nsamples)
     return F8 * at_once * (n_latent(s) + s.n_sticks)
@@ -82,12 +83,12 @@ def draws(s: Sizes) -> float:
 
 def trans(s: Sizes) -> list[Phase]:
     """Phases of the tensors of a block of features of the trans step."""
-    t = min(BLOCK, s.n_sticks)
-    n = t * (PARAMETERS[s.function_type] + 1 + s.n_guides + s.n_groups)
+    t, n_parameters = min(BLOCK, s.n_sticks), lattices(s.function_type).parameters + 1  # and the sd of guide effects
+    n = t * (n_parameters + s.n_guides + s.n_groups)
     family = 2 * F8 * n
     rows = F8 * t * s.n_rows
     held, work = 2 * rows, float(ROW_TENSORS * rows)
-    if s.minibatch_size is not None and s.distribution == "negbinom":  # single cells, some of them in a step
+    if s.minibatch_size is not None and s.likelihood.statistics == "counts":  # single cells, some of them in a step
         held += 2 * F8 * t * s.n_cells
         work = CELL_TENSORS * F8 * t * min(s.minibatch_size, s.n_cells)
     return [
@@ -97,7 +98,7 @@ def trans(s: Sizes) -> list[Phase]:
             "variational guide": family,
             "gradients and optimiser state": 3 * family,
             "workspace": work,
-            "draws": F8 * s.nsamples * t * (PARAMETERS[s.function_type] + 1) * 2,
+            "draws": F8 * s.nsamples * t * n_parameters * 2,
         }
     ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from . import steps as formulas
-from . import svi as svi
+from . import svi
 from .budget import in_words, memory_budget
 from .sizes import CSR, Sizes
 
@@ -84,10 +84,12 @@ def _largest(phases: list[Phase]) -> Phase:
 
 def table(s: Sizes) -> Estimate:
     """The estimate for all steps."""
+    from dream_sc._core.likelihoods import likelihood
+
     guide = svi.guide_of(s, *device_memory(s)) if s.inference == "svi" else ""
     rows = []
     for step in formulas.STEPS:
-        own = s if step != "fit_cis" else replace(s, distribution="negbinom")
+        own = s if step != "fit_cis" else replace(s, distribution=likelihood().name)
         ram, vram = (_largest(p) for p in _phases(own, step, guide))
         ram = {name: ALLOCATOR * value for name, value in ram.items()}
         there: Phase = {"imports": IMPORTS[s.inference][step], **s.inputs()}
@@ -231,7 +233,7 @@ def changes(e: Estimate) -> list[str]:
 def describe(e: Estimate) -> str:
     """The table in text: GB by step and component."""
     s = e.sizes
-    kind = {"multinomial": f", {s.n_categories} categories each"}.get(s.distribution, "")
+    kind = f", {s.n_categories} categories each" if s.likelihood.categories else ""
     where = {"sparse": "sparse, in memory", "dense": "dense, in memory"}.get(s.storage, "in a file")
     lines = [
         f"{s.n_features:,} features x {s.n_cells:,} cells ({s.distribution}{kind}), {s.n_groups} groups, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dream_sc._core.curves import Curve
 
 N_DRAWS = 400
-SCALES = ("expected", "log2fc", "delta", "derivative")
+Scale = Literal["expected", "log2fc", "delta", "derivative"]
 COLUMNS = ("log2_dosage", "median", "lower", "upper")
 
 
@@ -31,7 +31,7 @@ def dose_response(
     *,
     doses: Sequence[float] | np.ndarray | None = None,
     ci: float = 0.95,
-    scale: Literal["expected", "log2fc", "delta", "derivative"] = "expected",
+    scale: Scale = "expected",
     key: str = TRANS,
     mod: str | None = None,
     gene_symbols: str | None = None,
@@ -70,11 +70,11 @@ def dose_response(
     KeyError, ValueError
         If the fit or a name is not there, a feature was not fitted, or fold changes are asked for of other than counts.
     """
-    _validate.one_of("scale", scale, SCALES)
+    _validate.one_of("scale", scale, get_args(Scale))
     if not 0 < ci < 1:
         raise ValueError(f"ci={ci} is not between 0 and 1")
     fit = trans_fit(data, key, mod, gene_symbols)
-    if scale == "log2fc" and fit.distribution != "negbinom":
+    if scale == "log2fc" and fit.likelihood.effect != scale:
         raise ValueError(
             f'scale="log2fc" is of counts, and this fit is with {fit.distribution!r}: use scale="delta", the '
             "difference to NTC"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._data import stored
 from dream_sc._keys import CATEGORIES, CATEGORY_COLUMNS, Slots
 
 from . import _symbols
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+    from dream_sc._core.likelihoods import Likelihood
 
 CALL = "fit_trans(data)"
 OWN = (*CATEGORY_COLUMNS, "mean")  # columns of a category by itself, not those of its feature
@@ -68,14 +71,12 @@ class TransFit:
     @property
     def distribution(self) -> str:
         """Name of the distribution that was fitted."""
-        return str(self.info["params"].get("distribution", "negbinom"))
+        return str(self.likelihood.name)
 
     @property
-    def likelihood(self) -> Any:
+    def likelihood(self) -> Likelihood:
         """Its likelihood."""
-        from dream_sc._core.likelihoods import likelihood
-
-        return likelihood(self.distribution)
+        return stored.likelihood_of(self.info)
 
     @property
     def by_layer(self) -> bool:
@@ -93,8 +94,8 @@ class TransFit:
     @cached_property
     def records(self) -> np.ndarray:
         """``(R, 512)`` compact posteriors."""
-        stored = table(self.adata, None, "varm", Slots(self.key).posterior, CALL)[1]
-        return np.asarray(stored).reshape(len(self.names), -1)
+        records = table(self.adata, None, "varm", Slots(self.key).posterior, CALL)[1]
+        return np.asarray(records).reshape(len(self.names), -1)
 
     def find(self, name: str) -> np.ndarray:
         """Rows of a feature or a category; a name of both is that of the feature.
@@ -152,9 +153,9 @@ class TransFit:
 
     def layer_table(self) -> pd.DataFrame:
         """`.uns[key]["categories"]` in the order of the rows, by their names."""
-        stored = self.info[CATEGORIES]
-        index = stored["feature"].astype(str) + SEPARATOR + stored["category"].astype(str)
-        return stored.set_axis(pd.Index(index, name=None)).reindex(self.names)
+        every = self.info[CATEGORIES]
+        index = every["feature"].astype(str) + SEPARATOR + every["category"].astype(str)
+        return every.set_axis(pd.Index(index, name=None)).reindex(self.names)
 
     def unit(self, r: int) -> tuple[float, float]:
         """Centre and scale of a score, 0 and 1 of others: a value is centre + scale * that of the likelihood."""
@@ -199,7 +200,7 @@ def _trans_fit(data: Any, key: str, mod: str | None) -> TransFit:
     adata, frame = table(data, mod, "varm", key, CALL)
     info = _validate.step(adata, key, CALL)
     names = pd.Index(adata.var_names)
-    if info["params"].get("distribution", "negbinom") != "multinomial":
+    if not stored.likelihood_of(info).categories:
         return TransFit(adata, key, frame, info, names)
     params = info["params"]  # not those of the technical fit, which may have been replaced since
     if params["category_layers"] is None:

@@ -8,7 +8,18 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._keys import CALIBRATION, CALIBRATION_TABLES, CIS, COVARIATES, TECHNICAL, TRANS, Slots
+from dream_sc._keys import (
+    CALIBRATION,
+    CALIBRATION_TABLES,
+    CHECKED_GUIDES,
+    CHECKS,
+    CIS,
+    CONFOUNDING,
+    COVARIATES,
+    TECHNICAL,
+    TRANS,
+    Slots,
+)
 
 from . import _symbols
 from ._names import by_category, by_feature, names_of, trans_fit
@@ -17,9 +28,12 @@ from ._stored import table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anndata import AnnData
+    from mudata import MuData
+
 
 def technical(
-    data: Any, *, key: str = TECHNICAL, mod: str | None = None, gene_symbols: str | None = None
+    data: AnnData | MuData, *, key: str = TECHNICAL, mod: str | None = None, gene_symbols: str | None = None
 ) -> pd.DataFrame:
     """Baseline, overdispersion and group effects of every feature.
 
@@ -57,7 +71,9 @@ def technical(
     return pd.concat(parts, axis=1).set_axis(_symbols.labels(adata, gene_symbols))
 
 
-def cis(data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None) -> pd.DataFrame:
+def cis(
+    data: AnnData | MuData, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """Dosage of every cell: x_true (1 at NTC) and its log2 with sd and 95 % interval; NaN where it takes no part.
 
     Parameters
@@ -94,7 +110,9 @@ def _cis_gene(adata: Any, info: Any, gene_symbols: str | None) -> str:
     return _symbols.gene_label(adata, str(info["cis_gene"]), gene_symbols)
 
 
-def guides(data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None) -> pd.DataFrame:
+def guides(
+    data: AnnData | MuData, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """Dosage of every guide, log2 relative to NTC, with sd, 95 % interval and the spread between its cells.
 
     Parameters
@@ -127,7 +145,7 @@ def guides(data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: s
 
 
 def trans(
-    data: Any,
+    data: AnnData | MuData,
     features: str | Sequence[str] | None = None,
     *,
     by: Literal["feature", "category"] = "feature",
@@ -189,7 +207,12 @@ def trans(
 
 
 def calibration(
-    data: Any, table: str = "fpr", *, key: str = CALIBRATION, mod: str | None = None, gene_symbols: str | None = None
+    data: AnnData | MuData,
+    table: Literal["fpr", "regroupings", "features", "qq", "held_out"] = "fpr",
+    *,
+    key: str = CALIBRATION,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
 ) -> pd.DataFrame:
     """What `tl.calibrate` found.
 
@@ -233,3 +256,56 @@ def calibration(
         for column in frame.columns.intersection(["feature"]):
             frame[column] = frame[column].map(lambda name: names.get(name, name))
     return frame
+
+
+def confounding(
+    data: AnnData | MuData,
+    what: str | None = None,
+    *,
+    key: str = CONFOUNDING,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+) -> pd.DataFrame:
+    """What `tl.check_confounding` found: all checks, or the means of guides behind one of them.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    what
+        Name of what was checked (column "what"), such as "size factor" or a covariate; all checks by default.
+    key
+        `key_added` of the checks.
+    mod
+        Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the name of the cis gene.
+
+    Returns
+    -------
+    Without `what`: a row per check, as `tl.check_confounding` returns it. With it: a row per guide (and group of a
+    categorical covariate, `level`): guide, is_control, log2_dosage, mean, se, n_cells. `.attrs["cis_gene"]` names the
+    cis gene.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If there are no checks, or none of that name has means of guides.
+    """
+    adata = _validate.readable(data, mod)
+    info = adata.uns.get(key)
+    if info is None or CHECKS not in info:
+        raise KeyError(
+            f".uns[{key!r}] is not there, or holds no checks: call dream_sc.tl.check_confounding(data) first, or name "
+            "another key="
+        )
+    if gene_symbols is not None:
+        _symbols.symbols(adata, gene_symbols)  # refuses a column that is not there
+    if what is None:
+        out: pd.DataFrame = info[CHECKS].copy()
+    else:
+        every = info[CHECKED_GUIDES]
+        _validate.one_of("what", what, dict.fromkeys(every["what"]))
+        out = every[every["what"] == what].drop(columns="what").reset_index(drop=True)
+    out.attrs["cis_gene"] = _symbols.cis_label(data, adata, info, gene_symbols)
+    return out

@@ -14,7 +14,9 @@ from ._style import BLUE, GRAY, GREEN, INK, LABEL, ORANGE, SMALL, TITLE, axes, n
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
     from matplotlib.axes import Axes
+    from mudata import MuData
 
 COLORS = {"low": ORANGE, "middle": GREEN, "high": BLUE, "all": BLUE}
 NULLS = {"ntc_guides": "NTC guides regrouped", "permutation": "dosages permuted", "simulation": "features simulated"}
@@ -22,7 +24,7 @@ NONE = 0.6  # height of a rate of 0, in units of one call among all tests
 
 
 def calibration_data(
-    data: Any, *, key: str = CALIBRATION, mod: str | None = None, gene_symbols: str | None = None
+    data: AnnData | MuData, *, key: str = CALIBRATION, mod: str | None = None, gene_symbols: str | None = None
 ) -> pd.DataFrame:
     """Quantiles of the null p-values on the -log10 scale, in thirds of expression.
 
@@ -53,13 +55,13 @@ def calibration_data(
 
 
 def calibration(
-    data: Any,
+    data: AnnData | MuData,
     *,
     key: str = CALIBRATION,
     mod: str | None = None,
     gene_symbols: str | None = None,
     ax: Axes | None = None,
-) -> Any:
+) -> Axes:
     """Plot null p-values against uniform ones, beside the false-positive rates at three levels.
 
     Left: quantiles of the p-values by expression, shaded where 95 % of resampled regroupings lie; they should follow

@@ -16,10 +16,14 @@ MOST_CONTROLS = 20
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
     from matplotlib.axes import Axes
+    from mudata import MuData
 
 
-def cis_data(data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None) -> pd.DataFrame:
+def cis_data(
+    data: AnnData | MuData, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None
+) -> pd.DataFrame:
     """Guides sorted by dosage, with 95 % intervals (see `get.guides`).
 
     Parameters
@@ -53,8 +57,13 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cis(
-    data: Any, *, key: str = CIS, mod: str | None = None, gene_symbols: str | None = None, ax: Axes | None = None
-) -> Any:
+    data: AnnData | MuData,
+    *,
+    key: str = CIS,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Plot guide dosages with 95 % intervals, the dosages of their cells behind, and the truth of simulated data.
 
     Of the controls, the 20 with most cells are shown.

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc import _validate
-from dream_sc._keys import CHECKED_GUIDES, CHECKS, CONFOUNDING
-from dream_sc.get._symbols import cis_label, symbols
+from dream_sc import _validate, get
+from dream_sc._keys import CONFOUNDING
 
 from ._style import BLUE, CATEGORIES, GRAY, INK, ORANGE, SMALL, axes, dosage_label
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from matplotlib.axes import Axes
+    from mudata import MuData
 
 Z95 = 1.959963984540054
 LEAST_P = 1e-6  # smaller ones are drawn at it
@@ -22,7 +23,7 @@ SHORT = (("slope", "over dosage"), ("targeting", "controls, targeting"), ("CramÃ
 
 
 def confounding_data(
-    data: Any,
+    data: AnnData | MuData,
     *,
     what: str | None = None,
     key: str = CONFOUNDING,
@@ -55,37 +56,23 @@ def confounding_data(
     KeyError, ValueError
         If there are no checks, or none of that name has means of guides.
     """
-    adata = _validate.readable(data, mod)
-    info = adata.uns.get(key)
-    if info is None or CHECKS not in info:
-        raise KeyError(
-            f".uns[{key!r}] is not there, or holds no checks: call dream_sc.tl.check_confounding(data) first, or name "
-            "another key="
-        )
-    if gene_symbols is not None:
-        symbols(adata, gene_symbols)  # refuses a column that is not there
+    out = get.confounding(data, what, key=key, mod=mod, gene_symbols=gene_symbols)
     if what is None:
-        out: pd.DataFrame = info[CHECKS].copy()
         short = [next((s for start, s in SHORT if t.startswith(start)), "") for t in out["statistic"]]
         out["label"] = [f"{w}: {s}" if s else w for w, s in zip(out["what"], short, strict=True)]
         out["height"] = -np.log10(np.maximum(out["pvalue_adjusted"].to_numpy(float), LEAST_P))
-    else:
-        every = info[CHECKED_GUIDES]
-        _validate.one_of("what", what, dict.fromkeys(every["what"]))
-        out = every[every["what"] == what].drop(columns="what").reset_index(drop=True)
-    out.attrs["cis_gene"] = cis_label(data, adata, info, gene_symbols)
     return out
 
 
 def confounding(
-    data: Any,
+    data: AnnData | MuData,
     *,
     what: str | None = None,
     key: str = CONFOUNDING,
     mod: str | None = None,
     gene_symbols: str | None = None,
     ax: Axes | None = None,
-) -> Any:
+) -> Axes:
     """Plot all checks for confounding, or one of them guide by guide.
 
     All: the adjusted p-value of each check, orange where it is flagged (a check may be flagged without a p-value, drawn

@@ -18,24 +18,20 @@ from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, axes, dosage_l
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anndata import AnnData
     from matplotlib.axes import Axes
+    from mudata import MuData
+    from numpy.typing import NDArray
 
 TARGETING, CONTROLS, LEVEL, TRUTH = "targeting guides", "NTC guides", "NTC level", "truth"
 FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
 LEGEND = (TARGETING, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
 ONE_LINE = 32  # characters of a title
 WIDE = 5.8  # inches, of a panel with names of categories beside it
-Y_LABELS = {
-    "negbinom": "count per cell at size factor 1",
-    "binomial": "PSI (share of reads)",
-    "multinomial": "usage (share of reads)",
-    "normal": "score (mean of cells)",
-    "studentt": "score (robust mean of cells)",
-}
 
 
 def dose_response_data(
-    data: Any, feature: str, *, key: str = TRANS, mod: str | None = None, gene_symbols: str | None = None
+    data: AnnData | MuData, feature: str, *, key: str = TRANS, mod: str | None = None, gene_symbols: str | None = None
 ) -> pd.DataFrame:
     """What was observed of a feature in each guide's cells, corrected for technical groups.
 
@@ -75,15 +71,14 @@ def dose_response_data(
 def _observed(data: Any, fit: TransFit, name: str) -> pd.DataFrame:
     rows = fit.find(name)
     cells = _points.cells(data, fit)
-    if fit.distribution == "negbinom":
-        return _points.counts(cells, int(rows[0]))
-    if fit.distribution in ("normal", "studentt"):
-        return _points.scores(cells, int(rows[0]))
-    return _points.shares(cells, rows)
+    if fit.likelihood.statistics == "shares":
+        return _points.shares(cells, rows)
+    of_one = {"counts": _points.counts, "scores": _points.scores}[fit.likelihood.statistics]
+    return of_one(cells, int(rows[0]))
 
 
 def dose_response(
-    data: Any,
+    data: AnnData | MuData,
     features: str | Sequence[str],
     *,
     key: str = TRANS,
@@ -91,7 +86,7 @@ def dose_response(
     gene_symbols: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
-) -> Any:
+) -> Axes | NDArray[np.object_]:
     """Plot features against the dosage of the cis gene.
 
     Points are guides (targeting: blue, NTC: gray) with 95 % intervals in both directions (`dose_response_data`); the
@@ -193,7 +188,7 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
         for suffix, height in (("", 0.03), ("_b", 0.08)):
             _ec50(ax, row, suffix, height, span, on_areas=bool(categories))
     ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols)))
-    ax.set_ylabel(Y_LABELS[fit.distribution])
+    ax.set_ylabel(fit.likelihood.words.observed)
     q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
     text = str(row["class"]).replace("_", " ") if leads else f"part of {label['feature']}"
     if categories and row["class"] != "null":
@@ -239,9 +234,9 @@ def _curve(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any)
             label=label,
             zorder=3,
         )
-    if fit.distribution == "negbinom":
+    if fit.likelihood.statistics == "counts":
         ax.set_ylim(bottom=0)
-    elif fit.distribution in ("normal", "studentt"):
+    elif fit.likelihood.statistics == "scores":
         low, high = ax.get_ylim()
         ax.set_ylim(low - 0.1 * (high - low), high)  # room for the marks of the EC50
     else:

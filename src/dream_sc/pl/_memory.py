@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from dream_sc._memory.table import GB, TOTAL, Estimate, this_machine
 
 from ._style import CATEGORIES, INK, REST, SMALL, axes
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from mudata import MuData
 
 SHOWN = len(CATEGORIES)  # components with a colour of their own
 
 
-def memory_data(data: Any, *, kind: str = "RAM") -> pd.DataFrame:
+def memory_data(
+    data: Estimate | AnnData | MuData | str | PathLike[str], *, kind: Literal["RAM", "VRAM"] = "RAM"
+) -> pd.DataFrame:
     """GB of each component, steps x components, largest first; small ones are summed up as "other".
 
     Parameters
@@ -42,7 +49,13 @@ def memory_data(data: Any, *, kind: str = "RAM") -> pd.DataFrame:
     return out.assign(other=wide[order[SHOWN:]].sum(axis=1)) if len(order) > SHOWN else out
 
 
-def memory(data: Any, *, kind: str = "RAM", limit: int | str | None = None, ax: Any = None) -> Any:
+def memory(
+    data: Estimate | AnnData | MuData | str | PathLike[str],
+    *,
+    kind: Literal["RAM", "VRAM"] = "RAM",
+    limit: int | str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw what each step takes at its peak, stacked by component, and what the machine has as a line.
 
     Parameters

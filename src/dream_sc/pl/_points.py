@@ -11,7 +11,8 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._data import covariates as _covariates
 from dream_sc._data import results
-from dream_sc._data import shares as _modality
+from dream_sc._data import scores as _scores
+from dream_sc._data import shares as _shares
 from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import STICK_EFFECTS, STICKS, Slots
 
@@ -92,18 +93,18 @@ def scores(c: Cells, j: int) -> pd.DataFrame:
     from dream_sc._core.sums.pair_sums import robust_means
 
     params = c.fit.info["params"]
-    x = next(_modality.open_scores(c.fit.adata[:, [j]], params["layer"]).blocks())[1][:, 0]
+    x = next(_scores.open_scores(c.fit.adata[:, [j]], params["layer"]).blocks())[1][:, 0]
     x = x - c.effects(j)[c.group]
     seen = np.isfinite(x)
     n = c.sum(seen.astype(float))
     technical = c.fit.adata.varm[params["technical_key"]].iloc[j]
     with np.errstate(invalid="ignore", divide="ignore"):
-        if c.fit.distribution == "normal":
-            mean, se = c.sum(np.where(seen, x, 0.0)) / n, float(technical["sigma"]) / np.sqrt(n)
-        else:
+        if c.fit.likelihood.robust:
             at = np.array([[technical["mu"]], [technical["sigma"]]], dtype=float)
             found = robust_means([(slice(0, 1), x[:, None])], c.guide, len(c.table), *at)
             mean, se = (values[0] for values in (found[0], 1 / np.sqrt(found[1])))
+        else:
+            mean, se = c.sum(np.where(seen, x, 0.0)) / n, float(technical["sigma"]) / np.sqrt(n)
     known = n > 0
     table = c.table[HEAD].assign(n_cells=c.sum(np.ones(len(x))).astype(int), n_scores=n.astype(int))
     return _with_error(table, np.where(known, mean, np.nan), np.where(known, se, np.nan))
@@ -145,7 +146,7 @@ def shares(c: Cells, rows: np.ndarray) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _open(c: Cells, rows: np.ndarray) -> _modality.Pairs:
+def _open(c: Cells, rows: np.ndarray) -> _shares.Pairs:
     """The counts of one feature.
 
     Raises
@@ -169,9 +170,9 @@ def _open(c: Cells, rows: np.ndarray) -> _modality.Pairs:
         if not len(sticks):
             raise ValueError(f"{name!r} has only one category with counts, so there is no usage to show")
         columns = np.array([fit.adata.var_names.get_loc(name)]) if fit.by_layer else np.flatnonzero(fit.feature == name)
-    pairs = _modality.open_pairs(
+    pairs = _shares.open_pairs(
         fit.adata[:, columns],
-        fit.distribution,
+        fit.likelihood,
         layer=fit.info["params"]["layer"],
         denominator_layer=params["denominator_layer"],
         category_key=params["category_key"],
@@ -191,7 +192,7 @@ def _as_list(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else list(map(str, value))
 
 
-def _sums(c: Cells, pairs: _modality.Pairs) -> list[np.ndarray]:
+def _sums(c: Cells, pairs: _shares.Pairs) -> list[np.ndarray]:
     """Sums ``(S, G, C)`` of counts, of what they are out of, and of n (n - 1)."""
     from dream_sc._core.sums.pair_sums import pair_sums
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from dream_sc import _validate, get
+from dream_sc._data import stored
 from dream_sc._keys import TECHNICAL
 from dream_sc.get import _symbols
 from dream_sc.get._names import names_of
@@ -16,25 +17,15 @@ from ._style import BLUE, GRAY, ORANGE, SMALL, axes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anndata import AnnData
     from matplotlib.axes import Axes
+    from mudata import MuData
 
 MANY = 1000  # features from which on points are drawn fainter, as pixels
 
 
-# of each distribution: label of the mean, the noise, its label, label of an effect
-COUNTS = "overdispersion", "overdispersion $o$ ± sd\n(variance $m + o^2 m^2$)"
-SHARES = "overdispersion", r"overdispersion $\rho$ ± sd" "\n" r"(variance $n p (1 - p) (1 + (n - 1) \rho)$)"
-LABELS = {
-    "negbinom": ("mean count of control cells at size factor 1", *COUNTS, r"$\log_2$ effect of {} ± sd"),
-    "binomial": ("share in control cells", *SHARES, "effect of {} ± sd (logit)"),
-    "multinomial": ("usage in control cells", *SHARES, "effect of {} ± sd (log usage)"),
-    "normal": ("mean score of control cells", "sigma", r"$\sigma$ ± sd", "effect of {} ± sd (score)"),
-    "studentt": ("location of control cells' scores", "sigma", r"scale $\sigma$ ± sd", "effect of {} ± sd (score)"),
-}
-
-
 def technical_data(
-    data: Any, *, key: str = TECHNICAL, mod: str | None = None, gene_symbols: str | None = None
+    data: AnnData | MuData, *, key: str = TECHNICAL, mod: str | None = None, gene_symbols: str | None = None
 ) -> pd.DataFrame:
     """The fitted features of `get.technical`; with layers of categories, a row per feature and layer.
 
@@ -64,7 +55,7 @@ def technical_data(
 
 
 def technical(
-    data: Any,
+    data: AnnData | MuData,
     *,
     features: str | Sequence[str] | None = None,
     key: str = TECHNICAL,
@@ -72,7 +63,7 @@ def technical(
     gene_symbols: str | None = None,
     group: str | None = None,
     ax: Axes | None = None,
-) -> Any:
+) -> Axes:
     """Plot the noise of every feature, or the effect of a group, against its mean in control cells.
 
     Points are features (categories of a multinomial); bars are one posterior sd to either side. The noise is the
@@ -106,9 +97,8 @@ def technical(
     entry = adata.uns[key]
     if group is not None:
         _validate.one_of("group", group, list(entry["groups"]))
-    distribution = entry["params"].get("distribution", "negbinom")
-    x_label, noise, noise_label, effect_label = LABELS[distribution]
-    y, sd = (noise, f"{noise}_sd") if group is None else (f"effect_{group}", f"effect_sd_{group}")
+    like = stored.likelihood_of(entry)
+    y, sd = (like.noise, f"{like.noise}_sd") if group is None else (f"effect_{group}", f"effect_sd_{group}")
     ax = axes(ax)
     faint = 1.0 if len(table) < MANY else 0.3
     ax.errorbar(
@@ -126,16 +116,16 @@ def technical(
     for name, row in table[table.index.isin(marked)].iterrows():
         ax.plot(row["mu"], row[y], "o", ms=4.5, color=ORANGE, mec="white", mew=0.5, zorder=3)
         ax.annotate(str(name), (row["mu"], row[y]), (4, 3), textcoords="offset points", fontsize=SMALL, zorder=4)
-    if distribution == "negbinom":
+    if like.statistics == "counts":
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
-    elif noise == "overdispersion":
+    elif like.statistics == "shares":
         ax.set_xlim(-0.02, 1.02)
-    ax.set_xlabel(x_label)
+    ax.set_xlabel(like.words.level)
     if group is None:
         ax.set_ylim(bottom=0)
-        ax.set_ylabel(noise_label)
+        ax.set_ylabel(like.words.noise)
     else:
         ax.axhline(0, color=GRAY, lw=1, ls=":", zorder=0)
-        ax.set_ylabel(effect_label.format(group))
+        ax.set_ylabel(like.words.effect.format(group))
     return ax

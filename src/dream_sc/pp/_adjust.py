@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
 
 SHOWN = 8
 
 
 def adjust_size_factors(
-    data: Any,
+    data: AnnData | MuData,
     *,
     by: str | Sequence[str] | None,
     mod: str | None = None,
@@ -30,7 +31,7 @@ def adjust_size_factors(
     size_factor_key: str = SIZE_FACTOR,
     key_added: str = SIZE_FACTOR,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Scale size factors so that every guide has the mean of NTC cells, within groups of covariates.
 
     This takes from the size factors whatever differs between guides: what the composition of their counts did to the
@@ -113,7 +114,7 @@ def _means(values: np.ndarray, group: np.ndarray, n: int) -> np.ndarray:
 
 
 def refit_size_factors(
-    data: Any,
+    data: AnnData | MuData,
     *,
     cis_key: str = CIS,
     mod: str | None = None,
@@ -121,7 +122,7 @@ def refit_size_factors(
     size_factor_key: str = SIZE_FACTOR,
     key_added: str = SIZE_FACTOR,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Take a smooth dependence on the dosage out of the size factors.
 
     The mean log size factor of each guide is regressed on its log2 dosage, NTC cells together at 0, by a quadratic

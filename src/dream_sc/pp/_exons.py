@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from ._modality import Input, modality, stack, whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 INCLUSIONS = ("min", "mean")
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 over the golden ratio: spreads what differs to the highest bit
@@ -30,7 +31,7 @@ class Cassettes(NamedTuple):
 
 
 def exon_skipping(
-    adata: Any,
+    adata: AnnData | MuData,
     *,
     mod: str | None = None,
     layer: str | None = None,

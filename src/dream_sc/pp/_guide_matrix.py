@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from anndata import AnnData
+    from mudata import MuData
 
     from dream_sc._data.guide_matrix import Guides
 
@@ -27,7 +28,7 @@ BETWEEN = "|"  # the calls of one cell
 
 
 def guide_matrix(
-    data: Any,
+    data: AnnData | MuData,
     guides: str | pd.DataFrame | AnnData,
     *,
     mod: str | None = None,
@@ -37,7 +38,7 @@ def guide_matrix(
     exclude: str | Iterable[str] = (),
     key_added: str = GUIDES,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Store which guides each cell carries, and what they target, for `guides=` of the steps.
 
     Parameters

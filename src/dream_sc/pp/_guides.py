@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,12 @@ from dream_sc._logging import logger
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from anndata import AnnData
+    from mudata import MuData
+
 
 def assign_guides(
-    data: Any,
+    data: AnnData | MuData,
     guides: str,
     *,
     mod: str | None = None,
@@ -28,7 +31,7 @@ def assign_guides(
     guide_key: str = GUIDE,
     target_key: str = TARGET,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Name the guide and the target of every cell with exactly one guide, from a matrix of guides.
 
     For screens with one guide per cell. Cells with none or with several get no label, and take no part in the steps;

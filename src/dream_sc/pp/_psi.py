@@ -16,10 +16,11 @@ from ._modality import Input, Kept, modality, per_group, spread, stack, whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 
 def junction_psi(
-    adata: Any,
+    adata: AnnData | MuData,
     *,
     mod: str | None = None,
     layer: str | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from anndata import AnnData
+    from mudata import MuData
 
     from dream_sc._data.counts import Counts
 
-METHODS = ("total", "median_ratio", "stable")
+Method = Literal["total", "median_ratio", "stable"]
 MIN_MEAN = 0.05  # counts per cell of a feature that may count as stable
 MIN_STABLE = 10
 
 
 def size_factors(
-    data: Any,
+    data: AnnData | MuData,
     *,
     mod: str | None = None,
     layer: str | None = None,
-    method: Literal["total", "median_ratio", "stable"] = "total",
+    method: Method = "total",
     exclude: Iterable[str] | None = None,
     guide_key: str | None = GUIDE,
     target_key: str | None = TARGET,
@@ -35,7 +36,7 @@ def size_factors(
     memory_limit: int | str | None = None,
     key_added: str = SIZE_FACTOR,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Compute size factors, one per cell, with mean 1.
 
     Parameters
@@ -81,7 +82,7 @@ def size_factors(
         If the counts are not counts, a cell has none, or, for "stable", labels are missing or features too few.
     """
     started = results.now()
-    _validate.one_of("method", method, METHODS)
+    _validate.one_of("method", method, get_args(Method))
     data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.storable(key_added)

@@ -14,10 +14,11 @@ from ._modality import Input, Kept, modality
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 
 def donor_usage(
-    adata: Any,
+    adata: AnnData | MuData,
     *,
     mod: str | None = None,
     layer: str | None = None,
@@ -72,7 +73,7 @@ def donor_usage(
 
 
 def acceptor_usage(
-    adata: Any,
+    adata: AnnData | MuData,
     *,
     mod: str | None = None,
     layer: str | None = None,
@@ -120,7 +121,7 @@ def acceptor_usage(
 
 
 def isoform_usage(
-    adata: Any,
+    adata: AnnData | MuData,
     *,
     mod: str | None = None,
     layer: str | None = None,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._data import results
+from dream_sc._data import results, stored
 from dream_sc._data.cis_cells import guide_cells
 from dream_sc._keys import CHECKED_GUIDES, CHECKS, CIS, CONFOUNDING, EQUAL_DOSAGE_COLUMNS, TECHNICAL
 from dream_sc._logging import logger
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
 
 SIZE_FACTOR_ADVICE = (
     "size factors follow the perturbation: right if depth does so in truth, wrong if many features respond and the "
@@ -53,7 +54,7 @@ NOT_GIVEN = "give it to fit_technical as batch_key=, with control cells in every
 
 
 def check_confounding(
-    data: Any,
+    data: AnnData | MuData,
     *,
     covariates: str | Sequence[str] | None = None,
     batch_key: str | None = None,
@@ -66,7 +67,8 @@ def check_confounding(
     memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     key_added: str = CONFOUNDING,
-) -> pd.DataFrame:
+    copy: bool = False,
+) -> pd.DataFrame | AnnData | MuData:
     """Check what goes with the dosage beside it, and whether targeted cells at NTC dosage look like NTC cells.
 
     Units of all tests are guides: means of guides are regressed by a random-effects meta-regression, whose variance
@@ -109,13 +111,15 @@ def check_confounding(
         Seed of the relabellings.
     key_added
         Name under which results are stored.
+    copy
+        Write into a new object and return that instead of the table, which `get.confounding` then reads.
 
     Returns
     -------
-    Table with a row per check: what, statistic, estimate, pvalue (NaN where there is none), pvalue_adjusted (Holm's
-    method over the rows; expression at NTC dosage by itself), flag, advice. It is stored as
-    `.uns[key_added]["checks"]`, with the means of guides behind it in ``"guides"``; `.varm[key_added]` has the
-    differences of features at NTC dosage (log2_difference, se, pvalue).
+    The new object if `copy`, else the table with a row per check: what, statistic, estimate, pvalue (NaN where there is
+    none), pvalue_adjusted (Holm's method over the rows; expression at NTC dosage by itself), flag, advice. The table is
+    stored as `.uns[key_added]["checks"]`, with the means of guides behind it in ``"guides"``; `.varm[key_added]` has
+    the differences of features at NTC dosage (log2_difference, se, pvalue).
 
     Raises
     ------
@@ -123,16 +127,17 @@ def check_confounding(
         If an earlier step or a column is missing, or the technical fit is not of counts.
     """
     started = results.now()
-    adata = _validate.resolve(data, mod)
-    holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
-    _validate.new_key(adata, key_added, "tl.check_confounding")
     for name, value in (("near", near), ("level", level)):
         if not value > 0:
             raise ValueError(f"{name}={value} is not allowed: use a number above 0")
+    data = results.own(data, copy)
+    adata = _validate.resolve(data, mod)
+    holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
+    _validate.new_key(adata, key_added, "tl.check_confounding")
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
-    if technical["params"].get("distribution", "negbinom") != "negbinom":
+    if (like := stored.likelihood_of(technical)).statistics != "counts":
         raise ValueError(
-            f".uns[{technical_key!r}] is a technical fit of {technical['params']['distribution']} data, but size "
+            f".uns[{technical_key!r}] is a technical fit of {like.name} data, but size "
             "factors and depth are of counts: check the modality of counts"
         )
     seed, cells = results.seed_of(rng), guide_cells(adata, holder, cis_key)
@@ -165,7 +170,7 @@ def check_confounding(
         CHECKED_GUIDES: pd.concat(found.guides, ignore_index=True),
     }
     results.write(adata, "tl.check_confounding", {("uns", key_added): info, ("varm", key_added): differences}, started)
-    return frame.copy()
+    return data if copy else frame.copy()
 
 
 def _size_and_depth(found: checks.Found, adata: AnnData, technical: Any, limit: int | str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from dream_sc._logging import logger
 if TYPE_CHECKING:
     from dream_sc._data.guide_matrix import Guides
 
-CONTROL_GROUPS = ("nt_cells", "complement")
+ControlGroup = Literal["nt_cells", "complement"]
 SHOWN = 12
 ENOUGH_NTC, MOST_CONTROLS = 20, 200  # guides that split the controls of a matrix of guides
 

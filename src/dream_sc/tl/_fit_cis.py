@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from dream_sc import _compile, _validate
-from dream_sc._data import covariates, results
+from dream_sc._data import covariates, results, stored
 from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
-from ._cis_design import CONTROL_GROUPS, CisDesign, by_covariate, guide_priors, of_guides, of_labels
+from ._cis_design import CisDesign, ControlGroup, by_covariate, guide_priors, of_guides, of_labels
 from ._confounded_groups import refuse_confounded, refuse_confounded_design
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
+    from mudata import MuData
 
+    from dream_sc._core.engines import Engine
     from dream_sc._core.types import CisCells
 
 
 @watched("fit_cis")
 def fit_cis(
-    data: Any,
+    data: AnnData | MuData,
     cis_gene: str,
     *,
     cis_targets: str | list[str] | None = None,
@@ -37,23 +39,23 @@ def fit_cis(
     target_key: str | None = None,
     control: str | list[str] | None = None,
     guides: str | Literal[False] | None = None,
-    control_group: Literal["nt_cells", "complement"] = "nt_cells",
+    control_group: ControlGroup = "nt_cells",
     guide_covariate_key: str | None = None,
     guide_prior: pd.DataFrame | Mapping[str, tuple[float, float]] | None = None,
     pooling: Literal["all", "target"] = "all",
     min_cells_per_guide: int = 5,
     min_count: float = 0.1,
     technical_key: str = TECHNICAL,
-    inference: str = "laplace",
-    nsamples: int = 1000,
+    inference: Engine = "laplace",
+    nsamples: int | None = None,
     niters: int | None = None,
-    device: str = "auto",
+    device: str | None = None,
     memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool | None = None,
     key_added: str = CIS,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Fit the dosage of the cis gene, log2 relative to NTC, for every guide and cell.
 
     A cell's log2 dosage is normal around its guide's; its count is negative binomial with the overdispersion
@@ -112,7 +114,8 @@ def fit_cis(
         "laplace": the fast engine, each cell by quadrature. "svi" or "nuts": the same model in Pyro with a latent
         dosage per cell, without escaping cells; "nuts" for some hundred cells.
     nsamples, niters, device
-        Draws, steps (warm-up of "nuts") and device of the Pyro engines.
+        Draws (1,000 by default), steps of "svi" (3,000) or warm-up of "nuts" (500), and device (a GPU if torch finds
+        one) of the Pyro engines. Refused with "laplace", which runs on the CPU without draws.
     memory_limit
         Bytes, or a text such as "4GB", for reading the counts; half of what is available by default.
     rng
@@ -144,7 +147,8 @@ def fit_cis(
     started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
-    _check(nsamples, niters, control_group, pooling, inference, guide_prior)
+    sampling = {"nsamples": nsamples, "niters": niters, "device": device}
+    _check(sampling, control_group, pooling, inference, guide_prior)
     seed, technical = results.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
     wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
@@ -160,7 +164,7 @@ def fit_cis(
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
     cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), _bar(progress, cis_gene, inference)
-    fit = run("cis", Inference(inference, nsamples, niters, device, seed, progress=wrap), cells, CisPriors())
+    fit = run("cis", Inference.of(inference, seed, progress=wrap, **sampling), cells, CisPriors())
     info = results.run_info(
         started,
         seed,
@@ -169,13 +173,11 @@ def fit_cis(
             "technical_key": technical_key,
             "inference": inference,
             "layer": layer,
-            "nsamples": nsamples,
-            "niters": niters,
-            "device": device,
             "pooling": pooling,
             "min_cells_per_guide": min_cells_per_guide,
             "min_count": min_count,
         }
+        | {name: value for name, value in sampling.items() if value is not None}
         | layout,
     ) | {
         "cis_gene": cis_gene,
@@ -195,18 +197,14 @@ def _bar(progress: bool | None, gene: str, inference: str) -> Any:
     return bar(progress, f"dosage of {gene}", "guides" if inference == "laplace" else "steps")
 
 
-def _check(
-    nsamples: int, niters: int | None, control_group: str, pooling: str, inference: str, guide_prior: Any
-) -> None:
+def _check(sampling: dict[str, Any], control_group: str, pooling: str, inference: str, guide_prior: Any) -> None:
     """Refuse options that are not known."""
     from dream_sc._core.engines import ENGINES
 
-    _validate.whole("nsamples", nsamples)
-    if niters is not None:
-        _validate.whole("niters", niters)
     _validate.one_of("inference", inference, ENGINES)
-    _validate.one_of("control_group", control_group, CONTROL_GROUPS)
+    _validate.one_of("control_group", control_group, get_args(ControlGroup))
     _validate.one_of("pooling", pooling, ("all", "target"))
+    _validate.sampling(inference, **sampling)
     if inference != "laplace" and (pooling != "all" or guide_prior is not None):
         raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")
 
@@ -214,10 +212,10 @@ def _check(
 def _counted(adata: AnnData, technical_key: str) -> Any:
     """The technical fit, of counts."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
-    distribution = technical["params"].get("distribution", "negbinom")
-    if distribution != "negbinom":
+    like = stored.likelihood_of(technical)
+    if like.statistics != "counts":
         raise ValueError(
-            f".uns[{technical_key!r}] is a technical fit of {distribution} data, but the dosage of the cis "
+            f".uns[{technical_key!r}] is a technical fit of {like.name} data, but the dosage of the cis "
             "gene comes from counts: call dream_sc.tl.fit_technical on the modality of counts"
         )
     return technical

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
 
+    from dream_sc._core.engines import Engine
+    from dream_sc._core.likelihoods import Distribution, Likelihood
+    from dream_sc._core.pyro.choose_family import Autoguide
     from dream_sc._data.guide_matrix import Guides
 
 FEW_CONTROLS = 50  # cells, below which a warning is given
@@ -29,11 +33,11 @@ FEW_CONTROLS = 50  # cells, below which a warning is given
 
 @watched("fit_technical")
 def fit_technical(
-    data: Any,
+    data: AnnData | MuData,
     *,
     mod: str | None = None,
     layer: str | None = None,
-    distribution: str = "negbinom",
+    distribution: Distribution = "negbinom",
     batch_key: str | None = None,
     reference: str | None = None,
     covariates: str | Sequence[str] | None = None,
@@ -47,18 +51,18 @@ def fit_technical(
     use_all_cells: bool = False,
     overdispersed: bool = True,
     min_cells: int | None = None,
-    inference: str = "laplace",
-    autoguide: str = "auto",
-    nsamples: int = 1000,
+    inference: Engine = "laplace",
+    autoguide: Autoguide | None = None,
+    nsamples: int | None = None,
     niters: int | None = None,
     minibatch_size: int | None = None,
-    device: str = "auto",
+    device: str | None = None,
     memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool | None = None,
     key_added: str = TECHNICAL,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Fit baseline, group effects and overdispersion of every feature on control (NTC) cells.
 
     A count is negative binomial with mean ``mu 2^(a + z b) s`` (`s` the size factor, `a` the effect of the technical
@@ -99,7 +103,7 @@ def fit_technical(
         `pp.guide_matrix`), or the name of a modality of guides; `control` are then labels of guides. Controls are cells
         with NTC guides only. Where there are none or few, as in screens with many guides per cell, `use_all_cells`.
     size_factor_key
-        Column of `.obs` with size factors, for "negbinom". If it is the default and missing, totals are used.
+        Column of `.obs` with size factors, of counts. If it is the default and missing, totals are used.
     denominator_layer
         Layer of what a binomial's counts are out of.
     category_key
@@ -119,11 +123,12 @@ def fit_technical(
         in Pyro, the latter for a few features and not offered for scores.
     autoguide
         Variational family of "svi" for counts: "AutoNormal", independent normals; "AutoIAFNormal", an inverse
-        autoregressive flow over all latent numbers, for some hundred features; or "auto": the flow where 18 bytes times
-        the square of the latent numbers, (groups + 1) x features, fit into the memory of the device less 10 GB and what
-        is free holds it, else "AutoNormal" with a message.
+        autoregressive flow over all latent numbers, for some hundred features; or "auto", the default: the flow where
+        18 bytes times the square of the latent numbers, (groups + 1) x features, fit into the memory of the device less
+        10 GB and what is free holds it, else "AutoNormal" with a message. Refused elsewhere.
     nsamples, niters, device
-        Draws, steps (warm-up of "nuts") and device of the Pyro engines.
+        Draws (1,000 by default), steps of "svi" (3,000) or warm-up of "nuts" (500), and device (a GPU if torch finds
+        one) of the Pyro engines. Refused with "laplace", which is deterministic and runs on the CPU.
     minibatch_size
         Of "svi" for counts: bins of control cells in a step (of 32 in each group), and draws that are there at a time;
         all by default.
@@ -181,14 +186,16 @@ def fit_technical(
         "use_all_cells": use_all_cells,
         "category_layers": category_layers and list(category_layers),
         "inference": inference,
+        "min_cells": min_cells,
+    }
+    options = {
         "nsamples": nsamples,
         "niters": niters,
         "device": device,
         "autoguide": autoguide,
         "minibatch_size": minibatch_size,
-        "min_cells": min_cells,
     }
-    _check_options(params)
+    like = _check_options(params, options, covariates)
     data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
@@ -196,16 +203,17 @@ def fit_technical(
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
-    design = _design(adata, covariates, distribution, is_control | use_all_cells, group, groups)
+    design = _design(adata, covariates, is_control | use_all_cells, group, groups)
     if use_all_cells:
         _refuse_confounded(adata, (batch_key, group), target_key, is_control, found, labels, design)
     params["covariates"] = design and design.formula
-    chosen = Inference(inference, nsamples, niters, device, results.seed_of(rng), autoguide, minibatch_size)
+    chosen = Inference.of(inference, results.seed_of(rng), **options)
     row = np.where(is_control | use_all_cells, group, -1)
     m = _technical_shares.Modality(
-        distribution, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
+        like, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
     slots, info = _fit_modality(adata, m, chosen, params, key_added, design, progress)
+    params |= {name: value for name, value in options.items() if value is not None}
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
     slots["uns", key_added] = results.run_info(started, chosen.seed, params) | info | about
     results.write(adata, "tl.fit_technical", slots, started)
@@ -222,7 +230,7 @@ def _fit_modality(
     progress: bool | None,
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """Slots to write, and what `.uns` stores, of counts or of another modality."""
-    if m.distribution == "negbinom":
+    if m.likelihood.statistics == "counts":
         return _technical_counts.fit(adata, m, chosen, params, key, design, progress)
     return _technical_shares.fit(adata, m, chosen, bool(params["overdispersed"]), key, progress)
 
@@ -281,44 +289,43 @@ def _refuse_confounded(
 
 
 def _design(
-    adata: AnnData,
-    covariates: str | Sequence[str] | None,
-    distribution: str,
-    used: np.ndarray,
-    group: np.ndarray,
-    groups: list[str],
+    adata: AnnData, covariates: str | Sequence[str] | None, used: np.ndarray, group: np.ndarray, groups: list[str]
 ) -> _covariates.Design | None:
-    """The covariates of the cells used; refused for other distributions than that of counts."""
-    if covariates is not None and distribution != "negbinom":
-        raise ValueError(
-            f"covariates= with distribution={distribution!r} is not offered, only with 'negbinom': leave covariates out"
-        )
+    """The covariates of the cells used."""
     return _covariates.first_design(adata, formula.formula_of(adata, covariates), used, group, groups)
 
 
-def _check_options(p: dict[str, Any]) -> None:
-    """Refuse options that are not known, or not of this distribution."""
+def _check_options(p: dict[str, Any], options: dict[str, Any], covariates: Any) -> Likelihood:
+    """Refuse options that are not known, or not of this distribution; gives its likelihood."""
     from dream_sc._core.engines import ENGINES
-    from dream_sc._core.likelihoods import DISTRIBUTIONS
+    from dream_sc._core.likelihoods import likelihood
     from dream_sc._core.pyro.choose_family import GUIDES
 
-    for name, known in (("distribution", DISTRIBUTIONS), ("inference", ENGINES), ("autoguide", GUIDES)):
-        _validate.one_of(name, p[name], known)
-    names = "distribution", "denominator_layer", "category_key", "category_layers", "layer"
-    shares.check(*(p[name] for name in names))
-    _validate.whole("nsamples", p["nsamples"])
-    if p["niters"] is not None:
-        _validate.whole("niters", p["niters"])
-    counts, svi = p["distribution"] == "negbinom", p["inference"] == "svi"
-    for name in ("minibatch_size", "min_cells"):
-        if p[name] is None:
-            continue
-        _validate.whole(name, p[name])
-        if not counts or (name == "minibatch_size" and not svi):
-            wanted = 'distribution="negbinom"' + (' with inference="svi"' if name == "minibatch_size" else "")
-            raise ValueError(f"{name}={p[name]!r} is for {wanted}: leave it out")
-    if p["autoguide"] == "AutoIAFNormal" and not (counts and svi):
-        raise ValueError('autoguide="AutoIAFNormal" is for distribution="negbinom" with inference="svi": leave it out')
+    _validate.one_of("inference", p["inference"], ENGINES)
+    if options["autoguide"] is not None:
+        _validate.one_of("autoguide", options["autoguide"], GUIDES)
+    like = likelihood(p["distribution"])
+    _validate.offered(p["inference"], like.name, like.technical_engines)
+    shares.check(like, p["denominator_layer"], p["category_key"], p["category_layers"], p["layer"])
+    _validate.sampling(p["inference"], options["nsamples"], options["niters"], options["device"])
+    for name, value in (("minibatch_size", options["minibatch_size"]), ("min_cells", p["min_cells"])):
+        if value is not None:
+            _validate.whole(name, value)
+    if like.statistics != "counts":
+        of_counts = {
+            "covariates": covariates,
+            "min_cells": p["min_cells"],
+            "size_factor_key": None if p["size_factor_key"] == SIZE_FACTOR else p["size_factor_key"],
+        }
+        _validate.without_effect(of_counts, f"on {like.statistics}, only on counts")
+    if like.statistics != "shares" and not p["overdispersed"]:
+        _validate.without_effect({"overdispersed": False}, f"on {like.statistics}, only on shares")
+    if like.statistics != "counts" or p["inference"] != "svi":
+        of_svi = {name: options[name] for name in ("autoguide", "minibatch_size")}
+        _validate.without_effect(
+            of_svi, f'with inference={p["inference"]!r} on {like.statistics}, only with "svi" on counts'
+        )
+    return like
 
 
 def technical_groups(

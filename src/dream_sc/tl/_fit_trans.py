@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _checkpoint, _compile, _validate
-from dream_sc._data import results, shares
+from dream_sc._data import results
 from dream_sc._keys import CIS, TECHNICAL, TRANS, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
@@ -14,6 +14,7 @@ from dream_sc._progress import bar, features_of
 from ._near_cis import with_near
 from ._response_inputs import response_inputs, with_single_cells
 from ._response_table import asked_for, table_of
+from ._trans_options import check, check_categories, likelihood_of, same_distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,24 +23,27 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
+    from dream_sc._core.curves import FunctionType
+    from dream_sc._core.engines import Engine
+    from dream_sc._core.likelihoods import Distribution
+    from dream_sc._core.pyro.choose_family import TransAutoguide
     from dream_sc._core.response.describe import Described
     from dream_sc._core.response.settings import Settings
 
     from ._response_inputs import ResponseInputs
 
-MIN_DRAWS = 10
-
 
 @watched("fit_trans")
 def fit_trans(
-    data: Any,
+    data: AnnData | MuData,
     *,
     mod: str | None = None,
     cis_mod: str | None = None,
     layer: str | None = None,
-    distribution: str = "negbinom",
-    function_type: str = "auto",
+    distribution: Distribution | None = None,
+    function_type: FunctionType = "auto",
     dosage: Literal["guide", "cell"] = "guide",
     guide_effects: bool = True,
     guide_offsets: bool = True,
@@ -47,21 +51,21 @@ def fit_trans(
     min_denominator: int | None = None,
     technical_key: str = TECHNICAL,
     cis_key: str = CIS,
-    degree: int = 6,
-    inference: str = "laplace",
-    autoguide: str = "auto",
+    degree: int | None = None,
+    inference: Engine = "laplace",
+    autoguide: TransAutoguide | None = None,
     nsamples: int = 1000,
     niters: int | None = None,
     minibatch_size: int | None = None,
     memory_limit: int | str | None = None,
     checkpoint: str | PathLike[str] | None = None,
-    device: str = "auto",
+    device: str | None = None,
     hyper: dict[str, Any] | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool | None = None,
     key_added: str = TRANS,
     copy: bool = False,
-) -> Any:
+) -> AnnData | MuData | None:
     """Fit the dose-response of every feature and say which respond.
 
     Counts are summed over the cells of each guide and technical group. The curve is flat, one Hill or two (one
@@ -78,8 +82,8 @@ def fit_trans(
     layer
         Layer of the counts; that of the technical fit by default.
     distribution
-        That of the technical fit: "negbinom" (which, as the default, stands for whatever that is), "binomial",
-        "multinomial", "normal" or "studentt". Curves are of the expected count, the odds of a share, or the score.
+        That of the technical fit by default; another one is refused. Curves are of the expected count, the odds of a
+        share, or the score.
     function_type
         "single_hill", "additive_hill", "polynomial", or "auto": null, one and two Hills compared per feature; for
         "multinomial" null and one Hill.
@@ -100,18 +104,18 @@ def fit_trans(
     technical_key, cis_key
         Names of the earlier fits.
     degree
-        Of the polynomial, 1 to 6.
+        Of the polynomial, 1 to 6 (the default); refused with other curves.
     inference
         "laplace": the fast engine. "svi": posteriors by stochastic variational inference on the guide-level Pyro
         model; of a multinomial with one Hill only. "nuts": by the No-U-Turn sampler, one feature at a time and by far
         the slowest: the reference for a few features, not of a multinomial. The calls (evidence, local FDR) are the
         fast engine's.
     autoguide
-        Variational family of "svi": "AutoNormal", which is what "auto" stands for.
+        Variational family of "svi": "AutoNormal", which is what "auto" stands for. Refused with other engines.
     nsamples
         Posterior draws behind the intervals; 192 or 256 at most for features whose local FDR is above 0.5.
     niters
-        Steps of "svi" (3,000 by default), warm-up of "nuts" (500).
+        Steps of "svi" (3,000 by default), warm-up of "nuts" (500); refused with "laplace".
     minibatch_size
         With "svi" on counts: fit single cells instead of their sums, as the published method does, so many of them in
         a step. The posterior is that of the sums up to the noise of the steps; it is much slower.
@@ -122,8 +126,8 @@ def fit_trans(
         Folder for finished blocks of features, for fits that take long. After an interruption the same call goes on
         where it was, with the numbers of a fit that was not interrupted. It is removed once the results are written.
     device
-        "cpu", "cuda" (or "cuda:1", ...), or "auto", a GPU if torch finds one: for the posteriors of "svi" and "nuts".
-        All else, and "laplace" as a whole, runs on the CPU.
+        Of the posteriors of "svi" and "nuts": "cpu", "cuda" (or "cuda:1", ...), or "auto", the default: a GPU if torch
+        finds one. All else, and "laplace" as a whole, runs on the CPU; with it the argument is refused.
     hyper
         Learned numbers of an earlier fit, `.uns["trans"]["hyper"]`: with them a feature's row does not depend on
         which others are present.
@@ -156,23 +160,25 @@ def fit_trans(
         If an earlier step is missing, a cell lacks a covariate of the technical fit, an argument is not known, there is
         no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions.
     """
+    from dream_sc._core.curves.polynomial import MAX_DEGREE
     from dream_sc._core.response.settings import Settings
 
-    _check(function_type, dosage, inference, autoguide, degree, nsamples, niters, min_denominator, device, checkpoint)
+    sampling = {"niters": niters, "autoguide": autoguide, "minibatch_size": minibatch_size, "device": device}
+    check(function_type, dosage, inference, degree, nsamples, min_denominator, sampling, checkpoint)
     started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), results.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
-    distribution = _distribution(adata, technical_key, distribution, min_denominator)
+    like = likelihood_of(adata, technical_key, distribution, inference, min_denominator)
     settings = Settings(
         function_type=function_type,
         guide_effects=guide_effects,
-        degree=degree,
+        degree=MAX_DEGREE if degree is None else degree,
         nsamples=nsamples,
         niters=niters,
         inference=inference,
-        device=device,
+        device=device or "auto",
         seed=seed,
         minibatch_size=minibatch_size,
         learned=hyper,
@@ -193,7 +199,7 @@ def fit_trans(
         "layer": inputs.opened.layer,
         "dosage": dosage,
         "guide_offsets": bool(guide_offsets),
-        "distribution": distribution,
+        "distribution": like.name,
         "technical_key": technical_key,
         "cis_key": cis_key,
         "autoguide": autoguide,
@@ -221,23 +227,6 @@ def _bars(progress: bool | None, learns: bool) -> Any:
     return bar(progress, labels, "features", size=features_of)
 
 
-def _distribution(adata: AnnData, technical_key: str, asked: str, min_denominator: int | None) -> str:
-    """That of the technical fit; another one is refused."""
-    from dream_sc._core.likelihoods import DISTRIBUTIONS
-
-    _validate.one_of("distribution", asked, DISTRIBUTIONS)
-    technical = _validate.step(adata, technical_key, "fit_technical(data)")
-    own = str(technical["params"].get("distribution", "negbinom"))
-    if asked not in ("negbinom", own):
-        raise ValueError(
-            f"distribution={asked!r}, but .uns[{technical_key!r}] is a technical fit with {own!r}: leave it out, or "
-            f"call dream_sc.tl.fit_technical(data, distribution={asked!r}) first"
-        )
-    if min_denominator is not None and own not in shares.PAIRS:
-        raise ValueError(f"min_denominator= is of shares, but the distribution is {own!r}: leave it out")
-    return own
-
-
 def _categories(params: dict[str, Any]) -> dict[str, Any]:
     """What names the categories of a multinomial, from the technical fit: whoever reads the result needs it."""
     layers = params.get("category_layers")
@@ -247,34 +236,15 @@ def _categories(params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
-    """Refuse numbers that were learned on another distribution, whose unit is another."""
-    theirs = own if hyper is None else str(hyper.get("distribution", "negbinom"))
-    if theirs != own:
-        raise ValueError(f"hyper= is of a fit with {theirs!r}, but this one is with {own!r}: leave it out")
-
-
 def _fit(inputs: ResponseInputs, settings: Settings, features: Any, progress: Any, kept: Any) -> Described:
     """Fit all features, and describe those asked for."""
     from dream_sc._core.response.fit import fit
 
-    distribution = inputs.opened.distribution
-    _same_distribution(settings.learned, distribution)
-    if distribution == "multinomial":
-        _check_categories(settings)
+    same_distribution(settings.learned, inputs.opened.likelihood.name)
+    if inputs.opened.likelihood.categories:
+        check_categories(settings)
     asked = asked_for(inputs, features)
     return fit(inputs.prepared, settings, asked=asked, progress=progress, kept=kept)
-
-
-def _check_categories(settings: Settings) -> None:
-    """Refuse engines and curves that are not offered for features with several categories."""
-    if settings.inference == "nuts":
-        raise ValueError('inference="nuts" is not offered for distribution="multinomial": use "laplace" or "svi"')
-    if settings.inference == "svi" and settings.function_type not in ("auto", "single_hill"):
-        raise ValueError(
-            f'inference="svi" of a multinomial is of one Hill, not function_type={settings.function_type!r}: leave it '
-            'out, or use inference="laplace"'
-        )
 
 
 def _kept(
@@ -310,7 +280,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dic
         "axis": {"low": axis.low, "high": axis.high},
         "hyper": found.learned
         | {
-            "distribution": inputs.opened.distribution,
+            "distribution": inputs.opened.likelihood.name,
             "guides": inputs.guides["guide"].astype(str).tolist(),
             "guide_offsets": inputs.guides["offset"].tolist(),
         },
@@ -318,34 +288,3 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dic
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }
-
-
-def _check(
-    function_type: str,
-    dosage: str,
-    inference: str,
-    autoguide: str,
-    degree: int,
-    nsamples: int,
-    niters: int | None,
-    min_denominator: int | None,
-    device: str,
-    checkpoint: str | PathLike[str] | None,
-) -> None:
-    """Refuse options that are not known."""
-    from dream_sc._core.device import check_for
-    from dream_sc._core.engines import ENGINES
-    from dream_sc._core.response.settings import FUNCTION_TYPES
-
-    _validate.one_of("function_type", function_type, FUNCTION_TYPES)
-    _validate.one_of("dosage", dosage, ("guide", "cell"))
-    _validate.one_of("inference", inference, ENGINES)
-    _validate.one_of("autoguide", autoguide, ("auto", "AutoNormal"))
-    _validate.one_of("degree", degree, range(1, 7))
-    _validate.whole("nsamples", nsamples, MIN_DRAWS)
-    for name, value in (("niters", niters), ("min_denominator", min_denominator)):
-        if value is not None:
-            _validate.whole(name, value)
-    check_for(device, inference)
-    if checkpoint is not None:
-        _checkpoint.usable(checkpoint)

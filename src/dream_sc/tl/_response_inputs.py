@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from dream_sc._core.covariates import CellBins
+    from dream_sc._core.likelihoods import Likelihood
     from dream_sc._core.response.prepare import Prepared
     from dream_sc._core.response.prepare import Technical as OfCounts
     from dream_sc._core.response.rows import Cells, Guides
     from dream_sc._core.sums.block import CountBlock
     from dream_sc._data.shares import Sticks
-
-SCORES = ("normal", "studentt")
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Opened:
     guides: Guides
 
     @property
-    def distribution(self) -> str:
-        """Of the technical fit."""
-        return str(self.technical["params"].get("distribution", "negbinom"))
+    def likelihood(self) -> Likelihood:
+        """That of the technical fit."""
+        return stored.likelihood_of(self.technical)
 
     @cached_property
     def covariates(self) -> CellBins | None:
@@ -103,14 +102,14 @@ def response_inputs(
         stored.check_learned(known, "hyper=")
     opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer)
     guides, by_cell = opened.cis["guides"].assign(offset=0.0), dosage == "cell"
-    if opened.distribution == "negbinom":
+    if opened.likelihood.statistics == "counts":
         offset = None if offsets else np.zeros(len(guides))
         if offsets and known is not None:
             offset = _known_offsets(known, guides["guide"])
         prepared = _counts(opened, offset, by_cell=by_cell, slopes=slopes, limit=limit)
         guides["offset"] = prepared.guide_offset
         return ResponseInputs(prepared, opened, guides)
-    if opened.distribution in SCORES:
+    if opened.likelihood.statistics == "scores":
         return ResponseInputs(_scores(opened, by_cell=by_cell, limit=limit), opened, guides)
     prepared, sticks = _shares(opened, min_denominator, by_cell=by_cell, limit=limit)
     return ResponseInputs(prepared, opened, guides, sticks)
@@ -157,7 +156,7 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
     by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
     by_name[cells["log2_x_true"].isna()] = -1
     dosage, sd = (cells[c].reindex(adata.obs_names).to_numpy(float, copy=True) for c in ("log2_x_true", "log2_sd"))
-    counts = technical["params"].get("distribution", "negbinom") == "negbinom"
+    counts = stored.likelihood_of(technical).statistics == "counts"
     return Cells(
         guide=by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64),
         group=group_codes(adata, technical),
@@ -204,7 +203,7 @@ def _counts(
 
 def _scores(opened: Opened, *, by_cell: bool, limit: int | str | None) -> Prepared:
     from dream_sc._core.response import prepare_scores
-    from dream_sc._data.shares import open_scores
+    from dream_sc._data.scores import open_scores
 
     table = opened.adata.varm[opened.technical_key]
     technical = prepare_scores.Technical(
@@ -217,7 +216,7 @@ def _scores(opened: Opened, *, by_cell: bool, limit: int | str | None) -> Prepar
         opened.cells,
         opened.guides,
         technical,
-        distribution=opened.distribution,
+        distribution=opened.likelihood.name,
         by_cell=by_cell,
     )
 
@@ -232,7 +231,7 @@ def _shares(
     layers = params["category_layers"]
     pairs = open_pairs(
         adata,
-        opened.distribution,
+        opened.likelihood,
         layer=opened.layer,
         denominator_layer=params["denominator_layer"],
         category_key=params["category_key"],
@@ -257,10 +256,10 @@ def _shares(
         opened.cells,
         opened.guides,
         technical,
-        distribution=opened.distribution,
+        distribution=opened.likelihood.name,
         by_cell=by_cell,
         min_denominator=min_denominator,
-        links=_links(sticks) if opened.distribution == "multinomial" else None,
+        links=_links(sticks) if opened.likelihood.categories else None,
     )
     return prepared, sticks
 
@@ -291,7 +290,7 @@ def with_single_cells(inputs: ResponseInputs, settings: Any, limit: int | str | 
     if settings.minibatch_size is None:
         return inputs
     opened, prepared = inputs.opened, inputs.prepared
-    _check_minibatch(settings, opened.distribution, covariates=prepared.stats.covariates is not None)
+    _check_minibatch(settings, opened.likelihood, covariates=prepared.stats.covariates is not None)
     used, positions = opened.cells.used, np.flatnonzero(prepared.fitted)
     counts = results.counts(opened.adata, opened.layer, limit)
 
@@ -307,13 +306,13 @@ def with_single_cells(inputs: ResponseInputs, settings: Any, limit: int | str | 
     return replace(inputs, prepared=prepare.with_cells(prepared, opened.cells, read))
 
 
-def _check_minibatch(settings: Any, distribution: str, *, covariates: bool) -> None:
-    """Refuse a number of cells that is none, and engines and data that the model of single cells is not for."""
+def _check_minibatch(settings: Any, likelihood: Likelihood, *, covariates: bool) -> None:
+    """Refuse a number of cells that is none, and data that the model of single cells is not for."""
     _validate.whole("minibatch_size", settings.minibatch_size)
-    if settings.inference != "svi":
-        raise ValueError(f"minibatch_size= is of inference='svi', but it is {settings.inference!r}: leave it out")
-    if distribution != "negbinom":
-        raise ValueError(f"minibatch_size= is of counts, but the technical fit is of {distribution} data: leave it out")
+    if likelihood.statistics != "counts":
+        raise ValueError(
+            f"minibatch_size= is of counts, but the technical fit is of {likelihood.name} data: leave it out"
+        )
     if covariates:
         raise ValueError(
             "minibatch_size= takes single cells, for which covariates of the technical fit are not offered: leave it "

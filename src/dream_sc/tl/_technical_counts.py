@@ -13,7 +13,7 @@ from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 from dream_sc._progress import bar, features_of, values_of
 
-from ._technical_shares import NOT_CONVERGED
+from ._technical_shares import NOT_CONVERGED, spread
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,13 +38,13 @@ def fit(
     s, new = _ready_size_factors(adata, params["size_factor_key"], m.layer, m.limit)
     z, min_cells = None if design is None else design.z, params["min_cells"] or 0
     found, ok = _fit(adata, m.layer, s, m.row, m.row >= 0, m.n_groups, inference, m.limit, min_cells, z, progress)
-    info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": "log2"}
+    info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": m.likelihood.technical_unit}
     names = Slots(key)
     slots = _slots(adata, found, ok, key, min_cells) | new
     slots |= {("varm", slot): results.ABSENT for slot in (names.covariates, names.covariates_sd)}
     if design is not None:
         for slot, values in ((names.covariates, found.coefficients), (names.covariates_sd, found.coefficients_sd)):
-            slots["varm", slot] = _spread(values / design.scale, ok)
+            slots["varm", slot] = spread(values / design.scale, ok)
         info[COVARIATES] = design.entry | {"prior_scale": found.coefficient_scale}
     return slots, info
 
@@ -134,22 +134,15 @@ def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
     return replace(inference, autoguide=guide)
 
 
-def _spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
-    """Values of the features that were fitted, NaN of others."""
-    out = np.full((len(ok), *values.shape[1:]), np.nan)
-    out[ok] = values
-    return out
-
-
 def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str, min_cells: int) -> dict[tuple[str, str], Any]:
     also = f", or in fewer than {min_cells} of them" if min_cells else ""
     status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells{also}", dtype=object)
     status[ok] = np.where(fit.converged, "converged", NOT_CONVERGED)
-    table = {name: _spread(getattr(fit, name), ok) for name in TECHNICAL_COLUMNS if name != "status"}
+    table = {name: spread(getattr(fit, name), ok) for name in TECHNICAL_COLUMNS if name != "status"}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
     slots = Slots(key)
     return {
         ("varm", key): frame,
-        ("varm", slots.effects): _spread(fit.effects, ok),
-        ("varm", slots.effects_sd): _spread(fit.effects_sd, ok),
+        ("varm", slots.effects): spread(fit.effects, ok),
+        ("varm", slots.effects_sd): spread(fit.effects_sd, ok),
     }

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _compile
+from dream_sc._data import scores as _scores
 from dream_sc._data import shares
 from dream_sc._keys import SCORE_COLUMNS, STICK_EFFECTS, STICK_EFFECTS_SD, STICKS, TECHNICAL_COLUMNS, Slots
 
@@ -17,16 +18,17 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from dream_sc._core.likelihoods import Likelihood
+
 MIN_COUNT = 3  # of a feature's denominators in control cells
 NOT_CONVERGED = "not converged: look at its counts in control cells; with svi or nuts, raise niters"
-UNITS = {"binomial": "logit", "multinomial": "logit", "normal": "sigma", "studentt": "sigma"}
 
 
 @dataclass(frozen=True)
 class Modality:
     """What the technical step of a modality reads: the arguments of `fit_technical`, and the cells' groups."""
 
-    distribution: str
+    likelihood: Likelihood
     layer: str | None
     denominator_layer: str | None
     category_key: str | None
@@ -40,12 +42,12 @@ def fit(
     adata: AnnData, m: Modality, inference: Any, overdispersed: bool, key: str, progress: bool | None
 ) -> tuple[dict[tuple[str, str], Any], dict[str, Any]]:
     """The slots of `.varm`, and what `.uns` stores beside what all distributions do."""
-    if m.distribution in shares.SCORES:
+    if m.likelihood.statistics == "scores":
         return _fit_scores(adata, m, inference, key)
     _compile.ready("shares", progress, then=("trans",))
     pairs = shares.open_pairs(
         adata,
-        m.distribution,
+        m.likelihood,
         layer=m.layer,
         denominator_layer=m.denominator_layer,
         category_key=m.category_key,
@@ -53,11 +55,11 @@ def fit(
         limit=m.limit,
     )
     ok, found = _fit_sticks(pairs, m, inference, overdispersed)
-    info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": UNITS[m.distribution]}
-    if m.distribution == "binomial":
-        return _binomial_slots(adata, found, ok, key), info
+    info = {"beta_o": found.beta_o, "effect_scale": found.effect_scale, "effect_unit": m.likelihood.technical_unit}
+    if not m.likelihood.categories:
+        return _share_slots(adata, found, ok, key), info
     usage = _usage(pairs, found, ok, m)
-    return _multinomial_slots(adata, pairs, found, ok, usage, m, key), info | _stick_entries(pairs, found, ok)
+    return _usage_slots(adata, pairs, found, ok, usage, m, key), info | _stick_entries(pairs, found, ok)
 
 
 def _fit_sticks(pairs: Any, m: Modality, inference: Any, overdispersed: bool) -> tuple[np.ndarray, Any]:
@@ -76,28 +78,29 @@ def _fit_sticks(pairs: Any, m: Modality, inference: Any, overdispersed: bool) ->
             f"no feature has {MIN_COUNT} counts or more in the denominators of the {int((m.row >= 0).sum())} control "
             "cells, and two categories that occur: check control=, the layers and category_key="
         )
-    return ok, run("technical_shares", inference, stats.take(ok), SharePriors(), overdispersed)
+    return ok, run(m.likelihood.technical_step, inference, stats.take(ok), SharePriors(), overdispersed)
 
 
-def _spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
+def spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Values of the features that were fitted, NaN of others."""
     out = np.full((len(ok), *values.shape[1:]), np.nan)
     out[ok] = values
     return out
 
 
-def _binomial_slots(adata: AnnData, found: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
+def _share_slots(adata: AnnData, found: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:
     status = np.full(
         adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in the denominators of control cells", dtype=object
     )
     status[ok] = np.where(found.converged, "converged", NOT_CONVERGED)
     columns = 1 / (1 + np.exp(-found.level)), found.level_sd, found.overdispersion, found.overdispersion_sd
-    table = {name: _spread(c, ok) for name, c in zip(TECHNICAL_COLUMNS, columns, strict=False)}
+    table = {name: spread(c, ok) for name, c in zip(TECHNICAL_COLUMNS, columns, strict=False)}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
     slots = Slots(key)
     return {
         ("varm", key): frame,
-        ("varm", slots.effects): _spread(found.effects, ok),
-        ("varm", slots.effects_sd): _spread(found.effects_sd, ok),
+        ("varm", slots.effects): spread(found.effects, ok),
+        ("varm", slots.effects_sd): spread(found.effects_sd, ok),
     }
 
 
@@ -134,7 +137,7 @@ def _usage(pairs: Any, found: Any, ok: np.ndarray, m: Modality) -> dict[str, np.
     return out | {"effects": effects, "effects_sd": effects_sd}
 
 
-def _multinomial_slots(
+def _usage_slots(
     adata: AnnData, pairs: Any, found: Any, ok: np.ndarray, usage: dict[str, np.ndarray], m: Modality, key: str
 ) -> dict[tuple[str, str], Any]:
     s = pairs.sticks
@@ -186,13 +189,13 @@ def _stick_entries(pairs: Any, found: Any, ok: np.ndarray) -> dict[str, Any]:
         "overdispersion": found.overdispersion,
         "overdispersion_sd": found.overdispersion_sd,
     }
-    table = pairs.sticks.table().assign(**{name: _spread(v, ok) for name, v in numbers.items()})
+    table = pairs.sticks.table().assign(**{name: spread(v, ok) for name, v in numbers.items()})
     table["status"] = pd.Categorical(status)
     table.index = table.index.astype(str)
     return {
         STICKS: table,
-        STICK_EFFECTS: _spread(found.effects, ok),
-        STICK_EFFECTS_SD: _spread(found.effects_sd, ok),
+        STICK_EFFECTS: spread(found.effects, ok),
+        STICK_EFFECTS_SD: spread(found.effects_sd, ok),
     }
 
 
@@ -204,14 +207,12 @@ def _fit_scores(
     from dream_sc._core.priors import ScorePriors
     from dream_sc._core.sums.pair_sums import score_sums
 
-    if inference.engine == "nuts":
-        raise ValueError(f'inference="nuts" is not offered for distribution={m.distribution!r}: use "laplace" or "svi"')
-    scores = shares.open_scores(adata, m.layer, m.limit)
-    if m.distribution == "normal":
-        sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
-        found = run("technical_normal", inference, sums, ScorePriors())
+    scores, step = _scores.open_scores(adata, m.layer, m.limit), m.likelihood.technical_step
+    if m.likelihood.robust:
+        found = run(step, inference, scores, m.row, m.n_groups, adata.n_vars, ScorePriors())
     else:
-        found = run("technical_studentt", inference, scores, m.row, m.n_groups, adata.n_vars, ScorePriors())
+        sums = score_sums(scores.blocks(), m.row, m.n_groups, adata.n_vars)
+        found = run(step, inference, sums, ScorePriors())
     status = np.full(adata.n_vars, "filtered: constant in control cells", dtype=object)
     status[found.n_cells <= m.n_groups] = "filtered: too few scores in control cells"
     status[found.converged] = "converged"
@@ -222,7 +223,7 @@ def _fit_scores(
     table = {name: getattr(found, name) for name in SCORE_COLUMNS if name != "status"}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)
     slots = Slots(key)
-    info = {"effect_scale": found.effect_scale, "effect_unit": UNITS[m.distribution]}
+    info = {"effect_scale": found.effect_scale, "effect_unit": m.likelihood.technical_unit}
     return {
         ("varm", key): frame,
         ("varm", slots.effects): found.effects,

@@ -6,12 +6,16 @@ versions.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from . import additive_hill, null, polynomial, single_hill
 from ._base import LN2, Curve, Step
 
 CURVES: tuple[Curve, ...] = (null.CURVE, single_hill.CURVE, additive_hill.CURVE, polynomial.CURVE)
 NULL = CURVES[0]
 RESPONSES = CURVES[1:]  # simpler ones first
+FunctionType = Literal["auto", "single_hill", "additive_hill", "polynomial"]
+FUNCTION_TYPES: tuple[str, ...] = ("auto", *(c.name for c in RESPONSES))
 ENTRIES = tuple(each for c in CURVES if c.factor is not None for each in c.factor.entries)  # compiled ahead
 
 
@@ -28,4 +32,16 @@ def place(c: Curve) -> int:
     return [each.name for each in CURVES].index(c.name)
 
 
-__all__ = ["CURVES", "ENTRIES", "LN2", "NULL", "RESPONSES", "Curve", "Step", "curve", "place"]
+__all__ = [
+    "CURVES",
+    "ENTRIES",
+    "FUNCTION_TYPES",
+    "LN2",
+    "NULL",
+    "RESPONSES",
+    "Curve",
+    "FunctionType",
+    "Step",
+    "curve",
+    "place",
+]

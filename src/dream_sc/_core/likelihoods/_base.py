@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+
+from dream_sc._core.engines import ENGINES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +30,18 @@ class Rows(NamedTuple):
     scale2: Floats  # (R,) W2 / W^2
     group: Ints  # (R,)
     start: Ints  # (G,) first row of each guide
+
+
+Statistics = Literal["counts", "shares", "scores"]
+
+
+class Words(NamedTuple):
+    """How figures name what a likelihood is of; ``{}`` in `effect` stands for the group."""
+
+    level: str  # of a feature in control cells
+    noise: str  # between cells
+    effect: str  # of a technical group
+    observed: str  # of a feature in the cells of a guide
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,24 @@ class Likelihood:
         the predictor, at which half of it is done on that of the expected value.
     linear
         Whether an effect depends on the change of the predictor alone, and not on where it starts.
+    statistics
+        What cells are summed up as: "counts" (with size factors), "shares" (counts out of trials), or "scores" (means).
+    noise
+        What the noise between cells is called in tables: "overdispersion" or "sigma".
+    technical_unit
+        The unit of group effects in the technical step.
+    technical_step
+        Name of the function that an engine has for the technical step.
+    words
+        Labels of axes.
+    denominator
+        Whether what counts are out of is a layer of its own.
+    categories
+        Whether a feature has several columns of counts, which are out of their sum.
+    robust
+        Whether the mean of a row leaves outliers out.
+    technical_engines, trans_engines
+        Engines that know it, by step.
     """
 
     name: str
@@ -77,10 +109,20 @@ class Likelihood:
     change: Callable[[Any, Any], Any]
     contrasts: Callable[[Rows, Floats, Floats], tuple[Floats, Floats, Floats]]
     simulate: Callable[[np.random.Generator, Rows, Floats], tuple[Floats, Floats]]
+    statistics: Statistics
+    noise: str
+    technical_unit: str
+    technical_step: str
+    words: Words
     kernels: Kernels
     torch_log_density: Callable[..., Any]
     half: Callable[[Any, Any], Any] = lambda low, high: 0.0
     linear: bool = True
+    denominator: bool = False
+    categories: bool = False
+    robust: bool = False
+    technical_engines: tuple[str, ...] = ENGINES
+    trans_engines: tuple[str, ...] = ENGINES
 
 
 def by_guide(values: Floats, rows: Rows) -> Floats:

@@ -16,8 +16,8 @@ from dream_sc._core.compiled.vector_math import vlog
 class Kernels(NamedTuple):
     """The compiled form: parts, each with the arguments that are said here.
 
-    A guide has the rows from `start` to `stop`. Their ``x`` without its effect `u` (L,) is `base` (R, L); `ratio` is the
-    exponential of `base`, `factor` that of `u`.
+    A guide has the rows from `start` to `stop`. Without its effect `u` (L,) their ``x`` is `base` (R, L), whose
+    exponential is `ratio`; that of `u` is `factor`.
     """
 
     # (y (R,), weights (R,) or (0,), overdispersion, scale2 (R,), total (R,), shift (R,)): fill the last two

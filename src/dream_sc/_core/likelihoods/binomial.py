@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from dream_sc._core.compiled import Vector, part
 
-from ._base import Likelihood, by_guide
+from ._base import Likelihood, Words, by_guide
 from ._compiled import out_of_a_total
 
 if TYPE_CHECKING:
@@ -88,6 +88,12 @@ def ec50_of_share(log2_ec50: Any, n: Any, low: Any, high: Any) -> Any:
     return log2_ec50 + half(low, high) / (n * np.log(2.0))
 
 
+WORDS = Words(
+    level="share in control cells",
+    noise=r"overdispersion $\rho$ ± sd" "\n" r"(variance $n p (1 - p) (1 + (n - 1) \rho)$)",
+    effect="effect of {} ± sd (logit)",
+    observed="PSI (share of reads)",
+)
 LIKELIHOOD = Likelihood(
     name="binomial",
     effect="delta_p",
@@ -98,6 +104,12 @@ LIKELIHOOD = Likelihood(
     change=lambda x, ntc: expit(x) - expit(ntc),
     contrasts=contrasts,
     simulate=simulate,
+    statistics="shares",
+    noise="overdispersion",
+    technical_unit="logit",
+    technical_step="technical_shares",
+    words=WORDS,
+    denominator=True,
     kernels=out_of_a_total(prepare),
     torch_log_density=torch_log_density,
     half=half,

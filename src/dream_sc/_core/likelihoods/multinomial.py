@@ -6,4 +6,14 @@ from dataclasses import replace
 
 from . import binomial
 
-LIKELIHOOD = replace(binomial.LIKELIHOOD, name="multinomial")
+WORDS = binomial.WORDS._replace(
+    level="usage in control cells", effect="effect of {} ± sd (log usage)", observed="usage (share of reads)"
+)
+LIKELIHOOD = replace(
+    binomial.LIKELIHOOD,
+    name="multinomial",
+    words=WORDS,
+    denominator=False,
+    categories=True,
+    trans_engines=("laplace", "svi"),
+)

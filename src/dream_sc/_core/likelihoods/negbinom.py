@@ -9,7 +9,7 @@ import numpy as np
 
 from dream_sc._core.compiled import Vector, inline, part
 
-from ._base import LN2, Likelihood, by_guide
+from ._base import LN2, Likelihood, Words, by_guide
 from ._compiled import out_of_a_total
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[F
     return rng.poisson(rng.gamma(phi, np.exp(predictor) / phi)).astype(float), rows.weights
 
 
+WORDS = Words(
+    level="mean count of control cells at size factor 1",
+    noise="overdispersion $o$ ± sd\n(variance $m + o^2 m^2$)",
+    effect=r"$\log_2$ effect of {} ± sd",
+    observed="count per cell at size factor 1",
+)
 LIKELIHOOD = Likelihood(
     name="negbinom",
     effect="log2fc",
@@ -79,6 +85,11 @@ LIKELIHOOD = Likelihood(
     change=lambda x, ntc: (x - ntc) / LN2,
     contrasts=contrasts,
     simulate=simulate,
+    statistics="counts",
+    noise="overdispersion",
+    technical_unit="log2",
+    technical_step="technical",
+    words=WORDS,
     kernels=out_of_a_total(prepare),
     torch_log_density=torch_log_density,
 )

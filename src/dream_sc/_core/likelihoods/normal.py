@@ -13,7 +13,7 @@ import numpy as np
 
 from dream_sc._core.compiled import Cube, Matrix, Vector, part
 
-from ._base import Likelihood, by_guide
+from ._base import Likelihood, Words, by_guide
 from ._compiled import Kernels
 from .binomial import prepare
 
@@ -133,6 +133,12 @@ def is_quadratic() -> bool:
     return True
 
 
+WORDS = Words(
+    level="mean score of control cells",
+    noise=r"$\sigma$ ± sd",
+    effect="effect of {} ± sd (score)",
+    observed="score (mean of cells)",
+)
 LIKELIHOOD = Likelihood(
     name="normal",
     effect="delta",
@@ -143,6 +149,12 @@ LIKELIHOOD = Likelihood(
     change=lambda x, ntc: (x - ntc) / UNIT,
     contrasts=contrasts,
     simulate=simulate,
+    statistics="scores",
+    noise="sigma",
+    technical_unit="sigma",
+    technical_step="technical_normal",
+    words=WORDS,
+    technical_engines=("laplace", "svi"),
     kernels=Kernels(prepare, add_slopes, add_values, add_change, is_quadratic),
     torch_log_density=torch_log_density,
 )

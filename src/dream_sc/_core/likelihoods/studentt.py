@@ -6,4 +6,9 @@ from dataclasses import replace
 
 from . import normal
 
-LIKELIHOOD = replace(normal.LIKELIHOOD, name="studentt")
+WORDS = normal.WORDS._replace(
+    level="location of control cells' scores",
+    noise=r"scale $\sigma$ ± sd",
+    observed="score (robust mean of cells)",
+)
+LIKELIHOOD = replace(normal.LIKELIHOOD, name="studentt", technical_step="technical_studentt", words=WORDS, robust=True)

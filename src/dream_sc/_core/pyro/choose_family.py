@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-GUIDES = ("auto", "AutoNormal", "AutoIAFNormal")
+from typing import Literal, get_args
+
+Autoguide = Literal["auto", "AutoNormal", "AutoIAFNormal"]
+GUIDES: tuple[str, ...] = get_args(Autoguide)
+TransAutoguide = Literal["auto", "AutoNormal"]  # of the trans step
+TRANS_GUIDES: tuple[str, ...] = get_args(TransAutoguide)
 IAF_BYTES = 18  # per pair of latent numbers, of the rule: three matrices of 4 bytes, half as much again for work
 RESERVE = 10_000_000_000  # of the memory of a device, that the rule leaves to all else
 # per pair of latent numbers, by count: weights, masks, products, gradients of both, and two moments, of three matrices

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pyro import poutine
 
 from dream_sc._core.curves import LN2
 from dream_sc._core.curves import curve as get_curve
@@ -21,13 +20,14 @@ from dream_sc._core.types import TechnicalFit
 
 from . import scores as _torch_scores
 from . import tensors
-from .families import FAMILIES, RATE, MeanField
+from .families import FAMILIES
 from .models import scores as score_models
 from .models.chains import ChainData, chains
 from .models.cis import cis as cis_model
 from .models.technical import shares as share_model
 from .models.technical import technical as technical_model
 from .models.trans import cell_level, guide_level
+from .optimise import DRIFT, NITERS, draws_of, moments_of, optimise, some_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,89 +37,6 @@ if TYPE_CHECKING:
     from dream_sc._core.types import CisCells, CisFit, ScoreFit, ShareFit, ShareStats, TechnicalStats
 
     from .models.technical import TechnicalData
-
-NITERS = 3000
-FINAL_RATE = 0.002
-LEAST_NITERS = 100  # for a fit to have converged
-DRIFT = 0.5  # in sds, between the last two tenths of the run
-
-
-def _optimise(
-    model: Callable[[], None],
-    start: dict[str, Any],
-    niters: int,
-    seed: int,
-    units: dict[str, float] | None = None,
-    kind: type[MeanField] = MeanField,
-    place: Any = None,
-    progress: Callable[[Any], Any] = lambda x: x,
-) -> tuple[MeanField, dict[str, Any]]:
-    """Fit the family; returns it with its means averaged over the last tenth, and each site's drift in sds."""
-    start = {name: torch.zeros(()) for name in ("u", "z", "alpha", "errors")} | start
-    family = kind(model, start, units or {}, place, seed)
-    torch.manual_seed(seed)  # again: how much the start draws depends on the number of features
-    optimiser = torch.optim.Adam(family.parameters())
-    decay = (FINAL_RATE / RATE) ** (1 / niters)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, decay)
-    tenth = max(niters // 10, 1)
-    means = [{n: torch.zeros_like(s[0]) for n, s in family.sites.items()} for _ in range(2)]
-    for step in progress(range(niters)):
-        optimiser.zero_grad()
-        values, log_q = family.sample()
-        trace = poutine.trace(poutine.condition(model, data=values)).get_trace()
-        loss = log_q - trace.log_prob_sum()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        late = step - (niters - 2 * tenth)
-        if late >= 0:
-            for name, site in family.sites.items():
-                means[min(late // tenth, 1)][name] += site[0].detach() / tenth
-    drift = {}
-    with torch.no_grad():
-        for name, (loc, log_scale, *_) in family.sites.items():
-            drift[name] = (means[1][name] - means[0][name]).abs() / log_scale.exp()
-            if niters < LEAST_NITERS:  # what moves between so few steps says nothing
-                drift[name] = torch.full_like(drift[name], torch.inf)
-            loc.copy_(means[1][name])
-    return family, drift
-
-
-def _draws(family: MeanField, n: int, names: Iterable[str] | None = None) -> dict[str, Any]:
-    """Draws ``(n, ...)`` of some sites, of all by default."""
-    wanted, out = list(family.sites if names is None else names), dict[str, Any]()
-    with torch.no_grad():
-        for i in range(n):
-            drawn = family.sample()[0]
-            for name in wanted:
-                value = drawn[name].cpu().numpy()
-                if i == 0:
-                    out[name] = np.empty((n, *value.shape), value.dtype)
-                out[name][i] = value
-    return out
-
-
-def _moments(family: MeanField, n: int, at_once: int | None) -> dict[str, tuple[Any, Any]]:
-    """Mean and sd of draws of each site, of which so many are there at a time."""
-    size = n if at_once is None else min(at_once, n)
-    done, mean, square = 0, dict[str, Any](), dict[str, Any]()
-    while done < n:
-        found = _draws(family, min(size, n - done))
-        for name, drawn in found.items():
-            k, here = len(drawn), drawn.mean(0)
-            gap = here - mean.get(name, 0.0)
-            mean[name] = mean.get(name, 0.0) + gap * k / (done + k)
-            square[name] = square.get(name, 0.0) + ((drawn - here) ** 2).sum(0) + gap**2 * done * k / (done + k)
-        done += len(next(iter(found.values())))
-    return {name: (mean[name], np.sqrt(square[name] / n)) for name in mean}
-
-
-def _batches(n: int, size: int, seed: int, device: Any) -> Callable[[], Any]:
-    """What gives some of `n` cells at each call, the same ones whatever the features; None of fewer cells than that."""
-    if size >= n:
-        return lambda: None
-    stream = np.random.default_rng([seed, 3])
-    return lambda: torch.as_tensor(stream.choice(n, size, replace=False), device=device)
 
 
 def trans(
@@ -165,10 +82,10 @@ def trans(
         units = dict.fromkeys(scaled, priors.unit)
         model = lambda: guide_level(data, c, degree)  # noqa: E731
         if minibatch_size is not None:
-            rows = _batches(data.counts.shape[1], minibatch_size, rng, at)
+            rows = some_cells(data.counts.shape[1], minibatch_size, rng, at)
             model = lambda: cell_level(data, c, degree, rows())  # noqa: E731
-        family, drift = _optimise(model, start, niters or NITERS, rng, units)
-        found = _draws(family, nsamples, names)
+        family, drift = optimise(model, start, niters or NITERS, rng, units)
+        found = draws_of(family, nsamples, names)
     out = np.concatenate([found[name] for name in names], -1).transpose(1, 0, 2)
     converged = np.stack([drift[name].cpu().numpy()[:, 0] for name in names], 1).max(1) < DRIFT
     return np.ascontiguousarray(out), {"converged": converged}
@@ -215,8 +132,8 @@ def trans_chains(
         start["log_tau"] = torch.as_tensor(hyper["m_tau"])
         starts = np.searchsorted(feature, np.arange(n_f))
         place = tensors.tensor(np.arange(len(lag)) - starts[feature], at)
-        family, drift = _optimise(lambda: chains(data), start, niters or NITERS, rng, place=place)
-        found = _draws(family, nsamples)
+        family, drift = optimise(lambda: chains(data), start, niters or NITERS, rng, place=place)
+        found = draws_of(family, nsamples)
     params, shapes = (
         np.concatenate([found[name] for name in some], -1).transpose(1, 0, 2) for some in (("a", "b"), names)
     )
@@ -249,8 +166,8 @@ def technical(
         data = tensors.technical_data(stats, first.effect_scale, priors, at, first.coefficient_scale)
         start, kind = tensors.technical_start(first, at), FAMILIES[autoguide]
         model = lambda: technical_model(_some_bins(data, minibatch_size))  # noqa: E731
-        family, drift = _optimise(model, start, niters or NITERS, rng, kind=kind, progress=progress)
-        found = _moments(family, nsamples, minibatch_size)
+        family, drift = optimise(model, start, niters or NITERS, rng, kind=kind, progress=progress)
+        found = moments_of(family, nsamples, minibatch_size)
     converged = np.stack([drift[n].cpu().numpy()[:, 0] for n in ("log_mu", "overdispersion")], 1).max(1) < DRIFT
     return technical_fit(found, first, converged)
 
@@ -313,8 +230,8 @@ def technical_shares(
     with tensors.isolated(rng, at):
         data = tensors.share_data(stats, first.effect_scale, priors, overdispersed, at)
         start = tensors.share_start(first, at)
-        family, drift = _optimise(lambda: share_model(data), start, niters or NITERS, rng)
-        found = _draws(family, nsamples)
+        family, drift = optimise(lambda: share_model(data), start, niters or NITERS, rng)
+        found = draws_of(family, nsamples)
     return tensors.share_fit(found, first, drift["level"].cpu().numpy()[:, 0] < DRIFT)
 
 
@@ -380,9 +297,9 @@ def _scores(
 ) -> ScoreFit:
     """`first` with what SVI says of the features `told`, whose scores are relative to `centre`."""
     start = _torch_scores.start(first, told, centre, at)
-    family, drift = _optimise(model, start, niters or NITERS, rng)
+    family, drift = optimise(model, start, niters or NITERS, rng)
     settled = np.maximum(*(drift[name].cpu().numpy()[:, 0] for name in ("level", "log_sigma"))) < DRIFT
-    return _torch_scores.write(first, told, centre, _draws(family, nsamples), settled)
+    return _torch_scores.write(first, told, centre, draws_of(family, nsamples), settled)
 
 
 def cis(
@@ -400,8 +317,8 @@ def cis(
     with tensors.isolated(rng, at):
         data, order = tensors.cis_data(cells, priors, at)
         start = cis_start(cells, order, priors)
-        family, drift = _optimise(lambda: cis_model(data), start, niters or NITERS, rng, progress=progress)
-        found = _draws(family, nsamples)
+        family, drift = optimise(lambda: cis_model(data), start, niters or NITERS, rng, progress=progress)
+        found = draws_of(family, nsamples)
     ok = bool(drift["targeting_mean"].max() < DRIFT)
     return tensors.cis_fit(cells, order, found, ok)
 

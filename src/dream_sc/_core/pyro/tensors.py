@@ -198,7 +198,6 @@ def share_fit(draws: dict[str, Any], first: ShareFit, converged: Any) -> ShareFi
         effects_sd=effects.std(0),
         effects_cov=covariance,
         beta_o=float(draws["beta_o"].mean()) if "beta_o" in draws else first.beta_o,
-        log_evidence=np.full(len(first.level), np.nan),
         converged=converged,
     )
 

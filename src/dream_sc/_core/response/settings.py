@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dream_sc._core.curves import RESPONSES
-
-FUNCTION_TYPES = (*(c.name for c in RESPONSES), "auto")
-
 
 @dataclass(frozen=True)
 class Settings:

@@ -128,8 +128,7 @@ def _summarise(
     out[0], out[1] = m[0, 0], max(m[0, 1] - m[0, 0] ** 2, 0.0) ** 0.5
     out[2], out[3] = o1, max(o2 - o1 * o1, 0.0) ** 0.5
     out[4] = 1.0 if np.isfinite(top) else 0.0
-    out[5] = top + log(norm) + (log(width) if n_grid > 1 else 0.0)
-    out[6] = x1
+    out[5] = x1
     for i in range(1, n):
         effects[i, 0], effects[i, 1] = m[i, 0], max(m[i, 1] - m[i, 0] ** 2, 0.0) ** 0.5
         effects[i, 2] = m[i, 2] - m[i, 0] * m[0, 0]

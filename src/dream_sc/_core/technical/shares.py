@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 N_GRID = 16
 N_PASSES = 3
 MOST_STICKS = 2000  # that what is shared is learned from
-N_OUT = 7  # level, sd, rho, sd, converged, log evidence, mean of -log(1 - rho)
+N_OUT = 6  # level, sd, rho, sd, converged, mean of -log(1 - rho)
 
 
 def _pass(
@@ -73,14 +73,14 @@ def technical_shares(stats: ShareStats, priors: SharePriors, overdispersed: bool
     for _ in range(N_PASSES - 1):
         beta_o, scale = _learn(*_pass(learned_from, beta_o, scale, priors, overdispersed), scale, priors)
     out, effects = _pass(stats, beta_o, scale, priors, overdispersed)
-    level, level_sd, rho, rho_sd, _, evidence, _ = out.T.copy()
+    level, level_sd, rho, rho_sd = out[:, :4].T.copy()
     mean, sd, cov = np.moveaxis(effects, -1, 0).copy()
-    return ShareFit(level, level_sd, rho, rho_sd, mean, sd, cov, float(beta_o), float(scale), evidence, out[:, 4] > 0)
+    return ShareFit(level, level_sd, rho, rho_sd, mean, sd, cov, float(beta_o), float(scale), out[:, 4] > 0)
 
 
 def _learn(out: Floats, effects: Floats, scale: float, priors: SharePriors) -> tuple[float, float]:
     """Rate of the prior of the overdispersion, and scale of the group effects."""
-    beta_o = float((priors.beta_o_shape + len(out)) / (priors.beta_o_rate + out[:, 6].sum()))
+    beta_o = float((priors.beta_o_shape + len(out)) / (priors.beta_o_rate + out[:, 5].sum()))
     if effects.shape[1] > 1:
         second = (effects[:, 1:, :2] ** 2).sum(-1)
         weight = (priors.effect_df + 1) / (priors.effect_df + second / scale**2)
