@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(dream_sc.__file__).parent
 REGISTRIES = ("_core/likelihoods", "_core/curves")
-CURVES_BY_NAME = ("_core/response", "_core/pyro")  # they still choose what to do by the name of a curve
 MODIFIED = "says in .uns how to fit the modality that it makes"
 CLASS = "the class and the model of a feature that does not respond"
 ALLOWED = {
@@ -32,7 +31,6 @@ ALLOWED = {
     "datasets/_titration.py": ({"null", "single_hill", "additive_hill"}, "the truth that is simulated"),
     "_cli/demo.py": ({"null"}, CLASS),
     "pl/_dose_response.py": ({"null"}, CLASS),
-    "tl/_fit_trans_categories.py": ({"null"}, CLASS),
     "pl/_calibration.py": ({"null"}, "an argument of tl.calibrate"),
     "tl/_calibrate.py": ({"null"}, "its own argument"),
 }
@@ -60,7 +58,7 @@ PLACES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")
 
 @pytest.mark.parametrize("place", [place for place in PLACES if not place.startswith(REGISTRIES)])
 def test_names_are_known_to_registries_only(place: str) -> None:
-    wanted = set(DISTRIBUTIONS) | (set() if place.startswith(CURVES_BY_NAME) else {c.name for c in CURVES})
+    wanted = set(DISTRIBUTIONS) | {c.name for c in CURVES}
     found = set(_names(ast.parse((ROOT / place).read_text()), wanted))
     assert found == ALLOWED.get(place, (set(), ""))[0], f"{place} knows {sorted(found)}"
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import xarray as xr
+    from anndata import AnnData
+    from mudata import MuData
 
     from dream_sc._core.curves import Curve
 
@@ -26,7 +28,7 @@ COLUMNS = ("log2_dosage", "median", "lower", "upper")
 
 
 def dose_response(
-    data: Any,
+    data: AnnData | MuData,
     features: str | Sequence[str],
     *,
     doses: Sequence[float] | np.ndarray | None = None,
@@ -119,7 +121,7 @@ def _values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
 
 
 def posterior(
-    data: Any,
+    data: AnnData | MuData,
     features: str | Sequence[str] | None = None,
     *,
     key: str = TRANS,

@@ -14,7 +14,7 @@ from dream_sc._progress import bar, features_of
 from ._near_cis import with_near
 from ._response_inputs import response_inputs, with_single_cells
 from ._response_table import asked_for, table_of
-from ._trans_options import check, check_categories, likelihood_of, same_distribution
+from ._trans_settings import check, check_categories, likelihood_of, same_distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -135,7 +135,7 @@ def decide(evidence: Evidence, *, progress: Callable[[Any], Any] = lambda x: x, 
     e = evidence
     if e.settings.learned is None:
         prior = learn(e.values, e.comparison.grid, e.problem.priors, wide=e.wide)
-        null = _null_of(e, prior, progress=progress, kept=under(kept, "null"))
+        null = _null_of(e, prior, progress=progress, kept=under(kept, "simulated"))
     else:
         prior, null = known(e)
     return conclude(e, prior, null, marginals(e.values, e.comparison.grid, prior), strength(e, prior))

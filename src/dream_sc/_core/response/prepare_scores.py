@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core.likelihoods import normal
+from dream_sc._core.likelihoods import likelihood, normal
 from dream_sc._core.sums.pair_sums import robust_means, score_sums
 from dream_sc._core.types import GuideStats
 
@@ -49,11 +49,11 @@ def scores(
     n_rows, n_features = rows.n_rows, len(technical.sd)
     known = np.isfinite(technical.sd) & (technical.sd > 0)
     at, sd = np.where(known, technical.centre, 0.0), np.where(known, technical.sd, 1.0)
-    if distribution == "normal":
+    if likelihood(distribution).robust:
+        mean, precision = robust_means(blocks, rows.row_of_cell, n_rows, at, sd)
+    else:
         sums = score_sums(blocks, rows.row_of_cell, n_rows, n_features)
         mean, precision = sums.mean, sums.n_cells / sd[:, None] ** 2
-    else:
-        mean, precision = robust_means(blocks, rows.row_of_cell, n_rows, at, sd)
     y, w = normal.in_units(np.nan_to_num(mean), precision, at, sd)
     one, n_guides, n_groups = np.ones(n_rows), int(rows.guide.max()) + 1, int(rows.group.max()) + 1
     reason = np.full(n_features, "", dtype=object)

@@ -41,7 +41,7 @@ def decide(evidence: Evidence, *, progress: Callable[[Any], Any] = lambda x: x, 
     if e.settings.learned is None:
         of_links = learn(e.values, e.comparison.grid, e.problem.priors, wide=e.wide)
         joined = chain_evidence(e, chains, replace(of_links, weights=np.ones(1)))
-        null = _null_of(joined, progress=progress, kept=under(kept, "null"))
+        null = _null_of(joined, progress=progress, kept=under(kept, "simulated"))
     else:
         prior, null = calls.known(e)
         joined = chain_evidence(e, chains, prior)
