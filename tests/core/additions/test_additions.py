@@ -1,4 +1,4 @@
-"""A curve is one file and one line in the list: a Gompertz step, put into a copy of the package, is fitted."""
+"""A curve or a distribution is one file and one line in its list: put into a copy of the package, they are fitted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ import dream_sc
 
 HERE = Path(__file__).parent
 PACKAGE = Path(dream_sc.__file__).parent
-BEFORE, LINE = "polynomial.CURVE)", "polynomial.CURVE, gompertz.CURVE)"
-IMPORT = "from . import additive_hill, null,"
+LINES = {  # what is changed in the list, by file
+    "curves": {
+        "polynomial.CURVE)": "polynomial.CURVE, gompertz.CURVE)",
+        "import additive_hill,": "import gompertz, additive_hill,",
+    },
+    "likelihoods": {
+        "normal, studentt))": "normal, studentt, poisson))",
+        "import binomial,": "import poisson, binomial,",
+    },
+}
+FILES = {"curves": "gompertz.py", "likelihoods": "poisson.py"}
 
 CODE = """
 import json
@@ -24,6 +33,7 @@ import warnings
 
 import numpy as np
 import torch
+from scipy import sparse
 
 import dream_sc as ds
 from dream_sc._core.curves import LN2, curve, place
@@ -79,22 +89,40 @@ for name in ("single_hill", "gompertz"):
     called = (table["qvalue"] < 0.05).to_numpy()
     out[name] = [int((called & true).sum()), int((called & ~true).sum())]
     out[name + "_models"] = sorted(set(table["model"][called]))
-    out[name + "_false"] = [round(float(q), 4) for q in table["lfdr"][called & ~true]]
+
+adata = ds.datasets.titration(3000, 60, rng=5, additive_fraction=0.0)
+rng = np.random.default_rng(1)
+mean = ds.datasets.true_curve(adata, list(adata.var_names), adata.obs["true_log2_dosage"].to_numpy(float))
+mean = mean.T * adata.obs["true_size_factor"].to_numpy(float)[:, None]
+adata.X = sparse.csr_matrix(rng.poisson(mean).astype(np.float32))
+true = (adata.var["true_model"] != "null").to_numpy()
+for name in ("negbinom", "poisson"):
+    ds.tl.fit_technical(adata, distribution=name)
+    if name == "negbinom":
+        ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata, key_added=name)
+    table = adata.varm[name]
+    called = (table["qvalue"] < 0.05).to_numpy()
+    out[name] = [int((called & true).sum()), int((called & ~true).sum())]
+both = [adata.varm[name]["log2fc_full"].to_numpy() for name in ("negbinom", "poisson")]
+strong = true & np.isfinite(both[0]) & (adata.varm["negbinom"]["qvalue"] < 0.01).to_numpy()
+out["change"] = float(np.abs(both[0] - both[1])[strong].max())
 print(json.dumps(out))
 """
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    folder = tmp_path_factory.mktemp("with_gompertz")
+    folder = tmp_path_factory.mktemp("with_more")
     shutil.copytree(PACKAGE, folder / "dream_sc", ignore=shutil.ignore_patterns("__pycache__"))
-    curves = folder / "dream_sc" / "_core" / "curves"
-    shutil.copy(HERE / "gompertz.py", curves / "gompertz.py")
-    text = (curves / "__init__.py").read_text()
-    assert BEFORE in text
-    assert IMPORT in text
-    text = text.replace(BEFORE, LINE).replace(IMPORT, "from . import additive_hill, gompertz, null,")
-    (curves / "__init__.py").write_text(text)
+    for room, file in FILES.items():
+        place = folder / "dream_sc" / "_core" / room
+        shutil.copy(HERE / file, place / file)
+        text = (place / "__init__.py").read_text()
+        for before, after in LINES[room].items():
+            assert text.count(before) == 1
+            text = text.replace(before, after)
+        (place / "__init__.py").write_text(text)
     env = os.environ | {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache")}
     done = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -103,7 +131,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_its_forms_agree(found: dict[str, float]) -> None:
+def test_forms_of_the_curve_agree(found: dict[str, float]) -> None:
     assert found["formula"] < 1e-10
     assert found["slope"] < 1e-6
     assert found["torch"] < 1e-10
@@ -114,7 +142,7 @@ def test_its_forms_agree(found: dict[str, float]) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_fitted(found: dict[str, list[int]]) -> None:
+def test_the_curve_is_fitted(found: dict[str, list[int]]) -> None:
     """It finds the responders that a Hill finds, which the data were made from."""
     hill, gompertz = found["single_hill"], found["gompertz"]
     assert hill[0] >= 15
@@ -122,3 +150,13 @@ def test_it_is_fitted(found: dict[str, list[int]]) -> None:
     assert gompertz[1] <= hill[1] + 1
     assert set(found["gompertz_models"]) <= {"gompertz", "null"}
     assert "gompertz" in found["gompertz_models"]
+
+
+@pytest.mark.slow
+def test_the_distribution_is_fitted(found: dict[str, list[int]]) -> None:
+    """Of Poisson counts it says what a negative binomial does, whose overdispersion is small there."""
+    negbinom, poisson = found["negbinom"], found["poisson"]
+    assert negbinom[0] >= 10
+    assert abs(poisson[0] - negbinom[0]) <= 1
+    assert poisson[1] <= negbinom[1] + 1
+    assert found["change"] < 0.1
