@@ -96,7 +96,7 @@ def fit(path: str, args: argparse.Namespace) -> None:
 
 
 def _threads() -> int:
-    from dream_sc._core.threads import n_threads
+    from dream_sc._core.parallel import n_threads
 
     return n_threads()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import dream_sc as ds
-from dream_sc._core.blocks import blocks, each
+from dream_sc._core.parallel import blocks, each
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import decision, learned
 from dream_sc._core.response.comparison import set_up

@@ -205,7 +205,7 @@ def test_a_fit_that_cannot_keep_its_limit_is_refused(monkeypatch, titration):
 
 
 def test_one_thread_where_that_saves_enough(titration):
-    from dream_sc._core.threads import at_most, n_threads
+    from dream_sc._core.parallel import at_most, n_threads
     from dream_sc._memory import guard as preflight
 
     e = ds.memory.estimate_for(titration, n_threads=8)

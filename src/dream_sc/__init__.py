@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from . import datasets, get, memory, pl, pp, tl
 from ._settings import settings
+
+if TYPE_CHECKING:
+    from . import datasets, get, memory, pl, pp, tl
 
 try:
     __version__ = version("dream-sc")
@@ -13,3 +17,14 @@ except PackageNotFoundError:  # a source tree on the path that was never install
     __version__ = "0+unknown"
 
 __all__ = ["__version__", "datasets", "get", "memory", "pl", "pp", "settings", "tl"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a part of the package when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -32,7 +32,7 @@ def ready(step: str, progress: bool | None = None, *, then: Sequence[str] = (), 
     The number of functions that had to be compiled.
     """
     from ._core.compiled import ahead
-    from ._core.threads import n_threads
+    from ._core.parallel import n_threads
 
     running, seen, number = None, 0, 0
 

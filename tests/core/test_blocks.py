@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from dream_sc._core import blocks
+from dream_sc._core import parallel
 from dream_sc._core.response import decision
 from dream_sc._core.response.fit import fit
 from dream_sc._core.response.prepare import Prepared
@@ -15,7 +15,7 @@ from dream_sc._core.response.settings import Settings
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
 if TYPE_CHECKING:
-    from dream_sc._core.blocks import Kept
+    from dream_sc._core.parallel import Kept
     from dream_sc._core.response.describe import Described
 
 N, N_CIS = 40, 6
@@ -41,10 +41,10 @@ def _fit(n_ntc: int, kept: Kept | None = None) -> Described:
 @pytest.mark.parametrize("n_ntc", [4, 60])
 def test_blocks_and_threads_change_nothing(n_ntc: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision, "N_NULL", 100)
-    monkeypatch.setattr(blocks, "n_threads", lambda: 1)
+    monkeypatch.setattr(parallel, "n_threads", lambda: 1)
     one = _fit(n_ntc)
-    monkeypatch.setattr(blocks, "n_threads", lambda: 3)
-    monkeypatch.setattr(blocks, "BLOCK", 7)
+    monkeypatch.setattr(parallel, "n_threads", lambda: 3)
+    monkeypatch.setattr(parallel, "BLOCK", 7)
     other = _fit(n_ntc)
     assert (one.columns["model"] != "null").sum() >= 3
     for name in COLUMNS:
@@ -53,7 +53,7 @@ def test_blocks_and_threads_change_nothing(n_ntc: int, monkeypatch: pytest.Monke
 
 
 def test_an_interruption_stops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "n_threads", lambda: 2)
+    monkeypatch.setattr(parallel, "n_threads", lambda: 2)
     begun = []
 
     def call(i: int) -> int:
@@ -63,12 +63,12 @@ def test_an_interruption_stops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None
         return i
 
     with pytest.raises(KeyboardInterrupt):
-        list(blocks.each(call, list(range(1000))))
+        list(parallel.each(call, list(range(1000))))
     assert len(begun) < 1000
 
 
 def test_results_come_in_order() -> None:
-    assert list(blocks.each(lambda i: i * i, [3, 1, 2])) == [(3, 9), (1, 1), (2, 4)]
+    assert list(parallel.each(lambda i: i * i, [3, 1, 2])) == [(3, 9), (1, 1), (2, 4)]
 
 
 class _Memory:
@@ -90,7 +90,7 @@ class _Memory:
 @pytest.mark.parametrize("n_ntc", [4, 60])
 def test_a_fit_goes_on_from_any_part_of_its_blocks(n_ntc: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision, "N_NULL", 100)
-    monkeypatch.setattr(blocks, "BLOCK", 16)
+    monkeypatch.setattr(parallel, "BLOCK", 16)
     results: dict[str, Any] = {}
     whole = _fit(n_ntc)
     stages = {"evidence", "null-evidence", "rows"} | ({"ntc", "null-ntc"} if n_ntc == 60 else set())

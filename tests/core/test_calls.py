@@ -85,12 +85,12 @@ def test_the_prior_of_tau_is_the_likeliest_one(rng: np.random.Generator, centre:
 
 def test_a_normal_density_on_few_points() -> None:
     x, prior = np.log(GRID), learned.Prior(np.ones(1), -2.4, 0.5)
-    mean, sd = decision._normal_on(x, 7 * np.exp(prior.log_tau(GRID)), -1.0, 2.0)
+    mean, sd = learned._normal_on(x, 7 * np.exp(prior.log_tau(GRID)), -1.0, 2.0)
     assert abs(mean + 2.4) < 1e-5
     assert abs(sd - 0.5) < 1e-5
-    mean, sd = decision._normal_on(x, np.eye(7)[3], 0.0, 1.0)  # all at one point: the least spread around it
+    mean, sd = learned._normal_on(x, np.eye(7)[3], 0.0, 1.0)  # all at one point: the least spread around it
     assert abs(mean - x[3]) < 0.2
     assert sd == pytest.approx(0.3)
-    mean, sd = decision._normal_on(x, np.array([9, 1, 0, 0, 0, 0, 0.0]), -2.8, 0.9)  # no sd below the grid's least
+    mean, sd = learned._normal_on(x, np.array([9, 1, 0, 0, 0, 0, 0.0]), -2.8, 0.9)  # no sd below the grid's least
     assert mean == pytest.approx((x[0] + x[1]) / 2)
     assert sd < 0.4

@@ -164,7 +164,7 @@ def test_nobody_else_compiles() -> None:
     assert {name for name in users if not name.startswith("_core/compiled/")} == {
         "_core/compiled/vector_math.py",
         "_core/sums/kernels.py",
-        "_core/threads.py",
+        "_core/parallel.py",
     }
 
 
@@ -354,7 +354,7 @@ def test_a_forked_child_goes_on(tmp_path: Path) -> None:
         MODE.format(package=str(PACKAGE))
         + """
 import os
-from dream_sc._core.threads import in_runs, n_threads
+from dream_sc._core.parallel import in_runs, n_threads
 in_runs(lambda a, b: None, 100, load=10**9)
 child = os.fork()
 if child == 0:

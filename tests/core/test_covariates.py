@@ -237,6 +237,8 @@ def test_a_covariate_on_rows_is_an_exposure(function_type: str, n_ntc: int) -> N
     """A fit with covariates equals one whose exposures were multiplied, NTC guides summed up or not."""
     one, other = _fits(n_ntc, function_type=function_type)
     for name, values in one.columns.items():
+        if name == "mean":  # of the sums as they are
+            continue
         if values.dtype.kind in "UO":
             assert (values == other.columns[name]).all(), name
         else:

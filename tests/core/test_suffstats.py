@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from dream_sc._core import threads
+from dream_sc._core import parallel
 from dream_sc._core.sums import guide_sums
 from dream_sc._core.sums.block import FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock
 from dream_sc._core.sums.kernels import TILE, shares
@@ -78,7 +78,7 @@ BLOCKS = [_by_cell, _by_feature, _in_parts, _in_parts_by_feature, _in_rectangles
 
 @pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
 def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(threads, "LOAD", 100)
+    monkeypatch.setattr(parallel, "LOAD", 100)
     before = numba.get_num_threads()
     numba.set_num_threads(min(request.param, before))
     yield

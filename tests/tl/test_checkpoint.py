@@ -14,7 +14,7 @@ import pytest
 
 import dream_sc as ds
 from dream_sc import _checkpoint
-from dream_sc._core import blocks
+from dream_sc._core import parallel
 from dream_sc._core.response import decision, evidence
 from dream_sc._core.response import describe as trans_rows
 
@@ -36,8 +36,8 @@ def ready() -> ad.AnnData:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 6)
-    monkeypatch.setattr(blocks.blocks, "__defaults__", (6,))
+    monkeypatch.setattr(parallel, "BLOCK", 6)
+    monkeypatch.setattr(parallel.blocks, "__defaults__", (6,))
     monkeypatch.setattr(decision, "N_NULL", 30)
 
 
@@ -65,7 +65,7 @@ def _interrupt(ready: ad.AnnData, folder: Path, **more: Any) -> dict[str, int]:
     """Start a fit of a copy and stop it in the middle; nothing is written into the object."""
     adata = ready.copy()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "n_threads", lambda: 1)
+        patch.setattr(parallel, "n_threads", lambda: 1)
         done = _counting(patch, stop_rows=2)
         with pytest.raises(KeyboardInterrupt):
             ds.tl.fit_trans(adata, checkpoint=folder, **{**SMALL, **more})

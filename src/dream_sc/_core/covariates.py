@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .blocks import blocks
+from .parallel import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -40,14 +39,21 @@ class Inference:
         return cls(engine, seed=seed, **{name: value for name, value in options.items() if value is not None})
 
 
+class Laplace:
+    """The fast engine, a step of which loads on first use."""
+
+    def __getattr__(self, step: str) -> Any:
+        if step not in LAPLACE:
+            raise AttributeError(f"the fast engine has no step {step!r}")
+        return getattr(import_module(f"dream_sc._core.{LAPLACE[step]}"), step)
+
+
 def engine(name: str) -> Any:
     """An engine's functions by name; those of Pyro bring torch, so each loads on first use."""
     if name not in ENGINES:
         raise ValueError(f"inference={name!r} is not known; use one of {list(ENGINES)}")
     if name == "laplace":
-        return SimpleNamespace(
-            **{step: getattr(import_module(f"dream_sc._core.{module}"), step) for step, module in LAPLACE.items()}
-        )
+        return Laplace()
     return import_module(f"dream_sc._core.pyro.{name}")
 
 

@@ -257,13 +257,3 @@ class Axis:
         """The axis of these dosages of targeting guides; guides at the NTC level still get one of some length."""
         low, high = min(float(doses.min()), -0.05), max(float(doses.max()), 0.05)
         return cls(low, high, doses[doses.argsort()])
-
-
-@dataclass(frozen=True)
-class TransFit:
-    """Everything that the trans step says: table columns, compact posterior records, learned numbers."""
-
-    columns: dict[str, NDArray[np.generic]]  # each (T,)
-    records: NDArray[np.float16]  # (T, 512)
-    hyper: dict[str, object]
-    diagnostics: dict[str, object] = field(default_factory=dict)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate
+from dream_sc._core.parallel import in_runs, n_threads_for
 from dream_sc._core.sums.block import DISORDER, FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock, run_end
 from dream_sc._core.sums.kernels import regroup
-from dream_sc._core.threads import in_runs, n_threads_for
 from dream_sc._memory.budget import in_words, memory_budget
 
 from .storage import MemoryDense, MemorySparse, Source, damaged, source_of

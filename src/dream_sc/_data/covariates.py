@@ -12,7 +12,6 @@ from dream_sc._keys import COVARIATES, Slots
 from dream_sc._logging import logger
 
 from . import formula as _formula
-from .formula import encode, factor_columns, is_numeric, plain_level
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -74,12 +73,12 @@ def first_design(
     _formula.refuse_unknown(adata, read)
     columns = read.columns
     _complete(adata, columns, used)
-    levels = {c: _levels(adata, c, used) for c in factor_columns(adata, read)}
+    levels = {c: _levels(adata, c, used) for c in _formula.factor_columns(adata, read)}
     for name, present in levels.items():
         if len(present) == 1:
             logger.warning("tl.fit_technical: covariate %r has one level in the cells used, left out", name)
     _say_whole(adata, [c for c in columns if c not in levels], used)
-    names, found, states = encode(adata, read, levels, None, used)
+    names, found, states = _formula.encode(adata, read, levels, None, used)
     if not names:
         logger.warning("tl.fit_technical: nothing is left of covariates=%r, fitted without", formula)
         return None
@@ -125,14 +124,14 @@ def design_again(adata: AnnData, technical: Any, used: np.ndarray) -> Design | N
     _complete(adata, columns, used)
     for name, known in levels.items():
         here = adata.obs[name][used]
-        strange = here[~here.map(plain_level).isin(known)]
+        strange = here[~here.map(_formula.plain_level).isin(known)]
         if len(strange):
             raise ValueError(
                 f"{len(strange)} cells have levels of the covariate {name!r} that the cells of the technical fit lack, "
                 f"{sorted(set(strange.astype(str)))[:8]}: their effect is not known. Drop these cells, merge levels, "
                 "or, where groups do not follow the guides, fit_technical(use_all_cells=True)"
             )
-    names, found, _ = encode(adata, formula, levels, stored.states, used)
+    names, found, _ = _formula.encode(adata, formula, levels, stored.states, used)
     if names != stored.names:
         raise ValueError(
             f"the covariates give the columns {names}, but those of the technical fit are {stored.names}: call "
@@ -152,7 +151,7 @@ def _stored(adata: AnnData, technical: Any, entry: Any) -> _formula.Stored:
             f"the technical fit has the covariates {columns}, but .obs lacks {lacking}: put them back, or call "
             "dream_sc.tl.fit_technical again"
         )
-    labels = [c for c in factor_columns(adata, stored.formula) if c not in stored.levels]
+    labels = [c for c in _formula.factor_columns(adata, stored.formula) if c not in stored.levels]
     if labels:
         raise ValueError(
             f"the covariates {labels} hold labels, but were numbers for the technical fit: convert them, or call "
@@ -209,7 +208,7 @@ def _complete(adata: AnnData, columns: list[str], used: np.ndarray) -> None:
         values = adata.obs[name]
         if values.dtype.kind in "Mmc":
             raise TypeError(f"the covariate {name!r} is of type {values.dtype}: numbers or labels are needed")
-        if not is_numeric(values):
+        if not _formula.is_numeric(values):
             _no_fractions(name, values[used])
 
 
@@ -239,7 +238,7 @@ def _levels(adata: AnnData, name: str, used: np.ndarray) -> list[Any]:
             f"the covariate {name!r} has {len(found)} levels in {len(values)} cells: a factor needs at least "
             f"{CELLS_PER_LEVEL} cells a level; is it a number that was read as text, or a name of cells?"
         )
-    return [plain_level(level) for level in found]
+    return [_formula.plain_level(level) for level in found]
 
 
 def _say_whole(adata: AnnData, columns: list[str], used: np.ndarray) -> None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy import sparse
 
+from dream_sc._core.parallel import in_runs
 from dream_sc._core.sums import kernels
 from dream_sc._core.sums.block import CountBlock, run_end
-from dream_sc._core.threads import in_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -200,7 +200,7 @@ def _with_threads(estimate: Estimate, n: int) -> Estimate:
 
 
 def _capped(n: int | None) -> Any:
-    from dream_sc._core.threads import at_most
+    from dream_sc._core.parallel import at_most
 
     return at_most(n)
 

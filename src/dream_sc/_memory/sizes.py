@@ -182,7 +182,7 @@ def sizes_of(n_features: int, n_cells: int, options: dict[str, Any]) -> Sizes:
     if like.statistics == "scores" and "storage" not in given:
         more["storage"] = "dense"  # scores have no zeros to leave out
     if "n_threads" not in given:
-        from dream_sc._core.threads import n_threads
+        from dream_sc._core.parallel import n_threads
 
         more["n_threads"] = n_threads()
     return check(replace(Sizes(n_features, n_cells), **(given | more)))

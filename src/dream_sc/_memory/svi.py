@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dream_sc._core.blocks import BLOCK
+from dream_sc._core.parallel import BLOCK
 from dream_sc._core.pyro import choose_family
 
 from .lattices import lattices

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from . import steps as formulas
-from . import svi
 from .budget import in_words, memory_budget
 from .sizes import CSR, Sizes
 
@@ -47,7 +46,7 @@ def device_memory(s: Sizes) -> tuple[float, float]:
 
     from .budget import available
 
-    if svi.on_gpu(s):
+    if s.device.startswith("cuda"):
         import torch
 
         if not torch.cuda.is_available():
@@ -62,6 +61,8 @@ def _phases(s: Sizes, step: str, guide: str) -> tuple[list[Phase], list[Phase]]:
     ram: list[Phase] = getattr(formulas, step.removeprefix("fit_"))(s)
     if s.inference == "laplace":
         return ram, []
+    from . import svi
+
     if step == "fit_technical":
         tensors, more = svi.technical(s, guide), svi.draws(s)
     else:
@@ -86,7 +87,11 @@ def table(s: Sizes) -> Estimate:
     """The estimate for all steps."""
     from dream_sc._core.likelihoods import likelihood
 
-    guide = svi.guide_of(s, *device_memory(s)) if s.inference == "svi" else ""
+    guide = ""
+    if s.inference == "svi":
+        from .svi import guide_of
+
+        guide = guide_of(s, *device_memory(s))
     rows = []
     for step in formulas.STEPS:
         own = s if step != "fit_cis" else replace(s, distribution=likelihood().name)
@@ -95,7 +100,9 @@ def table(s: Sizes) -> Estimate:
         there: Phase = {"imports": IMPORTS[s.inference][step], **s.inputs()}
         ram = _added(there, ram)
         if vram:
-            vram = vram | {"imports": svi.CONTEXT}
+            from .svi import CONTEXT
+
+            vram = vram | {"imports": CONTEXT}
         names = [n for n in formulas.COMPONENTS if ram.get(n, 0.0) or vram.get(n, 0.0)]
         rows += [(step, n, round(ram.get(n, 0.0)), round(vram.get(n, 0.0))) for n in names]
         rows.append((step, TOTAL, round(sum(ram.values())), round(sum(vram.values()))))

@@ -1,9 +1,25 @@
 """The three steps: technical effects, latent dosage, dose-response of every feature; their calibration; confounding."""
 
-from ._calibrate import calibrate
-from ._check_confounding import check_confounding
-from ._fit_cis import fit_cis
-from ._fit_technical import fit_technical
-from ._fit_trans import fit_trans
+from typing import TYPE_CHECKING
+
+from dream_sc._lazy import lazy
+
+if TYPE_CHECKING:
+    from ._calibrate import calibrate
+    from ._check_confounding import check_confounding
+    from ._fit_cis import fit_cis
+    from ._fit_technical import fit_technical
+    from ._fit_trans import fit_trans
 
 __all__ = ["calibrate", "check_confounding", "fit_cis", "fit_technical", "fit_trans"]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "_calibrate": ("calibrate",),
+        "_check_confounding": ("check_confounding",),
+        "_fit_cis": ("fit_cis",),
+        "_fit_technical": ("fit_technical",),
+        "_fit_trans": ("fit_trans",),
+    },
+)

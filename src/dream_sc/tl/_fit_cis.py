@@ -9,6 +9,7 @@ import pandas as pd
 
 from dream_sc import _compile, _validate
 from dream_sc._data import covariates, results, stored
+from dream_sc._data.groups import group_codes
 from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
 from dream_sc._memory.guard import watched
@@ -336,21 +337,6 @@ def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
     tails.add(block)
     stats = guide_sums.technical_stats(sums, tails, s, group_of_bin, 1)
     return float(fit_counts(stats, TechnicalPriors()).overdispersion[0])
-
-
-def group_codes(adata: AnnData, technical: Any) -> np.ndarray:
-    """Technical group of each cell, in the order of the technical fit."""
-    key = technical["params"]["batch_key"]
-    if key is None:
-        return np.zeros(adata.n_obs, dtype=np.int64)
-    code = {str(n): i for i, n in enumerate(technical["groups"])}
-    labels = _validate.labels(adata, key, "batch_key")
-    unknown = sorted(set(labels) - set(code))
-    if unknown:
-        raise ValueError(
-            f"the groups {unknown} were not there in the technical fit: call dream_sc.tl.fit_technical again"
-        )
-    return np.array([code[n] for n in labels], dtype=np.int64)
 
 
 def _cell_table(adata: AnnData, fit: Any, design: CisDesign) -> pd.DataFrame:

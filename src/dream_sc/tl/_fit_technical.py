@@ -8,13 +8,13 @@ import numpy as np
 
 from dream_sc import _validate
 from dream_sc._data import covariates as _covariates
-from dream_sc._data import formula, results, shares
+from dream_sc._data import results, shares
 from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import SIZE_FACTOR, TECHNICAL
 from dream_sc._logging import logger
 from dream_sc._memory.guard import watched
 
-from . import _technical_counts, _technical_shares
+from . import _technical_counts
 from ._confounded_groups import refuse_confounded, refuse_confounded_guides
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def fit_technical(
     params["covariates"] = design and design.formula
     chosen = Inference.of(inference, results.seed_of(rng), **options)
     row = np.where(is_control | use_all_cells, group, -1)
-    m = _technical_shares.Modality(
+    m = _technical_counts.Modality(
         like, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
     slots, info = _fit_modality(adata, m, chosen, params, key_added, design, progress)
@@ -222,7 +222,7 @@ def fit_technical(
 
 def _fit_modality(
     adata: AnnData,
-    m: _technical_shares.Modality,
+    m: _technical_counts.Modality,
     chosen: Any,
     params: dict[str, Any],
     key: str,
@@ -232,6 +232,8 @@ def _fit_modality(
     """Slots to write, and what `.uns` stores, of counts or of another modality."""
     if m.likelihood.statistics == "counts":
         return _technical_counts.fit(adata, m, chosen, params, key, design, progress)
+    from . import _technical_shares
+
     return _technical_shares.fit(adata, m, chosen, bool(params["overdispersed"]), key, progress)
 
 
@@ -292,17 +294,22 @@ def _design(
     adata: AnnData, covariates: str | Sequence[str] | None, used: np.ndarray, group: np.ndarray, groups: list[str]
 ) -> _covariates.Design | None:
     """The covariates of the cells used."""
-    return _covariates.first_design(adata, formula.formula_of(adata, covariates), used, group, groups)
+    if covariates is None:
+        return None
+    from dream_sc._data.formula import formula_of
+
+    return _covariates.first_design(adata, formula_of(adata, covariates), used, group, groups)
 
 
 def _check_options(p: dict[str, Any], options: dict[str, Any], covariates: Any) -> Likelihood:
     """Refuse options that are not known, or not of this distribution; gives its likelihood."""
     from dream_sc._core.engines import ENGINES
     from dream_sc._core.likelihoods import likelihood
-    from dream_sc._core.pyro.choose_family import GUIDES
 
     _validate.one_of("inference", p["inference"], ENGINES)
     if options["autoguide"] is not None:
+        from dream_sc._core.pyro.choose_family import GUIDES
+
         _validate.one_of("autoguide", options["autoguide"], GUIDES)
     like = likelihood(p["distribution"])
     _validate.offered(p["inference"], like.name, like.technical_engines)

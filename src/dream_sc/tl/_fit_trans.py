@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from dream_sc import _checkpoint, _compile, _validate
+from dream_sc import _compile, _validate
 from dream_sc._data import results
 from dream_sc._keys import CIS, TECHNICAL, TRANS, Slots
 from dream_sc._memory.guard import watched
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from dream_sc._checkpoint import Checkpoint
     from dream_sc._core.curves import FunctionType
     from dream_sc._core.engines import Engine
     from dream_sc._core.likelihoods import Distribution
@@ -252,10 +253,12 @@ def _kept(
     inputs: ResponseInputs,
     settings: dict[str, Any],
     hyper: dict[str, Any] | None,
-) -> _checkpoint.Checkpoint | None:
+) -> Checkpoint | None:
     """The checkpoint, refused if it is of a fit that depends on anything else."""
     if checkpoint is None:
         return None
+    from dream_sc import _checkpoint
+
     measured, s = inputs.prepared, inputs.sticks
     data = {
         "names of features": inputs.opened.adata.var_names.to_numpy(object),

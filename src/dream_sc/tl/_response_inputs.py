@@ -12,11 +12,10 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._data import results, stored
 from dream_sc._data.covariates import cell_bins
+from dream_sc._data.groups import group_codes
 from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import STICKS, Slots
 from dream_sc._logging import logger
-
-from ._fit_cis import group_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +14,31 @@ from dream_sc._keys import COVARIATES, SIZE_FACTOR, TECHNICAL_COLUMNS, Slots
 from dream_sc._logging import logger
 from dream_sc._progress import bar, features_of, values_of
 
-from ._technical_shares import NOT_CONVERGED, spread
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
-    from ._technical_shares import Modality
+    from dream_sc._core.likelihoods import Likelihood
 
 MIN_COUNT = 3
 SLOW_FLOW = 1000  # latent numbers of an autoregressive guide from which it takes minutes
 LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
+NOT_CONVERGED = "not converged: look at its counts in control cells; with svi or nuts, raise niters"
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What the technical step of a modality reads: the arguments of `fit_technical`, and the cells' groups."""
+
+    likelihood: Likelihood
+    layer: str | None
+    denominator_layer: str | None
+    category_key: str | None
+    category_layers: Sequence[str] | None
+    row: np.ndarray  # (N,) group of control cells, -1 for others
+    n_groups: int
+    limit: int | str | None
 
 
 def fit(
@@ -146,3 +162,10 @@ def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str, min_cells: int) -
         ("varm", slots.effects): spread(fit.effects, ok),
         ("varm", slots.effects_sd): spread(fit.effects_sd, ok),
     }
+
+
+def spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Values of the features that were fitted, NaN of others."""
+    out = np.full((len(ok), *values.shape[1:]), np.nan)
+    out[ok] = values
+    return out

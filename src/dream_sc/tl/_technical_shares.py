@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,29 +12,14 @@ from dream_sc._data import scores as _scores
 from dream_sc._data import shares
 from dream_sc._keys import SCORE_COLUMNS, STICK_EFFECTS, STICK_EFFECTS_SD, STICKS, TECHNICAL_COLUMNS, Slots
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ._technical_counts import NOT_CONVERGED, spread
 
+if TYPE_CHECKING:
     from anndata import AnnData
 
-    from dream_sc._core.likelihoods import Likelihood
+    from ._technical_counts import Modality
 
 MIN_COUNT = 3  # of a feature's denominators in control cells
-NOT_CONVERGED = "not converged: look at its counts in control cells; with svi or nuts, raise niters"
-
-
-@dataclass(frozen=True)
-class Modality:
-    """What the technical step of a modality reads: the arguments of `fit_technical`, and the cells' groups."""
-
-    likelihood: Likelihood
-    layer: str | None
-    denominator_layer: str | None
-    category_key: str | None
-    category_layers: Sequence[str] | None
-    row: np.ndarray  # (N,) group of control cells, -1 for others
-    n_groups: int
-    limit: int | str | None
 
 
 def fit(
@@ -79,13 +63,6 @@ def _fit_sticks(pairs: Any, m: Modality, inference: Any, overdispersed: bool) ->
             "cells, and two categories that occur: check control=, the layers and category_key="
         )
     return ok, run(m.likelihood.technical_step, inference, stats.take(ok), SharePriors(), overdispersed)
-
-
-def spread(values: np.ndarray, ok: np.ndarray) -> np.ndarray:
-    """Values of the features that were fitted, NaN of others."""
-    out = np.full((len(ok), *values.shape[1:]), np.nan)
-    out[ok] = values
-    return out
 
 
 def _share_slots(adata: AnnData, found: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:

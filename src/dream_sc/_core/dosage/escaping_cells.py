@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
-from dream_sc._core.blocks import each
 from dream_sc._core.curves import LN2
+from dream_sc._core.parallel import each
 
 from .cells import mixture_mode
 

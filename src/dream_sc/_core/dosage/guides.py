@@ -15,11 +15,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from dream_sc._core.blocks import each
-from dream_sc._core.threads import in_runs
+from dream_sc._core.parallel import each, in_runs
 from dream_sc._core.types import CisFit
 
-from . import escaping_cells, guide_sets
+from . import escaping_cells
 from .cells import each_cell, guide_mode
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = 
     level = float((precision * c_mean).sum() / precision.sum())
     escape, escape_sd, *two = escaping_cells.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
     if len(cells.sets):
+        from . import guide_sets
+
         *refined, correlation = guide_sets.refine(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
         two = [np.where(escape[:, None] > 0, a, b) for a, b in zip(two, refined, strict=True)]
     value, mean, var = two

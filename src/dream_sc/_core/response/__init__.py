@@ -1,7 +1,12 @@
-"""The trans step: from sums per guide to the rows of the table.
+"""The trans step: from sums per guide to the rows of the table. `fit` is the road, its stations are in this order.
 
-`fit` leads: `evidence` compares curves (`first_pass` for all features, then the kernel where it can change a call;
-`wide_effects` and `guide_offsets` are learned before), `decision` makes local FDRs, q- and p-values (`null_scale`,
-`guide_support`, `leave_one_guide_out`), `describe` the rest of a row (`first_pass_draws`, `summary`, `observed`,
-`posterior_record`). `calibration` does it all on nulls, `categories` for features with several categories.
+- `prepare` (`prepare_shares`, `prepare_scores`): what is measured, in `rows` of cells, with `guide_offsets`.
+- `evidence`: curves compared (`comparison`, `wide_effects`, `ntc_guides`; `first_pass` for all features, then the
+  kernel, with a `problem` ready for it, where it can change a call).
+- `decision`: local FDRs, q- and p-values, by what is `learned` over features and `simulated_nulls` on a `null_scale`.
+- `describe`: `draws` (`importance`, `first_pass_draws`), their `summary` and `posterior_record`, what single guides say
+  (`guide_contrasts`, `guide_support`, `leave_one_guide_out`), and `all_features` with their status.
+
+`settings` go along. `categories` has the stations of features with several categories, `calibration` walks on nulls,
+`observed` is for plots.
 """

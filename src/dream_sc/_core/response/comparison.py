@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dream_sc._core.blocks import each_block, under
 from dream_sc._core.curves import NULL, RESPONSES, curve
+from dream_sc._core.parallel import each_block, under
 
 from . import ntc_guides
 from .first_pass import Columns, columns_of
@@ -18,8 +18,8 @@ from .wide_effects import with_wide
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dream_sc._core.blocks import Kept
     from dream_sc._core.curves import Curve
+    from dream_sc._core.parallel import Kept
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.response.problem import Problem
     from dream_sc._core.response.settings import Settings

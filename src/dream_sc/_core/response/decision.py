@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.blocks import under
 from dream_sc._core.curves import NULL
+from dream_sc._core.parallel import under
 
 from . import null_scale
 from .evidence import evaluate
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dream_sc._core.blocks import Kept
     from dream_sc._core.curves import Curve
+    from dream_sc._core.parallel import Kept
 
     from .evidence import Evidence
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import norm
 
 from dream_sc._core import engines
-from dream_sc._core.blocks import blocks, each, under
 from dream_sc._core.curves import NULL
+from dream_sc._core.parallel import blocks, each, under
 from dream_sc._core.response import draws
 from dream_sc._core.response.problem import Problem
 from dream_sc._core.types import GuideStats, RowDosage
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dream_sc._core.blocks import Kept
     from dream_sc._core.curves import Curve
+    from dream_sc._core.parallel import Kept
     from dream_sc._core.types import SingleCells
 
     from .decision import Decision

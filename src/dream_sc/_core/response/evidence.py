@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.blocks import BLOCK, each_block, under
 from dream_sc._core.curves import RESPONSES
+from dream_sc._core.parallel import BLOCK, each_block, under
 from dream_sc._core.response.problem import Problem, evidence, problem
 
 from .comparison import set_up
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dream_sc._core.blocks import Kept
     from dream_sc._core.curves import Curve
+    from dream_sc._core.parallel import Kept
 
     from .comparison import Comparison, Lattice
     from .prepare import Prepared

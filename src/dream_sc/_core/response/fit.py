@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dream_sc._core.blocks import Kept
+    from dream_sc._core.parallel import Kept
 
     from .describe import Described
     from .prepare import Prepared

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from dream_sc._core.blocks import blocks
+from dream_sc._core.parallel import blocks
 
 from .guide_contrasts import log_ratios, slope_over
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core.blocks import blocks
 from dream_sc._core.curves import LN2
 from dream_sc._core.likelihoods import likelihood
+from dream_sc._core.parallel import blocks
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage, within_slope
 from dream_sc._core.sums import guide_sums

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.blocks import each_block
+from dream_sc._core.parallel import each_block
 from dream_sc._core.response.problem import null_evidence
 
 from .learned import learn

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core.blocks import blocks
+from dream_sc._core.parallel import blocks
 from dream_sc._core.response.guide_offsets import MIN_EXPECTED, MIN_FEATURES, SHIFT_SD, weighted_median
 
 if TYPE_CHECKING:

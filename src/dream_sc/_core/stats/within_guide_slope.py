@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core.blocks import blocks
 from dream_sc._core.curves import LN2
+from dream_sc._core.parallel import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

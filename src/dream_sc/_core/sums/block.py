@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from dream_sc._core.threads import in_runs, n_threads_for
+from dream_sc._core.parallel import in_runs, n_threads_for
 
 from . import kernels
 

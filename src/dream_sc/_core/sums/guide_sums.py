@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core import covariates
-from dream_sc._core.threads import in_runs, n_threads_for
+from dream_sc._core.parallel import in_runs, n_threads_for
 from dream_sc._core.types import GuideStats, TechnicalStats
 
 from . import kernels
@@ -180,6 +179,8 @@ def covariate_bins(size_factor: Floats, z: Floats, group: Ints, control: NDArray
 
     At most 512 bins in all, or 32 for each group if that is more, and about four cells in a bin.
     """
+    from dream_sc._core import covariates
+
     bin_of_cell = np.full(len(size_factor), -1, dtype=np.int64)
     groups: list[int] = []
     present = np.unique(group[control])
@@ -256,6 +257,8 @@ def technical_stats(
     counts, _ = sums.closed()
     of_bin = None
     if z is not None:
+        from dream_sc._core import covariates
+
         of_bin = covariates.means(z[sums.used], bins, sums.n_rows, size_factor[sums.used])
     return TechnicalStats(counts, n_cells, mean, group_of_bin, n_groups, tails.closed(), tails.at, of_bin)
 

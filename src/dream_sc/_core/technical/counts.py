@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._core.blocks import blocks, each
 from dream_sc._core.curves import LN2
+from dream_sc._core.parallel import blocks, each
 from dream_sc._core.types import TechnicalFit
 
 from . import count_kernels

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_sc._core.blocks import blocks, each
+from dream_sc._core.parallel import blocks, each
 from dream_sc._core.types import ShareFit
 
 from . import share_kernels

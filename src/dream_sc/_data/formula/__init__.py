@@ -3,11 +3,14 @@
 No text of a formula or of a file is ever evaluated as code, here or by formulaic.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from .columns import encode, factor_columns, is_numeric, plain_level
-from .parser import formula_of, read, refuse_unknown
-from .state import Stored, stored, written
+from dream_sc._lazy import lazy
+
+if TYPE_CHECKING:
+    from .columns import encode, factor_columns, is_numeric, plain_level
+    from .parser import formula_of, read, refuse_unknown
+    from .state import Stored, stored, written
 
 __all__ = [
     "Stored",
@@ -21,3 +24,12 @@ __all__ = [
     "stored",
     "written",
 ]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "columns": ("encode", "factor_columns", "is_numeric", "plain_level"),
+        "parser": ("formula_of", "read", "refuse_unknown"),
+        "state": ("Stored", "stored", "written"),
+    },
+)

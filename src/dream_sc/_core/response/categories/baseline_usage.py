@@ -1,4 +1,4 @@
-"""From sticks to usage: the share of each category of a feature, and how groups move its logarithm."""
+"""From links to usage: the share of each category of a feature, and how groups move its logarithm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Usage(NamedTuple):
-    """Of the `K` categories of a feature, in the order of its chain."""
+    """Of the `K` categories of a feature, in the order of its links."""
 
     level: Floats  # (K,) log usage in the reference group
     level_sd: Floats  # (K,)
@@ -24,12 +24,12 @@ class Usage(NamedTuple):
 def log_usage(
     level: Floats, level_sd: Floats, effects: Floats, effects_sd: Floats, effects_cov: Floats, occurs: NDArray[np.bool_]
 ) -> Usage:
-    """Usage from a chain of ``K - 1`` sticks, with errors by the delta method.
+    """Usage from ``K - 1`` links, with errors by the delta method.
 
     Parameters
     ----------
     level, level_sd
-        ``(K - 1,)`` logit of each stick in the reference group.
+        ``(K - 1,)`` logit of each link in the reference group.
     effects, effects_sd, effects_cov
         ``(K - 1, C)`` shifts of the logit, column 0 the reference, and their covariance with the level.
     occurs
@@ -59,7 +59,7 @@ def log_usage(
 
 
 def _slopes(p: Floats, q: Floats) -> Floats:
-    """Derivative ``(K, K - 1, C)`` of each log usage by the logit of each stick."""
+    """Derivative ``(K, K - 1, C)`` of each log usage by the logit of each link."""
     n, n_groups = p.shape
     out = np.zeros((n + 1, n, n_groups))
     for j in range(n):

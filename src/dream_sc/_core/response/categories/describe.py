@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dream_sc._core import engines
-from dream_sc._core.blocks import blocks, each, under
 from dream_sc._core.curves.single_hill import CURVE as HILL
+from dream_sc._core.parallel import blocks, each, under
 from dream_sc._core.response import guide_support, leave_one_guide_out, posterior_record, summary
 from dream_sc._core.response.describe import draws_of, for_pyro, level_shifts
 
 from . import all_categories
-from .draws import StickDraws, draw_sticks
+from .draws import LinkDraws, draw_links
 from .usage import Usage, usage
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dream_sc._core.blocks import Kept
     from dream_sc._core.likelihoods import Likelihood
+    from dream_sc._core.parallel import Kept
     from dream_sc._core.response.comparison import Lattice
     from dream_sc._core.response.describe import Described
     from dream_sc._core.response.prepare import Prepared
     from dream_sc._core.types import Axis
 
     from .decision import Decision
-    from .evidence import ChainEvidence
+    from .evidence import CategoryEvidence
     from .links import Links
 
     Floats = NDArray[np.float64]
@@ -64,15 +64,15 @@ def describe(
 
 def of_draws(d: Decision, asked: NDArray[np.bool_], *, progress: Callable[[Any], Any], kept: Kept | None) -> OfDraws:
     """Draws of the best non-null curve of each feature, summed up; of those `asked` ``(F,)`` for."""
-    chains, n_f = d.evidence.chains, len(d.evidence.chains.start)
-    first = chains.start + np.arange(n_f)  # of the categories
-    n_c, best, likely = int(chains.length.sum()) + n_f, d.calls.best, d.calls.likely
+    spans, n_f = d.evidence.spans, len(d.evidence.spans.start)
+    first = spans.start + np.arange(n_f)  # of the categories
+    n_c, best, likely = int(spans.length.sum()) + n_f, d.calls.best, d.calls.likely
     jobs = [
         (m, quick, index[s])
         for m in range(1, len(d.evidence.links.comparison.curves))
         for quick in (False, True)
         for alone in (False, True)
-        for index in [np.flatnonzero(asked & (best == m) & (likely != quick) & ((chains.length == 1) == alone))]
+        for index in [np.flatnonzero(asked & (best == m) & (likely != quick) & ((spans.length == 1) == alone))]
         for s in blocks(len(index), BLOCK)
     ]
     by_category: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def of_draws(d: Decision, asked: NDArray[np.bool_], *, progress: Callable[[Any],
     alone = d.evidence.links.settings.inference != "laplace"  # Pyro's state is one
     found = each(call, jobs, progress, alone=alone, kept=under(kept, "rows"))
     for (_, _, features), (of_categories, of_features, record, lead) in found:
-        where = np.concatenate([first[f] + np.arange(chains.length[f] + 1) for f in features])
+        where = np.concatenate([first[f] + np.arange(spans.length[f] + 1) for f in features])
         _put(by_category, of_categories, where, n_c)
         _put(by_feature, of_features, features, n_f)
         records[where], leading[features] = record, where[lead]
@@ -106,10 +106,10 @@ def _block(
 ) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.float16], Ints]:
     e = d.evidence.links
     p, like, c = e.problem, e.problem.likelihood, e.comparison.curves[m]
-    if d.evidence.chains.length[features[0]] == 1:
+    if d.evidence.spans.length[features[0]] == 1:
         drawn = _binomials(d, m, features, quick=quick)
     else:
-        drawn = draw_sticks(d.evidence, m, features, quick=quick)
+        drawn = draw_links(d.evidence, m, features, quick=quick)
     converged = np.ones(len(features))
     if e.settings.inference != "laplace":
         drawn, converged = _replace_draws(d.evidence, features, drawn)
@@ -121,7 +121,7 @@ def _block(
     return columns, found, records, lead
 
 
-def _with_level_error(drawn: StickDraws, sd: float, seed: int) -> StickDraws:
+def _with_level_error(drawn: LinkDraws, sd: float, seed: int) -> LinkDraws:
     """Draws with the error of the NTC level, which moves all curves along the axis."""
     shapes = drawn.shapes.copy()
     shapes[..., ::2] += level_shifts(sd, shapes.shape[1], seed)[:, None]  # the EC50 of each Hill
@@ -144,36 +144,36 @@ def _categories(
     return columns, records
 
 
-def _binomials(d: Decision, m: int, features: Ints, *, quick: bool) -> StickDraws:
+def _binomials(d: Decision, m: int, features: Ints, *, quick: bool) -> LinkDraws:
     """Draws of features with two categories, which are binomials."""
-    stick, chains = d.evidence.chains.sticks(features)
+    link, spans = d.evidence.spans.links(features)
     e, log_bf = d.evidence.links, d.calls.log_bf[features]
-    drawn = draws_of(e.take(stick), d.evidence.prior, m, quick=quick)
+    drawn = draws_of(e.take(link), d.evidence.prior, m, quick=quick)
     n_level = drawn.params.shape[-1] - e.comparison.curves[m].n_shape
-    return StickDraws(
+    return LinkDraws(
         drawn.params[..., :n_level],
         drawn.params[..., n_level:],
         drawn.consts,
-        np.zeros(len(stick)),
-        chains,
+        np.zeros(len(link)),
+        spans,
         log_bf,
         drawn.tau,
         drawn.pareto_k,
     )
 
 
-def _replace_draws(e: ChainEvidence, features: Ints, drawn: StickDraws) -> tuple[StickDraws, Floats]:
-    """Draws of another engine, and which features converged; lags and which sticks move are the fast engine's."""
-    settings, chains = e.links.settings, drawn.chains
-    p = e.links.problem.take(e.chains.sticks(features)[0])
-    surest = chains.start + np.array([part.argmax() for part in np.split(drawn.log_bf, chains.start[1:])])
+def _replace_draws(e: CategoryEvidence, features: Ints, drawn: LinkDraws) -> tuple[LinkDraws, Floats]:
+    """Draws of another engine, and which features converged; lags and which links move are the fast engine's."""
+    settings, spans = e.links.settings, drawn.spans
+    p = e.links.problem.take(e.spans.links(features)[0])
+    surest = spans.start + np.array([part.argmax() for part in np.split(drawn.log_bf, spans.start[1:])])
     moves = drawn.log_bf > 0
     moves[surest] = True
     stats, dosage, hyper = for_pyro(p, e.prior, settings)
     params, shapes, converged = engines.engine(settings.inference).trans_chains(
         stats,
         dosage,
-        np.repeat(np.arange(len(features)), chains.length),
+        np.repeat(np.arange(len(features)), spans.length),
         overdispersion=p.overdispersion,
         axis=p.axis,
         priors=p.priors,
@@ -198,14 +198,14 @@ def _leading(moved: Floats, shares: Usage) -> Ints:
     return np.array([o + part.argmax() for o, part in zip(offset, parts, strict=True)], dtype=np.int64)
 
 
-def _support(d: Decision, m: int, features: Ints, drawn: StickDraws, *, quick: bool) -> dict[str, Floats]:
-    """What single guides say, for the stick of each feature that moves most surely."""
-    e, prior, chains = d.evidence.links, d.evidence.prior, drawn.chains
+def _support(d: Decision, m: int, features: Ints, drawn: LinkDraws, *, quick: bool) -> dict[str, Floats]:
+    """What single guides say, for the link of each feature that moves most surely."""
+    e, prior, spans = d.evidence.links, d.evidence.prior, drawn.spans
     grid, c = e.comparison.grid, e.comparison.curves[m]
-    parts = np.split(drawn.log_bf, chains.start[1:])
-    surest = chains.start + np.array([part.argmax() for part in parts])
-    stick = d.evidence.chains.sticks(features)[0][surest]
-    p = e.problem.take(stick)
+    parts = np.split(drawn.log_bf, spans.start[1:])
+    surest = spans.start + np.array([part.argmax() for part in parts])
+    link = d.evidence.spans.links(features)[0][surest]
+    p = e.problem.take(link)
     draws = np.concatenate([drawn.params[surest], drawn.shapes], 2)
     curves = summary.at_dosages(draws, c, drawn.consts, p.dose_mean)
     at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(curves))
@@ -213,7 +213,7 @@ def _support(d: Decision, m: int, features: Ints, drawn: StickDraws, *, quick: b
     found, influence = guide_support.columns(p, np.median(draws[..., 0], 1), at, tau, prior.log_odds)
     found |= {"guide_sd": tau / p.likelihood.effect_unit, "log_bf_loo": np.full(len(features), np.nan)}
     if not quick:
-        values, log_tau = e.values[stick], prior.log_tau(grid)
+        values, log_tau = e.values[link], prior.log_tau(grid)
         two = leave_one_guide_out.two_taus(values[:, m] + log_tau, values[:, 0] + log_tau, grid, prior)
         posterior = d.evidence.posterior(m, features).astype(np.float32)
         shapes: Lattice = leave_one_guide_out.leading_shapes(e.comparison.lattices[c.name], posterior)

@@ -1,4 +1,4 @@
-"""Links: a feature with `K` categories is a chain of ``K - 1`` binomials, each category out of itself and all after."""
+"""Links: a feature with `K` categories is ``K - 1`` binomials, each category out of itself and all that follow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
 
@@ -46,3 +47,28 @@ class Links:
             if last[k]:
                 out.append(self.following[k])
         return np.array(out, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Which links make which feature: links of one follow each other."""
+
+    start: Ints  # (F,) first link of each feature
+    length: Ints  # (F,)
+
+    @classmethod
+    def of(cls, feature: Ints) -> Spans:
+        """From the feature of each link, sorted."""
+        _, start, length = np.unique(feature, return_index=True, return_counts=True)
+        return cls(start, length)
+
+    def links(self, features: Ints) -> tuple[Ints, Spans]:
+        """The links of some features, one feature after another, and where each feature's are among them."""
+        length = self.length[features]
+        start = np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.int64)
+        within = np.arange(length.sum()) - np.repeat(start, length)
+        return np.repeat(self.start[features], length) + within, Spans(start, length)
+
+    def sum(self, values: Floats) -> Floats:
+        """Sums over the links of each feature."""
+        return np.asarray(np.add.reduceat(values, self.start, axis=0))

@@ -1,4 +1,4 @@
-"""Candidates for the draws of sticks: shapes of their feature, then level, amplitude and tau of each stick."""
+"""Candidates for the draws of links: shapes of their feature, then level, amplitude and tau of each link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dream_sc._core.response.problem import Problem
     from dream_sc._core.types import Axis
 
-    from .evidence import Chains
+    from .links import Spans
     from .shapes import Local
 
     Floats = NDArray[np.float64]
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 INFLATE = 1.15  # scale of an amplitude's proposal
 DEFENCE, WIDE, WIDE_DF = 0.25, 2.0, 4.0  # share of it that is wider, its scale and degrees of freedom
 BISECTIONS, FAR = 30, 1e6
-TRIED, DEEPEST = 8, 12.0  # places within cells for each shape; log evidence below a stick's best that they go to
+TRIED, DEEPEST = 8, 12.0  # places within cells for each shape; log evidence below a link's best that they go to
 
 
 class Points(NamedTuple):
-    """Candidates for the draws of sticks: `M` at each of the `N` shapes of their feature."""
+    """Candidates for the draws of links: `M` at each of the `N` shapes of their feature."""
 
     theta: Floats  # (T, N M, n)
     log_tau: Floats  # (T, N M)
     log_q: Floats  # (T, N M) of these two given the shape
     log_square: Floats  # (T, N M) of the movement, expected by the approximation
-    still: Bools  # (T, N) sticks that do not move
+    still: Bools  # (T, N) links that do not move
     shapes: Floats  # (F, N, d)
-    of_sticks: Floats  # (T, N, d) with their lags
+    of_links: Floats  # (T, N, d) with their lags
 
 
 def between(values: Floats, size: tuple[int, ...], at: Floats) -> Floats:
@@ -61,14 +61,14 @@ def between(values: Floats, size: tuple[int, ...], at: Floats) -> Floats:
 
 
 def _shapes(
-    p: Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, seed: int
+    p: Problem, c: Curve, x: Local, spans: Spans, log_bf: Floats, n: int, seed: int
 ) -> tuple[Floats, Ints, Floats, Floats]:
-    """`n` shapes by their joint posterior, interpolated: they, their cells, moves within these, and sticks' evidence.
+    """`n` shapes by their joint posterior, interpolated: they, their cells, moves within these, and links' evidence.
 
     They are taken by weight from several times as many within the cells of the lattice.
     """
-    lattice, first = x.sticks, chains.start
-    mine, d = np.repeat(np.arange(len(first)), chains.length), lattice.step.shape[1]
+    lattice, first = x.links, spans.start
+    mine, d = np.repeat(np.arange(len(first)), spans.length), lattice.step.shape[1]
     m = n * TRIED if x.size else n
     cdf = np.exp(x.log_post).cumsum(1)
     u = (np.arange(m) + 0.5) / m
@@ -80,7 +80,7 @@ def _shapes(
     place = np.stack(np.unravel_index(cell, x.size), -1) + inside
     at = between(np.maximum(log_bf, log_bf.max(1, keepdims=True) - DEEPEST), x.size, place[mine])
     log_prior = importance.log_shape_prior(c, here, p.priors) + log_mass(p, c, here, x.consts[:, None])
-    better = together(at, chains) + np.maximum(log_prior, -HOPELESS) - np.take_along_axis(x.log_post, cell, 1)
+    better = together(at, spans) + np.maximum(log_prior, -HOPELESS) - np.take_along_axis(x.log_post, cell, 1)
     pick = np.stack([importance.pick(np.exp(row - row.max()), n) for row in better])
     take = partial(np.take_along_axis, indices=pick, axis=1)
     return (
@@ -91,19 +91,19 @@ def _shapes(
     )
 
 
-def propose(p: Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: int, each: int, seed: int) -> Points:
-    """`n` shapes by their joint posterior, `each` candidates for the rest by each stick's approximation there.
+def propose(p: Problem, c: Curve, x: Local, spans: Spans, log_bf: Floats, n: int, each: int, seed: int) -> Points:
+    """`n` shapes by their joint posterior, `each` candidates for the rest by each link's approximation there.
 
-    `log_bf` ``(T, S)`` says how probably sticks move. Random numbers depend on a stick's place in its chain only, so
+    `log_bf` ``(T, S)`` says how probably links move. Random numbers depend on a link's place in its feature only, so
     that a feature does not depend on its block.
     """
-    lattice, first = x.sticks, chains.start
-    mine = np.repeat(np.arange(len(first)), chains.length)
-    shapes, cell, inside, at = _shapes(p, c, x, chains, log_bf, n, seed)
+    lattice, first = x.links, spans.start
+    mine = np.repeat(np.arange(len(first)), spans.length)
+    shapes, cell, inside, at = _shapes(p, c, x, spans, log_bf, n, seed)
     squares = _log_squares(lattice, p.axis)
     one_hill = shapes.shape[-1] == 2
-    still = ~_which_move(at, chains, seed) & one_hill
-    of_sticks = lagged(shapes[mine], x.lag)
+    still = ~_which_move(at, spans, seed) & one_hill
+    of_links = lagged(shapes[mine], x.lag)
     found = []
     for t, f in enumerate(mine):
         moves = inside[f] if inside.ndim == 3 else inside
@@ -111,14 +111,14 @@ def propose(p: Problem, c: Curve, x: Local, chains: Chains, log_bf: Floats, n: i
             lattice, t, cell[f], moves * lattice.step[t], at[t] + x.null[t], each, [seed, t - int(first[f])]
         )
         bend = np.repeat(~still[t] & one_hill, each)
-        candidates = _of_stick(approximation, np.repeat(of_sticks[t], each, axis=0), bend, p.axis)
+        candidates = _of_stick(approximation, np.repeat(of_links[t], each, axis=0), bend, p.axis)
         found.append((*candidates, squares[t][approximation.cell, approximation.k]))
     theta, log_tau, log_q, log_square = (np.stack(part) for part in zip(*found, strict=True))
-    return Points(theta, log_tau, log_q, log_square, still, shapes, of_sticks)
+    return Points(theta, log_tau, log_q, log_square, still, shapes, of_links)
 
 
 class _Approximation(NamedTuple):
-    """Where the candidates of a stick are drawn around, and with which random numbers; all ``(N M, ...)``."""
+    """Where the candidates of a link are drawn around, and with which random numbers; all ``(N M, ...)``."""
 
     centre: Floats  # (..., n)
     cov: Floats  # (..., n, n)
@@ -132,7 +132,7 @@ class _Approximation(NamedTuple):
 def _approximation(
     lattice: importance.Lattice, t: int, cell: Ints, moves: Floats, log_z: Floats, each: int, seed: list[int]
 ) -> _Approximation:
-    """Around the modes of stick `t` in these cells, with moves within them; `log_z` ``(N,)`` is its evidence there."""
+    """Around the modes of link `t` in these cells, with moves within them; `log_z` ``(N,)`` is its evidence there."""
     rng = np.random.default_rng(seed)
     cell, moves = np.repeat(cell, each), np.repeat(moves, each, axis=0)
     n = len(cell)
@@ -149,7 +149,7 @@ def _approximation(
 
 
 def _of_stick(a: _Approximation, shapes: Floats, bend: Bools, axis: Axis) -> tuple[Floats, Floats, Floats]:
-    """Candidates of one stick: parameters, log tau, log density of the proposal.
+    """Candidates of one link: parameters, log tau, log density of the proposal.
 
     The approximation is that of the density without the square of the movement; to `bend` it is to put that back.
     """
@@ -216,12 +216,12 @@ def _log_t(square: Floats, dim: int, df: float = importance.DF) -> Floats:
     return np.asarray(const - 0.5 * (df + dim) * np.log1p(square / df))
 
 
-def _which_move(log_bf: Floats, chains: Chains, seed: int) -> Bools:
-    """Which sticks move ``(T, N)``, at least one of each feature, given their log Bayes factors."""
+def _which_move(log_bf: Floats, spans: Spans, seed: int) -> Bools:
+    """Which links move ``(T, N)``, at least one of each feature, given their log Bayes factors."""
     probability, still = expit(log_bf), np.log(expit(-log_bf))
     moves, n = np.zeros(log_bf.shape, dtype=bool), log_bf.shape[1]
-    u = [np.random.default_rng([seed, 1, k]).random(n) for k in range(int(chains.length.max()))]
-    for first, length in zip(chains.start, chains.length, strict=True):
+    u = [np.random.default_rng([seed, 1, k]).random(n) for k in range(int(spans.length.max()))]
+    for first, length in zip(spans.start, spans.length, strict=True):
         none = np.ones(n, dtype=bool)
         for k in range(length):
             some = -np.expm1(still[first + k : first + length].sum(0))  # that one of those left moves

@@ -1,8 +1,8 @@
-"""A lattice over the shapes that all sticks of a feature agree on, and what each stick says there.
+"""A lattice over the shapes that all links of a feature agree on, and what each link says there.
 
-Where the shares of categories move along a line by one Hill, the odds of each stick do by a Hill of the same steepness
-whose EC50 depends on how much the sticks before it move: to the power of the Hill coefficient, it is that of the stick
-before times the ratio of ``1 - q`` at the two ends, `q` being the share of the stick. These lags are taken from the
+Where the shares of categories move along a line by one Hill, the odds of each link do by a Hill of the same steepness
+whose EC50 depends on how much the links before it move: to the power of the Hill coefficient, it is that of the link
+before times the ratio of ``1 - q`` at the two ends, `q` being the share of the link. These lags are taken from the
 modes at the likeliest shape.
 """
 
@@ -20,7 +20,8 @@ from dream_sc._core.response import importance
 from dream_sc._core.response.draws import TAU_POINTS, local_lattices, steps, tau_grid
 from dream_sc._core.response.problem import SCREEN_TOL, Problem, evidence, null_evidence
 
-from .evidence import ChainEvidence, Chains, together
+from .evidence import CategoryEvidence, together
+from .links import Spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,17 +34,17 @@ if TYPE_CHECKING:
 
 SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((9, 7), (10, 7)), 4: ((5, 4, 5, 4),)}
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: ((),), 2: ((7, 4),), 4: ((4, 3, 4, 3),)}
-FINE_TOL = 1e-4  # the joint weights of sticks rest on the evidence of each
+FINE_TOL = 1e-4  # the joint weights of links rest on the evidence of each
 HOPELESS = 300.0  # log evidence below that of no movement where the approximation failed
 LARGEST_LAG = 6.0  # log2
 
 
 class Local(NamedTuple):
-    """Sticks on the local lattice of their features."""
+    """Links on the local lattice of their features."""
 
-    sticks: importance.Lattice  # `log_z` with tau's prior, without that of the shapes, amplitudes normalised
+    links: importance.Lattice  # `log_z` with tau's prior, without that of the shapes, amplitudes normalised
     consts: Floats  # (F, 2)
-    lag: Floats  # (T,) of each stick's EC50, log2, times the Hill coefficient
+    lag: Floats  # (T,) of each link's EC50, log2, times the Hill coefficient
     null: Floats  # (T,) log evidence of no movement
     log_post: Floats  # (F, S) joint log posterior of the shapes
     size: tuple[int, ...]
@@ -56,7 +57,7 @@ def log_mass(p: Problem, c: Curve, shapes: Floats, consts: Floats) -> Floats:
 
 
 def lagged(shapes: Floats, lag: Floats) -> Floats:
-    """Shapes ``(T, S, d)`` of the sticks, given those of their features."""
+    """Shapes ``(T, S, d)`` of the links, given those of their features."""
     if not lag.any():
         return shapes
     out = shapes.copy()
@@ -67,7 +68,7 @@ def lagged(shapes: Floats, lag: Floats) -> Floats:
 def _on_lattice(
     p: Problem,
     c: Curve,
-    chains: Chains,
+    spans: Spans,
     at: tuple[Floats, Floats, Floats],
     tau: tuple[Floats, Floats],
     lag: Floats,
@@ -77,27 +78,27 @@ def _on_lattice(
     fine: bool,
     degree: int,
 ) -> Local:
-    """Evidence of the sticks of some features at shapes of their own."""
+    """Evidence of the links of some features at shapes of their own."""
     shapes, step, consts = at
-    mine = np.repeat(np.arange(len(shapes)), chains.length)
-    of_sticks, by_shape = lagged(shapes[mine], lag), np.repeat(consts[mine][:, None], shapes.shape[1], 1)
+    mine = np.repeat(np.arange(len(shapes)), spans.length)
+    of_links, by_shape = lagged(shapes[mine], lag), np.repeat(consts[mine][:, None], shapes.shape[1], 1)
     log_z, mode, cov = evidence(
-        p, c, of_sticks, by_shape, tau[0], modes=fine, tol=FINE_TOL if fine else SCREEN_TOL, degree=degree
+        p, c, of_links, by_shape, tau[0], modes=fine, tol=FINE_TOL if fine else SCREEN_TOL, degree=degree
     )
     log_tau = prior.log_density(tau[0])
-    log_z = log_z - log_mass(p, c, of_sticks, by_shape)[:, :, None] + log_tau[:, None]
+    log_z = log_z - log_mass(p, c, of_links, by_shape)[:, :, None] + log_tau[:, None]
     null = logsumexp(null_evidence(p, tau[0])[0] + log_tau, axis=1)
     log_z = np.maximum(log_z, null[:, None, None] - HOPELESS)
     log_prior = importance.log_shape_prior(c, shapes, p.priors) + log_mass(p, c, shapes, consts[:, None])
-    joint = together(logsumexp(log_z, axis=2) - null[:, None], chains) + log_prior
-    sticks = importance.Lattice(of_sticks, step[mine], *tau, log_z, log_z, mode, cov, size)
-    return Local(sticks, consts, lag, null, np.asarray(log_softmax(joint, axis=1)), size)
+    joint = together(logsumexp(log_z, axis=2) - null[:, None], spans) + log_prior
+    links = importance.Lattice(of_links, step[mine], *tau, log_z, log_z, mode, cov, size)
+    return Local(links, consts, lag, null, np.asarray(log_softmax(joint, axis=1)), size)
 
 
-def _lags(p: Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, prior: Prior) -> Floats:
-    """Lags ``(T,)`` by the modes of one Hill at the likeliest shapes ``(F, 2)``, sticks by their odds of moving."""
+def _lags(p: Problem, spans: Spans, best: Floats, lag: Floats, tau: Floats, prior: Prior) -> Floats:
+    """Lags ``(T,)`` by the modes of one Hill at the likeliest shapes ``(F, 2)``, links by their odds of moving."""
     consts = np.zeros((len(tau), 1, 2))
-    mine = np.repeat(np.arange(len(best)), chains.length)
+    mine = np.repeat(np.arange(len(best)), spans.length)
     shapes = lagged(best[mine][:, None], lag)
     log_z, mode, _ = evidence(p, HILL, shapes, consts, tau, modes=True)
     log_bf = log_z[:, 0, 0] - log_mass(p, HILL, shapes, consts)[:, 0] - null_evidence(p, tau)[0][:, 0]
@@ -105,23 +106,23 @@ def _lags(p: Problem, chains: Chains, best: Floats, lag: Floats, tau: Floats, pr
     low = a + from_ntc_to_low(b, shapes[:, 0, 0], np.exp(shapes[:, 0, 1]))
     ratio = expit(log_bf) * (np.logaddexp(0.0, low + b) - np.logaddexp(0.0, low)) / LN2
     out = np.zeros(len(tau))
-    for first, length in zip(chains.start, chains.length, strict=True):
+    for first, length in zip(spans.start, spans.length, strict=True):
         out[first + 1 : first + length] = ratio[first + 1 : first + length].cumsum()
     return np.clip(out, -LARGEST_LAG, LARGEST_LAG)
 
 
 def localise(
-    e: ChainEvidence,
+    e: CategoryEvidence,
     p: Problem,
     m: int,
     features: Ints,
-    chains: Chains,
+    spans: Spans,
     values: Floats,
     *,
     quick: bool,
     degree: int,
 ) -> Local:
-    """A local lattice over the shapes that a feature's sticks agree on; `values` ``(T, M, K)`` are of the sticks."""
+    """A local lattice over the shapes that a feature's links agree on; `values` ``(T, M, K)`` are of the links."""
     comparison, prior = e.links.comparison, e.prior
     c, grid = comparison.curves[m], comparison.grid
     lattice = comparison.lattices[c.name]
@@ -136,12 +137,12 @@ def localise(
     for i, size in enumerate(stages):
         if size:
             local = local_lattices(shapes, log_post, step, size)
-            if c is HILL and chains.length.max() > 1:
+            if c is HILL and spans.length.max() > 1:
                 best = shapes[np.arange(len(features)), log_post.argmax(1)]
-                lag = _lags(p, chains, best, lag, tau.best, prior)
+                lag = _lags(p, spans, best, lag, tau.best, prior)
             shapes, step = local
         fine = i == len(stages) - 1
         taus = (tau.tau, tau.step) if fine and not quick else (tau.best, np.zeros(len(tau.best)))
-        found = _on_lattice(p, c, chains, (shapes, step, consts), taus, lag, prior, size, fine=fine, degree=degree)
+        found = _on_lattice(p, c, spans, (shapes, step, consts), taus, lag, prior, size, fine=fine, degree=degree)
         log_post = found.log_post
     return found

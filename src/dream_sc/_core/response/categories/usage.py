@@ -1,4 +1,4 @@
-"""Usage of categories: what draws of sticks say of the share of each category over the dosage.
+"""Usage of categories: what draws of links say of the share of each category over the dosage.
 
 A category's log odds get a curve of their own, so that a row of the table is a category as it is a feature elsewhere:
 a Hill, since with one Hill and its lags the shares move along a line between two points of the simplex, or, where the
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dream_sc._core.curves import Curve
     from dream_sc._core.types import Axis
 
-    from .draws import StickDraws
+    from .draws import LinkDraws
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -38,7 +38,7 @@ TOLERANCE = 0.01  # of a share, in the mean over draws of the largest error alon
 
 
 class Usage(NamedTuple):
-    """Draws of the curve of every category's log odds; `C` categories of `F` features, in the order of their sticks."""
+    """Draws of the curve of every category's log odds; `C` categories of `F` features, in the order of their links."""
 
     hill: Floats  # (C, N, 4) level, log odds ratio, EC50 and log steepness; (0, ...) of other curves
     polynomial: Floats  # (C, N, 7)
@@ -54,7 +54,7 @@ class Usage(NamedTuple):
 
 
 def log_shares(log_odds: Floats, start: Ints, length: Ints) -> Floats:
-    """Log share ``(C, ...)`` of each category, given the log odds ``(T, ...)`` of each stick."""
+    """Log share ``(C, ...)`` of each category, given the log odds ``(T, ...)`` of each link."""
     out = np.zeros((len(log_odds) + len(start), *log_odds.shape[1:]))
     log_q, log_rest = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
     for f, (first, n) in enumerate(zip(start, length, strict=True)):
@@ -72,15 +72,15 @@ def _logit(log_p: Floats) -> Floats:
     return np.asarray(np.clip(log_p - rest, -LARGEST_LOGIT, LARGEST_LOGIT))
 
 
-def usage(drawn: StickDraws, c: Curve, axis: Axis) -> Usage:
+def usage(drawn: LinkDraws, c: Curve, axis: Axis) -> Usage:
     """Curves of the categories' log odds."""
-    chains = drawn.chains
-    of_category = np.repeat(np.arange(len(chains.start)), chains.length + 1)
-    of_stick = np.repeat(np.arange(len(chains.start)), chains.length)
+    spans = drawn.spans
+    of_category = np.repeat(np.arange(len(spans.start)), spans.length + 1)
+    of_link = np.repeat(np.arange(len(spans.start)), spans.length)
     x = np.append(np.linspace(axis.low, axis.high, N_GRID), 0.0)
-    params = np.concatenate([drawn.params, lagged(drawn.shapes[of_stick], drawn.lag)], 2)
-    log_odds = c.log_curve(x, params, drawn.consts[of_stick][:, None])
-    shares = _logit(log_shares(log_odds, chains.start, chains.length))
+    params = np.concatenate([drawn.params, lagged(drawn.shapes[of_link], drawn.lag)], 2)
+    log_odds = c.log_curve(x, params, drawn.consts[of_link][:, None])
+    shares = _logit(log_shares(log_odds, spans.start, spans.length))
     consts = np.repeat(POLYNOMIAL.lattice(axis, None)[2], len(of_category), 0)
     polynomial = _polynomial(shares, x, consts[0])
     if c is not HILL:
@@ -104,17 +104,17 @@ def _polynomial(values: Floats, x: Floats, consts: Floats) -> Floats:
     return np.concatenate([level, (values[..., :-1] - level) @ solve.T], -1)
 
 
-def _one_hill(drawn: StickDraws, of_category: Ints) -> Floats:
+def _one_hill(drawn: LinkDraws, of_category: Ints) -> Floats:
     """Level, log odds ratio, EC50 and steepness ``(C, N, 4)`` of every category."""
-    chains = drawn.chains
-    of_stick = np.repeat(np.arange(len(chains.start)), chains.length)
+    spans = drawn.spans
+    of_link = np.repeat(np.arange(len(spans.start)), spans.length)
     a, b = drawn.params[..., 0], drawn.params[..., 1]
     log_n = drawn.shapes[..., 1]
-    k = lagged(drawn.shapes[of_stick], drawn.lag)[..., 0]
-    low = a + from_ntc_to_low(b, k, np.exp(log_n)[of_stick])
-    at_ntc, lo, hi = (_logit(log_shares(x, chains.start, chains.length)) for x in (a, low, low + b))
-    # the first stick has no lag, and its EC50 is that of its odds: that of the shares follows
-    first, n = chains.start, np.exp(log_n)
+    k = lagged(drawn.shapes[of_link], drawn.lag)[..., 0]
+    low = a + from_ntc_to_low(b, k, np.exp(log_n)[of_link])
+    at_ntc, lo, hi = (_logit(log_shares(x, spans.start, spans.length)) for x in (a, low, low + b))
+    # the first link has no lag, and its EC50 is that of its odds: that of the shares follows
+    first, n = spans.start, np.exp(log_n)
     centre = ec50_of_share(drawn.shapes[..., 0], n, low[first], (low + b)[first])
     ec50 = centre[of_category] - ec50_of_share(0.0, n[of_category], lo, hi)
     return np.stack([at_ntc, hi - lo, ec50, log_n[of_category]], -1)

@@ -1,4 +1,4 @@
-"""Features with several categories, as chains of binomials that share a shape."""
+"""Features with several categories, as binomials that share a shape."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import pytest
 from scipy.special import expit
 
 from dream_sc._core.curves import curve
-from dream_sc._core.response.categories import decision, describe, usage
-from dream_sc._core.response.categories import evidence as chains
-from dream_sc._core.response.categories.draws import StickDraws
-from dream_sc._core.response.categories.links import Links
+from dream_sc._core.response.categories import decision, describe, evidence, usage
+from dream_sc._core.response.categories.draws import LinkDraws
+from dream_sc._core.response.categories.links import Links, Spans
 from dream_sc._core.response.categories.shapes import lagged
 from dream_sc._core.response.evidence import gather
 from dream_sc._core.response.fit import fit
@@ -64,11 +63,11 @@ def fitted(stats, feature, settings=SETTINGS):  # type: ignore[no-untyped-def]
     return out.calls, describe.of_draws(out, asked, progress=lambda x: x, kept=None)
 
 
-def test_evidence_of_a_chain_is_that_of_its_sticks() -> None:
+def test_evidence_of_a_feature_is_that_of_its_links() -> None:
     rng = np.random.default_rng(0)
     log_bf = rng.normal(0, 3, (5, 4))
-    parts = chains.Chains.of(np.array([0, 1, 1, 2, 2]))
-    got = chains.together(log_bf, parts)
+    parts = Spans.of(np.array([0, 1, 1, 2, 2]))
+    got = evidence.together(log_bf, parts)
     np.testing.assert_allclose(got[0], log_bf[0], rtol=1e-9)
     for f, (i, j) in enumerate([(1, 2), (3, 4)], 1):
         b1, b2 = np.exp(log_bf[i]), np.exp(log_bf[j])
@@ -123,7 +122,7 @@ def test_a_feature_does_not_depend_on_the_others() -> None:
 
 
 def test_usage_moves_along_a_line() -> None:
-    """Sticks with their lags give shares that move by one Hill, whose EC50 is reported."""
+    """Links with their lags give shares that move by one Hill, whose EC50 is reported."""
     low, high = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.3, 0.6])
     k, n = -0.7, 1.8
     x = np.linspace(-3, 2, 31)
@@ -132,26 +131,26 @@ def test_usage_moves_along_a_line() -> None:
     odds_high = [high[0] / (1 - high[0]), high[1] / high[2]]
     b = np.log(odds_high) - np.log(odds_low)
     rest_low, rest_high = np.array([1 - low[0], low[2]]), np.array([1 - high[0], high[2]])
-    lag = np.log2(rest_low / rest_high)  # of each stick, times n
+    lag = np.log2(rest_low / rest_high)  # of each link, times n
     first = k + lag[0] / n
     shapes = np.array([[[first, np.log(n)]]])
-    of_sticks = lagged(np.repeat(shapes, 2, 0), lag - lag[0])
+    of_links = lagged(np.repeat(shapes, 2, 0), lag - lag[0])
     curves = []
     for s in range(2):
-        z = n * np.log(2) * (x - of_sticks[s, 0, 0])
+        z = n * np.log(2) * (x - of_links[s, 0, 0])
         curves.append(np.log(odds_low[s]) + np.log1p(np.expm1(b[s]) * expit(z)))
     got = np.exp(usage.log_shares(np.stack(curves), np.array([0]), np.array([2])))
     np.testing.assert_allclose(got.T, share, rtol=1e-10)
     at_ntc = [np.interp(0.0, x, c) for c in curves]
     at_ntc = [
-        np.log(odds_low[s]) + np.log1p(np.expm1(b[s]) * expit(-n * np.log(2) * of_sticks[s, 0, 0])) for s in range(2)
+        np.log(odds_low[s]) + np.log1p(np.expm1(b[s]) * expit(-n * np.log(2) * of_links[s, 0, 0])) for s in range(2)
     ]
-    drawn = StickDraws(
+    drawn = LinkDraws(
         np.stack([at_ntc, b], 1)[:, None],
         shapes,
         np.zeros((1, 2)),
         lag - lag[0],
-        chains.Chains.of(np.zeros(2, int)),
+        Spans.of(np.zeros(2, int)),
         np.zeros(2),
         np.zeros(2),
         np.zeros(1),
@@ -164,19 +163,19 @@ def test_usage_moves_along_a_line() -> None:
 
 
 def test_usage_that_is_no_hill_is_written_as_it_is() -> None:
-    """Sticks that move at dosages of their own: the record follows their product, not a Hill through its ends."""
+    """Links that move at dosages of their own: the record follows their product, not a Hill through its ends."""
     rng = np.random.default_rng(0)
-    parts = chains.Chains.of(np.zeros(3, int))
+    parts = Spans.of(np.zeros(3, int))
     b = np.array([2.0, -2.5, 2.0])[:, None] + rng.normal(0, 0.1, (3, 50))
     params = np.stack([rng.normal(0, 0.3, (3, 50)), b], 2)
     shapes = np.tile([-0.8, 0.6], (1, 50, 1))
-    drawn = StickDraws(
+    drawn = LinkDraws(
         params, shapes, np.zeros((1, 2)), np.array([0.0, 3.0, -3.0]), parts, np.zeros(3), np.zeros(3), np.zeros(1)
     )
     found = usage.usage(drawn, curve("single_hill"), AXIS)
     x = np.linspace(AXIS.low, AXIS.high, 21)
-    sticks = np.concatenate([params, lagged(np.repeat(shapes, 3, 0), drawn.lag)], 2)
-    want = np.exp(usage.log_shares(curve("single_hill").log_curve(x, sticks, None), parts.start, parts.length))
+    links = np.concatenate([params, lagged(np.repeat(shapes, 3, 0), drawn.lag)], 2)
+    want = np.exp(usage.log_shares(curve("single_hill").log_curve(x, links, None), parts.start, parts.length))
     got = np.zeros_like(want)
     for which, c, draws, consts in found.parts():
         got[which] = expit(c.log_curve(x, draws, consts[:, None]))

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from dream_sc._core.threads import LOAD, in_runs, n_threads, n_threads_for
+from dream_sc._core.parallel import LOAD, in_runs, n_threads, n_threads_for
 
 
 def test_at_most_what_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
