@@ -65,7 +65,7 @@ def test_evidence_is_that_of_every_guide(pooled: Problem, name: str) -> None:
     shapes, _, consts = c.lattice(pooled.axis, pooled.priors)
     some = np.linspace(0, len(shapes) - 1, 12).astype(int) if name != "null" else np.array([0])
     taus = np.repeat(GRID[None], len(pooled.counts), 0)
-    summed = pooled.with_background(GRID)
+    summed = replace(pooled, background=pooled.summed_up(GRID))
     assert summed.in_kernel().counts.shape[1] == N_CIS * N_GROUPS
     want = evidence(pooled, c, shapes[None, some], consts[None, some], taus)[0]
     got = evidence(summed, c, shapes[None, some], consts[None, some], taus)[0]
@@ -80,7 +80,7 @@ def test_gaussians_between_the_knots(pooled: Problem) -> None:
     between = np.repeat(np.sqrt(GRID[1:] * GRID[:-1])[None], len(pooled.counts), 0)
     alone = pooled.guides(~pooled.targeting)
     want = evidence(alone, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), between)[0][:, 0]
-    got = pooled.with_background(GRID).background.evidence(between)
+    got = pooled.summed_up(GRID).evidence(between)
     near = want > want.max(1, keepdims=True) - 6
     error = np.abs(got - want)[near]
     assert np.median(error) < 0.1

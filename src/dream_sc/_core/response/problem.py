@@ -153,10 +153,6 @@ class Problem:
             value[:, 0] += 0.5 * np.linalg.slogdet(self.load_precision)[1]
         return Anchors(value, mode, precision)
 
-    def with_background(self, knots: Floats) -> Problem:
-        """With the NTC guides summed up at these sds of the guide effects."""
-        return replace(self, background=self.summed_up(knots))
-
     def summed_up(self, knots: Floats) -> ntc_guides.Background:
         """The NTC guides summed up at these sds of the guide effects."""
         alone = replace(self, background=None).guides(~self.targeting)
