@@ -72,7 +72,7 @@ def sampling(inference: str, nsamples: Any, niters: Any, device: Any) -> None:
     if device is not None:
         check_for(device, inference)
     if inference == "laplace":
-        given = {"nsamples": nsamples, "niters": niters, "device": device}
+        given = {"nsamples": nsamples, "niters": niters}  # a CPU, or its choice, is what it runs on
         without_effect(given, 'with inference="laplace", only with "svi" and "nuts"')
 
 

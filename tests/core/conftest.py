@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dream_sc._core.compiled import from_python
-from dream_sc._core.curves import place
+from dream_sc._core.curves import chosen, place
 from dream_sc._core.laplace import curve_tables, layout, marginal
 
 
@@ -41,6 +41,7 @@ def kernel_density() -> Callable[..., tuple[float, np.ndarray, np.ndarray]]:
     compiled = from_python(_density)
 
     def density(p: Any, c: Any, theta: Any, shape: Any, consts: Any, tau: float) -> Any:
+        chosen.ready(place(c))
         anchor = p.anchor(np.ones((len(p.counts), 1)))
         grad, hess = np.zeros(len(theta)), np.zeros((len(theta), len(theta)))
         value = compiled(

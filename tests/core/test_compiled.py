@@ -18,7 +18,7 @@ from numba.core.errors import TypingError
 
 import dream_sc
 from dream_sc._core import compiled
-from dream_sc._core.compiled import Matrix, Vector, _folder, ahead, entry, from_python, inline, part
+from dream_sc._core.compiled import Matrix, Vector, _folder, ahead, entry, from_python, inline, load_part, one_of, part
 from dream_sc._core.compiled._functions import registry
 from dream_sc._core.laplace import modes
 
@@ -142,6 +142,41 @@ def test_two_threads_may_be_first(rng: np.random.Generator) -> None:
 
 
 # ---- one door --------------------------------------------------------------------------------------------------------
+
+
+@part
+def _double_of_first(x: Vector, k: float) -> float:
+    return 2.0 * k * x[0]
+
+
+@part
+def _square_of_first(x: Vector, k: float) -> float:
+    return k * x[0] * x[0]
+
+
+@part
+def _of_a_matrix(x: Matrix, k: float) -> float:
+    return k * x[0, 0]
+
+
+_either = one_of([_double_of_first, _square_of_first], ahead=[True, False])
+
+
+@entry
+def _call_one(which: int, x: Vector) -> float:
+    return _either(which, x, 3.0)
+
+
+def test_one_of_several_parts_is_called_by_its_place() -> None:
+    x = np.array([5.0])
+    assert _call_one(0, x) == 30.0
+    with pytest.raises(RuntimeError, match=r"another form of .*_double_of_first was not loaded"):
+        _call_one(1, x)
+    load_part(_either, 1)
+    assert _call_one(1, x) == 75.0
+    assert _call_one(0, x) == 30.0
+    with pytest.raises(TypeError, match="_of_a_matrix takes"):
+        one_of([_double_of_first, _of_a_matrix])
 
 
 def test_nobody_else_compiles() -> None:

@@ -15,7 +15,7 @@ from scipy.stats import t as student_t
 
 from dream_sc._core import covariates
 from dream_sc._core.covariates import CovariateEffects, alike, covariate_effects, dependent
-from dream_sc._core.curves import curve, place
+from dream_sc._core.curves import chosen, curve, place
 from dream_sc._core.engines import engine
 from dream_sc._core.laplace.layout import Anchor
 from dream_sc._core.laplace.quadrature import log_joint
@@ -424,6 +424,7 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
     moves = rng.normal(0, 0.2, (n, p.design.loads.shape[1]))
     values: dict[str, Any] = {k: rng.normal(0.5, 0.5, n) for k in c.params}
     want = 0.0
+    chosen.ready(place(c))
     for t in range(n):
         theta = np.array([v[t] for v in values.values()])
         at = np.concatenate([theta[: 1 + c.n_amplitudes], alpha[t], moves[t]])

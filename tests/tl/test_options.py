@@ -141,7 +141,7 @@ def test_numbers_of_steps_are_checked(ready: ad.AnnData, niters: float) -> None:
     assert "wrong" not in ready.uns
 
 
-@pytest.mark.parametrize("given", [{"nsamples": 500}, {"niters": 100}, {"device": "cpu"}, {"device": "auto"}])
+@pytest.mark.parametrize("given", [{"nsamples": 500}, {"niters": 100}])
 def test_the_fast_engine_refuses_what_it_does_not_use(ready: ad.AnnData, given: dict[str, Any]) -> None:
     name = next(iter(given))
     for fit in (ds.tl.fit_technical, lambda a, **k: ds.tl.fit_cis(a, "GFI1B", **k), ds.tl.fit_trans):

@@ -8,7 +8,7 @@ processes.
 
 from __future__ import annotations
 
-from ._functions import entry, from_python, inline, one_of, part
+from ._functions import entry, from_python, inline, load_part, one_of, part
 from ._signatures import Block, Cube, Flags, IndexMatrix, Indices, Matrix, SingleMatrix, Singles, Stack, Vector
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "entry",
     "from_python",
     "inline",
+    "load_part",
     "one_of",
     "part",
 ]

@@ -7,6 +7,7 @@ address of its machine code before a caller is loaded.
 
 from __future__ import annotations
 
+import ctypes
 import dis
 import hashlib
 import inspect
@@ -19,6 +20,7 @@ from typing import Any, TypeVar, cast
 import llvmlite.binding as llvm
 import numba as nb
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, sigutils
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
@@ -32,6 +34,7 @@ from ._signatures import is_open, signature
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True}
+MOST_PARTS = 64  # of which one is called
 LONGEST = 300.0  # seconds to wait for another process; a function takes a few
 ROOT = "dream_sc._core."
 registry: dict[str, Function] = {}  # by name
@@ -78,6 +81,7 @@ class Function:
     typical: tuple[Mapping[str, Any], ...] = ()
     loaded: bool = False
     bound: bool = False  # whether its symbol has an address; a caller without one would end the process
+    entries: list[tuple[Any, int]] = field(default_factory=list)  # where callers of one of several look for it
     dispatcher: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,6 +167,8 @@ class Function:
     def bind(self, address: int) -> None:
         """Let its callers know where its machine code is."""
         llvm.add_symbol(self.symbol, address)
+        for table, i in self.entries:
+            table[i] = address
         self.bound = True
 
     def compile_only(self) -> None:
@@ -216,38 +222,51 @@ def part(function: F) -> F:
     return cast(F, _known_to_numba(define, function, [own]))
 
 
-def one_of(parts: Sequence[F]) -> Callable[..., Any]:
+def one_of(parts: Sequence[F], *, ahead: Sequence[bool] | None = None) -> Callable[..., Any]:
     """A function that compiled functions call, which calls one of several parts: the first argument is its place.
 
-    The parts take and give the same; the other arguments go to the part.
+    The parts take and give the same; the other arguments go to the part. Those that are not to be there `ahead` are
+    compiled by `load_part`, without which a call of them ends in an error.
     """
     owns = [each.part for each in cast(Any, parts)]
-    first = owns[0]
+    first, wanted = owns[0], [True] * len(owns) if ahead is None else list(ahead)
     for other in owns[1:]:
         if other.signature != first.signature:
             raise TypeError(f"{other.name} takes {other.signature}, but {first.name} {first.signature}")
+    # callers know this table by its symbol, so that a part can come later, and another one compiles no caller again
+    table, symbol = (ctypes.c_void_p * len(owns))(), f"dream_sc.one_of.{first.name}"
+    llvm.add_symbol(symbol, ctypes.addressof(table))
+    for i, own in enumerate(owns):
+        own.entries.append((table, i))
+        if own.loaded:
+            own.bind(llvm.address_of_symbol(own.symbol))
 
     def define(typing_context: Any, place: Any, *given: Any) -> Any:
         _check_types(first, typing_context, given)
-        sig = first.signature
-        return sig.return_type(nb.int64, *sig.args), generate
+        return first.signature.return_type(nb.int64, *first.signature.args), generate
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         place, *rest = values
-        out = cgutils.alloca_once(builder, context.get_value_type(sig.return_type))
-        after = builder.append_basic_block("after")
-        blocks = [builder.append_basic_block(f"at_{i}") for i in range(len(owns))]
-        switch = builder.switch(place, blocks[-1])
-        for i, (own, block) in enumerate(zip(owns, blocks, strict=True)):
-            if i < len(owns) - 1:
-                switch.add_case(place.type(i), block)
-            builder.position_at_end(block)
-            builder.store(_call(own, context, builder, own.signature, rest), out)
-            builder.branch(after)
-        builder.position_at_end(after)
-        return builder.load(out)
+        kind = context.call_conv.get_function_type(first.signature.return_type, first.signature.args)
+        rows = ir.ArrayType(kind.as_pointer(), MOST_PARTS)
+        held = builder.module.globals.get(symbol) or ir.GlobalVariable(builder.module, rows, symbol)
+        callee = builder.load(builder.gep(held, [place.type(0), place]))
+        with cgutils.if_unlikely(builder, cgutils.is_null(builder, callee)):
+            context.call_conv.return_user_exc(
+                builder, RuntimeError, (f"another form of {first.name} was not loaded: see load_part",)
+            )
+        return _call_at(callee, context, builder, first.signature, rest)
 
-    return cast("Callable[..., Any]", _known_to_numba(define, first.source, owns, "place"))
+    out = _known_to_numba(define, first.source, [own for own, now in zip(owns, wanted, strict=True) if now], "place")
+    out.every = owns
+    return cast("Callable[..., Any]", out)
+
+
+def load_part(which: Any, place: int) -> None:
+    """Compile the part of `one_of` at a place, or load it, if it is not there."""
+    own = which.every[place]
+    if not own.loaded:
+        own.load()
 
 
 def _known_to_numba(define: Any, function: Callable[..., Any], parts: list[Function], *more: str) -> Any:
@@ -274,9 +293,12 @@ def _call(own: Function, context: Any, builder: Any, sig: Any, values: Any) -> A
     """Code that calls a part by its symbol."""
     if not own.bound:
         raise TypingError(f"{own.name} is called in a way in which it is not found: name it as a global")
+    kind = context.call_conv.get_function_type(sig.return_type, sig.args)
+    return _call_at(cgutils.get_or_insert_function(builder.module, kind, own.symbol), context, builder, sig, values)
+
+
+def _call_at(callee: Any, context: Any, builder: Any, sig: Any, values: Any) -> Any:
     call = context.call_conv
-    kind = call.get_function_type(sig.return_type, sig.args)
-    callee = cgutils.get_or_insert_function(builder.module, kind, own.symbol)
     status, result = call.call_function(builder, callee, sig.return_type, sig.args, values)
     with cgutils.if_unlikely(builder, status.is_error):
         call.return_status_propagate(builder, status)

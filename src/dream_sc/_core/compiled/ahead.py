@@ -36,7 +36,11 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
         f"{CORE}.curves": ("ENTRIES",),
         f"{CORE}.laplace.kernel_density": ("log_kernels",),
     },
-    "shares": {f"{CORE}.technical.share_kernels": ("fit_shares",)},
+    "shares": {
+        f"{CORE}.technical.share_kernels": ("fit_shares",),
+        f"{CORE}.likelihoods.chosen": ("OTHERS",),
+        f"{CORE}.curves.chosen": ("OTHERS",),
+    },
 }
 MOST_WORKERS = 4  # of all programs that use a folder; each takes 0.3 GB
 PATIENCE = 60.0  # seconds without a function that is done, after which this process goes on alone

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import chi2, norm, qmc
 
-from dream_sc._core.curves import place
+from dream_sc._core.curves import chosen, place
 from dream_sc._core.curves._base import shape_log_weight
 from dream_sc._core.laplace import quadrature
 from dream_sc._core.laplace.kernel_density import log_kernels
@@ -87,6 +87,7 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     tau = np.exp(points.log_tau)
     out = np.zeros(tau.shape)
     anchor, p = p.anchor(tau), p.in_kernel()
+    chosen.ready(place(curve))
     quadrature.log_marginal(
         place(curve),
         n_amp,

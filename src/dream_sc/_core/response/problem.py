@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._core.curves import NULL, place
+from dream_sc._core.curves import NULL, chosen, place
 from dream_sc._core.dosage.nodes import dosage_nodes, two_parts
 from dream_sc._core.laplace import modes as kernel
 from dream_sc._core.laplace.layout import Anchors, Design
 from dream_sc._core.likelihoods import Likelihood, Rows, likelihood
+from dream_sc._core.likelihoods import chosen as likelihoods
 from dream_sc._core.likelihoods import place as place_of
 
 from . import ntc_guides
@@ -172,6 +173,7 @@ def problem(
 
     The priors are in the unit of the likelihood.
     """
+    likelihoods.ready(place_of(likelihood(stats.distribution)))
     pooled = _many_ntc(dosage)
     dosage = _at_level(dosage, stats.guide) if pooled else dosage
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
@@ -291,6 +293,7 @@ def evidence(
     size = (n_s, n_k, n) if whole else (0, 0, 0)
     mode, cov = np.zeros((n_m, *size)), np.zeros((n_m, *size, size[-1]))
     shapes, consts = np.ascontiguousarray(shapes), np.ascontiguousarray(consts)
+    chosen.ready(place(c))
     kernel.run(
         place(c),
         n_amp,
