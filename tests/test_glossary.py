@@ -18,7 +18,7 @@ FOLDERS = sorted({path.parent for path in MODULES} - {PACKAGE})
 FIELD_WORDS = """
 adjust all allowed base check choose column compare comparison compile count data demo density design device
 exon factor file fit folder from function group input key lazy leave logging main math matrix memory name one
-optimise out parser point progress read report result setting simulated storage store stored style symbol
+optimise out parallel parser point progress read report result setting simulated storage store stored style symbol
 table task tensor thread token transform tree type validate
 """.split()
 # on their way out

@@ -12,9 +12,8 @@ import pytest
 
 import dream_sc
 from dream_sc._core.curves import CURVES, FUNCTION_TYPES, FunctionType
-from dream_sc._core.engines import ENGINES, Engine
+from dream_sc._core.engines import ENGINES, GUIDES, TRANS_GUIDES, Autoguide, Engine, TransAutoguide
 from dream_sc._core.likelihoods import DISTRIBUTIONS, LIKELIHOODS, Distribution, likelihood, named
-from dream_sc._core.pyro.choose_family import GUIDES, TRANS_GUIDES, Autoguide, TransAutoguide
 from dream_sc._memory.sizes import choices
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from ._core.curves import FunctionType
-    from ._core.engines import Engine
+    from ._core.engines import Autoguide, Engine
     from ._core.likelihoods import Distribution
-    from ._core.pyro.choose_family import Autoguide
     from ._memory.sizes import Storage
 
 __all__ = ["Estimate", "estimate", "estimate_for"]

@@ -93,7 +93,7 @@ def test_a_fit_goes_on_from_any_part_of_its_blocks(n_ntc: int, monkeypatch: pyte
     monkeypatch.setattr(parallel, "BLOCK", 16)
     results: dict[str, Any] = {}
     whole = _fit(n_ntc)
-    stages = {"evidence", "null-evidence", "rows"} | ({"ntc", "null-ntc"} if n_ntc == 60 else set())
+    stages = {"evidence", "simulated-evidence", "rows"} | ({"ntc", "simulated-ntc"} if n_ntc == 60 else set())
     for left in (0, 3, 2, 1):
         results = dict(list(results.items())[:: left or 1])
         fit = _fit(n_ntc, _Memory(results))

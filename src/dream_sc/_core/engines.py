@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 Engine = Literal["laplace", "svi", "nuts"]
 ENGINES: tuple[str, ...] = get_args(Engine)
+# variational families of "svi"
+Autoguide = Literal["auto", "AutoNormal", "AutoIAFNormal"]
+GUIDES: tuple[str, ...] = get_args(Autoguide)
+TransAutoguide = Literal["auto", "AutoNormal"]  # of the trans step
+TRANS_GUIDES: tuple[str, ...] = get_args(TransAutoguide)
 LAPLACE = {
     "technical": "technical.counts",
     "technical_shares": "technical.shares",

@@ -181,11 +181,11 @@ def _coefficients(adata: AnnData, slot: str, design: Design) -> np.ndarray:
 
 def cell_bins(adata: AnnData, technical: Any, key: str, used: np.ndarray) -> CellBins | None:
     """Bins of the cells used by the covariates of the technical fit `key`; None if it has none."""
-    from dream_sc._core import covariates as core
-
     design = design_again(adata, technical, used)
     if design is None:
         return None
+    from dream_sc._core import covariates as core
+
     slots, unit = Slots(key), np.log(2) * design.scale
     b, sd = (_coefficients(adata, s, design) * unit for s in (slots.covariates, slots.covariates_sd))
     z = design.z[used]

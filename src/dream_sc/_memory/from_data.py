@@ -10,7 +10,6 @@ import numpy as np
 from scipy import sparse
 
 from dream_sc import _validate
-from dream_sc._data import shares
 from dream_sc._data.guide_matrix import read_guides
 
 if TYPE_CHECKING:
@@ -59,11 +58,15 @@ def _of_anndata(adata: AnnData, asked: dict[str, Any], held: int | None) -> Foun
     layers = asked["category_layers"] or [asked["layer"]]
     if like.denominator:
         layers = [*layers, asked["denominator_layer"]]
-        shares.check(like, asked["denominator_layer"], None, None, asked["layer"])
+        from dream_sc._data.shares import check
+
+        check(like, asked["denominator_layer"], None, None, asked["layer"])
     matrices = [_validate.matrix(adata, layer) for layer in layers]
     if like.categories:
         if asked["category_key"] is not None:
-            n_features = len(set(shares.feature_labels(adata, asked["category_key"])))
+            from dream_sc._data.shares import feature_labels
+
+            n_features = len(set(feature_labels(adata, asked["category_key"])))
             options["n_categories"] = max(2, round(adata.n_vars / n_features))
         elif asked["category_layers"]:
             options["n_categories"] = max(2, len(layers))
@@ -113,10 +116,10 @@ def _labels(adata: AnnData, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _carried(data: Any, adata: AnnData, asked: dict[str, Any]) -> dict[str, int]:
     """Guides that take part and control cells by a matrix of guides, where there is one."""
-    from dream_sc.tl._cis_design import MOST_CONTROLS
-
     if asked.get("guides") is None:
         return {}
+    from dream_sc.tl._cis_design import MOST_CONTROLS
+
     found = read_guides(data, adata, _validate.guides_key(asked["guides"]))
     ntc = found.controls([asked["control"]] if isinstance(asked["control"], str) else list(asked["control"]))
     wanted = asked["cis_targets"] or asked["cis_gene"]

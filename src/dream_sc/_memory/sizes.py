@@ -111,9 +111,8 @@ class Sizes:
 def choices() -> dict[str, tuple[str, ...]]:
     """What the options that are texts may be."""
     from dream_sc._core.curves import FUNCTION_TYPES
-    from dream_sc._core.engines import ENGINES
+    from dream_sc._core.engines import ENGINES, GUIDES
     from dream_sc._core.likelihoods import DISTRIBUTIONS
-    from dream_sc._core.pyro.choose_family import GUIDES
 
     return {
         "distribution": DISTRIBUTIONS,

@@ -62,8 +62,7 @@ def technical(s: Sizes) -> list[Phase]:
         return _technical_shares(s)
     if s.likelihood.statistics == "scores":
         return _scores(s, F8 * s.n_features * s.n_groups * 5, 7 * s.n_fitted_cells)
-    from dream_sc._core.sums.guide_sums import row_bytes, tail_bytes
-    from dream_sc.tl._technical_counts import LARGEST_COUNT
+    from dream_sc._core.sums.guide_sums import LARGEST_COUNT, row_bytes, tail_bytes
 
     t, bins = s.n_features, control_bins(s)
     sums, tails = row_bytes(bins, t), tail_bytes(t, LARGEST_COUNT)

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from dream_sc._core.engines import Engine
+    from dream_sc._core.engines import Autoguide, Engine
     from dream_sc._core.likelihoods import Distribution, Likelihood
-    from dream_sc._core.pyro.choose_family import Autoguide
     from dream_sc._data.guide_matrix import Guides
 
 FEW_CONTROLS = 50  # cells, below which a warning is given
@@ -308,7 +307,7 @@ def _check_options(p: dict[str, Any], options: dict[str, Any], covariates: Any) 
 
     _validate.one_of("inference", p["inference"], ENGINES)
     if options["autoguide"] is not None:
-        from dream_sc._core.pyro.choose_family import GUIDES
+        from dream_sc._core.engines import GUIDES
 
         _validate.one_of("autoguide", options["autoguide"], GUIDES)
     like = likelihood(p["distribution"])

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from dream_sc._checkpoint import Checkpoint
     from dream_sc._core.curves import FunctionType
-    from dream_sc._core.engines import Engine
+    from dream_sc._core.engines import Engine, TransAutoguide
     from dream_sc._core.likelihoods import Distribution
-    from dream_sc._core.pyro.choose_family import TransAutoguide
     from dream_sc._core.response.describe import Described
     from dream_sc._core.response.settings import Settings
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MIN_COUNT = 3
 SLOW_FLOW = 1000  # latent numbers of an autoregressive guide from which it takes minutes
-LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 NOT_CONVERGED = "not converged: look at its counts in control cells; with svi or nuts, raise niters"
 
 
@@ -106,12 +105,12 @@ def _fit(
         f"sums of {adata.n_vars} features over {len(group_of_bin)} bins of control cells": guide_sums.row_bytes(
             len(group_of_bin), adata.n_vars
         ),
-        "their histograms": guide_sums.tail_bytes(adata.n_vars, LARGEST_COUNT),
+        "their histograms": guide_sums.tail_bytes(adata.n_vars, guide_sums.LARGEST_COUNT),
     }
     _compile.ready("technical", progress, then=("cis", "trans"))
     counts = results.counts(adata, layer, limit, held)
     sums = guide_sums.RowSums(bins, len(group_of_bin), adata.n_vars)
-    tails = guide_sums.TailSums(is_control, adata.n_vars, LARGEST_COUNT)
+    tails = guide_sums.TailSums(is_control, adata.n_vars, guide_sums.LARGEST_COUNT)
     reading = bar(progress, "counts of controls", "values", size=values_of, total=adata.n_obs * adata.n_vars)
     for block in reading(counts.blocks(is_control)):
         sums.add(block)

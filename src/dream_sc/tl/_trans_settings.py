@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dream_sc import _checkpoint, _validate
+from dream_sc import _validate
 from dream_sc._data import stored
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def check(
     """Refuse options that are not known, or have no effect with the others."""
     from dream_sc._core.curves import FUNCTION_TYPES
     from dream_sc._core.curves.polynomial import CURVE, MAX_DEGREE
-    from dream_sc._core.engines import ENGINES
-    from dream_sc._core.pyro.choose_family import TRANS_GUIDES
+    from dream_sc._core.engines import ENGINES, TRANS_GUIDES
 
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)
     _validate.one_of("dosage", dosage, ("guide", "cell"))
@@ -52,7 +51,9 @@ def check(
     if min_denominator is not None:
         _validate.whole("min_denominator", min_denominator)
     if checkpoint is not None:
-        _checkpoint.usable(checkpoint)
+        from dream_sc._checkpoint import usable
+
+        usable(checkpoint)
 
 
 def likelihood_of(

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
-Autoguide = Literal["auto", "AutoNormal", "AutoIAFNormal"]
-GUIDES: tuple[str, ...] = get_args(Autoguide)
-TransAutoguide = Literal["auto", "AutoNormal"]  # of the trans step
-TRANS_GUIDES: tuple[str, ...] = get_args(TransAutoguide)
 IAF_BYTES = 18  # per pair of latent numbers, of the rule: three matrices of 4 bytes, half as much again for work
 RESERVE = 10_000_000_000  # of the memory of a device, that the rule leaves to all else
 # per pair of latent numbers, by count: weights, masks, products, gradients of both, and two moments, of three matrices
@@ -25,7 +19,7 @@ def guide_of(asked: str, n: int, total: float, free: float = float("inf")) -> tu
     Parameters
     ----------
     asked
-        One of `GUIDES`.
+        One of `engines.GUIDES`.
     n
         Latent numbers.
     total, free

@@ -31,6 +31,7 @@ MIN_PER_BIN = 8
 MOST_COVARIATE_BINS, CELLS_PER_COVARIATE_BIN = 512, 4
 EXACT_TAIL = 25
 TAIL_RATIO = 1.15
+LARGEST_COUNT = 1e7  # above it, the tail of a count's distribution is cut
 DEPTH_VARIATION = (0.75, 0.9, 1.05, 1.2)  # coefficients of variation of size factors, one more bin from each on
 
 
