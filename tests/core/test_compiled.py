@@ -23,7 +23,7 @@ from dream_sc._core.compiled._functions import registry
 from dream_sc._core.laplace import modes
 
 PACKAGE = Path(dream_sc.__file__).parent
-# curvatures of 40 cells: `cells.curvatures`, `cells.integrate`, `cells.log_count`, and `likelihoods.negbinom.log_density`
+# curvatures of 40 cells: `cells.curvatures`, `cells.integrate`, `cells.log_count`, `likelihoods.negbinom.log_density`
 MODE = """
 import sys, types
 import numpy as np
