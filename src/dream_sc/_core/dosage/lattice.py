@@ -190,19 +190,20 @@ def fine(
     """
 
     def best(x: Floats) -> Floats:
-        out = (spline(x) + log_prior).max((1, 2))
-        return np.asarray(out if known is None else out - 0.5 * ((x - known[0]) / known[1]) ** 2)
+        """Log of the best likelihood ``(1 or 2, X)``, without and with what is known, each against its largest."""
+        out = (spline(x) + log_prior).max((1, 2))[None]
+        if known is not None:
+            out = np.concatenate([out, out - 0.5 * ((x - known[0]) / known[1]) ** 2])
+        return np.asarray(out - out.max(1, keepdims=True))
 
     z = lat.z[points][::STRIDE]
     spline = CubicSpline(z, value)
     x = np.linspace(z[0], z[-1], 8 * (len(z) - 1) + 1)
-    value = best(x)
-    kept = np.flatnonzero(value > value.max() - FINE_WINDOW)
+    kept = np.flatnonzero((best(x) > -FINE_WINDOW).any(0))
     low, high = x[max(kept[0] - 1, 0)], x[min(kept[-1] + 1, len(x) - 1)]
     x = np.linspace(low, high, 4 * N_FINE)
-    value = best(x)
-    density = np.exp(0.5 * (value - value.max()))  # wider than the likelihood
-    density = EVEN / len(x) + (1 - EVEN) * density / density.sum()
+    wide = np.exp(0.5 * best(x))  # wider than the likelihood
+    density = EVEN / len(x) + (1 - EVEN) * (wide / wide.sum(1, keepdims=True)).mean(0)
     reached = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
     x = np.interp(np.linspace(0, reached[-1], N_FINE), reached, x)
     return x, np.asarray(spline(x) + np.log(np.diff(edges(x[None])[0]))[:, None, None])
