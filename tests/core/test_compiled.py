@@ -23,16 +23,16 @@ from dream_sc._core.compiled._functions import registry
 from dream_sc._core.laplace import modes
 
 PACKAGE = Path(dream_sc.__file__).parent
-# the mode of one guide over 40 cells: `cells.guide_mode`, `cells.log_count`, and `likelihoods.negbinom.log_density`
+# curvatures of 40 cells: `cells.curvatures`, `cells.integrate`, `cells.log_count`, `likelihoods.negbinom.log_density`
 MODE = """
 import sys, types
 import numpy as np
 package = types.ModuleType("dream_sc")  # all of it takes longer to import than what is looked at to compile
 package.__path__ = [{package!r}]
 sys.modules["dream_sc"] = package
-from dream_sc._core.dosage.cells import guide_mode
+from dream_sc._core.dosage.cells import curvatures
 y = np.arange(40.0) % 5
-print(guide_mode(y, np.full(40, 2.0), 4.0, 0.0, 0.3, np.zeros(0), np.zeros(1), np.zeros(1))[0])
+print(curvatures(y, np.full(40, 2.0), 4.0, np.zeros(40), np.full(40, 0.3), np.zeros(2), np.zeros(2))[0])
 """
 
 
@@ -396,8 +396,8 @@ if child == 0:
     from dream_sc._core.sums.kernels import transpose
     x, out = np.ones((3, 40)), np.zeros((40, 3))
     in_runs(transpose, 2, x, out, load=10**9)
-    os._exit(0 if n_threads() > 0 and out.all() and np.isfinite(guide_mode(
-        y, np.full(40, 2.0), 4.0, 0.0, 0.3, np.zeros(0), np.zeros(1), np.zeros(1))[0]) else 1)
+    os._exit(0 if n_threads() > 0 and out.all() and np.isfinite(curvatures(
+        y, np.full(40, 2.0), 4.0, np.zeros(40), np.full(40, 0.3), np.zeros(2), np.zeros(2))).all() else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     )

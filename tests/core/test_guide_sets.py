@@ -9,7 +9,8 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import nbinom, norm
 
-from dream_sc._core.dosage import guide_sets
+from dream_sc._core.dosage import escaping_cells, guide_sets
+from dream_sc._core.dosage.lattice import Guide, lattice
 from dream_sc._core.engines import engine
 from dream_sc._core.priors import CisPriors
 from dream_sc._core.types import CisCells
@@ -38,12 +39,21 @@ def test_means_and_variances_equal_a_brute_force_posterior() -> None:
     cells = _cells(rng, sets, 60)
     keep = np.flatnonzero((cells.guide > 3) | (cells.guide >= 2) | (rng.random(len(cells.guide)) < 0.25))
     cells = CisCells(cells.counts[keep], cells.exposure[keep], cells.guide[keep], cells.is_control, 0.5, sets)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
-    log_w = np.log(weights / weights.sum())
-    spreads = np.array([0.2])
-    alone = tuple(a[:, 3:4] for a in fast._guide_grids(cells, nodes, log_w))
-    alone = tuple(np.repeat(a, 1, 1) for a in alone)
-    _, mean, var, _ = guide_sets.refine(cells, spreads, alone, 0.0, CisPriors(), nodes, log_w)
+    priors, spreads = CisPriors(), np.array([0.2, 0.2])  # one spread
+    lat = lattice(cells.counts, cells.exposure, cells.guide, 4.0, spreads)
+    parts = escaping_cells.start(spreads, priors)
+    alone = {
+        g: escaping_cells.shape(
+            lat,
+            Guide(cells.counts[cells.guide == g], cells.exposure[cells.guide == g]),
+            0.0,
+            parts,
+            priors,
+            two=False,
+        )
+        for g in range(3)
+    }
+    shapes, _ = guide_sets.refine(lat, cells, alone, 0.0, parts, priors)
     grid = np.linspace(-2.5, 2.0, 121)
     a, b = np.meshgrid(grid, grid, indexing="ij")
     log_post = norm.logpdf(a, 0, 2.0) + norm.logpdf(b, 0, 2.0)  # as weak as the curvature's stand-in
@@ -55,8 +65,11 @@ def test_means_and_variances_equal_a_brute_force_posterior() -> None:
     post = np.exp(log_post - logsumexp(log_post))
     for g, axis in ((0, a), (1, b)):
         want = (post * axis).sum()
-        assert mean[g, 0] == pytest.approx(want, abs=0.05)
-        assert var[g, 0] ** 0.5 == pytest.approx(((post * axis**2).sum() - want**2) ** 0.5, rel=0.08)
+        x, p = shapes[g].x, np.exp(shapes[g].value[:, 0, 0] - shapes[g].value[:, 0, 0].max())
+        mean = (p * x).sum() / p.sum()
+        var = (p * (x - mean) ** 2).sum() / p.sum()
+        assert mean == pytest.approx(want, abs=0.05)
+        assert var**0.5 == pytest.approx(((post * axis**2).sum() - want**2) ** 0.5, rel=0.08)
 
 
 def test_a_guide_that_is_never_alone() -> None:

@@ -89,9 +89,9 @@ def test_what_is_known_before_takes_the_place_of_the_population() -> None:
     ds.tl.fit_cis(adata, "GFI1B", guide_prior=before)
     got, was = ds.get.guides(adata), ds.get.guides(plain)
     assert got["log2_dosage"].iloc[0] == pytest.approx(-5.0, abs=0.05)
-    assert got["sd"].iloc[0] < 0.011
+    assert got["sd_acting"].iloc[0] < 0.011
     assert got["sd"].iloc[1] > was["sd"].iloc[1]  # next to nothing is known of it, and no other guide helps
-    pd.testing.assert_frame_equal(got.iloc[2:], was.iloc[2:])
+    pd.testing.assert_frame_equal(got.iloc[2:], was.iloc[2:], atol=0.02)  # they are integrated at other points
     ds.tl.fit_cis(adata, "GFI1B", guide_prior={"GFI1B_g01": (-5.0, 0.01), "GFI1B_g02": (-1.0, 10.0)}, key_added="b")
     pd.testing.assert_frame_equal(ds.get.guides(adata, key="b"), got)
     whole = ds.get.guides(plain).rename(index={"NTC_01": "NTC_of_another_screen"})

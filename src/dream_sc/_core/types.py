@@ -136,6 +136,8 @@ class CisCells:
     sets: Ints = field(default_factory=lambda: np.zeros((0, 1), dtype=np.int64))  # (M, K) guides, padded with -1
     population: Ints | None = None  # (G,) of the guides; one for all if None
     known: Floats | None = None  # (G, 2) what is known before of a guide's log2 effect: mean and sd, NaN if nothing
+    offset: Floats | None = None  # (G,) log2, how much of a guide's exposure is its offset; none if None
+    offset_var: Floats | None = None  # (G,) of its error
 
     @property
     def members(self) -> Ints:
@@ -163,6 +165,7 @@ class CisFit:
     escape: Floats  # (G,) share of the guide's cells at the NTC level, 0 where not looked for
     acting_mean: Floats  # (G,) of the other cells
     acting_sd: Floats  # (G,)
+    interval: Floats | None = None  # (2, G) 2.5 and 97.5 % points of `guide_mean`; None: those of a normal
 
 
 @dataclass(frozen=True)

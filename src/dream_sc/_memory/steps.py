@@ -35,6 +35,7 @@ COMPONENTS = (
     "workspace",
 )
 F8 = 8
+GUIDE_VALUES = 3500  # of the likelihood of a guide: at 121 means, by spread and share
 PER_CELL = 12  # vectors of 8 bytes a cell that a step works with: codes, masks, size factors, dosages
 # bytes per value that shares need beside themselves to be put in columns: from one block, the values as they were; from
 # several, two copies of row, column and value, and masks
@@ -74,9 +75,12 @@ def technical(s: Sizes) -> list[Phase]:
 
 
 def cis(s: Sizes) -> list[Phase]:
-    """The cis step reads one feature."""
-    reading = {"workspace": block(s, 0) * (s.storage != "dense") + F8 * s.n_cells}
-    fitted = {"posterior": F8 * s.n_cells * 10, "workspace": F8 * s.n_guides * 64}
+    """The cis step reads one feature, and for the offsets sums of all features in the guides of the cis gene."""
+    from dream_sc._core.sums.guide_sums import row_bytes
+
+    sums = row_bytes(s.n_cis_guides + 1, s.n_features)
+    reading = {"sufficient statistics": sums, "workspace": block(s, sums) + F8 * s.n_cells}
+    fitted = {"posterior": F8 * s.n_cells * 10, "workspace": F8 * (s.n_guides * 64 + s.n_cis_guides * GUIDE_VALUES)}
     return [phase | cells(s) | {"tables": RETAINED} for phase in (reading, fitted)]
 
 

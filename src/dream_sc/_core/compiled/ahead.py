@@ -27,7 +27,7 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "technical": {f"{CORE}.sums.kernels": SUMS, f"{CORE}.technical.count_kernels": ("fit_counts",)},
     "cis": {
         f"{CORE}.sums.kernels": ("pick",),
-        f"{CORE}.dosage.cells": ("guide_mode", "mixture_mode", "each_cell"),
+        f"{CORE}.dosage.cells": ("each_cell",),
     },
     "trans": {
         f"{CORE}.laplace.modes": ("run",),

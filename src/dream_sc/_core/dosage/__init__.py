@@ -1,4 +1,6 @@
-"""The cis step: `guides` leads, with the count of one of the `cells`, `escaping_cells` and cells with `guide_sets`.
+"""The cis step; `guides` leads.
 
-`nodes` are dosages that stand for the cells of a guide in the trans step.
+On the `lattice`, `control_level` comes first, then `escaping_cells` and `guide_sets` make the likelihood of each guide,
+`population` its posterior, and `cell_dosages` (compiled: `cells`) that of its cells. `offsets` are taken off the
+exposures before. `nodes` are dosages that stand for the cells of a guide in the trans step.
 """

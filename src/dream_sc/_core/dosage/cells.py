@@ -1,4 +1,4 @@
-"""Compiled: one cell's count of the cis gene, its dosage normal around that of its guide, and guides of such cells."""
+"""Compiled: one cell's count of the cis gene, its dosage normal around that of its guide."""
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -51,31 +51,6 @@ def integrate(
 
 
 @entry
-def guide_mode(
-    counts: Vector, exposure: Vector, phi: float, start: float, sd: float, extra: Vector, nodes: Vector, log_w: Vector
-) -> tuple[float, float, float]:
-    """Mode over a guide's mean at a spread: log density, mean, variance.
-
-    `extra` is a variance that each cell has beside the spread, of other guides of its; empty if it has none.
-    """
-    x, h, value = start, 1.0, 0.0
-    for _ in range(40):
-        g, h, value = 0.0, 0.0, 0.0
-        for i in range(counts.size):
-            width = sd if extra.size == 0 else (sd * sd + extra[i]) ** 0.5
-            lp, m, v = integrate(counts[i], exposure[i], phi, x, width, nodes, log_w)
-            value += lp
-            g += (m - x) / width**2
-            h += 1.0 / width**2 - v / width**4
-        h = max(h, 1e-3)
-        step = min(max(g / h, -1.5), 1.5)
-        if step * step * h < 1e-8:
-            break
-        x += step
-    return value, x, 1.0 / h
-
-
-@entry
 def curvatures(
     counts: Vector, exposure: Vector, phi: float, mean: Vector, sd: Vector, nodes: Vector, log_w: Vector
 ) -> Vector:
@@ -85,43 +60,6 @@ def curvatures(
         _, _, v = integrate(counts[i], exposure[i], phi, mean[i], sd[i], nodes, log_w)
         out[i] = 1.0 / sd[i] ** 2 - v / sd[i] ** 4
     return out
-
-
-@entry
-def mixture_mode(
-    counts: Vector,
-    exposure: Vector,
-    phi: float,
-    level: float,
-    start: float,
-    sd: float,
-    share: float,
-    nodes: Vector,
-    log_w: Vector,
-) -> tuple[float, float, float]:
-    """Mode over the guide's mean at a spread and a share: log density, mean, variance."""
-    log_null = np.zeros(counts.size)
-    for i in range(counts.size):
-        log_null[i] = log(share) + log_count(counts[i], exposure[i], phi, level)
-    x, h, value = start, 1.0, 0.0
-    for _ in range(40):
-        g, h, value = 0.0, 0.0, 0.0
-        for i in range(counts.size):
-            lp, m, v = integrate(counts[i], exposure[i], phi, x, sd, nodes, log_w)
-            a, b = log(1.0 - share) + lp, log_null[i]
-            top = max(a, b)
-            total = top + log(exp(a - top) + exp(b - top))
-            r = exp(a - total)
-            pull = (m - x) / sd**2
-            value += total
-            g += r * pull
-            h += r * (1.0 / sd**2 - v / sd**4) - r * (1.0 - r) * pull * pull
-        h = max(h, 0.1 / sd**2)
-        step = min(max(g / h, -1.0), 1.0)
-        if step * step * h < 1e-6:
-            break
-        x += step
-    return value, x, 1.0 / h
 
 
 @entry

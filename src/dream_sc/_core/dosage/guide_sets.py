@@ -7,12 +7,14 @@ occur without each other share what their cells say evenly, since no data can te
 
 from __future__ import annotations
 
-from math import log, pi
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .cells import curvatures, guide_mode
+from .cells import curvatures
+from .escaping_cells import Shape, shape
+from .lattice import LOW, SPREADS, Guide
+from .population import log_student
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,61 +22,65 @@ if TYPE_CHECKING:
     from dream_sc._core.priors import CisPriors
     from dream_sc._core.types import CisCells
 
+    from .escaping_cells import Parts
+    from .lattice import Lattice
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-MOST_ROUNDS, TOL = 30, 1e-4
+MOST_ROUNDS, TOL = 30, 1e-3
 
 
 def refine(
-    cells: CisCells,
-    spreads: Floats,
-    alone: tuple[Floats, Floats, Floats],
-    level: float,
-    priors: CisPriors,
-    nodes: Floats,
-    log_w: Floats,
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Log evidence, mean and variance ``(G, S)`` of every guide, cells with several guides among them.
+    lat: Lattice, cells: CisCells, alone: dict[int, Shape], level: float, parts: Parts, priors: CisPriors
+) -> tuple[dict[int, Shape], Floats]:
+    """The likelihood of every targeting guide, cells with several guides among them.
 
-    Last comes the posterior correlation ``(G, G)`` between the guides' means.
+    Second comes the posterior correlation ``(G, G)`` between the guides' means.
 
     Parameters
     ----------
-    spreads
-        ``(S,)`` grid of the spread between cells.
     alone
-        The same from the cells with one guide only; rows of controls stay as they are.
+        The likelihood of the guides ``(G,)`` from cells with one guide only, with one part.
     level
         Log2 level of the controls.
     """
-    value, mean, var = (a.copy() for a in alone)
-    phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
-    members, guides = cells.members, np.flatnonzero(~cells.is_control)
-    log_prior = -0.5 * ((np.log(spreads) - log(priors.within_median)) / priors.within_log_sd) ** 2
-    best = (value + log_prior).argmax(1)
-    effect, spread = _effects(mean, best, level, cells), np.where(cells.is_control, 0.0, spreads[best])
-    effect[_without_cells(cells)] = 0.0
-    carry = {int(g): np.flatnonzero((members == g).any(1)[cells.guide]) for g in guides}
+    guides = np.flatnonzero(~cells.is_control)
+    effect, spread = np.zeros((2, len(cells.is_control)))
+    for g in guides[~_without_cells(cells)[guides]]:
+        effect[g], spread[g] = _summary(alone[g], parts, priors)
+    carry = {int(g): np.flatnonzero((cells.members == g).any(1)[cells.guide]) for g in guides}
+    before = np.full((len(effect), 2), np.nan) if cells.known is None else cells.known
+    known = {int(g): (before[g, 0] + level, before[g, 1]) if np.isfinite(before[g, 0]) else None for g in guides}
+    shapes: dict[int, Shape] = {}
     for _ in range(MOST_ROUNDS):
-        before = effect.copy()
+        last = effect.copy()
         for g, mine in carry.items():
-            shift, extra = _others(cells, members[cells.guide[mine]], g, effect, spread)
-            y, e = cells.counts[mine].astype(float), cells.exposure[mine] * 2.0**shift
-            x = level + effect[g]
-            for j, s in enumerate(spreads):
-                v, x, s2 = guide_mode(y, e, phi, x, float(s), extra, nodes, log_w)
-                value[g, j], mean[g, j], var[g, j] = v + 0.5 * log(2 * pi * s2), x, s2
-            k = int((value[g] + log_prior).argmax())
-            effect[g], spread[g] = mean[g, k] - level, spreads[k]
-        if np.abs(effect - before).max() < TOL:
+            shift, extra = _others(cells, cells.members[cells.guide[mine]], g, effect, spread)
+            guide = Guide(cells.counts[mine].astype(float), cells.exposure[mine] * 2.0**shift, extra, known=known[g])
+            shapes[g] = shape(lat, guide, level, parts, priors, two=False)
+            effect[g], spread[g] = _summary(shapes[g], parts, priors)
+        if np.abs(effect - last).max() < TOL:
             break
-    hessian = _curvature(cells, members, guides, effect, spread, level, phi, (nodes, log_w))
-    moved, widened, correlation = np.zeros(len(effect)), np.ones(len(effect)), np.eye(len(effect))
-    moved[guides], widened[guides], correlation[np.ix_(guides, guides)] = apart(
-        effect[guides], hessian, priors.sigma_scale
-    )
-    return value, mean + moved[:, None], var * widened[:, None], correlation
+    hessian = _curvature(cells, guides, effect, spread, level, lat.phi)
+    moved, widened, of_guides = apart(effect[guides], hessian, priors.sigma_scale)
+    # of guides whose cells say nothing there is nothing to take apart, and no curvature to do it with
+    tells = np.diag(hessian) * priors.sigma_scale**2 > 1
+    for g, by, factor in zip(guides[tells].tolist(), moved[tells], widened[tells], strict=True):
+        x, value = shapes[g]
+        at = effect[g] + by + factor**0.5 * (x - effect[g])
+        shapes[g] = Shape(at, np.where(at[:, None, None] > LOW, value, -np.inf))
+    correlation = np.eye(len(effect))
+    correlation[np.ix_(guides, guides)] = of_guides
+    return shapes, correlation
+
+
+def _summary(found: Shape, parts: Parts, priors: CisPriors) -> tuple[float, float]:
+    """Mean log2 effect of a guide under a wide population, and the likeliest spread."""
+    log_x = log_student(found.x, 0.0, priors.sigma_scale, priors.guide_df)
+    joint = found.value[:, :, 0] + parts.spread + log_x[:, None]
+    p = np.exp(joint - joint.max())
+    return float((p.sum(1) * found.x).sum() / p.sum()), float(SPREADS[p.sum(0).argmax()])
 
 
 def apart(effect: Floats, hessian: Floats, scale: float) -> tuple[Floats, Floats, Floats]:
@@ -104,12 +110,6 @@ def apart(effect: Floats, hessian: Floats, scale: float) -> tuple[Floats, Floats
     return mean - effect, own / precision, cov / np.outer(sd, sd)
 
 
-def _effects(mean: Floats, best: Ints, level: float, cells: CisCells) -> Floats:
-    """Log2 effects of the guides by the cells with one guide."""
-    out = mean[np.arange(len(mean)), best] - level
-    return np.where(cells.is_control, 0.0, out)
-
-
 def _without_cells(cells: CisCells) -> NDArray[np.bool_]:
     """Guides that no cell carries alone."""
     return np.bincount(cells.guide, minlength=len(cells.is_control))[: len(cells.is_control)] == 0
@@ -121,28 +121,15 @@ def _others(cells: CisCells, sets: Ints, guide: int, effect: Floats, spread: Flo
     return np.where(other, effect[sets], 0.0).sum(1), np.where(other, spread[sets] ** 2, 0.0).sum(1)
 
 
-def _curvature(
-    cells: CisCells,
-    members: Ints,
-    guides: Ints,
-    effect: Floats,
-    spread: Floats,
-    level: float,
-    phi: float,
-    quadrature: tuple[Floats, Floats],
-) -> Floats:
+def _curvature(cells: CisCells, guides: Ints, effect: Floats, spread: Floats, level: float, phi: float) -> Floats:
     """Joint curvature ``(G, G)`` of the log likelihood in the effects of these guides."""
     mine = np.flatnonzero(~np.append(cells.is_control, np.zeros(len(cells.sets), dtype=bool))[cells.guide])
-    sets = members[cells.guide[mine]]
+    sets = cells.members[cells.guide[mine]]
     shift, extra = _others(cells, sets, -2, effect, spread)
-    curvature = curvatures(
-        cells.counts[mine].astype(float),
-        cells.exposure[mine].astype(float),
-        phi,
-        level + shift,
-        np.sqrt(extra),
-        *quadrature,
-    )
+    counts, exposure = cells.counts[mine].astype(float), cells.exposure[mine].astype(float)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+    log_w = np.log(weights / weights.sum())
+    curvature = curvatures(counts, exposure, phi, level + shift, np.sqrt(extra), nodes, log_w)
     at = np.full(len(effect) + 1, -1)
     at[guides] = np.arange(len(guides))
     hessian = np.zeros((len(guides), len(guides)))

@@ -1,241 +1,213 @@
-"""The cis step: the latent dosage of guides and cells, each cell integrated by adaptive quadrature.
+"""The cis step: the latent dosage of guides and cells.
 
 A cell of guide `g` has log2 dosage ``x ~ Normal(l_g, s_g)``; its count is negative binomial with the
 overdispersion fixed at the technical estimate. That estimate holds the natural spread of unperturbed cells,
 so `s_g` is the spread beyond that of NTC cells, and zero for NTC guides.
 """
 
-# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from math import log, pi
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from dream_sc._core.parallel import each, in_runs
+from dream_sc._core.parallel import each
 from dream_sc._core.types import CisFit
 
-from . import escaping_cells
-from .cells import each_cell, guide_mode
+from . import escaping_cells, population
+from .cell_dosages import GuideDosages, cell_dosages
+from .control_level import control_level
+from .escaping_cells import SHARES
+from .lattice import N_FINE, SPREADS, Guide, lattice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from dream_sc._core.priors import CisPriors
     from dream_sc._core.types import CisCells
 
-SPREADS = np.geomspace(0.03, 2.4, 15)
-N_X = 161
-ESCAPER_SD = 0.06  # log2: a grid point stands for the NTC level
+    from .control_level import ControlLevel
+    from .lattice import Lattice
+
+    Floats = NDArray[np.float64]
+
+LEARNERS = 200  # guides, evenly taken from all, from which the priors of spread and share are learned
+QUANTILES = (0.5, 0.025, 0.975)
+NORMAL = np.array([0.0, -1.959964, 1.959964])  # the same of a normal
+WIDTH = 2 * 1.959964  # of its central 95 % interval, in sds
 
 
-def _guide_grids(
-    cells: CisCells, nodes: np.ndarray, log_w: np.ndarray, progress: Callable[[Any], Any] = lambda x: x
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per guide and spread: log evidence, mean and variance of the guide's mean, from cells with no other guide.
+class Table(NamedTuple):
+    """What is kept of the likelihood of each targeting guide, prior weights of spread and share in it."""
 
-    Controls have no spread; only their first entry is filled.
-    """
-    n_g = len(cells.is_control)
-    phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
-    value, mean, var = (np.zeros((n_g, len(SPREADS))) for _ in range(3))
-    none, order = np.empty(0), np.argsort(cells.guide, kind="stable")
-    start = np.searchsorted(cells.guide[order], np.arange(n_g + 1))
-
-    def fill(g: int) -> None:
-        use = order[start[g] : start[g + 1]]
-        y, e = cells.counts[use].astype(float), cells.exposure[use].astype(float)
-        x = float(np.log2((y.sum() + 0.5) / (e.sum() + 0.5 * e.mean()))) if len(y) else 0.0
-        for j, s in enumerate(SPREADS[:1] if cells.is_control[g] else SPREADS):
-            v, x, variance = guide_mode(y, e, phi, x, float(s), none, nodes, log_w)
-            mean[g, j], var[g, j] = x, variance
-            value[g, j] = v + 0.5 * log(2 * pi * variance)
-
-    for _ in each(fill, range(n_g), progress):
-        pass  # rows of their own, on all threads
-    return value, mean, var
+    curves: population.Curves
+    spread: NDArray[np.float32]  # (G, X, S) probability of each spread at each mean
+    share: dict[int, Floats]  # (X, K) probability of each share at each mean, of guides that may have two parts
 
 
-def _control_sd(mean: np.ndarray, var: np.ndarray, scale: float) -> float:
-    """Sd of the NTC guides' true means around zero: mode under a half-normal prior."""
-    if len(mean) < 2:
-        return scale / 2
+class Found(NamedTuple):
+    """Posterior of the guides' dosages, log2 relative to NTC."""
 
-    def loss(log_sd: float) -> float:
-        v = var + np.exp(2 * log_sd)
-        centre = (mean / v).sum() / (1 / v).sum()
-        return float(0.5 * (np.log(v) + (mean - centre) ** 2 / v).sum() + 0.5 * (np.exp(log_sd) / scale) ** 2 - log_sd)
-
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1.0)), method="bounded").x))
-
-
-def _spread_weights(value: np.ndarray, priors: CisPriors) -> tuple[np.ndarray, float]:
-    """Posterior weights of each targeting guide's spread; the prior's median is learned over guides."""
-    centre = log(priors.within_median)
-    log_s = np.log(SPREADS)
-    weights = np.zeros_like(value)
-    for _ in range(100):
-        lp = value - 0.5 * ((log_s - centre) / priors.within_log_sd) ** 2
-        weights = np.exp(lp - logsumexp(lp, axis=1, keepdims=True))
-        new = ((weights @ log_s).sum() + 3 * log(priors.within_median)) / (len(value) + 3)
-        if abs(new - centre) < 1e-6:
-            break
-        centre = new
-    return weights, float(np.exp(centre))
+    acting: Floats  # (3, G) quantiles of the dosage of the acting cells
+    every: Floats  # (3, G) of the mean dosage of all cells
+    dosages: GuideDosages
 
 
 def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = lambda x: x) -> CisFit:
     """Dosage of guides and cells.
 
-    Guide means are relative to the mean of the NTC guides; a targeting guide's posterior is combined with a
+    Guide means are relative to the level of the NTC guides; a targeting guide's likelihood is combined with a
     Student t population of guides (or with what is known of it), an NTC guide's with a normal population around zero
     whose sd is learned.
     """
-    raw_nodes, raw_w = np.polynomial.hermite_e.hermegauss(9)
-    nodes, log_w = raw_nodes, np.log(raw_w / raw_w.sum())
-    value, mean, var = _guide_grids(cells, nodes, log_w, progress)
-    control = cells.is_control
-    c_mean, c_var = mean[control, 0], var[control, 0]
-    sd_c = _control_sd(c_mean, c_var, priors.control_sd_scale)
-    precision = 1 / (c_var + sd_c**2)
-    level = float((precision * c_mean).sum() / precision.sum())
-    escape, escape_sd, *two = escaping_cells.find(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
-    if len(cells.sets):
-        from . import guide_sets
-
-        *refined, correlation = guide_sets.refine(cells, SPREADS, (value, mean, var), level, priors, nodes, log_w)
-        two = [np.where(escape[:, None] > 0, a, b) for a, b in zip(two, refined, strict=True)]
-    value, mean, var = two
-    guide_mean, guide_var, within = np.zeros(len(control)), np.zeros(len(control)), np.zeros(len(control))
-    shrink = sd_c**2 / (sd_c**2 + c_var)
-    guide_mean[control], guide_var[control] = shrink * (c_mean - level), shrink * c_var
-    weights, centre = _spread_weights(value[~control], priors)
-    w_mean = (weights * mean[~control]).sum(1) - level
-    w_var = (weights * (var[~control] + mean[~control] ** 2)).sum(1) - (w_mean + level) ** 2
-    guide_mean[~control], guide_var[~control], mu, sigma = _targeting(cells, w_mean, w_var, priors)
-    within[~control] = np.sqrt(weights @ SPREADS**2)
-    x, log_prior = _cell_priors(control, guide_mean, guide_var, weights, escape)
-    if len(cells.sets):
-        of_sets = _set_priors(cells.sets, guide_mean, guide_var, within, correlation)
-        x, log_prior = (np.concatenate(pair) for pair in zip((x, log_prior), of_sets, strict=True))
-    out = np.zeros((len(cells.counts), 4))
     phi = 1.0 / max(cells.overdispersion, 0.01) ** 2
-    counts, guide = cells.counts.astype(float), cells.guide.astype(np.int64)
-    in_runs(
-        each_cell,
-        len(counts),
-        counts,
-        cells.exposure * 2.0**level,
-        phi,
-        guide,
-        x,
-        log_prior,
-        out,
-        load=len(counts) * x.shape[1],
-    )
-    hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": sd_c, "within_median": centre, "ntc_level": level}
-    overall_mean, overall_sd = escaping_cells.overall(guide_mean, guide_var, escape, escape_sd)
+    counts, exposure = cells.counts.astype(float), cells.exposure.astype(float)
+    lat = lattice(counts, exposure, cells.guide.astype(np.int64), phi)
+    ntc = control_level(lat, cells, priors)
+    guides = np.flatnonzero(~cells.is_control)
+    table, parts, correlation = _likelihoods(lat, cells, guides, ntc.level, priors, progress)
+    known = None if cells.known is None else cells.known[guides]
+    of_guide = np.zeros(len(guides), dtype=np.int64) if cells.population is None else cells.population[guides]
+    p, (mu, sigma) = population.posterior(table.curves, of_guide, known, priors)
+    extra = np.zeros(len(guides)) if cells.offset_var is None else cells.offset_var[guides]
+    found = _with_controls(_summarise(table, p, extra, correlation), ntc, cells.is_control)
+    of_cells = cell_dosages(cells, ntc.level, phi, found.dosages)
+    hyper = {"mu": mu, "sigma": sigma, "ntc_guide_sd": ntc.sd, "within_median": parts.median, "ntc_level": ntc.level}
+    every, acting = found.every, found.acting
     return CisFit(
-        overall_mean,
-        overall_sd,
-        within,
-        float(precision.sum() ** -0.5),
-        out[:, 0],
-        out[:, 1],
-        out[:, 2],
-        out[:, 3],
-        hyper,
-        bool(np.isfinite(guide_mean).all()),
-        escape,
-        guide_mean,
-        np.sqrt(guide_var),
+        guide_mean=every[0],
+        guide_sd=(every[2] - every[1]) / WIDTH,
+        within_sd=np.sqrt(found.dosages.weights @ SPREADS**2),
+        baseline_sd=ntc.error,
+        cell_median=of_cells[:, 0],
+        cell_sd=of_cells[:, 1],
+        cell_q025=of_cells[:, 2],
+        cell_q975=of_cells[:, 3],
+        hyper=hyper,
+        converged=bool(np.isfinite(every).all()),
+        escape=found.dosages.escape,
+        acting_mean=acting[0],
+        acting_sd=(acting[2] - acting[1]) / WIDTH,
+        interval=every[1:3],
     )
 
 
-def _targeting(
-    cells: CisCells, mean: np.ndarray, var: np.ndarray, priors: CisPriors
-) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Means and variances of the targeting guides given their population, or what is known of one before.
+def _guides(cells: CisCells, guides: NDArray[np.int64], level: float) -> list[Guide]:
+    """Counts of the cells that carry no guide of the cis gene but this, and what is known of each guide."""
+    order, n = np.argsort(cells.guide, kind="stable"), len(cells.is_control)
+    start = np.searchsorted(cells.guide[order], np.arange(n + 1))
+    offset = np.zeros(n) if cells.offset is None else cells.offset
+    before = np.full((n, 2), np.nan) if cells.known is None else cells.known
+    out = []
+    for g in guides:
+        mine, (mean, sd) = order[start[g] : start[g + 1]], before[g]
+        known = (float(mean) + level, float(sd)) if np.isfinite(mean) else None
+        y, e = cells.counts[mine].astype(float), cells.exposure[mine].astype(float)
+        out.append(Guide(y, e, offset=float(offset[g]), known=known))
+    return out
 
-    Centre and scale of the populations come last, the mean over them.
+
+def _likelihoods(
+    lat: Lattice,
+    cells: CisCells,
+    guides: NDArray[np.int64],
+    level: float,
+    priors: CisPriors,
+    progress: Callable[[Any], Any],
+) -> tuple[Table, escaping_cells.Parts, Floats | None]:
+    """The likelihood of every targeting guide, what was learned of spread and share, and the guides' correlations.
+
+    The correlations are between all guides, where cells have several.
     """
-    n = len(mean)
-    population = np.zeros(n, int) if cells.population is None else cells.population[~cells.is_control]
-    out, found = np.zeros((2, n)), []
-    for one in np.unique(population):
-        mine = population == one
-        found.append(_population(mean[mine], var[mine], priors))
-        out[:, mine] = _shrink(mean[mine], var[mine], *found[-1], priors.guide_df)
-    if cells.known is not None:
-        centre, sd = cells.known[~cells.is_control].T
-        known = np.isfinite(centre)
-        precision = 1 / var[known] + 1 / sd[known] ** 2
-        out[:, known] = (mean[known] / var[known] + centre[known] / sd[known] ** 2) / precision, 1 / precision
-    mu, sigma = np.mean(found, axis=0)
-    return out[0], out[1], float(mu), float(sigma)
+    n, mine, begin = len(guides), _guides(cells, guides, level), escaping_cells.start(SPREADS, priors)
+
+    def of(g: int, parts: escaping_cells.Parts = begin) -> escaping_cells.Shape:
+        return escaping_cells.shape(lat, mine[g], level, parts, priors, two=True)
+
+    learners = np.unique(np.linspace(0, n - 1, min(n, LEARNERS)).astype(np.int64)).tolist()
+    few = n <= LEARNERS  # then the bar is over these, which is all
+    shapes = dict(each(of, learners, progress if few else lambda x: x))
+    parts = escaping_cells.learn(list(shapes.values()), SPREADS, priors)
+    curves = population.Curves(*np.zeros((2, n, N_FINE)))
+    table = Table(curves, np.zeros((n, N_FINE, len(SPREADS)), dtype=np.float32), {})
+
+    def fill(g: int) -> None:
+        _fill(table, g, shapes[g] if g in shapes else of(g, parts), parts)
+
+    for _ in each(fill, range(n), (lambda x: x) if few else progress):
+        pass  # rows of their own, on all threads
+    if not len(cells.sets):
+        return table, parts, None
+    from . import guide_sets
+
+    alone = {int(guides[g]): escaping_cells.shape(lat, mine[g], level, parts, priors, two=False) for g in range(n)}
+    refined, correlation = guide_sets.refine(lat, cells, alone, level, parts, priors)
+    for g in range(n):
+        if g not in table.share or _two_parts(table, g, priors) <= escaping_cells.LEAST_PROBABILITY:
+            table.share.pop(g, None)
+            _fill(table, g, refined[int(guides[g])], parts)
+    return table, parts, correlation
 
 
-def _population(mean: np.ndarray, var: np.ndarray, priors: CisPriors) -> tuple[float, float]:
-    """Centre and scale of the targeting guides' true means by EM, the scale kept wide when guides are few.
-
-    A guide without counts has a mean far below and a variance to match; it must not set the scale.
-    """
-    n = len(mean)
-    mu, sigma2 = float(np.average(mean, weights=1 / (var + priors.sigma_scale**2))), priors.sigma_scale**2
-    for _ in range(100):
-        keep = sigma2 / (sigma2 + var)
-        post = mu + keep * (mean - mu)
-        before, mu = mu, float(post.mean())
-        sigma2 = float((((post - mu) ** 2 + keep * var).sum() + 2 * priors.sigma_scale**2) / (n + 2))
-        if abs(mu - before) < 1e-8:
-            break
-    return mu, sigma2**0.5
+def _fill(table: Table, g: int, found: escaping_cells.Shape, parts: escaping_cells.Parts) -> None:
+    """Keep the likelihood of one guide, spread and share integrated, and what each mean says of these."""
+    n_shares = found.value.shape[2]
+    joint = found.value + parts.log[:, :n_shares]
+    total = logsumexp(joint, axis=(1, 2))
+    table.curves.x[g], table.curves.value[g] = found.x, total
+    p = np.exp(joint - total[:, None, None])
+    table.spread[g] = p.sum(2)
+    if n_shares > 1:
+        table.share[g] = p.sum(1)
 
 
-def _shrink(mean: np.ndarray, var: np.ndarray, mu: float, sigma: float, df: float) -> tuple[np.ndarray, np.ndarray]:
-    """Guide means and variances under the Student t population, its pull taken at the posterior."""
-    pull = (df + 1) / df / sigma**2
-    for _ in range(50):
-        post = (mean / var + pull * mu) / (1 / var + pull)
-        pull = (df + 1) / (df + ((post - mu) / sigma) ** 2) / sigma**2
-    return (mean / var + pull * mu) / (1 / var + pull), 1 / (1 / var + pull)
+def _two_parts(table: Table, g: int, priors: CisPriors) -> float:
+    """Probability that a guide has two parts, under a wide population."""
+    x, value = table.curves.x[g], table.curves.value[g]
+    p = population.normalised((value + population.log_student(x, 0.0, priors.sigma_scale, priors.guide_df))[None])[0]
+    return float(p @ table.share[g][:, 1:].sum(1))
 
 
-def _cell_priors(
-    control: np.ndarray, guide_mean: np.ndarray, guide_var: np.ndarray, weights: np.ndarray, escape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each guide's density of a cell's log2 dosage on a grid, its spread integrated; a part may be at 0."""
-    n_g = len(control)
-    spread = np.zeros((n_g, len(SPREADS)))
-    w = np.zeros((n_g, len(SPREADS)))
-    w[control, 0] = 1.0
-    spread[~control], w[~control] = SPREADS, weights
-    sd = np.sqrt(spread**2 + guide_var[:, None] + 1e-6)
-    half = 5.0 * np.sqrt((w * sd**2).sum(1)) + 2.5 * np.sqrt((w * spread**2).sum(1))
-    low, high = guide_mean - half, guide_mean + half
-    two = escape > 0
-    low[two], high[two] = np.minimum(low[two], -4 * ESCAPER_SD), np.maximum(high[two], 4 * ESCAPER_SD)
-    x = low[:, None] + np.linspace(0, 1, N_X) * (high - low)[:, None]
-    d = (x - guide_mean[:, None])[:, :, None] / sd[:, None]
-    log_prior = logsumexp(-0.5 * d**2 - np.log(sd)[:, None], b=w[:, None], axis=2)
-    at_ntc = -0.5 * (x[two] / ESCAPER_SD) ** 2 - np.log(ESCAPER_SD)
-    share = escape[two][:, None]
-    log_prior[two] = np.logaddexp(np.log1p(-share) + log_prior[two], np.log(share) + at_ntc)
-    return x, log_prior
+def _summarise(table: Table, p: Floats, extra: Floats, correlation: Floats | None) -> Found:
+    """Summaries of the posterior weights ``(G, X)`` of the targeting guides' means, which have an `extra` variance."""
+    x = table.curves.x
+    acting = population.quantiles(x, p, QUANTILES)
+    every, mean = acting.copy(), (p * x).sum(1)
+    var = (p * (x - mean[:, None]) ** 2).sum(1)
+    weights = np.einsum("gx,gxs->gs", p, table.spread)
+    escape = np.zeros(len(x))
+    for g, share in table.share.items():
+        joint = p[g][:, None] * share
+        every[:, g] = population.weighted_quantiles(*escaping_cells.overall(x[g], joint), QUANTILES)
+        away = abs(every[0, g]) >= escaping_cells.LEAST_DOSAGE
+        if away and joint[:, 1:].sum() > escaping_cells.LEAST_PROBABILITY:
+            escape[g] = joint.sum(0) @ SHARES
+    wider = NORMAL[:, None] ** 2 * extra
+    acting, every = (q[0] + np.sign(NORMAL)[:, None] * np.sqrt((q - q[0]) ** 2 + wider) for q in (acting, every))
+    return Found(acting, every, GuideDosages(mean, var + extra, SPREADS, weights, escape, correlation))
 
 
-def _set_priors(
-    sets: np.ndarray, guide_mean: np.ndarray, guide_var: np.ndarray, within: np.ndarray, correlation: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same for cells with several guides: a normal density, effects, their errors and spreads added up."""
-    there = sets >= 0
-    mean = np.where(there, guide_mean[sets], 0.0).sum(1)
-    error = np.where(there, np.sqrt(guide_var)[sets], 0.0)
-    shared = correlation[sets[:, :, None], sets[:, None, :]]
-    var = np.einsum("ni,nij,nj->n", error, shared, error) + np.where(there, within[sets] ** 2, 0.0).sum(1)
-    sd = np.sqrt(np.maximum(var, 0.0) + 1e-6)
-    z = np.linspace(-7.5, 7.5, N_X)
-    return mean[:, None] + sd[:, None] * z, np.repeat(-0.5 * z[None] ** 2, len(sets), 0)
+def _with_controls(found: Found, ntc: ControlLevel, control: NDArray[np.bool_]) -> Found:
+    """All guides: those of the NTC guides have a normal posterior."""
+
+    def every(of_targeting: Floats, of_control: Floats) -> Floats:
+        out = np.zeros((*of_targeting.shape[:-1], len(control)))
+        out[..., ~control], out[..., control] = of_targeting, of_control
+        return out
+
+    half, d = np.sqrt(ntc.var), found.dosages
+    of_controls = ntc.mean + NORMAL[:, None] * half
+    weights = np.zeros((len(control), len(SPREADS)))
+    weights[~control] = d.weights
+    dosages = GuideDosages(
+        every(d.mean, ntc.mean),
+        every(d.var, ntc.var),
+        SPREADS,
+        weights,
+        every(d.escape, np.zeros(len(half))),
+        d.correlation,
+    )
+    return Found(every(found.acting, of_controls), every(found.every, of_controls), dosages)
