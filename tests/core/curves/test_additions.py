@@ -13,7 +13,7 @@ import pytest
 
 import dream_sc
 
-HERE = Path(__file__).parent
+ROOMS = Path(__file__).parents[1]
 PACKAGE = Path(dream_sc.__file__).parent
 LINES = {  # what is changed in the list, by file
     "curves": {
@@ -117,7 +117,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     shutil.copytree(PACKAGE, folder / "dream_sc", ignore=shutil.ignore_patterns("__pycache__"))
     for room, file in FILES.items():
         place = folder / "dream_sc" / "_core" / room
-        shutil.copy(HERE / file, place / file)
+        shutil.copy(ROOMS / room / file, place / file)
         text = (place / "__init__.py").read_text()
         for before, after in LINES[room].items():
             assert text.count(before) == 1
