@@ -72,6 +72,8 @@ STICKS, STICK_EFFECTS, STICK_EFFECTS_SD = "sticks", "stick_effects", "stick_effe
 CIS_COLUMNS = ("x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975")
 _TRANS_COLUMNS = (  # with what an effect is called in place of "effect"
     "model",
+    "on_knockdown",
+    "score",
     "lfdr",
     "qvalue",
     "pvalue",

@@ -70,7 +70,7 @@ def _print_report(frame: pd.DataFrame) -> None:
             {
                 "model": shown["model"].astype(str),
                 "true model": shown["true_model"].astype(str),
-                "class": shown["class"].astype(str),
+                "on_knockdown": shown["on_knockdown"].astype(str),
                 "q": shown["qvalue"].map("{:.1e}".format),
                 "log2 EC50 [95 %]": [_interval(row, "log2_ec50") for _, row in shown.iterrows()],
                 "true EC50": shown["true_log2_ec50"].map(_number),

@@ -190,13 +190,21 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
     ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols)))
     ax.set_ylabel(fit.likelihood.words.observed)
     q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
-    text = str(row["class"]).replace("_", " ") if leads else f"part of {label['feature']}"
+    text = _in_words(row) if leads else f"part of {label['feature']}"
     if categories and row["class"] != "null":
         text = f"{row['category']} {text}"
         if len(name) + len(text) > ONE_LINE:
             text = f"\n{text}"
     ax.set_title(f"{name}: {text}{q}", fontsize=TITLE)
     return categories
+
+
+def _in_words(row: pd.Series) -> str:
+    """What a feature does on knock-down of the cis gene."""
+    way = str(row["on_knockdown"])
+    if way in ("down", "up"):
+        return "falls on knock-down" if way == "down" else "rises on knock-down"
+    return {"biphasic_min": "trough", "biphasic_max": "peak"}.get(str(row["class"]), "no response")
 
 
 def _areas(fit: TransFit, name: str, points: pd.DataFrame, ax: Any) -> list[Any]:

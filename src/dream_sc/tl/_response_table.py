@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._response_inputs import ResponseInputs
 
-TEXT = ("model", "class", "category", "status")
+TEXT = ("model", "on_knockdown", "class", "category", "status")
 
 
 def asked_for(inputs: ResponseInputs, features: str | Iterable[str] | None) -> np.ndarray:

@@ -9,13 +9,13 @@ import numpy as np
 from scipy.stats import norm
 
 from dream_sc._core import engines
-from dream_sc._core.curves import NULL
 from dream_sc._core.parallel import blocks, each, under
 from dream_sc._core.response import draws
 from dream_sc._core.response.problem import Problem
 from dream_sc._core.types import GuideStats, RowDosage
 
 from . import all_features, guide_support, leave_one_guide_out, posterior_record, summary
+from .direction import with_direction
 from .first_pass_draws import Looked, Table, quick_draws, shifted, table_of, what_is_said
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def describe(
     some = decision.take(asked[fitted])
     cells = None if prepared.cells is None else prepared.cells.take(asked[fitted])
     found = of_draws(some, cells, progress=progress, kept=kept)
-    columns = found.columns | calls_of(some) | null_class(found.columns, some.lfdr)
+    columns = with_direction(found.columns | calls_of(some), prepared.likelihood.effect)
     return Described(
         all_features.columns(prepared, asked, columns, found.flags),
         all_features.spread(fitted & asked, found.records),
@@ -91,14 +91,6 @@ class OfDraws(NamedTuple):
     columns: dict[str, Any]  # each (T,)
     records: NDArray[np.float16]  # (T, 512)
     flags: dict[str, NDArray[np.bool_]]  # (T,) whether an engine converged, and whether draws had to be improved
-
-
-def null_class(columns: dict[str, Any], lfdr: Floats) -> dict[str, Any]:
-    """Class of each feature and its probability, where features that are rather null than not have one of their own."""
-    return {
-        "class": np.where(lfdr > 0.5, NULL.name, columns["class"]),
-        "p_class": np.where(lfdr > 0.5, lfdr, columns["p_class"] * (1 - lfdr)),
-    }
 
 
 def of_draws(d: Decision, cells: SingleCells | None, *, progress: Callable[[Any], Any], kept: Kept | None) -> OfDraws:

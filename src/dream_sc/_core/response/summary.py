@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from dream_sc._core.curves import LN2
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
@@ -23,7 +25,16 @@ MIN_SIDE = 0.1  # log2: an end of the axis nearer to NTC than this has no fold c
 MIN_TURN = 0.2  # log2, or units of the predictor over ln 2: both arms of a biphasic curve move at least this much
 SLOPE_STEP = 1e-4  # of the predictor's unit
 QUANTILES = (0.5, 0.025, 0.975)
-CLASSES = ("up", "down", "threshold", "biphasic_min", "biphasic_max")
+CLASSES = (  # as the dosage rises
+    "increasing",
+    "decreasing",
+    "threshold_increasing",
+    "threshold_decreasing",
+    "biphasic_min",
+    "biphasic_max",
+)
+RISES = np.array([True, False, True, False, False, False])
+FALLS = np.array([False, True, False, True, False, False])
 MEDIAN_DRAWS = 250  # curves of which medians are taken
 CLASS_DRAWS = 100  # curves whose classes are counted
 SAID_DRAWS = 64  # curves whose slopes are looked up
@@ -83,7 +94,8 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
     relative = c.log_curve(np.append(x, 0.0), some, consts) if c.monotone else spread(curves, CLASS_DRAWS)
     relative = (relative[..., :N_GRID] - relative[..., -1:]) / (LN2 * like.unit)
     code, gap = _shapes(relative.reshape(-1, N_GRID), x, axis)
-    return out | _classes(code.reshape(relative.shape[:2]), gap.reshape(relative.shape[:2]))
+    change = knockdown_change(out, like.effect)
+    return out | _classes(code.reshape(relative.shape[:2]), gap.reshape(relative.shape[:2]), change)
 
 
 def spread(draws: NDArray[Number], most: int) -> NDArray[Number]:
@@ -131,7 +143,7 @@ def summarise_said(
     predictor = spread(level, SAID_DRAWS) + said.curves[some] if not like.linear else 0.0
     x = np.linspace(axis.low, axis.high, N_GRID)
     out |= _slopes(_of_effect(said.slopes[some], predictor, like), x)
-    return out | _classes(said.code[column], said.gap[column])
+    return out | _classes(said.code[column], said.gap[column], knockdown_change(out, like.effect))
 
 
 def _of_params(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
@@ -153,6 +165,12 @@ def of_steps(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likeliho
             out |= {name: nan.copy() for name in [*names, f"amplitude{suffix}"]}
     out["p_ec50_inside"] = inside(hills[0][0], axis) if hills else nan
     return out
+
+
+def knockdown_change(columns: Mapping[str, Any], effect: str) -> Floats:
+    """Change ``(T,)`` at the lowest dosage; where nothing was knocked down, minus that at the highest one."""
+    low, high = columns[f"{effect}_full"], columns[f"{effect}_max"]
+    return np.asarray(np.where(np.isfinite(low), low, -high))
 
 
 def _slopes(slopes: Floats, x: Floats) -> dict[str, NDArray[np.generic]]:
@@ -188,9 +206,14 @@ def _effects(curves: Floats, axis: Axis, name: str) -> dict[str, Floats]:
     return out | _quantiles(f"{name}_range", main.max(-1) - main.min(-1))
 
 
-def _classes(code: NDArray[np.int64], gap: NDArray[np.bool_]) -> dict[str, NDArray[np.generic]]:
-    """Likeliest shape of curves ``(T, S)`` and its probability; whether the movement likely lies in one gap."""
+def _classes(code: NDArray[np.int64], gap: NDArray[np.bool_], change: Floats) -> dict[str, NDArray[np.generic]]:
+    """Likeliest shape of curves ``(T, S)`` and its probability; whether the movement likely lies in one gap.
+
+    Curves that rise or fall do so as the `change` ``(T,)`` by a knock-down says.
+    """
     share = (code[..., None] == np.arange(len(CLASSES))).mean(1)
+    rises = np.where(np.isfinite(change), change < 0, share[:, RISES].sum(1) >= share[:, FALLS].sum(1))
+    share = np.where(np.where(rises[:, None], FALLS, RISES), 0.0, share)
     return {
         "class": np.array(CLASSES)[share.argmax(1)],
         "p_class": share.max(1),
@@ -216,8 +239,8 @@ def _shapes(curves: Floats, x: Floats, axis: Axis) -> tuple[NDArray[np.int64], N
         if (levels < centre - 0.5).any() and (levels > centre + 0.5).any():
             near = curves[:, inside]
             steep |= near.max(1) - near.min(1) >= 0.8 * span
-    code = np.where(last >= first, CLASSES.index("up"), CLASSES.index("down"))
-    code[steep & (span > MIN_TURN)] = CLASSES.index("threshold")
+    code = np.where(last >= first, CLASSES.index("increasing"), CLASSES.index("decreasing"))
+    code[steep & (span > MIN_TURN)] += CLASSES.index("threshold_increasing")
     code[trough] = CLASSES.index("biphasic_min")
     code[peak] = CLASSES.index("biphasic_max")
     return code, single_gap

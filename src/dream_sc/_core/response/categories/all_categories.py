@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc._core.response import all_features
-from dream_sc._core.response.describe import Described, calls_of, null_class
+from dream_sc._core.response.describe import Described, calls_of
+from dream_sc._core.response.direction import with_direction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,8 +48,8 @@ def _columns(
     """Columns ``(F,)``: calls, numbers of the category that moves most, what single guides say."""
     fitted, reported = prepared.fitted & asked, asked[prepared.fitted]
     leading = {name: values[found.leading] for name, values in found.by_category.items()}
-    columns = leading | found.by_feature | calls_of(calls)
-    columns |= null_class(columns, calls.lfdr) | {"category": at[found.leading].astype(float)}
+    columns = with_direction(leading | found.by_feature | calls_of(calls), prepared.likelihood.effect)
+    columns |= {"category": at[found.leading].astype(float)}
     some = {name: np.asarray(values)[reported] for name, values in columns.items()}
     out = all_features.with_gaps(prepared, fitted, some)
     went = all_features.few_or_gap(prepared, fitted, some["single_gap"])

@@ -1,0 +1,38 @@
+"""Which way a feature goes where the cis gene is knocked down, and a score to rank features by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dream_sc._core.curves import NULL
+
+from .summary import knockdown_change
+
+CALLED = 0.05  # q-value: the class of a call is never that of no response
+DOWN, UP, MIXED = "down", "up", "mixed"
+
+
+def with_direction(columns: dict[str, Any], effect: str) -> dict[str, Any]:
+    """Columns ``(T,)`` with the class of the calls, `on_knockdown` and `score`.
+
+    Parameters
+    ----------
+    columns
+        With `class`, `p_class`, `lfdr`, `qvalue`, `log_bf`, and the effects at the ends of the axis.
+    effect
+        What an effect is called.
+    """
+    kind, p, lfdr = columns["class"].astype(object), columns["p_class"], columns["lfdr"]
+    null = (lfdr > 0.5) & ~(columns["qvalue"] < CALLED)
+    change = knockdown_change(columns, effect)
+    turns = np.array([str(each).startswith("biphasic") for each in kind])
+    way = np.where(turns, MIXED, np.where(change < 0, DOWN, UP)).astype(object)
+    way[null | ~np.isfinite(change)] = None
+    return columns | {
+        "class": np.where(null, NULL.name, kind),
+        "p_class": np.where(null, lfdr, p * (1 - lfdr)),
+        "on_knockdown": way,
+        "score": np.sign(change) * np.maximum(columns["log_bf"], 0.0),
+    }
