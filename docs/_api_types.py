@@ -138,6 +138,10 @@ def type_of_the_result(app: Any, what: str, name: str, obj: Any, options: Any, l
 def setup(app: Any) -> dict[str, bool]:
     """Make the module an extension of Sphinx."""
     import_module("dream_sc._cli.main")
+    package = import_module("dream_sc")
+    for namespace in (getattr(package, name) for name in package.__all__):
+        for name in getattr(namespace, "__all__", ()):
+            getattr(namespace, name)  # names load their modules when they are first used
     resolve_types("dream_sc")
     app.connect("missing-reference", under_its_documented_name)
     app.connect("autodoc-process-docstring", type_of_the_result, priority=400)  # before napoleon
