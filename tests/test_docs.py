@@ -93,7 +93,19 @@ def _many_guides() -> dict[str, Any]:
     text = "\n".join(["cell_barcode,num_features,feature_call,num_umis", *lines])
     Path("crispr_analysis/protospacer_calls_per_cell.csv").write_text(text)
     mdata = md.MuData({"rna": adata.copy(), "guide": guide})
-    return {"adata": adata, "mdata": mdata, "library": pd.DataFrame({"gene": targets}, names)}
+    library = pd.DataFrame({"gene": targets}, names)
+    return {"adata": adata, "mdata": mdata, "library": library, "dual": _dual_guides()}
+
+
+def _dual_guides() -> ad.AnnData:
+    """A titration with two guides in place of each."""
+    adata = _small()
+    one = pd.get_dummies(adata.obs["guide"].astype(str)).astype(int)
+    target = adata.obs.drop_duplicates("guide").set_index("guide")["target"]
+    adata.obsm["guide_umi"] = pd.concat([9 * one.add_suffix(s) for s in ("_1", "_2")], axis=1)
+    adata.uns["guide_umi_target"] = 2 * [str(target[g]) for g in one]
+    del adata.obs["guide"], adata.obs["target"]
+    return adata
 
 
 def _junctions() -> dict[str, Any]:

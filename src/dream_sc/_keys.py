@@ -9,7 +9,15 @@ TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 CONFOUNDING = "confounding"
 SIZE_FACTOR = "size_factor"
 NEAR_CIS = "near_cis"  # column of the table of the trans step
-POSITION_COLUMNS = ("chrom", "start", "end")  # of a feature, in `.var`
+DIRECT_TARGET = "direct_target"  # column of the table of the trans step
+# of a feature, in `.var`; the first set that is there is read
+POSITION_COLUMNS = (("chrom", "start", "end"), ("gene_chr", "gene_start", "gene_end"))
+CIS_POSITION = "cis_position"  # of a cis fit, in its entry of `.uns`: where the cis gene was, of how many features
+SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_names", "gene_name", "symbol", "feature_name")  # in `.var`
+FEATURE_TYPES, GENE_EXPRESSION = (
+    "feature_types",
+    "Gene Expression",
+)  # a column of `.var` of a 10x matrix, and genes in it
 GUIDE, TARGET, N_GUIDES, NTC = "guide", "target", "n_guides", "NTC"  # of a cell, in `.obs`
 COMPLEMENT = "complement"  # control cells that no guide of the controls tells apart
 GUIDES = "guides"  # matrix of guides in `.obsm`

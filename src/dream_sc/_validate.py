@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ._data import stored
+from ._keys import FEATURE_TYPES, GENE_EXPRESSION
+from ._logging import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from anndata import AnnData
 
 NO_COUNTS = {
@@ -168,9 +168,33 @@ def guides_key(guides: Any) -> str:
     return guides
 
 
+def label_texts(given: Any) -> list[str]:
+    """A label or several as texts, which is how columns of labels are read: numbers and flags are labels too."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    return [str(label) for label in (given if several else [given])]
+
+
+def gene_features(adata: AnnData, label: str) -> None:
+    """Say where features of several kinds lie in one matrix, such as guides and antibodies beside genes."""
+    kinds = adata.var[FEATURE_TYPES].dropna().astype(str) if FEATURE_TYPES in adata.var else pd.Series(dtype=str)
+    others = kinds[kinds != GENE_EXPRESSION]
+    if len(others) and (kinds == GENE_EXPRESSION).any():
+        logger.warning(
+            "%s: .var[%r] says that %d of %d features are no genes (%s): their counts go into size factors, and they "
+            "are fitted as genes; take them out, data[:, data.var[%r] == %r].copy(); guides go to pp.guide_matrix",
+            label,
+            FEATURE_TYPES,
+            len(others),
+            adata.n_vars,
+            ", ".join(sorted(set(others))),
+            FEATURE_TYPES,
+            GENE_EXPRESSION,
+        )
+
+
 def controls(target: np.ndarray, control: str | list[str], target_key: str) -> np.ndarray:
     """Which cells carry a control label."""
-    wanted = [control] if isinstance(control, str) else list(control)
+    wanted = label_texts(control)
     if not wanted:
         raise ValueError(f"control is empty: name the label(s) of non-targeting cells in .obs[{target_key!r}]")
     for label in wanted:
@@ -237,6 +261,15 @@ def new_key(adata: AnnData, key: str, label: str) -> None:
     other = before.get("step", label) if isinstance(before, Mapping) else label
     if other != label:
         raise ValueError(f"key_added={key!r} names a result of {other}: choose another name")
+
+
+def new_column(adata: AnnData, name: str, key: str, inputs: Iterable[str | None]) -> None:
+    """Refuse a `key_added` whose column of `.obs` would replace one of the user's; that of an earlier fit it may."""
+    if name in adata.obs and (name in inputs or key not in adata.uns):
+        raise ValueError(
+            f".obs[{name!r}] would be overwritten, and it is not of an earlier fit: choose another key_added than "
+            f"{key!r}, or rename the column"
+        )
 
 
 def readable(data: Any, mod: str | None) -> AnnData:

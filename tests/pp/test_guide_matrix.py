@@ -58,6 +58,34 @@ def test_umis_are_not_overwritten(adata: ad.AnnData) -> None:
     assert adata.obsm["carried"].toarray().tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
 
 
+def test_targets_may_be_a_long_table(adata: ad.AnnData) -> None:
+    """A row for each guide and target."""
+    table = pd.DataFrame({"guide": ["a1", "n1", "a2", "a1"], "gene": ["A", "NTC", "A", "B"]})
+    ds.pp.guide_matrix(adata, _frame([0, 1, 2, 3]), targets=table.set_index("guide")["gene"])
+    assert adata.uns["guides_target"].tolist() == ["A;B", "A", "NTC"]
+
+
+def test_cells_that_the_table_lacks_are_named(adata: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    ds.pp.guide_matrix(adata, _frame([0, 1]), targets=TARGETS)
+    assert "lacks 2 of 4 cells, 'c2' for one: they count as cells with no guide" in caplog.text
+    assert caplog.records[0].levelname == "WARNING"
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_the_matrix_of_the_user_is_only_read(adata: ad.AnnData, readable: bool) -> None:
+    x = sparse.csr_matrix(UMIS)
+    x.data[0] = 0  # stored, but no guide
+    if not readable:
+        for part in (x.data, x.indices, x.indptr):
+            part.flags.writeable = False
+    adata.obsm["umis"], adata.uns["umis_ids"] = x, GUIDES
+    ds.pp.guide_matrix(adata, "umis", targets=TARGETS)
+    assert adata.obsm["guides"].toarray().tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]]
+    assert adata.obsm["umis"].nnz == 4
+    ds.pp.assign_guides(adata, "guides")
+    assert adata.obs["guide"].isna().sum() == 1
+
+
 def test_guides_are_left_out_and_have_several_targets(adata: ad.AnnData, tmp_path: Path) -> None:
     targets = TARGETS | {"a1": ["A", "B"]}
     ds.pp.guide_matrix(adata, _frame([0, 1, 2, 3]), targets=targets, exclude="a2", key_added="g")

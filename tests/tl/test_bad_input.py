@@ -104,6 +104,32 @@ def test_a_guide_with_two_targets_is_named(technical: ad.AnnData) -> None:
 # controls and groups
 
 
+def test_a_name_of_guides_under_two_targets_is_refused(base: ad.AnnData) -> None:
+    """Guides numbered anew for each target are different guides."""
+    adata = base.copy()
+    acting = adata.obs["target"] == "GFI1B"
+    number = adata.obs["guide"].astype(str).str.extract(r"(\d+)$")[0].astype(int)
+    adata.obs["target"] = np.where(acting, np.where(number <= 6, "promoter", "enhancer"), "NTC")
+    adata.obs["guide"] = np.where(acting, "g" + (number % 6).astype(str), adata.obs["guide"].astype(str))
+    ds.tl.fit_technical(adata)
+    with pytest.raises(ValueError, match=r"\['g0', .* occur under more than one target of \['promoter', 'enhancer'\]"):
+        ds.tl.fit_cis(adata, "GFI1B", cis_targets=["promoter", "enhancer"])
+    ds.tl.fit_cis(adata, "GFI1B", cis_targets="promoter")
+    assert (~ds.get.guides(adata)["is_control"]).sum() == 6
+
+
+@pytest.mark.parametrize(("acts", "rests"), [(1, 0), (False, True), ("GFI1B", 3)])
+def test_labels_may_be_numbers_or_flags(technical: ad.AnnData, acts: Any, rests: Any) -> None:
+    adata = technical.copy()
+    values = [acts if t == "GFI1B" else rests for t in adata.obs["target"]]
+    adata.obs["target"] = pd.Series(values, adata.obs_names)
+    ds.tl.fit_technical(adata, batch_key="batch", control=rests)
+    pd.testing.assert_frame_equal(adata.varm["technical"], technical.varm["technical"])
+    ds.tl.fit_cis(adata, "GFI1B", cis_targets=acts)
+    assert (~ds.get.guides(adata)["is_control"]).sum() > 0
+    assert adata.uns["cis"]["params"]["cis_targets"] == [str(acts)]
+
+
 def test_misspelt_control_offers_close_names(base: ad.AnnData) -> None:
     with pytest.raises(ValueError, match=r"'NTCs'.*NTC.*control="):
         ds.tl.fit_technical(base.copy(), control="NTCs")
@@ -342,6 +368,41 @@ def test_overwriting_is_logged(technical: ad.AnnData, caplog: pytest.LogCaptureF
     for slot in (".varm['technical']", ".varm['technical_effects']", ".uns['technical']"):
         assert f"{slot} is overwritten" in caplog.text
     assert adata.uns["technical"]["groups"] == ["all"]
+
+
+def test_columns_of_the_user_are_not_lost(technical: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    adata = technical.copy()
+    adata.obs["cis_guide"] = adata.obs["guide"]
+    with pytest.raises(ValueError, match=r"\.obs\['cis_guide'\] would be overwritten, .* another key_added than 'cis'"):
+        ds.tl.fit_cis(adata, "GFI1B", guide_key="cis_guide")
+    with pytest.raises(ValueError, match="would be overwritten"):
+        ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_cis(adata, "GFI1B", guide_key="cis_guide", key_added="dosage")
+    ds.tl.fit_cis(adata, "GFI1B", guide_key="cis_guide", key_added="dosage")
+    assert adata.obs["cis_guide"].equals(adata.obs["guide"])
+    with pytest.raises(ValueError, match="would be overwritten"):
+        ds.tl.fit_cis(adata, "GFI1B", guide_key="dosage_guide", key_added="dosage")
+    with caplog.at_level(logging.WARNING):
+        ds.pp.size_factors(adata)
+        assert ".obs['size_factor'] is overwritten" in caplog.text
+        caplog.clear()
+        ds.pp.size_factors(adata)  # by the same values
+        assert not caplog.records
+
+
+def test_guides_among_the_genes_are_named(base: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    adata = base.copy()
+    adata.var["feature_types"] = ["Gene Expression"] * 10 + ["CRISPR Guide Capture"] * 2
+    with caplog.at_level(logging.WARNING):
+        ds.pp.size_factors(adata)
+        ds.tl.fit_technical(adata)
+    said = [r.getMessage() for r in caplog.records if "feature_types" in r.getMessage()]
+    assert len(said) == 2
+    assert all("2 of 12 features are no genes (CRISPR Guide Capture)" in text for text in said)
+    caplog.clear()
+    genes = adata[:, adata.var["feature_types"] == "Gene Expression"].copy()
+    ds.tl.fit_technical(genes)
+    assert "feature_types" not in caplog.text
 
 
 def test_the_result_of_another_step_is_not_overwritten(cis: ad.AnnData) -> None:

@@ -93,3 +93,18 @@ def test_neighbours_in_another_modality() -> None:
         ),
     )
     assert near_cis(peaks, genes, "ENSG1").tolist() == [True, False, False]
+
+
+def test_columns_of_a_reference_of_genes() -> None:
+    """Objects of the IGVF consortium have "gene_chr", "gene_start" and "gene_end"."""
+    var = pd.DataFrame(
+        {"gene_chr": ["chr9", "9", "chr1"], "gene_start": [100, 900_000, 100], "gene_end": [200, 900_100, 200]},
+        index=["GFI1B", "a", "b"],
+    )
+    adata = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=var)
+    assert near_cis(adata, adata, "GFI1B").tolist() == [False, True, False]
+    peaks = var.set_axis(["chrom", "start", "end"], axis=1).set_axis(["p", "q", "r"])
+    other = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=peaks)
+    assert near_cis(other, adata, "GFI1B").tolist() == [True, True, False]
+    adata.var = var.drop(columns="gene_end")
+    assert near_cis(adata, adata, "GFI1B") is None

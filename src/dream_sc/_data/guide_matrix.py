@@ -89,7 +89,7 @@ def read_guides(
     Where a modality and an entry of `.obsm` have the same name, the steps read what is stored in `.obsm`, and what
     stores it reads the `raw` modality.
     """
-    given = dict(targets) if isinstance(targets, Mapping | pd.Series) else None
+    given = _by_guide(targets) if isinstance(targets, Mapping | pd.Series) else None
     key = guides if isinstance(guides, str) else "guides"
     x, names, found = _matrix(data, adata, guides, layer, targets if given is None else None, raw=raw)
     keep = _kept(names, exclude, key)
@@ -98,6 +98,13 @@ def read_guides(
     carried = (x >= min_umis).tocsr() if min_umis > 1 else x.astype(bool)
     carried = carried if len(keep) == carried.shape[1] else carried[:, keep]
     return Guides(carried, np.array(names, dtype=object), target, key)
+
+
+def _by_guide(targets: Mapping[str, Any] | pd.Series) -> dict[str, Any]:
+    """Targets by guide; a Series may have several rows of one guide, each with a target."""
+    if isinstance(targets, Mapping) or targets.index.is_unique:
+        return dict(targets)
+    return {str(guide): list(of_guide.dropna()) for guide, of_guide in targets.groupby(level=0, sort=False)}
 
 
 def _kept(names: list[str], exclude: Iterable[str], key: str) -> np.ndarray:
@@ -183,7 +190,14 @@ def _of_modality(
             f"{list(map(str, adata.obs_names[:3]))}, for example"
         )
     if (at < 0).any():
-        logger.info("%s lacks %d of %d cells, which then have no guide", name, (at < 0).sum(), len(at))
+        logger.warning(
+            "%s lacks %d of %d cells, %r for one: they count as cells with no guide, and are controls with "
+            'control_group="complement"; check that names of cells agree, suffixes such as "-1" too, or take them out',
+            name,
+            (at < 0).sum(),
+            len(at),
+            str(adata.obs_names[np.flatnonzero(at < 0)[0]]),
+        )
     padded = sparse.vstack([x, sparse.csr_matrix((1, x.shape[1]), dtype=x.dtype)], format="csr")
     names = list(map(str, other.var_names))
     own = column is None
@@ -236,7 +250,9 @@ def _checked(x: Any, names: Any, where: str) -> Any:
     twice = pd.Index(names)[pd.Index(names).duplicated()]
     if len(twice):
         raise ValueError(f"{where} names guides more than once: {list(map(str, twice[:SHOWN]))}")
-    x.eliminate_zeros()
+    if not x.data.all() or not all(part.flags.writeable for part in (x.data, x.indices, x.indptr)):
+        x = x.copy()  # the user's matrix is only read
+        x.eliminate_zeros()
     return x
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._keys import SCHEMA_VERSION
@@ -98,7 +100,10 @@ def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started
             _validate.new_key(adata, key, label)
             slots[attribute, key]["step"] = label
         if key in getattr(adata, attribute):
-            logger.info("%s: .%s[%r] is overwritten", label, attribute, key)
+            of_user = attribute == "obs" and not any(a == "uns" for a, _ in slots) and _differs(adata.obs[key], slots)
+            logger.log(
+                logging.WARNING if of_user else logging.INFO, "%s: .%s[%r] is overwritten", label, attribute, key
+            )
     try:
         for (attribute, key), value in slots.items():
             store = getattr(adata, attribute)
@@ -119,6 +124,12 @@ def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started
     wrote(label, there, time.perf_counter() - started)
     if adata.isbacked:
         logger.info("%s: the object is backed, results are in memory; write them to a new file with .write()", label)
+
+
+def _differs(column: Any, slots: dict[tuple[str, str], Any]) -> bool:
+    """Whether a column of `.obs` is to hold other values than it does: it may be the user's own."""
+    new = pd.Series(slots["obs", column.name], index=column.index)
+    return not column.astype(object).equals(new.astype(object))
 
 
 def own(data: Any, copy: bool) -> Any:

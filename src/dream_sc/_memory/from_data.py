@@ -104,7 +104,7 @@ def _labels(adata: AnnData, asked: dict[str, Any]) -> dict[str, Any]:
         acting = ~control & (guide != "")
         wanted = asked["cis_targets"] or asked["cis_gene"]
         if wanted is not None and asked["target_key"] in obs:
-            names = [wanted] if isinstance(wanted, str) else list(wanted)
+            names = _validate.label_texts(wanted)
             known = set(target) - {""}
             if not known & set(names):
                 raise KeyError(f"no cell's target is {names}{_validate.close(names[0], known)}: see cis_targets=")
@@ -121,9 +121,9 @@ def _carried(data: Any, adata: AnnData, asked: dict[str, Any]) -> dict[str, int]
     from dream_sc.tl._cis_design import MOST_CONTROLS
 
     found = read_guides(data, adata, _validate.guides_key(asked["guides"]))
-    ntc = found.controls([asked["control"]] if isinstance(asked["control"], str) else list(asked["control"]))
+    ntc = found.controls(_validate.label_texts(asked["control"]))
     wanted = asked["cis_targets"] or asked["cis_gene"]
-    acting = ~ntc if wanted is None else found.targeting([wanted] if isinstance(wanted, str) else list(wanted))
+    acting = ~ntc if wanted is None else found.targeting(_validate.label_texts(wanted))
     n_cis, n_ntc = int(acting.sum()), min(int(ntc.sum()), MOST_CONTROLS) + 1  # and cells without
     return {"n_guides": n_cis + n_ntc, "n_cis_guides": n_cis, "n_ntc_cells": int(found.only(ntc).sum())}
 

@@ -6,6 +6,7 @@ from dream_sc._lazy import lazy
 
 if TYPE_CHECKING:
     from ._adjust import adjust_size_factors, refit_size_factors
+    from ._combine_guides import combine_guides
     from ._exons import exon_skipping
     from ._guide_matrix import guide_matrix, read_protospacer_calls
     from ._guides import assign_guides
@@ -18,6 +19,7 @@ __all__ = [
     "acceptor_usage",
     "adjust_size_factors",
     "assign_guides",
+    "combine_guides",
     "donor_usage",
     "exon_skipping",
     "guide_matrix",
@@ -36,6 +38,7 @@ __getattr__, __dir__ = lazy(
             "adjust_size_factors",
             "refit_size_factors",
         ),
+        "_combine_guides": ("combine_guides",),
         "_exons": ("exon_skipping",),
         "_guide_matrix": (
             "guide_matrix",

@@ -86,7 +86,7 @@ def guide_matrix(
     adata = _validate.resolve(data, mod)
     options: dict[str, Any] = {"layer": layer, "targets": targets, "min_umis": min_umis, "exclude": exclude}
     found = read_guides(data, adata, guides, raw=True, **options)
-    _check_overwrite(adata, guides, found, key_added)
+    check_overwrite(adata, guides, found, key_added)
     n = np.diff(found.carried.indptr)
     if not n.any():
         raise ValueError(f"no cell has a guide with at least min_umis={min_umis} UMIs: lower it")
@@ -107,7 +107,7 @@ def guide_matrix(
     return data if copy else None
 
 
-def _check_overwrite(adata: AnnData, guides: Any, found: Guides, key_added: str) -> None:
+def check_overwrite(adata: AnnData, guides: Any, found: Guides, key_added: str) -> None:
     """Refuse to put the result in the place of counts that it does not hold."""
     if not isinstance(guides, str) or guides != key_added or key_added not in adata.obsm:
         return

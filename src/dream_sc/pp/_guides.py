@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,10 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._data import results
 from dream_sc._data.guide_matrix import read_guides
-from dream_sc._keys import GUIDE, N_GUIDES, TARGET
+from dream_sc._keys import GUIDE, N_GUIDES, NTC, TARGET
 from dream_sc._logging import logger
+
+from ._combine_guides import combine_guides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +30,8 @@ def assign_guides(
     layer: str | None = None,
     targets: str | Mapping[str, str] | pd.Series | None = None,
     min_umis: int = 1,
+    combine: bool = False,
+    control: str | list[str] | None = None,
     guide_key: str = GUIDE,
     target_key: str = TARGET,
     copy: bool = False,
@@ -35,7 +39,8 @@ def assign_guides(
     """Name the guide and the target of every cell with exactly one guide, from a matrix of guides.
 
     For screens with one guide per cell. Cells with none or with several get no label, and take no part in the steps;
-    the log says how many they are.
+    the log says how many they are. With `combine=True` combinations of guides that occur in many cells, such as
+    dual-guide constructs, are labels too.
 
     Parameters
     ----------
@@ -55,6 +60,11 @@ def assign_guides(
         guides whose column "targeting" is False are controls, "NTC".
     min_umis
         Entries below it are no guide.
+    combine
+        Label cells with several guides by their combination where many cells have it: what `pp.combine_guides`, which
+        has further options, does by default.
+    control
+        With `combine`, the target(s) of non-targeting guides, "NTC" by default.
     guide_key, target_key
         Columns of `.obs` to write.
     copy
@@ -69,8 +79,18 @@ def assign_guides(
     ------
     KeyError, ValueError
         If there is no such matrix, its entries are no counts, guides have no name or no target, or no cell has exactly
-        one guide.
+        one guide (with `combine`: none gets a label).
+
+    Examples
+    --------
+    >>> ds.pp.assign_guides(adata, "guide_umis", min_umis=5)  # one guide in most cells
+    >>> ds.pp.assign_guides(adata, "guide_umis", min_umis=5, combine=True)  # two guides of a gene in every cell
     """
+    if combine:
+        options: dict[str, Any] = {"layer": layer, "targets": targets, "min_umis": min_umis, "mod": mod, "copy": copy}
+        options |= {"control": NTC if control is None else control, "guide_key": guide_key, "target_key": target_key}
+        return combine_guides(data, guides, **options)
+    _validate.without_effect({"control": control}, "without combine=True")
     started = results.now()
     _validate.whole("min_umis", min_umis)
     data = results.own(data, copy)
@@ -82,7 +102,8 @@ def assign_guides(
     if not one.any():
         raise ValueError(
             f"no cell has exactly one guide: {int((n == 0).sum())} have none and {int((n > 1).sum())} several, with at "
-            f"least {min_umis} UMIs each; change min_umis, or check guides={guides!r}"
+            f"least {min_umis} UMIs each. Where guides come in pairs (dual-guide constructs), pass combine=True, or "
+            f"call dream_sc.pp.combine_guides; else change min_umis, or check guides={guides!r}"
         )
     code = np.full(len(n), -1)
     code[one] = carried.indices[carried.indptr[:-1][one]]

@@ -86,6 +86,7 @@ def size_factors(
     data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.storable(key_added)
+    _validate.gene_features(adata, "pp.size_factors")
     groups = _groups(adata, guide_key, target_key, control) if method == "stable" else None
     names = [] if exclude is None else [exclude] if isinstance(exclude, str) else list(exclude)
     keep = np.ones(adata.n_vars, dtype=bool)

@@ -196,7 +196,10 @@ def _replaced(fit: Calibrated, run: Refits) -> pd.DataFrame:
     p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)
     frame = fit.frame.copy()
     reported = frame["pvalue"].notna().to_numpy()
-    for (name, kept), values in zip(THEORY_COLUMNS.items(), (p, calibration.step_up(p)), strict=True):
+    learns, q = fit.inputs.prepared.learns, np.full(len(p), np.nan)
+    some = slice(None) if learns is None else learns  # direct targets have no q-value
+    q[some] = calibration.step_up(p[some])
+    for (name, kept), values in zip(THEORY_COLUMNS.items(), (p, q), strict=True):
         if kept not in frame:
             frame.insert(frame.columns.get_loc(name) + 1, kept, frame[name])
         every = np.full(len(frame), np.nan)

@@ -74,6 +74,13 @@ def of_labels(
             f"the guides {list(both)[:SHOWN]} occur in control cells and in targeted ones: a guide has one target; "
             "check guide_key and control="
         )
+    several = counted[~counted["is_control"]].groupby("guide")["target"].nunique().loc[lambda n: n > 1].index
+    if len(several):
+        raise ValueError(
+            f"the guides {list(several)[:SHOWN]} occur under more than one target of {wanted}, so that guides of one "
+            f"name may be different guides: give them names of their own, such as target and guide together, or check "
+            f"guide_key and .obs[{target_key!r}]"
+        )
     table = counted.groupby("guide", sort=True).agg(
         target=("target", "first"), is_control=("is_control", "first"), n_cells=("guide", "size")
     )
@@ -130,6 +137,14 @@ def of_guides(
     sets = _targeted(carried, of_acting, n_acting, len(table), code)
     out = CisDesign(table, code, sets)
     logger.info("tl.fit_cis: %s", ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in out.n_cells.items()))
+    if 2 * out.n_cells["several_guides"] > out.n_cells["targeting"]:
+        logger.warning(
+            "tl.fit_cis: %d of %d targeted cells carry several guides of %s, and take no part in the trans step; "
+            "dream_sc.pp.combine_guides makes labels of the combinations that occur in many cells",
+            out.n_cells["several_guides"],
+            out.n_cells["targeting"],
+            wanted,
+        )
     return out
 
 

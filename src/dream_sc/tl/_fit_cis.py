@@ -10,8 +10,9 @@ import pandas as pd
 from dream_sc import _compile, _validate
 from dream_sc._data import covariates, results, stored
 from dream_sc._data.groups import group_codes
+from dream_sc._data.guide_combinations import never_apart
 from dream_sc._data.guide_matrix import read_guides
-from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
+from dream_sc._keys import CIS, CIS_COLUMNS, CIS_POSITION, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
@@ -70,8 +71,9 @@ def fit_cis(
     (log2_dosage_acting), and log2_dosage is the log2 of the mean of both. The trans step averages curves over the two.
 
     Where cells carry several guides (`guides`), those of the cis gene add up: a cell's log2 dosage is the sum of its
-    guides' effects, its variance the sum of theirs. Its other guides are not looked at. Escaping cells are looked for
-    among cells with one guide of the cis gene.
+    guides' effects, its variance the sum of theirs. Its other guides are not looked at. Guides that are never apart,
+    such as the two of a dual-guide construct, count as one, "a+b"; a cell with a part of them takes no part. Escaping
+    cells are looked for among cells with one guide of the cis gene.
 
     Parameters
     ----------
@@ -80,7 +82,8 @@ def fit_cis(
     cis_gene
         Name of the targeted feature.
     cis_targets
-        Target label(s) whose guides act on it; its own name by default.
+        Target label(s) whose guides act on it; its own name by default. Other genes among them are direct targets,
+        which the trans step flags (`direct_target`).
     mod
         Modality of a MuData.
     layer
@@ -154,11 +157,12 @@ def fit_cis(
     started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
+    _validate.new_column(adata, Slots(key_added).guide, key_added, (guide_key, target_key, guide_covariate_key))
     sampling = {"nsamples": nsamples, "niters": niters, "device": device}
     _check(sampling, control_group, pooling, inference, guide_prior)
     seed, technical = results.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
-    wanted = [cis_targets or cis_gene] if isinstance(cis_targets, str | None) else list(cis_targets)
+    wanted = _validate.label_texts(cis_gene if cis_targets in (None, "") else cis_targets)
     layout = {
         "guide_key": guide_key,
         "target_key": target_key,
@@ -193,6 +197,7 @@ def fit_cis(
         | layout,
     ) | {
         "cis_gene": cis_gene,
+        CIS_POSITION: [gene, adata.n_vars],
         "guides": _guide_table(design.table, fit),
         "n_cells": design.n_cells,
         "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd, "overdispersion": cells.overdispersion},
@@ -240,7 +245,7 @@ def _design(
     params = technical["params"]
     layout = {k: params.get(k) if v is None else v for k, v in layout.items()}
     layout["guides"] = None if layout["guides"] is False else layout["guides"]
-    control = [layout["control"]] if isinstance(layout["control"], str) else list(layout["control"])
+    control = _validate.label_texts(layout["control"])
     layout["control"], key = control, layout["guide_covariate_key"]
     levels = None if key is None else _validate.labels(adata, key, "guide_covariate_key")
     columns = [(params["batch_key"], group_codes(adata, technical))] if params.get("use_all_cells") else []
@@ -248,10 +253,10 @@ def _design(
         columns += covariates.factors(adata, technical).items()
     if layout["guides"] is not None:
         _validate.guides_key(layout["guides"])
-        found = read_guides(data, adata, layout["guides"])
-        acting, barred = found.targeting(wanted), None
+        found, barred = never_apart(read_guides(data, adata, layout["guides"]), wanted, control)
+        acting = found.targeting(wanted)
         if levels is not None:  # a cell whose level is missing has no guide of known dosage, nor is it a control
-            barred = (levels == "") & (found.of_cells(acting) > 0)
+            barred |= (levels == "") & (found.of_cells(acting) > 0)
         apart = found if levels is None else found.by(levels, acting)
         design = of_guides(apart, wanted, control, layout["control_group"], min_cells, seed, barred)
         for name, groups in columns:

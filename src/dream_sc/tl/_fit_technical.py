@@ -170,7 +170,7 @@ def fit_technical(
     """
     from dream_sc._core.engines import Inference
 
-    started, labels = results.now(), [control] if isinstance(control, str) else list(control)
+    started, labels = results.now(), _validate.label_texts(control)
     params: dict[str, Any] = {
         "layer": layer,
         "distribution": distribution,
@@ -199,6 +199,8 @@ def fit_technical(
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _has_layers(adata, layer, category_layers)
+    if like.statistics == "counts":
+        _validate.gene_features(adata, "tl.fit_technical")
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)

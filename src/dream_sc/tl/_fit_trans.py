@@ -11,6 +11,7 @@ from dream_sc._keys import CIS, TECHNICAL, TRANS, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
+from ._direct_targets import with_direct
 from ._near_cis import with_near
 from ._response_inputs import response_inputs, with_single_cells
 from ._response_table import asked_for, table_of
@@ -145,8 +146,13 @@ def fit_trans(
     The object if `copy`, else None. Writes `.varm[key_added]` (a row per feature), `.varm[key_added + "_posterior"]`
     (a compact posterior, 1 kB a feature) and `.uns[key_added]`.
 
-    Where `.var` holds "chrom", "start" and "end", `near_cis` says which features are within a million bases of the cis
-    gene: an enhancer or a promoter that a guide acts on may be theirs as well.
+    `direct_target` says which features guides act on themselves, besides the cis gene: those named as `cis_targets` of
+    `tl.fit_cis`, and other targets of its guides. They are fitted, but take no part in what is learned, and have no
+    q-value.
+
+    Where `.var` holds "chrom", "start" and "end", or "gene_chr", "gene_start" and "gene_end", `near_cis` says which
+    features are within a million bases of the cis gene: an enhancer or a promoter that a guide acts on may be theirs as
+    well.
 
     Fold changes (`log2fc_full`, `log2fc_half`, `log2fc_max`, `log2fc_range`) are differences of a share (`delta_p_...`)
     or of a score (`delta_...`) for other distributions, and so are amplitude and slope. The EC50 of a share is that of
@@ -212,7 +218,8 @@ def fit_trans(
     found = _fit(inputs, settings, features, _bars(progress, hyper is None), kept)
     frame, more = table_of(inputs, found)
     info = results.run_info(started, seed, params) | _about(inputs, found, frame) | more | {"cis_mod": cis_mod}
-    frame, where = with_near(frame, adata, holder, inputs.cis_gene), ("varm", Slots(key_added).posterior)
+    frame = with_near(with_direct(frame, inputs.opened.direct), adata, holder, inputs.cis_gene)
+    where = ("varm", Slots(key_added).posterior)
     slots = {("varm", key_added): frame, where: found.records.reshape(adata.n_vars, -1), ("uns", key_added): info}
     results.write(adata, "tl.fit_trans", slots, started)
     if kept is not None:
@@ -266,6 +273,7 @@ def _kept(
         "overdispersions": measured.overdispersion,
         "group effects": measured.group_effect_sd,
         "features to fit": measured.fitted,
+        "direct targets": measured.direct,
         "categories": None if s is None else (s.features, s.feature, s.category, s.following, s.column_names),
         "numbers of hyper=": hyper,
     }

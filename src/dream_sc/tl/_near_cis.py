@@ -18,26 +18,32 @@ LARGEST_DISTANCE = 1_000_000  # bases
 def near_cis(adata: AnnData, holder: AnnData, cis_gene: str) -> np.ndarray | None:
     """Which features ``(T,)`` are within a million bases of the cis gene; None where `.var` has no coordinates.
 
+    Columns are "chrom", "start" and "end", or "gene_chr", "gene_start" and "gene_end".
     A feature is taken from its start to its end; the distance is that between the nearest bases of the two. The cis
     gene itself is not near itself, and features without coordinates are not near it. Chromosomes may be named "chr1"
     or "1", mitochondria "chrM" or "MT".
     """
-    chrom, start, end = POSITION_COLUMNS
-    for each in (adata, holder):
-        if not set(POSITION_COLUMNS) <= set(each.var):
-            return None
-    if cis_gene not in holder.var_names:
+    every, of_holder = _positions(adata), _positions(holder)
+    if every is None or of_holder is None or cis_gene not in holder.var_names:
         return None
-    cis = holder.var.loc[cis_gene]
-    low, high = (pd.to_numeric(adata.var[name], errors="coerce").to_numpy(float) for name in (start, end))
-    at = pd.to_numeric(pd.Series([cis[start], cis[end]]), errors="coerce").to_numpy(float)
-    here = _chromosomes(holder.var.loc[[cis_gene], chrom])[0]
-    if not np.isfinite(at).all() or not here:
+    (here,), low_cis, high_cis = (part[[holder.var_names.get_loc(cis_gene)]] for part in of_holder)
+    if not np.isfinite([*low_cis, *high_cis]).all() or not here:
         return None
-    gap = np.maximum(low - at[1], at[0] - high)
-    same = _chromosomes(adata.var[chrom]) == here
+    chromosome, low, high = every
+    gap = np.maximum(low - high_cis, low_cis - high)
+    same = chromosome == here
     own = (adata.var_names == cis_gene) & (adata is holder)
     return np.asarray(same & (gap <= LARGEST_DISTANCE) & ~own)
+
+
+def _positions(adata: AnnData) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Chromosome, start and end of each feature, by the first set of columns that is there; NaN where none is known."""
+    columns = next((c for c in POSITION_COLUMNS if set(c) <= set(adata.var)), None)
+    if columns is None:
+        return None
+    chrom, *ends = columns
+    low, high = (pd.to_numeric(adata.var[name], errors="coerce").to_numpy(float) for name in ends)
+    return _chromosomes(adata.var[chrom]), low, high
 
 
 def _chromosomes(column: pd.Series) -> np.ndarray:

@@ -17,6 +17,8 @@ from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import STICKS, Slots
 from dream_sc._logging import logger
 
+from ._direct_targets import check_cis_gene, direct_targets
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,6 +44,7 @@ class Opened:
     layer: str | None
     cells: Cells
     guides: Guides
+    direct: np.ndarray | None = None  # (T,) features that guides of the cis fit act on, but the cis gene
 
     @property
     def likelihood(self) -> Likelihood:
@@ -100,6 +103,7 @@ def response_inputs(
     if known is not None:
         stored.check_learned(known, "hyper=")
     opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer)
+    opened = replace(opened, direct=direct_targets(adata, opened.cis))
     guides, by_cell = opened.cis["guides"].assign(offset=0.0), dosage == "cell"
     if opened.likelihood.statistics == "counts":
         offset = None if offsets else np.zeros(len(guides))
@@ -109,7 +113,8 @@ def response_inputs(
         guides["offset"] = prepared.guide_offset
         return ResponseInputs(prepared, opened, guides)
     if opened.likelihood.statistics == "scores":
-        return ResponseInputs(_scores(opened, by_cell=by_cell, limit=limit), opened, guides)
+        prepared = _scores(opened, by_cell=by_cell, limit=limit)
+        return ResponseInputs(replace(prepared, direct=opened.direct), opened, guides)
     prepared, sticks = _shares(opened, min_denominator, by_cell=by_cell, limit=limit)
     return ResponseInputs(prepared, opened, guides, sticks)
 
@@ -118,6 +123,7 @@ def open_fits(adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: s
     """The earlier fits, and what they say of cells and guides."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
+    check_cis_gene(holder, cis, cis_key)
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, holder, technical, cis, cis_key)
     if not cells.used.any():
@@ -125,7 +131,27 @@ def open_fits(adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: s
             "no cell takes part in the cis fit: the cells of the modality and those of the one with the cis fit have "
             "no name in common, or the cis fit is of other cells; call dream_sc.tl.fit_cis on this data"
         )
+    if cis["guides"]["is_control"].to_numpy(bool)[cells.guide[cells.used]].all():
+        raise ValueError(_only_controls(adata, holder, cis, cis_key))
     return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis))
+
+
+def _only_controls(adata: AnnData, holder: AnnData, cis: Any, cis_key: str) -> str:
+    """Why no targeted cell takes part in the trans step, and what to do."""
+    dosage = holder.obsm[cis_key]["log2_x_true"].notna() & guides_of_cells(holder, cis_key).isna()
+    n = int(dosage.reindex(adata.obs_names, fill_value=False).sum())
+    if n == 0:
+        return (
+            "no cell with a guide of the cis gene is among these cells, only controls are: call dream_sc.tl.fit_trans "
+            "on an object that holds them"
+        )
+    key = cis["params"].get("guides")
+    return (
+        f"each of the {n} cells with guides of the cis gene carries several of them, and the trans step takes cells "
+        "with one, since what a guide does besides its dosage ties all combinations with it together. Call "
+        f"dream_sc.pp.combine_guides(data, {key!r}), which makes labels of combinations that occur in many cells and "
+        "share no guide, then dream_sc.tl.fit_technical and dream_sc.tl.fit_cis again, both without guides="
+    )
 
 
 def _guides(cis: Any) -> Guides:
@@ -190,6 +216,7 @@ def _counts(
         opened.guides,
         technical_counts(opened),
         is_cis=np.asarray(opened.adata.var_names == opened.cis["cis_gene"]),
+        direct=opened.direct,
         by_cell=by_cell,
         slopes=slopes,
         covariates=opened.covariates,

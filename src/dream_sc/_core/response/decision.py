@@ -63,6 +63,13 @@ def q_values(lfdr: Floats) -> Floats:
     return out
 
 
+def _q_of(some: NDArray[np.bool_], lfdr: Floats) -> Floats:
+    """Q-values among some features, NaN of the others."""
+    out = np.full(len(lfdr), np.nan)
+    out[some] = q_values(lfdr[some])
+    return out
+
+
 @dataclass(frozen=True)
 class NullDistribution:
     """A statistic of simulated null features: the body by ranks, the tail by an exponential."""
@@ -112,7 +119,7 @@ class Decision:
     null: NullDistribution  # of the strength of simulated features without response
     log_bf: Floats  # (T,) natural log, of a response against none
     lfdr: Floats  # (T,) probability of no response
-    q_value: Floats  # (T,) false discovery rate of this feature and all better ones
+    q_value: Floats  # (T,) false discovery rate of this feature and all better ones; NaN of direct targets
     p_value: Floats  # (T,) against simulated null features
     best: NDArray[np.int64]  # (T,) index of the curve to describe a response by
     model: NDArray[np.str_]  # (T,) its name, or the null where that is likelier
@@ -134,8 +141,9 @@ def decide(evidence: Evidence, *, progress: Callable[[Any], Any] = lambda x: x, 
     """Learn the prior and the null distribution, or take them from an earlier fit, and say which features respond."""
     e = evidence
     if e.settings.learned is None:
-        prior = learn(e.values, e.comparison.grid, e.problem.priors, wide=e.wide)
-        null = _null_of(e, prior, progress=progress, kept=under(kept, "simulated"))
+        some = e.learning
+        prior = learn(some.values, e.comparison.grid, e.problem.priors, wide=e.wide)
+        null = _null_of(some, prior, progress=progress, kept=under(kept, "simulated"))
     else:
         prior, null = known(e)
     return conclude(e, prior, null, marginals(e.values, e.comparison.grid, prior), strength(e, prior))
@@ -152,7 +160,7 @@ def conclude(evidence: Evidence, prior: Prior, null: NullDistribution, marginal:
         null=null,
         log_bf=log_bf,
         lfdr=lfdr,
-        q_value=q_values(lfdr),
+        q_value=q_values(lfdr) if evidence.learns is None else _q_of(evidence.learns, lfdr),
         p_value=null.p_value(strength),
         best=best,
         model=np.where(lfdr > LIKELY_NULL, NULL.name, np.array(names)[best]),

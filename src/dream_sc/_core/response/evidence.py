@@ -57,6 +57,12 @@ class Evidence:
     values: Floats  # (T, M, K) log evidence
     masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
     feature: Ints | None = None  # (T,) of each link of features with several categories
+    learns: NDArray[np.bool_] | None = None  # (T,) features that something is learned from; None for all
+
+    @property
+    def learning(self) -> Evidence:
+        """That of the features that something is learned from."""
+        return self if self.learns is None else self.take(self.learns)
 
     def take(self, features: Any) -> Evidence:
         """That of some features."""
@@ -66,6 +72,7 @@ class Evidence:
             values=self.values[features],
             masses=tuple(mass[features] for mass in self.masses),
             feature=None if self.feature is None else self.feature[features],
+            learns=None if self.learns is None else self.learns[features],
         )
 
 
@@ -88,14 +95,15 @@ def gather(
         axis=prepared.axis,
         priors=prepared.priors,
     )
+    learns = prepared.learns if links is None else None
     if not settings.guide_effects:
         wide = (0.0, 0.0)
     elif settings.learned is None:
-        wide = learn_wide(p, np.array(p.priors.tau_grid))
+        wide = learn_wide(p if learns is None else p.take(learns), np.array(p.priors.tau_grid))
     else:
         wide = float(settings.learned["wide_weight"]), float(settings.learned["wide_sd"])
     found = evaluate(p, settings, wide, progress=progress, kept=kept)
-    return found if links is None else replace(found, feature=links.feature[used])
+    return replace(found, learns=learns) if links is None else replace(found, feature=links.feature[used])
 
 
 def evaluate(

@@ -63,6 +63,7 @@ class Prepared:
     scale: Floats | None = None  # (T,) sd of scores
     links: Links | None = None  # which of T make which feature
     cells: SingleCells | None = None  # behind the rows, of the features to fit
+    direct: Bools | None = None  # (F,) features that guides act on themselves, from which nothing is learned
 
     @classmethod
     def of_sums(
@@ -99,6 +100,12 @@ class Prepared:
     def used(self) -> Bools:
         """``(T,)`` sums that take part: those of the features to fit."""
         return self.fitted if self.links is None else self.fitted[self.links.feature]
+
+    @property
+    def learns(self) -> Bools | None:
+        """``(F',)`` of the features that are fitted, those that something is learned from; None for all of them."""
+        out = None if self.direct is None else ~self.direct[self.fitted]
+        return None if out is None or out.all() or not out.any() else out
 
     @cached_property
     def few_guides(self) -> Bools:
@@ -201,6 +208,7 @@ def counts(
     slopes: bool = True,
     covariates: CellBins | None = None,
     offset: Floats | None = None,
+    direct: Bools | None = None,
 ) -> Prepared:
     """Sum counts over the rows of the cells, in one pass, and measure what the sums say.
 
@@ -218,6 +226,8 @@ def counts(
         Of the cells that take part.
     offset
         ``(G,)`` log2, of the guides' exposures; estimated where it is not given.
+    direct
+        ``(T,)`` features that guides act on themselves, besides the cis gene.
 
     Raises
     ------
@@ -232,7 +242,7 @@ def counts(
     reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
-        offset, n_stable = offsets(stats, technical, reason == "")
+        offset, n_stable = offsets(stats, technical, (reason == "") & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
     return Prepared(
@@ -248,6 +258,7 @@ def counts(
         guide_offset=offset,
         n_stable=n_stable,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
+        direct=direct,
     )
 
 

@@ -63,8 +63,7 @@ class Guides:
         here = self.targeting(guide)
         if not here.any():
             raise ValueError(
-                "no cell of a guide that acts on the cis gene is among these cells: the modality has cells of controls "
-                "only"
+                "no cell that counts under a guide of the cis gene is among these cells, only controls are"
             )
         return Axis.of(self.mean[here])
 

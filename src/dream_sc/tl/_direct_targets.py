@@ -1,0 +1,54 @@
+"""Features that the guides of a cis fit act on themselves: the cis gene, and other targets of the same guides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dream_sc._data.guide_matrix import SEVERAL
+from dream_sc._keys import CIS_POSITION, DIRECT_TARGET, SYMBOL_COLUMNS
+from dream_sc._logging import logger
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def direct_targets(adata: AnnData, cis: Any) -> np.ndarray | None:
+    """Features ``(T,)`` with the name, or the symbol, of a target of the fit's guides, but the cis gene.
+
+    Targets are those named as `cis_targets`, and all that guides with several targets have. None where there is none.
+    """
+    table = cis["guides"]
+    texts = [*map(str, cis["params"]["cis_targets"]), *table["target"][~table["is_control"].astype(bool)].astype(str)]
+    targets = {t.strip() for text in texts for t in text.split(SEVERAL)} - {"", str(cis["cis_gene"])}
+    found = np.asarray(adata.var_names.isin(list(targets)))
+    for column in SYMBOL_COLUMNS:
+        if column in adata.var:
+            found |= adata.var[column].astype(object).isin(list(targets)).to_numpy(bool)
+    found &= np.asarray(adata.var_names != cis["cis_gene"])
+    return found if found.any() else None
+
+
+def with_direct(frame: pd.DataFrame, direct: np.ndarray | None) -> pd.DataFrame:
+    """The table of the trans step with what is a direct target, before the status."""
+    frame.insert(len(frame.columns) - 1, DIRECT_TARGET, np.zeros(len(frame), dtype=bool) if direct is None else direct)
+    return frame
+
+
+def check_cis_gene(holder: AnnData, cis: Any, cis_key: str) -> None:
+    """Refuse a cis gene that goes by another name now, which would come back as a response to itself."""
+    gene, at = str(cis["cis_gene"]), cis.get(CIS_POSITION)
+    if gene in holder.var_names:
+        return
+    if at is not None and int(at[1]) == holder.n_vars:
+        raise ValueError(
+            f"the cis gene {gene!r} of .uns[{cis_key!r}] is not in var_names, where {holder.var_names[int(at[0])]!r} "
+            "has its place: rename features before dream_sc.tl.fit_technical and dream_sc.tl.fit_cis, and call these "
+            "again"
+        )
+    logger.warning(
+        "tl.fit_trans: the cis gene %r is not in var_names: where it goes by another name, it is fitted as a response",
+        gene,
+    )
