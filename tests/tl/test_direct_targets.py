@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,6 +76,28 @@ def test_they_are_known_by_symbol_and_by_the_targets_of_guides(fitted: ad.AnnDat
     assert np.flatnonzero(direct_targets(fitted, cis)).tolist() == [5]
     cis["guides"] = cis["guides"].assign(target="GFI1B")
     assert direct_targets(fitted, cis) is None
+
+
+def test_scores_and_shares_have_them_too(fitted: ad.AnnData) -> None:
+    rng = np.random.default_rng(0)
+    dosage = fitted.obs["true_log2_dosage"].to_numpy()[:, None]
+    names = pd.DataFrame(index=["other", *(f"f{i}" for i in range(5))])
+    moves = np.arange(6) < 2
+    scores = ad.AnnData(rng.normal(dosage * moves, 0.5, (fitted.n_obs, 6)), fitted.obs.copy(), names.copy())
+    ds.tl.fit_technical(scores, distribution="normal")
+    total = rng.poisson(4.0, (fitted.n_obs, 6))
+    share = 1 / (1 + np.exp(-dosage * moves))
+    shares = ad.AnnData(sparse.csr_matrix(rng.binomial(total, share)), fitted.obs.copy(), names.copy())
+    shares.layers["denominator"] = sparse.csr_matrix(total)
+    ds.tl.fit_technical(shares, distribution="binomial", denominator_layer="denominator")
+    data = md.MuData({"rna": fitted.copy(), "scores": scores, "shares": shares})
+    for mod in ("scores", "shares"):
+        ds.tl.fit_trans(data, mod=mod, cis_mod="rna")
+        table = ds.get.trans(data, mod=mod)
+        assert table["direct_target"].tolist() == [True] + [False] * 5
+        assert table["qvalue"].isna().tolist() == [True] + [False] * 5
+        assert table["lfdr"].iloc[:2].max() < 0.01
+        assert table["qvalue"].iloc[1] < 0.05
 
 
 def test_calibrated_q_values_leave_them_out(fitted: ad.AnnData) -> None:

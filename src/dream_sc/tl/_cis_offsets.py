@@ -65,7 +65,7 @@ def cis_offsets(
     w, w2 = (np.bincount(row[use], s[use] ** k, n + 1) for k in (1, 2))
     offset, var = np.zeros((2, len(control)))
     overdispersion = table["overdispersion"].to_numpy(float)[features]
-    offset[~control], var[~control] = offsets(total, expected, overdispersion, w2 / np.maximum(w, 1e-300) ** 2)
+    offset[~control], var[~control] = offsets(total, expected, overdispersion, w2 / np.where(w > 0, w, 1.0) ** 2)
     return offset, var
 
 

@@ -218,7 +218,7 @@ def fit_trans(
     found = _fit(inputs, settings, features, _bars(progress, hyper is None), kept)
     frame, more = table_of(inputs, found)
     info = results.run_info(started, seed, params) | _about(inputs, found, frame) | more | {"cis_mod": cis_mod}
-    frame = with_near(with_direct(frame, inputs.opened.direct), adata, holder, inputs.cis_gene)
+    frame = with_near(with_direct(frame, inputs.prepared.direct), adata, holder, inputs.cis_gene)
     where = ("varm", Slots(key_added).posterior)
     slots = {("varm", key_added): frame, where: found.records.reshape(adata.n_vars, -1), ("uns", key_added): info}
     results.write(adata, "tl.fit_trans", slots, started)

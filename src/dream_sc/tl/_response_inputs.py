@@ -116,6 +116,8 @@ def response_inputs(
         prepared = _scores(opened, by_cell=by_cell, limit=limit)
         return ResponseInputs(replace(prepared, direct=opened.direct), opened, guides)
     prepared, sticks = _shares(opened, min_denominator, by_cell=by_cell, limit=limit)
+    if prepared.links is None:
+        prepared = replace(prepared, direct=opened.direct)
     return ResponseInputs(prepared, opened, guides, sticks)
 
 
