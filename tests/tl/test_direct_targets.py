@@ -78,6 +78,7 @@ def test_they_are_known_by_symbol_and_by_the_targets_of_guides(fitted: ad.AnnDat
     assert direct_targets(fitted, cis) is None
 
 
+@pytest.mark.filterwarnings("ignore:var_names are not unique:UserWarning")
 def test_scores_and_shares_have_them_too(fitted: ad.AnnData) -> None:
     rng = np.random.default_rng(0)
     dosage = fitted.obs["true_log2_dosage"].to_numpy()[:, None]
