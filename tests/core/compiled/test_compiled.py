@@ -32,7 +32,7 @@ package.__path__ = [{package!r}]
 sys.modules["dream_sc"] = package
 from dream_sc._core.dosage.cells import curvatures
 y = np.arange(40.0) % 5
-print(curvatures(y, np.full(40, 2.0), 4.0, np.zeros(40), np.full(40, 0.3), np.zeros(2), np.zeros(2))[0])
+print(curvatures(y, np.full(40, 2.0), 4.0, np.zeros(40), np.full(40, 0.3), np.array([-1.0, 1.0]), np.zeros(2))[3])
 """
 
 

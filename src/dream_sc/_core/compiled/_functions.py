@@ -8,18 +8,15 @@ address of its machine code before a caller is loaded.
 from __future__ import annotations
 
 import ctypes
-import dis
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import CodeType, ModuleType
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding as llvm
 import numba as nb
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, sigutils
 from numba.core.compiler import CompileResult
@@ -28,6 +25,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from . import _folder
+from ._content import content_of, parts_in
 from ._folder import LOCK
 from ._signatures import is_open, signature
 
@@ -118,12 +116,12 @@ class Function:
     @cached_property
     def needs(self) -> list[Function]:
         """The parts that it calls, itself or through functions that become part of it."""
-        return list(dict.fromkeys(_parts_in(self.source)))
+        return list(dict.fromkeys(parts_in(self.source)))
 
     @cached_property
     def content(self) -> str:
         """What it does as it stands in this process, which may be older or newer than its file."""
-        return "\n".join(_content(self.source))
+        return "\n".join(content_of(self.source))
 
     def file_name(self, arguments: Any) -> str:
         """Where one signature is kept."""
@@ -347,66 +345,6 @@ def from_python(function: F) -> F:
     """
     own = getattr(function, "part", None)
     source = own.source if isinstance(own, Function) else getattr(function, "py_func", function)
-    for needed in _parts_in(source):
+    for needed in parts_in(source):
         needed.load()
     return cast(F, nb.njit(error_model="numpy")(source))
-
-
-def _parts_in(function: Callable[..., Any]) -> Iterator[Function]:
-    """Parts that a function calls, itself or through functions that become part of it."""
-    for value in _called(function):
-        if parts := _own_parts(value):
-            yield from parts
-        elif isinstance(value, Dispatcher):
-            yield from _parts_in(value.py_func)
-
-
-def _own_parts(value: Any) -> list[Function]:
-    """The parts that a name stands for: one, several of which one is called, or none."""
-    parts = getattr(value, "parts", None)
-    return parts if isinstance(parts, list) and parts and isinstance(parts[0], Function) else []
-
-
-def _called(function: Callable[..., Any]) -> Iterator[Any]:
-    """The globals and enclosing variables that a function names, and what it takes from those that are modules."""
-    for cell in function.__closure__ or ():
-        yield cell.cell_contents
-    yield from _globals_in(function.__code__, function.__globals__)
-
-
-def _globals_in(code: CodeType, known: dict[str, Any]) -> Iterator[Any]:
-    owner: Any = None
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            value = known.get(step.argval)
-            owner = value if isinstance(value, ModuleType) else None
-            yield value
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and owner is not None:
-            value = getattr(owner, step.argval, None)
-            owner = value if isinstance(value, ModuleType) else None
-            yield value
-        elif step.opname != "EXTENDED_ARG":
-            owner = None
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _globals_in(constant, known)
-
-
-def _content(function: Callable[..., Any]) -> Iterator[str]:
-    """Code, constants, and signatures of what is called, of a function and of those that become part of it."""
-    yield from _codes(function.__code__)
-    for value in _called(function):
-        if parts := _own_parts(value):
-            yield from (f"{own.symbol} {own.signature}" for own in parts)
-        elif isinstance(value, Dispatcher):
-            yield repr(sorted(value.targetoptions.items(), key=str))
-            yield from _content(value.py_func)
-        elif isinstance(value, int | float | str | bytes | tuple | np.generic | np.ndarray):
-            yield repr(value)
-
-
-def _codes(code: CodeType) -> Iterator[str]:
-    yield f"{code.co_code!r} {code.co_names} {[c for c in code.co_consts if not isinstance(c, CodeType)]!r}"
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
