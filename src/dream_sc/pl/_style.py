@@ -25,8 +25,9 @@ def axes(ax: Any, size: tuple[float, float] = (4.2, 3.2)) -> Any:
 
 
 def dosage_label(gene: str) -> str:
-    """Label of an axis of dosage."""
-    return rf"$\log_2$ dosage of {gene} relative to NTC"
+    """Label of an axis of dosage; of known dosages of no gene, "" is in place of its name."""
+    of = f" of {gene}" if gene else ""
+    return rf"$\log_2$ dosage{of} relative to NTC"
 
 
 def number(value: float) -> str:

@@ -153,7 +153,7 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
     # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
     code = pd.Series(range(len(table)), index=table["guide"].astype(str))
     by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
-    by_name[cells["log2_x_true"].isna()] = -1
+    by_name[cells["x_true"].isna()] = -1
     dosage, sd = (cells[c].reindex(adata.obs_names).to_numpy(float, copy=True) for c in ("log2_x_true", "log2_sd"))
     counts = stored.likelihood_of(technical).statistics == "counts"
     return Cells(
