@@ -185,7 +185,7 @@ def test_either_way_of_a_dosage_may_replace_the_other(wells: ad.AnnData) -> None
     assert adata.uns["cis"]["step"] == "tl.set_dosage"
     ds.tl.fit_cis(adata, "g0", cis_targets="degron")
     assert adata.uns["cis"]["step"] == "tl.fit_cis"
-    with pytest.raises(ValueError, match="names a result of tl.fit_technical"):
+    with pytest.raises(ValueError, match=r"names a result of tl\.fit_technical"):
         ds.tl.set_dosage(adata, "left", label_key="well", key_added="technical")
 
 
@@ -227,5 +227,5 @@ def test_groups_that_follow_the_labels_are_refused(wells: ad.AnnData) -> None:
     adata.obs["plate"] = np.where(adata.obs["left"] < 0.3, "b", "a")
     adata.uns["technical"]["params"] |= {"use_all_cells": True, "batch_key": "plate"}
     adata.uns["technical"]["groups"] = ["a", "b"]
-    with pytest.raises(ValueError, match="follows .obs"):
+    with pytest.raises(ValueError, match=r"follows \.obs"):
         ds.tl.set_dosage(adata, "left", label_key="well")

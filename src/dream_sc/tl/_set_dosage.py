@@ -115,8 +115,8 @@ def set_dosage(
     design = _design(label, target, is_control, given, cis_gene)
     _refuse_confounded(adata, technical_key, label_key, label, design)
     cells = _cells(design, given, scale)
-    params: dict[str, Any] = {} if control is None else {"control": [control] if isinstance(control, str) else control}
-    params |= {
+    params = {
+        "control": sorted(set(target[is_control])),
         "label_key": label_key,
         "guide_key": label_key,
         "target_key": target_key,

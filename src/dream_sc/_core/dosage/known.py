@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 LN2 = float(np.log(2.0))
+FAR_BELOW = 24.0  # log2 from dose 0, as the axis has it, to the lowest dose: a Hill of n = 0.4 has risen by 0.3 % there
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ def to_log2(value: Floats, sd: Floats) -> tuple[Floats, Floats]:
     safe = np.where(known, value, 1.0)
     log2_sd = np.sqrt(np.log1p((sd / safe) ** 2)) / LN2
     return np.where(known, np.log2(safe), np.nan), np.where(known, log2_sd, np.nan)
+
+
+def zero_of(log2_dose: Floats, control: NDArray[np.bool_]) -> float:
+    """The log2 dose at which the axis has dose 0, given those of labels."""
+    return float(log2_dose[~control].min()) - FAR_BELOW
 
 
 def of_cells(log2: Floats, sd: Floats, label: Ints, n_labels: int) -> OfLabels:

@@ -88,7 +88,7 @@ class Prepared:
     @property
     def priors(self) -> TransPriors:
         """Priors of the trans step, in the unit of the likelihood."""
-        return TransPriors().in_unit(self.likelihood.unit)
+        return TransPriors().in_unit(self.likelihood.unit).over(self.axis)
 
     @property
     def fitted(self) -> Bools:
