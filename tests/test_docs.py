@@ -192,6 +192,7 @@ def _known(space: dict[str, Any]) -> None:
     _fitted(space)
     for key in ("trans", "by_strength", "of_cells"):
         assert (ds.get.trans(space["adata"], key=key)["qvalue"] < 0.05).sum() > 2
+    assert abs(float(ds.get.trans(space["plate"])["log2_ec50"].iloc[0]) - 1.585) < 0.5
 
 
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -136,13 +136,15 @@ def open_fits(adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: s
 
 def _guides(cis: Any) -> Guides:
     """The guides of a cis fit."""
+    from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Guides
 
     table, zero = cis["guides"], zero_of(cis)
     names = ("log2_dosage", "sd", "log2_dosage_acting", "sd_acting", "within_sd", "escaper_fraction")
     mean, sd, acting, acting_sd, within_sd, escape = (table[name].to_numpy(float) for name in names)
     if zero is not None:
-        mean, sd, acting, acting_sd = (np.nan_to_num(x) for x in (mean - zero, sd, acting - zero, acting_sd))
+        mean, acting = above(mean, zero), above(acting, zero)
+        sd, acting_sd = np.nan_to_num(sd), np.nan_to_num(acting_sd)
     return Guides.of(
         of_all=(mean, sd),
         of_acting=(acting, acting_sd),
@@ -156,6 +158,7 @@ def _guides(cis: Any) -> Guides:
 
 def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str) -> Cells:
     """The cells of `adata`, matched by name with those of the cis fit."""
+    from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Cells
 
     table, cells = cis["guides"], holder.obsm[cis_key]
@@ -165,7 +168,7 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
     by_name[cells["x_true"].isna()] = -1
     dosage, sd = (cells[c].reindex(adata.obs_names).to_numpy(float, copy=True) for c in ("log2_x_true", "log2_sd"))
     if (zero := zero_of(cis)) is not None:
-        dosage, sd = np.nan_to_num(dosage - zero), np.nan_to_num(sd)
+        dosage, sd = above(dosage, zero), np.nan_to_num(sd)
     counts = stored.likelihood_of(technical).statistics == "counts"
     return Cells(
         guide=by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LN2 = float(np.log(2.0))
 FAR_BELOW = 24.0  # log2 from dose 0, as the axis has it, to the lowest dose: a Hill of n = 0.4 has risen by 0.3 % there
 
+DIGITS = 9
+
 
 @dataclass(frozen=True)
 class OfLabels:
@@ -40,6 +42,11 @@ def to_log2(value: Floats, sd: Floats) -> tuple[Floats, Floats]:
 def zero_of(log2_dose: Floats, control: NDArray[np.bool_]) -> float:
     """The log2 dose at which the axis has dose 0, given those of labels."""
     return float(log2_dose[~control].min()) - FAR_BELOW
+
+
+def above(log2_dose: Floats, zero: float) -> Floats:
+    """Places on the axis of log2 doses, NaN of dose 0; rounded, so that they are the same in every unit."""
+    return np.asarray(np.nan_to_num(np.round(log2_dose - zero, DIGITS)))
 
 
 def of_cells(log2: Floats, sd: Floats, label: Ints, n_labels: int) -> OfLabels:

@@ -56,14 +56,15 @@ def scores(
     at, sd = np.where(known, technical.centre, 0.0), np.where(known, technical.sd, 1.0)
     if likelihood(distribution).robust:
         mean, precision = robust_means(blocks, rows.row_of_cell, n_rows, at, sd)
+        seen = precision.sum(1) * sd**2
     else:
         sums = score_sums(blocks, rows.row_of_cell, n_rows, n_features)
         noise = _noise(sums, rows, guides, sd)
-        mean, precision = sums.mean, sums.n_cells / noise[:, None] ** 2
+        mean, precision, seen = sums.mean, sums.n_cells / noise[:, None] ** 2, sums.n_cells.sum(1)
     y, w = normal.in_units(np.nan_to_num(mean), precision, at, sd)
     one, n_guides, n_groups = np.ones(n_rows), int(rows.guide.max()) + 1, int(rows.group.max()) + 1
     reason = np.full(n_features, "", dtype=object)
-    reason[precision.sum(1) * sd**2 < MIN_SCORES] = f"filtered: fewer than {MIN_SCORES} scores in the cells used"
+    reason[seen < MIN_SCORES] = f"filtered: fewer than {MIN_SCORES} scores in the cells used"
     reason[~known] = "filtered: no technical fit, scores missing or constant in control cells"
     if (reason != "").all():
         raise ValueError(f"no feature can be fitted: {sorted(set(reason))[0]}, and so for the others")
