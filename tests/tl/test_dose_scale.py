@@ -55,7 +55,7 @@ def test_ec50_and_steepness_are_in_the_unit_of_the_dose(plate: ad.AnnData) -> No
     assert abs(falls["log2_ec50"].median() - PLACE) < 0.25
     assert ((falls["log2_ec50_q025"] < PLACE) & (falls["log2_ec50_q975"] > PLACE)).mean() >= 0.75
     assert abs(falls["hill_n"].abs().median() - HILL_N) < 0.4
-    assert (falls["class"].astype(str).isin(["down", "threshold"])).all()
+    assert (falls["class"].astype(str).isin(["decreasing", "threshold_decreasing"])).all()
     assert (falls["p_ec50_inside"] > 0.9).all()
     np.testing.assert_allclose(falls["baseline"], 5.0, rtol=0.1)
 
@@ -67,6 +67,8 @@ def test_the_full_effect_is_that_of_the_top_dose(plate: ad.AnnData) -> None:
         truth[name] = np.log2(1 - 0.9 * dose**HILL_N / (dose**HILL_N + EC50**HILL_N))
         assert abs(falls[f"log2fc_{name}"].median() - truth[name]) < 0.3
     assert falls["log2fc_max"].isna().all()
+    assert falls["on_knockdown"].isna().all()
+    assert (falls["score"] < 0).all()
     assert falls["slope_ntc"].isna().all()
     assert (falls["log2fc_range"] >= -falls["log2fc_full"] - 0.3).all()
 
@@ -118,6 +120,7 @@ def test_files_plots_and_the_other_tools(plate: ad.AnnData, tmp_path: Any) -> No
         assert "NTC" not in ax.get_xlabel()
         zero = [text.get_text() for text in ax.get_xticklabels(minor=True)]
         assert zero == ["0"]
+    assert "falls with the dose" in ds.pl.dose_response(again, "g0").get_title()
     found = ds.tl.check_confounding(again)
     assert found["pvalue"].notna().any()
     ds.tl.calibrate(again, null="permutation", n=2)

@@ -202,11 +202,13 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
 
 
 def _in_words(row: pd.Series) -> str:
-    """What a feature does on knock-down of the cis gene."""
-    way = str(row["on_knockdown"])
+    """What a feature does on knock-down of the cis gene, or with the dose."""
+    way, kind = str(row["on_knockdown"]), str(row["class"])
+    if way not in ("down", "up", "mixed") and kind.endswith("creasing"):
+        return "falls with the dose" if kind.endswith("decreasing") else "rises with the dose"
     if way in ("down", "up"):
         return "falls on knock-down" if way == "down" else "rises on knock-down"
-    return {"biphasic_min": "trough", "biphasic_max": "peak"}.get(str(row["class"]), "no response")
+    return {"biphasic_min": "trough", "biphasic_max": "peak"}.get(kind, "no response")
 
 
 def _areas(fit: TransFit, name: str, points: pd.DataFrame, ax: Any) -> list[Any]:

@@ -70,11 +70,12 @@ def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, di
 
 
 def _in_doses(columns: dict[str, Any], zero: float | None) -> dict[str, Any]:
-    """Columns with places on the axis as log2 doses; at dose 0 nothing has a slope by the log of the dose."""
+    """Columns with places on the axis as log2 doses, without what is of a knock-down or of the log of dose 0."""
     if zero is None:
         return columns
     moved = {k: v + zero for k, v in columns.items() if k.startswith("log2_ec50") or k == "inflection"}
     none = {k: np.full(len(columns[k]), np.nan) for k in columns.keys() & {"slope_ntc"}}
+    none |= {k: np.full(len(columns[k]), None, dtype=object) for k in columns.keys() & {"on_knockdown"}}
     return columns | moved | none
 
 
