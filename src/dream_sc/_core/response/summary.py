@@ -94,7 +94,7 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
     relative = c.log_curve(np.append(x, 0.0), some, consts) if c.monotone else spread(curves, CLASS_DRAWS)
     relative = (relative[..., :N_GRID] - relative[..., -1:]) / (LN2 * like.unit)
     code, gap = _shapes(relative.reshape(-1, N_GRID), x, axis)
-    change = knockdown_change(out, like.effect)
+    change = _falling_change(out, axis, like)
     return out | _classes(code.reshape(relative.shape[:2]), gap.reshape(relative.shape[:2]), change)
 
 
@@ -143,7 +143,7 @@ def summarise_said(
     predictor = spread(level, SAID_DRAWS) + said.curves[some] if not like.linear else 0.0
     x = axis.points(N_GRID)
     out |= _slopes(_of_effect(said.slopes[some], predictor, like), x)
-    return out | _classes(said.code[column], said.gap[column], knockdown_change(out, like.effect))
+    return out | _classes(said.code[column], said.gap[column], _falling_change(out, axis, like))
 
 
 def _of_params(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
@@ -171,6 +171,12 @@ def knockdown_change(columns: Mapping[str, Any], effect: str) -> Floats:
     """Change ``(T,)`` at the lowest dosage; where nothing was knocked down, minus that at the highest one."""
     low, high = columns[f"{effect}_full"], columns[f"{effect}_max"]
     return np.asarray(np.where(np.isfinite(low), low, -high))
+
+
+def _falling_change(columns: Mapping[str, Any], axis: Axis, like: Likelihood) -> Floats:
+    """Change ``(T,)`` as the dosage falls: the full effect of a dose is of one that rises."""
+    change = knockdown_change(columns, like.effect)
+    return -change if axis.from_zero else change
 
 
 def _slopes(slopes: Floats, x: Floats) -> dict[str, NDArray[np.generic]]:
