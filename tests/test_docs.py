@@ -200,12 +200,20 @@ def _splicing(space: dict[str, Any]) -> None:
     assert ds.get.trans(space["data"], mod="donor").loc["chr1:90000:+", "category"] == "chr1:90000-90500"
 
 
+def _known(space: dict[str, Any]) -> None:
+    _fitted(space)
+    for key in ("trans", "by_strength", "of_cells"):
+        assert (ds.get.trans(space["adata"], key=key)["qvalue"] < 0.05).sum() > 2
+    assert abs(float(ds.get.trans(space["plate"])["log2_ec50"].iloc[0]) - 1.585) < 0.5
+
+
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "README.md": _read_me,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
     "confounding.md": _confounded,
     "designs.md": _many,
     "index.md": _fitted,
+    "known_dosages.md": _known,
     "large_data.md": _from_disk,
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
     "quickstart.md": _checked,

@@ -72,6 +72,8 @@ class Slots:
         return f"{self.key}_posterior"
 
 
+DOSE = "dose"  # scale of known dosages, in the parameters of a cis step
+ZERO = "zero"  # in the axis of a trans fit of doses: the log2 dose at which it has dose 0
 TECHNICAL_COLUMNS = ("mu", "mu_sd", "overdispersion", "overdispersion_sd", "status")
 COVARIATES = "covariates"  # of a technical fit, in its entry of `.uns`
 SCORE_COLUMNS = ("mu", "mu_sd", "sigma", "sigma_sd", "status")

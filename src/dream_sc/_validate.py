@@ -237,7 +237,7 @@ def step(adata: AnnData, key: str, call: str) -> Any:
         raise KeyError(f".uns[{key!r}] is not there: call dream_sc.tl.{call} first")
     slot = "obsm" if call.startswith("fit_cis") else "varm"
     name = f"tl.{call.partition('(')[0]}"
-    if not isinstance(entry, Mapping) or "params" not in entry or entry.get("step", name) != name:
+    if not isinstance(entry, Mapping) or "params" not in entry or _kind(entry.get("step", name)) != name:
         raise ValueError(f".uns[{key!r}] is not a result of {name}: call dream_sc.tl.{call} first, or name its key")
     if key not in getattr(adata, slot):
         raise KeyError(
@@ -246,6 +246,11 @@ def step(adata: AnnData, key: str, call: str) -> Any:
         )
     stored.check_params(entry["params"], f".uns[{key!r}]['params']")
     return entry
+
+
+def _kind(step: str) -> str:
+    """The step whose kind of result another one writes: known dosages take the place of fitted ones."""
+    return "tl.fit_cis" if step == "tl.set_dosage" else step
 
 
 def storable(key: str) -> None:
@@ -259,7 +264,7 @@ def new_key(adata: AnnData, key: str, label: str) -> None:
     storable(key)
     before = adata.uns.get(key)
     other = before.get("step", label) if isinstance(before, Mapping) else label
-    if other != label:
+    if _kind(other) != _kind(label):
         raise ValueError(f"key_added={key!r} names a result of {other}: choose another name")
 
 

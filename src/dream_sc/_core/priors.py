@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import log
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .types import Axis
+
+LEAST_EC50_SD = 1.0  # log2, where a single dose was tested
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ class TransPriors:
     """
 
     level_sd: float = 2.0
-    ec50_sd: float = 2.5  # log2
+    ec50_mean: float = 0.0  # log2
+    ec50_sd: float = 2.5
     n_log_mean: float = log(2.0)
     n_log_sd: float = 0.8
     movement_scales: tuple[float, ...] = (0.4, 1.0, 2.0)
@@ -97,6 +104,22 @@ class TransPriors:
     null_weight: float = 0.8
     model_strength: float = 5.0
     unit: float = 1.0  # of all amplitudes and effects
+
+    def over(self, axis: Axis, *, scores: bool) -> TransPriors:
+        """The same with the EC50 about NTC dosage, or, where controls are at dose 0, over the doses that were tested.
+
+        An sd of half their range and one spacing more is nearly flat over them. Scores of whole wells move by many
+        times the sd between wells: their movements have larger scales as well, each twice the one before.
+        """
+        if not axis.from_zero:
+            return self
+        span, n = axis.high - axis.bottom, len(set(axis.guides.round(1)))
+        sd = max(span / 2 + span / max(n - 1, 1), LEAST_EC50_SD)
+        found = replace(self, ec50_mean=(axis.bottom + axis.high) / 2, ec50_sd=sd)
+        if not scores:
+            return found
+        scales = (*self.movement_scales, *(self.movement_scales[-1] * 2.0**k for k in (1, 2, 3)))
+        return replace(found, movement_scales=scales, movement_weights=(1 / len(scales),) * len(scales))
 
     def in_unit(self, unit: float) -> TransPriors:
         """The same priors for a predictor in another unit."""

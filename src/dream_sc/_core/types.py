@@ -249,14 +249,34 @@ class SingleCells:
 
 @dataclass(frozen=True)
 class Axis:
-    """The observed dosage axis: ``low <= 0 <= high`` and the dosages of the targeting guides, sorted."""
+    """The observed dosage axis: ``low <= 0 <= high`` and the dosages of the targeting guides, sorted.
+
+    Where controls are at dose 0, which has no log, 0 stands for it, far below the lowest dose that was tested.
+    """
 
     low: float
     high: float
     guides: Floats  # (n,)
+    from_zero: bool = False  # whether controls are at dose 0
 
     @classmethod
-    def of(cls, doses: Floats) -> Axis:
+    def of(cls, doses: Floats, *, from_zero: bool = False) -> Axis:
         """The axis of these dosages of targeting guides; guides at the NTC level still get one of some length."""
         low, high = min(float(doses.min()), -0.05), max(float(doses.max()), 0.05)
-        return cls(low, high, doses[doses.argsort()])
+        return cls(0.0 if from_zero else low, high, doses[doses.argsort()], from_zero)
+
+    @property
+    def bottom(self) -> float:
+        """The lowest dosage that has a log."""
+        return float(self.guides[0]) if self.from_zero else self.low
+
+    @property
+    def half(self) -> float:
+        """Half-way to the strongest knock-down, or half the top dose."""
+        return self.high - 1.0 if self.from_zero else self.low / 2
+
+    def points(self, n: int) -> Floats:
+        """Dosages ``(n,)`` from one end to the other, evenly; dose 0 is the first of them."""
+        if self.from_zero:
+            return np.append(0.0, np.linspace(self.bottom, self.high, n - 1))
+        return np.linspace(self.low, self.high, n)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._keys import DOSE
 
 from .guide_matrix import guides_of_cells
 
@@ -23,16 +24,30 @@ class GuideCells:
     cis_gene: str
     table: pd.DataFrame  # guides, one a row
     guide: np.ndarray  # (N,) row of the table; -1 where a cell takes no part, or has several guides of the cis gene
+    from_zero: bool = False  # whether dosages are doses, with controls at 0
 
     @property
     def dosage(self) -> np.ndarray:
-        """``(G,)`` log2 dosage relative to NTC."""
-        return np.asarray(self.table["log2_dosage"].to_numpy(float))
+        """``(G,)`` log2 dosage relative to NTC; of doses relative to half the lowest one, with controls at 0."""
+        x = self.table["log2_dosage"].to_numpy(float)
+        if self.from_zero:
+            return np.where(self.control, 0.0, x - np.min(x[~self.control]) + 1.0)
+        return np.asarray(x)
 
     @property
     def control(self) -> np.ndarray:
         """``(G,)`` whether a guide is non-targeting."""
         return np.asarray(self.table["is_control"].to_numpy(bool))
+
+
+def zero_of(cis: Any) -> float | None:
+    """The log2 dose at which the axis has dose 0, in a cis step of doses; None where dosages are relative to NTC."""
+    if cis["params"].get("scale") != DOSE:
+        return None
+    from dream_sc._core.dosage import known
+
+    table = cis["guides"]
+    return known.zero_of(table["log2_dosage"].to_numpy(float), table["is_control"].to_numpy(bool))
 
 
 def guide_cells(adata: AnnData, holder: AnnData, cis_key: str) -> GuideCells:
@@ -52,4 +67,4 @@ def guide_cells(adata: AnnData, holder: AnnData, cis_key: str) -> GuideCells:
             f"no cell takes part in the cis fit {cis_key!r}: the cells of the modality and those of the one with the "
             "cis fit have no name in common, or the fit is of other cells; call dream_sc.tl.fit_cis on this data"
         )
-    return GuideCells(str(cis["cis_gene"]), table, guide)
+    return GuideCells(str(cis["cis_gene"]), table, guide, from_zero=zero_of(cis) is not None)

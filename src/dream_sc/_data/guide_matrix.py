@@ -127,7 +127,7 @@ def guides_of_cells(holder: AnnData, cis_key: str) -> pd.Series:
     if params.get("guides") is not None or params.get("guide_covariate_key") is not None:
         raise KeyError(f".obs[{name!r}] is not there, but .uns[{cis_key!r}] is: call dream_sc.tl.fit_cis again")
     labels = pd.Series(_validate.labels(holder, params["guide_key"], "guide_key"), holder.obs_names, dtype=object)
-    return labels.where(holder.obsm[cis_key]["log2_x_true"].notna())
+    return labels.where(holder.obsm[cis_key]["x_true"].notna())
 
 
 def _split(target: str) -> set[str]:

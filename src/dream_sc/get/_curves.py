@@ -9,7 +9,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import results
-from dream_sc._keys import TRANS
+from dream_sc._keys import TRANS, ZERO
 
 from ._names import TransFit, names_of, trans_fit
 
@@ -48,7 +48,7 @@ def dose_response(
         Names of features. Of a multinomial, a feature stands for all its categories, each with its own curve; a
         category is named by itself ("feature:layer" where categories are layers).
     doses
-        Log2 dosages relative to NTC; 101 points over the observed range by default.
+        Log2 dosages relative to NTC, or log2 doses (-inf for dose 0); 101 points over the observed range by default.
     ci
         Coverage of the band.
     scale
@@ -91,9 +91,11 @@ def curves(
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
     x = np.atleast_1d(np.asarray(doses, dtype=float))
-    frames = []
+    zero, frames = fit.info["axis"].get(ZERO), []
+    # at dose 0 and below it, the axis ends
+    at = x if zero is None else np.maximum(x - zero, 0.0)
     for r in rows:
-        q = np.quantile(_values(fit, r, x, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
+        q = np.quantile(_values(fit, r, at, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
         columns: dict[str, Any] = dict(zip(COLUMNS, (x, *q), strict=True))
         frames.append(pd.DataFrame(fit.labels(r) | columns))
     return pd.concat(frames, ignore_index=True) if frames else _empty(fit)
@@ -184,6 +186,8 @@ def posterior(
         if "centre" in fit.frame:
             draws = _in_score(fit, r, curve, draws, consts)
         for parameter, values in zip(curve.params, draws.T, strict=True):
+            if parameter.startswith("log2_ec50"):
+                values = values + fit.info["axis"].get(ZERO, 0.0)
             arrays.setdefault(parameter, np.full((len(rows), n), np.nan))[i] = values
     dimension = "feature" if fit.feature is None else "category"
     coords = {dimension: [str(fit.row_labels[r]) for r in rows], "draw": np.arange(n), "model": (dimension, models)}

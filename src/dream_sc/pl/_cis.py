@@ -8,9 +8,9 @@ import numpy as np
 
 from dream_sc import _validate, get
 from dream_sc._data.guide_matrix import guides_of_cells
-from dream_sc._keys import CIS, TITRATION
+from dream_sc._keys import CIS, DOSE, TITRATION
 
-from ._style import BLUE, GRAY, GREEN, SMALL, axes, dosage_label
+from ._style import BLUE, GRAY, GREEN, SMALL, at_zero, axes, dosage_label
 
 MOST_CONTROLS = 20
 
@@ -93,6 +93,9 @@ def cis(
     adata = _validate.readable(data, mod)
     table = _shown(cis_data(data, key=key, mod=mod, gene_symbols=gene_symbols))
     ax = axes(ax, (5.0, 0.22 * len(table) + 1.2))
+    doses = adata.uns[key]["params"].get("scale") == DOSE
+    if doses:  # controls have no log dose
+        table["log2_dosage"] = table["log2_dosage"].fillna(at_zero(ax, table["log2_dosage"].min()))
     labels = guides_of_cells(adata, key).to_numpy()
     x = adata.obsm[key]["log2_x_true"].to_numpy()
     gen = np.random.default_rng(0)
@@ -118,10 +121,11 @@ def cis(
     if TITRATION in adata.uns:
         truth = adata.uns[TITRATION]["guides"].set_index("guide")["log2_dosage"].reindex(table.index)
         ax.plot(truth, height, "|", ms=9, mew=1.6, color=GREEN, zorder=3, label="truth")
-    ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
+    if not doses:
+        ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
     ax.set_yticks(height, table.index, fontsize=SMALL)
     ax.set_ylim(-0.8, len(table) - 0.2)
-    ax.set_xlabel(dosage_label(table.attrs["cis_gene"]) + ", 95 % interval")
+    ax.set_xlabel(dosage_label(table.attrs["cis_gene"], doses=doses) + ", 95 % interval")
     legend: Any = ax.legend(frameon=False, fontsize=SMALL, loc="lower right")
     legend.legend_handles[0].set(alpha=0.8, markersize=5)
     return ax

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import TITRATION, TRANS
+from dream_sc._keys import TITRATION, TRANS, ZERO
 from dream_sc.get._curves import curves
 from dream_sc.get._names import TransFit, trans_fit
 from dream_sc.get._symbols import cis_label
 
 from . import _points, _usage
-from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, axes, dosage_label, number
+from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, at_zero, axes, dosage_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def dose_response_data(
     -------
     A row per guide (and category): guide, is_control, log2_dosage, sd, n_cells, mean (count at size factor 1, share,
     or score), lower, upper (95 % interval); se of counts and scores, n_reads of shares, n_scores of scores, category of
-    a multinomial. NaN where a guide has no reads or scores.
+    a multinomial. NaN where a guide has no reads or scores, and for the log2 of dose 0.
 
     Raises
     ------
@@ -176,7 +176,9 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
     rows = fit.fitted(name)
     points, row = _observed(data, fit, name), fit.row(int(rows[0]))
     span = fit.info["axis"]["low"], fit.info["axis"]["high"]
-    categories: list[Any] = []
+    doses, categories = ZERO in fit.info["axis"], []
+    if doses:  # controls have no log dose
+        points["log2_dosage"] = points["log2_dosage"].fillna(at_zero(ax, span[0]))
     if name in fit.of_feature:
         categories = _areas(fit, name, points, ax)
     else:
@@ -187,7 +189,7 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
     if row["model"] != "null" and leads:
         for suffix, height in (("", 0.03), ("_b", 0.08)):
             _ec50(ax, row, suffix, height, span, on_areas=bool(categories))
-    ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols)))
+    ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols), doses=doses))
     ax.set_ylabel(fit.likelihood.words.observed)
     q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
     text = _in_words(row) if leads else f"part of {label['feature']}"
@@ -200,18 +202,21 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
 
 
 def _in_words(row: pd.Series) -> str:
-    """What a feature does on knock-down of the cis gene."""
-    way = str(row["on_knockdown"])
+    """What a feature does on knock-down of the cis gene, or with the dose."""
+    way, kind = str(row["on_knockdown"]), str(row["class"])
+    if way not in ("down", "up", "mixed") and kind.endswith("creasing"):
+        return "falls with the dose" if kind.endswith("decreasing") else "rises with the dose"
     if way in ("down", "up"):
         return "falls on knock-down" if way == "down" else "rises on knock-down"
-    return {"biphasic_min": "trough", "biphasic_max": "peak"}.get(str(row["class"]), "no response")
+    return {"biphasic_min": "trough", "biphasic_max": "peak"}.get(kind, "no response")
 
 
 def _areas(fit: TransFit, name: str, points: pd.DataFrame, ax: Any) -> list[Any]:
     """Usage of the categories of a feature."""
     usage = _usage.areas(fit, name)
     levels = pd.Series({fit.labels(r)["category"]: fit.row(r)["baseline"] for r in fit.fitted(name)}, dtype=float)
-    return _usage.draw(ax, usage, points, levels, (TARGETING, CONTROLS, LEVEL))
+    zero = ZERO in fit.info["axis"]
+    return _usage.draw(ax, usage, points, levels, (TARGETING, CONTROLS, LEVEL), zero=zero)
 
 
 def _curve(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any) -> None:

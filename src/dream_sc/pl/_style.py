@@ -24,9 +24,16 @@ def axes(ax: Any, size: tuple[float, float] = (4.2, 3.2)) -> Any:
     return ax
 
 
-def dosage_label(gene: str) -> str:
-    """Label of an axis of dosage."""
-    return rf"$\log_2$ dosage of {gene} relative to NTC"
+def dosage_label(gene: str, *, doses: bool = False) -> str:
+    """Label of an axis of dosage; `gene` is "" where known dosages are of none."""
+    of = f" of {gene}" if gene else ""
+    return rf"$\log_2$ dose{of}" if doses else rf"$\log_2$ dosage{of} relative to NTC"
+
+
+def at_zero(ax: Any, lowest: float) -> float:
+    """Where dose 0 is drawn on a log axis: one log2 below the lowest dose, with a tick that says so."""
+    ax.set_xticks([lowest - 1.0], ["0"], minor=True)
+    return lowest - 1.0
 
 
 def number(value: float) -> str:

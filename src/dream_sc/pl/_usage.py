@@ -31,11 +31,17 @@ def areas(fit: TransFit, name: str) -> pd.DataFrame:
 
 
 def draw(
-    ax: Any, usage: pd.DataFrame, points: pd.DataFrame, baseline: pd.Series, labels: tuple[str, str, str]
+    ax: Any,
+    usage: pd.DataFrame,
+    points: pd.DataFrame,
+    baseline: pd.Series,
+    labels: tuple[str, str, str],
+    *,
+    zero: bool = False,
 ) -> list[Any]:
     """Draw areas, NTC levels of their borders, and what guides show at them; gives the handles of the categories.
 
-    `labels` are those of targeting guides, NTC guides and NTC levels.
+    `labels` are those of targeting guides, NTC guides and NTC levels. With `zero` controls are left of the areas.
     """
     x, names = usage.index.to_numpy(), list(usage.columns)
     handles = ax.stackplot(
@@ -68,8 +74,9 @@ def draw(
                 zorder=3,
                 label=label,
             )
-    margin = 0.025 * (x.max() - x.min())
-    ax.set_xlim(x.min() - margin, x.max() + margin)
+    low = x.min() if not zero else min(x.min(), points["log2_dosage"].min())
+    margin = 0.025 * (x.max() - low)
+    ax.set_xlim(low - margin, x.max() + margin)
     ax.set_ylim(0, 1.02)
     return list(handles)[::-1]
 

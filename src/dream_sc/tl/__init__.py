@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from ._fit_cis import fit_cis
     from ._fit_technical import fit_technical
     from ._fit_trans import fit_trans
+    from ._set_dosage import set_dosage
 
-__all__ = ["calibrate", "check_confounding", "fit_cis", "fit_technical", "fit_trans"]
+__all__ = ["calibrate", "check_confounding", "fit_cis", "fit_technical", "fit_trans", "set_dosage"]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -21,5 +22,6 @@ __getattr__, __dir__ = lazy(
         "_fit_cis": ("fit_cis",),
         "_fit_technical": ("fit_technical",),
         "_fit_trans": ("fit_trans",),
+        "_set_dosage": ("set_dosage",),
     },
 )

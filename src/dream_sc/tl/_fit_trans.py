@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
 from dream_sc._data import results
-from dream_sc._keys import CIS, TECHNICAL, TRANS, Slots
+from dream_sc._keys import CIS, TECHNICAL, TRANS, ZERO, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
@@ -15,7 +15,7 @@ from ._direct_targets import with_direct
 from ._near_cis import with_near
 from ._response_inputs import response_inputs, with_single_cells
 from ._response_table import asked_for, table_of
-from ._trans_settings import check, check_categories, likelihood_of, same_distribution
+from ._trans_settings import check, check_axis, check_categories, likelihood_of, same_distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dream_sc._core.likelihoods import Distribution
     from dream_sc._core.response.describe import Described
     from dream_sc._core.response.settings import Settings
+    from dream_sc._core.types import Axis
 
     from ._response_inputs import ResponseInputs
 
@@ -201,6 +202,7 @@ def fit_trans(
         limit=memory_limit,
         min_denominator=min_denominator,
     )
+    check_axis(inputs.prepared.axis, function_type)
     params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
         "layer": inputs.opened.layer,
         "dosage": dosage,
@@ -287,7 +289,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dic
     axis = inputs.prepared.axis
     return {
         "cis_gene": inputs.cis_gene,
-        "axis": {"low": axis.low, "high": axis.high},
+        "axis": _axis(axis, inputs.zero),
         "hyper": found.learned
         | {
             "distribution": inputs.opened.likelihood.name,
@@ -298,3 +300,10 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dic
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }
+
+
+def _axis(axis: Axis, zero: float | None) -> dict[str, float]:
+    """The ends of the axis in the unit of the user."""
+    if zero is None:
+        return {"low": axis.low, "high": axis.high}
+    return {"low": axis.bottom + zero, "high": axis.high + zero, ZERO: zero}

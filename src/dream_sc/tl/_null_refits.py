@@ -78,7 +78,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
     before = info["guides"]
     cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")["guides"]
     same = len(cis) == len(before) and (cis["guide"].to_numpy() == before["guide"].to_numpy()).all()
-    if not (same and np.allclose(cis["log2_dosage"], before["log2_dosage"])):
+    if not (same and np.allclose(cis["log2_dosage"], before["log2_dosage"], equal_nan=True)):
         raise ValueError(
             f".uns[{params['cis_key']!r}] holds other dosages than {key!r} was fitted with: call "
             "dream_sc.tl.fit_trans(data) again first"
@@ -108,6 +108,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         guide_spread=guides.spread if by_guide else None,
         control=guides.control,
         guide_escape=guides.escape * by_guide,
+        from_zero=guides.from_zero,
         overdispersion=measured.overdispersion[measured.fitted],
         group_effect_sd=measured.group_effect_sd,
         priors=measured.priors,

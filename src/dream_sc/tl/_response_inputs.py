@@ -11,6 +11,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import results, stored
+from dream_sc._data.cis_cells import zero_of
 from dream_sc._data.covariates import cell_bins
 from dream_sc._data.groups import group_codes
 from dream_sc._data.guide_matrix import guides_of_cells
@@ -79,6 +80,11 @@ class ResponseInputs:
     def cis_gene(self) -> str:
         """Whose dosage it is."""
         return str(self.opened.cis["cis_gene"])
+
+    @property
+    def zero(self) -> float | None:
+        """The log2 dose at which the axis has dose 0; None where dosages are relative to NTC."""
+        return zero_of(self.opened.cis)
 
 
 def response_inputs(
@@ -158,11 +164,15 @@ def _only_controls(adata: AnnData, holder: AnnData, cis: Any, cis_key: str) -> s
 
 def _guides(cis: Any) -> Guides:
     """The guides of a cis fit."""
+    from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Guides
 
-    table = cis["guides"]
+    table, zero = cis["guides"], zero_of(cis)
     names = ("log2_dosage", "sd", "log2_dosage_acting", "sd_acting", "within_sd", "escaper_fraction")
     mean, sd, acting, acting_sd, within_sd, escape = (table[name].to_numpy(float) for name in names)
+    if zero is not None:
+        mean, acting = above(mean, zero), above(acting, zero)
+        sd, acting_sd = np.nan_to_num(sd), np.nan_to_num(acting_sd)
     return Guides.of(
         of_all=(mean, sd),
         of_acting=(acting, acting_sd),
@@ -170,19 +180,23 @@ def _guides(cis: Any) -> Guides:
         escape=escape,
         control=table["is_control"].to_numpy(bool),
         level_error=float(cis["diagnostics"]["ntc_level_sd"]),
+        from_zero=zero is not None,
     )
 
 
 def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str) -> Cells:
     """The cells of `adata`, matched by name with those of the cis fit."""
+    from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Cells
 
     table, cells = cis["guides"], holder.obsm[cis_key]
     # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
     code = pd.Series(range(len(table)), index=table["guide"].astype(str))
     by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
-    by_name[cells["log2_x_true"].isna()] = -1
+    by_name[cells["x_true"].isna()] = -1
     dosage, sd = (cells[c].reindex(adata.obs_names).to_numpy(float, copy=True) for c in ("log2_x_true", "log2_sd"))
+    if (zero := zero_of(cis)) is not None:
+        dosage, sd = above(dosage, zero), np.nan_to_num(sd)
     counts = stored.likelihood_of(technical).statistics == "counts"
     return Cells(
         guide=by_name.reindex(adata.obs_names, fill_value=-1).to_numpy(np.int64),

@@ -49,7 +49,7 @@ def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, di
     What could not be computed is NaN; the reason is in `status`.
     """
     adata, sticks = inputs.opened.adata, inputs.sticks
-    columns, names = dict(found.columns), trans_columns(inputs.prepared.likelihood.effect)
+    columns, names = _in_doses(dict(found.columns), inputs.zero), trans_columns(inputs.prepared.likelihood.effect)
     if found.by_category is None or sticks is None:
         return _tidy(pd.DataFrame(columns, index=adata.var_names), names), {}
     leading = columns["category"]
@@ -67,6 +67,16 @@ def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, di
     categories = pd.DataFrame(whose | of_categories)
     categories.index = categories.index.astype(str)
     return _tidy(frame.set_axis(adata.var_names), names), {CATEGORIES: categories}
+
+
+def _in_doses(columns: dict[str, Any], zero: float | None) -> dict[str, Any]:
+    """Columns with places on the axis as log2 doses, without what is of a knock-down or of the log of dose 0."""
+    if zero is None:
+        return columns
+    moved = {k: v + zero for k, v in columns.items() if k.startswith("log2_ec50") or k == "inflection"}
+    none = {k: np.full(len(columns[k]), np.nan) for k in columns.keys() & {"slope_ntc"}}
+    none |= {k: np.full(len(columns[k]), None, dtype=object) for k in columns.keys() & {"on_knockdown"}}
+    return columns | moved | none
 
 
 def _tidy(frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:

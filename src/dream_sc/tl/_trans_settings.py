@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from dream_sc._core.likelihoods import Likelihood
     from dream_sc._core.response.settings import Settings
+    from dream_sc._core.types import Axis
 
 MIN_DRAWS = 10
 
@@ -89,4 +90,15 @@ def check_categories(settings: Settings) -> None:
         raise ValueError(
             f'inference="svi" of features with categories is of one Hill, not '
             f'function_type={settings.function_type!r}: leave it out, or use inference="laplace"'
+        )
+
+
+def check_axis(axis: Axis, function_type: str) -> None:
+    """Refuse curves that do not reach to dose 0."""
+    from dream_sc._core.curves import polynomial
+
+    if axis.from_zero and function_type == polynomial.CURVE.name:
+        raise ValueError(
+            f"function_type={function_type!r} is in powers of the log dose, which do not reach to controls at dose 0: "
+            "use 'auto' or a Hill, or set the dosage with scale='log2' relative to a dose of your choice"
         )

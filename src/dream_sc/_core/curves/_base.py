@@ -179,7 +179,7 @@ def shape_log_weight(shapes: Floats, priors: Any) -> Floats:
 
     out = np.zeros(shapes.shape[:-1])
     for d in range(0, shapes.shape[-1], 2):
-        out += -0.5 * (shapes[..., d] / priors.ec50_sd) ** 2
+        out += -0.5 * ((shapes[..., d] - priors.ec50_mean) / priors.ec50_sd) ** 2
         out += -0.5 * ((shapes[..., d + 1] - priors.n_log_mean) / priors.n_log_sd) ** 2
     return out
 

@@ -44,7 +44,7 @@ def _log_weight(log_curve: Any, params: Any, consts: Any, axis: Any, priors: Any
 
 def points(axis: Any) -> Any:
     """Dosages (log2) at which a turn is looked for."""
-    return np.linspace(axis.low, axis.high, N_POINTS)
+    return axis.points(N_POINTS)
 
 
 def _mass(log_curve: Any, lattice: Any, axis: Any, priors: Any, n: int = 64) -> float:
@@ -75,7 +75,7 @@ def _torch(torch_rows: Any, params: Any, consts: Any, axis: Any, priors: Any) ->
     import torch
 
     a = params["a"]
-    x = torch.linspace(axis.low, axis.high, N_POINTS, dtype=a.dtype, device=a.device)
+    x = torch.as_tensor(points(axis), dtype=a.dtype, device=a.device)
     curves = torch_rows(params, x[:, None], torch.ones_like(x)[:, None], consts)
     first, last = curves[:, :1], curves[:, -1:]
     peak = curves.amax(-1, keepdim=True) - torch.maximum(first, last)

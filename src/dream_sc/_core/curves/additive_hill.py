@@ -70,7 +70,7 @@ def slope(x: Any, params: Any, consts: Any) -> Any:
 
 def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
     """Grid over both EC50, both steepnesses and both orders of rise and fall."""
-    k = np.linspace(axis.low - 0.75, axis.high + 0.75, n_k)
+    k = np.linspace(axis.bottom - 0.75, axis.high + 0.75, n_k)
     log_n = np.log([1.2, 3.5])
     rows = [
         (ka, na, kb, nb, sa, sb)

@@ -57,7 +57,8 @@ def lattice_of(
     amplitude_mass: Any, axis: Any, priors: Any, step: float = 0.5, n_points: int = 6
 ) -> tuple[Any, Any, Any]:
     """The grid of a curve whose shapes are a log2 EC50 and a log steepness, given the mass of its amplitudes."""
-    k = np.linspace(axis.low - 2.5, axis.high + 2.5, int(np.ceil((axis.high - axis.low + 5.0) / step)) + 1)
+    low, high = axis.bottom - 2.5, axis.high + 2.5
+    k = np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
     log_n = np.linspace(np.log(0.4), np.log(10.0), n_points)
     shapes = np.stack(np.meshgrid(k, log_n, indexing="ij"), -1).reshape(-1, 2)
     log_w, consts = shape_log_weight(shapes, priors), np.zeros((len(shapes), 2))

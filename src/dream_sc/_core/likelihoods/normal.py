@@ -40,6 +40,11 @@ def level(counts: Floats, weights: Floats, log_w: Floats) -> Floats:
     return np.asarray((weights * counts).sum(1) / np.maximum(weights.sum(1), 1e-300))
 
 
+def half(low: Any, high: Any) -> Any:
+    """Log odds of the part of a step of the exponential at which half of it is done in the predictor."""
+    return -0.5 * (high - low)
+
+
 def contrasts(rows: Rows, predictor: Floats, curve: Floats) -> tuple[Floats, Floats, Floats]:
     """Weighted mean differences, groups made equal."""
     rest, w = rows.counts - predictor - curve, rows.weights
@@ -157,4 +162,5 @@ LIKELIHOOD = Likelihood(
     technical_engines=("laplace", "svi"),
     kernels=Kernels(prepare, add_slopes, add_values, add_change, is_quadratic),
     torch_log_density=torch_log_density,
+    half=half,
 )

@@ -155,6 +155,7 @@ class Fitted:
     prior: Prior
     null: decision.NullDistribution
     guide_escape: Floats | float = 0.0  # (G,) share of cells without effect, or one for all
+    from_zero: bool = False  # whether controls are at dose 0
 
     def rearranged(self, stats: GuideStats, source: Ints) -> tuple[GuideStats, RowDosage, Axis]:
         """Sums, dosages and axis with each guide's dosage from its source."""
@@ -168,7 +169,7 @@ class Fitted:
         doses = self.guide_mean[source[(source >= 0) & ~control]]
         error, level = self.dosage.error[source], self.dosage.level_error
         escape = np.broadcast_to(self.guide_escape, self.control.shape)[new]
-        return kept, RowDosage(mean, spread, error, control, level, escape), Axis.of(doses)
+        return kept, RowDosage(mean, spread, error, control, level, escape), Axis.of(doses, from_zero=self.from_zero)
 
     def take(self, features: Any) -> Fitted:
         """The same for some of the features."""

@@ -63,7 +63,7 @@ def table_of(p: Problem, c: Curve, shapes: Floats, columns: Columns, seed: int) 
     base, wanted = shapes[columns.shape][:, None], columns.move[:, None]
     u = qmc.Sobol(4, seed=seed).random(PLACES)
     priors = p.priors
-    mean, sd = np.array([0.0, priors.n_log_mean]), np.array([priors.ec50_sd, priors.n_log_sd])
+    mean, sd = np.array([priors.ec50_mean, priors.n_log_mean]), np.array([priors.ec50_sd, priors.n_log_sd])
     low, high = (ndtr((base + half * steps - mean) / sd) for half in (-0.5, 0.5))
     at = mean + sd * ndtri(low + u[:, :2] * (high - low))
     at = np.clip(at, base - 0.5 * steps, base + 0.5 * steps)

@@ -89,7 +89,8 @@ class Prepared:
     @property
     def priors(self) -> TransPriors:
         """Priors of the trans step, in the unit of the likelihood."""
-        return TransPriors().in_unit(self.likelihood.unit)
+        like = self.likelihood
+        return TransPriors().in_unit(like.unit).over(self.axis, scores=like.statistics == "scores")
 
     @property
     def fitted(self) -> Bools:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import norm, t
 
 from dream_sc._core.likelihoods import likelihood, normal
 from dream_sc._core.sums.pair_sums import robust_means, score_sums
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .rows import Cells, Guides
+    from dream_sc._core.sums.pair_sums import ScoreStats
+
+    from .rows import Cells, Guides, Layout
 
     Floats = NDArray[np.float64]
 
 MIN_SCORES = 10
+FEW_CONTROLS = 50  # cells, whose sd has an error of a tenth
+UPPER = 0.975
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,15 @@ def scores(
     at, sd = np.where(known, technical.centre, 0.0), np.where(known, technical.sd, 1.0)
     if likelihood(distribution).robust:
         mean, precision = robust_means(blocks, rows.row_of_cell, n_rows, at, sd)
+        seen = precision.sum(1) * sd**2
     else:
         sums = score_sums(blocks, rows.row_of_cell, n_rows, n_features)
-        mean, precision = sums.mean, sums.n_cells / sd[:, None] ** 2
+        noise = _noise(sums, rows, guides, sd)
+        mean, precision, seen = sums.mean, sums.n_cells / noise[:, None] ** 2, sums.n_cells.sum(1)
     y, w = normal.in_units(np.nan_to_num(mean), precision, at, sd)
     one, n_guides, n_groups = np.ones(n_rows), int(rows.guide.max()) + 1, int(rows.group.max()) + 1
     reason = np.full(n_features, "", dtype=object)
-    reason[precision.sum(1) * sd**2 < MIN_SCORES] = f"filtered: fewer than {MIN_SCORES} scores in the cells used"
+    reason[seen < MIN_SCORES] = f"filtered: fewer than {MIN_SCORES} scores in the cells used"
     reason[~known] = "filtered: no technical fit, scores missing or constant in control cells"
     if (reason != "").all():
         raise ValueError(f"no feature can be fitted: {sorted(set(reason))[0]}, and so for the others")
@@ -74,3 +81,25 @@ def scores(
         centre=technical.centre,
         scale=technical.sd,
     )
+
+
+def _noise(sums: ScoreStats, rows: Layout, guides: Guides, sd: Floats) -> Floats:
+    """Sd ``(T,)`` of a cell's score, given that of the technical step.
+
+    Where control cells are few, as where a cell is a well or an animal, all replicates tell it: cells of one guide, or
+    single cells at one dosage. It is then widened by the quantile of a t distribution with the degrees of freedom that
+    the replicates leave, so that intervals are as wide as those of a t.
+    """
+    n_controls = int(np.isin(rows.guide[rows.row_of_cell[rows.row_of_cell >= 0]], np.flatnonzero(guides.control)).sum())
+    if n_controls >= FEW_CONTROLS:
+        return sd
+    alone = rows.n_cells == rows.n_rows
+    kind = np.stack([rows.dosage.mean, rows.group], 1) if alone else np.arange(rows.n_rows)[:, None]
+    unit = np.unique(kind, axis=0, return_inverse=True)[1].reshape(-1)
+    same = (unit[:, None] == np.arange(unit.max() + 1)).astype(np.float64)
+    n, total, squares = (x @ same for x in (sums.n_cells, sums.total, sums.squares))
+    left = (squares - total**2 / np.maximum(n, 1.0)).sum(1)
+    df = np.maximum(n - 1.0, 0.0).sum(1)
+    more = (df > max(n_controls - 1, 1)) & (left > 0)
+    df, left = np.where(more, df, 1.0), np.where(more, left, 1.0)
+    return np.where(more, np.sqrt(left / df) * t.ppf(UPPER, df) / norm.ppf(UPPER), sd)

@@ -32,6 +32,7 @@ class Guides:
     escape: Floats  # (G,) share of cells without effect
     control: Bools  # (G,)
     level_error: float  # sd of the NTC level, which all guides share
+    from_zero: bool = False  # whether controls are at dose 0: see `Axis`
 
     @classmethod
     def of(
@@ -43,10 +44,11 @@ class Guides:
         escape: Floats,
         control: Bools,
         level_error: float,
+        from_zero: bool = False,
     ) -> Guides:
         """From the dosages and sds ``(G,)`` of all cells of a guide, and of those that do not escape."""
         mean, sd = (np.where(escape > 0, acting, every) for acting, every in zip(of_acting, of_all, strict=True))
-        return cls(mean, sd, np.where(control, 0.0, within_sd), escape, control, level_error)
+        return cls(mean, sd, np.where(control, 0.0, within_sd), escape, control, level_error, from_zero)
 
     def targeting(self, guide: Ints) -> Bools:
         """``(G,)`` targeting guides with a row, given the guides ``(R,)`` of the rows: a modality may lack some."""
@@ -65,7 +67,7 @@ class Guides:
             raise ValueError(
                 "no cell that counts under a guide of the cis gene is among these cells, only controls are"
             )
-        return Axis.of(self.mean[here])
+        return Axis.of(self.mean[here], from_zero=self.from_zero)
 
     def one_dosage(self, guide: Ints) -> bool:
         """Whether the dosages of the targeting guides cannot be told apart, so that there is no place for an EC50."""

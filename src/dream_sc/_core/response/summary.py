@@ -48,7 +48,7 @@ def of_hill(log2_ec50: Floats, n: Floats, amplitude: Floats, suffix: str = "") -
 
 def inside(log2_ec50: Floats, axis: Axis) -> Floats:
     """Probability that an EC50 is within the axis, given draws ``(T, S)``."""
-    return np.asarray(((log2_ec50 > axis.low) & (log2_ec50 < axis.high)).mean(1))
+    return np.asarray(((log2_ec50 > axis.bottom) & (log2_ec50 < axis.high)).mean(1))
 
 
 def _quantiles(name: str, values: Floats) -> dict[str, Floats]:
@@ -84,9 +84,9 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
         ``(T, 2)`` constants of the curve.
     """
     out, consts = _of_params(draws, c, consts, axis, like), consts[:, None, :]
-    x = np.linspace(axis.low, axis.high, N_GRID)
+    x = axis.points(N_GRID)
     ends = np.array([axis.low, axis.high])
-    curves = c.log_curve(np.concatenate([ends if c.monotone else x, [axis.low / 2, 0.0]]), draws, consts)
+    curves = c.log_curve(np.concatenate([ends if c.monotone else x, [axis.half, 0.0]]), draws, consts)
     out |= _effects(like.change(curves, curves[..., -1:]), axis, like.effect)
     some = spread(draws, MEDIAN_DRAWS)
     out |= _slopes(slope(np.append(x, 0.0), some, c, consts, like), x)
@@ -94,7 +94,7 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
     relative = c.log_curve(np.append(x, 0.0), some, consts) if c.monotone else spread(curves, CLASS_DRAWS)
     relative = (relative[..., :N_GRID] - relative[..., -1:]) / (LN2 * like.unit)
     code, gap = _shapes(relative.reshape(-1, N_GRID), x, axis)
-    change = knockdown_change(out, like.effect)
+    change = _falling_change(out, axis, like)
     return out | _classes(code.reshape(relative.shape[:2]), gap.reshape(relative.shape[:2]), change)
 
 
@@ -116,8 +116,8 @@ class Said(NamedTuple):
 
 def said_of(params: Floats, c: Curve, axis: Axis, unit: float) -> Said:
     """What single Hills ``(N, Q, P)`` say, whatever their level; `unit` is that of the likelihood."""
-    ends = c.log_curve(np.array([axis.low, axis.high, axis.low / 2, 0.0]), params, np.zeros(2))
-    x = np.linspace(axis.low, axis.high, N_GRID)
+    ends = c.log_curve(np.array([axis.low, axis.high, axis.half, 0.0]), params, np.zeros(2))
+    x = axis.points(N_GRID)
     at, first = np.append(x, 0.0), params[:, 0]
     curves = c.log_curve(at, first, np.zeros(2))
     curves -= curves[:, -1:]
@@ -141,9 +141,9 @@ def summarise_said(
     out |= _effects(like.change(level + moved, level), axis, like.effect)
     some = spread(column, SAID_DRAWS)
     predictor = spread(level, SAID_DRAWS) + said.curves[some] if not like.linear else 0.0
-    x = np.linspace(axis.low, axis.high, N_GRID)
+    x = axis.points(N_GRID)
     out |= _slopes(_of_effect(said.slopes[some], predictor, like), x)
-    return out | _classes(said.code[column], said.gap[column], knockdown_change(out, like.effect))
+    return out | _classes(said.code[column], said.gap[column], _falling_change(out, axis, like))
 
 
 def _of_params(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
@@ -173,6 +173,12 @@ def knockdown_change(columns: Mapping[str, Any], effect: str) -> Floats:
     return np.asarray(np.where(np.isfinite(low), low, -high))
 
 
+def _falling_change(columns: Mapping[str, Any], axis: Axis, like: Likelihood) -> Floats:
+    """Change ``(T,)`` as the dosage falls: the full effect of a dose is of one that rises."""
+    change = knockdown_change(columns, like.effect)
+    return -change if axis.from_zero else change
+
+
 def _slopes(slopes: Floats, x: Floats) -> dict[str, NDArray[np.generic]]:
     """Columns from slopes ``(T, S, X + 1)`` at the dosages `x` and at NTC dosage."""
     median = np.median(slopes, 1)
@@ -196,11 +202,10 @@ def _effects(curves: Floats, axis: Axis, name: str) -> dict[str, Floats]:
     """Effects of curves ``(T, S, X + 2)`` over the axis, its half and NTC dosage."""
     out: dict[str, Floats] = {}
     main, nan = curves[..., :-2], np.full(len(curves), np.nan)
-    for part, value, ok in (
-        ("full", main[..., 0], axis.low <= -MIN_SIDE),
-        ("half", curves[..., -2], axis.low <= -MIN_SIDE),
-        ("max", main[..., -1], axis.high >= MIN_SIDE),
-    ):
+    down, up, full = axis.low <= -MIN_SIDE, axis.high >= MIN_SIDE, main[..., 0]
+    if axis.from_zero:  # the full effect is that of the top dose
+        down, up, full = True, False, main[..., -1]
+    for part, value, ok in (("full", full, down), ("half", curves[..., -2], down), ("max", main[..., -1], up)):
         names = [f"{name}_{part}{q}" for q in ("", "_q025", "_q975")]
         out |= _quantiles(names[0], value) if ok else {n: nan.copy() for n in names}
     return out | _quantiles(f"{name}_range", main.max(-1) - main.min(-1))

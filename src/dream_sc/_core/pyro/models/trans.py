@@ -136,7 +136,7 @@ def shape(data: TransData, curve: Curve) -> dict[str, Any]:
     p, one, out = data.priors, data.level.new_ones(1), {}
     for name in curve.params[1 + curve.n_amplitudes :]:
         ec50 = name.startswith("log2_ec50")
-        prior = dist.Normal(0.0 * one, p.ec50_sd) if ec50 else dist.Normal(p.n_log_mean * one, p.n_log_sd)
+        prior = dist.Normal(p.ec50_mean * one, p.ec50_sd) if ec50 else dist.Normal(p.n_log_mean * one, p.n_log_sd)
         out[name] = pyro.sample(name, prior)
     return out
 

@@ -77,7 +77,7 @@ def usage(drawn: LinkDraws, c: Curve, axis: Axis) -> Usage:
     spans = drawn.spans
     of_category = np.repeat(np.arange(len(spans.start)), spans.length + 1)
     of_link = np.repeat(np.arange(len(spans.start)), spans.length)
-    x = np.append(np.linspace(axis.low, axis.high, N_GRID), 0.0)
+    x = np.append(axis.points(N_GRID), 0.0)
     params = np.concatenate([drawn.params, lagged(drawn.shapes[of_link], drawn.lag)], 2)
     log_odds = c.log_curve(x, params, drawn.consts[of_link][:, None])
     shares = _logit(log_shares(log_odds, spans.start, spans.length))
@@ -91,7 +91,9 @@ def usage(drawn: LinkDraws, c: Curve, axis: Axis) -> Usage:
         np.abs(expit(k.log_curve(x, draws, consts[:, None])) - expit(shares)).max(2).mean(1)
         for k, draws in ((HILL, hill), (POLYNOMIAL, polynomial))
     )
-    return Usage(hill, polynomial, consts, (off < TOLERANCE) | (off <= other), of_category)
+    # powers of the log dose do not reach to dose 0
+    by_hill = (off < TOLERANCE) | (off <= other) | axis.from_zero
+    return Usage(hill, polynomial, consts, by_hill, of_category)
 
 
 def _polynomial(values: Floats, x: Floats, consts: Floats) -> Floats:
