@@ -11,7 +11,7 @@ import pytest
 
 import dream_sc as ds
 from dream_sc._core.response import calibration as core
-from dream_sc._core.response import fit
+from dream_sc._core.response import decision
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -26,7 +26,7 @@ def fitted() -> ad.AnnData:
     ds.tl.fit_technical(adata)
     ds.tl.fit_cis(adata, "GFI1B")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "N_NULL", 100)  # features behind the p-values, which take most of the time
+        patch.setattr(decision, "N_NULL", 100)  # features behind the p-values, which take most of the time
         ds.tl.fit_trans(adata, function_type="single_hill", nsamples=20)
     return adata
 

@@ -39,7 +39,7 @@ def test_dose_response_marks_the_ec50_of_responders_only(fitted) -> None:
     null = table[table["model"] == "null"].index[-1]
     ax = ds.pl.dose_response(fitted, null)
     assert not [line for line in ax.get_lines() if line.get_label() == EC50]
-    assert "null" in ax.get_title()
+    assert "no response" in ax.get_title()
 
 
 def test_dose_response_points_are_the_guides(fitted) -> None:
