@@ -382,11 +382,14 @@ def test_columns_of_the_user_are_not_lost(technical: ad.AnnData, caplog: pytest.
     assert adata.obs["cis_guide"].equals(adata.obs["guide"])
     with pytest.raises(ValueError, match="would be overwritten"):
         ds.tl.fit_cis(adata, "GFI1B", guide_key="dosage_guide", key_added="dosage")
+    adata.obs["depth"] = 1.0
     with caplog.at_level(logging.WARNING):
-        ds.pp.size_factors(adata)
-        assert ".obs['size_factor'] is overwritten" in caplog.text
+        ds.pp.size_factors(adata)  # its own slot
+        assert not caplog.records
+        ds.pp.size_factors(adata, key_added="depth")
+        assert ".obs['depth'] is overwritten" in caplog.text
         caplog.clear()
-        ds.pp.size_factors(adata)  # by the same values
+        ds.pp.size_factors(adata, key_added="depth")  # by the same values
         assert not caplog.records
 
 

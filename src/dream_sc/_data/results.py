@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._keys import SCHEMA_VERSION
+from dream_sc._keys import SCHEMA_VERSION, SIZE_FACTOR
 from dream_sc._logging import logger, wrote
 from dream_sc._memory.budget import highest_resident
 
@@ -100,7 +100,8 @@ def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started
             _validate.new_key(adata, key, label)
             slots[attribute, key]["step"] = label
         if key in getattr(adata, attribute):
-            of_user = attribute == "obs" and not any(a == "uns" for a, _ in slots) and _differs(adata.obs[key], slots)
+            of_user = attribute == "obs" and key != SIZE_FACTOR and not any(a == "uns" for a, _ in slots)
+            of_user = of_user and _differs(adata.obs[key], slots)
             logger.log(
                 logging.WARNING if of_user else logging.INFO, "%s: .%s[%r] is overwritten", label, attribute, key
             )

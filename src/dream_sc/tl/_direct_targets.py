@@ -21,7 +21,10 @@ def direct_targets(adata: AnnData, cis: Any) -> np.ndarray | None:
     Targets are those named as `cis_targets`, and all that guides with several targets have. None where there is none.
     """
     table = cis["guides"]
-    texts = [*map(str, cis["params"]["cis_targets"]), *table["target"][~table["is_control"].astype(bool)].astype(str)]
+    texts = [
+        *map(str, cis["params"].get("cis_targets", ())),
+        *table["target"][~table["is_control"].astype(bool)].astype(str),
+    ]
     targets = {t.strip() for text in texts for t in text.split(SEVERAL)} - {"", str(cis["cis_gene"])}
     found = np.asarray(adata.var_names.isin(list(targets)))
     for column in SYMBOL_COLUMNS:
