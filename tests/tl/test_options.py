@@ -50,8 +50,8 @@ def test_a_part_of_the_features_has_the_rows_of_the_whole(ready: ad.AnnData) -> 
     ds.tl.fit_trans(adata, features=wanted)
     whole, part = ds.get.trans(ready), ds.get.trans(adata)
     pd.testing.assert_frame_equal(
-        part.loc[wanted].astype(dict.fromkeys(("model", "class", "status"), str)),
-        whole.loc[wanted].astype(dict.fromkeys(("model", "class", "status"), str)),
+        part.loc[wanted].astype(dict.fromkeys(("model", "on_knockdown", "class", "status"), str)),
+        whole.loc[wanted].astype(dict.fromkeys(("model", "on_knockdown", "class", "status"), str)),
     )
     others = part.drop(index=[*wanted, "GFI1B"])
     assert (others["status"] == "not asked for").all()

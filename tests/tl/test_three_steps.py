@@ -66,8 +66,8 @@ def test_results_survive_h5ad_and_a_subset(fitted: ad.AnnData, tmp_path: Any) ->
     pd.testing.assert_frame_equal(ds.get.dose_response(again, genes), ds.get.dose_response(fitted, genes))
     part = fitted[:, genes].copy()
     pd.testing.assert_frame_equal(
-        ds.get.trans(part).astype({"model": str, "class": str, "status": str}),
-        ds.get.trans(fitted, genes).astype({"model": str, "class": str, "status": str}),
+        ds.get.trans(part).astype({"model": str, "on_knockdown": str, "class": str, "status": str}),
+        ds.get.trans(fitted, genes).astype({"model": str, "on_knockdown": str, "class": str, "status": str}),
     )
     alone = ds.get.posterior(fitted, genes[1], nsamples=7).sel(feature=genes[1])
     both = ds.get.posterior(fitted, genes, nsamples=7).sel(feature=genes[1])
@@ -82,8 +82,18 @@ def test_learned_numbers_reproduce_a_feature_alone(fitted: ad.AnnData) -> None:
     holder.varm["technical"].loc[~holder.var_names.isin(genes), "overdispersion"] = np.nan
     del part
     ds.tl.fit_trans(holder, hyper=fitted.uns["trans"]["hyper"], key_added="again")
-    new = holder.varm["again"].loc[genes].drop(columns=["model", "class", "status", "qvalue"]).astype(float)
-    old = fitted.varm["trans"].loc[genes].drop(columns=["model", "class", "status", "qvalue"]).astype(float)
+    new = (
+        holder.varm["again"]
+        .loc[genes]
+        .drop(columns=["model", "on_knockdown", "class", "status", "qvalue"])
+        .astype(float)
+    )
+    old = (
+        fitted.varm["trans"]
+        .loc[genes]
+        .drop(columns=["model", "on_knockdown", "class", "status", "qvalue"])
+        .astype(float)
+    )
     pd.testing.assert_frame_equal(new, old, rtol=1e-6)
 
 
