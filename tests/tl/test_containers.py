@@ -246,10 +246,11 @@ def test_steps_within_a_memory_limit(
     monkeypatch.setattr(_reading, "open_counts", note)
     ds.pp.size_factors(adata, memory_limit="8kB", key_added="s")
     ds.tl.fit_technical(adata, batch_key="batch", memory_limit="2MB")
-    ds.tl.fit_cis(adata, "GFI1B", memory_limit="300kB")
+    ds.tl.fit_cis(adata, "GFI1B", memory_limit="8kB", guide_offsets=False, key_added="plain")
+    ds.tl.fit_cis(adata, "GFI1B", memory_limit="300kB")  # sums of all features, for the offsets
     ds.tl.fit_trans(adata, function_type="single_hill", hyper=hyper, memory_limit=limit)
     _same(adata, fitted)
-    assert sizes[0] <= 2000
+    assert max(sizes[0], sizes[2]) <= 2000
     assert max(sizes) <= 500_000
     with pytest.raises(ValueError, match=r"'200kB'.*sums of 20 features in \d+ rows, one per guide"):
         ds.tl.fit_trans(adata, memory_limit="200kB", key_added="new")
