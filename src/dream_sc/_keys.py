@@ -72,6 +72,9 @@ class Slots:
         return f"{self.key}_posterior"
 
 
+# of every step, in its entry of `.uns`: a name for the result, and what it was made from
+ID, MADE_FROM = "id", "made_from"
+CELLS, TAKES_PART, KINDS, NAMES, FEATURES, STEPS = "cells", "takes part", "kinds", "names", "features", "steps"
 DOSE = "dose"  # scale of known dosages, in the parameters of a cis step
 ZERO = "zero"  # in the axis of a trans fit of doses: the log2 dose at which it has dose 0
 TECHNICAL_COLUMNS = ("mu", "mu_sd", "overdispersion", "overdispersion_sd", "status")

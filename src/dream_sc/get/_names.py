@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._data import stored
+from dream_sc._data import made_from, stored
 from dream_sc._keys import CATEGORIES, CATEGORY_COLUMNS, Slots
 
 from . import _symbols
@@ -199,6 +199,8 @@ def _trans_fit(data: Any, key: str, mod: str | None) -> TransFit:
     """Find the trans fit."""
     adata, frame = table(data, mod, "varm", key, CALL)
     info = _validate.step(adata, key, CALL)
+    holder = getattr(data, "mod", {}).get(info.get("cis_mod"))
+    made_from.warn_if_stale(adata, key, "get", holder)
     names = pd.Index(adata.var_names)
     if not stored.likelihood_of(info).categories:
         return TransFit(adata, key, frame, info, names)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._data import made_from
 from dream_sc._keys import (
     CALIBRATION,
     CALIBRATION_TABLES,
@@ -97,6 +98,7 @@ def cis(
         If the fit is not there.
     """
     adata, frame = table(data, mod, "obsm", key, "fit_cis(data, cis_gene)")
+    made_from.warn_if_stale(adata, key, "get.cis")
     out: pd.DataFrame = frame.copy()
     if key in adata.uns:  # lost in a concatenation
         out.attrs["cis_gene"] = _cis_gene(adata, adata.uns[key], gene_symbols)
@@ -136,6 +138,7 @@ def guides(
         If the fit is not there.
     """
     adata, info = table(data, mod, "uns", key, "fit_cis(data, cis_gene)")
+    made_from.warn_if_stale(adata, key, "get.guides")
     frame: pd.DataFrame = info["guides"].set_index("guide")
     frame.attrs["cis_gene"] = _cis_gene(adata, info, gene_symbols)
     if gene_symbols is not None:
@@ -250,6 +253,7 @@ def calibration(
         raise KeyError(f".uns[{key!r}] was not made by dream_sc.tl.calibrate: name its key_added as key=")
     if table not in entry:
         raise ValueError(f".uns[{key!r}] has no table {table!r}: dream_sc.tl.calibrate(data, replace=True) makes it")
+    made_from.warn_if_stale(adata, key, "get.calibration")
     frame: pd.DataFrame = entry[table].copy()
     if gene_symbols is not None:
         names = dict(zip(adata.var_names, _symbols.labels(adata, gene_symbols), strict=True))
@@ -299,6 +303,7 @@ def confounding(
             f".uns[{key!r}] is not there, or holds no checks: call dream_sc.tl.check_confounding(data) first, or name "
             "another key="
         )
+    made_from.warn_if_stale(adata, key, "get.confounding", getattr(data, "mod", {}).get(info.get("cis_mod")))
     if gene_symbols is not None:
         _symbols.symbols(adata, gene_symbols)  # refuses a column that is not there
     if what is None:

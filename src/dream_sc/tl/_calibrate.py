@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _compile, _validate
-from dream_sc._data import results
-from dream_sc._keys import CALIBRATION, THEORY_COLUMNS, TRANS
+from dream_sc._data import made_from, results
+from dream_sc._keys import CALIBRATION, MADE_FROM, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
 
 from ._calibration_tables import feature_table, held_out_table, quantile_table, rate_table, regrouping_table
@@ -121,6 +121,7 @@ def calibrate(
         slots["varm", key] = _replaced(fit, run)
         found["held_out"] = _held_out(fit, pool, n, seed, wrap)
     params = {"null": null, "n": n, "within": within, "key": key, "replace": replace}
+    found[MADE_FROM] = made_from.of_steps({key: fit.info})
     slots["uns", key_added] = results.run_info(started, seed, params) | found
     results.write(adata, "tl.calibrate", slots, started)
     return data if copy else None

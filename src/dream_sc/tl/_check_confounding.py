@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._data import results, stored
+from dream_sc._data import made_from, results, stored
 from dream_sc._data.cis_cells import guide_cells
-from dream_sc._keys import CHECKED_GUIDES, CHECKS, CIS, CONFOUNDING, EQUAL_DOSAGE_COLUMNS, TECHNICAL
+from dream_sc._keys import CHECKED_GUIDES, CHECKS, CIS, CONFOUNDING, EQUAL_DOSAGE_COLUMNS, MADE_FROM, TECHNICAL
 from dream_sc._logging import logger
 from dream_sc.pp._size_factors import stable, totals
 
@@ -166,6 +166,7 @@ def check_confounding(
     info = results.run_info(started, seed, params) | {
         "cis_gene": cells.cis_gene,
         "cis_mod": cis_mod,
+        MADE_FROM: made_from.of_steps({cis_key: holder.uns[cis_key], technical_key: technical}),
         CHECKS: frame,
         CHECKED_GUIDES: pd.concat(found.guides, ignore_index=True),
     }

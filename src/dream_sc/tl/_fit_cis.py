@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _compile, _validate
-from dream_sc._data import covariates, results, stored
+from dream_sc._data import covariates, made_from, results, stored
 from dream_sc._data.groups import group_codes
 from dream_sc._data.guide_combinations import never_apart
 from dream_sc._data.guide_matrix import read_guides
-from dream_sc._keys import CIS, CIS_COLUMNS, CIS_POSITION, GUIDE, GUIDE_COLUMNS, TECHNICAL, Slots
+from dream_sc._keys import CIS, CIS_COLUMNS, CIS_POSITION, GUIDE, GUIDE_COLUMNS, ID, MADE_FROM, TECHNICAL, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
@@ -174,6 +174,7 @@ def fit_cis(
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
+    made_from.check(adata, technical_key, "tl.fit_cis")
     if guide_offsets:
         groups = group_codes(adata, technical)
         found = cis_offsets(adata, gene, layer, technical_key, technical, groups, design, memory_limit)
@@ -204,9 +205,21 @@ def fit_cis(
     }
     of_cell = pd.Categorical.from_codes(design.row_guide, design.table["guide"])
     table, name = _cell_table(adata, fit, design), Slots(key_added).guide
+    info |= _identity(adata, info, design.used, technical_key, technical)
     slots = {("obsm", key_added): table, ("obs", name): of_cell, ("uns", key_added): info}
     results.write(adata, "tl.fit_cis", slots, started)
     return data if copy else None
+
+
+def _identity(
+    adata: AnnData, info: dict[str, Any], used: np.ndarray, technical_key: str, technical: Any
+) -> dict[str, Any]:
+    """A name for the result, and what it was made from."""
+    params, reads = info["params"], made_from.of_cis(info["params"], technical)
+    return {
+        ID: made_from.id_of(params | {"seed": info["seed"]}, info["guides"].select_dtypes("number")),
+        MADE_FROM: made_from.made_from(adata, reads, used, params, {technical_key: technical}),
+    }
 
 
 def _bar(progress: bool | None, gene: str, inference: str) -> Any:

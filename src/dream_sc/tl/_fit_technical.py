@@ -8,9 +8,9 @@ import numpy as np
 
 from dream_sc import _validate
 from dream_sc._data import covariates as _covariates
-from dream_sc._data import results, shares
+from dream_sc._data import made_from, results, shares
 from dream_sc._data.guide_matrix import read_guides
-from dream_sc._keys import SIZE_FACTOR, TECHNICAL
+from dream_sc._keys import ID, MADE_FROM, SIZE_FACTOR, TECHNICAL, Slots
 from dream_sc._logging import logger
 from dream_sc._memory.guard import watched
 
@@ -216,7 +216,8 @@ def fit_technical(
     slots, info = _fit_modality(adata, m, chosen, params, key_added, design, progress)
     params |= {name: value for name, value in options.items() if value is not None}
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
-    slots["uns", key_added] = results.run_info(started, chosen.seed, params) | info | about
+    info = results.run_info(started, chosen.seed, params) | info | about
+    slots["uns", key_added] = info | _identity(adata, like, slots, info, key_added, row >= 0, design)
     results.write(adata, "tl.fit_technical", slots, started)
     return data if copy else None
 
@@ -236,6 +237,24 @@ def _fit_modality(
     from . import _technical_shares
 
     return _technical_shares.fit(adata, m, chosen, bool(params["overdispersed"]), key, progress)
+
+
+def _identity(
+    adata: AnnData,
+    like: Likelihood,
+    slots: dict[tuple[str, str], Any],
+    info: dict[str, Any],
+    key: str,
+    used: np.ndarray,
+    design: _covariates.Design | None,
+) -> dict[str, Any]:
+    """A name for the result, and what it was made from."""
+    params, numbers = info["params"], slots["varm", key].select_dtypes("number")
+    reads = made_from.of_technical(params, like.statistics == "counts", [] if design is None else design.columns)
+    return {
+        ID: made_from.id_of(params | {"seed": info["seed"]}, numbers, slots["varm", Slots(key).effects]),
+        MADE_FROM: made_from.made_from(adata, reads, used, params, written=slots),
+    }
 
 
 def _has_layers(adata: AnnData, layer: str | None, category_layers: Sequence[str] | None) -> None:

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
-from dream_sc._data import results
-from dream_sc._keys import CIS, TECHNICAL, TRANS, ZERO, Slots
+from dream_sc._data import made_from, results
+from dream_sc._keys import CIS, ID, MADE_FROM, TECHNICAL, TRANS, ZERO, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
@@ -219,7 +219,7 @@ def fit_trans(
     _compile.ready("trans", progress)
     found = _fit(inputs, settings, features, _bars(progress, hyper is None), kept)
     frame, more = table_of(inputs, found)
-    info = results.run_info(started, seed, params) | _about(inputs, found, frame) | more | {"cis_mod": cis_mod}
+    info = results.run_info(started, seed, params) | _about(inputs, found, frame, params) | more | {"cis_mod": cis_mod}
     frame = with_near(with_direct(frame, inputs.prepared.direct), adata, holder, inputs.cis_gene)
     where = ("varm", Slots(key_added).posterior)
     slots = {("varm", key_added): frame, where: found.records.reshape(adata.n_vars, -1), ("uns", key_added): info}
@@ -282,12 +282,15 @@ def _kept(
     return _checkpoint.open_checkpoint(_checkpoint.usable(checkpoint), settings, data)
 
 
-def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dict[str, Any]:
+def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
     """What `.uns` says of the fit beside its parameters."""
     from dream_sc._core.response.posterior_record import LAYOUT_VERSION
 
-    axis = inputs.prepared.axis
+    axis, opened = inputs.prepared.axis, inputs.opened
+    steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
     return {
+        ID: made_from.id_of(params, frame.select_dtypes("number")),
+        MADE_FROM: made_from.of_steps(steps),
         "cis_gene": inputs.cis_gene,
         "axis": _axis(axis, inputs.zero),
         "hyper": found.learned

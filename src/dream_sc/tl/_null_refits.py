@@ -93,6 +93,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         known=hyper,
         slopes=False,
         min_denominator=params.get("min_denominator"),
+        fresh=False,  # the sums are compared with those of the fit
     )
     settings = Settings(
         function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._data import results, stored
+from dream_sc._data import made_from, results, stored
 from dream_sc._data.cis_cells import zero_of
 from dream_sc._data.covariates import cell_bins
 from dream_sc._data.groups import group_codes
@@ -100,15 +100,17 @@ def response_inputs(
     slopes: bool = True,
     limit: int | str | None = None,
     min_denominator: int | None = None,
+    fresh: bool = True,
 ) -> ResponseInputs:
     """Open the earlier fits and measure; `holder` is the object with the cis fit.
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
     `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
+    `fresh`: refuse earlier fits that were made from other things than are there now.
     """
     if known is not None:
         stored.check_learned(known, "hyper=")
-    opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer)
+    opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh)
     opened = replace(opened, direct=direct_targets(adata, opened.cis))
     guides, by_cell = opened.cis["guides"].assign(offset=0.0), dosage == "cell"
     if opened.likelihood.statistics == "counts":
@@ -127,8 +129,10 @@ def response_inputs(
     return ResponseInputs(prepared, opened, guides, sticks)
 
 
-def open_fits(adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None) -> Opened:
-    """The earlier fits, and what they say of cells and guides."""
+def open_fits(
+    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, fresh: bool
+) -> Opened:
+    """The earlier fits, `fresh` ones only if so, and what they say of cells and guides."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     check_cis_gene(holder, cis, cis_key)
@@ -141,6 +145,9 @@ def open_fits(adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: s
         )
     if cis["guides"]["is_control"].to_numpy(bool)[cells.guide[cells.used]].all():
         raise ValueError(_only_controls(adata, holder, cis, cis_key))
+    if fresh:
+        made_from.check(adata, technical_key, "tl.fit_trans")
+        made_from.check(holder, cis_key, "tl.fit_trans")
     return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis))
 
 

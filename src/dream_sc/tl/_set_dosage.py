@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._data import known_dosages, results
-from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, NTC, TARGET, TECHNICAL, Slots
+from dream_sc._data import known_dosages, made_from, results
+from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, ID, MADE_FROM, NTC, TARGET, TECHNICAL, Slots
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
@@ -130,6 +130,12 @@ def set_dosage(
         "guides": _table(design, cells),
         "n_cells": design.n_cells,
         "diagnostics": {"ntc_level_sd": 0.0},
+    }
+    reads = made_from.of_cis(params, {})
+    reads += [made_from.Read(made_from.LABEL, dosage)] if isinstance(dosage, str) else []
+    info |= {
+        ID: made_from.id_of(params, info["guides"].select_dtypes("number")),
+        MADE_FROM: made_from.made_from(adata, reads, design.code >= 0, params),
     }
     slots = {
         ("obsm", key_added): _of_cells(adata, cells, given, design),
