@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results
-from dream_sc._keys import CIS, ID, MADE_FROM, TECHNICAL, TRANS, ZERO, Slots
+from dream_sc._keys import CIS, FLAGS, ID, MADE_FROM, TECHNICAL, TRANS, ZERO, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
 from ._direct_targets import with_direct
+from ._flags import flags
 from ._near_cis import with_near
 from ._response_inputs import response_inputs, with_single_cells
 from ._response_table import asked_for, table_of
@@ -300,6 +301,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
             "guide_offsets": inputs.guides["offset"].tolist(),
         },
         "guides": inputs.guides.copy(),
+        FLAGS: flags(inputs, dict(frame.items())),
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }

@@ -1,0 +1,96 @@
+"""How often a trans fit flags a screen as a whole: sound ones, and ones in which something goes with the dosage.
+
+    python benchmarks/flags.py [--seeds 10] [--clean 40] [--only clean many ...]
+
+Simulated screens of 360 genes and 4,000 cells, 13 graded and 6 NTC guides, two batches, guide shifts of sd 0.05 log2;
+counts are drawn anew from the truth of `datasets.titration`, with what the scenario adds. Given is the share of screens
+in which each flag of `.uns["trans"]["flags"]` is raised, and its median value.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+import dream_sc as ds
+
+SCENARIOS = {
+    "clean": ("as the model says, 30 % of genes respond", ""),
+    "clean_totals": ("the same, size factors are totals", ""),
+    "uneven": ("three quarters of all cells in one batch, whatever their guide", ""),
+    "many": ("90 % of genes respond", "many_responders"),
+    "lopsided": ("strong guides mostly in one batch", "batches_follow_dosage"),
+    "weak_batch": ("40 % of the knock-down (log2) in one batch", "knock_down_by_batch"),
+    "size_factors": ("size factors wrong by 2^(0.3 dosage)", "size_factors_follow_dosage"),
+    "few_controls": ("one NTC guide, three targeting guides", "few_ntc_guides"),
+}
+
+
+def simulate(name: str, seed: int) -> Any:
+    """A screen of this kind."""
+    n_guides, n_ntc = (3, 1) if name == "few_controls" else (13, 6)
+    fractions = {"single_fraction": 0.85, "additive_fraction": 0.05} if name == "many" else {}
+    shape = {"n_guides": n_guides, "n_ntc_guides": n_ntc}
+    adata = ds.datasets.titration(20, 360, rng=seed, **shape, **fractions)
+    cells = ds.datasets.titration(4000, 1, rng=seed, **shape)
+    gen, guides = np.random.default_rng([seed, 1]), cells.uns["titration"]["guides"]
+    code = cells.obs["guide"].map({g: i for i, g in enumerate(guides["guide"])}).to_numpy(int)
+    dose = cells.obs["true_log2_dosage"].to_numpy().copy()
+    batch = (cells.obs["batch"].to_numpy() == "batch_2").astype(int)
+    if name == "uneven":
+        batch = (gen.random(len(dose)) < 0.75).astype(int)
+    elif name == "lopsided":
+        strong = guides["log2_dosage"].to_numpy()[code] < -1.5
+        batch = np.where(gen.random(len(dose)) < np.where(strong, 0.85, 0.35), 1, 0)
+    if name == "weak_batch":
+        dose = np.where(batch == 1, 0.4, 1.0) * dose
+    cells.obs["batch"] = pd.Categorical.from_codes(batch, ["batch_1", "batch_2"])
+    mean = ds.datasets.true_curve(adata, list(adata.var_names), dose).T
+    mean *= cells.obs["true_size_factor"].to_numpy()[:, None] * 2.0 ** adata.varm["true_technical_effects"].T[batch]
+    mean *= 2.0 ** (gen.normal(0, 0.05, (len(guides), 360)) * (np.arange(360) > 0))[code]
+    noise = np.broadcast_to(adata.var["true_overdispersion"].to_numpy(), mean.shape)
+    y = gen.poisson(mean * gen.gamma(noise**-2.0) * noise**2.0).astype(np.float32)
+    out = type(adata)(sparse.csr_matrix(y), obs=cells.obs, var=adata.var)
+    if name == "size_factors":
+        out.obs["size_factor"] = cells.obs["true_size_factor"] * 2.0 ** (0.3 * dose)
+    else:
+        ds.pp.size_factors(out, method="total" if name == "clean_totals" else "stable")
+    return out
+
+
+def one(name: str, seed: int) -> dict[str, Any]:
+    """The flags of one screen."""
+    adata = simulate(name, seed)
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata, progress=False)
+    found = adata.uns["trans"]["flags"]
+    out = {"scenario": name, "seed": seed, "any": found["raised"].any()}
+    for row in found.itertuples():
+        out |= {row.flag: row.raised, f"{row.flag}_value": row.value}
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--clean", type=int, default=40)
+    parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
+    options = parser.parse_args()
+    for name in options.only:
+        n = options.clean if name.startswith(("clean", "uneven")) else options.seeds
+        runs = pd.DataFrame([one(name, seed) for seed in range(n)])
+        names = [c for c in runs if f"{c}_value" in runs]
+        shares = ", ".join(f"{c} {runs[c].mean():.2f} ({runs[f'{c}_value'].median():.3f})" for c in names)
+        print(
+            f"{name} ({n}; to be flagged: {SCENARIOS[name][1] or 'none'}): any {runs['any'].mean():.2f}; {shares}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Words for what makes a trans fit doubtful as a whole; the table that `.uns` holds, and the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc._logging import logger
+
+from ._response_inputs import technical_counts
+
+if TYPE_CHECKING:
+    from ._response_inputs import ResponseInputs
+
+# what a value of a flag means, and what to do
+ADVICE = {
+    "many_responders": "{value:.0%} of the features are called. Size factors rest on features that stay, and hardly "
+    "any does: fold changes may be shifted by a common amount, and false calls many. Use size factors from outside "
+    "(spike-ins, counts of another modality), and look at genes that are known to stay",
+    "few_ntc_guides": "{value:.0f} NTC guide(s) and few targeting ones: what single guides do besides their target "
+    "cannot be told from responses, so that only strong responses are called. More NTC guides, not more cells, help",
+    "batches_follow_dosage": "{value:.0%} of the variance of the dosage between cells lies between technical groups. "
+    "What a group does to perturbed cells only cannot be told from a response: fit groups apart, or take guides that "
+    "occur in all of them",
+    "size_factors_follow_dosage": "size factors follow the dosage by {value:.2f} log2 from one end to the other. The "
+    "offsets of guides take that off, but what they leave shifts all features alike: "
+    "call dream_sc.pp.size_factors(data, method='stable'), or dream_sc.pp.refit_size_factors, and the steps after it",
+    "knock_down_by_batch": "in one technical group guides move the cis gene by {value:.2f} of what they do in the "
+    "others (log2). Curves are of the mean dosage: call dream_sc.tl.fit_cis with guide_covariate_key= the column of "
+    "the groups, which gives guides a dosage in each",
+}
+
+
+def flags(inputs: ResponseInputs, columns: dict[str, Any]) -> pd.DataFrame:
+    """A row per flag: flag, value, limit, raised, advice (empty where it is not raised), which the log says too."""
+    from dream_sc._core.response import flags as core
+
+    found = core.flags(inputs.prepared, np.asarray(columns["qvalue"], float), _cis_counts(inputs))
+    frame = pd.DataFrame(found, columns=list(core.Flag._fields))
+    frame["advice"] = [ADVICE[f.flag].format(value=f.value) if f.raised else "" for f in frame.itertuples(index=False)]
+    for flag in frame[frame["raised"]].itertuples():
+        logger.warning("tl.fit_trans: %s: %s", flag.flag, flag.advice)
+    return frame
+
+
+def _cis_counts(inputs: ResponseInputs) -> tuple[np.ndarray, np.ndarray] | None:
+    """Counts of the cis gene in each row, and those expected at NTC dosage; None where it is not in this modality."""
+    from dream_sc._core.response.prepare import expected
+
+    prepared = inputs.prepared
+    here = np.asarray(inputs.opened.adata.var_names == inputs.cis_gene)
+    if inputs.opened.likelihood.statistics != "counts" or not here.any():
+        return None
+    technical = technical_counts(inputs.opened)
+    if not np.isfinite(technical.baseline[here]).all():
+        return None
+    return prepared.stats.counts[here][0], expected(prepared.stats, technical, here)[0]

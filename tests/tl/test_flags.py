@@ -1,0 +1,64 @@
+"""A trans fit says what makes the whole of it doubtful, in `.uns` and in the log."""
+
+from __future__ import annotations
+
+import logging
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import dream_sc as ds
+
+
+def _fitted(adata: ad.AnnData, batch: str | None = "batch") -> ad.AnnData:
+    ds.tl.fit_technical(adata, batch_key=batch)
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata)
+    return adata
+
+
+def test_a_sound_screen_has_no_flag(caplog: pytest.LogCaptureFixture, tmp_path) -> None:
+    adata = ds.datasets.titration(2000, 60, rng=1, mean_range=(-1.0, 4.0))
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        _fitted(adata)
+    assert not caplog.records
+    table = adata.uns["trans"]["flags"]
+    assert list(table.columns) == ["flag", "value", "limit", "raised", "advice"]
+    assert set(table["flag"]) == {
+        "many_responders",
+        "few_ntc_guides",
+        "batches_follow_dosage",
+        "size_factors_follow_dosage",
+        "knock_down_by_batch",
+    }
+    assert not table["raised"].any()
+    assert (table["advice"] == "").all()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    again = ad.read_h5ad(tmp_path / "a.h5ad").uns["trans"]["flags"]
+    np.testing.assert_allclose(again["value"], table["value"])
+
+
+def test_flags_are_said_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    adata = ds.datasets.titration(2000, 60, rng=1, mean_range=(-1.0, 4.0))
+    x = adata.obs["true_log2_dosage"].to_numpy()
+    guides = adata.uns["titration"]["guides"].set_index("guide")["log2_dosage"]
+    strong = adata.obs["guide"].astype(str).map(guides).to_numpy() < -1.5
+    adata.obs["batch"] = np.where(np.random.default_rng(0).random(2000) < np.where(strong, 0.85, 0.3), "a", "b")
+    adata.obs["size_factor"] = adata.obs["true_size_factor"] * 2.0 ** (0.3 * x)
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        _fitted(adata)
+    table = adata.uns["trans"]["flags"].set_index("flag")
+    assert list(table.index[table["raised"]]) == ["batches_follow_dosage", "size_factors_follow_dosage"]
+    assert "fit groups apart" in table.loc["batches_follow_dosage", "advice"]
+    assert "batches_follow_dosage: " in caplog.text
+    assert "pp.size_factors(data, method='stable')" in caplog.text
+
+
+def test_without_batches_there_is_nothing_to_say_of_them() -> None:
+    adata = _fitted(ds.datasets.titration(1200, 60, rng=2), batch=None)
+    assert set(adata.uns["trans"]["flags"]["flag"]) == {
+        "many_responders",
+        "few_ntc_guides",
+        "size_factors_follow_dosage",
+    }
