@@ -108,8 +108,11 @@ def id_of(params: Mapping[str, Any], *numbers: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def check(adata: AnnData, key: str, label: str) -> None:
+def check(adata: AnnData, key: str, label: str, layer: str | None = None) -> None:
     """Refuse the result of a step that was made from other things than are there now.
+
+    `layer` is that of the counts which the caller reads: where it is another one than the step read, that one may be
+    anything.
 
     Raises
     ------
@@ -118,12 +121,14 @@ def check(adata: AnnData, key: str, label: str) -> None:
     """
     entry = adata.uns[key]
     call = f"dream_sc.{entry.get('step', 'tl')}"
-    if changed := _changed(adata, entry):
+    if changed := _changed(adata, entry, same_layer=layer == entry["params"].get("layer", layer)):
         raise ValueError(
             f"{label}: {' and '.join(changed)} changed since {call} made .uns[{key!r}]: call {call} again, and the "
             "steps after it"
         )
-    if older := older_steps(entry, adata):
+    # beside other features it is of another modality, which has fits of its own
+    of_these = entry.get(MADE_FROM, NOTHING).get(FEATURES) == _features(adata)
+    if older := older_steps(entry, adata) if of_these else []:
         raise ValueError(
             f"{label}: .uns[{older[0]!r}] was made again after {call} made .uns[{key!r}] with an earlier one: call "
             f"{call} again"
@@ -154,7 +159,7 @@ def older_steps(entry: Mapping[str, Any], *holders: AnnData | None) -> list[str]
     return out
 
 
-def _changed(adata: AnnData, entry: Mapping[str, Any]) -> list[str]:
+def _changed(adata: AnnData, entry: Mapping[str, Any], *, same_layer: bool) -> list[str]:
     """What of the cells and features is not as it was, as texts for a message."""
     made = entry.get(MADE_FROM, NOTHING)
     if CELLS not in made:  # of an earlier version, or of a step that reads none
@@ -167,7 +172,7 @@ def _changed(adata: AnnData, entry: Mapping[str, Any]) -> list[str]:
     before, at = before[at >= 0], at[at >= 0]
     used = before[TAKES_PART].to_numpy(bool)
     for read in map(Read, map(str, made[KINDS]), map(str, made[NAMES])):
-        if read.kind == COUNTS and not same_features:
+        if read.kind == COUNTS and not (same_features and same_layer):
             continue
         now = _values(adata, read, at, entry["params"])
         # size factors of other cells may change: `pp.refit_size_factors` leaves those of controls as they are

@@ -174,7 +174,7 @@ def fit_cis(
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
     cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
-    made_from.check(adata, technical_key, "tl.fit_cis")
+    made_from.check(adata, technical_key, "tl.fit_cis", layer)
     if guide_offsets:
         groups = group_codes(adata, technical)
         found = cis_offsets(adata, gene, layer, technical_key, technical, groups, design, memory_limit)

@@ -146,8 +146,8 @@ def open_fits(
     if cis["guides"]["is_control"].to_numpy(bool)[cells.guide[cells.used]].all():
         raise ValueError(_only_controls(adata, holder, cis, cis_key))
     if fresh:
-        made_from.check(adata, technical_key, "tl.fit_trans")
-        made_from.check(holder, cis_key, "tl.fit_trans")
+        made_from.check(adata, technical_key, "tl.fit_trans", layer)
+        made_from.check(holder, cis_key, "tl.fit_trans", cis["params"].get("layer"))
     return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis))
 
 

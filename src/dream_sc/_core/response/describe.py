@@ -14,7 +14,7 @@ from dream_sc._core.response import draws
 from dream_sc._core.response.problem import Problem
 from dream_sc._core.types import GuideStats, RowDosage
 
-from . import all_features, guide_support, leave_one_guide_out, posterior_record, summary
+from . import all_features, guide_support, leave_one_guide_out, plateau, posterior_record, summary
 from .direction import with_direction
 from .first_pass_draws import Looked, Table, quick_draws, shifted, table_of, what_is_said
 
@@ -149,6 +149,8 @@ def _describe_block(
     found |= _support(d, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
+    if c.one_step and e.comparison.columns is not None and not p.axis.from_zero:
+        found["p_ec50_inside"] *= plateau.probability(p, c, e.comparison.columns[c.name], drawn.tau)
     return found, posterior_record.pack_block(_full_width(out, c), c, const), said
 
 

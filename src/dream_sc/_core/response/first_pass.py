@@ -51,7 +51,7 @@ def columns_of(p: Problem, c: Curve, lattice: Lattice) -> Columns:
     signed = [(sign * d, 2 * m / len(c.signs)) for sign in c.signs for d, m in zip(middle, mass, strict=True)]
     ones = np.ones((len(lattice.shapes), c.n_amplitudes))
     amplitudes = [c.amplitudes(p.axis, lattice.shapes, lattice.consts, d * ones) for d, _ in signed]
-    table, out = c.tables(lattice.shapes, lattice.consts, *_at_guides(p)), []
+    table, out = c.tables(lattice.shapes, lattice.consts, *at_guides(p)), []
     for chosen in product(range(len(signed)), repeat=c.n_amplitudes):
         every = np.stack([amplitudes[i][:, a] for a, i in enumerate(chosen)], 1)
         s = np.flatnonzero(np.isfinite(every).all(1))
@@ -71,7 +71,7 @@ def columns_of(p: Problem, c: Curve, lattice: Lattice) -> Columns:
     return Columns(shape, amplitude[order], log_weight[order], np.ascontiguousarray(positions), first, move[order])
 
 
-def _at_guides(p: Problem) -> tuple[Floats, Floats]:
+def at_guides(p: Problem) -> tuple[Floats, Floats]:
     """Nodes ``(G + 1, J)`` of the cells' dosages of each guide and of NTC dosage, and their weights."""
     d = p.design
     at = d.dose[d.guide_start[:-1]]

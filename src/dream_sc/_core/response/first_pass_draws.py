@@ -104,7 +104,7 @@ def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Float
     tau = np.exp((post * log_tau[0]).sum(1) / post.sum(1))
     null = Null(*null_evidence(p, tau[:, None], tol=MODE_TOL, modes=True))
     start, way = look_from(p.in_kernel(), null, tau[:, None], np.zeros(n_t, dtype=np.int64))
-    ratio, shift = _closer_look(p.in_kernel(), start, columns.positions)
+    ratio, shift = closer_look(p.in_kernel(), start, columns.positions)
     log_mass = (ratio + columns.log_weight)[:, table.order]
     cdf = np.cumsum(np.exp(log_mass - log_mass.max(1, keepdims=True)), axis=1)
     wanted = (np.arange(N_DRAWS) + 0.5) / N_DRAWS
@@ -118,7 +118,7 @@ def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Float
     return Looked(importance.Draws(params, np.zeros((n_t, 2)), tau, none, none > 0), column, place)
 
 
-def _closer_look(p: Problem, at: Look, positions: Floats) -> tuple[Singles, Singles]:
+def closer_look(p: Problem, at: Look, positions: Floats) -> tuple[Singles, Singles]:
     """As `screen.look`, with tables of finer moves: the level follows their differences, which have to be right."""
     size = (len(p.counts), len(positions))
     out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
