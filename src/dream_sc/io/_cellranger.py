@@ -41,7 +41,7 @@ def read_cellranger(
     path: str | PathLike[str],
     feature_reference: str | PathLike[str] | None = None,
     *,
-    var_names: Literal["gene_symbols", "gene_ids"] = GENE_SYMBOLS,
+    var_names: Literal["gene_symbols", "gene_ids"] = "gene_symbols",
     min_umis: int | None = None,
 ) -> AnnData:
     """Read genes and guides of a Cell Ranger run with CRISPR Guide Capture.
@@ -102,7 +102,7 @@ def read_cellranger(
         umis = umis.multiply(umis >= min_umis).tocsr()
     elif calls is not None:
         read = read_calls(calls)
-        umis, names = of_cells(read, found.cells, str(calls)), list(read.guides)
+        umis, names = of_cells(read, found.cells, str(calls)), read.guides.tolist()
     else:
         logger.warning(
             "io.read_cellranger: no calls of guides are beside %s, so .obsm[%r] holds all UMIs, background too: pass "
@@ -173,7 +173,7 @@ def _named(table: pd.DataFrame, names: Sequence[str] | None, where: str, *, by_i
             f"{where} lacks {len(lacking)} of {len(names)} guides, {lacking[: _guides.SHOWN]} among them"
             f"{_validate.close(lacking[0], found)}"
         )
-    return {name: found.get(name, by_name.get(name, "")) for name in names}
+    return {name: found[name] if name in found else by_name[name] for name in names}
 
 
 def _genes(found: Matrix, is_gene: np.ndarray, var_names: str) -> AnnData:
@@ -202,7 +202,7 @@ def _genes(found: Matrix, is_gene: np.ndarray, var_names: str) -> AnnData:
 def _say_left_out(kind: pd.Series) -> None:
     others = kind[~kind.isin([GENE_EXPRESSION, GUIDE_CAPTURE])].value_counts()
     if len(others):
-        told = ", ".join(f"{n} of type {name!r}" for name, n in others.items())
+        told = ", ".join(f"{n} of type {name}" for name, n in others.items())
         logger.warning("io.read_cellranger: features that are neither genes nor guides are left out: %s", told)
 
 

@@ -215,9 +215,9 @@ def to_igvf(
     -----
     An element is what the guides of the cis step target ("A;B" where they have several targets), with one row per gene:
     gene_id, intended_target_name (and its position, where the data came from `from_igvf`), log2_fc and p_value, then
-    the columns of `get.trans` with a prefix, as in `dream_sc_class`. `log2_fc` is the fitted change at the strongest observed
-    knock-down, or, where nothing was knocked down, at the strongest activation; `dream_sc_log2_dosage` says at which
-    dosage. The p-value asks whether the gene responds to the dosage at all.
+    the columns of `get.trans` with a prefix, as in `dream_sc_class`. `log2_fc` is the fitted change at the strongest
+    observed knock-down, or, where nothing was knocked down, at the strongest activation; `dream_sc_log2_dosage` says at
+    which dosage. The p-value asks whether the gene responds to the dosage at all.
 
     The table of guides has a row per gene and targeting guide, with gene_id, guide_id, log2_fc and p_value: what was
     observed in the cells of that guide against those of NTC guides, free of size factors and technical groups, with a

@@ -29,8 +29,8 @@ def guide_strengths(
     A strength is how much the guide changed in abundance between the two samples of that screen, as log2 fold change.
     It is a dosage only where the screen measured the cis gene itself, such as a sort by its protein, and even there its
     unit is that of the sort. In a screen for growth it is the effect on growth: it ranks the guides of one gene, and
-    how it relates to the dosage is not known. Where the mRNA of the cis gene is counted, `tl.fit_cis` measures the dosage;
-    strengths are for a gene that is not, or as `guide_prior=` once they are turned into dosages.
+    how it relates to the dosage is not known. Where the mRNA of the cis gene is counted, `tl.fit_cis` measures the
+    dosage; strengths are for a gene that is not, or as `guide_prior=` once they are turned into dosages.
 
     Parameters
     ----------

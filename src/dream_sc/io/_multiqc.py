@@ -44,7 +44,7 @@ def to_multiqc(
     folder
         Where the files are written; it is made if it is not there.
     sample
-        Name of the row in the summary; the cis gene by default.
+        Name of the row in the summary; the cis gene by default, or the target of the guides.
     fdr
         Level at which responders are counted.
     n_genes
@@ -76,7 +76,7 @@ def to_multiqc(
     if not 0 < fdr < 1:
         raise ValueError(f"fdr={fdr} is not between 0 and 1")
     of = responses(data, key, mod, counts=False, gene_symbols=gene_symbols)
-    name = of.cis_gene if sample is None else str(sample)
+    name = (of.cis_gene or of.target) if sample is None else str(sample)
     if not name or any(sign in name for sign in "/\\\t\n"):
         raise ValueError(f"sample={name!r} cannot be part of the name of a file: choose another")
     guides = of.guides.set_index("guide")
@@ -112,7 +112,7 @@ def _summary(of: Responses, name: str, fdr: float) -> pd.DataFrame:
         "lowest_log2_dosage": float(of.guides.loc[~control, "log2_dosage"].min()),
         "highest_log2_dosage": float(of.guides.loc[~control, "log2_dosage"].max()),
         "features": len(of.table),
-        "fitted": int((status == "converged").sum()),
+        "fitted": int(status.str.startswith("converged").sum()),
         "responders": int(of.responders(fdr).sum()),
     }
     return pd.DataFrame([row], index=pd.Index([name], name="Sample"))

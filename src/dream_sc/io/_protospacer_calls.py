@@ -93,7 +93,7 @@ def protospacer_calls(
     _validate.resolve(adata, None)
     found = read_calls(path)
     x = of_cells(found, list(adata.obs_names), str(path))
-    names, known = list(found.guides), None
+    names, known = found.guides.tolist(), None
     if feature_reference is not None:
         known = reference_targets(feature_reference, names)
     elif targets is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dream_sc.get._names import TransFit
 
 PART = 64_000_000  # bytes of counts that are worked on at a time
-CIS_STATUS = "cis_gene"
+CIS_STATUS = ("cis gene", "cis_gene")  # of the cis gene itself; files of earlier versions have the former
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Responses:
     @property
     def others(self) -> pd.DataFrame:
         """Features besides the cis gene."""
-        return self.table[self.table["status"].astype(str) != CIS_STATUS]
+        return self.table[~self.table["status"].astype(str).isin(CIS_STATUS)]
 
     @property
     def target(self) -> str:
