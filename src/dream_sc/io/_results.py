@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from dream_sc import _validate
 from dream_sc._data import results
-from dream_sc._keys import DIRECT_TARGET
+from dream_sc._keys import DIRECT_TARGET, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,8 @@ def observed(data: Any, of: Responses) -> Observed:
         nonzero += (mine @ (part > 0).astype(float)).toarray()
     row = c.row
     by_row = [np.bincount(row[used], s[used] ** k, g * c.n_groups).reshape(g, c.n_groups) for k in (1, 2)]
-    factor = 2.0 ** np.stack([c.effects(j) for j in range(f)], 1)  # (C, F)
+    effect = np.asarray(of.adata.varm[Slots(params["technical_key"]).effects], dtype=float).reshape(f, -1)
+    factor = 2.0 ** np.nan_to_num(effect).T  # (C, F)
     exposure, squares = by_row[0] @ factor, by_row[1] @ factor**2
     exposure, squares = _with_covariates(c, of, s, exposure, squares)
     with np.errstate(invalid="ignore", divide="ignore"):
