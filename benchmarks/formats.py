@@ -1,7 +1,7 @@
 """Formats of other tools: how far the p-values of single guides hold, and how long reading and writing take.
 
-"null": simulated titrations in which no gene responds, the table of guides of `io.to_igvf`. "time": a screen of the size
-named, read by `io.read_cellranger`, and tables written from a fit.
+"null": simulated titrations in which no gene responds, the table of guides of `io.to_igvf`. "time": a screen of the
+size named, read by `io.read_cellranger`, and tables written from a fit.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from scipy.stats import kstest
+from scipy.stats import kstest, nbinom, poisson
 
 import dream_sc as ds
+from dream_sc.io._results import two_sided
 
 
 def _others(fitted: ad.AnnData) -> pd.DataFrame:
@@ -47,6 +48,18 @@ def test_guides_are_compared_as_the_plot_shows_them(fitted: ad.AnnData, tmp_path
         level = np.average(points["mean"][control], weights=points["n_cells"][control])
         ratio = np.log2(points["mean"][~control] / level)
         np.testing.assert_allclose(table.loc[gene, "log2_fc"][ratio.index], ratio, atol=0.12)
+
+
+def test_p_values_of_counts_are_those_of_scipy() -> None:
+    total, expected = np.array([0, 1, 3, 10, 100.0]), np.array([0.2, 0.5, 3, 20, 80.0])
+    beyond = np.array([0.3, 0.01, 1e-12, 0.5, 0.02])
+    n = 1 / np.maximum(beyond, 1e-9)
+    law = nbinom(n, n / (n + expected))
+    lower, upper = law.cdf(total) - 0.5 * law.pmf(total), law.sf(total) + 0.5 * law.pmf(total)
+    want = np.minimum(1, 2 * np.minimum(lower, upper))
+    np.testing.assert_allclose(two_sided(total, expected, beyond), want, rtol=1e-8)
+    middle = poisson(3)  # without anything beyond, counts are Poisson
+    np.testing.assert_allclose(want[2], 2 * min(middle.cdf(3), middle.sf(2)) - middle.pmf(3), rtol=1e-6)
 
 
 def test_p_values_of_guides_hold_for_genes_without_a_response(tmp_path: Path) -> None:

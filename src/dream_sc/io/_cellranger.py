@@ -289,7 +289,7 @@ def _whole(found: Matrix, where: Path) -> Matrix:
     _guides.unique(found.features["id"].tolist(), "feature", str(where))
     x.sum_duplicates()
     _validate.counts(x.data, f"the matrix of {where}")
-    return found._replace(x=x.astype(np.int32))
+    return found._replace(x=x.astype(np.int32, copy=False))
 
 
 def _one_of(folder: Path, names: Sequence[str]) -> Path:

@@ -221,8 +221,8 @@ def to_igvf(
 
     The table of guides has a row per gene and targeting guide, with gene_id, guide_id, log2_fc and p_value: what was
     observed in the cells of that guide against those of NTC guides, free of size factors and technical groups, with a
-    normal p-value whose error holds the overdispersion and the spread between guides. It describes single guides; calls
-    are made by the table of elements. The cis gene itself is in neither.
+    p-value of the negative binomial whose variance holds the overdispersion and the spread between guides. It describes
+    single guides; calls are made by the table of elements. The cis gene itself is in neither.
 
     Raises
     ------

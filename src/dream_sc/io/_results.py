@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.stats import norm
+from scipy.special import betainc
 
 from dream_sc import _validate
 from dream_sc._data import results
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dream_sc.get._names import TransFit
 
 PART = 64_000_000  # bytes of counts that are worked on at a time
+HALF = 0.5  # added to counts, as by Jeffreys' prior of a Poisson rate
+LEAST = 1e-9  # squared coefficient of variation; less than that is a Poisson count
 CIS_STATUS = ("cis gene", "cis_gene")  # of the cis gene itself; files of earlier versions have the former
 
 
@@ -152,13 +154,27 @@ def _parts(adata: AnnData, layer: str | None) -> Iterator[tuple[int, sparse.csr_
             start += part.n_major
 
 
+def two_sided(total: np.ndarray, expected: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """Two-sided mid p-values of counts that are negative binomial, with a squared coefficient of variation `beyond`.
+
+    What is uncertain in the expectation, the NTC level for one, is in `beyond`: its posterior is about a gamma
+    distribution, and a Poisson count whose expectation is gamma distributed is negative binomial.
+    """
+    n = 1 / np.maximum(beyond, LEAST)
+    q = n / (n + expected)
+    at, below = betainc(n, total + 1, q), np.where(total > 0, betainc(n, np.maximum(total, 1), q), 0.0)
+    above = betainc(total + 1, n, 1 - q)
+    from_here = np.where(total > 0, betainc(np.maximum(total, 1), n, 1 - q), 1.0)
+    return np.asarray(np.minimum(1.0, np.minimum(at + below, above + from_here)))
+
+
 def guide_contrasts(data: Any, of: Responses) -> pd.DataFrame:
     """Each targeting guide against all NTC guides, for every feature besides the cis gene.
 
     Returns
     -------
     A row per feature and guide: feature, guide_id, log2_fc, p_value, dream_sc_se, dream_sc_log2_dosage,
-    dream_sc_n_cells. NaN where a feature was not fitted or has no counts in NTC cells.
+    dream_sc_n_cells. NaN where a feature was not fitted.
     """
     seen = observed(data, of)
     control = seen.table["is_control"].to_numpy(dtype=bool)
@@ -166,16 +182,17 @@ def guide_contrasts(data: Any, of: Responses) -> pd.DataFrame:
     o2 = technical["overdispersion"].to_numpy(dtype=float) ** 2
     between = (of.fit.frame["guide_sd"].to_numpy(dtype=float) * np.log(2)) ** 2
     between = np.nan_to_num(between)
-    pooled = seen.exposure[control]
+    pooled, counted = seen.exposure[control], seen.total[control].sum(0) + HALF
     with np.errstate(invalid="ignore", divide="ignore"):
-        level = seen.total[control].sum(0) / pooled.sum(0)
-        share2 = ((pooled / pooled.sum(0)) ** 2).sum(0)
-        spread = ((pooled / pooled.sum(0)) ** 2 * seen.scale2[control]).sum(0)
-        variance_ntc = 1 / seen.total[control].sum(0) + o2 * spread + between * share2
-        total, exposure = seen.total[~control], seen.exposure[~control]
-        variance = 1 / (level * exposure) + o2 * seen.scale2[~control] + between + variance_ntc
-        ratio = np.log((total + 0.5) / (level * exposure + 0.5))
-        p = 2 * norm.sf(np.abs(ratio) / np.sqrt(variance))
+        level = counted / pooled.sum(0)
+        share2 = (pooled / pooled.sum(0)) ** 2
+        spread = (share2 * seen.scale2[control]).sum(0)
+        relative = 1 / counted + o2 * spread + between * share2.sum(0)  # variance of the level over its square
+        total, expected = seen.total[~control], level * seen.exposure[~control]
+        beyond = o2 * seen.scale2[~control] + between + relative
+        ratio = np.log((total + HALF) / (expected + HALF))
+        p = two_sided(total, expected, beyond)
+        variance = 1 / expected + beyond
     keep = of.adata.var_names.isin(of.others.index) & of.fit.frame["guide_sd"].notna().to_numpy()
     bad = ~(np.isfinite(p) & keep)
     ratio, p = np.where(bad, np.nan, ratio), np.where(bad, np.nan, p)
