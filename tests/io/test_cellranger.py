@@ -152,6 +152,21 @@ def test_the_reference_of_the_run_is_found(outs: Path, tmp_path: Path) -> None:
     assert list(again.uns["guides_target"]) == ["NTC", "GFI1B", "GFI1B"]
 
 
+def test_targets_in_place_of_a_reference(tmp_path: Path) -> None:
+    """Where Cell Ranger was run with a reference that calls all guides Non-Targeting, they can be given."""
+    h5 = write_h5(tmp_path / "m.h5")
+    with h5py.File(h5, "r+") as file:
+        for name in ("target_gene_id", "target_gene_name"):
+            values = file["matrix/features"][name][:]
+            file["matrix/features"][name][:] = np.where(values == b"", b"", b"Non-Targeting")
+    with pytest.raises(ValueError, match=r"all 3 guides of the features of the matrix .* or pass targets="):
+        ds.io.read_cellranger(h5)
+    adata = ds.io.read_cellranger(h5, targets={"sg1": "GFI1B", "sg2": "GFI1B", "nt1": "NTC", "other": "A"})
+    assert list(adata.uns["guides_target"]) == ["GFI1B", "GFI1B", "NTC"]
+    with pytest.raises(ValueError, match="lacks 2 of 3 guides"):
+        ds.io.read_cellranger(h5, targets={"sg1": "GFI1B"})
+
+
 def test_reference_that_does_not_fit(tmp_path: Path) -> None:
     h5 = write_h5(tmp_path / "m.h5")
     every = write_reference(tmp_path / "ref.csv", ["Non-Targeting"] * 3)

@@ -18,7 +18,7 @@ from . import _guides
 from ._protospacer_calls import of_cells, read_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from os import PathLike
 
     from anndata import AnnData
@@ -41,6 +41,7 @@ def read_cellranger(
     path: str | PathLike[str],
     feature_reference: str | PathLike[str] | None = None,
     *,
+    targets: Mapping[str, str] | pd.Series | None = None,
     var_names: Literal["gene_symbols", "gene_ids"] = "gene_symbols",
     min_umis: int | None = None,
 ) -> AnnData:
@@ -56,6 +57,8 @@ def read_cellranger(
         The feature reference CSV of the run, with columns id, name, read, pattern, sequence, feature_type,
         target_gene_id and target_gene_name. By default targets are read from the h5, or from ``feature_reference.csv``
         in the folder ``outs``, where they are there.
+    targets
+        Target of each guide, in place of that file.
     var_names
         What genes are called: symbols, those that occur twice made unique by "-1" and so on, or ids. Targets of guides
         are named alike.
@@ -84,6 +87,8 @@ def read_cellranger(
     _validate.one_of("var_names", var_names, (GENE_SYMBOLS, GENE_IDS))
     if min_umis is not None:
         _validate.whole("min_umis", min_umis)
+    if targets is not None:
+        _validate.without_effect({"feature_reference": feature_reference}, "with targets=")
     where = Path(path)
     file = _matrix_of(where)
     found = _read_h5(file) if file.is_file() else _read_folder(file)
@@ -115,13 +120,13 @@ def read_cellranger(
         of_file = None
     beside = _beside(where, file, REFERENCE, f"crispr_analysis/{REFERENCE}", f"multi/count/{REFERENCE}")
     reference = feature_reference if feature_reference is not None else beside if of_file is None else None
-    targets = _targets(reference, of_file, names, by_id=var_names == GENE_IDS)
-    if targets is None:
-        logger.warning(
-            "io.read_cellranger: nothing says what the guides target: pass feature_reference=, or targets= to "
-            "dream_sc.pp.assign_guides or guide_matrix"
-        )
-    _guides.store(adata, umis, names, targets)
+    if targets is not None:
+        known: dict[str, str] | None = _guides.given_targets(targets, names)
+    else:
+        known = _targets(reference, of_file, names, by_id=var_names == GENE_IDS)
+    if known is None:
+        logger.warning("io.read_cellranger: nothing says what the guides target: pass feature_reference= or targets=")
+    _guides.store(adata, umis, names, known)
     _guides.say("io.read_cellranger", adata)
     return adata
 

@@ -37,8 +37,17 @@ def refuse_controls_only(targets: Iterable[str], where: str) -> None:
     if seen and all(target == NTC for target in seen):
         raise ValueError(
             f"all {len(seen)} guides of {where} are non-targeting: there is no gene whose dosage they change; fill in "
-            "the targets of the other guides"
+            "the targets of the other guides, or pass targets={guide: target}"
         )
+
+
+def given_targets(targets: Mapping[str, str] | Any, names: Sequence[str]) -> dict[str, str]:
+    """Targets of these guides out of what a user gave; "NTC" for controls."""
+    known = with_controls({str(g): str(t) for g, t in targets.items()})
+    lacking = [name for name in names if name not in known]
+    if lacking:
+        raise ValueError(f"targets= lacks {len(lacking)} of {len(names)} guides, {lacking[:SHOWN]}")
+    return {name: known[name] for name in names}
 
 
 def unique(names: Sequence[str], what: str, where: str) -> None:

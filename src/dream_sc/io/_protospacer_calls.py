@@ -97,10 +97,7 @@ def protospacer_calls(
     if feature_reference is not None:
         known = reference_targets(feature_reference, names)
     elif targets is not None:
-        known = _guides.with_controls({str(g): str(t) for g, t in targets.items()})
-        lacking = [name for name in names if name not in known]
-        if lacking:
-            raise ValueError(f"targets= lacks {len(lacking)} of {len(names)} guides, {lacking[: _guides.SHOWN]}")
+        known = _guides.given_targets(targets, names)
     slots = _guides.slots(x, names, known, key_added)
     results.write(adata, "io.protospacer_calls", slots, started)
     _guides.say("io.protospacer_calls", adata, key_added)
