@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -117,7 +118,9 @@ def _read(path: Any) -> MuData:
         raise TypeError(f"data must be a MuData or the path of an h5mu file, not {type(path).__name__}")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is not there")
-    with md.set_options(pull_on_update=False):
+    # what mudata does from 0.4 on; versions before ask for a choice in a warning, the oldest know none
+    options = md.set_options(pull_on_update=False) if hasattr(md, "set_options") else nullcontext()
+    with options:
         return md.read_h5mu(path)
 
 

@@ -37,7 +37,7 @@ def guide_strengths(
     path
         The file, with columns sgrna, Gene and LFC.
     gene
-        Gene(s) whose guides are returned, with those of `control`; all by default.
+        Gene(s) whose guides are returned; all by default.
     control
         "Gene" of control guides. Their median is subtracted, so that they are around 0 as controls are.
 
@@ -78,10 +78,9 @@ def guide_strengths(
             f"line {bad[0] + 2} of {path}: {LFC} {text!r} of guide {table[GUIDE].iloc[bad[0]]!r} is no number"
         )
     out = pd.Series(value, pd.Index(table[GUIDE].to_numpy(dtype=object), name="guide"), name="log2_strength")
-    of_control = _of(table[GENE], control, "control") if control is not None else np.zeros(len(table), dtype=bool)
     if control is not None:
-        out -= float(np.median(out[of_control]))
-    return out if gene is None else out[_of(table[GENE], gene, "gene") | of_control]
+        out -= float(np.median(out[_of(table[GENE], control, "control")]))
+    return out if gene is None else out[_of(table[GENE], gene, "gene")]
 
 
 def _of(genes: pd.Series, wanted: str | Iterable[str], what: str) -> np.ndarray:
