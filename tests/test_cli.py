@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import anndata as ad
 import pandas as pd
 import pytest
 
 import dream_sc
+from dream_sc._cli import said
 from dream_sc._cli.main import main
 
 
@@ -41,6 +45,20 @@ def test_error_is_one_line(tmp_path, capsys):
     blocked.write_text("")
     assert main(["demo", "--quiet", "--output", str(blocked)]) == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_errors_speak_of_flags(capsys):
+    assert main(["memory", "--features", "10", "--cells", "20", "--memory-limit", "3x"]) == 2
+    assert "dream-sc memory: --memory-limit '3x' is no amount of memory" in capsys.readouterr().err
+    error = ValueError("cis_gene='A' is not there, data.layer=x; layer='counts', min_cells_per_guide=3, guide=1")
+    flags = {"cis_gene": "--cis", "layer": "--layer", "guide": "--guide", "min_cells_per_guide": "--min-cells"}
+    assert said(error, flags) == "--cis 'A' is not there, data.layer=x; --layer 'counts', --min-cells 3, --guide 1"
+    assert said(KeyError("layer='x'"), flags) == "--layer 'x'"
+
+
+def test_the_package_is_a_command():
+    command = [sys.executable, "-m", "dream_sc", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == dream_sc.__version__
 
 
 @pytest.mark.slow

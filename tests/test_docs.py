@@ -133,10 +133,57 @@ def _junctions() -> dict[str, Any]:
     return {"rna": rna, "lane1": lane1, "lane2": lane2, "table": table}
 
 
+def _other_tools() -> dict[str, Any]:
+    """One screen, as the files and objects of other tools."""
+    pytest.importorskip("openpyxl")
+    adata = _small()
+    one = pd.get_dummies(adata.obs["guide"].astype(str)).astype(int)
+    target = adata.obs.drop_duplicates("guide").set_index("guide")["target"].astype(str).replace("NTC", "Non-Targeting")
+    targets = [target[g] for g in one]
+    folder = Path("outs/filtered_feature_bc_matrix")
+    folder.mkdir(parents=True)
+    mmwrite(folder / "matrix.mtx", sparse.coo_matrix(sparse.hstack([adata.X, 9 * one.to_numpy()]).T.astype(int)))
+    rows = [f"{g}\t{g}\tGene Expression" for g in adata.var_names] + [f"{g}\t{g}\tCRISPR Guide Capture" for g in one]
+    (folder / "features.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "barcodes.tsv").write_text("\n".join(adata.obs_names) + "\n")
+    lines = [f"{cell},1,{guide},9" for cell, guide in adata.obs["guide"].items()]
+    Path("outs/crispr_analysis").mkdir()
+    text = "\n".join(["cell_barcode,num_features,feature_call,num_umis", *lines])
+    Path("outs/crispr_analysis/protospacer_calls_per_cell.csv").write_text(text)
+    head = "id,name,read,pattern,sequence,feature_type,target_gene_id,target_gene_name"
+    lines = [f"{g},{g},R2,(BC),ACGT,CRISPR Guide Capture,{t},{t}" for g, t in zip(one, targets, strict=True)]
+    Path("feature_reference.csv").write_text("\n".join([head, *lines]))
+    strength = [f"{g}\t{t.replace('Non-Targeting', 'NTC')}\t{-0.2 * i}" for i, (g, t) in enumerate(target.items())]
+    Path("sgrna_summary.txt").write_text("\n".join(["sgrna\tGene\tLFC", *strength]))
+    bare = adata.obs[[]].copy()
+    genes = ad.AnnData(adata.X.copy(), bare.copy(), adata.var[[]].copy())
+    var = pd.DataFrame({"gene": targets, "intended_target_name": targets}, list(one)).replace("Non-Targeting", "NT")
+    guides = ad.AnnData(sparse.csr_matrix(one.to_numpy()), bare.copy(), var)
+    guides.layers["assigned_guides"] = guides.X.copy()
+    of_igvf = guides.copy()
+    of_igvf.layers["guide_assignment"] = of_igvf.layers.pop("assigned_guides")
+    of_igvf.var["targeting"] = of_igvf.var["gene"] != "NT"
+    of_igvf.uns["moi"] = np.array(["low"], dtype=object)
+    md.MuData({"gene": genes, "guide": of_igvf}).write("inference_mudata.h5mu")
+    screen = genes.copy()
+    screen.obs["perturbation"] = adata.obs["target"].astype(str).replace("NTC", "control")
+    screen.obs["guide_id"] = adata.obs["guide"].astype(str)
+    return {
+        "genes": genes,
+        "guides": guides,
+        "response": pd.DataFrame.sparse.from_spmatrix(genes.X.T, genes.var_names, genes.obs_names),
+        "grna": (9 * one).T,
+        "targets": pd.DataFrame({"grna_id": list(one), "grna_target": targets}),
+        "screen": screen,
+        "labels": adata.obs[["guide", "target"]].astype(str),
+    }
+
+
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "README.md": _modalities,
     "confounding.md": lambda: {"adata": _screen()},
     "designs.md": _many_guides,
+    "formats.md": _other_tools,
     "large_data.md": _files,
     "memory.md": _files,
     "splicing.md": _junctions,
@@ -207,11 +254,25 @@ def _known(space: dict[str, Any]) -> None:
     assert abs(float(ds.get.trans(space["plate"])["log2_ec50"].iloc[0]) - 1.585) < 0.5
 
 
+def _same_by_every_door(space: dict[str, Any]) -> None:
+    _fitted(space)
+    for name in ("adata", "igvf", "assigned", "low_moi", "public"):
+        found, labels = space[name], space["labels"]
+        assert (found.obs["guide"].astype(str) == labels["guide"]).all(), name
+        assert (found.obs["target"].astype(str) == labels["target"]).all(), name
+        assert (found.X != space["genes"].X).nnz == 0, name
+    assert list(space["genes"].uns["guides_target"]) == list(space["adata"].uns["guides_target"])
+    assert "by_strength" in space["adata"].uns
+    assert {p.name for p in Path("results").iterdir()} >= {"per_element_output.tsv", "trans.tsv", "results.xlsx"}
+    assert len(list(Path("qc").glob("*_mqc.tsv"))) >= 2
+
+
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "README.md": _read_me,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
     "confounding.md": _confounded,
     "designs.md": _many,
+    "formats.md": _same_by_every_door,
     "index.md": _fitted,
     "known_dosages.md": _known,
     "large_data.md": _from_disk,

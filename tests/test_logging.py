@@ -41,6 +41,15 @@ def test_verbosity_round_trip(capsys):
         settings.verbosity = "loud"
 
 
+@pytest.mark.parametrize(("number", "name"), [(0, "error"), (1, "warning"), (2, "info"), (3, "info"), (4, "debug")])
+def test_verbosity_by_the_numbers_of_scanpy(number, name):
+    settings.verbosity = number
+    assert settings.verbosity == name
+    for wrong in (5, -1, True, 1.0):
+        with pytest.raises(ValueError, match="scanpy's 0 to 4"):
+            settings.verbosity = wrong
+
+
 def test_settings_progress_is_checked():
     with pytest.raises(TypeError, match="True, False or None"):
         settings.progress = "yes"

@@ -24,6 +24,10 @@ GUIDES = "guides"  # matrix of guides in `.obsm`
 GUIDE_IDS, GUIDE_TARGETS = "_ids", "_target"  # appended to the key of a matrix of guides, in `.uns`
 # of a modality of guides: its layer of calls, columns with the target, and with whether a guide targets anything
 GUIDE_ASSIGNMENT, TARGET_COLUMNS, TARGETING = "guide_assignment", (TARGET, "intended_target_name"), "targeting"
+GUIDE_CAPTURE = "CRISPR Guide Capture"  # guides among the features of a 10x matrix
+GENE_IDS, GENE_SYMBOLS, GENOME = "gene_ids", "gene_symbols", "genome"  # columns of `.var` of a 10x matrix
+IGVF_TARGETS = "igvf_targets"  # `.uns`: targets of guides with their positions, as an IGVF MuData has them
+ASSIGNED_GUIDES, ASSIGNED_GUIDE = "assigned_guides", "assigned_guide"  # of pertpy: a layer, a column of `.obs`
 TITRATION = "titration"
 TRUE_EFFECTS = "true_technical_effects"
 # splice modalities: `.uns` entry, layer, columns of `.var`

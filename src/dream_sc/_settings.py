@@ -10,6 +10,7 @@ LOGGER_NAME = "dream_sc"
 LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 Verbosity = Literal["error", "warning", "info", "debug"]
+NUMBERS: tuple[Verbosity, ...] = ("error", "warning", "info", "info", "debug")  # those of scanpy, where 3 is "hint"
 
 
 class Settings:
@@ -27,16 +28,19 @@ class Settings:
     def verbosity(self) -> Verbosity:
         """``"error"``, ``"warning"`` (default), ``"info"`` (says what was written where) or ``"debug"``.
 
-        Setting it sends the messages to standard error.
+        Setting it sends the messages to standard error. scanpy's numbers do as well: 0 is "error", 1 "warning", 2 and 3
+        (its "hint") "info", 4 "debug".
         """
         level = logging.getLogger(LOGGER_NAME).getEffectiveLevel()
         known: tuple[Verbosity, ...] = ("debug", "info", "warning")
         return next((name for name in known if level <= LEVELS[name]), "error")
 
     @verbosity.setter
-    def verbosity(self, value: Verbosity) -> None:
-        if value not in LEVELS:
-            raise ValueError(f"verbosity={value!r} is not known; use one of {list(LEVELS)}")
+    def verbosity(self, value: Verbosity | int) -> None:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(NUMBERS):
+            value = NUMBERS[value]
+        if not isinstance(value, str) or value not in LEVELS:
+            raise ValueError(f"verbosity={value!r} is not known; use one of {list(LEVELS)}, or scanpy's 0 to 4")
         logger = logging.getLogger(LOGGER_NAME)
         if self._handler is None:
             self._handler = _StderrHandler()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,7 +20,7 @@ NO_COUNTS = {
     "not finite": "NaN or infinite values: raw counts are needed; drop the cells or genes, or pass another layer=",
     "negative integer": "negative values: raw counts are needed, pass them as layer=",
     "negative": "negative values, it looks scaled: pass the layer of raw counts as layer=",
-    "fraction": "fractions, it looks normalised or log-transformed: pass the raw counts as layer=",
+    "fraction": "fractions, it looks log-normalised (or normalised otherwise): pass the raw counts as layer=",
 }
 
 
@@ -139,9 +139,37 @@ def counts(values: np.ndarray, where: str) -> None:
         not_counts("fraction", where)
 
 
-def not_counts(fault: str, where: str) -> NoReturn:
-    """Say what is wrong with values and what to do."""
-    raise ValueError(f"{where} holds {NO_COUNTS[fault]}")
+def not_counts(fault: str, where: str, elsewhere: Callable[[], str] | None = None) -> NoReturn:
+    """Say what is wrong with values, what to do, and where else there are counts."""
+    hint = elsewhere() if elsewhere is not None and fault == "fraction" else ""
+    raise ValueError(f"{where} holds {NO_COUNTS[fault]}{hint}")
+
+
+def is_fraction(values: np.ndarray) -> bool:
+    """Whether values are finite and above 0, but no whole numbers, as normalised counts are."""
+    return bool(np.isfinite(values).all() and (values >= 0).all() and (values != np.floor(values)).any())
+
+
+def counts_elsewhere(adata: AnnData) -> str:
+    """Say where an object holds counts besides the place that holds none, as far as its first values tell."""
+
+    def are_counts(x: Any) -> bool:
+        some = x[:200]
+        values = np.asarray(getattr(some, "data", some) if hasattr(some, "indptr") else some)
+        return values.dtype.kind in "iubf" and bool((values >= 0).all() and (values == np.floor(values)).all())
+
+    layers = [f"layer={name!r}" for name in adata.layers if are_counts(adata.layers[name])]
+    raw = getattr(adata, "raw", None)
+    if raw is not None and are_counts(raw.X):
+        layers.append("data = data.raw.to_adata() for the counts in .raw")
+    if getattr(adata, "X", None) is not None and are_counts(adata.X):
+        layers.append("layer=None for those in .X")
+    return f"; counts are here: {', '.join(layers)}" if layers else ""
+
+
+def log_normalised(where: str, adata: AnnData | None) -> str:
+    """What to say of values with fractions."""
+    return f"{where} holds {NO_COUNTS['fraction']}" + ("" if adata is None else counts_elsewhere(adata))
 
 
 def column(adata: AnnData, key: str, what: str) -> Any:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import said
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -96,8 +98,8 @@ def _demo(given: argparse.Namespace) -> int:
         demo.run(given.output, n_cells=given.n_cells, n_genes=given.n_genes, seed=given.seed)
     except (ValueError, KeyError, OSError) as error:
         # a user of the shell wants the advice in the message, not the way to it
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"dream-sc demo: {message}", file=sys.stderr)
+        flags = {name: f"--{name.replace('_', '-')}" for name in vars(given)}
+        print(f"dream-sc demo: {said(error, flags)}", file=sys.stderr)
         return 1
     return 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from . import said
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
@@ -104,8 +106,9 @@ def run(given: argparse.Namespace) -> int:
             estimate = memory.estimate_for(given.data, backed=given.backed, **options(COLUMNS), **choices)
         fits, advice = estimate.fits(given.ram, given.vram), estimate.advice(given.ram, given.vram)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"dream-sc memory: {message}", file=sys.stderr)
+        names = [name.replace("_", "-") for name in vars(given) if name != "data"]
+        flags = {NAMES.get(name, name.replace("-", "_")): f"--{name}" for name in names}
+        print(f"dream-sc memory: {said(error, flags)}", file=sys.stderr)
         return 2
     print(repr(estimate).rpartition("\n\n")[0] + "\n\n" + advice)
     return 0 if fits else 1

@@ -16,7 +16,7 @@ from dream_sc._memory.budget import in_words, memory_budget
 from .storage import MemoryDense, MemorySparse, Source, damaged, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 LARGEST_BLOCK = 256_000_000  # larger ones are no faster
 FAULTS = {NOT_FINITE: "not finite", NEGATIVE: "negative", FRACTION: "fraction"}
@@ -31,6 +31,7 @@ class Counts:
     shape: tuple[int, int]
     size: int  # bytes of a block
     room: int  # bytes for all that is not held by the caller
+    elsewhere: Callable[[], str] | None = None  # says where else counts are, if these are none
 
     def blocks(self, used: np.ndarray | None = None) -> Iterator[CountBlock]:
         """Blocks with sorted indices and without duplicates, in the order of cells for every feature.
@@ -93,7 +94,8 @@ class Counts:
         for flag, fault in FAULTS.items():
             if faults & flag:
                 whole_number = fault == "negative" and block.data.dtype.kind != "f"
-                _validate.not_counts("negative integer" if whole_number else fault, self.source.where)
+                named = "negative integer" if whole_number else fault
+                _validate.not_counts(named, self.source.where, self.elsewhere)
         if not faults & DISORDER:
             yield block
             return
@@ -118,7 +120,13 @@ class Counts:
         return CountBlock(indptr, indices, data, self.shape[1], cell=start)
 
 
-def open_counts(x: Any, where: str, limit: int | str | None = None, held: Mapping[str, int] | None = None) -> Counts:
+def open_counts(
+    x: Any,
+    where: str,
+    limit: int | str | None = None,
+    held: Mapping[str, int] | None = None,
+    elsewhere: Callable[[], str] | None = None,
+) -> Counts:
     """Get ready to read a matrix within a memory limit.
 
     Parameters
@@ -131,6 +139,8 @@ def open_counts(x: Any, where: str, limit: int | str | None = None, held: Mappin
         See `memory_budget`.
     held
         What the caller holds while it reads, and how many bytes of each.
+    elsewhere
+        Says where else there are counts, for the message where these are none.
 
     Raises
     ------
@@ -152,7 +162,7 @@ def open_counts(x: Any, where: str, limit: int | str | None = None, held: Mappin
             "adata[:, genes]"
         )
     room = budget - sum(own.values())
-    return Counts(source, tuple(x.shape), min(LARGEST_BLOCK, max(room // COPIES, least, 1)), room)
+    return Counts(source, tuple(x.shape), min(LARGEST_BLOCK, max(room // COPIES, least, 1)), room, elsewhere)
 
 
 def by_feature(block: CountBlock) -> CountBlock:

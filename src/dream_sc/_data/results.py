@@ -32,7 +32,8 @@ def counts(
     """The counts of `.X` or a layer, to be read block by block; see `counts.open_counts`."""
     from .counts import open_counts
 
-    return open_counts(_validate.matrix(adata, layer), source(layer), limit, held)
+    x = _validate.matrix(adata, layer)
+    return open_counts(x, source(layer), limit, held, lambda: _validate.counts_elsewhere(adata))
 
 
 def one_column(x: Any, j: int) -> np.ndarray:

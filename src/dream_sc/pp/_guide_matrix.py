@@ -13,18 +13,18 @@ from dream_sc._data import results
 from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import GUIDE_IDS, GUIDE_TARGETS, GUIDES
 from dream_sc._logging import logger
+from dream_sc.io._protospacer_calls import read_protospacer_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from os import PathLike
 
     from anndata import AnnData
     from mudata import MuData
 
     from dream_sc._data.guide_matrix import Guides
 
-CALL_COLUMNS = ("cell_barcode", "feature_call", "num_umis")
-BETWEEN = "|"  # the calls of one cell
+
+__all__ = ["guide_matrix", "read_protospacer_calls"]  # the latter was here before there was `io`
 
 
 def guide_matrix(
@@ -118,44 +118,3 @@ def check_overwrite(adata: AnnData, guides: Any, found: Guides, key_added: str) 
             f".obsm[{key_added!r}] has UMIs or guides that would be lost if the result took its place: pass another "
             "key_added"
         )
-
-
-def read_protospacer_calls(path: str | PathLike[str]) -> AnnData:
-    """Read the guides of each cell from CellRanger's ``protospacer_calls_per_cell.csv``.
-
-    Parameters
-    ----------
-    path
-        The file, with columns cell_barcode, feature_call and num_umis; several guides and their UMIs are joined by
-        "|". It may be compressed.
-
-    Returns
-    -------
-    AnnData, cells x guides with UMIs in csr `.X`, for `guide_matrix`. Cells without a call are not in it.
-
-    Raises
-    ------
-    ValueError
-        If columns are missing, or a cell has not as many UMIs as guides.
-    """
-    from anndata import AnnData
-
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    lacking = [c for c in CALL_COLUMNS if c not in frame]
-    if lacking:
-        raise ValueError(f"the file has no columns {lacking}; it has {list(frame.columns)}: is it CellRanger's calls?")
-    calls, umis = (frame[c].str.split(BETWEEN) for c in CALL_COLUMNS[1:])
-    uneven = calls.str.len() != umis.str.len()
-    if uneven.any():
-        names = frame["cell_barcode"][uneven].tolist()
-        raise ValueError(f"{len(names)} cells have not as many UMIs as guides, {names[:8]} among them")
-    called = calls.str[0] != ""
-    frame, calls, umis = frame[called], calls[called], umis[called]
-    row = np.repeat(np.arange(len(frame)), calls.str.len())
-    try:
-        values = umis.explode().to_numpy().astype(np.int64)
-    except ValueError as error:
-        raise ValueError(f"column 'num_umis' holds what is no whole number: {error}") from error
-    names, column = np.unique(calls.explode().to_numpy(dtype=str), return_inverse=True)
-    x = sparse.csr_matrix((values, (row, column)), (len(frame), len(names)))
-    return AnnData(x, pd.DataFrame(index=pd.Index(frame["cell_barcode"])), pd.DataFrame(index=names))
