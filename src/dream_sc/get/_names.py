@@ -127,13 +127,16 @@ class TransFit:
         KeyError, ValueError
             If there is no such name, or nothing with this name has a posterior.
         """
+        from dream_sc._core.response.status import NO_FIT
+
         rows = self.find(name)
         found = rows[np.isfinite(self.records[rows, 0])]
         if not len(found):
-            status = self.row(rows[0])["status"]
-            if str(status).startswith(("converged", "pareto", "few", "single")):
-                status = "no count in any cell"
-            raise ValueError(f"{name!r} has no posterior, its status is {str(status)!r}")
+            row = self.row(rows[0])
+            why = f"its status is {str(row['status'])!r}, {row.get('note', '')}".rstrip(", ")
+            if row["status"] not in NO_FIT:
+                why = "it has no count in any cell"
+            raise ValueError(f"{name!r} has no posterior: {why}")
         return found
 
     def labels(self, r: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from dream_sc._keys import (
 )
 
 from . import _symbols
+from ._main_table import main_table
 from ._names import by_category, by_feature, names_of, trans_fit
 from ._stored import table
 
@@ -148,6 +149,7 @@ def trans(
     data: AnnData | MuData,
     features: str | Sequence[str] | None = None,
     *,
+    columns: Literal["all", "main"] = "all",
     by: Literal["feature", "category"] = "feature",
     key: str = TRANS,
     mod: str | None = None,
@@ -163,6 +165,9 @@ def trans(
     features
         Names to return; all by default. Of a multinomial, names of features or of categories; a category that is a
         layer is called "feature:layer".
+    columns
+        "all", in reading order; or "main", the 12 that most readers need, with the EC50 only where the data determine
+        it. `get.columns` says what each means.
     by
         "feature": a row per feature. "category", for a multinomial: a row per category.
     key
@@ -178,8 +183,12 @@ def trans(
 
     Returns
     -------
-    A row per feature; dosages in log2 relative to NTC, NaN with its reason in `status`. Effects are log2 fold changes
-    of counts (`log2fc_...`), differences of shares (`delta_p_...`) or of scores (`delta_...`).
+    A row per feature; dosages in log2 relative to NTC, NaN with its reason in `status` and `note`. Effects are log2
+    fold changes of counts (`log2fc_...`), differences of shares (`delta_p_...`) or of scores (`delta_...`).
+
+    With ``columns="main"`` the number `log2_ec50` is there where `p_ec50_inside` is above 0.95, and the text `ec50`
+    has it with its interval; else the text says on which side of the observed dosages it lies ("below -2.9"), or "not
+    determined".
 
     A feature with categories has the numbers of the one that moves most, which the column `category` names. With
     ``by="category"`` the first columns are `feature` and `category`, and that name is in `leading`; `baseline` and
@@ -191,6 +200,7 @@ def trans(
         If the fit or a feature is not there, a symbol is that of several features, or features have no categories.
     """
     _validate.one_of("by", by, ("feature", "category"))
+    _validate.one_of("columns", columns, ("all", "main"))
     fit = trans_fit(data, key, mod, gene_symbols)
     if by == "category" and fit.feature is None:
         raise ValueError(f'by="category" is for a multinomial, and this fit is with {fit.distribution!r}: leave it out')
@@ -203,7 +213,9 @@ def trans(
             frame = frame.loc[list(dict.fromkeys(str(fit.feature_labels[found[0]]) for found in rows))]
         else:
             frame = frame.iloc[list(dict.fromkeys(int(r) for found in rows for r in found))]
-    return frame.sort_values(["lfdr", "log_bf"], ascending=[True, False]) if sort else frame
+    if sort:
+        frame = frame.sort_values(["lfdr", "log_bf"], ascending=[True, False])
+    return main_table(fit, frame) if columns == "main" else frame
 
 
 def calibration(

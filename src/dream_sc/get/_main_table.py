@@ -1,0 +1,51 @@
+"""The short table of the trans step: what most readers need, with the EC50 only where the data determine it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc._keys import EC50_TEXT, main_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._names import TransFit
+
+INSIDE = 0.95  # probability that an EC50 lies within the observed dosages, from which on it is shown
+NOT_DETERMINED = "not determined"
+
+
+def main_table(fit: TransFit, frame: pd.DataFrame) -> pd.DataFrame:
+    """The main columns of rows of the table, at most 12 beside what names a category."""
+    axis = fit.info["axis"]
+    told = frame.assign(**{EC50_TEXT: [ec50_in_words(row, axis) for _, row in frame.iterrows()]})
+    if "log2_ec50" in told:
+        told["log2_ec50"] = told["log2_ec50"].where(told["p_ec50_inside"] > INSIDE)
+    head = [name for name in ("feature", "leading") if name in frame]  # of a table of categories
+    names = [*head, *main_columns(fit.likelihood.effect)]
+    return told[[name for name in names if name in told]]
+
+
+def ec50_in_words(row: Mapping[str, Any], axis: Mapping[str, float]) -> str:
+    """The EC50 of a feature that responds with its 95 % interval, on which side of the observed dosages it is, or
+    that it is not determined; "" without a response.
+    """  # noqa: D205
+    if str(row["class"]) in ("null", "nan"):
+        return ""
+    middle, *ends = (float(row[f"log2_ec50{q}"]) for q in ("", "_q025", "_q975"))
+    if not np.isfinite([middle, *ends]).all():
+        return NOT_DETERMINED
+    if row["p_ec50_inside"] > INSIDE:
+        second = [float(row[f"log2_ec50_b{q}"]) for q in ("", "_q025", "_q975")]
+        more = second[1] > axis["low"] and second[2] < axis["high"]
+        return _interval(middle, *ends) + (f", second {_interval(*second)}" if more else "")
+    if ends[1] < axis["low"]:
+        return f"below {axis['low']:.1f}"
+    return f"above {axis['high']:.1f}" if ends[0] > axis["high"] else NOT_DETERMINED
+
+
+def _interval(middle: float, low: float, high: float) -> str:
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
