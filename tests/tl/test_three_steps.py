@@ -66,8 +66,8 @@ def test_results_survive_h5ad_and_a_subset(fitted: ad.AnnData, tmp_path: Any) ->
     pd.testing.assert_frame_equal(ds.get.dose_response(again, genes), ds.get.dose_response(fitted, genes))
     part = fitted[:, genes].copy()
     pd.testing.assert_frame_equal(
-        ds.get.trans(part).astype({"model": str, "on_knockdown": str, "class": str, "status": str}),
-        ds.get.trans(fitted, genes).astype({"model": str, "on_knockdown": str, "class": str, "status": str}),
+        ds.get.trans(part).astype(TEXTS),
+        ds.get.trans(fitted, genes).astype(TEXTS),
     )
     alone = ds.get.posterior(fitted, genes[1], nsamples=7).sel(feature=genes[1])
     both = ds.get.posterior(fitted, genes, nsamples=7).sel(feature=genes[1])
@@ -85,13 +85,13 @@ def test_learned_numbers_reproduce_a_feature_alone(fitted: ad.AnnData) -> None:
     new = (
         holder.varm["again"]
         .loc[genes]
-        .drop(columns=["model", "on_knockdown", "class", "status", "qvalue"])
+        .drop(columns=[*TEXTS, "qvalue"])
         .astype(float)
     )
     old = (
         fitted.varm["trans"]
         .loc[genes]
-        .drop(columns=["model", "on_knockdown", "class", "status", "qvalue"])
+        .drop(columns=[*TEXTS, "qvalue"])
         .astype(float)
     )
     pd.testing.assert_frame_equal(new, old, rtol=1e-6)

@@ -95,7 +95,7 @@ def curves(
     # at dose 0 and below it, the axis ends
     at = x if zero is None else np.maximum(x - zero, 0.0)
     for r in rows:
-        q = np.quantile(_values(fit, r, at, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
+        q = np.quantile(values(fit, r, at, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
         columns: dict[str, Any] = dict(zip(COLUMNS, (x, *q), strict=True))
         frames.append(pd.DataFrame(fit.labels(r) | columns))
     return pd.concat(frames, ignore_index=True) if frames else _empty(fit)
@@ -106,8 +106,8 @@ def _empty(fit: TransFit) -> pd.DataFrame:
     return pd.DataFrame({n: np.empty(0, dtype=object) for n in text} | {n: np.empty(0) for n in COLUMNS})
 
 
-def _values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
-    """Draws ``(S, X)`` of the curve of row `r` at dosages `x`."""
+def values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
+    """Draws ``(S, X)`` of the curve of row `r` at places `x` of the axis, on which dose 0 is 0."""
     from dream_sc._core.response import posterior_record, summary
 
     like, (centre, unit) = fit.likelihood, fit.unit(r)

@@ -30,9 +30,7 @@ def main_table(fit: TransFit, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def ec50_in_words(row: Mapping[str, Any], axis: Mapping[str, float]) -> str:
-    """The EC50 of a feature that responds with its 95 % interval, on which side of the observed dosages it is, or
-    that it is not determined; "" without a response.
-    """  # noqa: D205
+    """The EC50 with its 95 % interval, or on which side of the observed dosages it is; "" without a response."""
     if str(row["class"]) in ("null", "nan"):
         return ""
     middle, *ends = (float(row[f"log2_ec50{q}"]) for q in ("", "_q025", "_q975"))
