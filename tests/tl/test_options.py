@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+TEXTS = dict.fromkeys(("model", "on_knockdown", "confidence", "class", "status", "note"), str)
+
+
 @pytest.fixture(scope="module")
 def ready() -> ad.AnnData:
     adata = ds.datasets.titration(1000, 16, rng=5, single_fraction=0.5, mean_range=(0.0, 4.0))

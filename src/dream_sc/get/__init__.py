@@ -33,26 +33,18 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "_columns": (
-            "columns",
-        ),
+        "_columns": ("columns",),
         "_curves": (
             "dose_response",
             "posterior",
         ),
-        "_doses": (
-            "doses",
-        ),
-        "_guide_effects": (
-            "guide_effects",
-        ),
+        "_doses": ("doses",),
+        "_guide_effects": ("guide_effects",),
         "_responders": (
             "rank_genes_groups",
             "responders",
         ),
-        "_summary": (
-            "summary",
-        ),
+        "_summary": ("summary",),
         "_tables": (
             "calibration",
             "cis",

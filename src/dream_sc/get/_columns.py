@@ -28,27 +28,27 @@ EFFECTS = {
     "delta": "difference of the score to NTC",
 }
 _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
-    "on_knockdown": "what the feature does where the cis gene is knocked down: down, up, or mixed for peaks and troughs; "
-    "empty without a response",
+    "on_knockdown": "what the feature does where the cis gene is knocked down: down, up, or mixed for peaks and "
+    "troughs; empty without a response",
     "qvalue": "false discovery rate if you keep this feature and all better ones; none for direct targets",
-    "confidence": "of a call (q < 0.05). low: no evidence is left without the most influential guide (log_bf_loo of 0 or "
-    "less), fewer than two guides support it (n_guides_support), or pareto_k is above 0.7. high: not low, lfdr below "
-    "0.01, log_bf_loo above log(10), three guides that support it, and p_trend_within_targeting below 0.05. moderate: "
-    "all others; empty where not called",
+    "confidence": "of a call (q < 0.05). low: no evidence is left without the most influential guide (log_bf_loo of 0 "
+    "or less), fewer than two guides support it (n_guides_support), or pareto_k is above 0.7. high: not low, lfdr "
+    "below 0.01, log_bf_loo above log(10), three guides that support it, and p_trend_within_targeting below 0.05. "
+    "moderate: all others; empty where not called",
     "category": "category of the feature that moves most, whose numbers these are",
     "effect_full": "{} at the strongest observed knock-down (for doses: at the top dose)",
     "effect_half": "{} at half of the strongest knock-down, in log2 (for doses: at half the top dose)",
     "effect_max": "{} at the strongest observed activation; none where nothing was activated",
     "effect_range": "largest less smallest value of the curve within the observed dosages, in the unit of the effect",
-    "log2_dosage_full": "dosage at which the effect at full is taken: log2, relative to NTC (for doses: of the user's unit)",
+    "log2_dosage_full": "dosage at which the effect at full is taken, log2, relative to NTC (for doses: in their unit)",
     "log2_dosage_max": "dosage at which the effect at the strongest activation is taken, log2",
     "log2_ec50": "dosage of half the response, log2, relative to NTC (for doses: of the user's unit)",
     "p_ec50_inside": "probability that the EC50 lies within the observed dosages; report it only where this is high",
     "class": "likeliest shape as the dosage rises: increasing, decreasing, threshold_increasing, threshold_decreasing "
     "(most of it within 1 log2), biphasic_min, biphasic_max, or null",
     "p_class": "probability of this class",
-    "status": "the first that holds of cis_gene, not_asked, filtered, not_converged, low_accuracy (pareto_k above 0.7), "
-    "few_guides, converged",
+    "status": "the first that holds of cis_gene, not_asked, filtered, not_converged, low_accuracy (pareto_k above "
+    "0.7), few_guides, converged",
     "note": "why the status is what it is, what else to be careful about, and what to do",
     "score": "for ranking: log Bayes factor (0 where it is negative) with the sign of the change on knock-down",
     "model": "curve of highest evidence: null, single_hill, additive_hill, polynomial",
@@ -102,7 +102,7 @@ _OTHERS: dict[str, dict[str, str]] = {
     },
     "cis": {
         "x_true": "dosage of the cell, 1 at NTC (posterior median)",
-        "log2_x_true": "its log2",
+        "log2_x_true": "log2 of it",
         "log2_sd": "posterior sd of the log2",
         "log2_q025": "lower end of its 95 % interval",
         "log2_q975": "upper end of its 95 % interval",

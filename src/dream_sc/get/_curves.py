@@ -71,6 +71,14 @@ def dose_response(
     ------
     KeyError, ValueError
         If the fit or a name is not there, a feature was not fitted, or fold changes are asked for of other than counts.
+
+    Examples
+    --------
+    >>> curve = ds.get.dose_response(adata, "gene_0002", scale="log2fc")
+    >>> curve.columns.tolist()
+    ['feature', 'log2_dosage', 'median', 'lower', 'upper']
+    >>> bool((curve["lower"] <= curve["upper"]).all())
+    True
     """
     _validate.one_of("scale", scale, get_args(Scale))
     if not 0 < ci < 1:
@@ -165,6 +173,14 @@ def posterior(
     `get.trans` gives, is another one. Two Hills (second: ``_b``): of counts and shares ``b1``, ``b2`` are logs of
     positive amplitudes in units of the lowest level; of scores, amplitudes with the sign of the Hill. Polynomial:
     ``c1`` to ``c6``, on the scale of ``a``, of the powers of the dosage taken to -1 to 1.
+
+    Examples
+    --------
+    >>> draws = ds.get.posterior(adata, "gene_0002", nsamples=100)
+    >>> dict(draws.sizes)
+    {'feature': 1, 'draw': 100}
+    >>> bool(draws["log2_ec50"].notnull().all())
+    True
     """
     import xarray as xr
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,7 @@ def doses(
 
     Examples
     --------
-    >>> table = ds.get.doses(adata, ["gene_0003"], fold_change=-0.5)
+    >>> table = ds.get.doses(adata, ["gene_0002"], fold_change=-0.5)
     >>> table["level"].tolist()
     [0.1, 0.5, 0.9, nan]
     >>> bool(table["log2_dosage"].iloc[:3].is_monotonic_decreasing)

@@ -67,7 +67,7 @@ def guide_effects(
 
     Examples
     --------
-    >>> effects = ds.get.guide_effects(adata, "gene_0003")
+    >>> effects = ds.get.guide_effects(adata, "gene_0002")
     >>> effects[["guide", "log2fc", "se"]].shape
     (18, 3)
     >>> bool((effects["log2fc"] - effects["fitted"]).abs().median() < 0.3)
@@ -117,9 +117,7 @@ def _of_row(fit: TransFit, r: int, seen: pd.DataFrame) -> pd.DataFrame:
     fitted = np.median(values(fit, r, x, "log2fc" if kind == "counts" else "delta"), 0)
     out: dict[str, Any] = {name: seen[name].to_numpy() for name in ("guide", "is_control", "n_cells", "log2_dosage")}
     out |= {fit.likelihood.effect: effect, "se": se, "pvalue": 2 * norm.sf(np.abs(effect) / se)}
-    return pd.DataFrame(
-        fit.labels(r) | out | {"fitted": fitted, "p_fitted": 2 * norm.sf(np.abs(effect - fitted) / se)}
-    )
+    return pd.DataFrame(fit.labels(r) | out | {"fitted": fitted, "p_fitted": 2 * norm.sf(np.abs(effect - fitted) / se)})
 
 
 def _level(mean: np.ndarray, error: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

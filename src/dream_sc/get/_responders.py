@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PROBABLY = 0.95  # posterior probability of a change of the size asked for
 P_CHANGE = "p_min_log2fc"
+DOSAGE = "dosage"  # name of the group where the dosage is of no gene
 CALLED = 0.05  # q-value of what is shown by default
 
 
@@ -119,8 +120,8 @@ def rank_genes_groups(
 ) -> dict[str, Any]:
     """The result in the form of scanpy's `rank_genes_groups`, for tools that read it.
 
-    There is one group, named after the cis gene: the knock-down against NTC. A positive score and fold change mean that
-    a gene rises on knock-down.
+    There is one group, named after the cis gene ("dosage" without one): the knock-down against NTC. A positive score
+    and fold change mean that a gene rises on knock-down.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ def rank_genes_groups(
         )
     frame = by_feature(fit)
     frame = frame[frame["qvalue"].notna().to_numpy()].sort_values("score", ascending=False)
-    group, info = str(fit.info["cis_gene"]), fit.info
+    group, info = str(fit.info["cis_gene"]) or DOSAGE, fit.info
     columns = {
         "scores": (frame["score"], "f4"),
         "pvals": (frame["pvalue"], "f8"),

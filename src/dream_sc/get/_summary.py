@@ -94,7 +94,8 @@ class _Steps:
         holder = self.adata if other is None or not hasattr(data, "mod") else data.mod.get(other, self.adata)
         self.technical = self.adata.uns.get(self.params["technical_key"], {"params": {}})
         self.cis = holder.uns.get(self.params["cis_key"], {"params": {}})
-        self.gene = cis_label(data, self.adata, self.info, fit.gene_symbols)
+        gene = cis_label(data, self.adata, self.info, fit.gene_symbols)
+        self.of_gene = f" of {gene}" if gene else ""  # known dosages may be of none
         self.guides: pd.DataFrame = self.info["guides"]
         self.table = by_feature(fit)
         self.called = called(fit)
@@ -128,16 +129,16 @@ def _done(s: _Steps) -> list[str]:
     technical, own = s.technical["params"], s.params
     n_control = int(s.control.sum())
     axis = s.info["axis"]
-    batch = technical.get("batch_key")
-    versions = ", ".join(f"{name} {v}" for name, v in s.info["versions"].items())
+    groups = "no technical groups" if technical.get("batch_key") is None else f"groups: {technical['batch_key']}"
+    covariates = "no covariates" if technical.get("covariates") is None else f"covariates: {technical['covariates']}"
+    size = f"; {s.size_factors}" if s.size_factors else ""
+    versions = ", ".join(f"{name} {v}" for name, v in sorted(s.info["versions"].items()))
     what = [
         f"{len(s.fitted)} of {len(s.table)} features fitted, over {s.n_cells} cells with {len(s.guides) - n_control} "
-        f"guides of {s.gene} and {n_control} NTC guides",
+        f"guides{s.of_gene} and {n_control} NTC guides",
         f"dosages of the guides from {axis['low']:.2f} to {axis['high']:.2f} "
         + ("(log2 dose)" if "zero" in axis else "(log2, relative to NTC)"),
-        f"distribution {s.fit.distribution}; {'groups: ' + str(batch) if batch is not None else 'no technical groups'}; "
-        + (f"covariates: {technical['covariates']}" if technical.get("covariates") is not None else "no covariates")
-        + (f"; {s.size_factors}" if s.size_factors else ""),
+        f"distribution {s.fit.distribution}; {groups}; {covariates}{size}",
         f"steps: {' -> '.join(_steps(s))}",
         f"curves: {own['function_type']}; engine: {own['inference']}; dosage of each {own['dosage']}; seed "
         f"{s.info['seed']}",
@@ -153,7 +154,7 @@ def _steps(s: _Steps) -> list[str]:
 
 def _found(s: _Steps) -> list[str]:
     table = s.called
-    out = [f"{len(table)} of {len(s.fitted)} features respond to the dosage of {s.gene} at q < {CALLED}"]
+    out = [f"{len(table)} of {len(s.fitted)} features respond to the dosage{s.of_gene} at q < {CALLED}"]
     if not len(table):
         return out
     out.append("on knock-down: " + _counted(table["on_knockdown"], ("down", "up", "mixed")))
@@ -237,20 +238,20 @@ def _methods(s: _Steps) -> str:
         str(s.params["function_type"]), f"no response or {s.params['function_type']}"
     )
     return (
-        f"Dose-responses to {s.gene} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
+        f"Responses to the dosage{s.of_gene} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
         f"{s.fit.likelihood.noise} of each feature were estimated in control cells{batch}{size}, with a "
-        f"{s.fit.distribution} likelihood. The dosage of {s.gene} {dosage}, relative to {n_control} non-targeting "
-        f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {len(s.guides) - n_control} targeting "
-        f"guides, marginal likelihoods of {curves} were compared, with random effects of guides; features with a false "
-        f"discovery rate below {CALLED} were called ({len(s.called)}). Intervals are 95 % credible intervals, given "
-        "that a feature responds."
+        f"{s.fit.distribution} likelihood. The dosage{s.of_gene} {dosage}, relative to {n_control} non-targeting "
+        f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {len(s.guides) - n_control} "
+        f"targeting guides, marginal likelihoods of {curves} were compared, with random effects of guides; features "
+        f"with a false discovery rate below {CALLED} were called ({len(s.called)}). Intervals are 95 % credible "
+        "intervals, given that a feature responds."
     )
 
 
 def _cite(s: _Steps) -> list[str]:
     return [
-        f"dream_sc developers. dream_sc: dosage response of every gene in single-cell CRISPR titrations. Version "
-        f"{s.info['versions'].get('dream-sc', 'unknown')}. CITATION.cff of the repository has it for reference managers",
+        "dream_sc developers. dream_sc: dosage response of every gene in single-cell CRISPR titrations. Version "
+        f"{s.info['versions'].get('dream-sc', 'unknown')}. The repository's CITATION.cff has it for reference managers",
         "the idea of the three steps is that of bayesDREAM (Bayesian dosage response effects across modalities): cite "
         "its publication too",
     ]

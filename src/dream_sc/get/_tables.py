@@ -56,6 +56,11 @@ def technical(
     binomial, of the log usage for a multinomial, of the score else. Coefficients of covariates, log2 per unit, are in
     ``covariate_<name>`` and ``covariate_sd_<name>``. With `category_layers` each layer has its columns,
     ``mu_<layer>`` and ``effect_<group>_<layer>``.
+
+    Examples
+    --------
+    >>> ds.get.technical(adata).columns.tolist()[:3]
+    ['mu', 'mu_sd', 'overdispersion']
     """
     adata, frame = table(data, mod, "varm", key, "fit_technical(data)")
     slots, groups = Slots(key), list(_validate.step(adata, key, "fit_technical(data)")["groups"])
@@ -96,6 +101,12 @@ def cis(
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> dosage = ds.get.cis(adata)
+    >>> dosage.attrs["cis_gene"], len(dosage) == adata.n_obs
+    ('GFI1B', True)
     """
     adata, frame = table(data, mod, "obsm", key, "fit_cis(data, cis_gene)")
     out: pd.DataFrame = frame.copy()
@@ -135,6 +146,12 @@ def guides(
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> guides = ds.get.guides(adata)
+    >>> guides.index[guides["is_control"]].tolist()[:2]
+    ['NTC_01', 'NTC_02']
     """
     adata, info = table(data, mod, "uns", key, "fit_cis(data, cis_gene)")
     frame: pd.DataFrame = info["guides"].set_index("guide")
@@ -198,6 +215,14 @@ def trans(
     ------
     KeyError, ValueError
         If the fit or a feature is not there, a symbol is that of several features, or features have no categories.
+
+    Examples
+    --------
+    >>> table = ds.get.trans(adata)
+    >>> len(table) == adata.n_vars
+    True
+    >>> ds.get.trans(adata, ["gene_0002"], columns="main")["on_knockdown"].tolist()
+    ['down']
     """
     _validate.one_of("by", by, ("feature", "category"))
     _validate.one_of("columns", columns, ("all", "main"))
@@ -252,6 +277,12 @@ def calibration(
     ------
     KeyError, ValueError
         If the calibration is not there, or has no such table.
+
+    Examples
+    --------
+    >>> ds.tl.calibrate(adata, n=5)
+    >>> ds.get.calibration(adata)["level"].tolist()
+    [0.05, 0.001, 1e-05]
     """
     adata = _validate.readable(data, mod)
     entry = adata.uns.get(key)
@@ -303,6 +334,14 @@ def confounding(
     ------
     KeyError, ValueError
         If there are no checks, or none of that name has means of guides.
+
+    Examples
+    --------
+    >>> checks = ds.tl.check_confounding(adata, batch_key="batch")
+    >>> ds.get.confounding(adata)["flag"].dtype
+    dtype('bool')
+    >>> {"guide", "mean", "se"} <= set(ds.get.confounding(adata, "size factor"))
+    True
     """
     adata = _validate.readable(data, mod)
     info = adata.uns.get(key)

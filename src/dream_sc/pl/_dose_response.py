@@ -65,6 +65,11 @@ def dose_response_data(
     ------
     KeyError, ValueError
         If the fit or the name is not there, or categories of the feature are not any more.
+
+    Examples
+    --------
+    >>> ds.pl.dose_response_data(adata, "gene_0002")[["guide", "mean"]].shape
+    (18, 2)
     """
     return _observed(data, trans_fit(data, key, mod, gene_symbols), feature)
 
@@ -114,6 +119,13 @@ def dose_response(
     Returns
     -------
     Axes, or an array of them for several features.
+
+    Examples
+    --------
+    >>> ax = ds.pl.dose_response(adata, "gene_0002")
+    >>> ax.get_title().startswith("gene_0002: falls on knock-down")
+    True
+    >>> axes = ds.pl.dose_response(adata, ["gene_0002", "gene_0018"])
     """
     fit = trans_fit(data, key, mod, gene_symbols)
     if isinstance(features, str):

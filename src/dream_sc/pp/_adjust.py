@@ -68,6 +68,13 @@ def adjust_size_factors(
     KeyError, ValueError
         If a column is missing or has missing labels, size factors are not positive, or a group with targeted cells has
         no NTC cells.
+
+    Examples
+    --------
+    >>> ds.pp.size_factors(adata)
+    >>> ds.pp.adjust_size_factors(adata, by="batch", key_added="adjusted")
+    >>> bool((adata.obs["adjusted"] > 0).all())
+    True
     """
     started = results.now()
     data = results.own(data, copy)
@@ -158,6 +165,12 @@ def refit_size_factors(
     ------
     KeyError, ValueError
         If there is no cis fit, size factors are not positive, or there are fewer than two targeting guides.
+
+    Examples
+    --------
+    >>> ds.pp.refit_size_factors(adata, key_added="refitted")  # after tl.fit_cis
+    >>> bool((adata.obs["refitted"] > 0).all())
+    True
     """
     from dream_sc._core.stats.dosage_trend import trend
     from dream_sc._core.stats.meta_regression import guide_means

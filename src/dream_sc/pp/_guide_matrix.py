@@ -78,6 +78,12 @@ def guide_matrix(
     KeyError, ValueError
         If there is no such matrix, its UMIs or guides would be lost by storing the result in its place, its entries are
         no counts, guides have no name or no target, cells of the two have no name in common, or no cell has a guide.
+
+    Examples
+    --------
+    >>> ds.pp.guide_matrix(adata, "guide_umis", min_umis=5)
+    >>> adata.obsm["guides"].shape == (adata.n_obs, len(adata.uns["guides_ids"]))
+    True
     """
     started = results.now()
     _validate.whole("min_umis", min_umis)
@@ -137,6 +143,12 @@ def read_protospacer_calls(path: str | PathLike[str]) -> AnnData:
     ------
     ValueError
         If columns are missing, or a cell has not as many UMIs as guides.
+
+    Examples
+    --------
+    >>> guides = ds.pp.read_protospacer_calls("protospacer_calls_per_cell.csv")
+    >>> guides.var_names.tolist()
+    ['GFI1B_g01', 'NTC_01']
     """
     from anndata import AnnData
 

@@ -80,6 +80,12 @@ def size_factors(
     ------
     ValueError, KeyError
         If the counts are not counts, a cell has none, or, for "stable", labels are missing or features too few.
+
+    Examples
+    --------
+    >>> ds.pp.size_factors(adata, method="median_ratio")
+    >>> round(float(adata.obs["size_factor"].mean()), 6)
+    1.0
     """
     started = results.now()
     _validate.one_of("method", method, get_args(Method))

@@ -95,6 +95,12 @@ def calibrate(
     ValueError, KeyError
         If the fit is missing or older than the steps before it, an argument is not known, or there are fewer than 2
         NTC guides (4 with `replace`).
+
+    Examples
+    --------
+    >>> ds.tl.calibrate(adata, n=5)
+    >>> len(ds.get.calibration(adata, "regroupings"))
+    5
     """
     started = results.now()
     _check(null, n, within, replace)

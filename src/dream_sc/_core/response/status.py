@@ -61,9 +61,7 @@ def told(prepared: Prepared, asked: Bools, went: Went) -> dict[str, NDArray[np.o
     return {"status": status, "note": note}
 
 
-def _of_fits(
-    went: Went, few_guides: Bools, *, one_dosage: bool
-) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+def _of_fits(went: Went, few_guides: Bools, *, one_dosage: bool) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
     """Status and note ``(n,)`` of features that were fitted."""
     rough = went.pareto_k > MOST_PARETO_K
     holds = {
