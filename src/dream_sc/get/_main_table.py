@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 INSIDE = 0.95  # probability that an EC50 lies within the observed dosages, from which on it is shown
 NOT_DETERMINED = "not determined"
+TOLD_BY = {"class", "p_ec50_inside", *(f"log2_ec50{which}{q}" for which in ("", "_b") for q in ("", "_q025", "_q975"))}
 
 
 def main_table(fit: TransFit, frame: pd.DataFrame) -> pd.DataFrame:
     """The main columns of rows of the table, at most 12 beside what names a category."""
     axis = fit.info["axis"]
-    told = frame.assign(**{EC50_TEXT: [ec50_in_words(row, axis) for _, row in frame.iterrows()]})
-    if "log2_ec50" in told:
-        told["log2_ec50"] = told["log2_ec50"].where(told["p_ec50_inside"] > INSIDE)
+    rows = frame[[name for name in frame if name in TOLD_BY]].to_dict("records")
+    told = frame.assign(**{EC50_TEXT: [ec50_in_words(row, axis) for row in rows]})
+    told["log2_ec50"] = told["log2_ec50"].where(told["p_ec50_inside"] > INSIDE)
     head = [name for name in ("feature", "leading") if name in frame]  # of a table of categories
     names = [*head, *main_columns(fit.likelihood.effect)]
     return told[[name for name in names if name in told]]
