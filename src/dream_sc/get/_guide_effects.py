@@ -38,7 +38,8 @@ def guide_effects(
     The effect is what was observed in a guide's cells (`pl.dose_response_data`) against the mean over the cells of all
     NTC guides; an NTC guide is held against the others. Its error is that of both means by the fitted
     overdispersion, and the sd between guides of equal dosage (`guide_sd`), because cells with the same guide are not
-    independent replicates.
+    independent replicates. That sd is taken as known, so that p-values are somewhat too small where guides have strong
+    effects of their own.
 
     Parameters
     ----------
