@@ -11,6 +11,7 @@ import pytest
 
 import dream_sc as ds
 from dream_sc.get._doses import _first
+from dream_sc.get._names import TransFit
 
 
 def test_a_line_is_crossed_where_it_should_be() -> None:
@@ -91,3 +92,19 @@ def test_doses_in_the_unit_of_the_user() -> None:
     assert set(ds.get.columns("guide_effects", distribution="normal")) == {*effects.columns, "guide"}
     full = ds.get.trans(adata)["log2_dosage_full"]
     np.testing.assert_allclose(full, np.log2(30.0))
+
+
+@pytest.mark.parametrize(
+    ("axis", "ends"),
+    [
+        ({"low": -3.0, "high": 1.0}, [-3.0, 1.0]),
+        ({"low": -3.0, "high": 0.05}, [-3.0]),
+        ({"low": -0.05, "high": 2.0}, [2.0]),
+        ({"low": -0.05, "high": 0.05}, [-0.05]),
+        ({"low": 1.0, "high": 5.0, "zero": -23.0}, [28.0]),
+    ],
+)
+def test_the_ends_of_what_was_perturbed(axis: dict[str, float], ends: list[float]) -> None:
+    fit = TransFit(ad.AnnData(), "trans", pd.DataFrame(), {"axis": axis}, pd.Index([]))
+    assert fit.ends == ends
+    assert fit.end == ends[0]

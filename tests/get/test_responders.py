@@ -78,3 +78,19 @@ def test_scanpy_reads_the_ranking(titration_fit: ad.AnnData, tmp_path: Any) -> N
     again = sc.get.rank_genes_groups_df(ad.read_h5ad(tmp_path / "a.h5ad"), group="GFI1B").set_index("names")
     np.testing.assert_array_equal(again["scores"], frame["scores"])
     assert list(again.index) == list(frame.index)
+
+
+def test_symbols_name_the_rows(titration_fit: ad.AnnData) -> None:
+    adata = titration_fit.copy()
+    ids = list(ds.get.responders(adata).index)
+    adata.var["symbol"] = [f"S{i}" for i in range(adata.n_vars)]
+    adata.var.loc[ids[:2], "symbol"] = "twice"
+    found = ds.get.responders(adata, min_log2fc=0.01, gene_symbols="symbol")
+    assert list(found.index[:2]) == [f"twice ({ids[0]})", f"twice ({ids[1]})"]
+    assert found.index[2] == adata.var.loc[ids[2], "symbol"]
+    doses = ds.get.doses(adata, gene_symbols="symbol")
+    assert list(dict.fromkeys(doses["feature"])) == list(ds.get.responders(adata, gene_symbols="symbol").index)
+    effects = ds.get.guide_effects(adata, str(found.index[2]), gene_symbols="symbol")
+    assert set(effects["feature"]) == {found.index[2]}
+    assert str(found.index[0]) in " ".join(ds.get.summary(adata, gene_symbols="symbol").split())
+    assert ds.get.rank_genes_groups(adata, gene_symbols="symbol")["names"]["GFI1B"][0].startswith(("S", "twice"))
