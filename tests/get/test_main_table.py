@@ -96,3 +96,22 @@ def test_dosages_of_the_ends(titration_fit: ad.AnnData) -> None:
     name = ds.get.responders(titration_fit).index[0]
     curve = ds.get.dose_response(titration_fit, name, doses=[axis["low"]], scale="log2fc")
     assert abs(curve["median"].iloc[0] - table.loc[name, "log2fc_full"]) < 0.1
+
+
+def test_an_activation_alone_shows_its_effect() -> None:
+    adata = ds.datasets.titration(
+        800, 12, rng=2, dosage_range=(0.2, 1.5), single_fraction=0.5, mean_range=(1.0, 4.0), n_guides=5
+    )
+    ds.tl.fit_technical(adata)
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata)
+    table, short = ds.get.trans(adata), ds.get.trans(adata, columns="main")
+    assert table["log2fc_full"].isna().all()
+    assert list(short)[3:6] == ["log2fc_max", "log2fc_max_q025", "log2fc_max_q975"]
+    assert table["log2_dosage_full"].isna().all()
+    called = ds.get.responders(adata)
+    assert len(called) > 0
+    strong = ds.get.responders(adata, min_log2fc=0.2)
+    assert (strong["log2fc_max"].abs() > 0.2).all()
+    assert (ds.get.doses(adata)["log2_dosage"].dropna() > 0).all()
+    np.testing.assert_array_equal(np.sign(called["score"]), -np.sign(called["log2fc_max"]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import EC50_TEXT, main_columns
+from dream_sc._keys import EC50_TEXT, ZERO, main_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +20,19 @@ TOLD_BY = {"class", "p_ec50_inside", *(f"log2_ec50{which}{q}" for which in ("", 
 
 
 def main_table(fit: TransFit, frame: pd.DataFrame) -> pd.DataFrame:
-    """The main columns of rows of the table, at most 12 beside what names a category."""
+    """The main columns of rows of the table, at most 12 beside what names a category.
+
+    Where nothing was knocked down, the effect is that at the strongest activation.
+    """
     axis = fit.info["axis"]
     rows = frame[[name for name in frame if name in TOLD_BY]].to_dict("records")
     told = frame.assign(**{EC50_TEXT: [ec50_in_words(row, axis) for row in rows]})
     told["log2_ec50"] = told["log2_ec50"].where(told["p_ec50_inside"] > INSIDE)
     head = [name for name in ("feature", "leading") if name in frame]  # of a table of categories
-    names = [*head, *main_columns(fit.likelihood.effect)]
+    effect = fit.likelihood.effect
+    names = [*head, *main_columns(effect)]
+    if ZERO not in axis and fit.end > 0:  # nothing was knocked down
+        names = [name.replace(f"{effect}_full", f"{effect}_max") for name in names]
     return told[[name for name in names if name in told]]
 
 

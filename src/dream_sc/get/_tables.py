@@ -205,7 +205,8 @@ def trans(
 
     With ``columns="main"`` the number `log2_ec50` is there where `p_ec50_inside` is above 0.95, and the text `ec50`
     has it with its interval; else the text says on which side of the observed dosages it lies ("below -2.9"), or "not
-    determined".
+    determined". Effects are those at the strongest knock-down (`log2fc_full`); where nothing was knocked down, those at
+    the strongest activation (`log2fc_max`).
 
     A feature with categories has the numbers of the one that moves most, which the column `category` names. With
     ``by="category"`` the first columns are `feature` and `category`, and that name is in `leading`; `baseline` and
