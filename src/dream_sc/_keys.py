@@ -8,6 +8,7 @@ SCHEMA_VERSION = 1
 TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 CONFOUNDING = "confounding"
 SIZE_FACTOR = "size_factor"
+SIZE_FACTORS = "size_factors"  # `.uns`: how each column of size factors was made
 NEAR_CIS = "near_cis"  # column of the table of the trans step
 DIRECT_TARGET = "direct_target"  # column of the table of the trans step
 # of a feature, in `.var`; the first set that is there is read

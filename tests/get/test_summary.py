@@ -83,3 +83,22 @@ def test_it_speaks_of_other_distributions(modalities: Any) -> None:
         text = ds.get.summary(modalities, mod=mod)
         assert "guides of GFI1B" in text
         assert "size factors" not in text
+
+
+def test_it_says_how_size_factors_were_made(titration_fit: ad.AnnData, tmp_path: Any) -> None:
+    adata = titration_fit.copy()
+    assert "pp." not in _part(ds.get.summary(adata), "WHAT WAS DONE")
+    ds.pp.size_factors(adata, method="median_ratio", exclude=["GFI1B"])
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata = ad.read_h5ad(tmp_path / "a.h5ad")
+    text = "size factors in .obs['size_factor'] by pp.size_factors(exclude='GFI1B', method='median_ratio')"
+    assert text in _part(ds.get.summary(adata), "WHAT WAS DONE")
+    assert "method='median_ratio'" in _part(ds.get.summary(adata), "METHODS PARAGRAPH")
+    assert f"{text}, over 1200 cells" in _part(ds.get.summary(adata[:900].copy()), "WHAT WAS DONE")
+    ds.pp.adjust_size_factors(adata, by="batch")
+    assert "by pp.adjust_size_factors(by='batch')" in _part(ds.get.summary(adata), "WHAT WAS DONE")
+    adata.obs["size_factor"] **= 1.1  # changed by hand: who made it is not known any more
+    assert "pp." not in _part(ds.get.summary(adata), "WHAT WAS DONE")
+    adata.uns["size_factors"] = [1, 2]  # the user's own
+    ds.pp.size_factors(adata)
+    assert adata.uns["size_factors"] == [1, 2]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._keys import CALIBRATION, CHECKS, CONFIDENCE, CONFOUNDING, TRANS
+from dream_sc._keys import CALIBRATION, CHECKS, CONFIDENCE, CONFOUNDING, SIZE_FACTORS, TRANS
 
 from ._names import TransFit, by_feature, trans_fit
 from ._responders import CALLED, called
@@ -122,7 +123,27 @@ class _Steps:
         name = self.technical["params"].get("size_factor_key")
         if self.fit.likelihood.statistics != "counts" or name is None:
             return ""
-        return f"size factors in .obs[{str(name)!r}]"
+        return f"size factors in .obs[{str(name)!r}]{_made_by(self.adata, str(name))}"
+
+
+def _made_by(adata: AnnData, name: str) -> str:
+    """By which call a column of size factors was made; "" where it is not known, or was changed since."""
+    made = adata.uns.get(SIZE_FACTORS, {})
+    entry = made.get(name) if isinstance(made, Mapping) else None
+    if not isinstance(entry, Mapping) or "check" not in entry or name not in adata.obs:
+        return ""
+    s = adata.obs[name].to_numpy(float)
+    if len(s) == int(entry["n_cells"]) and not np.isclose(s @ s, entry["check"], rtol=1e-4):
+        return ""
+    how = ", ".join(f"{k}={_value(v)}" for k, v in sorted(entry["how"].items()))
+    cells = "" if len(s) == int(entry["n_cells"]) else f", over {int(entry['n_cells'])} cells"
+    return f" by {entry['step']}({how}){cells}"
+
+
+def _value(value: Any) -> str:
+    """An argument in words: a text, or a list of names, which files give back as an array."""
+    names = [value] if isinstance(value, str) else [str(v) for v in value]
+    return f"{len(names)} names" if len(names) > 3 else ", ".join(map(repr, names))
 
 
 def _done(s: _Steps) -> list[str]:
