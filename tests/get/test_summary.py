@@ -62,8 +62,13 @@ def test_it_warns_of_what_calls_rest_on(titration_fit: ad.AnnData) -> None:
         table[name] = table[name].astype(object)
         table.loc[called[0], name] = value
     table.loc["GFI1B", "direct_target"] = True
+    adata.uns["trans"] = adata.uns["trans"] | {
+        "flags": pd.DataFrame({"flag": ["many", "other"], "raised": [True, False], "advice": ["look twice", ""]})
+    }
     careful = _part(ds.get.summary(adata), "WHAT TO BE CAREFUL ABOUT")
     assert "1 calls have rough intervals" in careful
+    assert "many: look twice" in careful
+    assert "other" not in careful
     assert f"calls of low confidence: {called[0]}" in careful
     assert "1 calls move in a single gap" in careful
     assert "direct targets of the guides, without a q-value: GFI1B" in careful

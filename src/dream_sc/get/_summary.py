@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._keys import CALIBRATION, CHECKS, CONFIDENCE, CONFOUNDING, SIZE_FACTORS, TRANS
+from dream_sc._keys import CALIBRATION, CHECKS, CONFIDENCE, CONFOUNDING, FLAGS, SIZE_FACTORS, TRANS
 
 from ._names import TransFit, by_feature, trans_fit
 from ._responders import CALLED, called
@@ -197,7 +197,7 @@ def _counted(column: pd.Series, order: tuple[str, ...] = ()) -> str:
 
 def _careful(s: _Steps) -> list[str]:
     n_control = int(s.control.sum())
-    out = [_confounding(s), _calibration(s)]
+    out = [*_flags(s.info), _confounding(s), _calibration(s)]
     if n_control < 6:
         out.append(f"only {n_control} NTC guides: how much guides differ by themselves is known roughly")
     if len(s.fitted) < FEW_FEATURES:
@@ -222,6 +222,15 @@ def _careful(s: _Steps) -> list[str]:
     if direct is not None and direct.any():
         out.append(f"direct targets of the guides, without a q-value: {', '.join(map(str, s.table.index[direct]))}")
     return out
+
+
+def _flags(info: Mapping[str, Any]) -> list[str]:
+    """What makes the fit doubtful as a whole, where the fit looked for it."""
+    table = info.get(FLAGS)
+    if table is None:
+        return []
+    raised = table[table["raised"].astype(bool)]
+    return [f"{flag}: {advice}" for flag, advice in zip(raised["flag"], raised["advice"], strict=True)]
 
 
 def _confounding(s: _Steps) -> str:
