@@ -267,6 +267,14 @@ def _same_by_every_door(space: dict[str, Any]) -> None:
     assert len(list(Path("qc").glob("*_mqc.tsv"))) >= 2
 
 
+def _questions(space: dict[str, Any]) -> None:
+    _fitted(space)
+    assert len(space["called"].columns) <= 12
+    assert set(space["doses"]["level"].dropna()) == {0.1, 0.5, 0.9}
+    assert space["ranking"].index[0] in set(space["called"].index)
+    assert list(pd.read_csv("responders.tsv", sep="\t", index_col=0).index) == list(space["called"].index)
+
+
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "README.md": _read_me,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
@@ -277,6 +285,7 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "known_dosages.md": _known,
     "large_data.md": _from_disk,
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
+    "questions.md": _questions,
     "quickstart.md": _checked,
     "splicing.md": _splicing,
 }

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._keys import TITRATION, TRANS, ZERO
+from dream_sc.get import _points
 from dream_sc.get._curves import curves
 from dream_sc.get._names import TransFit, trans_fit
 from dream_sc.get._symbols import cis_label
 
-from . import _points, _usage
+from . import _usage
 from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, at_zero, axes, dosage_label, number
 
 if TYPE_CHECKING:
@@ -64,17 +65,17 @@ def dose_response_data(
     ------
     KeyError, ValueError
         If the fit or the name is not there, or categories of the feature are not any more.
+
+    Examples
+    --------
+    >>> ds.pl.dose_response_data(adata, "gene_0002")[["guide", "mean"]].shape
+    (18, 2)
     """
     return _observed(data, trans_fit(data, key, mod, gene_symbols), feature)
 
 
 def _observed(data: Any, fit: TransFit, name: str) -> pd.DataFrame:
-    rows = fit.find(name)
-    cells = _points.cells(data, fit)
-    if fit.likelihood.statistics == "shares":
-        return _points.shares(cells, rows)
-    of_one = {"counts": _points.counts, "scores": _points.scores}[fit.likelihood.statistics]
-    return of_one(cells, int(rows[0]))
+    return _points.observed(_points.cells(data, fit), fit.find(name))
 
 
 def dose_response(
@@ -118,6 +119,13 @@ def dose_response(
     Returns
     -------
     Axes, or an array of them for several features.
+
+    Examples
+    --------
+    >>> ax = ds.pl.dose_response(adata, "gene_0002")
+    >>> ax.get_title().startswith("gene_0002: falls on knock-down")
+    True
+    >>> axes = ds.pl.dose_response(adata, ["gene_0002", "gene_0018"])
     """
     fit = trans_fit(data, key, mod, gene_symbols)
     if isinstance(features, str):

@@ -35,9 +35,8 @@ def direct_targets(adata: AnnData, cis: Any) -> np.ndarray | None:
 
 
 def with_direct(frame: pd.DataFrame, direct: np.ndarray | None) -> pd.DataFrame:
-    """The table of the trans step with what is a direct target, before the status."""
-    frame.insert(len(frame.columns) - 1, DIRECT_TARGET, np.zeros(len(frame), dtype=bool) if direct is None else direct)
-    return frame
+    """The table of the trans step with what is a direct target."""
+    return frame.assign(**{DIRECT_TARGET: np.zeros(len(frame), dtype=bool) if direct is None else direct})
 
 
 def check_cis_gene(holder: AnnData, cis: Any, cis_key: str) -> None:

@@ -150,6 +150,10 @@ def fit_cis(
     ValueError, KeyError
         If the technical fit is missing, the gene unknown or not counted, no guide acts on it, no cell is a control,
         guides follow the technical groups of a fit on all cells, or a cell lacks a covariate of the technical fit.
+
+    Examples
+    --------
+    >>> ds.tl.fit_cis(adata, "GFI1B")  # after tl.fit_technical
     """
     from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors

@@ -167,6 +167,14 @@ def fit_trans(
     ValueError, KeyError
         If an earlier step is missing, a cell lacks a covariate of the technical fit, an argument is not known, there is
         no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions.
+
+    Examples
+    --------
+    >>> ds.tl.fit_technical(adata, batch_key="batch")
+    >>> ds.tl.fit_cis(adata, "GFI1B")
+    >>> ds.tl.fit_trans(adata)
+    >>> len(ds.get.responders(adata)) > 5
+    True
     """
     from dream_sc._core.curves.polynomial import MAX_DEGREE
     from dream_sc._core.response.settings import Settings

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from ._response_inputs import ResponseInputs
 
-TEXT = ("model", "on_knockdown", "class", "category", "status")
+TEXT = ("model", "on_knockdown", "confidence", "class", "category", "status", "note")
+
+
+PLACES = ("log2_ec50", "inflection", "log2_dosage")  # how columns begin that are places on the axis
 
 
 def asked_for(inputs: ResponseInputs, features: str | Iterable[str] | None) -> np.ndarray:
@@ -46,7 +49,7 @@ def asked_for(inputs: ResponseInputs, features: str | Iterable[str] | None) -> n
 def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A row per feature of the object, and a table of the categories where its features are no categories.
 
-    What could not be computed is NaN; the reason is in `status`.
+    What could not be computed is NaN; the reason is in `status` and `note`.
     """
     adata, sticks = inputs.opened.adata, inputs.sticks
     columns, names = _in_doses(dict(found.columns), inputs.zero), trans_columns(inputs.prepared.likelihood.effect)
@@ -73,7 +76,7 @@ def _in_doses(columns: dict[str, Any], zero: float | None) -> dict[str, Any]:
     """Columns with places on the axis as log2 doses, without what is of a knock-down or of the log of dose 0."""
     if zero is None:
         return columns
-    moved = {k: v + zero for k, v in columns.items() if k.startswith("log2_ec50") or k == "inflection"}
+    moved = {k: v + zero for k, v in columns.items() if k.startswith(PLACES)}
     none = {k: np.full(len(columns[k]), np.nan) for k in columns.keys() & {"slope_ntc"}}
     none |= {k: np.full(len(columns[k]), None, dtype=object) for k in columns.keys() & {"on_knockdown"}}
     return columns | moved | none

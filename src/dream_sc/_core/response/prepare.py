@@ -18,6 +18,7 @@ from dream_sc._core.types import RowDosage, SingleCells
 
 from .guide_offsets import guide_offsets
 from .rows import layout
+from .status import OF_CIS_GENE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -266,9 +267,9 @@ def counts(
 def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
     """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
     out = np.full(len(is_cis), "", dtype=object)
-    out[total < MIN_COUNT] = f"filtered: fewer than {MIN_COUNT} counts in the cells used"
-    out[np.isnan(overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
-    out[is_cis] = "cis gene"
+    out[total < MIN_COUNT] = f"fewer than {MIN_COUNT} counts in the cells used"
+    out[np.isnan(overdispersion)] = "no overdispersion, too few counts in control cells"
+    out[is_cis] = OF_CIS_GENE
     if not (out == "").any():
         raise ValueError(
             f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "

@@ -202,9 +202,8 @@ def _effects(curves: Floats, axis: Axis, name: str) -> dict[str, Floats]:
     """Effects of curves ``(T, S, X + 2)`` over the axis, its half and NTC dosage."""
     out: dict[str, Floats] = {}
     main, nan = curves[..., :-2], np.full(len(curves), np.nan)
-    down, up, full = axis.low <= -MIN_SIDE, axis.high >= MIN_SIDE, main[..., 0]
-    if axis.from_zero:  # the full effect is that of the top dose
-        down, up, full = True, False, main[..., -1]
+    down, up = np.isfinite(axis.ends_with_effects(MIN_SIDE))
+    full = main[..., -1 if axis.from_zero else 0]
     for part, value, ok in (("full", full, down), ("half", curves[..., -2], down), ("max", main[..., -1], up)):
         names = [f"{name}_{part}{q}" for q in ("", "_q025", "_q975")]
         out |= _quantiles(names[0], value) if ok else {n: nan.copy() for n in names}
