@@ -272,7 +272,7 @@ def _questions(space: dict[str, Any]) -> None:
     assert len(space["called"].columns) <= 12
     assert set(space["doses"]["level"].dropna()) == {0.1, 0.5, 0.9}
     assert space["ranking"].index[0] in set(space["called"].index)
-    assert list(pd.read_csv("responders.tsv", sep="\t", index_col=0).index) == list(space["called"].index)
+    assert list(pd.read_excel("results.xlsx", sheet_name="responders").iloc[:, 0]) == list(space["called"].index)
 
 
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
