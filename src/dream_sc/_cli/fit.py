@@ -130,7 +130,7 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
 
     of = {name: chosen[name] for name in ("mod", "gene_symbols") if chosen.get(name) is not None}
     with _whole(folder / "responders.tsv") as path:
-        get.responders(data, columns="main", **of).to_csv(path, sep="\t", index_label="feature")
+        get.responders(data, columns="main", **of).to_csv(path, sep="\t", index_label="feature", float_format="%.6g")
     with _whole(folder / "trans.tsv") as path:
         io.to_tsv(data, path, **of)
     with _whole(folder / "summary.txt") as path:
@@ -164,7 +164,7 @@ def _figures(data: Any, of: dict[str, Any], n: int, folder: Path) -> None:
     features = get.responders(data, **of).index[:n].tolist()
     if features:
         rows = -(-len(features) // PANELS)
-        figure = Figure(figsize=(3.6 * PANELS, 3.1 * rows), layout="constrained")
+        figure = Figure(figsize=(4.4 * PANELS, 3.4 * rows), layout="constrained")
         axes = list(figure.subplots(rows, PANELS, squeeze=False).flat)
         for i, ax in enumerate(axes):
             if i < len(features):
