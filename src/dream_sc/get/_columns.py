@@ -45,17 +45,21 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "log2_ec50": "dosage of half the response, log2, relative to NTC (for doses: of the user's unit)",
     "p_ec50_inside": "probability that the EC50 lies within the observed dosages; report it only where this is high",
     "class": "likeliest shape as the dosage rises: increasing, decreasing, threshold_increasing, threshold_decreasing "
-    "(most of it within 1 log2), biphasic_min, biphasic_max, or null",
+    "(most of it within 1 log2), biphasic_min, biphasic_max; switch (one level for all acting guides), or null",
     "p_class": "probability of this class",
     "status": "the first that holds of cis_gene, not_asked, filtered, not_converged, low_accuracy (pareto_k above "
     "0.7), few_guides, converged",
     "note": "why the status is what it is, what else to be careful about, and what to do",
     "score": "for ranking: log Bayes factor (0 where it is negative) with the sign of the change on knock-down",
-    "model": "curve of highest evidence: null, single_hill, additive_hill, polynomial",
+    "model": "model that describes it: null, switch, single_hill, additive_hill, polynomial",
     "lfdr": "probability that the feature does not respond",
     "pvalue": "p-value, against simulated null features",
     "log_bf": "log Bayes factor of a response against none",
     "log_bf_loo": "log Bayes factor without the most influential guide; at 0 or below the call rests on one guide",
+    "lfdr_graded": "probability that the feature does not follow the dosage: of no response, or of one level for all "
+    "acting guides; none where no curve was compared",
+    "qvalue_graded": "false discovery rate of following the dosage; where it is below 0.05, a curve describes the call",
+    "log_bf_graded": "log Bayes factor of the curves against the better of no response and switch",
     "n_guides_support": "targeting guides that differ from NTC by themselves, in the direction of the curve",
     "p_trend_within_targeting": "p-value of a trend over dosage among the targeting guides alone; none below three",
     "heterogeneity_p": "Cochran's Q of the guides around the curve: small where guides disagree with it",

@@ -96,6 +96,11 @@ def curves(
     fit: TransFit, rows: Sequence[int] | np.ndarray, doses: Any = None, ci: float = 0.95, scale: str = "expected"
 ) -> pd.DataFrame:
     """Curves of rows of the fit, which have a posterior, one after another."""
+    if not np.isfinite(fit.info["axis"]["low"]):
+        raise ValueError(
+            f".uns[{fit.key!r}] is a fit without dosages, so that there is no curve: columns such as log2fc_full of "
+            "dream_sc.get.trans are the change in the cells in which a guide acts"
+        )
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
     x = np.atleast_1d(np.asarray(doses, dtype=float))
@@ -114,6 +119,11 @@ def _empty(fit: TransFit) -> pd.DataFrame:
     return pd.DataFrame({n: np.empty(0, dtype=object) for n in text} | {n: np.empty(0) for n in COLUMNS})
 
 
+def acting_level(fit: TransFit, r: int) -> np.ndarray:
+    """Draws ``(S,)`` of the expected value of row `r` where guides act, of a fit without dosages."""
+    return values(fit, r, np.ones(1), "expected")[:, 0]
+
+
 def values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
     """Draws ``(S, X)`` of the curve of row `r` at places `x` of the axis, on which dose 0 is 0."""
     from dream_sc._core.response import posterior_record, summary
@@ -121,6 +131,8 @@ def values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
     like, (centre, unit) = fit.likelihood, fit.unit(r)
     curve, consts, _ = posterior_record.unpack(fit.records[r])
     draws = posterior_record.draw(fit.records[r], N_DRAWS, int(fit.info["seed"]), str(fit.names[r]))
+    if curve.by_acting:  # one level at all dosages but that of NTC
+        x = np.where(x == 0.0, 0.0, 1.0)
     if scale == "derivative":
         return unit * summary.slope(x, draws, curve, consts, like)
     predictor, ntc = curve.log_curve(x, draws, consts), curve.log_curve(np.zeros(1), draws, consts)

@@ -62,8 +62,8 @@ def doses(
     -------
     A row per feature and level: feature (and category), level, log2_dosage (posterior median), q025, q975, p_reached
     (probability that it is reached within the observed dosages). It is where a curve gets there first on its way from
-    NTC. With `fold_change` there are rows with this column filled and no level. NaN where the median or an end of the
-    interval is not reached. For doses, log2 of the user's unit; NaN below the lowest dose.
+    NTC. With `fold_change` there are rows with this column filled and no level. NaN of a switch, and where the median
+    or an end of the interval is not reached. For doses, log2 of the user's unit; NaN below the lowest dose.
 
     Raises
     ------
@@ -88,8 +88,10 @@ def doses(
     names = list(called(fit).index) if features is None else names_of(features)
     parts = []
     for r in [int(r) for name in names for r in fit.fitted(str(name))]:
-        place = _of_levels(fit, r, levels)
-        if len(changes):
+        place = np.full((1, len(levels) + len(changes)), np.nan)  # of a switch, which gets there at no dosage
+        if not fit.is_switch(r):
+            place = _of_levels(fit, r, levels)
+        if len(changes) and not fit.is_switch(r):
             place = np.concatenate([place, _of_changes(fit, r, changes)], 1)
         columns = {"level": np.append(levels, np.full(len(changes), np.nan))}
         if fold_change is not None:

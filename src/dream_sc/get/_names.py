@@ -174,6 +174,12 @@ class TransFit:
         """The end at which the effect on knock-down is taken."""
         return self.ends[0]
 
+    def is_switch(self, r: int) -> bool:
+        """Whether row `r` is described by one level for all acting guides."""
+        from dream_sc._core.response import posterior_record
+
+        return bool(posterior_record.unpack(self.records[r])[0].by_acting)
+
     def unit(self, r: int) -> tuple[float, float]:
         """Centre and scale of a score, 0 and 1 of others: a value is centre + scale * that of the likelihood."""
         if "centre" not in self.frame:

@@ -118,6 +118,11 @@ class _Steps:
         return self.table[self.table["lfdr"].notna().to_numpy()]
 
     @property
+    def has_dosages(self) -> bool:
+        """Whether the fit was one of dosages, not of acting guides alone."""
+        return bool(np.isfinite(self.info["axis"]["low"]))
+
+    @property
     def size_factors(self) -> str:
         """Where the size factors come from."""
         name = self.technical["params"].get("size_factor_key")
@@ -158,7 +163,9 @@ def _done(s: _Steps) -> list[str]:
         f"{len(s.fitted)} of {len(s.table)} features fitted, over {s.n_cells} cells with {len(s.guides) - n_control} "
         f"guides{s.of_gene} and {n_control} NTC guides",
         f"dosages of the guides from {axis['low']:.2f} to {axis['high']:.2f} "
-        + ("(log2 dose)" if "zero" in axis else "(log2, relative to NTC)"),
+        + ("(log2 dose)" if "zero" in axis else "(log2, relative to NTC)")
+        if s.has_dosages
+        else "no dosages: guides act or do not",
         f"distribution {s.fit.distribution}; {groups}; {covariates}{size}",
         f"steps: {' -> '.join(_steps(s))}",
         f"curves: {own['function_type']}; engine: {own['inference']}; dosage of each {own['dosage']}; seed "
@@ -263,8 +270,10 @@ def _methods(s: _Steps) -> str:
     size = f" ({s.size_factors})" if s.size_factors else ""
     known = str(s.cis.get("step", "")).endswith("set_dosage")
     dosage = "was given" if known else "was estimated for each guide from its cells"
+    dosage = dosage if s.has_dosages else "was left out of account: guides act or do not"
     n_control = int(s.control.sum())
-    curves = {"auto": "no response, one Hill curve or two"}.get(
+    levels = "no response, one level for all acting guides"
+    curves = {"auto": f"{levels}, one Hill curve or two" if s.has_dosages else levels.replace(",", " and")}.get(
         str(s.params["function_type"]), f"no response or {s.params['function_type']}"
     )
     return (

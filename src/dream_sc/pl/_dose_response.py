@@ -9,7 +9,7 @@ import pandas as pd
 
 from dream_sc._keys import TITRATION, TRANS, ZERO
 from dream_sc.get import _points
-from dream_sc.get._curves import curves
+from dream_sc.get._curves import acting_level, curves
 from dream_sc.get._names import TransFit, trans_fit
 from dream_sc.get._symbols import cis_label
 
@@ -28,6 +28,7 @@ TARGETING, CONTROLS, LEVEL, TRUTH = "targeting guides", "NTC guides", "NTC level
 FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
 LEGEND = (TARGETING, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
 ONE_LINE = 32  # characters of a title
+BESIDE = 0.4  # half the width of a group of guides without dosages
 WIDE = 5.8  # inches, of a panel with names of categories beside it
 
 
@@ -94,6 +95,8 @@ def dose_response(
     line is the posterior median of the best non-null curve with its 95 % band, dotted the NTC level. Orange, for
     features that respond: the EC50 of each Hill with its 95 % interval; an arrow where it goes on beyond the observed
     dosages. Dashed green: the truth of simulated data.
+
+    Of a fit without dosages: NTC guides beside acting ones, and the level that these share.
 
     A feature with categories is drawn as areas: the posterior median usage of each, made to add up to 1, the one that
     moves most at the bottom; at most eight, of more the rest as one. Points are guides (NTC: gray) at the borders of
@@ -189,6 +192,8 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
         points["log2_dosage"] = points["log2_dosage"].fillna(at_zero(ax, span[0]))
     if name in fit.of_feature:
         categories = _areas(fit, name, points, ax)
+    elif not np.isfinite(span[0]):
+        _levels(fit, int(rows[0]), points, row, ax)
     else:
         _curve(fit, int(rows[0]), points, row, ax)
     label = fit.labels(int(rows[0]))
@@ -197,7 +202,8 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
     if row["model"] != "null" and leads:
         for suffix, height in (("", 0.03), ("_b", 0.08)):
             _ec50(ax, row, suffix, height, span, on_areas=bool(categories))
-    ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols), doses=doses))
+    if np.isfinite(span[0]):
+        ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols), doses=doses))
     ax.set_ylabel(fit.likelihood.words.observed)
     q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
     text = _in_words(row) if leads else f"part of {label['feature']}"
@@ -211,9 +217,13 @@ def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
 
 def _in_words(row: pd.Series) -> str:
     """What a feature does on knock-down of the cis gene, or with the dose."""
+    from dream_sc._core.curves import SWITCH
+
     way, kind = str(row["on_knockdown"]), str(row["class"])
     if way not in ("down", "up", "mixed") and kind.endswith("creasing"):
         return "falls with the dose" if kind.endswith("decreasing") else "rises with the dose"
+    if way not in ("down", "up") and kind == SWITCH.name:
+        return "the same change at every dose"
     if way in ("down", "up"):
         return "falls on knock-down" if way == "down" else "rises on knock-down"
     return {"biphasic_min": "trough", "biphasic_max": "peak"}.get(kind, "no response")
@@ -239,6 +249,25 @@ def _curve(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any)
         from dream_sc.datasets import true_curve
 
         ax.plot(x, true_curve(fit.adata, name, x)[0], color=GREEN, lw=1.4, ls="--", zorder=2.5, label=TRUTH)
+    _guides(fit, points, ax)
+
+
+def _levels(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any) -> None:
+    """A row of a fit without dosages: NTC guides beside acting ones, and the level that these share with its band."""
+    low, median, high = np.quantile(acting_level(fit, r), [0.025, 0.5, 0.975])
+    ax.axhline(row["baseline"], color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
+    ax.fill_between([1 - BESIDE, 1 + BESIDE], low, high, color=INK, alpha=0.15, lw=0, label=FIT)
+    ax.plot([1 - BESIDE, 1 + BESIDE], [median] * 2, color=INK, lw=1.6, label=FIT)
+    control = points["is_control"].astype(bool).to_numpy()
+    at = np.empty(len(points))
+    for place, some in ((0.0, control), (1.0, ~control)):
+        at[some] = place + np.linspace(-0.7 * BESIDE, 0.7 * BESIDE, int(some.sum()))
+    _guides(fit, points.assign(log2_dosage=at, sd=0.0), ax)
+    ax.set_xticks([0, 1], ["NTC guides", "acting guides"])
+
+
+def _guides(fit: TransFit, points: pd.DataFrame, ax: Any) -> None:
+    """Guides with their intervals, and limits of the axis."""
     for is_control, color, label in ((False, BLUE, TARGETING), (True, GRAY, CONTROLS)):
         p = points[(points["is_control"].astype(bool) == is_control) & points["mean"].notna()]
         ax.errorbar(

@@ -42,7 +42,7 @@ def with_direct(frame: pd.DataFrame, direct: np.ndarray | None) -> pd.DataFrame:
 def check_cis_gene(holder: AnnData, cis: Any, cis_key: str) -> None:
     """Refuse a cis gene that goes by another name now, which would come back as a response to itself."""
     gene, at = str(cis["cis_gene"]), cis.get(CIS_POSITION)
-    if gene in holder.var_names:
+    if not gene or gene in holder.var_names:
         return
     if at is not None and int(at[1]) == holder.n_vars:
         raise ValueError(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from dream_sc._core.response.settings import Settings
+
 LEAST_NTC = 2
 DEPTH_STRATA = 5
 NULL_LFDR = 0.5  # features above it are taken for null by the fit
@@ -63,7 +65,6 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
     from dream_sc._core.likelihoods import named
     from dream_sc._core.response.calibration import Fitted
     from dream_sc._core.response.decision import restore
-    from dream_sc._core.response.settings import Settings
 
     info = _validate.step(adata, key, "fit_trans(data)")
     params, hyper = info["params"], info.get("hyper")
@@ -95,10 +96,8 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         min_denominator=params.get("min_denominator"),
         fresh=False,  # the sums are compared with those of the fit
     )
-    settings = Settings(
-        function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])
-    )
-    measured, guides, by_guide = inputs.prepared, inputs.opened.guides, params["dosage"] == "guide"
+    settings = _settings(params, hyper)
+    measured, guides, by_guide = inputs.prepared, inputs.opened.guides, params["dosage"] != "cell"
     prior, null = restore(hyper)
     if not settings.guide_effects:  # not even those of a fit whose `hyper` was taken
         prior = replace(prior, wide_weight=0.0)
@@ -119,6 +118,19 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
     )
     stats, names = measured.stats.take(measured.fitted), np.asarray(adata.var_names)[measured.fitted]
     return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names)
+
+
+def _settings(params: Any, hyper: Any) -> Settings:
+    """Those of the fit; the switch alone where it compared no other curve, of which refits might see more."""
+    from dream_sc._core.curves import NULL, SWITCH
+    from dream_sc._core.response.settings import Settings
+
+    alone = list(hyper["curves"]) == [NULL.name, SWITCH.name]
+    return Settings(
+        function_type=SWITCH.name if alone else params["function_type"],
+        guide_effects=bool(params["guide_effects"]),
+        degree=int(params["degree"]),
+    )
 
 
 def ntc_guides(fit: Calibrated) -> np.ndarray:

@@ -52,7 +52,7 @@ def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, di
     What could not be computed is NaN; the reason is in `status` and `note`.
     """
     adata, sticks = inputs.opened.adata, inputs.sticks
-    columns, names = _in_doses(dict(found.columns), inputs.zero), trans_columns(inputs.prepared.likelihood.effect)
+    columns, names = _of_axis(dict(found.columns), inputs), trans_columns(inputs.prepared.likelihood.effect)
     if found.by_category is None or sticks is None:
         return _tidy(pd.DataFrame(columns, index=adata.var_names), names), {}
     leading = columns["category"]
@@ -70,6 +70,14 @@ def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, di
     categories = pd.DataFrame(whose | of_categories)
     categories.index = categories.index.astype(str)
     return _tidy(frame.set_axis(adata.var_names), names), {CATEGORIES: categories}
+
+
+def _of_axis(columns: dict[str, Any], inputs: ResponseInputs) -> dict[str, Any]:
+    """Columns with places on the axis in the unit of the user; without dosages there is none."""
+    if inputs.opened.no_dosage:
+        nothing = {k: np.full(len(columns[k]), np.nan) for k in columns if k.startswith("log2_dosage")}
+        return columns | nothing
+    return _in_doses(columns, inputs.zero)
 
 
 def _in_doses(columns: dict[str, Any], zero: float | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.curves import RESPONSES
+from dream_sc._core.curves.single_hill import CURVE as ONE_HILL
 from dream_sc._core.parallel import BLOCK, each_block, under
 from dream_sc._core.response.problem import Problem, evidence, problem
 
@@ -86,7 +86,7 @@ def gather(
     """Gather the evidence of every feature that can be fitted."""
     used, links = prepared.used, prepared.links
     if links is not None and settings.function_type == "auto":  # how much two Hills turn, no single link can tell
-        settings = replace(settings, function_type=RESPONSES[0].name)
+        settings = replace(settings, function_type=ONE_HILL.name)
     p = problem(
         prepared.stats.take(used),
         prepared.dosage,
@@ -153,9 +153,8 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
         values[:, 1:] = null.log_z[:, None] + factors
         by_curve = logsumexp(values[:, 1:], axis=2) - logsumexp(null.log_z, axis=1)[:, None]
         rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
-        second = by_curve[rows, -1] > by_curve[rows, 0] + NO_SECOND
         if len(rows):
-            _closely(p, c, rows, second, values, masses, start + weight)
+            _closely(p, c, rows, by_curve[rows], values, masses, start + weight)
     relative = (mass - mass.max(1, keepdims=True) for mass in masses)
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
 
@@ -182,28 +181,31 @@ def _everywhere(p: Problem, c: Comparison, each: Curve) -> Floats:
 
 
 def _closely(
-    p: Problem,
-    c: Comparison,
-    rows: Ints,
-    second: NDArray[np.bool_],
-    values: Floats,
-    masses: list[Floats],
-    log_tau: Floats,
+    p: Problem, c: Comparison, rows: Ints, looked: Floats, values: Floats, masses: list[Floats], log_tau: Floats
 ) -> None:
-    """Evidence and masses of some features by the kernel, in place.
+    """Evidence and masses of some features by the kernel, in place, given what a first look says ``(T', M - 1)``.
 
-    Two Hills keep their ratio to one where `second` says that a first look leaves them no hope.
+    Two Hills keep their ratio to one where it leaves them no hope.
     """
-    q, single, *more = p.take(rows), *c.curves[1:]
-    before = values[rows]
-    values[rows, 1], masses[0][rows] = _near(q, c, single, masses[0][rows], log_tau[rows])
-    for m, each in enumerate(more, 2):
+    q, before = p.take(rows), values[rows]
+    graded = []
+    for m, each in enumerate(c.curves[1:], 1):
+        if each.by_acting:  # one shape
+            values[rows, m] = _everywhere(q, c, each)[:, 0]
+        else:
+            graded.append(m)
+    if not graded:
+        return
+    one, *more = graded
+    values[rows, one], masses[one - 1][rows] = _near(q, c, c.curves[one], masses[one - 1][rows], log_tau[rows])
+    second = looked[:, -1] > looked[:, one - 1] + NO_SECOND
+    for m in more:
         known = np.isfinite(before[:, m])
-        ratio = np.where(known, before[:, m], 0.0) - np.where(known, before[:, 1], 0.0)
-        values[rows, m] = values[rows, 1] + ratio
+        ratio = np.where(known, before[:, m], 0.0) - np.where(known, before[:, one], 0.0)
+        values[rows, m] = values[rows, one] + ratio
         some = rows[second]
         if len(some):
-            values[some, m] = _two_hills(p.take(some), c, each, masses[m - 1][some], values[some, :m])
+            values[some, m] = _two_hills(p.take(some), c, m, one, masses[m - 1][some], values[some, :m])
 
 
 def _run(p: Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floats, degree: int) -> Floats:
@@ -239,14 +241,15 @@ def _only(p: Problem, grid: Floats, picks: Ints) -> Floats:
     return np.where(p.taus(grid) > 0, taus, -1.0)
 
 
-def _two_hills(p: Problem, c: Comparison, each: Curve, mass: Floats, simpler: Floats) -> Floats:
-    """Log evidence ``(T, K)`` of two Hills that compete with simpler curves ``(T, M, K)``.
+def _two_hills(p: Problem, c: Comparison, m: int, one: int, mass: Floats, simpler: Floats) -> Floats:
+    """Log evidence ``(T, K)`` of two Hills, curve `m`, that compete with simpler curves ``(T, M, K)``.
 
-    At the likeliest tau of one Hill; at more of them where two Hills may win. Elsewhere the evidence keeps its
-    ratio to the single Hill's.
+    At the likeliest tau of one Hill, curve `one`; at more of them where two Hills may win. Elsewhere the evidence keeps
+    its ratio to the single Hill's.
     """
+    each, single = c.curves[m], simpler[:, one]
     lattice = c.lattices[each.name]
-    order = np.argsort(-simpler[:, 1], axis=1, kind="stable")
+    order = np.argsort(-single, axis=1, kind="stable")
     top = np.argsort(-mass, axis=1, kind="stable")[:, : each.n_closer]
     rest = logsumexp(mass, axis=1) - logsumexp(np.take_along_axis(mass, top, 1), axis=1)
 
@@ -260,5 +263,5 @@ def _two_hills(p: Problem, c: Comparison, each: Curve, mass: Floats, simpler: Fl
     hopeful = np.flatnonzero(best > simpler.max(axis=(1, 2)) + HOPELESS_SECOND)
     if len(hopeful) and len(c.grid) > 1:
         out[hopeful] = np.maximum(out[hopeful], at(hopeful, order[hopeful, 1:TAU_TRIES]))
-    one = np.take_along_axis(simpler[:, 1], order[:, :1], 1)
-    return np.where(np.isfinite(out), out, simpler[:, 1] + best[:, None] - one)
+    here = np.take_along_axis(single, order[:, :1], 1)
+    return np.where(np.isfinite(out), out, single + best[:, None] - here)
