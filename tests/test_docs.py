@@ -254,6 +254,14 @@ def _known(space: dict[str, Any]) -> None:
     assert abs(float(ds.get.trans(space["plate"])["log2_ec50"].iloc[0]) - 1.585) < 0.5
 
 
+def _acting(space: dict[str, Any]) -> None:
+    adata = space["adata"]
+    without, both = (ds.get.trans(adata, key=key) for key in ("acting", "trans"))
+    assert (space["table"]["lfdr"].dropna() >= 0).all()
+    assert set(without.loc[without["qvalue"] < 0.05, "class"]) <= {"switch"}
+    assert (both["qvalue_graded"] < 0.05).any()
+
+
 def _same_by_every_door(space: dict[str, Any]) -> None:
     _fitted(space)
     for name in ("adata", "igvf", "assigned", "low_moi", "public"):
@@ -283,6 +291,7 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "formats.md": _same_by_every_door,
     "index.md": _fitted,
     "known_dosages.md": _known,
+    "knock_outs.md": _acting,
     "large_data.md": _from_disk,
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
     "questions.md": _questions,
