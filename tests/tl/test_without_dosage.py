@@ -111,6 +111,11 @@ def test_tables_and_texts_know_it(fitted: ad.AnnData) -> None:
     assert "nan" not in text
 
 
+def test_what_is_about_dosages_says_that_there_are_none(fitted: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match="without dosages"):
+        ds.tl.check_confounding(fitted, cis_key="trans_acting")
+
+
 def test_calibration_knows_it(fitted: ad.AnnData) -> None:
     adata = fitted.copy()
     ds.tl.calibrate(adata, n=4)
