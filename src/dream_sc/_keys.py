@@ -156,6 +156,7 @@ CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 # what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
 CHECKS, CHECKED_GUIDES = "checks", "guides"
 EQUAL_DOSAGE_COLUMNS = ("log2_difference", "se", "pvalue")
+DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides of the trans step
 GUIDE_COLUMNS = (
     "guide",
     "target",

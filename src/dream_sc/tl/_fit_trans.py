@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
@@ -11,6 +11,7 @@ from dream_sc._keys import CIS, TECHNICAL, TRANS, ZERO, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
+from ._departures import in_order, tell, with_departures
 from ._direct_targets import with_direct
 from ._near_cis import with_near
 from ._response_inputs import response_inputs, with_single_cells
@@ -203,6 +204,8 @@ def fit_trans(
         min_denominator=min_denominator,
     )
     check_axis(inputs.prepared.axis, function_type)
+    if hyper is not None:
+        settings = replace(settings, learned=in_order(hyper, inputs.guides["guide"]))
     params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
         "layer": inputs.opened.layer,
         "dosage": dosage,
@@ -286,7 +289,8 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dic
     """What `.uns` says of the fit beside its parameters."""
     from dream_sc._core.response.posterior_record import LAYOUT_VERSION
 
-    axis = inputs.prepared.axis
+    axis, guides = inputs.prepared.axis, with_departures(inputs.guides, found.learned)
+    tell(guides, found.learned["wide_weight"])
     return {
         "cis_gene": inputs.cis_gene,
         "axis": _axis(axis, inputs.zero),
@@ -296,7 +300,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame) -> dic
             "guides": inputs.guides["guide"].astype(str).tolist(),
             "guide_offsets": inputs.guides["offset"].tolist(),
         },
-        "guides": inputs.guides.copy(),
+        "guides": guides,
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }

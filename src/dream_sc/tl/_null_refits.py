@@ -100,7 +100,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
     measured, guides, by_guide = inputs.prepared, inputs.opened.guides, params["dosage"] == "guide"
     prior, null = restore(hyper)
     if not settings.guide_effects:  # not even those of a fit whose `hyper` was taken
-        prior = replace(prior, wide_weight=0.0)
+        prior = prior.without_wide()
     fitted = Fitted(
         dosage=measured.dosage,
         guide=measured.stats.guide,

@@ -12,7 +12,7 @@ from dream_sc._core.parallel import each_block, under
 
 from . import ntc_guides
 from .first_pass import Columns, columns_of
-from .learned import Prior
+from .learned import Prior, Wide
 from .wide_effects import with_wide
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def candidates(function_type: str, axis: Axis) -> list[Curve]:
 
 
 def set_up(
-    p: Problem, settings: Settings, wide: tuple[float, float], kept: Kept | None = None
+    p: Problem, settings: Settings, wide: tuple[float, float] | Wide, kept: Kept | None = None
 ) -> tuple[Problem, Comparison]:
     """The problem with what depends on the settings and the wide guide effects, and the curves that compete."""
     curves = candidates(settings.function_type, p.axis)

@@ -310,7 +310,7 @@ def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, 
     )
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
     if not settings.guide_effects:
-        prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1], wide_weight=0.0)
+        prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1]).without_wide()
     hyper = {
         "m_tau": prior.tau_log_mean,
         "s_tau": prior.tau_log_sd,

@@ -48,8 +48,9 @@ def simulated_alike(
     tau = grid[(weights.cumsum(1) > rng.random(n)[:, None]).argmax(1)]
     d = p.design
     u = rng.normal(size=(n, len(d.guide_start) - 1))
-    wide = rng.random(u.shape) < prior.wide_weight
-    u *= np.sqrt(tau[:, None] ** 2 + wide * prior.wide_sd**2)
+    weight, sd = prior.wide.of(q.codes, u.shape[1])
+    wide = rng.random(u.shape) < weight
+    u *= np.sqrt(tau[:, None] ** 2 + wide * sd**2)
     # the fit takes the coefficients of covariates for known, so that their errors have to be in its null
     true = q if q.covariates is None else replace(q, covariates=q.covariates.drawn(rng.spawn(1)[0]))
     counts, weights = q.likelihood.simulate(rng, q.rows, q.level[:, None] + true.log_exposure + u[:, p.guide])
