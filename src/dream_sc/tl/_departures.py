@@ -37,6 +37,7 @@ def in_order(hyper: Mapping[str, Any], guides: pd.Series) -> dict[str, Any]:
         np.where(known, found.share[at], np.nan),
         np.array(partner, dtype=np.int64),
         np.where(np.array(partner) >= 0, found.together[at], 0.0),
+        known & found.own[at],
     )
     return dict(hyper) | stored_departures(moved)
 

@@ -15,11 +15,12 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.laplace import departures as kernel
-from dream_sc._core.laplace.lookup import MOVES, look
+from dream_sc._core.laplace.lookup import MOVES, Look, look
 from dream_sc._core.parallel import each_block
 
 from .comparison import set_up
 from .first_pass import look_from, null_of
+from .joint_departures import Residuals, learn_pairs
 from .learned import Departures, Prior, Wide
 from .simulated_nulls import by_content
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_FEATURES, LEAST_FEATURES, MOST_EFFECTS = 600, 50, 20_000  # pairs of a feature and a guide
 LIBERAL = 0.15, 0.6  # weight and sd (natural log) of wide effects where candidates are looked for
+CLEAR = 8.0  # log Bayes factor above which a feature responds whatever a guide does: its curve has to be exact
 N_CURVES = 6  # candidates of each kind of curve
 TAUS = (1, 3, 4, 5)  # which of the prior's grid
 STRENGTH = 20.0  # features' worth of weight of the wide effects of guides in general
@@ -50,6 +52,8 @@ class Candidates(NamedTuple):
 
     log_prior: Floats  # (T, L) what is known before the kinds of curves and sds are weighted
     density: Floats  # (T, L, G, M) of each guide's rows by component of its effect, over the largest
+    distance: Floats  # (T, L, G) of each guide from the curve
+    variance: Floats  # (T, G) of that by counts alone
     kind: Ints  # (L,) of curve, the null 0
     tau: Ints  # (L,) which sd
 
@@ -71,7 +75,9 @@ def learn_departures(p: Problem, settings: Settings, wide: Wide, n_guides: int) 
         return None
     sds = np.array(p.priors.wide_sds)
     parts = each_block(partial(_candidates, q, c, sds), len(q.counts))
-    found = Candidates(*(np.concatenate(x) for x in zip(*(part[:2] for part in parts), strict=True)), *parts[0][2:])
+    found = Candidates(*(np.concatenate(x) for x in zip(*(part[:4] for part in parts), strict=True)), *parts[0][4:])
+    if len(found.log_prior) < LEAST_FEATURES:
+        return None
     return _conclude(found, q.in_kernel(), sds, wide, n_guides)
 
 
@@ -83,11 +89,15 @@ def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
     null = null_of(p, taus)
     q, at = p.in_kernel(), null.log_z.argmax(1)
     start, _ = look_from(p, null, taus, at)
-    n_t, which = len(p.counts), np.flatnonzero(q.targeting)
+    which = np.flatnonzero(q.targeting)
+    looked = [(columns, *look(q, start, columns.positions)) for columns in (c.columns or {}).values()]
+    masses = [ratio + columns.log_weight for columns, ratio, _ in looked]
+    keep = np.max([logsumexp(mass, axis=1) for mass in masses], axis=0) < CLEAR
+    n_t, q = int(keep.sum()), q.take(keep)
+    start = Look(*(values[keep] for values in start))
     moves, logs, kinds = [np.zeros((n_t, 1, len(q.targeting)))], [np.zeros((n_t, 1))], [0]
-    for kind, columns in enumerate((c.columns or {}).values(), 1):
-        ratio, shift = look(q, start, columns.positions)
-        mass = ratio + columns.log_weight
+    for kind, ((columns, _, every), whole) in enumerate(zip(looked, masses, strict=True), 1):
+        mass, shift = whole[keep], every[keep]
         top = np.argsort(-mass, axis=1, kind="stable")[:, :N_CURVES]
         by = np.take_along_axis(shift, top, 1).astype(float)
         move = by[..., None] * start.moves[:, None]
@@ -110,7 +120,11 @@ def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
     log_prior = np.repeat(log_prior, n_k, 1) + top.sum(2)
     log_prior -= log_prior.max(1, keepdims=True)
     density = np.exp(out - top[..., None])
-    return Candidates(log_prior, density, np.repeat(kinds, n_k), np.tile(np.arange(n_k), n_l))
+    r = q.rows
+    distance, variance, _ = q.likelihood.contrasts(r, start.log_mean, np.zeros(start.log_mean.shape))
+    return Candidates(
+        log_prior, density, distance[:, None] - lanes, variance, np.repeat(kinds, n_k), np.tile(np.arange(n_k), n_l)
+    )
 
 
 class Learned(NamedTuple):
@@ -185,4 +199,13 @@ def _conclude(c: Candidates, p: Problem, sds: Floats, wide: Wide, n_guides: int)
     share[codes] = found.share
     weight[codes[own]] = np.minimum(1.0 - found.weight[own, 0], MOST_WEIGHT)
     sd[codes[own]] = sds[place[own] - 1]
-    return Departures(weight, sd, share, np.full(n_guides, -1), np.zeros(n_guides))
+    out = Departures(
+        weight, sd, share, np.full(n_guides, -1), np.zeros(n_guides), np.isin(np.arange(n_guides), codes[own])
+    )
+    joint, total = _log_likelihood(c, found.weight, found.of_kind, found.of_tau)
+    tau2 = np.array([p.priors.tau_grid[k] for k in TAUS])[c.tau] ** 2
+    residuals = Residuals(c.distance, c.variance, tau2, np.exp(joint - total[:, None]))
+    for pair in learn_pairs(residuals, np.flatnonzero(own & p.targeting), weight[codes], sd[codes]):
+        g, h = codes[pair.one], codes[pair.other]
+        out.partner[g], out.partner[h], out.together[[g, h]] = h, g, pair.weight
+    return out

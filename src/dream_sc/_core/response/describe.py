@@ -239,6 +239,7 @@ def _support(d: Decision, m: int, out: Floats, const: Floats, tau: Floats) -> di
         d.log_bf[likely],
         influence[likely],
         degree=e.settings.degree,
+        pairs=e.comparison.pairs,
     )
     return found
 

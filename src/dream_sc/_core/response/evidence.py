@@ -20,6 +20,7 @@ from dream_sc._core.response.problem import Problem, evidence, problem
 from .comparison import set_up
 from .departures import learn_departures
 from .first_pass import Columns, Null, first_look, null_of
+from .joint_departures import with_pairs
 from .learned import Prior, Wide, restored_wide
 from .wide_effects import learn_wide
 
@@ -108,8 +109,14 @@ def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_gu
     if settings.learned is not None:
         return restored_wide(settings.learned)
     q = p if learns is None else p.take(learns)
-    wide = Wide(*learn_wide(q, np.array(p.priors.tau_grid)))
-    return wide._replace(departures=learn_departures(q, settings, wide, n_guides))
+    grid = np.array(p.priors.tau_grid)
+    wide = Wide(*learn_wide(q, grid))
+    found = learn_departures(q, settings, wide, n_guides)
+    if found is None or not (alone := found.own & np.isin(np.arange(n_guides), q.codes[~q.targeting])).any():
+        return wide._replace(departures=found)
+    # what one NTC guide does on its own says nothing of guides in general
+    general = Wide(*learn_wide(q.guides(~alone[q.codes]), grid))
+    return general._replace(departures=found.beside(general))
 
 
 def evaluate(
@@ -162,6 +169,9 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
         second = by_curve[rows, -1] > by_curve[rows, 0] + NO_SECOND
         if len(rows):
             _closely(p, c, rows, second, values, masses, start + weight)
+    if c.pairs:
+        values[:, 0] = with_pairs(p, c.pairs, values[:, 0], taus)
+        values[:, 1:] += sum(np.log1p(-pair.weight) for pair in c.pairs)
     relative = (mass - mass.max(1, keepdims=True) for mass in masses)
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
 

@@ -35,6 +35,12 @@ class Departures:
     share: Floats  # (G,) of features in which an effect is wide; NaN where there are no cells
     partner: Ints  # (G,) the guide that it goes with, -1 for none
     together: Floats  # (G,) 0 without a partner
+    own: NDArray[np.bool_]  # (G,) guides with wide effects of their own
+
+    def beside(self, general: Wide) -> Departures:
+        """The same beside other effects of guides in general."""
+        weight, sd = np.where(self.own, self.weight, general.weight), np.where(self.own, self.sd, general.sd)
+        return replace(self, weight=weight, sd=sd)
 
 
 class Wide(NamedTuple):
@@ -108,11 +114,12 @@ def stored_departures(found: Departures | None) -> dict[str, list[float]]:
 
 def restored_wide(hyper: Mapping[str, Any]) -> Wide:
     """Wide effects from how they are stored."""
-    found = None
-    if all(name in hyper for name in OF_GUIDES):
-        weight, sd, share, partner, together = (np.asarray(hyper[name], float) for name in OF_GUIDES)
-        found = Departures(weight, sd, share, partner.astype(np.int64), together)
-    return Wide(float(hyper["wide_weight"]), float(hyper["wide_sd"]), found)
+    general = Wide(float(hyper["wide_weight"]), float(hyper["wide_sd"]))
+    if not all(name in hyper for name in OF_GUIDES):
+        return general
+    weight, sd, share, partner, together = (np.asarray(hyper[name], float) for name in OF_GUIDES)
+    own = (weight != general.weight) | (sd != general.sd)
+    return general._replace(departures=Departures(weight, sd, share, partner.astype(np.int64), together, own))
 
 
 def learn(

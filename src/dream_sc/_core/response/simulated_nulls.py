@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
+from .joint_departures import pairs_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -51,6 +53,11 @@ def simulated_alike(
     weight, sd = prior.wide.of(q.codes, u.shape[1])
     wide = rng.random(u.shape) < weight
     u *= np.sqrt(tau[:, None] ** 2 + wide * sd**2)
+    for pair in pairs_of(q, prior.wide):
+        together = rng.random(n) < pair.weight
+        u[together, pair.other] = u[together, pair.one] = (
+            np.hypot(tau, pair.sd)[together] * rng.normal(size=n)[together]
+        )
     # the fit takes the coefficients of covariates for known, so that their errors have to be in its null
     true = q if q.covariates is None else replace(q, covariates=q.covariates.drawn(rng.spawn(1)[0]))
     counts, weights = q.likelihood.simulate(rng, q.rows, q.level[:, None] + true.log_exposure + u[:, p.guide])
