@@ -131,6 +131,7 @@ _TRANS_COLUMNS = (  # with what an effect is called in place of "effect"
     "guide_sd",
     "pareto_k",
     "n_cells",
+    "n_capped_cells",
     "mean",
     "category",
     "centre",

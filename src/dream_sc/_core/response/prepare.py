@@ -13,7 +13,7 @@ from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.parallel import blocks
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage, within_slope
-from dream_sc._core.sums import guide_sums
+from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
 from .guide_offsets import guide_offsets
@@ -58,6 +58,7 @@ class Prepared:
     rows: Layout | None = None  # which cells make which row
     guide_offset: Floats | None = None  # (G,) log2, which the exposures have in them
     n_stable: int | None = None  # features that the offsets rest on, where they were estimated
+    n_capped: Ints | None = None  # (T,) counts of single cells that are capped in the sums
     slope: tuple[Floats, Floats] | None = None  # (T,) between cells of the same guide, and its sd
     centre: Floats | None = None  # (T,) of scores
     scale: Floats | None = None  # (T,) sd of scores
@@ -154,6 +155,7 @@ class CountSums:
 
     stats: GuideStats
     within: WithinStats | None = None  # None where cells have no dosages of their own
+    n_capped: Ints | None = None  # (T,) counts of single cells that are capped
 
 
 def count_sums(
@@ -164,6 +166,7 @@ def count_sums(
     *,
     distance: Floats | None = None,
     covariates: CellBins | None = None,
+    bounds: capped.Bounds | None = None,
 ) -> CountSums:
     """Sum counts and size factors ``(N,)`` over the cells of each row, in one pass.
 
@@ -173,20 +176,39 @@ def count_sums(
         ``(N,)`` of a cell's dosage from the mean of its row, for sums weighted by it; see `distances`.
     covariates
         Of the cells.
+    bounds
+        Counts of single cells beyond which they may have to be capped; see `sums.capped`.
     """
     row, s, n_rows = rows.row_of_cell, size_factor, rows.n_rows
     sums = guide_sums.RowSums(row, n_rows, n_features, distance)
+    noted = None if bounds is None else capped.Noted(bounds)
     for block in counts:
         sums.add(block)
+        if noted is not None:
+            noted.add(block)
     stats, weighted = guide_sums.guide_stats(sums, s, rows.guide, rows.group)
+    n_capped = None
+    if noted is not None:
+        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s)
+        n_capped = np.bincount(feature, minlength=n_features)
+        if distance is not None:
+            to = np.searchsorted(sums.weighted_rows, row[cell])
+            here = distance[cell] != 0
+            np.subtract.at(weighted, (feature[here], to[here]), (taken * distance[cell])[here])
     if covariates is not None:
         stats = replace(stats, covariates=covariates.effects(row, n_rows, s))
     if distance is None:
-        return CountSums(stats)
+        return CountSums(stats, n_capped=n_capped)
     use, moved = np.isfinite(np.asarray(rows.cell_dosage)) & (row >= 0), sums.weighted_rows
     spread, spread2 = (np.bincount(row[use], (s**k * distance**2)[use], n_rows)[moved].astype(float) for k in (1, 2))
     by_bin = None if covariates is None else covariates.sums(s * distance, row, n_rows)[moved]
-    return CountSums(stats, WithinStats(weighted, spread, spread2, moved, by_bin))
+    return CountSums(stats, WithinStats(weighted, spread, spread2, moved, by_bin), n_capped)
+
+
+def bounds_of(technical: Technical, cells: Cells) -> capped.Bounds:
+    """Counts that cells like the control cells hardly have."""
+    expected = technical.baseline[:, None] * np.exp2(technical.effects)
+    return capped.bounds_of(expected, technical.overdispersion, np.asarray(cells.size_factor), cells.used)
 
 
 def distances(rows: Layout, size_factor: Floats) -> Floats | None:
@@ -238,7 +260,9 @@ def counts(
     rows, size_factor = layout(cells, guides, by_cell=by_cell), np.asarray(cells.size_factor)
     distance = distances(rows, size_factor) if slopes else None
     opened = open_counts(rows.n_rows, len(guide_sums.weighted_rows(rows.row_of_cell, distance)))
-    sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates)
+    # what covariates do to single cells is not known here
+    bounds = bounds_of(technical, cells) if covariates is None else None
+    sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
     reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
@@ -258,6 +282,7 @@ def counts(
         rows=rows,
         guide_offset=offset,
         n_stable=n_stable,
+        n_capped=sums.n_capped,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
         direct=direct,
     )
