@@ -63,7 +63,7 @@ def trans_data(
     overdispersion: Any,
     axis: Axis,
     priors: TransPriors,
-    hyper: dict[str, float],
+    hyper: dict[str, Any],
     consts: Any,
     device: torch.device,
 ) -> TransData:
@@ -98,8 +98,7 @@ def trans_data(
         hyper["alpha_scale"],
         hyper["m_tau"],
         hyper["s_tau"],
-        hyper.get("wide_weight", 0.0),
-        hyper.get("wide_sd", 0.0),
+        *(x if np.ndim(x) == 0 else t(x) for x in (hyper.get("wide_weight", 0.0), hyper.get("wide_sd", 0.0))),
         axis,
         priors,
         bool(hyper.get("several", 0.0)),
