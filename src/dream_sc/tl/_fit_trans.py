@@ -148,6 +148,10 @@ def fit_trans(
     The object if `copy`, else None. Writes `.varm[key_added]` (a row per feature), `.varm[key_added + "_posterior"]`
     (a compact posterior, 1 kB a feature) and `.uns[key_added]`.
 
+    `n_capped_cells`: counts of single cells that the other cells of their guide do not allow are capped in the sums.
+    Guides that depart from the curves of many features are named in `.uns[key_added]["guides"]`, columns `departs` and
+    `departs_with`, and count less where they do.
+
     `direct_target` says which features guides act on themselves, besides the cis gene: those named as `cis_targets` of
     `tl.fit_cis`, and other targets of its guides. They are fitted, but take no part in what is learned, and have no
     q-value.
