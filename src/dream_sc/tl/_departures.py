@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 TOLD = 0.05  # share of features from which on a guide is told of
 
 
-def in_order(hyper: Mapping[str, Any], guides: pd.Series) -> dict[str, Any]:
+def in_order(hyper: Mapping[str, Any] | None, guides: pd.Series) -> dict[str, Any] | None:
     """Learned numbers with an entry for each of `guides` in their order, general ones for guides that had no part."""
+    if hyper is None:
+        return None
     from dream_sc._core.response.learned import restored_wide, stored_departures
 
     wide = restored_wide(hyper)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
@@ -183,18 +183,6 @@ def fit_trans(
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), results.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
     like = likelihood_of(adata, technical_key, distribution, inference, min_denominator)
-    settings = Settings(
-        function_type=function_type,
-        guide_effects=guide_effects,
-        degree=MAX_DEGREE if degree is None else degree,
-        nsamples=nsamples,
-        niters=niters,
-        inference=inference,
-        device=device or "auto",
-        seed=seed,
-        minibatch_size=minibatch_size,
-        learned=hyper,
-    )
     inputs = response_inputs(
         adata,
         holder,
@@ -208,8 +196,18 @@ def fit_trans(
         min_denominator=min_denominator,
     )
     check_axis(inputs.prepared.axis, function_type)
-    if hyper is not None:
-        settings = replace(settings, learned=in_order(hyper, inputs.guides["guide"]))
+    settings = Settings(
+        function_type=function_type,
+        guide_effects=guide_effects,
+        degree=MAX_DEGREE if degree is None else degree,
+        nsamples=nsamples,
+        niters=niters,
+        inference=inference,
+        device=device or "auto",
+        seed=seed,
+        minibatch_size=minibatch_size,
+        learned=in_order(hyper, inputs.guides["guide"]),
+    )
     params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
         "layer": inputs.opened.layer,
         "dosage": dosage,
