@@ -76,7 +76,10 @@ def learn_departures(p: Problem, settings: Settings, wide: Wide, n_guides: int) 
         return None
     sds = np.array(p.priors.wide_sds)
     parts = each_block(partial(_candidates, q, c, sds), len(q.counts))
-    found = Candidates(*(np.concatenate(x) for x in zip(*(part[:4] for part in parts), strict=True)), *parts[0][4:])
+    log_prior, density, distance, variance = (
+        np.concatenate(x) for x in zip(*(part[:4] for part in parts), strict=True)
+    )
+    found = Candidates(log_prior, density, distance, variance, parts[0].kind, parts[0].tau)
     if len(found.log_prior) < LEAST_FEATURES:
         return None
     return _conclude(found, q.in_kernel(), sds, wide, n_guides)

@@ -112,10 +112,11 @@ def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_gu
     grid = np.array(p.priors.tau_grid)
     wide = Wide(*learn_wide(q, grid))
     found = learn_departures(q, settings, wide, n_guides)
-    if found is None or not (alone := found.own & np.isin(np.arange(n_guides), q.codes[~q.targeting])).any():
+    codes = np.asarray(q.codes)
+    if found is None or not found.own[codes[~q.targeting]].any():
         return wide._replace(departures=found)
     # what one NTC guide does on its own says nothing of guides in general
-    general = Wide(*learn_wide(q.guides(~alone[q.codes]), grid))
+    general = Wide(*learn_wide(q.guides(q.targeting | ~found.own[codes]), grid))
     return general._replace(departures=found.beside(general))
 
 
