@@ -12,7 +12,8 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc.tl._departures import in_order
+from dream_sc._logging import logger
+from dream_sc.tl._departures import in_order, tell
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -100,19 +101,16 @@ def test_learned_numbers_follow_the_names_of_guides(fitted: ad.AnnData) -> None:
     assert alone["guide_together"] == [0.0]
 
 
-def test_the_log_names_guides_that_depart(fitted: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
-    from dream_sc._logging import logger
-    from dream_sc.tl._departures import tell
-
-    logger.addHandler(caplog.handler)
-    try:
-        with caplog.at_level(logging.INFO, logger=logger.name):
-            tell(fitted.uns["trans"]["guides"], 0.01)
-    finally:
-        logger.removeHandler(caplog.handler)
-    told = [r.getMessage() for r in caplog.records if "departs from the curves" in r.getMessage()]
-    assert len(told) == 2
-    assert any(f"guide {STRONGEST} departs" in t and f"goes with {OTHER}" in t for t in told)
+def test_one_line_of_the_log_names_guides_that_depart(fitted: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger=logger.name):
+        tell(fitted.uns["trans"]["guides"], 0.01)
+        tell(fitted.uns["trans"]["guides"].assign(departs=0.04), 0.01)
+        tell(fitted.uns["trans"]["guides"].assign(departs=0.1, departs_with=""), 0.01)
+    named, every = (r.getMessage() for r in caplog.records)
+    assert f"{STRONGEST} in " in named
+    assert f"% of the features (with {OTHER})" in named
+    assert "GFI1B_g02" not in named
+    assert every.endswith("and 12 more")
 
 
 def test_one_cell_makes_no_call() -> None:

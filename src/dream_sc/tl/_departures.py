@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOLD = 0.05  # share of features from which on a guide is told of
+MOST_NAMED = 6
 
 
 def in_order(hyper: Mapping[str, Any] | None, guides: pd.Series) -> dict[str, Any] | None:
@@ -59,11 +60,15 @@ def with_departures(guides: pd.DataFrame, learned: Mapping[str, Any]) -> pd.Data
 def tell(guides: pd.DataFrame, wide_weight: float) -> None:
     """Say which guides depart from the curves in more than one feature of twenty, and more than guides in general."""
     many = guides[guides[DEPARTS] > max(TOLD, 2 * wide_weight)].sort_values(DEPARTS, ascending=False, kind="stable")
-    for guide, share, other in zip(many["guide"], many[DEPARTS], many[DEPARTS_WITH], strict=True):
-        together = f", and goes with {other} there" if other else ""
-        logger.info(
-            "tl.fit_trans: guide %s departs from the curves in %.0f %% of the features%s: it counts less where it does",
-            guide,
-            100 * share,
-            together,
-        )
+    if not len(many):
+        return
+    named = [
+        f"{guide} in {100 * share:.0f} % of the features" + (f" (with {other})" if other else "")
+        for guide, share, other in zip(many["guide"], many[DEPARTS], many[DEPARTS_WITH], strict=True)
+    ]
+    rest = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+    logger.warning(
+        "tl.fit_trans: guides that depart from the curves, by off-target effects or as clones, count less where they "
+        "do: %s",
+        ", ".join(named[:MOST_NAMED] + rest),
+    )
