@@ -102,12 +102,25 @@ def test_two_wild_cells_of_one_feature_in_different_guides_are_capped(rng: np.ra
     np.testing.assert_array_equal(cell, [0, 1])
 
 
-def test_cells_that_take_no_part_and_features_without_overdispersion_are_left(rng: np.random.Generator) -> None:
+def test_cells_that_take_no_part_are_left(rng: np.random.Generator) -> None:
     y = _counts(np.full((N, T), 2.0), rng)
     y[17, 5] = 300
     used = np.ones(N, dtype=bool)
     used[17] = False
     assert not len(_capped(y, used=used)[1][0])
-    bounds = capped.bounds_of(np.full((T, 2), 2.0), np.where(np.arange(T) == 5, np.nan, 0.5), S, ROW >= 0)
-    assert np.isinf(bounds.feature[5])
-    assert np.isfinite(np.delete(bounds.feature, 5)).all()
+
+
+def test_of_a_feature_that_controls_say_nothing_of_one_cell_is_capped_and_one_guide_is_not(
+    rng: np.random.Generator,
+) -> None:
+    y = np.zeros((N, T))
+    y[GUIDE == 2, 5] = rng.poisson(4 * S[GUIDE == 2])
+    y[8, 6] = 40
+    bounds = capped.bounds_of(np.full((T, 2), np.nan), np.where(np.arange(T) < 3, 0.5, np.nan), S, ROW >= 0)
+    noted, sums = capped.Noted(bounds), RowSums(ROW, 2 * N_G, T)
+    for block in _blocks(y, "by cell"):
+        sums.add(block)
+        noted.add(block)
+    feature, cell, taken = capped.cap(noted, sums.closed()[0].copy(), ROW, *OF_ROW, S)
+    assert (feature.tolist(), cell.tolist()) == ([6], [8])
+    assert taken[0] >= 36

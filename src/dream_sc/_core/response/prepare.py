@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 MIN_COUNT = 10  # of a feature in the cells used
+SILENT_COUNT = 30  # of a feature that control cells say nothing of
+NEIGHBOURS = 50  # features of similar mean, whose overdispersion it gets
 FEW_GUIDES = 2  # targeting ones, which do not determine an EC50
 
 
@@ -264,10 +266,12 @@ def counts(
     bounds = bounds_of(technical, cells) if covariates is None else None
     sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
+    technical = with_silent(technical, stats)
     reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
-        offset, n_stable = offsets(stats, technical, (reason == "") & (True if direct is None else ~direct))
+        ok = (reason == "") & np.isfinite(technical.baseline)
+        offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
     return Prepared(
@@ -286,6 +290,28 @@ def counts(
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
         direct=direct,
     )
+
+
+def with_silent(technical: Technical, stats: GuideStats) -> Technical:
+    """Overdispersion of features that are silent in control cells but not elsewhere: that of others of their mean.
+
+    Their mean is that of the guide in which it is largest.
+    """
+    known = np.isfinite(technical.overdispersion) & (technical.baseline > 0)
+    silent = np.flatnonzero(~np.isfinite(technical.overdispersion) & (stats.counts.sum(1) >= SILENT_COUNT))
+    if not len(silent) or not known.any():
+        return technical
+    of_guide = (np.arange(stats.n_guides)[:, None] == stats.guide).astype(float)
+    exposure = of_guide @ stats.exposure
+    some = exposure > 0
+    mean = ((stats.counts[silent] @ of_guide.T)[:, some] / exposure[some]).max(1)
+    order = np.argsort(technical.baseline[known], kind="stable")
+    sorted_mean, of_known = np.log(technical.baseline[known][order]), technical.overdispersion[known][order]
+    overdispersion, half = technical.overdispersion.copy(), NEIGHBOURS // 2
+    for t, at in zip(silent, np.searchsorted(sorted_mean, np.log(mean)), strict=True):
+        low = max(0, min(at - half, len(order) - NEIGHBOURS))
+        overdispersion[t] = np.median(of_known[low : low + NEIGHBOURS])
+    return replace(technical, overdispersion=overdispersion)
 
 
 def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 UNLIKELY = 1e-6  # expected number of cells with such a count, among all cells of a feature
+SILENT = 1e-9  # least mean of control cells
 N_SWEEPS = 5
 SPARE_COUNTS = 2.0  # of the other cells of a guide, whose mean is not known exactly
 
@@ -75,11 +76,13 @@ class Bounds(NamedTuple):
 def bounds_of(expected: Floats, overdispersion: Floats, size_factor: Floats, used: NDArray[np.bool_]) -> Bounds:
     """Bounds beyond which a count is unlikely in a control cell, of any group and at its size factor or above."""
     n, known = max(int(used.sum()), 1), np.isfinite(overdispersion)
-    o, most = np.where(known, overdispersion, 1.0), np.where(known, expected.max(1), 1.0)
-    limit = _quantile(np.maximum(most, 1e-12), np.maximum(o, 0.01), UNLIKELY / n)
+    # features that are silent in control cells: their counts are all noted, and compared within guides only
+    o = np.maximum(np.where(known, overdispersion, np.median(overdispersion[known]) if known.any() else 1.0), 0.01)
+    expected = np.maximum(np.where(known[:, None], expected, 0.0), SILENT)
+    limit = np.where(known, _quantile(expected.max(1), o, UNLIKELY / n), 0.0)
     # a quantile grows by less than the mean does
     cell = np.where(used, np.maximum(size_factor, 1.0), np.inf)
-    return Bounds(np.where(known, limit, np.inf), cell, expected, overdispersion)
+    return Bounds(limit, cell, expected, o)
 
 
 def _quantile(mean: Floats, overdispersion: Floats, tail: float) -> Floats:
@@ -161,7 +164,7 @@ def cap(
     for _ in range(N_SWEEPS):
         off = np.bincount(pair, count - value)[pair]
         others = total - off - value
-        left = np.maximum(mean - own, 1e-12)
+        left = np.maximum(mean - own, SILENT * 1e-6)
         ratio = np.maximum((others + SPARE_COUNTS) / left, 1.0)  # of the guide's other cells to control cells
         m = own * ratio
         # other entries that were noted tell of bursts
