@@ -59,6 +59,15 @@ def test_guides_that_depart_are_named_and_make_no_calls(fitted: ad.AnnData) -> N
     assert (ds.get.trans(fitted)["qvalue"] < 0.05).to_numpy()[responds].mean() > 0.85
 
 
+def test_the_table_behind_a_plot_has_the_guides_that_depart_first(fitted: ad.AnnData) -> None:
+    table = ds.pl.guides_data(fitted)
+    assert set(table.index[:2]) == {STRONGEST, OTHER}
+    assert (np.diff(table["departs"]) <= 0).all()
+    assert list(table.columns[-2:]) == ["departs", "departs_with"]
+    with pytest.raises(KeyError, match="call dream_sc.tl.fit_trans"):
+        ds.pl.guides_data(fitted, key="cis")
+
+
 def test_without_what_was_learned_of_each_guide_there_are_false_calls(fitted: ad.AnnData) -> None:
     adata = fitted.copy()
     hyper = {k: v for k, v in adata.uns["trans"]["hyper"].items() if not k.startswith("guide_") or k == "guide_offsets"}
