@@ -64,7 +64,7 @@ def test_the_table_behind_a_plot_has_the_guides_that_depart_first(fitted: ad.Ann
     assert set(table.index[:2]) == {STRONGEST, OTHER}
     assert (np.diff(table["departs"]) <= 0).all()
     assert list(table.columns[-2:]) == ["departs", "departs_with"]
-    with pytest.raises(KeyError, match="call dream_sc.tl.fit_trans"):
+    with pytest.raises(KeyError, match=r"call dream_sc\.tl\.fit_trans"):
         ds.pl.guides_data(fitted, key="cis")
 
 

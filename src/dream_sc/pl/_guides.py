@@ -43,7 +43,7 @@ def guides_data(
 
     Examples
     --------
-    >>> ds.pl.guides_data(adata).head(3)[["log2_dosage", "departs", "departs_with"]]  # doctest: +SKIP
+    >>> ds.pl.guides_data(adata).head(3)[["log2_dosage", "departs", "departs_with"]]
     """
     table = get.guides(data, key=key, mod=mod, gene_symbols=gene_symbols)
     lacking = [name for name in COLUMNS if name not in table]
