@@ -144,7 +144,8 @@ def check_learned(hyper: Any, where: str) -> None:
             f"without {lacking}"
         )
     _check(hyper, LEARNED | OF_GUIDES, where)
-    alike = (("guides", name, "guides") for name in OF_GUIDES if name.startswith("guide_") and name in hyper)
+    own = [name for name in OF_GUIDES if name.startswith("guide_") and name != "guide_offsets" and name in hyper]
+    alike = [("guides", name, "guides") for name in ("guide_offsets", *own)]
     for one, other, what in (("model_weights", "curves", "curves"), *alike):
         if len(hyper.get(one, ())) != len(hyper.get(other, ())):
             raise ValueError(f"{where} has {one!r} and {other!r} of different numbers of {what}")
