@@ -102,7 +102,7 @@ def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
     moves, logs, kinds = [np.zeros((n_t, 1, len(q.targeting)))], [np.zeros((n_t, 1))], [0]
     for kind, ((columns, _, every), whole) in enumerate(zip(looked, masses, strict=True), 1):
         mass, shift = whole[keep], every[keep]
-        top = np.argpartition(-mass, N_CURVES - 1, axis=1)[:, :N_CURVES]
+        top = np.argpartition(-mass, min(N_CURVES, mass.shape[1]) - 1, axis=1)[:, :N_CURVES]
         by = np.take_along_axis(shift, top, 1).astype(float)
         move = by[..., None] * start.moves[:, None]
         move[..., which] += (MOVES[0] + columns.positions[top] * (MOVES[1] - MOVES[0])) * p.priors.unit
