@@ -9,8 +9,10 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
+from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response.departures import learn_departures
+from dream_sc._core.response.evidence import evaluate
 from dream_sc._core.response.joint_departures import Pair, _together, as_one, pairs_of, with_pairs
 from dream_sc._core.response.learned import Departures, Wide, restored_wide, stored_departures
 from dream_sc._core.response.problem import Problem, null_evidence, problem
@@ -204,3 +206,37 @@ def test_what_is_stored_comes_back(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(getattr(back, name), getattr(found, name))
     assert restored_wide({"wide_weight": 0.01, "wide_sd": 0.35}) == Wide(0.01, 0.35)
     assert stored_departures(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_ntc"), [("negbinom", 60), ("binomial", 5), ("normal", 5)], ids=["many NTC guides", "shares", "scores"]
+)
+def test_other_designs_and_data_tell_a_pair_as_well(kind: str, n_ntc: int) -> None:
+    rng, n = np.random.default_rng(0), 200
+    dose = np.r_[-3.0, np.linspace(-2.2, 0.8, 7), np.zeros(n_ntc)]
+    n_g, like = len(dose), likelihood(kind)
+    shift, programme = rng.normal(0, 0.02, (n, n_g)), rng.normal(0, 0.8, n) * (rng.random(n) < 0.25)
+    shift[:, [0, 2]] += programme[:, None]
+    w, weights = np.ones(n_g), None
+    if kind == "negbinom":
+        w = np.full(n_g, 150.0)
+        y = rng.poisson(np.exp(0.5 + shift) * w).astype(float)
+    elif kind == "binomial":
+        weights = np.full((n, n_g), 300.0)
+        y = rng.binomial(300, 1 / (1 + np.exp(-shift))).astype(float)
+    else:
+        weights = np.full((n, n_g), (0.07 * like.unit) ** -2)
+        y = (shift + rng.normal(0, 0.07, (n, n_g))) * like.unit
+    stats = GuideStats(y, w, 1.1 * w, np.arange(n_g), np.zeros(n_g, int), n_g, 1, weights, kind)
+    dosage = RowDosage(dose, np.zeros(n_g), np.full(n_g, 0.05), dose == 0)
+    priors, axis = TransPriors().in_unit(like.unit), Axis.of(dose[dose != 0])
+    p = problem(stats, dosage, np.full(n, 0.3), alpha_sd=0.3 * like.unit, axis=axis, priors=priors)
+    wide = Wide(0.01, 0.35 * like.unit)
+    found = learn_departures(p, Settings(), wide, n_g)
+    np.testing.assert_array_equal(np.flatnonzero(found.own), [0, 2])
+    assert (found.partner[0], found.partner[2]) == (2, 0)
+    some = p.take(np.argsort(-np.abs(programme))[:8])
+    plain, told = (evaluate(some, Settings(), x).values for x in (wide, wide._replace(departures=found)))
+    factors = [logsumexp(v[:, 1:], axis=(1, 2)) - logsumexp(v[:, 0], axis=1) for v in (plain, told)]
+    assert (factors[1] < 1.0).all()
+    assert (factors[1] < factors[0]).all()

@@ -92,7 +92,7 @@ def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
     taus = np.repeat(grid[None], len(p.counts), 0)
     null = null_of(p, taus)
     q, at = p.in_kernel(), null.log_z.argmax(1)
-    start, _ = look_from(p, null, taus, at)
+    start, _ = look_from(q, null, taus, at)
     which = np.flatnonzero(q.targeting)
     looked = [(columns, *look(q, start, columns.positions)) for columns in (c.columns or {}).values()]
     masses = [ratio + columns.log_weight for columns, ratio, _ in looked]
