@@ -150,6 +150,7 @@ _TRANS_COLUMNS = (
     "overdispersion",
     "pareto_k",
     "n_cells",
+    "n_capped_cells",
     "mean",
     "centre",
     "scale",
@@ -195,6 +196,7 @@ CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 # what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
 CHECKS, CHECKED_GUIDES = "checks", "guides"
 EQUAL_DOSAGE_COLUMNS = ("log2_difference", "se", "pvalue")
+DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides of the trans step
 GUIDE_COLUMNS = (
     "guide",
     "target",

@@ -142,7 +142,9 @@ def guides(
 
     Returns
     -------
-    A row per guide; `.attrs["cis_gene"]` names the gene whose dosage it is.
+    A row per guide; `.attrs["cis_gene"]` names the gene whose dosage it is. With the key of a trans fit there are also
+    `offset` (log2, of the exposures), `departs` (share of features in which the guide departs from the curves; NaN
+    where this was not learned) and `departs_with` (the guide that departs with it, or "").
 
     Raises
     ------

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ._cis import cis, cis_data
     from ._confounding import confounding, confounding_data
     from ._dose_response import dose_response, dose_response_data
+    from ._guides import guides_data
     from ._memory import memory, memory_data
     from ._technical import technical, technical_data
 
@@ -21,6 +22,7 @@ __all__ = [
     "confounding_data",
     "dose_response",
     "dose_response_data",
+    "guides_data",
     "memory",
     "memory_data",
     "technical",
@@ -46,6 +48,7 @@ __getattr__, __dir__ = lazy(
             "dose_response",
             "dose_response_data",
         ),
+        "_guides": ("guides_data",),
         "_memory": (
             "memory",
             "memory_data",

@@ -11,6 +11,7 @@ from dream_sc._keys import ACTING, CIS, FLAGS, ID, MADE_FROM, TECHNICAL, TRANS, 
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
+from ._departures import in_order, tell, with_departures
 from ._direct_targets import with_direct
 from ._flags import flags
 from ._near_cis import with_near
@@ -163,6 +164,10 @@ def fit_trans(
     The object if `copy`, else None. Writes `.varm[key_added]` (a row per feature), `.varm[key_added + "_posterior"]`
     (a compact posterior, 1 kB a feature) and `.uns[key_added]`.
 
+    `n_capped_cells`: counts of single cells that the other cells of their guide do not allow are capped in the sums.
+    Guides that depart from the curves of many features are named in `.uns[key_added]["guides"]`, columns `departs` and
+    `departs_with`, and count less where they do.
+
     `direct_target` says which features guides act on themselves, besides the cis gene: those named as `cis_targets` of
     `tl.fit_cis`, and other targets of its guides. They are fitted, but take no part in what is learned, and have no
     q-value.
@@ -210,7 +215,6 @@ def fit_trans(
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), results.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
     like = likelihood_of(adata, technical_key, distribution, inference, min_denominator)
-    settings = settings_of(function_type, dosage, degree, guide_effects, nsamples, inference, sampling, seed, hyper)
     source, own = holder, {}
     if cis_targets is not None:
         own = acting_guides(data, adata, holder, technical_key, cis_targets, acting, seed)
@@ -229,6 +233,8 @@ def fit_trans(
         min_denominator=min_denominator,
     )
     check_axis(inputs.prepared.axis, function_type)
+    learned = in_order(hyper, inputs.guides["guide"])
+    settings = settings_of(function_type, dosage, degree, guide_effects, nsamples, inference, sampling, seed, learned)
     params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
         "function_type": function_type,
         "layer": inputs.opened.layer,
@@ -330,6 +336,8 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
 
     axis, opened = inputs.prepared.axis, inputs.opened
     steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
+    guides = with_departures(inputs.guides, found.learned)
+    tell(guides, found.learned["wide_weight"])
     return {
         ID: made_from.id_of(params, frame.select_dtypes("number")),
         MADE_FROM: made_from.of_steps(steps),
@@ -341,7 +349,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
             "guides": inputs.guides["guide"].astype(str).tolist(),
             "guide_offsets": inputs.guides["offset"].tolist(),
         },
-        "guides": inputs.guides.copy(),
+        "guides": guides,
         FLAGS: flags(inputs, dict(frame.items())),
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},

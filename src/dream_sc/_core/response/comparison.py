@@ -12,7 +12,8 @@ from dream_sc._core.parallel import each_block, under
 
 from . import ntc_guides
 from .first_pass import Columns, columns_of
-from .learned import Prior
+from .joint_departures import Pair, pairs_of
+from .learned import Prior, Wide
 from .wide_effects import with_wide
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Comparison:
     grid: Floats  # (K,) of tau
     columns: dict[str, Columns] | None  # of the first look, where there is one
     degree: int = 6
+    pairs: tuple[Pair, ...] = ()  # of guides that depart together
 
 
 def compare(p: Problem, curves: list[Curve], grid: Floats, degree: int) -> Comparison:
@@ -93,7 +95,7 @@ def candidates(function_type: str, axis: Axis, *, one_level: bool = False) -> li
 
 
 def set_up(
-    p: Problem, settings: Settings, wide: tuple[float, float], kept: Kept | None = None
+    p: Problem, settings: Settings, wide: tuple[float, float] | Wide, kept: Kept | None = None
 ) -> tuple[Problem, Comparison]:
     """The problem with what depends on the settings and the wide guide effects, and the curves that compete."""
     curves = candidates(settings.function_type, p.axis, one_level=p.one_level)
@@ -107,7 +109,7 @@ def set_up(
             grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
             start = Prior.start(p.priors).log_tau(grid)
             p = replace(p, tau_weight=ntc_guides.grid_weights(background, grid, start))
-    return p, compare(p, curves, grid, settings.degree)
+    return p, replace(compare(p, curves, grid, settings.degree), pairs=pairs_of(p, Wide(*wide)))
 
 
 def _sum_up_ntc(p: Problem, knots: Floats, kept: Kept | None) -> ntc_guides.Background:

@@ -14,7 +14,7 @@ from dream_sc._core.parallel import under
 from . import null_scale
 from .evidence import evaluate
 from .graded import FOLLOWS, Graded, described_by, graded_of
-from .learned import Prior, learn
+from .learned import Prior, learn, restored_wide, stored_departures
 from .simulated_nulls import simulate_null
 
 if TYPE_CHECKING:
@@ -191,15 +191,14 @@ def known(evidence: Evidence) -> tuple[Prior, NullDistribution]:
     learned = dict(evidence.settings.learned or {})
     check_curves(learned, evidence.comparison.curves)
     prior, null = restore(learned)
-    return (prior if evidence.settings.guide_effects else replace(prior, wide_weight=0.0)), null
+    return (prior if evidence.settings.guide_effects else prior.without_wide()), null
 
 
 def _null_of(e: Evidence, prior: Prior, *, progress: Callable[[Any], Any], kept: Kept | None) -> NullDistribution:
     """Distribution of the strength of features simulated without response."""
     lfdr = local_fdr(log_bf_of(e, prior), prior)
     sim = simulate_null(e.problem, e.comparison.grid, e.values, lfdr, prior, N_NULL, e.settings.seed)
-    wide = prior.wide_weight, prior.wide_sd
-    return null_distribution(strength(evaluate(sim, e.settings, wide, progress=progress, kept=kept), prior))
+    return null_distribution(strength(evaluate(sim, e.settings, prior.wide, progress=progress, kept=kept), prior))
 
 
 def log_bf_of(e: Evidence, prior: Prior) -> Floats:
@@ -239,7 +238,7 @@ def store(prior: Prior, null: NullDistribution) -> dict[str, Any]:
         "null_strength": null.body,
         "null_threshold": null.threshold,
         "null_rate": null.rate,
-    }
+    } | stored_departures(prior.departures)
 
 
 def restore(hyper: dict[str, Any]) -> tuple[Prior, NullDistribution]:
@@ -248,8 +247,7 @@ def restore(hyper: dict[str, Any]) -> tuple[Prior, NullDistribution]:
         np.asarray(hyper["model_weights"], float),
         float(hyper["tau_log_mean"]),
         float(hyper["tau_log_sd"]),
-        float(hyper["wide_weight"]),
-        float(hyper["wide_sd"]),
+        *restored_wide(hyper),
     )
     null = NullDistribution(
         np.asarray(hyper["null_strength"]), float(hyper["null_threshold"]), float(hyper["null_rate"])

@@ -254,6 +254,7 @@ def _support(d: Decision, m: int, out: Floats, const: Floats, tau: Floats) -> di
         d.log_bf[likely],
         influence[likely],
         degree=e.settings.degree,
+        pairs=e.comparison.pairs,
     )
     return found
 
@@ -289,6 +290,7 @@ def _replace_draws(d: Decision, cells: SingleCells | None, c: Curve, const: Floa
     if cells is not None:
         dosage = acting(cells.dosage, cells.guide) if c.by_acting else cells.dosage
         stats, more = cells.stats, {"minibatch_size": settings.minibatch_size}
+        hyper |= _wide_of(d.prior if settings.guide_effects else d.prior.without_wide(), np.arange(stats.n_guides))
     out, info = engines.engine(settings.inference).trans(
         stats,
         dosage,
@@ -309,7 +311,7 @@ def _replace_draws(d: Decision, cells: SingleCells | None, c: Curve, const: Floa
     return out, info["converged"]
 
 
-def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, RowDosage, dict[str, float]]:
+def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, RowDosage, dict[str, Any]]:
     """What the Pyro engines take of a problem: sums, dosages and learned numbers."""
     d, w = p.design, np.exp(p.design.log_w)
     stats = GuideStats(
@@ -326,13 +328,19 @@ def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, 
     )
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
     if not settings.guide_effects:
-        prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1], wide_weight=0.0)
-    hyper = {
+        prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1]).without_wide()
+    hyper: dict[str, Any] = {
         "m_tau": prior.tau_log_mean,
         "s_tau": prior.tau_log_sd,
         "alpha_scale": d.alpha_sd,
         "several": float(p.several),
-        "wide_weight": prior.wide_weight,
-        "wide_sd": prior.wide_sd,
     }
-    return stats, dosage, hyper
+    return stats, dosage, hyper | _wide_of(prior, p.codes)
+
+
+def _wide_of(prior: Prior, codes: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Weight and sd of the wide effects: numbers, or those of guides with these codes."""
+    if prior.departures is None or codes is None:
+        return {"wide_weight": prior.wide_weight, "wide_sd": prior.wide_sd}
+    weight, sd = prior.wide.of(codes, len(codes))
+    return {"wide_weight": weight, "wide_sd": sd}

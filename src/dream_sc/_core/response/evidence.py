@@ -18,8 +18,10 @@ from dream_sc._core.parallel import BLOCK, each_block, under
 from dream_sc._core.response.problem import Problem, evidence, problem
 
 from .comparison import set_up
+from .departures import learn_departures
 from .first_pass import Columns, Null, first_look, null_of
-from .learned import Prior
+from .joint_departures import with_pairs
+from .learned import Prior, Wide, restored_wide
 from .wide_effects import learn_wide
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Evidence:
     problem: Problem  # of `T` features
     comparison: Comparison
     settings: Settings
-    wide: tuple[float, float]  # weight and sd (natural log) of the wide guide effects
+    wide: Wide  # effects of guides
     values: Floats  # (T, M, K) log evidence
     masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
     feature: Ints | None = None  # (T,) of each link of features with several categories
@@ -96,25 +98,37 @@ def gather(
         priors=prepared.priors,
     )
     learns = prepared.learns if links is None else None
-    if not settings.guide_effects:
-        wide = (0.0, 0.0)
-    elif settings.learned is None:
-        wide = learn_wide(p if learns is None else p.take(learns), np.array(p.priors.tau_grid))
-    else:
-        wide = float(settings.learned["wide_weight"]), float(settings.learned["wide_sd"])
-    found = evaluate(p, settings, wide, progress=progress, kept=kept)
+    found = evaluate(p, settings, _wide(p, learns, settings, prepared.stats.n_guides), progress=progress, kept=kept)
     return replace(found, learns=learns) if links is None else replace(found, feature=links.feature[used])
+
+
+def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_guides: int) -> Wide:
+    """The wide effects: of an earlier fit, or learned from the features that something is learned from."""
+    if not settings.guide_effects:
+        return Wide(0.0, 0.0)
+    if settings.learned is not None:
+        return restored_wide(settings.learned)
+    q = p if learns is None else p.take(learns)
+    grid = np.array(p.priors.tau_grid)
+    wide = Wide(*learn_wide(q, grid))
+    found = learn_departures(q, settings, wide, n_guides)
+    codes = np.asarray(q.codes)
+    if found is None or not found.own[codes[~q.targeting]].any():
+        return wide._replace(departures=found)
+    # what one NTC guide does on its own says nothing of guides in general
+    general = Wide(*learn_wide(q.guides(q.targeting | ~found.own[codes]), grid))
+    return general._replace(departures=found.beside(general))
 
 
 def evaluate(
     p: Problem,
     settings: Settings,
-    wide: tuple[float, float],
+    wide: tuple[float, float] | Wide,
     *,
     progress: Callable[[Any], Any] = lambda x: x,
     kept: Kept | None = None,
 ) -> Evidence:
-    """Evidence of every feature of a problem, with wide guide effects of this weight and sd."""
+    """Evidence of every feature of a problem, with these wide guide effects."""
     p, c = set_up(p, settings, wide, kept)
 
     def call(s: slice) -> tuple[Any, ...]:
@@ -123,7 +137,7 @@ def evaluate(
     parts = each_block(call, len(p.counts), progress, kept=under(kept, "evidence"))
     values, masses = zip(*parts, strict=True)
     of_curves = tuple(np.concatenate(mass) for mass in zip(*masses, strict=True))
-    return Evidence(p, c, settings, wide, np.concatenate(values), of_curves)
+    return Evidence(p, c, settings, Wide(*wide), np.concatenate(values), of_curves)
 
 
 class Found(NamedTuple):
@@ -155,6 +169,9 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
         rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
         if len(rows):
             _closely(p, c, rows, by_curve[rows], values, masses, start + weight)
+    if c.pairs:
+        values[:, 0] = with_pairs(p, c.pairs, values[:, 0], taus)
+        values[:, 1:] += sum(np.log1p(-pair.weight) for pair in c.pairs)
     relative = (mass - mass.max(1, keepdims=True) for mass in masses)
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
 

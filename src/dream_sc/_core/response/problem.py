@@ -61,6 +61,7 @@ class Problem:
     tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
     covariates: CovariateEffects | None = None  # on the exposure of each feature and row
     load_precision: Floats | None = None  # (T, D, D) of the errors of their coefficients, along `design.loads`
+    codes: NDArray[np.int64] | None = None  # (G,) which of the guides of the cis step each is
 
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
@@ -91,6 +92,8 @@ class Problem:
             own=d.own[keep],
             shares=d.shares[keep],
             error=d.error[keep],
+            wide_sd=np.ascontiguousarray(d.wide_sd[keep]),
+            wide_weight=np.ascontiguousarray(d.wide_weight[keep]),
         )
         return replace(
             self,
@@ -99,6 +102,7 @@ class Problem:
             design=design,
             guide=guide.reshape(-1).astype(np.int64),
             targeting=self.targeting[keep],
+            codes=None if self.codes is None else self.codes[keep],
             covariates=None if self.covariates is None else self.covariates.some_rows(rows),
         )
 
@@ -229,8 +233,8 @@ def problem(
         own=own,
         shares=shares,
         error=dosage.error[present].astype(np.float64),
-        wide_sd=np.array([0.0]),
-        wide_weight=np.array([1.0]),
+        wide_sd=np.zeros((len(present), 1)),
+        wide_weight=np.ones((len(present), 1)),
         level_sd=priors.level_sd,
         alpha_sd=alpha_sd,
         axis=np.array([axis.low, axis.high]),
@@ -256,6 +260,7 @@ def problem(
         likelihood=like,
         level_error=dosage.level_error,
         pooled=pooled,
+        codes=present.astype(np.int64),
     )
     return p if stats.covariates is None else _with_covariates(p, stats.covariates.some_rows(order))
 
