@@ -78,6 +78,8 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "overdispersion": "variance between cells of the same guide beyond chance, by the technical step",
     "pareto_k": "above 0.7 do not trust the intervals; none where draws have no weights",
     "n_cells": "cells that take part",
+    "n_capped_cells": "counts of single cells that the other cells of their guide do not allow, capped in the sums; "
+    "none with covariates",
     "mean": "mean count per cell at size factor 1, share, or score",
     "centre": "centre of the scores, from which the fit measures them",
     "scale": "sd of the scores, in which the fit measures them",
@@ -193,6 +195,7 @@ def _names(table: str, like: Likelihood) -> list[str]:
     """Columns of the trans step that a likelihood has."""
     lacks = set() if like.categories else {"category"}
     lacks |= {"overdispersion"} if like.statistics == "scores" else {"centre", "scale"}
+    lacks |= set() if like.statistics == "counts" else {"n_capped_cells"}
     if table == "main":
         return [name for name in main_columns(like.effect) if name not in lacks]
     names = [name for name in trans_columns(like.effect) if name not in lacks]

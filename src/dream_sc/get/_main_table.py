@@ -38,7 +38,9 @@ def main_table(fit: TransFit, frame: pd.DataFrame) -> pd.DataFrame:
 
 def ec50_in_words(row: Mapping[str, Any], axis: Mapping[str, float]) -> str:
     """The EC50 with its 95 % interval, or on which side of the observed dosages it is; "" without a response."""
-    if str(row["class"]) in ("null", "nan"):
+    from dream_sc._core.curves import NULL
+
+    if str(row["class"]) in (NULL.name, "nan"):
         return ""
     middle, *ends = (float(row[f"log2_ec50{q}"]) for q in ("", "_q025", "_q975"))
     if not np.isfinite([middle, *ends]).all():

@@ -38,8 +38,8 @@ def columns(prepared: Prepared, asked: Bools, found: dict[str, Any], flags: dict
     for name, values in zip(("slope_within", "slope_within_sd"), prepared.slope or (nothing, nothing), strict=True):
         out[name] = np.where(fitted, values, np.nan)
     out |= {"overdispersion": prepared.overdispersion, "n_cells": np.full(n, prepared.n_cells), "mean": prepared.mean}
-    if prepared.n_capped is not None:
-        out["n_capped_cells"] = prepared.n_capped.astype(float)
+    if prepared.likelihood.statistics == "counts":  # with covariates nothing is capped
+        out["n_capped_cells"] = nothing if prepared.n_capped is None else prepared.n_capped.astype(float)
     out |= status.told(prepared, asked, status.went(found, flags["converged"])) | of_ends(prepared, fitted)
     out["confidence"] = confidence.confidence(out)
     return out if prepared.scale is None else _in_scores(prepared, out)
