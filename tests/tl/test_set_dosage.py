@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import anndata as ad
@@ -47,6 +48,14 @@ def wells() -> ad.AnnData:
     adata = _wells()
     ds.tl.fit_technical(adata)
     return adata
+
+
+def test_a_gene_that_was_not_named_is_not_missed(wells: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    adata = wells.copy()
+    ds.tl.set_dosage(adata, "left", label_key="well")
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        ds.tl.fit_trans(adata, function_type="single_hill")
+    assert "cis gene" not in caplog.text
 
 
 def test_the_dosages_of_fit_cis_set_by_hand_give_the_same_calls(fitted: ad.AnnData) -> None:
