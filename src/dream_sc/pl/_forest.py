@@ -138,9 +138,7 @@ def forest(
     --------
     >>> ds.pl.forest(adata, n=20)  # doctest: +SKIP
     """
-    table = forest_data(
-        data, features, value=value, n=n, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols
-    )
+    table = forest_data(data, features, value=value, n=n, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     if not len(table):
         raise ValueError(f"no feature has a {value} to show: name some as features=, or use another value=")
     fit = trans_fit(data, key, mod, gene_symbols)
