@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NOT_CALLED = "not called"
 N_DOSES = 41
+WIDTH = 1.95  # of the axes, in lengths of the longest bar
 
 
 def classes_data(
@@ -122,12 +123,14 @@ def classes(
     place = np.arange(len(shown))
     ax.barh(place, shown["n"], height=0.62, color=blue())
     most = max(int(shown["n"].max()), 1) if len(shown) else 1
-    for y, n in zip(place, shown["n"], strict=True):
+    for y, n in enumerate(shown["n"]):
         ax.text(n + 0.02 * most, y, f"{n:,}", va="center", fontsize=SMALL, color=ink())
     ax.set_yticks(place, [str(name).replace("_", " ") for name in shown.index], fontsize=SMALL + 0.5)
     ax.set_ylim(max(len(shown), 1) - 0.5, -0.5)
-    ax.set_xlim(0, 1.15 * most)
-    ax.set_xlabel("called features")
+    ax.set_xlim(0, WIDTH * most)  # the right half is for the curves
+    ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= most and float(tick).is_integer()])
+    ax.spines["bottom"].set_bounds(0, most)
+    ax.set_xlabel("called features", loc="left")
     _examples(data, shown, ax, key, mod, gene_symbols)
     return ax
 
@@ -145,7 +148,7 @@ def _examples(
     values = medians(fit, rows, doses, log2fc=fit.likelihood.effect == "log2fc")
     n = len(shown)
     for i, (name, curve) in enumerate(zip(shown["example"], values, strict=True)):
-        inset = ax.inset_axes((1.04, 1 - (i + 0.88) / n, 0.2, 0.76 / n))
+        inset = ax.inset_axes((0.6, 1 - (i + 0.88) / n, 0.18, 0.76 / n))
         inset.axhline(0, color=GRAY, lw=0.7, ls=":")
         inset.plot(doses, curve, color=ink(), lw=1.4)
         inset.set_xticks([])
@@ -154,4 +157,4 @@ def _examples(
         inset.spines[:].set_visible(False)
         span = float(np.ptp(curve)) or 1.0
         inset.set_ylim(min(curve.min(), 0.0) - 0.1 * span, max(curve.max(), 0.0) + 0.1 * span)
-        inset.text(1.06, 0.5, plain(name), va="center", fontsize=SMALL, transform=inset.transAxes)
+        ax.text(0.8, 1 - (i + 0.5) / n, plain(name, 20), va="center", fontsize=SMALL, transform=ax.transAxes)

@@ -52,8 +52,8 @@ def de_comparison_data(
     data
         AnnData or MuData on which `tl.fit_trans` has run.
     table
-        Table of scanpy (`get.rank_genes_groups_df`), sceptre, DESeq2, pertpy, edgeR or limma, recognised by its columns;
-        features are in the column of the tool, or in the index. Fold changes are taken as log2.
+        Table of scanpy (`get.rank_genes_groups_df`), sceptre, DESeq2, pertpy, edgeR or limma, recognised by its
+        columns; features are in the column of the tool, or in the index. Fold changes are taken as log2.
     at
         What the fit says of: "mean", the mean over the cells of all targeting guides, which a comparison of these with
         NTC cells estimates; "full", the strongest knock-down (activation, where nothing was knocked down).
@@ -171,8 +171,8 @@ def de_comparison(
     data
         AnnData or MuData on which `tl.fit_trans` has run.
     table
-        Table of scanpy (`get.rank_genes_groups_df`), sceptre, DESeq2, pertpy, edgeR or limma, recognised by its columns;
-        features are in the column of the tool, or in the index. Fold changes are taken as log2.
+        Table of scanpy (`get.rank_genes_groups_df`), sceptre, DESeq2, pertpy, edgeR or limma, recognised by its
+        columns; features are in the column of the tool, or in the index. Fold changes are taken as log2.
     at
         What the fit says of: "mean", the mean over the cells of all targeting guides, which a comparison of these with
         NTC cells estimates; "full", the strongest knock-down (activation, where nothing was knocked down).
@@ -247,7 +247,7 @@ def de_comparison(
     ax.set_xlabel(rf"$\log_2$ fold change, {tool}")
     where = "over cells of targeting guides" if at == "mean" else _effects.effect_of(trans_fit(data, key, mod))[1]
     ax.set_ylabel(rf"$\log_2$ fold change, dream_sc" "\n" f"({where.removeprefix(_effects.WORDS['log2fc']).strip()})")
-    ax.legend(frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.1)
+    ax.legend(frameon=False, fontsize=SMALL, loc="upper left", handletextpad=0.1)
     off = (used["log2fc"] - used["log2fc_table"]).abs().sort_values(ascending=False, kind="stable").index
     named = used.loc[off[: max(label, 0)]]
     label_points(

@@ -1,4 +1,4 @@
-"""What figures of the trans table share: which features are called, which column is their effect, and what it is named."""
+"""What figures of the trans table share: which features are called, and which column is their effect."""
 
 from __future__ import annotations
 

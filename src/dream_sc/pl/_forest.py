@@ -13,7 +13,7 @@ from dream_sc.get._names import trans_fit
 from dream_sc.get._symbols import cis_label
 
 from . import _effects
-from ._style import GRAY, SMALL, axes, directions, dosage_label, paper, plain
+from ._style import GRAY, SMALL, axes, directions, dosage_label, legend_above, paper, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +156,7 @@ def forest(
         ax.set_xlabel(f"EC50 with 95 % interval\n{dosage_label(gene, doses=ZERO in fit.info['axis'])}")
     else:
         ax.set_xlabel(f"{_effects.effect_of(fit)[1]},\n95 % interval")
-    ax.legend(frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.2)
+    legend_above(ax, 2)
     return ax
 
 

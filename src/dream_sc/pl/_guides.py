@@ -15,7 +15,7 @@ from dream_sc.get._symbols import gene_label
 from . import _effects, _points
 from ._curve import medians
 from ._labels import label_points
-from ._style import GRAY, ORANGE, SMALL, axes, blue, ink, paper
+from ._style import GRAY, ORANGE, axes, blue, ink, legend_above, paper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dream_sc.get._names import TransFit
 
 DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides, where the fit learned them
-N_FEATURES = 200
+N_FEATURES = 100
 BEYOND = 2.0  # standard errors
 CHANCE = 0.05  # about the share of features beyond them where nothing departs
 STEP = 0.1  # log2 of dosage, for the slope of the curve
@@ -54,7 +54,7 @@ def guides_data(
     data
         AnnData or MuData on which `tl.fit_trans` has run.
     features
-        Names of features; the 200 of highest mean among those fitted by default.
+        Names of features; the 100 of highest mean among those fitted by default.
     key
         `key_added` of the fit.
     mod
@@ -102,8 +102,10 @@ def _residuals(data: Any, fit: TransFit, frame: pd.DataFrame) -> tuple[np.ndarra
     rows, names = frame["row"].to_numpy(int), fit.info["guides"]["guide"].astype(str).tolist()
     part, own = _with_columns(fit, rows)
     cells = _points.cells(data, part)
-    table = cells.table.set_index("guide").reindex(names)
-    acting = np.where(table["escaper_fraction"] > 0, table["log2_dosage_acting"], table["log2_dosage"])
+    at = pd.Index(cells.table["guide"]).get_indexer(names)
+    table = fit.info["guides"]
+    escaping = table["escaper_fraction"].fillna(0.0).to_numpy(float)
+    acting = np.where(escaping > 0, table["log2_dosage_acting"], table["log2_dosage"])
     acting, sd = np.nan_to_num(acting.astype(float)), np.nan_to_num(table["sd"].to_numpy(float))
     counts = fit.likelihood.effect == "log2fc"
     curve = medians(fit, rows, acting, log2fc=counts)
@@ -112,10 +114,11 @@ def _residuals(data: Any, fit: TransFit, frame: pd.DataFrame) -> tuple[np.ndarra
     )
     z, residual = np.full((2, len(rows), len(names)), np.nan)
     for i, r in enumerate(own):
-        points = _observed(part, cells, int(r)).set_index("guide").reindex(names)
-        level = float(frame["baseline"].iloc[i])
-        mean, se = points["mean_acting"].to_numpy(float), (points["upper"] - points["lower"]).to_numpy(float) / 3.92
-        se = se / (1 - points["escaper_fraction"].to_numpy(float))
+        points, level = _observed(part, cells, int(r)), float(frame["baseline"].iloc[i])
+        mean, lower, upper = (points[name].to_numpy(float)[at] for name in ("mean", "lower", "upper"))
+        # escaping cells are at NTC level; guides without cells have no place
+        mean = np.where(at >= 0, (mean - escaping * level) / (1 - escaping), np.nan)
+        se = (upper - lower) / (2 * _points.Z95 * (1 - escaping))
         with np.errstate(divide="ignore", invalid="ignore"):
             if counts:
                 seen, se = np.log2(np.maximum(mean, 1e-12) / level), se / (mean * LN2)
@@ -140,13 +143,10 @@ def _with_columns(fit: TransFit, rows: np.ndarray) -> tuple[TransFit, np.ndarray
 
 
 def _observed(fit: TransFit, cells: _points.Cells, r: int) -> pd.DataFrame:
-    level = float(fit.row(r)["baseline"])
     kind = fit.likelihood.statistics
     if kind == "shares":
-        points = _points.shares(cells, np.array([r]))
-    else:
-        points = {"counts": _points.counts, "scores": _points.scores}[kind](cells, r)
-    return _points.with_acting(points.drop(columns="category", errors="ignore"), cells, level)
+        return _points.shares(cells, np.array([r]))
+    return {"counts": _points.counts, "scores": _points.scores}[kind](cells, r)
 
 
 def guides(
@@ -170,7 +170,7 @@ def guides(
     data
         AnnData or MuData on which `tl.fit_trans` has run.
     features
-        Names of features; the 200 of highest mean among those fitted by default.
+        Names of features; the 100 of highest mean among those fitted by default.
     key
         `key_added` of the fit.
     mod
@@ -209,6 +209,8 @@ def guides(
         (high, ORANGE, f"in more than {2 * CHANCE:.0%} of features"),
     ):
         part = table[mask]
+        if not len(part):
+            continue
         ax.plot(part["log2_dosage"], part[column], "o", ms=5, color=color, mec=paper(ax), mew=0.5, label=label)
     if not learned:
         ax.axhline(CHANCE, color=ink(), lw=0.8, ls=":", zorder=0)
@@ -216,7 +218,7 @@ def guides(
     ax.set_xlabel(r"$\log_2$ dosage of the guide")
     n = int(table["n_features"].max())
     ax.set_ylabel("share of features\nin which the guide departs" if learned else f"share of {n} features\nbeyond 2 se")
-    ax.legend(frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.1)
+    legend_above(ax, 2)
     named = table[high]
     label_points(ax, named["log2_dosage"], named[column], named.index, table[["log2_dosage", column]].to_numpy(float))
     return ax

@@ -220,7 +220,7 @@ def priors(
             if name == "prior":
                 panel.fill_between(own["x"], height, color=color, alpha=0.25, lw=0)
         if parameter in LOG:
-            panel.set_xscale("log", base=2)
+            panel.set_xscale("log", base=4)
             panel.xaxis.set_major_formatter("{x:.2g}")
         panel.set_ylim(0, 1.08)
         panel.set_yticks([])

@@ -75,6 +75,22 @@ def titled(ax: Any, title: str | None) -> None:
         ax.set_title(title, fontsize=TITLE)
 
 
+def legend_above(ax: Any, ncols: int) -> None:
+    """A legend above the axes, where it covers nothing, and the title above that."""
+    legend = ax.legend(
+        frameon=False,
+        fontsize=SMALL,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=ncols,
+        handletextpad=0.2,
+        columnspacing=1.0,
+    )
+    if ax.get_title():
+        n_rows = -(-len(legend.get_texts()) // ncols)
+        ax.set_title(ax.get_title(), fontsize=ax.title.get_fontsize(), pad=8 + 12 * n_rows)
+
+
 def panels(
     n: int,
     size: tuple[float, float],

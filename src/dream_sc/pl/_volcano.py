@@ -14,7 +14,7 @@ from dream_sc.get._symbols import cis_label
 
 from . import _effects
 from ._labels import label_points
-from ._style import GRAY, MANY, SMALL, axes, directions, dosage_label, ink, paper
+from ._style import GRAY, MANY, axes, directions, dosage_label, ink, legend_above, paper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,8 +198,4 @@ def _points(ax: Any, table: pd.DataFrame) -> None:
             zorder=1 if quiet else 2,
         )
     if len(table):
-        ax.legend(
-            frameon=False, fontsize=SMALL, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.1
-        )
-        if ax.get_title():
-            ax.set_title(ax.get_title(), fontsize=ax.title.get_size(), pad=32)  # above the legend
+        legend_above(ax, 2)
