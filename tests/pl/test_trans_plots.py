@@ -69,7 +69,7 @@ def test_the_dose_response_takes_them_too(fitted: AnnData, table: pd.DataFrame) 
     assert {panel.get_subplotspec().colspan.start for panel in drawn} == {0}
     assert ds.pl.dose_response(fitted, names[0], title="one").get_title() == "one"
     for wrong in ({"ncols": 2}, {"scale": "derivative"}):
-        with pytest.raises(ValueError, match="ncols=2|scale"):
+        with pytest.raises(ValueError, match=r"ncols=2|scale"):
             ds.pl.dose_response(fitted, names[0], **wrong)
     with pytest.raises(ValueError, match=r"features=\[\]"):
         ds.pl.dose_response(fitted, [])
