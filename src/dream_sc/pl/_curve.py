@@ -20,6 +20,7 @@ ALL_CELLS = "with escaping cells"
 FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
 MOST_CONTROLS = 12  # drawn with an interval each
 BLOCK = 200  # features at a time
+LARGEST = 60.0  # parameter up to which numbers of 32 bits are used
 
 
 def draw(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: str, ax: Any) -> None:
@@ -162,15 +163,26 @@ def medians(fit: TransFit, rows: np.ndarray, doses: np.ndarray, *, log2fc: bool)
         curve = found[members[0]][0]
         for start in range(0, len(members), BLOCK):
             some = members[start : start + BLOCK]
-            draws, consts = np.stack([found[i][2] for i in some]), np.stack([found[i][1] for i in some])[:, None]
+            draws = np.stack([found[i][2] for i in some])
+            consts = np.stack([found[i][1] for i in some])[:, None]
             # a switch has one level at all dosages but that of NTC
             at = np.where(x == 0.0, 0.0, 1.0) if getattr(curve, "by_acting", False) else x
-            value = curve.log_curve(at, draws, consts)
-            ntc = curve.log_curve(np.zeros(1), draws, consts)
+            # records have 16 bits, so that 32 are enough where no exponential is too large for them
+            kind = np.float32 if np.abs(draws).max() < LARGEST else np.float64
+            draws, consts, at = (values.astype(kind) for values in (draws, consts, at))
+            value, ntc = curve.log_curve(at, draws, consts), curve.log_curve(np.zeros(1, kind), draws, consts)
             if log2fc:
                 moved = fit.likelihood.change(value, ntc)
             else:
                 unit = np.array([fit.unit(int(rows[i]))[1] for i in some])[:, None, None]
                 moved = unit * (fit.likelihood.expected(value) - fit.likelihood.expected(ntc))
-            out[some] = np.median(moved, axis=1)
+            out[some] = _median(np.asarray(moved, np.float32))
     return out
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Medians ``(R, X)`` of ``(R, S, X)``; four times as fast as that of numpy, whose axes are not in this order."""
+    last = np.ascontiguousarray(np.swapaxes(values, 1, 2))
+    n = last.shape[2]
+    middle = [(n - 1) // 2, n // 2]
+    return np.asarray(np.partition(last, middle, axis=2)[..., middle].mean(axis=2))

@@ -60,6 +60,8 @@ def table_of(fit: TransFit, features: str | Sequence[str] | None = None) -> pd.D
         own = [layers.index(str(c)) if str(c) in layers else 0 for c in frame["category"]]
         leading = n * leading + np.array(own, dtype=int)
     frame = frame.assign(row=leading)
+    if "mean" not in frame:  # of layers
+        frame["mean"] = frame["baseline"]
     if features is not None:
         names = names_of(features)
         if fit.feature is None:

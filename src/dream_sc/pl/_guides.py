@@ -114,7 +114,7 @@ def _residuals(data: Any, fit: TransFit, frame: pd.DataFrame) -> tuple[np.ndarra
     )
     z, residual = np.full((2, len(rows), len(names)), np.nan)
     for i, r in enumerate(own):
-        points, level = _observed(part, cells, int(r)), float(frame["baseline"].iloc[i])
+        points, level = _observed(part, cells, int(r)), float(fit.row(int(rows[i]))["baseline"])
         mean, lower, upper = (points[name].to_numpy(float)[at] for name in ("mean", "lower", "upper"))
         # escaping cells are at NTC level; guides without cells have no place
         mean = np.where(at >= 0, (mean - escaping * level) / (1 - escaping), np.nan)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._style import SMALL, plain
+from ._style import SMALL, ink, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,7 @@ PLACES = tuple(
     for dx, dy in ((3, 3), (-3, 3), (3, -3), (-3, -3), (5, 0), (-5, 0), (0, 5), (0, -5))
 )
 NEAR = 8  # places without a line
+FURTHEST = 5.5 * 5  # points
 MARGIN = np.array([-1.5, -0.5, 1.5, 0.5])  # around a label, in points
 POINT = 3.0  # half of the width of a labelled point, in points
 
@@ -46,18 +47,20 @@ def label_points(
     every = pixel if avoid is None else np.vstack([pixel, ax.transData.transform(np.asarray(avoid, float))])
     taken = np.column_stack([every - half, every + half])
     inside, drawn = ax.get_window_extent().extents, []
+    measured = ax.text(0, 0, "", fontsize=SMALL)
     for i, word in enumerate(words):
         if not np.isfinite(pixel[i]).all():
             continue
-        label = ax.annotate(word, at[i], (0, 0), textcoords="offset points", fontsize=SMALL, zorder=5)
-        box = label.get_window_extent()
-        found = _room(pixel[i], (box.width, box.height), scale, np.delete(taken, i, axis=0), inside)
-        label.remove()
+        measured.set_text(word)
+        box = measured.get_window_extent()
+        reach = np.array([box.width, box.height]) + (FURTHEST + POINT) * scale
+        near = (taken[:, :2] < pixel[i] + reach).all(axis=1) & (taken[:, 2:] > pixel[i] - reach).all(axis=1)
+        found = _room(pixel[i], (box.width, box.height), scale, taken[near & ~_is(taken, pixel[i])], inside)
         if found is None:
             continue
         place, extent = found
         dx, dy, ha, va = PLACES[place]
-        line = {"arrowstyle": "-", "lw": 0.5, "color": label.get_color(), "alpha": 0.6, "shrinkA": 0, "shrinkB": 2}
+        line = {"arrowstyle": "-", "lw": 0.5, "color": ink(), "alpha": 0.6, "shrinkA": 0, "shrinkB": 2}
         drawn.append(
             ax.annotate(
                 word,
@@ -72,7 +75,13 @@ def label_points(
             )
         )
         taken = np.vstack([taken, extent])
+    measured.remove()
     return drawn
+
+
+def _is(taken: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Which of the extents are of the point itself."""
+    return np.asarray(np.abs((taken[:, :2] + taken[:, 2:]) / 2 - point).max(axis=1) < 1e-6)
 
 
 def _room(

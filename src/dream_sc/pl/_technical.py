@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 ALL = "all"  # features
-MOST_LABELS = 200
+MOST_LABELS, FEW_LABELS = 200, 40  # with few features, and with many
 
 
 def technical_data(
@@ -139,6 +139,6 @@ def technical(
         ax.axhline(0, color=GRAY, lw=1, ls=":", zorder=0)
         ax.set_ylabel(like.words.effect.format(plain(group)))
     order = shown[y].sub(shown[y].median()).abs().sort_values(ascending=False, kind="stable").index if every else marked
-    shown = shown.loc[list(dict.fromkeys(order))][:MOST_LABELS]
+    shown = shown.loc[list(dict.fromkeys(order))][: MOST_LABELS if len(table) < MANY else FEW_LABELS]
     label_points(ax, shown["mu"], shown[y], shown.index, table[["mu", y]].to_numpy(float))
     return ax
