@@ -10,7 +10,7 @@ from dream_sc import _validate, get
 from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import CIS, DOSE, TITRATION
 
-from ._style import GRAY, GREEN, SMALL, at_zero, axes, blue, dosage_label, paper, plain
+from ._style import GRAY, GREEN, SMALL, at_zero, axes, blue, dosage_label, name_rows, paper
 
 MOST_CONTROLS = 20
 
@@ -129,7 +129,7 @@ def cis(
         ax.plot(truth, height, "|", ms=9, mew=1.6, color=GREEN, zorder=3, label="truth")
     if not doses:
         ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
-    ax.set_yticks(height, [plain(name) for name in table.index], fontsize=SMALL)
+    name_rows(ax, table.index)
     ax.set_ylim(-0.8, len(table) - 0.2)
     ax.set_xlabel(dosage_label(table.attrs["cis_gene"], doses=doses) + ", 95 % interval")
     legend: Any = ax.legend(frameon=False, fontsize=SMALL, loc="lower right")

@@ -169,8 +169,8 @@ def medians(fit: TransFit, rows: np.ndarray, doses: np.ndarray, *, log2fc: bool)
             at = np.where(x == 0.0, 0.0, 1.0) if getattr(curve, "by_acting", False) else x
             # records have 16 bits, so that 32 are enough where no exponential is too large for them
             kind = np.float32 if np.abs(draws).max() < LARGEST else np.float64
-            draws, consts, at = (values.astype(kind) for values in (draws, consts, at))
-            value, ntc = curve.log_curve(at, draws, consts), curve.log_curve(np.zeros(1, kind), draws, consts)
+            own: Any = draws.astype(kind), consts.astype(kind)
+            value, ntc = curve.log_curve(at.astype(kind), *own), curve.log_curve(np.zeros(1, kind), *own)
             if log2fc:
                 moved = fit.likelihood.change(value, ntc)
             else:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEGEND = (TARGETING, ALL_CELLS, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
-ONE_LINE, LONG_TITLE = 32, 40  # characters of a title, and of a name in it
+ONE_LINE, LONG_TITLE = 32, 36  # characters of a title, and of a name in it
 SURE = 0.95  # `p_ec50_inside` above which an EC50 is shown
 SCALES = {"log2fc": r"$\log_2$ fold change against NTC", "delta": "difference to NTC"}
 WIDE = 5.8  # inches, of a panel with names of categories beside it

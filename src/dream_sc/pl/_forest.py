@@ -13,7 +13,7 @@ from dream_sc.get._names import trans_fit
 from dream_sc.get._symbols import cis_label
 
 from . import _effects
-from ._style import GRAY, SMALL, axes, directions, dosage_label, legend_above, paper, plain
+from ._style import GRAY, axes, directions, dosage_label, legend_above, name_rows, paper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,7 @@ def forest(
         ax.axvspan(*span, color=GRAY, alpha=0.12, lw=0, zorder=0)
     ax.axvline(0, color=GRAY, lw=0.8, ls=":", zorder=0)
     _rows(ax, table, span)
-    ax.set_yticks(np.arange(len(table)), [plain(name) for name in table.index], fontsize=SMALL)
+    name_rows(ax, table.index)
     ax.set_ylim(len(table) - 0.4, -0.6)
     if value == _effects.EC50:
         gene = cis_label(data, fit.adata, fit.info, gene_symbols)

@@ -14,7 +14,7 @@ from dream_sc.get._symbols import cis_label
 
 from . import _effects
 from ._curve import medians
-from ._style import LABEL, SMALL, TICK, axes, dosage_label, plain
+from ._style import LABEL, TICK, axes, dosage_label, name_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,7 +209,7 @@ def heatmap(
         ax.axvline(0, color="black", lw=0.8, ls=":")
     if named:
         ax.plot(table.attrs["log2_ec50"], np.arange(len(table)), "|", ms=6, mew=1.2, color="black")
-        ax.set_yticks(np.arange(len(table)), [plain(name) for name in table.index], fontsize=SMALL)
+        name_rows(ax, table.index)
         ax.tick_params(axis="y", length=0)
     else:
         ax.set_yticks([])

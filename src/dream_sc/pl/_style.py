@@ -80,8 +80,8 @@ def legend_above(ax: Any, ncols: int) -> None:
     legend = ax.legend(
         frameon=False,
         fontsize=SMALL,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
+        loc="lower right",  # what is too wide goes over the names at the left
+        bbox_to_anchor=(1.0, 1.0),
         ncols=ncols,
         handletextpad=0.2,
         columnspacing=1.0,
@@ -89,6 +89,13 @@ def legend_above(ax: Any, ncols: int) -> None:
     if ax.get_title():
         n_rows = -(-len(legend.get_texts()) // ncols)
         ax.set_title(ax.get_title(), fontsize=ax.title.get_fontsize(), pad=8 + 12 * n_rows)
+
+
+def name_rows(ax: Any, names: Sequence[object]) -> None:
+    """Write the names of rows 0, 1, ... beside them, smaller where rows are close together."""
+    height = ax.get_window_extent().height / ax.figure.dpi * 72 / max(len(names), 1)
+    size = min(SMALL, max(0.9 * height, 4.0))
+    ax.set_yticks(range(len(names)), [plain(name) for name in names], fontsize=size)
 
 
 def panels(
