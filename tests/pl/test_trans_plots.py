@@ -206,6 +206,15 @@ def test_heatmap_rows_are_curves(fitted: AnnData, table: pd.DataFrame, order: An
         assert (np.diff(falls.astype(int)) <= 0).all()
 
 
+def test_of_many_rows_every_other_draw_says_as_much(fitted: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = ds.pl.heatmap_data(fitted)
+    monkeypatch.setattr("dream_sc.pl._curve.MANY", 1)
+    half = ds.pl.heatmap_data(fitted).loc[every.index]
+    assert not np.array_equal(half, every)
+    np.testing.assert_allclose(half, every, atol=0.1)
+    assert np.abs(half - every).to_numpy().mean() < 0.01
+
+
 def test_heatmap_draws_the_table(fitted: AnnData, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ds.pl.heatmap_data(fitted)
     ax = ds.pl.heatmap(fitted, limit=1.5)

@@ -190,7 +190,7 @@ def heatmap(
     table = heatmap_data(data, features, order=order, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     fit = trans_fit(data, key, mod, gene_symbols)
     named = len(table) <= MOST_NAMED
-    ax = axes(ax, (4.6, 1.4 + 0.14 * len(table) if named else 5.5), figsize=figsize, title=title)
+    ax = axes(ax, (4.6, max(1.4 + 0.14 * len(table), 2.6) if named else 5.5), figsize=figsize, title=title)
     doses, values = table.columns.to_numpy(float), table.to_numpy()
     most = limit or max(float(np.nanpercentile(np.abs(values), LIMIT)), 1e-9)
     step = doses[1] - doses[0]
