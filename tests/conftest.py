@@ -95,6 +95,18 @@ def restore_settings() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def titration_fit() -> Any:
+    """A small titration with the three steps, for tests that read it; those that write take a copy."""
+    import dream_sc as ds
+
+    adata = ds.datasets.titration(1200, 40, rng=0)
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata)
+    return adata
+
+
+@pytest.fixture(scope="session")
 def modalities() -> Any:
     """A MuData with a fit of each distribution over the dosage of its RNA: eight features each, of which half respond.
 

@@ -259,6 +259,14 @@ def _known(space: dict[str, Any]) -> None:
     assert abs(float(ds.get.trans(space["plate"])["log2_ec50"].iloc[0]) - 1.585) < 0.5
 
 
+def _acting(space: dict[str, Any]) -> None:
+    adata = space["adata"]
+    without, both = (ds.get.trans(adata, key=key) for key in ("acting", "trans"))
+    assert (space["table"]["lfdr"].dropna() >= 0).all()
+    assert set(without.loc[without["qvalue"] < 0.05, "class"]) <= {"switch"}
+    assert (both["qvalue_graded"] < 0.05).any()
+
+
 def _same_by_every_door(space: dict[str, Any]) -> None:
     _fitted(space)
     for name in ("adata", "igvf", "assigned", "low_moi", "public"):
@@ -272,6 +280,14 @@ def _same_by_every_door(space: dict[str, Any]) -> None:
     assert len(list(Path("qc").glob("*_mqc.tsv"))) >= 2
 
 
+def _questions(space: dict[str, Any]) -> None:
+    _fitted(space)
+    assert len(space["called"].columns) <= 12
+    assert set(space["doses"]["level"].dropna()) == {0.1, 0.5, 0.9}
+    assert space["ranking"].index[0] in set(space["called"].index)
+    assert list(pd.read_excel("results.xlsx", sheet_name="responders").iloc[:, 0]) == list(space["called"].index)
+
+
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "README.md": _read_me,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
@@ -281,8 +297,10 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "gallery.md": _gallery,
     "index.md": _fitted,
     "known_dosages.md": _known,
+    "knock_outs.md": _acting,
     "large_data.md": _from_disk,
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
+    "questions.md": _questions,
     "quickstart.md": _checked,
     "splicing.md": _splicing,
 }

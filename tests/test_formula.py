@@ -461,6 +461,10 @@ def test_parameters_of_other_types_are_refused(whole: ad.AnnData, name: str, val
         ("curves", 5),
         ("guides", "GFI1B_g01"),
         ("guide_offsets", ["a"]),
+        ("guide_wide_weight", [2.0]),
+        ("guide_wide_sd", [-1.0]),
+        ("guide_partner", [0.5]),
+        ("guide_together", [0.1]),
         ("distribution", 5),
     ],
 )

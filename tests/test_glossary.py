@@ -16,10 +16,10 @@ FOLDERS = sorted({path.parent for path in MODULES} - {PACKAGE})
 
 # what anybody who reads Python and works with single cells knows; all other words belong into the glossary
 FIELD_WORDS = """
-adjust all allowed base check choose column compare comparison compile content count data demo density design device
-direction exon factor file fit folder from function group input key lazy leave logging main math matrix memory name one
-optimise out parallel parser point progress read report result setting simulated storage store stored style symbol
-table task tensor thread token transform tree type validate
+adjust all allowed base check choose column compare comparison compile config content count data demo density design
+device direction exon factor file fit folder from function group input key lazy leave logging main math matrix memory
+name one optimise option out parallel parser point progress read report result setting simulated storage store stored
+style symbol table task tensor thread token transform tree type validate
 """.split()
 # on their way out
 LEAVING = ["chains", "problem"]

@@ -8,6 +8,7 @@ SCHEMA_VERSION = 1
 TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
 CONFOUNDING = "confounding"
 SIZE_FACTOR = "size_factor"
+SIZE_FACTORS = "size_factors"  # `.uns`: how each column of size factors was made
 NEAR_CIS = "near_cis"  # column of the table of the trans step
 DIRECT_TARGET = "direct_target"  # column of the table of the trans step
 # of a feature, in `.var`; the first set that is there is read
@@ -79,6 +80,7 @@ class Slots:
 # of every step, in its entry of `.uns`: a name for the result, and what it was made from
 ID, MADE_FROM = "id", "made_from"
 CELLS, TAKES_PART, KINDS, NAMES, FEATURES, STEPS = "cells", "takes part", "kinds", "names", "features", "steps"
+ACTING = "_acting"  # appended to the key of a trans fit without dosages: its guides, in the form of a cis fit
 DOSE = "dose"  # scale of known dosages, in the parameters of a cis step
 ZERO = "zero"  # in the axis of a trans fit of doses: the log2 dose at which it has dose 0
 TECHNICAL_COLUMNS = ("mu", "mu_sd", "overdispersion", "overdispersion_sd", "status")
@@ -87,39 +89,37 @@ SCORE_COLUMNS = ("mu", "mu_sd", "sigma", "sigma_sd", "status")
 # of a technical fit of a multinomial, in its entry of `.uns`: a table of sticks and their effects, sticks x groups
 STICKS, STICK_EFFECTS, STICK_EFFECTS_SD = "sticks", "stick_effects", "stick_effects_sd"
 CIS_COLUMNS = ("x_true", "log2_x_true", "log2_sd", "log2_q025", "log2_q975")
-_TRANS_COLUMNS = (  # with what an effect is called in place of "effect"
-    "model",
+# with what an effect is called in place of "effect"; in the order in which they are read
+_TRANS_COLUMNS = (
     "on_knockdown",
-    "score",
-    "lfdr",
     "qvalue",
-    "pvalue",
-    "log_bf",
-    "log_bf_loo",
-    "n_guides_support",
-    "p_trend_within_targeting",
-    "heterogeneity_p",
-    "class",
-    "p_class",
+    "confidence",
+    "category",
+    "effect_full",
+    "effect_full_q025",
+    "effect_full_q975",
     "log2_ec50",
     "log2_ec50_q025",
     "log2_ec50_q975",
     "p_ec50_inside",
-    "hill_n",
-    "hill_n_q025",
-    "hill_n_q975",
-    "baseline",
-    "amplitude",
-    "log2_ec50_b",
-    "log2_ec50_b_q025",
-    "log2_ec50_b_q975",
-    "hill_n_b",
-    "hill_n_b_q025",
-    "hill_n_b_q975",
-    "amplitude_b",
-    "effect_full",
-    "effect_full_q025",
-    "effect_full_q975",
+    "class",
+    "status",
+    "note",
+    "score",
+    "model",
+    "p_class",
+    "lfdr",
+    "pvalue",
+    "log_bf",
+    "log_bf_loo",
+    "lfdr_graded",
+    "qvalue_graded",
+    "log_bf_graded",
+    "n_guides_support",
+    "p_trend_within_targeting",
+    "heterogeneity_p",
+    "slope_within",
+    "slope_within_sd",
     "effect_half",
     "effect_half_q025",
     "effect_half_q975",
@@ -129,21 +129,48 @@ _TRANS_COLUMNS = (  # with what an effect is called in place of "effect"
     "effect_range",
     "effect_range_q025",
     "effect_range_q975",
+    "log2_dosage_full",
+    "log2_dosage_max",
+    "hill_n",
+    "hill_n_q025",
+    "hill_n_q975",
+    "baseline",
+    "amplitude",
     "slope_ntc",
-    "slope_within",
-    "slope_within_sd",
     "inflection",
-    "overdispersion",
+    "log2_ec50_b",
+    "log2_ec50_b_q025",
+    "log2_ec50_b_q975",
+    "hill_n_b",
+    "hill_n_b_q025",
+    "hill_n_b_q975",
+    "amplitude_b",
     "min_detectable_effect",
     "guide_sd",
+    "overdispersion",
     "pareto_k",
     "n_cells",
+    "n_capped_cells",
     "mean",
-    "category",
     "centre",
     "scale",
-    "status",
 )
+# of those, what most readers need; `EC50_TEXT` is made on reading
+_MAIN_COLUMNS = (
+    "on_knockdown",
+    "qvalue",
+    "confidence",
+    "category",
+    "effect_full",
+    "effect_full_q025",
+    "effect_full_q975",
+    "log2_ec50",
+    "ec50",
+    "class",
+    "status",
+    "note",
+)
+CONFIDENCE, EC50_TEXT = "confidence", "ec50"
 FLAGS = "flags"  # of a trans fit, in its entry of `.uns`: what makes the whole of it doubtful
 CATEGORIES = "categories"  # table of the categories of a multinomial with a layer for each, in the entry of `.uns`
 # of a category by itself, where it does not have those of its feature
@@ -158,12 +185,18 @@ def trans_columns(effect: str) -> tuple[str, ...]:
     return tuple(name.replace("effect", effect) for name in _TRANS_COLUMNS)
 
 
+def main_columns(effect: str) -> tuple[str, ...]:
+    """Columns of the short table, in their order."""
+    return tuple(name.replace("effect", effect) for name in _MAIN_COLUMNS)
+
+
 # what `tl.calibrate(replace=True)` puts another number in, and where it keeps what was there
 THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
 CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 # what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
 CHECKS, CHECKED_GUIDES = "checks", "guides"
 EQUAL_DOSAGE_COLUMNS = ("log2_difference", "se", "pvalue")
+DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides of the trans step
 GUIDE_COLUMNS = (
     "guide",
     "target",

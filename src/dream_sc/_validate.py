@@ -277,8 +277,8 @@ def step(adata: AnnData, key: str, call: str) -> Any:
 
 
 def _kind(step: str) -> str:
-    """The step whose kind of result another one writes: known dosages take the place of fitted ones."""
-    return "tl.fit_cis" if step == "tl.set_dosage" else step
+    """The step whose kind of result another one writes: known dosages, or none, take the place of fitted ones."""
+    return "tl.fit_cis" if step in ("tl.set_dosage", "tl.fit_trans(dosage='none')") else step
 
 
 def storable(key: str) -> None:

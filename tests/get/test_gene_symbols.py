@@ -46,7 +46,7 @@ def fitted() -> ad.AnnData:
 
 def test_every_reader_and_plot_takes_the_column() -> None:
     for space in (ds.get, ds.pl):
-        for name in set(space.__all__) - {"memory", "memory_data"}:  # of no features
+        for name in set(space.__all__) - {"columns", "memory", "memory_data"}:  # of no features
             assert "gene_symbols" in inspect.signature(getattr(space, name)).parameters, name
 
 
@@ -129,9 +129,9 @@ def test_two_cis_genes_side_by_side(fitted: ad.AnnData, tmp_path) -> None:
     fitted.write_h5ad(tmp_path / "x.h5ad")
     for adata in (fitted, ad.read_h5ad(tmp_path / "x.h5ad")):
         tables = {name: ds.get.trans(adata, key=f"trans_{name}") for name in "ab"}
-        assert tables["a"].loc[ID(0), "status"] == "cis gene"
-        assert tables["b"].loc[ID(1), "status"] == "cis gene"
-        assert tables["b"].loc[ID(0), "status"] != "cis gene"
+        assert tables["a"].loc[ID(0), "status"] == "cis_gene"
+        assert tables["b"].loc[ID(1), "status"] == "cis_gene"
+        assert tables["b"].loc[ID(0), "status"] != "cis_gene"
         both = tables["a"]["lfdr"].notna() & tables["b"]["lfdr"].notna()
         assert not np.allclose(tables["a"]["lfdr"][both], tables["b"]["lfdr"][both])
         for name, gene in (("a", "GFI1B"), ("b", "SYM1")):

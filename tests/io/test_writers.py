@@ -161,7 +161,9 @@ def test_workbook(fitted: ad.AnnData, tmp_path: Path) -> None:
     assert cell.data_type == "s"
     meaning = sheets["columns"].set_index("column")["meaning"]
     assert meaning.index.tolist() == sheets["trans"].columns.tolist()[1:] or "gene" in meaning.index
-    assert "95 % interval of log2_ec50" in meaning["log2_ec50_q025"]
+    known = ds.get.columns()
+    assert meaning["log2_ec50_q025"] == known["log2_ec50_q025"]
+    assert (meaning.drop("gene", errors="ignore") != "").all()
     run = sheets["run"].set_index("what")["value"]
     assert run["cis gene"] == "GFI1B"
     assert str(run["features"]) == "24"

@@ -339,7 +339,7 @@ def test_cells_are_matched_by_name(pair: md.MuData, hyper: dict[str, Any]) -> No
     ordered = pair.mod["other"][shared].copy()
     ordered.obsm["cis"], ordered.uns["cis"] = plain.obsm["cis"].loc[shared], plain.uns["cis"]
     ds.tl.fit_trans(ordered, function_type="single_hill", hyper=hyper)
-    text = dict.fromkeys(["model", "class", "status"], str)
+    text = dict.fromkeys(["model", "class", "status", "note", "confidence"], str)
     pd.testing.assert_frame_equal(table.astype(text), ds.get.trans(ordered).astype(text), rtol=1e-6)
 
 

@@ -173,7 +173,7 @@ def test_baselines_and_points_are_of_a_cell_with_mean_covariates(trans: ad.AnnDa
     np.testing.assert_allclose(table["baseline"].iloc[1:], trans.varm["technical"]["mu"].iloc[1:], rtol=0.12)
     feature = trans.var_names[2]
     from dream_sc.get._names import trans_fit
-    from dream_sc.pl._points import cells, counts
+    from dream_sc.get._points import cells, counts
 
     points = counts(cells(trans, trans_fit(trans, "trans", None)), 2)
     ratio = points.loc[~points["is_control"].astype(bool), "mean"] / trans.varm["technical"].loc[feature, "mu"]

@@ -100,7 +100,7 @@ def test_curves_start_at_dose_zero(plate: ad.AnnData) -> None:
 def test_another_unit_moves_the_ec50_and_nothing_else(plate: ad.AnnData) -> None:
     other = _fit(_plate(1000.0), control=None)
     one, two = ds.get.trans(plate), ds.get.trans(other)
-    moved = [c for c in one if c.startswith("log2_ec50") or c == "inflection"]
+    moved = [c for c in one if c.startswith(("log2_ec50", "log2_dosage")) or c == "inflection"]
     np.testing.assert_allclose(two[moved], one[moved] + np.log2(1000.0), atol=1e-6)
     same = one.select_dtypes(float).columns.difference(moved)
     np.testing.assert_allclose(two[same], one[same], rtol=1e-5, atol=1e-9)

@@ -14,7 +14,7 @@ import dream_sc as ds
 if TYPE_CHECKING:
     from pathlib import Path
 
-CATEGORIES = ["model", "class", "status"]
+CATEGORIES = ["model", "class", "status", "note", "confidence"]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+TEXTS = dict.fromkeys(("model", "on_knockdown", "confidence", "class", "status", "note"), str)
+
+
 @pytest.fixture(scope="module")
 def ready() -> ad.AnnData:
     adata = ds.datasets.titration(1000, 16, rng=5, single_fraction=0.5, mean_range=(0.0, 4.0))
@@ -50,11 +53,11 @@ def test_a_part_of_the_features_has_the_rows_of_the_whole(ready: ad.AnnData) -> 
     ds.tl.fit_trans(adata, features=wanted)
     whole, part = ds.get.trans(ready), ds.get.trans(adata)
     pd.testing.assert_frame_equal(
-        part.loc[wanted].astype(dict.fromkeys(("model", "on_knockdown", "class", "status"), str)),
-        whole.loc[wanted].astype(dict.fromkeys(("model", "on_knockdown", "class", "status"), str)),
+        part.loc[wanted].astype(TEXTS),
+        whole.loc[wanted].astype(TEXTS),
     )
     others = part.drop(index=[*wanted, "GFI1B"])
-    assert (others["status"] == "not asked for").all()
+    assert (others["status"] == "not_asked").all()
     assert others["lfdr"].isna().all()
     with pytest.raises(KeyError, match="gene_0003"):
         ds.tl.fit_trans(adata, features="gene_03")
@@ -76,7 +79,7 @@ def test_svi_keeps_the_calls_and_says_when_it_is_too_short(ready: ad.AnnData) ->
     assert (svi["log2fc_full"] - whole["log2fc_full"]).abs().max() < 0.5
     assert adata.uns["trans"]["params"]["inference"] == "svi"
     ds.tl.fit_trans(adata, features=clear[0], inference="nuts", niters=2, nsamples=10, device="cpu")
-    assert ds.get.trans(adata).loc[clear[0], "status"] == "not converged: raise niters"
+    assert ds.get.trans(adata).loc[clear[0], "status"] == "not_converged"
 
 
 @pytest.mark.parametrize("n_guides", [1, 2])

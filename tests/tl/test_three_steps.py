@@ -11,6 +11,8 @@ import pytest
 
 import dream_sc as ds
 
+TEXTS = dict.fromkeys(("model", "on_knockdown", "confidence", "class", "status", "note"), str)
+
 
 @pytest.fixture(scope="module")
 def fitted() -> ad.AnnData:
@@ -66,8 +68,8 @@ def test_results_survive_h5ad_and_a_subset(fitted: ad.AnnData, tmp_path: Any) ->
     pd.testing.assert_frame_equal(ds.get.dose_response(again, genes), ds.get.dose_response(fitted, genes))
     part = fitted[:, genes].copy()
     pd.testing.assert_frame_equal(
-        ds.get.trans(part).astype({"model": str, "on_knockdown": str, "class": str, "status": str}),
-        ds.get.trans(fitted, genes).astype({"model": str, "on_knockdown": str, "class": str, "status": str}),
+        ds.get.trans(part).astype(TEXTS),
+        ds.get.trans(fitted, genes).astype(TEXTS),
     )
     alone = ds.get.posterior(fitted, genes[1], nsamples=7).sel(feature=genes[1])
     both = ds.get.posterior(fitted, genes, nsamples=7).sel(feature=genes[1])
@@ -82,18 +84,8 @@ def test_learned_numbers_reproduce_a_feature_alone(fitted: ad.AnnData) -> None:
     holder.varm["technical"].loc[~holder.var_names.isin(genes), "overdispersion"] = np.nan
     del part
     ds.tl.fit_trans(holder, hyper=fitted.uns["trans"]["hyper"], key_added="again")
-    new = (
-        holder.varm["again"]
-        .loc[genes]
-        .drop(columns=["model", "on_knockdown", "class", "status", "qvalue"])
-        .astype(float)
-    )
-    old = (
-        fitted.varm["trans"]
-        .loc[genes]
-        .drop(columns=["model", "on_knockdown", "class", "status", "qvalue"])
-        .astype(float)
-    )
+    new = holder.varm["again"].loc[genes].drop(columns=[*TEXTS, "qvalue"]).astype(float)
+    old = fitted.varm["trans"].loc[genes].drop(columns=[*TEXTS, "qvalue"]).astype(float)
     pd.testing.assert_frame_equal(new, old, rtol=1e-6)
 
 

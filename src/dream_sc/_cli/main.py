@@ -35,8 +35,11 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     demo.add_argument("--quiet", action="store_true", help="no progress bars, only the table")
 
+    from . import config, fit
     from .memory import add_parser
 
+    fit.add_parser(commands)
+    config.add_parser(commands)
     add_parser(commands, _positive)
     compiling = commands.add_parser(
         "compile",
@@ -72,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _info()
     if given.command == "compile":
         return _compile(given)
-    if given.command == "memory":
-        from .memory import run
+    if given.command in ("fit", "config", "memory"):
+        from importlib import import_module
 
-        return run(given)
+        return int(import_module(f".{given.command}", __package__).run(given))
     command_line.print_help()
     return 2
 

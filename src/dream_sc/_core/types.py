@@ -275,6 +275,12 @@ class Axis:
         """Half-way to the strongest knock-down, or half the top dose."""
         return self.high - 1.0 if self.from_zero else self.low / 2
 
+    def ends_with_effects(self, least: float) -> tuple[float, float]:
+        """Dosages of the full effect and of the one at the strongest activation; NaN nearer to NTC than `least`."""
+        if self.from_zero:  # the full effect is that of the top dose
+            return self.high, np.nan
+        return self.low if self.low <= -least else np.nan, self.high if self.high >= least else np.nan
+
     def points(self, n: int) -> Floats:
         """Dosages ``(n,)`` from one end to the other, evenly; dose 0 is the first of them."""
         if self.from_zero:

@@ -60,6 +60,11 @@ def guide_cells(adata: AnnData, holder: AnnData, cis_key: str) -> GuideCells:
     """
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     table = cis["guides"].reset_index(drop=True)
+    if table["log2_dosage"].isna().all():
+        raise ValueError(
+            f".uns[{cis_key!r}] holds the guides of a fit without dosages, and this is about dosages: name the key "
+            "of a cis fit, or call dream_sc.tl.fit_cis"
+        )
     mine = guides_of_cells(holder, cis_key).reindex(adata.obs_names).to_numpy(object)
     guide = pd.Index(table["guide"]).get_indexer(mine).astype(np.int64)
     if not (guide >= 0).any():

@@ -44,6 +44,18 @@ def _numbers(value: Any) -> bool:
     return _some_numbers(value) and len(value) > 0 and bool(np.isfinite(value).all())
 
 
+def _within(values: Any, low: float, high: float) -> bool:
+    array = np.asarray(values, float)
+    return bool(((array >= low) & (array <= high)).all())
+
+
+def _places(values: Any) -> bool:
+    if not _some_numbers(values):
+        return False
+    array = np.asarray(values, float)
+    return bool(((array == np.floor(array)) & (array >= -1) & (array < len(array))).all())
+
+
 def _number(value: Any) -> bool:
     return (
         isinstance(value, int | float | np.integer | np.floating)
@@ -88,6 +100,11 @@ OF_GUIDES: Checks = {
     "distribution": TEXT,
     "guides": ("a list of names", texts),
     "guide_offsets": ("a list of numbers", _some_numbers),
+    "guide_wide_weight": ("a list of numbers of 0 to 1", lambda v: _some_numbers(v) and _within(v, 0.0, 1.0)),
+    "guide_wide_sd": ("a list of numbers of 0 or more", lambda v: _some_numbers(v) and _within(v, 0.0, np.inf)),
+    "guide_departs": ("a list of numbers", _some_numbers),
+    "guide_partner": ("a list of places of guides, or -1", _places),
+    "guide_together": ("a list of numbers of 0 to 1", lambda v: _some_numbers(v) and _within(v, 0.0, 1.0)),
 }
 
 
@@ -127,7 +144,9 @@ def check_learned(hyper: Any, where: str) -> None:
             f"without {lacking}"
         )
     _check(hyper, LEARNED | OF_GUIDES, where)
-    for one, other, what in (("model_weights", "curves", "curves"), ("guides", "guide_offsets", "guides")):
+    own = [name for name in OF_GUIDES if name.startswith("guide_") and name != "guide_offsets" and name in hyper]
+    alike = [("guides", name, "guides") for name in ("guide_offsets", *own)]
+    for one, other, what in (("model_weights", "curves", "curves"), *alike):
         if len(hyper.get(one, ())) != len(hyper.get(other, ())):
             raise ValueError(f"{where} has {one!r} and {other!r} of different numbers of {what}")
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dream_sc._keys import GUIDE
 from dream_sc._logging import logger
 
 from .budget import available, highest_resident, in_words, memory_budget
@@ -138,7 +139,9 @@ def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], optio
         asked[name] = list(value) if name in ("control", "category_layers") and value is not None else value
     asked["layer"] = params["layer"] if asked["layer"] is None else asked["layer"]
     options["use_all_cells"] = bool(params.get("use_all_cells", False))
-    if step == "fit_trans":
+    if step == "fit_trans" and given["cis_targets"] is not None:  # which finds its guides itself
+        asked["guide_key"] = given["guide_key"] or GUIDE
+    elif step == "fit_trans":
         holder = adata if given["cis_mod"] is None else _validate.resolve(given["data"], given["cis_mod"], views=True)
         guides = holder.uns[given["cis_key"]]["guides"]
         asked["guide_key"] = ""  # the table of guides knows better

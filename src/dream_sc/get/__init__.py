@@ -5,18 +5,46 @@ from typing import TYPE_CHECKING
 from dream_sc._lazy import lazy
 
 if TYPE_CHECKING:
+    from ._columns import columns
     from ._curves import dose_response, posterior
+    from ._doses import doses
+    from ._guide_effects import guide_effects
+    from ._responders import rank_genes_groups, responders
+    from ._summary import summary
     from ._tables import calibration, cis, confounding, guides, technical, trans
 
-__all__ = ["calibration", "cis", "confounding", "dose_response", "guides", "posterior", "technical", "trans"]
+__all__ = [
+    "calibration",
+    "cis",
+    "columns",
+    "confounding",
+    "dose_response",
+    "doses",
+    "guide_effects",
+    "guides",
+    "posterior",
+    "rank_genes_groups",
+    "responders",
+    "summary",
+    "technical",
+    "trans",
+]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "_columns": ("columns",),
         "_curves": (
             "dose_response",
             "posterior",
         ),
+        "_doses": ("doses",),
+        "_guide_effects": ("guide_effects",),
+        "_responders": (
+            "rank_genes_groups",
+            "responders",
+        ),
+        "_summary": ("summary",),
         "_tables": (
             "calibration",
             "cis",

@@ -71,6 +71,14 @@ def dose_response(
     ------
     KeyError, ValueError
         If the fit or a name is not there, a feature was not fitted, or fold changes are asked for of other than counts.
+
+    Examples
+    --------
+    >>> curve = ds.get.dose_response(adata, "gene_0002", scale="log2fc")
+    >>> curve.columns.tolist()
+    ['feature', 'log2_dosage', 'median', 'lower', 'upper']
+    >>> bool((curve["lower"] <= curve["upper"]).all())
+    True
     """
     _validate.one_of("scale", scale, get_args(Scale))
     if not 0 < ci < 1:
@@ -88,6 +96,11 @@ def curves(
     fit: TransFit, rows: Sequence[int] | np.ndarray, doses: Any = None, ci: float = 0.95, scale: str = "expected"
 ) -> pd.DataFrame:
     """Curves of rows of the fit, which have a posterior, one after another."""
+    if not np.isfinite(fit.info["axis"]["low"]):
+        raise ValueError(
+            f".uns[{fit.key!r}] is a fit without dosages, so that there is no curve: columns such as log2fc_full of "
+            "dream_sc.get.trans are the change in the cells in which a guide acts"
+        )
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
     x = np.atleast_1d(np.asarray(doses, dtype=float))
@@ -95,7 +108,7 @@ def curves(
     # at dose 0 and below it, the axis ends
     at = x if zero is None else np.maximum(x - zero, 0.0)
     for r in rows:
-        q = np.quantile(_values(fit, r, at, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
+        q = np.quantile(values(fit, r, at, scale), [0.5, (1 - ci) / 2, (1 + ci) / 2], axis=0)
         columns: dict[str, Any] = dict(zip(COLUMNS, (x, *q), strict=True))
         frames.append(pd.DataFrame(fit.labels(r) | columns))
     return pd.concat(frames, ignore_index=True) if frames else _empty(fit)
@@ -106,13 +119,20 @@ def _empty(fit: TransFit) -> pd.DataFrame:
     return pd.DataFrame({n: np.empty(0, dtype=object) for n in text} | {n: np.empty(0) for n in COLUMNS})
 
 
-def _values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
-    """Draws ``(S, X)`` of the curve of row `r` at dosages `x`."""
+def acting_level(fit: TransFit, r: int) -> np.ndarray:
+    """Draws ``(S,)`` of the expected value of row `r` where guides act, of a fit without dosages."""
+    return values(fit, r, np.ones(1), "expected")[:, 0]
+
+
+def values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
+    """Draws ``(S, X)`` of the curve of row `r` at places `x` of the axis, on which dose 0 is 0."""
     from dream_sc._core.response import posterior_record, summary
 
     like, (centre, unit) = fit.likelihood, fit.unit(r)
     curve, consts, _ = posterior_record.unpack(fit.records[r])
     draws = posterior_record.draw(fit.records[r], N_DRAWS, int(fit.info["seed"]), str(fit.names[r]))
+    if curve.by_acting:  # one level at all dosages but that of NTC
+        x = np.where(x == 0.0, 0.0, 1.0)
     if scale == "derivative":
         return unit * summary.slope(x, draws, curve, consts, like)
     predictor, ntc = curve.log_curve(x, draws, consts), curve.log_curve(np.zeros(1), draws, consts)
@@ -165,6 +185,14 @@ def posterior(
     `get.trans` gives, is another one. Two Hills (second: ``_b``): of counts and shares ``b1``, ``b2`` are logs of
     positive amplitudes in units of the lowest level; of scores, amplitudes with the sign of the Hill. Polynomial:
     ``c1`` to ``c6``, on the scale of ``a``, of the powers of the dosage taken to -1 to 1.
+
+    Examples
+    --------
+    >>> draws = ds.get.posterior(adata, "gene_0002", nsamples=100)
+    >>> dict(draws.sizes)
+    {'feature': 1, 'draw': 100}
+    >>> bool(draws["log2_ec50"].notnull().all())
+    True
     """
     import xarray as xr
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import made_from, stored
-from dream_sc._keys import CATEGORIES, CATEGORY_COLUMNS, Slots
+from dream_sc._keys import CATEGORIES, CATEGORY_COLUMNS, ZERO, Slots
 
 from . import _symbols
 from ._stored import table
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dream_sc._core.likelihoods import Likelihood
 
+MIN_SIDE = 0.1  # log2: an end of the axis nearer to NTC than this has no fold change
 CALL = "fit_trans(data)"
 OWN = (*CATEGORY_COLUMNS, "mean")  # columns of a category by itself, not those of its feature
 SEPARATOR = ":"  # of feature and layer, in the name of a category that is a layer
@@ -127,13 +128,16 @@ class TransFit:
         KeyError, ValueError
             If there is no such name, or nothing with this name has a posterior.
         """
+        from dream_sc._core.response.status import NO_FIT
+
         rows = self.find(name)
         found = rows[np.isfinite(self.records[rows, 0])]
         if not len(found):
-            status = self.row(rows[0])["status"]
-            if str(status).startswith(("converged", "pareto", "few", "single")):
-                status = "no count in any cell"
-            raise ValueError(f"{name!r} has no posterior, its status is {str(status)!r}")
+            row = self.row(rows[0])
+            why = f"its status is {str(row['status'])!r}, {row.get('note', '')}".rstrip(", ")
+            if row["status"] not in NO_FIT:
+                why = "it has no count in any cell"
+            raise ValueError(f"{name!r} has no posterior: {why}")
         return found
 
     def labels(self, r: int) -> dict[str, Any]:
@@ -156,6 +160,25 @@ class TransFit:
         every = self.info[CATEGORIES]
         index = every["feature"].astype(str) + SEPARATOR + every["category"].astype(str)
         return every.set_axis(pd.Index(index, name=None)).reindex(self.names)
+
+    @property
+    def ends(self) -> list[float]:
+        """Ends of the axis at which something was perturbed: knock-down, then activation; the top of doses."""
+        low, high, zero = (self.info["axis"].get(name) for name in ("low", "high", ZERO))
+        if zero is not None:
+            return [high - zero]
+        return [end for end, moved in ((low, low <= -MIN_SIDE), (high, high >= MIN_SIDE)) if moved] or [low]
+
+    @property
+    def end(self) -> float:
+        """The end at which the effect on knock-down is taken."""
+        return self.ends[0]
+
+    def is_switch(self, r: int) -> bool:
+        """Whether row `r` is described by one level for all acting guides."""
+        from dream_sc._core.response import posterior_record
+
+        return bool(posterior_record.unpack(self.records[r])[0].by_acting)
 
     def unit(self, r: int) -> tuple[float, float]:
         """Centre and scale of a score, 0 and 1 of others: a value is centre + scale * that of the likelihood."""

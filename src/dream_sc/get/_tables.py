@@ -23,6 +23,7 @@ from dream_sc._keys import (
 )
 
 from . import _symbols
+from ._main_table import main_table
 from ._names import by_category, by_feature, names_of, trans_fit
 from ._stored import table
 
@@ -56,6 +57,11 @@ def technical(
     binomial, of the log usage for a multinomial, of the score else. Coefficients of covariates, log2 per unit, are in
     ``covariate_<name>`` and ``covariate_sd_<name>``. With `category_layers` each layer has its columns,
     ``mu_<layer>`` and ``effect_<group>_<layer>``.
+
+    Examples
+    --------
+    >>> ds.get.technical(adata).columns.tolist()[:3]
+    ['mu', 'mu_sd', 'overdispersion']
     """
     adata, frame = table(data, mod, "varm", key, "fit_technical(data)")
     slots, groups = Slots(key), list(_validate.step(adata, key, "fit_technical(data)")["groups"])
@@ -96,6 +102,12 @@ def cis(
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> dosage = ds.get.cis(adata)
+    >>> dosage.attrs["cis_gene"], len(dosage) == adata.n_obs
+    ('GFI1B', True)
     """
     adata, frame = table(data, mod, "obsm", key, "fit_cis(data, cis_gene)")
     made_from.warn_if_stale(adata, key, "get.cis")
@@ -130,12 +142,20 @@ def guides(
 
     Returns
     -------
-    A row per guide; `.attrs["cis_gene"]` names the gene whose dosage it is.
+    A row per guide; `.attrs["cis_gene"]` names the gene whose dosage it is. With the key of a trans fit there are also
+    `offset` (log2, of the exposures), `departs` (share of features in which the guide departs from the curves; NaN
+    where this was not learned) and `departs_with` (the guide that departs with it, or "").
 
     Raises
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> guides = ds.get.guides(adata)
+    >>> guides.index[guides["is_control"]].tolist()[:2]
+    ['NTC_01', 'NTC_02']
     """
     adata, info = table(data, mod, "uns", key, "fit_cis(data, cis_gene)")
     made_from.warn_if_stale(adata, key, "get.guides")
@@ -151,6 +171,7 @@ def trans(
     data: AnnData | MuData,
     features: str | Sequence[str] | None = None,
     *,
+    columns: Literal["all", "main"] = "all",
     by: Literal["feature", "category"] = "feature",
     key: str = TRANS,
     mod: str | None = None,
@@ -166,6 +187,9 @@ def trans(
     features
         Names to return; all by default. Of a multinomial, names of features or of categories; a category that is a
         layer is called "feature:layer".
+    columns
+        "all", in reading order; or "main", the 12 that most readers need, with the EC50 only where the data determine
+        it. `get.columns` says what each means.
     by
         "feature": a row per feature. "category", for a multinomial: a row per category.
     key
@@ -181,8 +205,13 @@ def trans(
 
     Returns
     -------
-    A row per feature; dosages in log2 relative to NTC, NaN with its reason in `status`. Effects are log2 fold changes
-    of counts (`log2fc_...`), differences of shares (`delta_p_...`) or of scores (`delta_...`).
+    A row per feature; dosages in log2 relative to NTC, NaN with its reason in `status` and `note`. Effects are log2
+    fold changes of counts (`log2fc_...`), differences of shares (`delta_p_...`) or of scores (`delta_...`).
+
+    With ``columns="main"`` the number `log2_ec50` is there where `p_ec50_inside` is above 0.95, and the text `ec50`
+    has it with its interval; else the text says on which side of the observed dosages it lies ("below -2.9"), or "not
+    determined". Effects are those at the strongest knock-down (`log2fc_full`); where nothing was knocked down, those at
+    the strongest activation (`log2fc_max`).
 
     A feature with categories has the numbers of the one that moves most, which the column `category` names. With
     ``by="category"`` the first columns are `feature` and `category`, and that name is in `leading`; `baseline` and
@@ -192,8 +221,17 @@ def trans(
     ------
     KeyError, ValueError
         If the fit or a feature is not there, a symbol is that of several features, or features have no categories.
+
+    Examples
+    --------
+    >>> table = ds.get.trans(adata)
+    >>> len(table) == adata.n_vars
+    True
+    >>> ds.get.trans(adata, ["gene_0002"], columns="main")["on_knockdown"].tolist()
+    ['down']
     """
     _validate.one_of("by", by, ("feature", "category"))
+    _validate.one_of("columns", columns, ("all", "main"))
     fit = trans_fit(data, key, mod, gene_symbols)
     if by == "category" and fit.feature is None:
         raise ValueError(f'by="category" is for a multinomial, and this fit is with {fit.distribution!r}: leave it out')
@@ -206,7 +244,9 @@ def trans(
             frame = frame.loc[list(dict.fromkeys(str(fit.feature_labels[found[0]]) for found in rows))]
         else:
             frame = frame.iloc[list(dict.fromkeys(int(r) for found in rows for r in found))]
-    return frame.sort_values(["lfdr", "log_bf"], ascending=[True, False]) if sort else frame
+    if sort:
+        frame = frame.sort_values(["lfdr", "log_bf"], ascending=[True, False])
+    return main_table(fit, frame) if columns == "main" else frame
 
 
 def calibration(
@@ -243,6 +283,12 @@ def calibration(
     ------
     KeyError, ValueError
         If the calibration is not there, or has no such table.
+
+    Examples
+    --------
+    >>> ds.tl.calibrate(adata, n=5)
+    >>> ds.get.calibration(adata)["level"].tolist()
+    [0.05, 0.001, 1e-05]
     """
     adata = _validate.readable(data, mod)
     entry = adata.uns.get(key)
@@ -295,6 +341,14 @@ def confounding(
     ------
     KeyError, ValueError
         If there are no checks, or none of that name has means of guides.
+
+    Examples
+    --------
+    >>> checks = ds.tl.check_confounding(adata, batch_key="batch")
+    >>> ds.get.confounding(adata)["flag"].dtype
+    dtype('bool')
+    >>> {"guide", "mean", "se"} <= set(ds.get.confounding(adata, "size factor"))
+    True
     """
     adata = _validate.readable(data, mod)
     info = adata.uns.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
+
+    from dream_sc._core.likelihoods import Distribution
 
     from ._results import Responses
 
@@ -123,7 +125,8 @@ def to_excel(
     --------
     >>> ds.io.to_excel(adata, "results.xlsx")
     """
-    from ._columns import meanings
+    from dream_sc import get
+
     from ._results import responses
 
     out = Path(path)
@@ -137,7 +140,8 @@ def to_excel(
     sheets = _tables(of, fdr)
     if len(sheets["trans"]) > MOST_ROWS:
         raise ValueError(f"{len(sheets['trans'])} features are more than a sheet holds, {MOST_ROWS}: use to_tsv")
-    explained = meanings([str(c) for c in sheets["trans"].columns])
+    known = get.columns("trans", distribution=cast("Distribution", of.fit.likelihood.name))
+    explained = {str(c): known.get(str(c), "") for c in sheets["trans"].columns}
     sheets["columns"] = pd.DataFrame({"column": list(explained), "meaning": list(explained.values())})
     sheets["run"] = _run(of, fdr)
     with pd.ExcelWriter(out, engine="openpyxl") as writer:

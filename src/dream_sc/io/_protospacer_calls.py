@@ -123,6 +123,12 @@ def read_protospacer_calls(path: str | PathLike[str]) -> AnnData:
     ------
     ValueError
         If columns are missing, or a line does not fit: see `io.protospacer_calls`.
+
+    Examples
+    --------
+    >>> guides = ds.pp.read_protospacer_calls("protospacer_calls_per_cell.csv")
+    >>> guides.var_names.tolist()
+    ['GFI1B_g01', 'NTC_01']
     """
     from anndata import AnnData
 

@@ -105,7 +105,7 @@ class Observed:
 
 def observed(data: Any, of: Responses) -> Observed:
     """One pass over the counts: what single guides show, free of size factors, technical groups and covariates."""
-    from dream_sc.pl import _points
+    from dream_sc.get import _points
 
     c = _points.cells(data, of.fit)
     params = of.fit.info["params"]

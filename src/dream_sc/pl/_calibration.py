@@ -60,6 +60,12 @@ def calibration_data(
     -------
     A row per stratum and quantile: stratum, mean_low, mean_high, n_tests, expected, observed, lower, upper (95 % over
     resampled regroupings); the last four as -log10 p, with lower below upper. `.attrs["cis_gene"]` names the cis gene.
+
+    Examples
+    --------
+    >>> ds.tl.calibrate(adata, n=5)
+    >>> {"expected", "observed"} <= set(ds.pl.calibration_data(adata))
+    True
     """
     table = get.calibration(data, "qq", key=key, mod=mod, gene_symbols=gene_symbols)
     adata = _validate.readable(data, mod)
@@ -111,6 +117,11 @@ def calibration(
     Returns
     -------
     The Axes if `ax` was given, else an array of two.
+
+    Examples
+    --------
+    >>> ds.tl.calibrate(adata, n=5)
+    >>> axes = ds.pl.calibration(adata)
     """
     table = calibration_data(data, key=key, mod=mod, gene_symbols=gene_symbols)
     info = _validate.readable(data, mod).uns[key]

@@ -45,6 +45,11 @@ def cis_data(
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> len(ds.pl.cis_data(adata)) == len(ds.get.guides(adata))
+    True
     """
     return get.guides(data, key=key, mod=mod, gene_symbols=gene_symbols).sort_values("log2_dosage")
 
@@ -95,6 +100,10 @@ def cis(
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> ax = ds.pl.cis(adata)
     """
     adata = _validate.readable(data, mod)
     table = _shown(cis_data(data, key=key, mod=mod, gene_symbols=gene_symbols))

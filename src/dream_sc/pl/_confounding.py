@@ -55,6 +55,12 @@ def confounding_data(
     ------
     KeyError, ValueError
         If there are no checks, or none of that name has means of guides.
+
+    Examples
+    --------
+    >>> checks = ds.tl.check_confounding(adata)
+    >>> len(ds.pl.confounding_data(adata)) > 0
+    True
     """
     out = get.confounding(data, what, key=key, mod=mod, gene_symbols=gene_symbols)
     if what is None:
@@ -109,6 +115,11 @@ def confounding(
     ------
     KeyError, ValueError
         If there are no checks, or none of that name has means of guides.
+
+    Examples
+    --------
+    >>> checks = ds.tl.check_confounding(adata)
+    >>> axes = ds.pl.confounding(adata)
     """
     table = confounding_data(data, what=what, key=key, mod=mod, gene_symbols=gene_symbols)
     if what is not None:

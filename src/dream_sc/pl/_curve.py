@@ -8,17 +8,20 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._keys import TITRATION, ZERO
-from dream_sc.get._curves import curves
+from dream_sc.get._curves import acting_level, curves
 
 from ._style import GRAY, GREEN, MANY, ORANGE, blue, ink, paper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dream_sc.get._names import TransFit
 
 TARGETING, CONTROLS, LEVEL, TRUTH = "targeting guides", "NTC guides", "NTC level", "truth"
 ALL_CELLS = "with escaping cells"
 FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
 MOST_CONTROLS = 12  # drawn with an interval each
+BESIDE = 0.4  # half the width of a group of guides without dosages
 BLOCK = 200  # features at a time
 LARGEST = 60.0  # parameter up to which numbers of 32 bits are used
 
@@ -27,19 +30,7 @@ def draw(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: str
     """Curve of a row of the fit with its band, and guides."""
     curve, name, level = curves(fit, [r], scale=scale), str(fit.names[r]), float(row["baseline"])
     x = curve["log2_dosage"].to_numpy()
-    floor = -np.inf
-    if scale == "log2fc":  # no count at all is below the least of the rest
-        seen = points[["mean", "mean_acting"]].to_numpy(float)
-        seen = np.log2(seen[seen > 0] / level)
-        floor = min(seen.min(initial=0.0), float(curve["lower"].min())) - 0.5
-
-    def shown(values: Any) -> Any:
-        if scale == "expected":
-            return values
-        if scale == "delta":
-            return values - level
-        return np.maximum(np.log2(np.maximum(values, np.finfo(float).tiny) / level), floor)
-
+    shown = on_scale(points, level, scale, float(curve["lower"].min()))
     ax.axhline(shown(level), color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
     ax.fill_between(x, curve["lower"], curve["upper"], color=ink(), alpha=0.15, lw=0, label=FIT)
     ax.plot(x, curve["median"], color=ink(), lw=1.6, label=FIT)
@@ -51,6 +42,36 @@ def draw(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: str
         level_there = level if scale == "expected" else truth[-1]
         ax.plot(x, shown(truth[:-1] * level / level_there), color=GREEN, lw=1.4, ls="--", zorder=2.5, label=TRUTH)
     guides(fit, points, shown, scale, ax)
+
+
+def on_scale(points: pd.DataFrame, level: float, scale: str, lowest: float) -> Callable[[Any], Any]:
+    """What takes observed values to the scale, on which the fit goes down to `lowest`."""
+    if scale == "expected":
+        return lambda values: values
+    if scale == "delta":
+        return lambda values: values - level
+    # no count at all is below the least of the rest
+    seen = points[["mean", "mean_acting"]].to_numpy(float)
+    floor = min(np.log2(seen[seen > 0] / level).min(initial=0.0), lowest) - 0.5
+    return lambda values: np.maximum(np.log2(np.maximum(values, np.finfo(float).tiny) / level), floor)
+
+
+def levels(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: str, ax: Any) -> None:
+    """A row of a fit without dosages: NTC guides beside acting ones, and the level that these share with its band."""
+    draws, level = acting_level(fit, r), float(row["baseline"])
+    low = float(np.quantile(draws, 0.025))
+    lowest = float(np.log2(low / level)) if scale == "log2fc" and low > 0 else 0.0
+    shown = on_scale(points, level, scale, lowest)
+    low, median, high = shown(np.quantile(draws, [0.025, 0.5, 0.975]))
+    ax.axhline(shown(level), color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
+    ax.fill_between([1 - BESIDE, 1 + BESIDE], low, high, color=ink(), alpha=0.15, lw=0, label=FIT)
+    ax.plot([1 - BESIDE, 1 + BESIDE], [median] * 2, color=ink(), lw=1.6, label=FIT)
+    control = points["is_control"].astype(bool).to_numpy()
+    at = np.empty(len(points))
+    for place, some in ((0.0, control), (1.0, ~control)):
+        at[some] = place + np.linspace(-0.7 * BESIDE, 0.7 * BESIDE, int(some.sum()))
+    guides(fit, points.assign(log2_dosage=at, log2_dosage_acting=at, sd=0.0), shown, scale, ax)
+    ax.set_xticks([0, 1], ["NTC guides", "acting guides"])
 
 
 def guides(fit: TransFit, points: pd.DataFrame, shown: Any, scale: str, ax: Any) -> None:
@@ -167,7 +188,7 @@ def medians(fit: TransFit, rows: np.ndarray, doses: np.ndarray, *, log2fc: bool)
             draws = np.stack([found[i][2][::step] for i in some])
             consts = np.stack([found[i][1] for i in some])[:, None]
             # a switch has one level at all dosages but that of NTC
-            at = np.where(x == 0.0, 0.0, 1.0) if getattr(curve, "by_acting", False) else x
+            at = np.where(x == 0.0, 0.0, 1.0) if curve.by_acting else x
             # records have 16 bits, so that 32 are enough where no exponential is too large for them
             kind = np.float32 if np.abs(draws).max() < LARGEST else np.float64
             own: Any = draws.astype(kind), consts.astype(kind)

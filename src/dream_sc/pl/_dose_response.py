@@ -9,10 +9,11 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._keys import TRANS, ZERO
+from dream_sc.get import _points
 from dream_sc.get._names import TransFit, trans_fit
 from dream_sc.get._symbols import cis_label
 
-from . import _curve, _points, _usage
+from . import _curve, _usage
 from ._curve import ALL_CELLS, CONTROLS, EC50, FIT, LEVEL, TARGETING, TRUTH
 from ._style import (
     SMALL,
@@ -120,6 +121,8 @@ def dose_response(
 
     The curve is of cells in which guides act. Of a guide with escaping cells the filled point is what its acting cells
     show, at their dosage; open, and joined by a line, the mean of all of its cells.
+
+    Of a fit without dosages: NTC guides beside acting ones, and the level that these share.
 
     A feature with categories is drawn as areas: the posterior median usage of each, made to add up to 1, the one that
     moves most at the bottom; at most eight, of more the rest as one. Points are guides (NTC: gray) at the borders of
@@ -239,6 +242,8 @@ def _panel(data: Any, fit: TransFit, name: str, scale: str, ax: Any) -> list[Any
             points[column] = points[column].fillna(at_zero(ax, span[0]))
     if name in fit.of_feature:
         categories = _areas(fit, name, points, ax)
+    elif not np.isfinite(span[0]):
+        _curve.levels(fit, int(rows[0]), points, row, scale, ax)
     else:
         _curve.draw(fit, int(rows[0]), points, row, scale, ax)
     label = fit.labels(int(rows[0]))
@@ -247,7 +252,8 @@ def _panel(data: Any, fit: TransFit, name: str, scale: str, ax: Any) -> list[Any
     if row["model"] != "null" and leads and row["p_ec50_inside"] > SURE:
         for suffix, height in (("", 0.03), ("_b", 0.08)):
             _curve.ec50(ax, row, suffix, height, span, on_areas=bool(categories))
-    ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols), doses=doses))
+    if np.isfinite(span[0]):
+        ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols), doses=doses))
     ax.set_ylabel(SCALES.get(scale) or fit.likelihood.words.observed)
     q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
     text = _in_words(row) if leads else f"part of {plain(label['feature'])}"
@@ -261,9 +267,13 @@ def _panel(data: Any, fit: TransFit, name: str, scale: str, ax: Any) -> list[Any
 
 def _in_words(row: pd.Series) -> str:
     """What a feature does on knock-down of the cis gene, or with the dose."""
+    from dream_sc._core.curves import SWITCH
+
     way, kind = str(row["on_knockdown"]), str(row["class"])
     if way not in ("down", "up", "mixed") and kind.endswith("creasing"):
         return "falls with the dose" if kind.endswith("decreasing") else "rises with the dose"
+    if way not in ("down", "up") and kind == SWITCH.name:
+        return "the same change at every dose"
     if way in ("down", "up"):
         return "falls on knock-down" if way == "down" else "rises on knock-down"
     return {"biphasic_min": "trough", "biphasic_max": "peak"}.get(kind, "no response")

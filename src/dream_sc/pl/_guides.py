@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import TRANS
+from dream_sc._keys import DEPARTS, DEPARTS_WITH, TRANS
+from dream_sc.get import _points
 from dream_sc.get._names import trans_fit
 from dream_sc.get._symbols import gene_label
 
-from . import _effects, _points
+from . import _effects
 from ._curve import medians
 from ._labels import label_points
 from ._style import GRAY, ORANGE, axes, blue, ink, legend_above, paper
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from dream_sc.get._names import TransFit
 
-DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides, where the fit learned them
 N_FEATURES = 100
 BEYOND = 2.0  # standard errors
 CHANCE = 0.05  # about the share of features beyond them where nothing departs

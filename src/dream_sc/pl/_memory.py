@@ -35,6 +35,12 @@ def memory_data(
     ------
     ValueError
         If `kind` is not known.
+
+    Examples
+    --------
+    >>> estimate = ds.memory.estimate(30_000, 50_000)
+    >>> len(ds.pl.memory_data(estimate)) > 0
+    True
     """
     from dream_sc import _validate
     from dream_sc.memory import estimate_for
@@ -83,6 +89,10 @@ def memory(
     ------
     ValueError
         If `kind` is not known or `limit` is no amount of memory.
+
+    Examples
+    --------
+    >>> ax = ds.pl.memory(ds.memory.estimate(30_000, 50_000))
     """
     table, ax = memory_data(data, kind=kind), axes(ax, figsize=figsize, title=title)
     ram, vram = (limit, None) if kind == "RAM" else (None, limit)

@@ -41,6 +41,11 @@ def technical_data(
         Modality of a MuData.
     gene_symbols
         Column of `.var` with the names that rows get, as in `get.trans`.
+
+    Examples
+    --------
+    >>> len(ds.pl.technical_data(adata)) > 0
+    True
     """
     table = get.technical(data, key=key, mod=mod, gene_symbols=gene_symbols)
     entry = _validate.readable(data, mod).uns[key]
@@ -98,6 +103,11 @@ def technical(
     ------
     KeyError, ValueError
         If there is no such group or feature, or a symbol is that of several features.
+
+    Examples
+    --------
+    >>> ax = ds.pl.technical(adata)
+    >>> ax = ds.pl.technical(adata, group="batch_2")
     """
     adata = _validate.readable(data, mod)
     table = technical_data(data, key=key, mod=mod, gene_symbols=gene_symbols)

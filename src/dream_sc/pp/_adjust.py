@@ -11,6 +11,8 @@ from dream_sc._data import results
 from dream_sc._data.cis_cells import guide_cells
 from dream_sc._keys import CIS, GUIDE, NTC, SIZE_FACTOR, TARGET
 
+from ._size_factors import made_by
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -68,6 +70,13 @@ def adjust_size_factors(
     KeyError, ValueError
         If a column is missing or has missing labels, size factors are not positive, or a group with targeted cells has
         no NTC cells.
+
+    Examples
+    --------
+    >>> ds.pp.size_factors(adata)
+    >>> ds.pp.adjust_size_factors(adata, by="batch", key_added="adjusted")
+    >>> bool((adata.obs["adjusted"] > 0).all())
+    True
     """
     started = results.now()
     data = results.own(data, copy)
@@ -90,6 +99,7 @@ def adjust_size_factors(
     own = _means(s, cell, len(names) * len(each))[cell]
     out = np.where(labelled, s * level[group] / own, s)
     results.write(adata, "pp.adjust_size_factors", {("obs", key_added): out}, started)
+    made_by(adata, key_added, "pp.adjust_size_factors", by=by if by is None or isinstance(by, str) else list(by))
     return data if copy else None
 
 
@@ -158,6 +168,12 @@ def refit_size_factors(
     ------
     KeyError, ValueError
         If there is no cis fit, size factors are not positive, or there are fewer than two targeting guides.
+
+    Examples
+    --------
+    >>> ds.pp.refit_size_factors(adata, key_added="refitted")  # after tl.fit_cis
+    >>> bool((adata.obs["refitted"] > 0).all())
+    True
     """
     from dream_sc._core.stats.dosage_trend import trend
     from dream_sc._core.stats.meta_regression import guide_means
@@ -185,4 +201,5 @@ def refit_size_factors(
     off[seen] = trend(x[seen], mean[seen], variance[seen])
     out = np.where(of_cell >= 0, s * np.exp(off[0] - off[of_cell]), s)
     results.write(adata, "pp.refit_size_factors", {("obs", key_added): out}, started)
+    made_by(adata, key_added, "pp.refit_size_factors", cis_key=cis_key)
     return data if copy else None

@@ -92,6 +92,12 @@ def exon_skipping(
         If a column is not there.
     ValueError
         If the values are not counts, positions, strands or junctions make no sense, or there is no such exon.
+
+    Examples
+    --------
+    >>> exons = ds.pp.exon_skipping(junctions)
+    >>> exons.var[["exon_start", "exon_end"]].values.tolist()
+    [[201, 260]]
     """
     _validate.whole("min_counts", min_counts, 0)
     _validate.one_of("inclusion", inclusion, INCLUSIONS)

@@ -78,6 +78,12 @@ def guide_matrix(
     KeyError, ValueError
         If there is no such matrix, its UMIs or guides would be lost by storing the result in its place, its entries are
         no counts, guides have no name or no target, cells of the two have no name in common, or no cell has a guide.
+
+    Examples
+    --------
+    >>> ds.pp.guide_matrix(adata, "guide_umis", min_umis=5)
+    >>> adata.obsm["guides"].shape == (adata.n_obs, len(adata.uns["guides_ids"]))
+    True
     """
     started = results.now()
     _validate.whole("min_umis", min_umis)

@@ -75,6 +75,12 @@ def junction_psi(
         If a column, a cell of `adata` or every gene is missing where it is looked for.
     ValueError
         If the values are not counts, positions, strands or junctions make no sense, or no gene is left.
+
+    Examples
+    --------
+    >>> psi = ds.pp.junction_psi(junctions)
+    >>> psi.uns["modality"]["distribution"], "denominator" in psi.layers
+    ('binomial', True)
     """
     _validate.whole("min_counts", min_counts, 0)
     _validate.whole("min_categories", min_categories, 2 if genes is None else 1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from dream_sc import _validate
 from dream_sc._data import results
-from dream_sc._keys import GUIDE, NTC, SIZE_FACTOR, TARGET
+from dream_sc._keys import GUIDE, NTC, SIZE_FACTOR, SIZE_FACTORS, TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,12 +75,18 @@ def size_factors(
 
     Returns
     -------
-    The object if `copy`, else None. Writes `.obs[key_added]`.
+    The object if `copy`, else None. Writes `.obs[key_added]`; how it was made goes to `.uns["size_factors"]`.
 
     Raises
     ------
     ValueError, KeyError
         If the counts are not counts, a cell has none, or, for "stable", labels are missing or features too few.
+
+    Examples
+    --------
+    >>> ds.pp.size_factors(adata, method="median_ratio")
+    >>> round(float(adata.obs["size_factor"].mean()), 6)
+    1.0
     """
     started = results.now()
     _validate.one_of("method", method, get_args(Method))
@@ -94,7 +101,18 @@ def size_factors(
         keep[_validate.feature(adata, name, "exclude")] = False
     s = compute(adata, layer, method, keep, limit=memory_limit, groups=groups)
     results.write(adata, "pp.size_factors", {("obs", key_added): s}, started)
+    made_by(adata, key_added, "pp.size_factors", method=method, layer=layer, exclude=names)
     return data if copy else None
+
+
+def made_by(adata: AnnData, key: str, step: str, **how: Any) -> None:
+    """Note how a column of size factors was made, with what tells whether it is still the same."""
+    before = adata.uns.get(SIZE_FACTORS, {})
+    if not isinstance(before, Mapping):  # the user's own
+        return
+    s = adata.obs[key].to_numpy(float)
+    given = {name: value for name, value in how.items() if value not in (None, [])}
+    adata.uns[SIZE_FACTORS] = {**before, key: {"step": step, "how": given, "n_cells": len(s), "check": float(s @ s)}}
 
 
 def compute(

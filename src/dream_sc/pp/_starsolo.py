@@ -56,6 +56,12 @@ def read_starsolo_sj(
         If a barcode to keep is not there.
     ValueError
         If the files do not fit together, or the junctions are not in the format of ``SJ.out.tab``.
+
+    Examples
+    --------
+    >>> junctions = ds.pp.read_starsolo_sj("Solo.out/SJ/raw")
+    >>> [name for name in ("chrom", "start", "end", "strand") if name in junctions.var]
+    ['chrom', 'start', 'end', 'strand']
     """
     from anndata import AnnData
     from scipy.io import mmread

@@ -67,6 +67,12 @@ def donor_usage(
         If a column is not there.
     ValueError
         If the values are not counts, positions, strands or junctions make no sense, or no donor is left.
+
+    Examples
+    --------
+    >>> donors = ds.pp.donor_usage(junctions)
+    >>> donors.var["donor"].tolist()
+    ['chr1:101:+', 'chr1:101:+']
     """
     columns = Columns(chrom, start, end, strand, gene)
     return _site_usage(adata, DONOR, columns, mod, layer, min_counts, min_categories)
@@ -115,6 +121,12 @@ def acceptor_usage(
         If a column is not there.
     ValueError
         If the values are not counts, positions, strands or junctions make no sense, or no acceptor is left.
+
+    Examples
+    --------
+    >>> acceptors = ds.pp.acceptor_usage(junctions)
+    >>> acceptors.var["acceptor"].tolist()
+    ['chr1:300:+', 'chr1:300:+']
     """
     columns = Columns(chrom, start, end, strand, gene)
     return _site_usage(adata, ACCEPTOR, columns, mod, layer, min_counts, min_categories)
@@ -158,6 +170,12 @@ def isoform_usage(
         If the column is not there.
     ValueError
         If the values are not counts, or no gene is left.
+
+    Examples
+    --------
+    >>> isoforms = ds.pp.isoform_usage(transcripts)
+    >>> isoforms.uns["modality"]["distribution"]
+    'multinomial'
     """
     _validate.whole("min_counts", min_counts, 0)
     _validate.whole("min_categories", min_categories, 2)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results
-from dream_sc._keys import CALIBRATION, MADE_FROM, THEORY_COLUMNS, TRANS
+from dream_sc._keys import CALIBRATION, CONFIDENCE, MADE_FROM, THEORY_COLUMNS, TRANS
 from dream_sc._progress import bar
 
 from ._calibration_tables import feature_table, held_out_table, quantile_table, rate_table, regrouping_table
@@ -95,6 +95,12 @@ def calibrate(
     ValueError, KeyError
         If the fit is missing or older than the steps before it, an argument is not known, or there are fewer than 2
         NTC guides (4 with `replace`).
+
+    Examples
+    --------
+    >>> ds.tl.calibrate(adata, n=5)
+    >>> len(ds.get.calibration(adata, "regroupings"))
+    5
     """
     started = results.now()
     _check(null, n, within, replace)
@@ -191,7 +197,7 @@ def _held_out(fit: Calibrated, pool: np.ndarray, n: int, seed: int, wrap: Any) -
 
 def _replaced(fit: Calibrated, run: Refits) -> pd.DataFrame:
     """The table of the fit with p- and q-values by the regroupings; the theoretical ones in columns of their own."""
-    from dream_sc._core.response import calibration, decision
+    from dream_sc._core.response import calibration, confidence, decision
 
     theory = fit.fitted.null.p_value(decision.strength(fit.observed, fit.fitted.prior))
     p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)
@@ -206,4 +212,6 @@ def _replaced(fit: Calibrated, run: Refits) -> pd.DataFrame:
         every = np.full(len(frame), np.nan)
         every[fit.inputs.prepared.fitted] = values
         frame[name] = np.where(reported, every, np.nan)
+    if CONFIDENCE in frame:
+        frame[CONFIDENCE] = pd.Categorical(confidence.confidence(frame))
     return frame

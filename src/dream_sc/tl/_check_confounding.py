@@ -125,6 +125,12 @@ def check_confounding(
     ------
     KeyError, ValueError
         If an earlier step or a column is missing, or the technical fit is not of counts.
+
+    Examples
+    --------
+    >>> checks = ds.tl.check_confounding(adata, batch_key="batch")
+    >>> {"size factor", "depth", "batch"} <= set(checks["what"])
+    True
     """
     started = results.now()
     for name, value in (("near", near), ("level", level)):

@@ -35,15 +35,14 @@ def direct_targets(adata: AnnData, cis: Any) -> np.ndarray | None:
 
 
 def with_direct(frame: pd.DataFrame, direct: np.ndarray | None) -> pd.DataFrame:
-    """The table of the trans step with what is a direct target, before the status."""
-    frame.insert(len(frame.columns) - 1, DIRECT_TARGET, np.zeros(len(frame), dtype=bool) if direct is None else direct)
-    return frame
+    """The table of the trans step with what is a direct target."""
+    return frame.assign(**{DIRECT_TARGET: np.zeros(len(frame), dtype=bool) if direct is None else direct})
 
 
 def check_cis_gene(holder: AnnData, cis: Any, cis_key: str) -> None:
     """Refuse a cis gene that goes by another name now, which would come back as a response to itself."""
     gene, at = str(cis["cis_gene"]), cis.get(CIS_POSITION)
-    if gene in holder.var_names:
+    if not gene or gene in holder.var_names:
         return
     if at is not None and int(at[1]) == holder.n_vars:
         raise ValueError(

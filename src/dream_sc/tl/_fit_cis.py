@@ -18,6 +18,7 @@ from dream_sc._progress import bar
 
 from ._cis_design import CisDesign, ControlGroup, by_covariate, guide_priors, of_guides, of_labels
 from ._cis_offsets import at_offsets, cis_offsets
+from ._cis_resolution import diagnostics
 from ._confounded_groups import refuse_confounded, refuse_confounded_design
 
 if TYPE_CHECKING:
@@ -150,6 +151,10 @@ def fit_cis(
     ValueError, KeyError
         If the technical fit is missing, the gene unknown or not counted, no guide acts on it, no cell is a control,
         guides follow the technical groups of a fit on all cells, or a cell lacks a covariate of the technical fit.
+
+    Examples
+    --------
+    >>> ds.tl.fit_cis(adata, "GFI1B")  # after tl.fit_technical
     """
     from dream_sc._core.engines import Inference, run
     from dream_sc._core.priors import CisPriors
@@ -201,7 +206,7 @@ def fit_cis(
         CIS_POSITION: [gene, adata.n_vars],
         "guides": _guide_table(design.table, fit),
         "n_cells": design.n_cells,
-        "diagnostics": dict(fit.hyper) | {"ntc_level_sd": fit.baseline_sd, "overdispersion": cells.overdispersion},
+        "diagnostics": diagnostics(fit, cells, cis_gene),
     }
     of_cell = pd.Categorical.from_codes(design.row_guide, design.table["guide"])
     table, name = _cell_table(adata, fit, design), Slots(key_added).guide
@@ -330,8 +335,8 @@ def _cells(
     mean = y[control].sum() / s[control].sum() if all_cells else row["mu"]
     if mean < least or mean == 0:
         raise ValueError(
-            f"the cis gene {name!r} has a mean of {mean:.3g} counts in control cells, less than "
-            f"min_count={least}: its dosage cannot be told from noise; lower min_count to try all the same"
+            f"the cis gene {name!r} has a mean of {mean:.3g} counts in control cells, less than min_count={least}: its "
+            "dosage cannot be told from noise; lower min_count, or call tl.fit_trans(dosage='none', cis_targets=...)"
         )
     effects = adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
     exposure = s * row["mu"] * 2.0 ** (effects + covariates.log_factors(adata, technical, key, gene, used))

@@ -167,6 +167,12 @@ def fit_technical(
         For missing columns, labels or groups without control cells, for values that are not counts or scores, for
         numerators above their denominators, and for covariates with missing values or that are combinations of each
         other or of the technical groups.
+
+    Examples
+    --------
+    >>> ds.tl.fit_technical(adata, batch_key="batch")
+    >>> [str(group) for group in adata.uns["technical"]["groups"]]
+    ['batch_1', 'batch_2']
     """
     from dream_sc._core.engines import Inference
 

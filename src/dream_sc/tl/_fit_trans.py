@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results
-from dream_sc._keys import CIS, FLAGS, ID, MADE_FROM, TECHNICAL, TRANS, ZERO, Slots
+from dream_sc._keys import ACTING, CIS, FLAGS, ID, MADE_FROM, TECHNICAL, TRANS, ZERO, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
+from ._departures import in_order, tell, with_departures
 from ._direct_targets import with_direct
 from ._flags import flags
 from ._near_cis import with_near
-from ._response_inputs import response_inputs, with_single_cells
+from ._response_inputs import response_inputs
 from ._response_table import asked_for, table_of
-from ._trans_settings import check, check_axis, check_categories, likelihood_of, same_distribution
+from ._single_cells import with_single_cells
+from ._trans_settings import check, check_axis, check_categories, likelihood_of, same_distribution, settings_of
+from ._without_dosage import STEP, acting_guides, as_holder, check_acting, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from dream_sc._core.response.settings import Settings
     from dream_sc._core.types import Axis
 
+    from ._cis_design import ControlGroup
     from ._response_inputs import ResponseInputs
 
 
@@ -47,7 +51,13 @@ def fit_trans(
     layer: str | None = None,
     distribution: Distribution | None = None,
     function_type: FunctionType = "auto",
-    dosage: Literal["guide", "cell"] = "guide",
+    dosage: Literal["guide", "cell", "none"] = "guide",
+    cis_targets: str | list[str] | None = None,
+    guide_key: str | None = None,
+    target_key: str | None = None,
+    control: str | list[str] | None = None,
+    guides: str | None = None,
+    control_group: ControlGroup | None = None,
     guide_effects: bool = True,
     guide_offsets: bool = True,
     features: str | Iterable[str] | None = None,
@@ -71,10 +81,11 @@ def fit_trans(
 ) -> AnnData | MuData | None:
     """Fit the dose-response of every feature and say which respond.
 
-    Counts are summed over the cells of each guide and technical group. The curve is flat, one Hill or two (one
-    rising, one falling); guides shift a feature for reasons of their own, with an sd that is integrated; the error
-    and the within-guide spread of the dosage are integrated too. Marginal likelihoods give the local FDR. Covariates of
-    the technical fit are taken off, and the errors of their coefficients integrated where guides differ in them.
+    Counts are summed over the cells of each guide and technical group. The curve is flat, a switch (all acting guides
+    at one level, whatever their dosages), one Hill or two (one rising, one falling); guides shift a feature for reasons
+    of their own, with an sd that is integrated; the error and the within-guide spread of the dosage are integrated too.
+    Marginal likelihoods give the local FDR. Covariates of the technical fit are taken off, and the errors of their
+    coefficients integrated where guides differ in them.
 
     Parameters
     ----------
@@ -88,11 +99,16 @@ def fit_trans(
         That of the technical fit by default; another one is refused. Curves are of the expected count, the odds of a
         share, or the score.
     function_type
-        "single_hill", "additive_hill", "polynomial", or "auto": null, one and two Hills compared per feature; for
-        "multinomial" null and one Hill.
+        "single_hill", "additive_hill", "polynomial", or "auto": null, switch, one and two Hills compared per feature;
+        null and switch where guides have one dosage only; for "multinomial" null and one Hill.
     dosage
         "guide": the guides' dosages. "cell": cells of a guide are split by their own dosage; this takes
-        co-expression of cis and trans counts within a guide for effect.
+        co-expression of cis and trans counts within a guide for effect. "none": guides act or do not, and null and
+        switch are compared; it needs no cis step. For knock-outs, whose mRNA stays, and targets that are not measured.
+    cis_targets
+        With dosage "none", target label(s) whose guides act. None: the guides of the fit `cis_key`.
+    guide_key, target_key, control, guides, control_group
+        With `cis_targets`, where guides and controls are found, as in `tl.fit_cis`.
     guide_effects
         Integrate guide-specific shifts; without them cells of a guide count as independent.
     guide_offsets
@@ -148,6 +164,10 @@ def fit_trans(
     The object if `copy`, else None. Writes `.varm[key_added]` (a row per feature), `.varm[key_added + "_posterior"]`
     (a compact posterior, 1 kB a feature) and `.uns[key_added]`.
 
+    `n_capped_cells`: counts of single cells that the other cells of their guide do not allow are capped in the sums.
+    Guides that depart from the curves of many features are named in `.uns[key_added]["guides"]`, columns `departs` and
+    `departs_with`, and count less where they do.
+
     `direct_target` says which features guides act on themselves, besides the cis gene: those named as `cis_targets` of
     `tl.fit_cis`, and other targets of its guides. They are fitted, but take no part in what is learned, and have no
     q-value.
@@ -162,38 +182,47 @@ def fit_trans(
     category that moves most (`category`), and its own `delta_p_...`, `baseline` and posterior. With `category_layers`
     the numbers of all categories are in the table `.uns[key_added]["categories"]`.
 
+    `lfdr`, `qvalue`, `pvalue`, `log_bf` and `log_bf_loo` say whether a feature responds, by whichever model;
+    `lfdr_graded`, `qvalue_graded` and `log_bf_graded` whether it follows the dosage: the curves against the better of
+    null and switch. A call is described by a curve where `qvalue_graded` is below 0.05, else by the switch, whose EC50
+    and slope are missing.
+
+    With dosage "none" and `cis_targets`, the guides are stored as a cis fit without dosages, under `key_added` +
+    "_acting"; features that are targets are direct targets.
+
     Raises
     ------
     ValueError, KeyError
         If an earlier step is missing, a cell lacks a covariate of the technical fit, an argument is not known, there is
         no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions.
-    """
-    from dream_sc._core.curves.polynomial import MAX_DEGREE
-    from dream_sc._core.response.settings import Settings
 
+    Examples
+    --------
+    >>> ds.tl.fit_technical(adata, batch_key="batch")
+    >>> ds.tl.fit_cis(adata, "GFI1B")
+    >>> ds.tl.fit_trans(adata)
+    >>> len(ds.get.responders(adata)) > 5
+    True
+    """
     sampling = {"niters": niters, "autoguide": autoguide, "minibatch_size": minibatch_size, "device": device}
     check(function_type, dosage, inference, degree, nsamples, min_denominator, sampling, checkpoint)
+    acting = {"guide_key": guide_key, "target_key": target_key, "control": control, "guides": guides}
+    acting["control_group"] = control_group
+    check_acting(dosage, function_type, {"cis_targets": cis_targets, **acting})
     started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_trans")
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), results.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
     like = likelihood_of(adata, technical_key, distribution, inference, min_denominator)
-    settings = Settings(
-        function_type=function_type,
-        guide_effects=guide_effects,
-        degree=MAX_DEGREE if degree is None else degree,
-        nsamples=nsamples,
-        niters=niters,
-        inference=inference,
-        device=device or "auto",
-        seed=seed,
-        minibatch_size=minibatch_size,
-        learned=hyper,
-    )
+    source, own = holder, {}
+    if cis_targets is not None:
+        own = acting_guides(data, adata, holder, technical_key, cis_targets, acting, seed)
+        source, cis_key = as_holder(holder, key_added, own), key_added + ACTING
+        _validate.new_key(holder, cis_key, STEP)
     inputs = response_inputs(
         adata,
-        holder,
+        source,
         technical_key=technical_key,
         cis_key=cis_key,
         layer=layer,
@@ -204,7 +233,10 @@ def fit_trans(
         min_denominator=min_denominator,
     )
     check_axis(inputs.prepared.axis, function_type)
+    learned = in_order(hyper, inputs.guides["guide"])
+    settings = settings_of(function_type, dosage, degree, guide_effects, nsamples, inference, sampling, seed, learned)
     params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
+        "function_type": function_type,
         "layer": inputs.opened.layer,
         "dosage": dosage,
         "guide_offsets": bool(guide_offsets),
@@ -221,13 +253,28 @@ def fit_trans(
     found = _fit(inputs, settings, features, _bars(progress, hyper is None), kept)
     frame, more = table_of(inputs, found)
     info = results.run_info(started, seed, params) | _about(inputs, found, frame, params) | more | {"cis_mod": cis_mod}
-    frame = with_near(with_direct(frame, inputs.prepared.direct), adata, holder, inputs.cis_gene)
-    where = ("varm", Slots(key_added).posterior)
-    slots = {("varm", key_added): frame, where: found.records.reshape(adata.n_vars, -1), ("uns", key_added): info}
-    results.write(adata, "tl.fit_trans", slots, started)
+    _write(adata, holder, key_added, (_with_targets(frame, inputs, holder), found, info), own, started)
     if kept is not None:
         kept.remove()
     return data if copy else None
+
+
+def _with_targets(frame: pd.DataFrame, inputs: ResponseInputs, holder: AnnData) -> pd.DataFrame:
+    """The table with what guides may act on themselves."""
+    frame = with_direct(frame, inputs.prepared.direct)
+    return with_near(frame, inputs.opened.adata, holder, inputs.cis_gene)
+
+
+def _write(
+    adata: AnnData, holder: AnnData, key: str, found: tuple[pd.DataFrame, Described, Any], own: Any, started: float
+) -> None:
+    """Store the results, and the guides of a fit that found them itself."""
+    frame, described, info = found
+    if own:
+        results.write(holder, STEP, slots_of(key, own), started)
+    where = ("varm", Slots(key).posterior)
+    slots = {("varm", key): frame, where: described.records.reshape(adata.n_vars, -1), ("uns", key): info}
+    results.write(adata, "tl.fit_trans", slots, started)
 
 
 def _bars(progress: bool | None, learns: bool) -> Any:
@@ -289,26 +336,31 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
 
     axis, opened = inputs.prepared.axis, inputs.opened
     steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
+    guides = with_departures(inputs.guides, found.learned)
+    tell(guides, found.learned["wide_weight"])
     return {
         ID: made_from.id_of(params, frame.select_dtypes("number")),
         MADE_FROM: made_from.of_steps(steps),
         "cis_gene": inputs.cis_gene,
-        "axis": _axis(axis, inputs.zero),
+        "axis": _axis(axis, inputs),
         "hyper": found.learned
         | {
             "distribution": inputs.opened.likelihood.name,
             "guides": inputs.guides["guide"].astype(str).tolist(),
             "guide_offsets": inputs.guides["offset"].tolist(),
         },
-        "guides": inputs.guides.copy(),
+        "guides": guides,
         FLAGS: flags(inputs, dict(frame.items())),
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }
 
 
-def _axis(axis: Axis, zero: float | None) -> dict[str, float]:
-    """The ends of the axis in the unit of the user."""
+def _axis(axis: Axis, inputs: ResponseInputs) -> dict[str, float]:
+    """The ends of the axis in the unit of the user, NaN where there is none."""
+    zero = inputs.zero
+    if inputs.opened.no_dosage:
+        return dict.fromkeys(("low", "high"), float("nan"))
     if zero is None:
         return {"low": axis.low, "high": axis.high}
     return {"low": axis.bottom + zero, "high": axis.high + zero, ZERO: zero}

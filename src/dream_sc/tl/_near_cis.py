@@ -56,8 +56,6 @@ def _chromosomes(column: pd.Series) -> np.ndarray:
 
 
 def with_near(frame: pd.DataFrame, adata: AnnData, holder: AnnData, cis_gene: str) -> pd.DataFrame:
-    """The table of the trans step with what is near the cis gene, before the status, where it can be told."""
+    """The table of the trans step with what is near the cis gene, where it can be told."""
     near = near_cis(adata, holder, cis_gene)
-    if near is not None:
-        frame.insert(len(frame.columns) - 1, NEAR_CIS, near)
-    return frame
+    return frame if near is None else frame.assign(**{NEAR_CIS: near})

@@ -11,13 +11,15 @@ import numpy as np
 from dream_sc import _validate
 from dream_sc._data import stored as _stored
 
-from ._response_inputs import ResponseInputs, response_inputs
+from ._response_inputs import ResponseInputs, response_inputs, technical_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import pandas as pd
     from anndata import AnnData
+
+    from dream_sc._core.response.settings import Settings
 
 LEAST_NTC = 2
 DEPTH_STRATA = 5
@@ -63,7 +65,6 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
     from dream_sc._core.likelihoods import named
     from dream_sc._core.response.calibration import Fitted
     from dream_sc._core.response.decision import restore
-    from dream_sc._core.response.settings import Settings
 
     info = _validate.step(adata, key, "fit_trans(data)")
     params, hyper = info["params"], info.get("hyper")
@@ -95,13 +96,11 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         min_denominator=params.get("min_denominator"),
         fresh=False,  # the sums are compared with those of the fit
     )
-    settings = Settings(
-        function_type=params["function_type"], guide_effects=bool(params["guide_effects"]), degree=int(params["degree"])
-    )
-    measured, guides, by_guide = inputs.prepared, inputs.opened.guides, params["dosage"] == "guide"
+    settings = _settings(params, hyper)
+    measured, guides, by_guide = inputs.prepared, inputs.opened.guides, params["dosage"] != "cell"
     prior, null = restore(hyper)
     if not settings.guide_effects:  # not even those of a fit whose `hyper` was taken
-        prior = replace(prior, wide_weight=0.0)
+        prior = prior.without_wide()
     fitted = Fitted(
         dosage=measured.dosage,
         guide=measured.stats.guide,
@@ -119,6 +118,19 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
     )
     stats, names = measured.stats.take(measured.fitted), np.asarray(adata.var_names)[measured.fitted]
     return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names)
+
+
+def _settings(params: Any, hyper: Any) -> Settings:
+    """Those of the fit; the switch alone where it compared no other curve, of which refits might see more."""
+    from dream_sc._core.curves import NULL, SWITCH
+    from dream_sc._core.response.settings import Settings
+
+    alone = list(hyper["curves"]) == [NULL.name, SWITCH.name]
+    return Settings(
+        function_type=SWITCH.name if alone else params["function_type"],
+        guide_effects=bool(params["guide_effects"]),
+        degree=int(params["degree"]),
+    )
 
 
 def ntc_guides(fit: Calibrated) -> np.ndarray:
@@ -210,13 +222,14 @@ def permuted(fit: Calibrated, n: int, within: str | None, seed: int, wrap: Any) 
 def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
     """Sums over rows whose cells are permuted, one pass over the counts for each."""
     from dream_sc._core.response.calibration import permuted_cells
-    from dream_sc._core.response.prepare import count_sums
+    from dream_sc._core.response.prepare import bounds_of, count_sums
 
     opened, rows, cells = fit.inputs.opened, fit.inputs.prepared.rows, fit.inputs.opened.cells
     if cells.size_factor is None or rows is None:
         raise ValueError(f"within='cell' is of counts, not of {opened.likelihood.name!r}: leave it out")
     # a cell keeps the offset of its own guide, wherever it goes
     offset = 2.0 ** fit.inputs.guides["offset"].to_numpy(float)
+    bounds = bounds_of(technical_counts(opened), cells) if opened.covariates is None else None
     factor = np.where(rows.row_of_cell >= 0, offset[rows.guide[rows.row_of_cell]], 1.0)
     for s in np.random.default_rng(seed).integers(2**31, size=n).tolist():
         row = permuted_cells(rows.row_of_cell, cells.group, cells.size_factor, DEPTH_STRATA, s)
@@ -226,6 +239,7 @@ def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
             cells.size_factor * factor,
             opened.adata.n_vars,
             covariates=opened.covariates,
+            bounds=bounds,
         )
         yield sums.stats.take(fit.inputs.prepared.fitted)
 

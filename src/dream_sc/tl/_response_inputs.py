@@ -19,6 +19,7 @@ from dream_sc._keys import STICKS, Slots
 from dream_sc._logging import logger
 
 from ._direct_targets import check_cis_gene, direct_targets
+from ._without_dosage import NO_DOSAGE, STEP, without_dosage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,7 @@ class Opened:
     cells: Cells
     guides: Guides
     direct: np.ndarray | None = None  # (T,) features that guides of the cis fit act on, but the cis gene
+    no_dosage: bool = False  # whether guides act or do not, whatever their dosages
 
     @property
     def likelihood(self) -> Likelihood:
@@ -83,8 +85,8 @@ class ResponseInputs:
 
     @property
     def zero(self) -> float | None:
-        """The log2 dose at which the axis has dose 0; None where dosages are relative to NTC."""
-        return zero_of(self.opened.cis)
+        """The log2 dose at which the axis has dose 0; None where dosages are relative to NTC, or there are none."""
+        return None if self.opened.no_dosage else zero_of(self.opened.cis)
 
 
 def response_inputs(
@@ -106,13 +108,43 @@ def response_inputs(
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
     `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
+    With a `dosage` of "none" guides act or do not, whatever the cis fit says of their dosages.
     `fresh`: refuse earlier fits that were made from other things than are there now.
     """
     if known is not None:
         stored.check_learned(known, "hyper=")
     opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh)
     opened = replace(opened, direct=direct_targets(adata, opened.cis))
-    guides, by_cell = opened.cis["guides"].assign(offset=0.0), dosage == "cell"
+    given: dict[str, Any] = {"offsets": offsets, "known": known, "limit": limit, "min_denominator": min_denominator}
+    if dosage == NO_DOSAGE:
+        return _without_dosage(opened, **given)
+    return _measured(opened, by_cell=dosage == "cell", slopes=slopes, **given)
+
+
+def _without_dosage(opened: Opened, **given: Any) -> ResponseInputs:
+    """The same of guides that act at one level or do not, whatever their dosages."""
+    if opened.likelihood.categories:
+        raise ValueError(
+            f'dosage="{NO_DOSAGE}" is not offered for features with several categories: fit one category against the '
+            "others, as shares with a denominator"
+        )
+    opened = replace(opened, guides=without_dosage(opened.cis["guides"]), no_dosage=True)
+    found = _measured(opened, by_cell=False, slopes=False, **given)
+    return replace(found, prepared=replace(found.prepared, one_dosage=False))
+
+
+def _measured(
+    opened: Opened,
+    *,
+    by_cell: bool,
+    offsets: bool,
+    known: dict[str, Any] | None,
+    slopes: bool,
+    limit: int | str | None,
+    min_denominator: int | None,
+) -> ResponseInputs:
+    """Sum counts, shares or scores over the rows, and measure what the sums say."""
+    guides = opened.cis["guides"].assign(offset=0.0)
     if opened.likelihood.statistics == "counts":
         offset = None if offsets else np.zeros(len(guides))
         if offsets and known is not None:
@@ -200,7 +232,8 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
     # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
     code = pd.Series(range(len(table)), index=table["guide"].astype(str))
     by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
-    by_name[cells["x_true"].isna()] = -1
+    if cis.get("step") != STEP:  # whose cells have no dosages
+        by_name[cells["x_true"].isna()] = -1
     dosage, sd = (cells[c].reindex(adata.obs_names).to_numpy(float, copy=True) for c in ("log2_x_true", "log2_sd"))
     if (zero := zero_of(cis)) is not None:
         dosage, sd = above(dosage, zero), np.nan_to_num(sd)
@@ -330,40 +363,3 @@ def _known_offsets(known: Any, guides: pd.Series) -> np.ndarray:
             f"hyper= is of a fit without the guides {lacking[:8]}: give that of a fit with the same guides, or none"
         )
     return np.array([earlier[g] for g in guides.astype(str)], dtype=float)
-
-
-def with_single_cells(inputs: ResponseInputs, settings: Any, limit: int | str | None) -> ResponseInputs:
-    """With the cells behind the rows, whose counts are read when asked for, where the settings want them."""
-    from dream_sc._core.response import prepare
-
-    if settings.minibatch_size is None:
-        return inputs
-    opened, prepared = inputs.opened, inputs.prepared
-    _check_minibatch(settings, opened.likelihood, covariates=prepared.stats.covariates is not None)
-    used, positions = opened.cells.used, np.flatnonzero(prepared.fitted)
-    counts = results.counts(opened.adata, opened.layer, limit)
-
-    def read(features: np.ndarray) -> np.ndarray:
-        return np.stack([counts.column(int(j), used)[used] for j in positions[features]]).astype(float)
-
-    logger.info(
-        "tl.fit_trans: each of %d steps looks at %d of %d cells; features are fitted 64 at a time, which is slow",
-        settings.niters or 3000,
-        min(settings.minibatch_size, prepared.n_cells),
-        prepared.n_cells,
-    )
-    return replace(inputs, prepared=prepare.with_cells(prepared, opened.cells, read))
-
-
-def _check_minibatch(settings: Any, likelihood: Likelihood, *, covariates: bool) -> None:
-    """Refuse a number of cells that is none, and data that the model of single cells is not for."""
-    _validate.whole("minibatch_size", settings.minibatch_size)
-    if likelihood.statistics != "counts":
-        raise ValueError(
-            f"minibatch_size= is of counts, but the technical fit is of {likelihood.name} data: leave it out"
-        )
-    if covariates:
-        raise ValueError(
-            "minibatch_size= takes single cells, for which covariates of the technical fit are not offered: leave it "
-            "out, so that sums over guides are fitted"
-        )

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from ._response_inputs import ResponseInputs
 
-TEXT = ("model", "on_knockdown", "class", "category", "status")
+TEXT = ("model", "on_knockdown", "confidence", "class", "category", "status", "note")
+
+
+PLACES = ("log2_ec50", "inflection", "log2_dosage")  # how columns begin that are places on the axis
 
 
 def asked_for(inputs: ResponseInputs, features: str | Iterable[str] | None) -> np.ndarray:
@@ -46,10 +49,10 @@ def asked_for(inputs: ResponseInputs, features: str | Iterable[str] | None) -> n
 def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A row per feature of the object, and a table of the categories where its features are no categories.
 
-    What could not be computed is NaN; the reason is in `status`.
+    What could not be computed is NaN; the reason is in `status` and `note`.
     """
     adata, sticks = inputs.opened.adata, inputs.sticks
-    columns, names = _in_doses(dict(found.columns), inputs.zero), trans_columns(inputs.prepared.likelihood.effect)
+    columns, names = _of_axis(dict(found.columns), inputs), trans_columns(inputs.prepared.likelihood.effect)
     if found.by_category is None or sticks is None:
         return _tidy(pd.DataFrame(columns, index=adata.var_names), names), {}
     leading = columns["category"]
@@ -69,11 +72,19 @@ def table_of(inputs: ResponseInputs, found: Described) -> tuple[pd.DataFrame, di
     return _tidy(frame.set_axis(adata.var_names), names), {CATEGORIES: categories}
 
 
+def _of_axis(columns: dict[str, Any], inputs: ResponseInputs) -> dict[str, Any]:
+    """Columns with places on the axis in the unit of the user; without dosages there is none."""
+    if inputs.opened.no_dosage:
+        nothing = {k: np.full(len(columns[k]), np.nan) for k in columns if k.startswith("log2_dosage")}
+        return columns | nothing
+    return _in_doses(columns, inputs.zero)
+
+
 def _in_doses(columns: dict[str, Any], zero: float | None) -> dict[str, Any]:
     """Columns with places on the axis as log2 doses, without what is of a knock-down or of the log of dose 0."""
     if zero is None:
         return columns
-    moved = {k: v + zero for k, v in columns.items() if k.startswith("log2_ec50") or k == "inflection"}
+    moved = {k: v + zero for k, v in columns.items() if k.startswith(PLACES)}
     none = {k: np.full(len(columns[k]), np.nan) for k in columns.keys() & {"slope_ntc"}}
     none |= {k: np.full(len(columns[k]), None, dtype=object) for k in columns.keys() & {"on_knockdown"}}
     return columns | moved | none

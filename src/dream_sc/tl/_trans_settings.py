@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from dream_sc import _validate
 from dream_sc._data import stored
 
+from ._without_dosage import NO_DOSAGE
+
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -35,7 +37,7 @@ def check(
     from dream_sc._core.engines import ENGINES, TRANS_GUIDES
 
     _validate.one_of("function_type", function_type, FUNCTION_TYPES)
-    _validate.one_of("dosage", dosage, ("guide", "cell"))
+    _validate.one_of("dosage", dosage, ("guide", "cell", NO_DOSAGE))
     _validate.one_of("inference", inference, ENGINES)
     if sampling["autoguide"] is not None:
         _validate.one_of("autoguide", sampling["autoguide"], TRANS_GUIDES)
@@ -55,6 +57,42 @@ def check(
         from dream_sc._checkpoint import usable
 
         usable(checkpoint)
+
+
+def compared(function_type: str, dosage: str) -> str:
+    """The curves to compare: without dosages the switch alone."""
+    from dream_sc._core.curves import SWITCH
+
+    return SWITCH.name if dosage == NO_DOSAGE else function_type
+
+
+def settings_of(
+    function_type: str,
+    dosage: str,
+    degree: int | None,
+    guide_effects: bool,
+    nsamples: int,
+    inference: str,
+    sampling: dict[str, Any],
+    seed: int,
+    hyper: dict[str, Any] | None,
+) -> Settings:
+    """What the core is told."""
+    from dream_sc._core.curves.polynomial import MAX_DEGREE
+    from dream_sc._core.response.settings import Settings
+
+    return Settings(
+        function_type=compared(function_type, dosage),
+        guide_effects=guide_effects,
+        degree=MAX_DEGREE if degree is None else degree,
+        nsamples=nsamples,
+        niters=sampling["niters"],
+        inference=inference,
+        device=sampling["device"] or "auto",
+        seed=seed,
+        minibatch_size=sampling["minibatch_size"],
+        learned=hyper,
+    )
 
 
 def likelihood_of(

@@ -129,6 +129,28 @@ def test_guide_level_density_equals_the_engine(
     np.testing.assert_allclose(_log_density(guide_level, data, c, values), want, rtol=1e-5)
 
 
+def test_guides_with_wide_effects_of_their_own_have_the_density_of_the_engine() -> None:
+    rng = np.random.default_rng(8)
+    stats, dosage = _design(rng, 1)
+    c, n, n_g = curve("null"), len(stats.counts), len(DOSES)
+    o, weight, sd = rng.uniform(0.2, 1.5, n), rng.uniform(0.01, 0.9, n_g), rng.uniform(0.2, 1.0, n_g)
+    p = laplace.problem(stats, dosage, o, alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
+    p = p.with_design(wide_sd=np.stack([0 * sd, sd], 1), wide_weight=np.stack([1 - weight, weight], 1))
+    params, consts = _parameters(rng, "null", n), np.zeros((n, 2))
+    hyper = HYPER | {"wide_weight": weight, "wide_sd": sd}
+    data = _torch.trans_data(
+        stats, dosage, overdispersion=o, axis=AXIS, priors=PRIORS, hyper=hyper, consts=consts, device=CPU
+    )
+    u, log_tau = rng.normal(0, 0.4, (n, n_g)), rng.normal(-2, 0.5, n)
+    want = norm(HYPER["m_tau"], HYPER["s_tau"]).logpdf(log_tau).sum()
+    for t in range(n):
+        theta = np.array([v[t] for v in params.values()])
+        want += _engine_density(p, t, c, theta, u[t], consts[t], float(np.exp(log_tau[t])))
+    values = {k: torch.as_tensor(v[:, None]) for k, v in params.items()}
+    values |= {"log_tau": torch.as_tensor(log_tau[:, None]), "u": torch.as_tensor(u)}
+    np.testing.assert_allclose(_log_density(guide_level, data, c, values), want, rtol=1e-5)
+
+
 def test_density_of_chains_equals_the_engine() -> None:
     """Sticks by the engine at their lagged shapes, the shape's prior once for each feature."""
     rng = np.random.default_rng(5)

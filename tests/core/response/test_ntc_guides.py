@@ -103,6 +103,6 @@ def test_calls_are_those_of_every_guide(pooled: Problem) -> None:
     found = []
     for q in (pooled, replace(pooled, pooled=False)):
         e = evaluate(q, Settings(), (0.02, 0.35))
-        prior = learned.Prior(np.array([0.7, 0.27, 0.03]), np.log(0.08), 0.5)
+        prior = learned.Prior(np.array([0.7, 0.03, 0.24, 0.03]), np.log(0.08), 0.5)
         found.append(decision.log_bayes_factor(decision.marginals(e.values, e.comparison.grid, prior), prior))
     np.testing.assert_allclose(found[0], found[1], atol=0.6, rtol=0.05)

@@ -32,6 +32,8 @@ STEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "trans": {
         f"{CORE}.laplace.modes": ("run",),
         f"{CORE}.laplace.lookup": ("run",),
+        f"{CORE}.laplace.departures": ("by_component",),
+        f"{CORE}.sums.capped": ("note",),
         f"{CORE}.laplace.quadrature": ("log_marginal",),
         f"{CORE}.curves": ("ENTRIES",),
         f"{CORE}.laplace.kernel_density": ("log_kernels",),

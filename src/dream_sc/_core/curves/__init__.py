@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from . import additive_hill, null, polynomial, single_hill
+from . import additive_hill, null, polynomial, single_hill, switch
 from ._base import LN2, Curve, Step
 
-CURVES: tuple[Curve, ...] = (null.CURVE, single_hill.CURVE, additive_hill.CURVE, polynomial.CURVE)
+CURVES: tuple[Curve, ...] = (null.CURVE, single_hill.CURVE, additive_hill.CURVE, polynomial.CURVE, switch.CURVE)
 NULL = CURVES[0]
-RESPONSES = CURVES[1:]  # simpler ones first
+RESPONSES = tuple(sorted(CURVES[1:], key=lambda c: not c.by_acting))  # simpler ones first
+SWITCH = switch.CURVE
 FunctionType = Literal["auto", "single_hill", "additive_hill", "polynomial"]
-FUNCTION_TYPES: tuple[str, ...] = ("auto", *(c.name for c in RESPONSES))
+FUNCTION_TYPES: tuple[str, ...] = ("auto", *(c.name for c in RESPONSES if not c.by_acting))
 ENTRIES = tuple(each for c in CURVES if c.factor is not None for each in c.factor.entries)  # compiled ahead
 
 
@@ -39,6 +40,7 @@ __all__ = [
     "LN2",
     "NULL",
     "RESPONSES",
+    "SWITCH",
     "Curve",
     "FunctionType",
     "Step",

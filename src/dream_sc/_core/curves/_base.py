@@ -106,6 +106,8 @@ class Curve:
         Whether amplitudes are logs of what has a unit.
     by_degree
         Whether the number of amplitudes is an argument of the fit, `n_amplitudes` being the most.
+    by_acting
+        Whether all that it knows of a cell is whether a guide acts in it: designs then give it the dosages 1 and 0.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Curve:
     monotone: bool = False
     log_amplitudes: bool = False
     by_degree: bool = False
+    by_acting: bool = False
 
     @property
     def n_shape(self) -> int:

@@ -20,11 +20,11 @@ MOST_STEPS = 12
 
 
 @part
-def _variances(tau: Vector, wide_sd: Vector, v_dose: Matrix, variance: Cube) -> None:
+def _variances(tau: Vector, wide_sd: Matrix, v_dose: Matrix, variance: Cube) -> None:
     """Prior variances of the guide effects, with what the dosages' errors add."""
     for g in range(variance.shape[0]):
         for m in range(variance.shape[1]):
-            wide = wide_sd[m] ** 2
+            wide = wide_sd[g, m] ** 2
             for lane in range(tau.size):
                 variance[g, m, lane] = tau[lane] * tau[lane] + wide + v_dose[g, lane]
 
@@ -73,7 +73,7 @@ def _at_modes(
     totals: Vector,
     likelihood: int,
     guide_start: Indices,
-    wide_weight: Vector,
+    wide_weight: Matrix,
     base: Matrix,
     ratio: Matrix,
     variance: Cube,
@@ -93,7 +93,7 @@ def _at_modes(
     for g in range(u.shape[0]):
         start, stop = guide_start[g], guide_start[g + 1]
         for m in range(u.shape[1]):
-            log_weight = log(wide_weight[m])
+            log_weight = log(wide_weight[g, m])
             for lane in range(n_lanes):
                 factor[lane], curvature[lane], third[lane] = vexp(u[g, m, lane]), 0.0, 0.0
             for lane in range(n_lanes):

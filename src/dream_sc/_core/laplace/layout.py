@@ -30,8 +30,8 @@ class Design(NamedTuple):
     own: Matrix  # (G, 2) the guide's dosage, and that of cells at the NTC level, log2
     shares: Matrix  # (G, 2) of its cells at these two
     error: Vector  # (G,) sd of the first
-    wide_sd: Vector  # (M,) what each component of the guide effects adds to tau, 0 first
-    wide_weight: Vector  # (M,)
+    wide_sd: Matrix  # (G, M) what each component of a guide's effects adds to tau, 0 first
+    wide_weight: Matrix  # (G, M)
     level_sd: float
     alpha_sd: float
     axis: Vector  # (2,)
@@ -134,7 +134,7 @@ def new_tables(design: Design, n_lanes: int) -> Tables:
 def new_scratch(n: int, n_amp: int, design: Design, n_lanes: int) -> Scratch:
     """Room for one feature; starts of the guide effects at 0."""
     a, n_rows, n_dose, lanes = max(n_amp, 1), design.log_w.size, design.nodes.shape[0], n_lanes
-    n_guides, n_parts = design.guide_start.size - 1, design.wide_sd.size
+    n_guides, n_parts = design.guide_start.size - 1, design.wide_sd.shape[1]
     return Scratch(
         np.zeros((a, lanes)),
         np.zeros((n_dose + 1, lanes)),

@@ -258,7 +258,7 @@ def run(
     shifts: SingleMatrix,
 ) -> None:
     """Every feature of a block against every curve: `out` and `shifts` are (T, N)."""
-    n_t, n_guides, n_moves, n_parts = counts.shape[0], design.error.size, moves.size, design.wide_sd.size
+    n_t, n_guides, n_moves, n_parts = counts.shape[0], design.error.size, moves.size, design.wide_sd.shape[1]
     step, pack = moves[1] - moves[0], np.zeros(n_guides * n_moves * ROW, F32)
     one, units, holds = np.zeros((n_guides, n_parts, n_moves)), np.zeros(n_guides * LANES, F32), np.zeros(2 * LANES)
     for k in range(n_guides * LANES):

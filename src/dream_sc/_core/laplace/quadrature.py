@@ -71,9 +71,9 @@ def log_joint(
             design.likelihood, y, total, start, stop, s.base, s.ratio, effect, factor, value, s.parts[0], spare, spare
         )
         density = 0.0
-        for m in range(design.wide_sd.size):
-            v = tau * tau + design.wide_sd[m] ** 2 + s.v_dose[g, 0]
-            density += design.wide_weight[m] * exp(-0.5 * u[g] ** 2 / v) / v**0.5
+        for m in range(design.wide_sd.shape[1]):
+            v = tau * tau + design.wide_sd[g, m] ** 2 + s.v_dose[g, 0]
+            density += design.wide_weight[g, m] * exp(-0.5 * u[g] ** 2 / v) / v**0.5
         value[0] += log(density) - 0.5 * LOG_2PI
     return value[0]
 

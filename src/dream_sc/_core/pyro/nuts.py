@@ -129,7 +129,7 @@ def trans(
     curve: str,
     axis: Any,
     priors: Any,
-    hyper: dict[str, float],
+    hyper: dict[str, Any],
     consts: Any,
     init: Any,
     nsamples: int,

@@ -63,7 +63,7 @@ def trans_data(
     overdispersion: Any,
     axis: Axis,
     priors: TransPriors,
-    hyper: dict[str, float],
+    hyper: dict[str, Any],
     consts: Any,
     device: torch.device,
 ) -> TransData:
@@ -78,6 +78,7 @@ def trans_data(
     if stats.covariates is not None:
         level = level - stats.covariates.log_total(stats.exposure)
         loads, covariance = stats.covariates.uncertain(stats.exposure)
+    wide = [x if np.ndim(x) == 0 else t(x) for x in (hyper.get("wide_weight", 0.0), hyper.get("wide_sd", 0.0))]
     return TransData(
         t(stats.counts),
         t(np.log(stats.exposure)),
@@ -98,8 +99,8 @@ def trans_data(
         hyper["alpha_scale"],
         hyper["m_tau"],
         hyper["s_tau"],
-        hyper.get("wide_weight", 0.0),
-        hyper.get("wide_sd", 0.0),
+        wide[0],
+        wide[1],
         axis,
         priors,
         bool(hyper.get("several", 0.0)),

@@ -3,7 +3,8 @@
 - `prepare` (`prepare_shares`, `prepare_scores`): what is measured, in `rows` of cells, with `guide_offsets`.
 - `evidence`: curves compared (`comparison`, `wide_effects`, `ntc_guides`; `first_pass` for all features, then the
   kernel, with a `problem` ready for it, where it can change a call).
-- `decision`: local FDRs, q- and p-values, by what is `learned` over features and `simulated_nulls` on a `null_scale`.
+- `decision`: local FDRs, q- and p-values, by what is `learned` over features and `simulated_nulls` on a `null_scale`;
+  `graded`: whether a response follows the dosage.
 - `describe`: `draws` (`importance`, `first_pass_draws`), their `summary` and `posterior_record`, what single guides say
   (`guide_contrasts`, `guide_support`, `leave_one_guide_out`), and `all_features` with their status.
 

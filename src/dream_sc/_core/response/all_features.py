@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import confidence, status
+from .summary import MIN_SIDE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 OF_EC50 = ("log2_ec50", "hill_n", "p_ec50", "inflection")  # how columns begin that few guides do not determine
-MOST_PARETO_K = 0.7  # :cite:p:`Vehtari2024`: above it, weighted draws are not to be relied upon
 IN_SCORES = ("baseline", "amplitude", "amplitude_b", "slope_ntc", "guide_sd")  # and what has "delta" in its name
 
 
@@ -36,7 +38,10 @@ def columns(prepared: Prepared, asked: Bools, found: dict[str, Any], flags: dict
     for name, values in zip(("slope_within", "slope_within_sd"), prepared.slope or (nothing, nothing), strict=True):
         out[name] = np.where(fitted, values, np.nan)
     out |= {"overdispersion": prepared.overdispersion, "n_cells": np.full(n, prepared.n_cells), "mean": prepared.mean}
-    out["status"] = status(prepared, asked, _how_it_went(prepared, fitted, found, flags))
+    if prepared.likelihood.statistics == "counts":  # with covariates nothing is capped
+        out["n_capped_cells"] = nothing if prepared.n_capped is None else prepared.n_capped.astype(float)
+    out |= status.told(prepared, asked, status.went(found, flags["converged"])) | of_ends(prepared, fitted)
+    out["confidence"] = confidence.confidence(out)
     return out if prepared.scale is None else _in_scores(prepared, out)
 
 
@@ -49,29 +54,10 @@ def with_gaps(prepared: Prepared, fitted: Bools, found: dict[str, Any]) -> dict[
     return out
 
 
-def status(prepared: Prepared, asked: Bools, went: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Status ``(F,)``: how each fit `went` ``(n,)``, or why there is none."""
-    out = prepared.reason.copy()
-    out[prepared.fitted] = "not asked for"
-    out[prepared.fitted & asked] = went
-    return out
-
-
-def few_or_gap(prepared: Prepared, fitted: Bools, single_gap: Floats) -> NDArray[np.object_]:
-    """Whether the guides of the features `fitted` ``(F,)`` are too few, or their dosages leave a single gap."""
-    gap = (single_gap > 0) | prepared.one_dosage
-    return np.where(prepared.few_guides[fitted], "few_guides", np.where(gap, "single_gap", "converged")).astype(object)
-
-
-def _how_it_went(
-    prepared: Prepared, fitted: Bools, found: dict[str, Any], flags: dict[str, Bools]
-) -> NDArray[np.object_]:
-    out = few_or_gap(prepared, fitted, found["single_gap"])
-    plain = out == "converged"
-    out[plain & flags["improved"]] = "converged after improvement"
-    out[plain & (found["pareto_k"] > MOST_PARETO_K)] = "pareto_k above 0.7: compare with inference='nuts'"
-    out[~flags["converged"]] = "not converged: raise niters"
-    return out
+def of_ends(prepared: Prepared, fitted: Bools) -> dict[str, Floats]:
+    """Columns ``(F,)`` with the dosages at which the effects at the ends of the axis are taken."""
+    full, most = prepared.axis.ends_with_effects(MIN_SIDE)
+    return {"log2_dosage_full": np.where(fitted, full, np.nan), "log2_dosage_max": np.where(fitted, most, np.nan)}
 
 
 def _in_scores(prepared: Prepared, columns: dict[str, Any]) -> dict[str, Any]:

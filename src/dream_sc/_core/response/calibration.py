@@ -181,7 +181,7 @@ def refit(fitted: Fitted, stats: GuideStats, source: Ints) -> Evidence:
     kept, dosage, axis = fitted.rearranged(stats, source)
     sd, priors, prior = fitted.group_effect_sd, fitted.priors, fitted.prior
     p = problem_of(kept, dosage, fitted.overdispersion, alpha_sd=sd, axis=axis, priors=priors)
-    return evaluate(p, fitted.settings, (prior.wide_weight, prior.wide_sd))
+    return evaluate(p, fitted.settings, prior.wide)
 
 
 def simulated(fitted: Fitted, like: Evidence, n: int, seed: int) -> Evidence:
@@ -189,7 +189,7 @@ def simulated(fitted: Fitted, like: Evidence, n: int, seed: int) -> Evidence:
     prior = prior_for(fitted.prior, like)
     lfdr = decision.local_fdr(decision.log_bf_of(like, prior), prior)
     p = simulate_null(like.problem, like.comparison.grid, like.values, lfdr, prior, n, seed)
-    return evaluate(p, fitted.settings, (prior.wide_weight, prior.wide_sd))
+    return evaluate(p, fitted.settings, prior.wide)
 
 
 def prior_for(prior: Prior, e: Evidence) -> Prior:
@@ -255,8 +255,7 @@ def simulated_refits(
 
 def _calls(fitted: Fitted, e: Evidence) -> tuple[NDArray[np.bool_], Floats, float]:
     """Calls of one refit taken as an analysis of its own, the features' means, and the weight of the null."""
-    wide = fitted.prior.wide_weight, fitted.prior.wide_sd
-    prior = learn(e.values, e.comparison.grid, fitted.priors, wide=wide)
+    prior = learn(e.values, e.comparison.grid, fitted.priors, wide=fitted.prior.wide)
     called = decision.q_values(decision.local_fdr(decision.log_bf_of(e, prior), prior)) < Q_LEVEL
     return called, e.problem.mean, float(prior.weights[0])
 

@@ -12,7 +12,8 @@ from dream_sc._core.parallel import each_block, under
 
 from . import ntc_guides
 from .first_pass import Columns, columns_of
-from .learned import Prior
+from .joint_departures import Pair, pairs_of
+from .learned import Prior, Wide
 from .wide_effects import with_wide
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Comparison:
     grid: Floats  # (K,) of tau
     columns: dict[str, Columns] | None  # of the first look, where there is one
     degree: int = 6
+    pairs: tuple[Pair, ...] = ()  # of guides that depart together
 
 
 def compare(p: Problem, curves: list[Curve], grid: Floats, degree: int) -> Comparison:
@@ -66,7 +68,7 @@ def compare(p: Problem, curves: list[Curve], grid: Floats, degree: int) -> Compa
     columns = None
     if p.one_dose_each and all(c.moves is not None for c in curves[1:]):
         q = p.take(slice(0, 0)).guides(p.targeting)  # whose positions are wanted
-        columns = {c.name: columns_of(q, c, lattices[c.name]) for c in curves[1:]}
+        columns = {c.name: columns_of(q.seen_by(c), c, lattices[c.name]) for c in curves[1:]}
     return Comparison(curves, lattices, grid, columns, degree)
 
 
@@ -80,19 +82,23 @@ def distinct_dosages(axis: Axis) -> int:
     return count
 
 
-def candidates(function_type: str, axis: Axis) -> list[Curve]:
-    """Curves to compare, the null first. A second Hill needs at least five distinct dosages."""
+def candidates(function_type: str, axis: Axis, *, one_level: bool = False) -> list[Curve]:
+    """Curves to compare, the null first. A second Hill needs at least five distinct dosages.
+
+    Guides of `one_level` of dosage say nothing of a curve.
+    """
     if function_type != "auto":
         return [NULL, curve(function_type)]
     n = distinct_dosages(axis)
-    return [NULL, *(c for c in RESPONSES if c.min_dosages is not None and n >= c.min_dosages)]
+    some = (c for c in RESPONSES if c.min_dosages is not None and n >= c.min_dosages)
+    return [NULL, *(c for c in some if c.by_acting or not one_level)]
 
 
 def set_up(
-    p: Problem, settings: Settings, wide: tuple[float, float], kept: Kept | None = None
+    p: Problem, settings: Settings, wide: tuple[float, float] | Wide, kept: Kept | None = None
 ) -> tuple[Problem, Comparison]:
     """The problem with what depends on the settings and the wide guide effects, and the curves that compete."""
-    curves = candidates(settings.function_type, p.axis)
+    curves = candidates(settings.function_type, p.axis, one_level=p.one_level)
     knots = np.array(p.priors.tau_grid if settings.guide_effects else [1e-6 * p.priors.unit])
     p = with_wide(replace(p, several=len(curves) > 2), *wide)
     grid = knots
@@ -103,7 +109,7 @@ def set_up(
             grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
             start = Prior.start(p.priors).log_tau(grid)
             p = replace(p, tau_weight=ntc_guides.grid_weights(background, grid, start))
-    return p, compare(p, curves, grid, settings.degree)
+    return p, replace(compare(p, curves, grid, settings.degree), pairs=pairs_of(p, Wide(*wide)))
 
 
 def _sum_up_ntc(p: Problem, knots: Floats, kept: Kept | None) -> ntc_guides.Background:

@@ -13,7 +13,8 @@ from dream_sc._core.parallel import under
 
 from . import null_scale
 from .evidence import evaluate
-from .learned import Prior, learn
+from .graded import FOLLOWS, Graded, described_by, graded_of
+from .learned import Prior, learn, restored_wide, stored_departures
 from .simulated_nulls import simulate_null
 
 if TYPE_CHECKING:
@@ -63,8 +64,10 @@ def q_values(lfdr: Floats) -> Floats:
     return out
 
 
-def _q_of(some: NDArray[np.bool_], lfdr: Floats) -> Floats:
-    """Q-values among some features, NaN of the others."""
+def _q_of(some: NDArray[np.bool_] | None, lfdr: Floats) -> Floats:
+    """Q-values among some features, or all, NaN of the others."""
+    if some is None:
+        return q_values(lfdr)
     out = np.full(len(lfdr), np.nan)
     out[some] = q_values(lfdr[some])
     return out
@@ -121,6 +124,8 @@ class Decision:
     lfdr: Floats  # (T,) probability of no response
     q_value: Floats  # (T,) false discovery rate of this feature and all better ones; NaN of direct targets
     p_value: Floats  # (T,) against simulated null features
+    graded: Graded  # whether the response follows the dosage
+    q_graded: Floats  # (T,) of that
     best: NDArray[np.int64]  # (T,) index of the curve to describe a response by
     model: NDArray[np.str_]  # (T,) its name, or the null where that is likelier
     learned: dict[str, Any]  # prior and null distribution, as they are stored
@@ -132,8 +137,9 @@ class Decision:
 
     def take(self, features: Any) -> Decision:
         """That of some features."""
-        per_feature = ("log_bf", "lfdr", "q_value", "p_value", "best", "model")
+        per_feature = ("log_bf", "lfdr", "q_value", "p_value", "q_graded", "best", "model")
         some = {name: getattr(self, name)[features] for name in per_feature}
+        some["graded"] = Graded(self.graded.log_bf[features], self.graded.lfdr[features])
         return replace(self, evidence=self.evidence.take(features), **some)
 
 
@@ -151,17 +157,29 @@ def decide(evidence: Evidence, *, progress: Callable[[Any], Any] = lambda x: x, 
 
 def conclude(evidence: Evidence, prior: Prior, null: NullDistribution, marginal: Floats, strength: Floats) -> Decision:
     """Calls of all features, given the log evidence ``(T, M)`` of each curve and its strength ``(T,)``."""
-    names = [c.name for c in evidence.comparison.curves]
-    log_bf = log_bayes_factor(marginal, prior)
-    lfdr, best = local_fdr(log_bf, prior), simplest(marginal, prior)
+    curves, log_bf = evidence.comparison.curves, log_bayes_factor(marginal, prior)
+    names, lfdr, graded = [c.name for c in curves], local_fdr(log_bf, prior), graded_of(marginal, prior, curves)
+    # a feature that follows the dosage responds
+    q_value = _q_of(evidence.learns, lfdr)
+    q_graded = np.maximum(_q_of(evidence.learns, graded.lfdr), q_value)
+    no_switch = np.where([c.by_acting for c in curves], -np.inf, 0.0)
+    best = described_by(
+        simplest(marginal, prior),
+        simplest(marginal + no_switch, prior),
+        curves,
+        called=q_value < FOLLOWS,
+        follows=q_graded < FOLLOWS,
+    )
     return Decision(
         evidence=evidence,
         prior=prior,
         null=null,
         log_bf=log_bf,
         lfdr=lfdr,
-        q_value=q_values(lfdr) if evidence.learns is None else _q_of(evidence.learns, lfdr),
+        q_value=q_value,
         p_value=null.p_value(strength),
+        graded=graded,
+        q_graded=q_graded,
         best=best,
         model=np.where(lfdr > LIKELY_NULL, NULL.name, np.array(names)[best]),
         learned=store(prior, null) | {"curves": names},
@@ -173,15 +191,14 @@ def known(evidence: Evidence) -> tuple[Prior, NullDistribution]:
     learned = dict(evidence.settings.learned or {})
     check_curves(learned, evidence.comparison.curves)
     prior, null = restore(learned)
-    return (prior if evidence.settings.guide_effects else replace(prior, wide_weight=0.0)), null
+    return (prior if evidence.settings.guide_effects else prior.without_wide()), null
 
 
 def _null_of(e: Evidence, prior: Prior, *, progress: Callable[[Any], Any], kept: Kept | None) -> NullDistribution:
     """Distribution of the strength of features simulated without response."""
     lfdr = local_fdr(log_bf_of(e, prior), prior)
     sim = simulate_null(e.problem, e.comparison.grid, e.values, lfdr, prior, N_NULL, e.settings.seed)
-    wide = prior.wide_weight, prior.wide_sd
-    return null_distribution(strength(evaluate(sim, e.settings, wide, progress=progress, kept=kept), prior))
+    return null_distribution(strength(evaluate(sim, e.settings, prior.wide, progress=progress, kept=kept), prior))
 
 
 def log_bf_of(e: Evidence, prior: Prior) -> Floats:
@@ -191,7 +208,8 @@ def log_bf_of(e: Evidence, prior: Prior) -> Floats:
 
 def strength(e: Evidence, prior: Prior) -> Floats:
     """Strength ``(T,)`` of the evidence, which null features are compared by."""
-    known = null_scale.movement_sd(e.problem, e.values, e.comparison.grid, prior)
+    p = e.problem.seen_by(e.comparison.curves[-1])  # a switch that is alone moves with no dosage
+    known = null_scale.movement_sd(p, e.values, e.comparison.grid, prior)
     return null_scale.strength(log_bf_of(e, prior), known, e.problem.priors)
 
 
@@ -220,7 +238,7 @@ def store(prior: Prior, null: NullDistribution) -> dict[str, Any]:
         "null_strength": null.body,
         "null_threshold": null.threshold,
         "null_rate": null.rate,
-    }
+    } | stored_departures(prior.departures)
 
 
 def restore(hyper: dict[str, Any]) -> tuple[Prior, NullDistribution]:
@@ -229,8 +247,7 @@ def restore(hyper: dict[str, Any]) -> tuple[Prior, NullDistribution]:
         np.asarray(hyper["model_weights"], float),
         float(hyper["tau_log_mean"]),
         float(hyper["tau_log_sd"]),
-        float(hyper["wide_weight"]),
-        float(hyper["wide_sd"]),
+        *restored_wide(hyper),
     )
     null = NullDistribution(
         np.asarray(hyper["null_strength"]), float(hyper["null_threshold"]), float(hyper["null_rate"])

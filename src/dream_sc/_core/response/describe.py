@@ -11,7 +11,7 @@ from scipy.stats import norm
 from dream_sc._core import engines
 from dream_sc._core.parallel import blocks, each, under
 from dream_sc._core.response import draws
-from dream_sc._core.response.problem import Problem
+from dream_sc._core.response.problem import Problem, acting
 from dream_sc._core.types import GuideStats, RowDosage
 
 from . import all_features, guide_support, leave_one_guide_out, plateau, posterior_record, summary
@@ -82,7 +82,16 @@ def describe(
 
 def calls_of(d: Decision) -> dict[str, Any]:
     """Columns of the calls."""
-    return {"lfdr": d.lfdr, "qvalue": d.q_value, "pvalue": d.p_value, "log_bf": d.log_bf, "model": d.model}
+    return {
+        "lfdr": d.lfdr,
+        "qvalue": d.q_value,
+        "pvalue": d.p_value,
+        "log_bf": d.log_bf,
+        "lfdr_graded": d.graded.lfdr,
+        "qvalue_graded": d.q_graded,
+        "log_bf_graded": d.graded.log_bf,
+        "model": d.model,
+    }
 
 
 class OfDraws(NamedTuple):
@@ -132,12 +141,12 @@ def _describe_block(
     cells: SingleCells | None,
     *,
     quick: bool,
-    looked: tuple[Table, summary.Said] | None = None,
+    looked: dict[int, tuple[Table, summary.Said | None]],
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Columns, records and flags of one block of features with curve `m`."""
     e = d.evidence
-    if looked is not None and _by_look(e, m, quick):
-        return _describe_looked(d, m, *looked)
+    if _by_look(e, m, quick):
+        return _describe_looked(d, m, *looked[m])
     p, c, settings = e.problem, e.comparison.curves[m], e.settings
     drawn = draws_of(e, d.prior, m, quick=quick)
     out, const, fast = drawn.params, drawn.consts, settings.inference == "laplace"
@@ -149,8 +158,9 @@ def _describe_block(
     found |= _support(d, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
-    if c.one_step and e.comparison.columns is not None and not p.axis.from_zero:
-        found["p_ec50_inside"] *= plateau.probability(p, c, e.comparison.columns[c.name], drawn.tau)
+    columns = None if c.by_acting or p.axis.from_zero else e.comparison.columns
+    if c.one_step and columns is not None:
+        found["p_ec50_inside"] *= plateau.probability(p, c, columns[c.name], drawn.tau)
     return found, posterior_record.pack_block(_full_width(out, c), c, const), said
 
 
@@ -166,24 +176,26 @@ def _table(e: Evidence, m: int) -> Table:
     return table_of(e.problem, curve, c.lattices[curve.name].shapes, columns[curve.name], e.settings.seed)
 
 
-def _looked(d: Decision, jobs: list[Job]) -> tuple[Table, summary.Said] | None:
-    """The table for features that are not called, and what its curves say, where a job needs it."""
-    e = d.evidence
-    for job in jobs:
-        if _by_look(e, job.curve, job.quick):
-            table = shifted(_table(e, job.curve))
-            c = e.comparison.curves[job.curve]
-            return table, what_is_said(table, c, e.problem.axis, e.problem.likelihood.unit)
-    return None
+def _looked(d: Decision, jobs: list[Job]) -> dict[int, tuple[Table, summary.Said | None]]:
+    """Of each curve the table for features that are not called, and what its Hills say, where a job needs it."""
+    e, out = d.evidence, {}
+    for m in {job.curve for job in jobs if _by_look(e, job.curve, job.quick)}:
+        table, c = shifted(_table(e, m)), e.comparison.curves[m]
+        out[m] = table, None if c.by_acting else what_is_said(table, c, e.problem.axis, e.problem.likelihood.unit)
+    return out
 
 
 def _describe_looked(
-    d: Decision, m: int, table: Table, said: summary.Said
+    d: Decision, m: int, table: Table, said: summary.Said | None
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """As `_describe_block`, by the table of the first look."""
     p, c = d.evidence.problem, d.evidence.comparison.curves[m]
     drawn, column, place = _look_up(d.evidence, d.prior, m, table)
-    found: dict[str, Any] = summary.summarise_said(drawn.params, c, said, column, place, p.axis, p.likelihood)
+    found: dict[str, Any]
+    if said is None:
+        found = summary.summarise(drawn.params, c, drawn.consts, p.axis, p.likelihood)
+    else:
+        found = summary.summarise_said(drawn.params, c, said, column, place, p.axis, p.likelihood)
     # neighbours among the draws are alike, so every fourth is as good
     found |= _support(d, m, drawn.params[:, ::4], drawn.consts, drawn.tau)
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": drawn.pareto_k}
@@ -226,7 +238,8 @@ def _support(d: Decision, m: int, out: Floats, const: Floats, tau: Floats) -> di
     e, prior = d.evidence, d.prior
     p, c = e.problem, e.comparison.curves[m]
     # cells without effect dilute what a guide shows
-    at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(summary.at_dosages(out, c, const, p.dose_mean)))
+    curves = summary.at_dosages(out, c, const, p.seen_by(c).dose_mean)
+    at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(curves))
     found, influence = guide_support.columns(p, np.median(out[..., 0], 1), at, tau, prior.log_odds)
     lattice, grid, likely = e.comparison.lattices[c.name], e.comparison.grid, d.likely
     log_tau = prior.log_tau(grid)
@@ -241,6 +254,7 @@ def _support(d: Decision, m: int, out: Floats, const: Floats, tau: Floats) -> di
         d.log_bf[likely],
         influence[likely],
         degree=e.settings.degree,
+        pairs=e.comparison.pairs,
     )
     return found
 
@@ -270,11 +284,13 @@ def _full_width(draws: Floats, c: Curve) -> Floats:
 
 def _replace_draws(d: Decision, cells: SingleCells | None, c: Curve, const: Floats, init: Floats) -> tuple[Floats, Any]:
     """Posterior of another engine, started at the fast engine's draws."""
-    p, settings = d.evidence.problem, d.evidence.settings
+    p, settings = d.evidence.problem.seen_by(c), d.evidence.settings
     stats, dosage, hyper = for_pyro(p, d.prior, settings)
     more: dict[str, Any] = {}
     if cells is not None:
-        stats, dosage, more = cells.stats, cells.dosage, {"minibatch_size": settings.minibatch_size}
+        dosage = acting(cells.dosage, cells.guide) if c.by_acting else cells.dosage
+        stats, more = cells.stats, {"minibatch_size": settings.minibatch_size}
+        hyper |= _wide_of(d.prior if settings.guide_effects else d.prior.without_wide(), np.arange(stats.n_guides))
     out, info = engines.engine(settings.inference).trans(
         stats,
         dosage,
@@ -295,7 +311,7 @@ def _replace_draws(d: Decision, cells: SingleCells | None, c: Curve, const: Floa
     return out, info["converged"]
 
 
-def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, RowDosage, dict[str, float]]:
+def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, RowDosage, dict[str, Any]]:
     """What the Pyro engines take of a problem: sums, dosages and learned numbers."""
     d, w = p.design, np.exp(p.design.log_w)
     stats = GuideStats(
@@ -312,13 +328,19 @@ def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, 
     )
     dosage = RowDosage(p.dose_mean[d.dose], p.dose_spread[d.dose], d.error, escape=p.dose_escape[d.dose])
     if not settings.guide_effects:
-        prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1], wide_weight=0.0)
-    hyper = {
+        prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1]).without_wide()
+    hyper: dict[str, Any] = {
         "m_tau": prior.tau_log_mean,
         "s_tau": prior.tau_log_sd,
         "alpha_scale": d.alpha_sd,
         "several": float(p.several),
-        "wide_weight": prior.wide_weight,
-        "wide_sd": prior.wide_sd,
     }
-    return stats, dosage, hyper
+    return stats, dosage, hyper | _wide_of(prior, p.codes)
+
+
+def _wide_of(prior: Prior, codes: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Weight and sd of the wide effects: numbers, or those of guides with these codes."""
+    if prior.departures is None or codes is None:
+        return {"wide_weight": prior.wide_weight, "wide_sd": prior.wide_sd}
+    weight, sd = prior.wide.of(codes, len(codes))
+    return {"wide_weight": weight, "wide_sd": sd}

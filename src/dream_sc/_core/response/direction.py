@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dream_sc._core.curves import NULL
+from dream_sc._core.curves import NULL, SWITCH
 
 from .summary import knockdown_change
 
@@ -20,11 +20,13 @@ def with_direction(columns: dict[str, Any], effect: str) -> dict[str, Any]:
     Parameters
     ----------
     columns
-        With `class`, `p_class`, `lfdr`, `qvalue`, `log_bf`, and the effects at the ends of the axis.
+        With `class`, `p_class`, `lfdr`, `qvalue`, `log_bf`, `lfdr_graded`, and the effects at the ends of the axis.
     effect
         What an effect is called.
     """
     kind, p, lfdr = columns["class"].astype(object), columns["p_class"], columns["lfdr"]
+    graded = columns.get("lfdr_graded", np.full(len(lfdr), np.nan))
+    switch = (kind == SWITCH.name) & np.isfinite(graded)
     null = (lfdr > 0.5) & ~(columns["qvalue"] < CALLED)
     change = knockdown_change(columns, effect)
     turns = np.array([str(each).startswith("biphasic") for each in kind])
@@ -32,7 +34,7 @@ def with_direction(columns: dict[str, Any], effect: str) -> dict[str, Any]:
     way[null | ~np.isfinite(change)] = None
     return columns | {
         "class": np.where(null, NULL.name, kind),
-        "p_class": np.where(null, lfdr, p * (1 - lfdr)),
+        "p_class": np.where(null, lfdr, np.where(switch, graded - lfdr, p * (1 - lfdr))),
         "on_knockdown": way,
         "score": np.sign(change) * np.maximum(columns["log_bf"], 0.0),
     }

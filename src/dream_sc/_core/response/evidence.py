@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.curves import RESPONSES
+from dream_sc._core.curves.single_hill import CURVE as ONE_HILL
 from dream_sc._core.parallel import BLOCK, each_block, under
 from dream_sc._core.response.problem import Problem, evidence, problem
 
 from .comparison import set_up
+from .departures import learn_departures
 from .first_pass import Columns, Null, first_look, null_of
-from .learned import Prior
+from .joint_departures import with_pairs
+from .learned import Prior, Wide, restored_wide
 from .wide_effects import learn_wide
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Evidence:
     problem: Problem  # of `T` features
     comparison: Comparison
     settings: Settings
-    wide: tuple[float, float]  # weight and sd (natural log) of the wide guide effects
+    wide: Wide  # effects of guides
     values: Floats  # (T, M, K) log evidence
     masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
     feature: Ints | None = None  # (T,) of each link of features with several categories
@@ -86,7 +88,7 @@ def gather(
     """Gather the evidence of every feature that can be fitted."""
     used, links = prepared.used, prepared.links
     if links is not None and settings.function_type == "auto":  # how much two Hills turn, no single link can tell
-        settings = replace(settings, function_type=RESPONSES[0].name)
+        settings = replace(settings, function_type=ONE_HILL.name)
     p = problem(
         prepared.stats.take(used),
         prepared.dosage,
@@ -96,25 +98,37 @@ def gather(
         priors=prepared.priors,
     )
     learns = prepared.learns if links is None else None
-    if not settings.guide_effects:
-        wide = (0.0, 0.0)
-    elif settings.learned is None:
-        wide = learn_wide(p if learns is None else p.take(learns), np.array(p.priors.tau_grid))
-    else:
-        wide = float(settings.learned["wide_weight"]), float(settings.learned["wide_sd"])
-    found = evaluate(p, settings, wide, progress=progress, kept=kept)
+    found = evaluate(p, settings, _wide(p, learns, settings, prepared.stats.n_guides), progress=progress, kept=kept)
     return replace(found, learns=learns) if links is None else replace(found, feature=links.feature[used])
+
+
+def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_guides: int) -> Wide:
+    """The wide effects: of an earlier fit, or learned from the features that something is learned from."""
+    if not settings.guide_effects:
+        return Wide(0.0, 0.0)
+    if settings.learned is not None:
+        return restored_wide(settings.learned)
+    q = p if learns is None else p.take(learns)
+    grid = np.array(p.priors.tau_grid)
+    wide = Wide(*learn_wide(q, grid))
+    found = learn_departures(q, settings, wide, n_guides)
+    codes = np.asarray(q.codes)
+    if found is None or not found.own[codes[~q.targeting]].any():
+        return wide._replace(departures=found)
+    # what one NTC guide does on its own says nothing of guides in general
+    general = Wide(*learn_wide(q.guides(q.targeting | ~found.own[codes]), grid))
+    return general._replace(departures=found.beside(general))
 
 
 def evaluate(
     p: Problem,
     settings: Settings,
-    wide: tuple[float, float],
+    wide: tuple[float, float] | Wide,
     *,
     progress: Callable[[Any], Any] = lambda x: x,
     kept: Kept | None = None,
 ) -> Evidence:
-    """Evidence of every feature of a problem, with wide guide effects of this weight and sd."""
+    """Evidence of every feature of a problem, with these wide guide effects."""
     p, c = set_up(p, settings, wide, kept)
 
     def call(s: slice) -> tuple[Any, ...]:
@@ -123,7 +137,7 @@ def evaluate(
     parts = each_block(call, len(p.counts), progress, kept=under(kept, "evidence"))
     values, masses = zip(*parts, strict=True)
     of_curves = tuple(np.concatenate(mass) for mass in zip(*masses, strict=True))
-    return Evidence(p, c, settings, wide, np.concatenate(values), of_curves)
+    return Evidence(p, c, settings, Wide(*wide), np.concatenate(values), of_curves)
 
 
 class Found(NamedTuple):
@@ -153,9 +167,11 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
         values[:, 1:] = null.log_z[:, None] + factors
         by_curve = logsumexp(values[:, 1:], axis=2) - logsumexp(null.log_z, axis=1)[:, None]
         rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
-        second = by_curve[rows, -1] > by_curve[rows, 0] + NO_SECOND
         if len(rows):
-            _closely(p, c, rows, second, values, masses, start + weight)
+            _closely(p, c, rows, by_curve[rows], values, masses, start + weight)
+    if c.pairs:
+        values[:, 0] = with_pairs(p, c.pairs, values[:, 0], taus)
+        values[:, 1:] += sum(np.log1p(-pair.weight) for pair in c.pairs)
     relative = (mass - mass.max(1, keepdims=True) for mass in masses)
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
 
@@ -182,28 +198,31 @@ def _everywhere(p: Problem, c: Comparison, each: Curve) -> Floats:
 
 
 def _closely(
-    p: Problem,
-    c: Comparison,
-    rows: Ints,
-    second: NDArray[np.bool_],
-    values: Floats,
-    masses: list[Floats],
-    log_tau: Floats,
+    p: Problem, c: Comparison, rows: Ints, looked: Floats, values: Floats, masses: list[Floats], log_tau: Floats
 ) -> None:
-    """Evidence and masses of some features by the kernel, in place.
+    """Evidence and masses of some features by the kernel, in place, given what a first look says ``(T', M - 1)``.
 
-    Two Hills keep their ratio to one where `second` says that a first look leaves them no hope.
+    Two Hills keep their ratio to one where it leaves them no hope.
     """
-    q, single, *more = p.take(rows), *c.curves[1:]
-    before = values[rows]
-    values[rows, 1], masses[0][rows] = _near(q, c, single, masses[0][rows], log_tau[rows])
-    for m, each in enumerate(more, 2):
+    q, before = p.take(rows), values[rows]
+    graded = []
+    for m, each in enumerate(c.curves[1:], 1):
+        if each.by_acting:  # one shape
+            values[rows, m] = _everywhere(q, c, each)[:, 0]
+        else:
+            graded.append(m)
+    if not graded:
+        return
+    one, *more = graded
+    values[rows, one], masses[one - 1][rows] = _near(q, c, c.curves[one], masses[one - 1][rows], log_tau[rows])
+    second = looked[:, -1] > looked[:, one - 1] + NO_SECOND
+    for m in more:
         known = np.isfinite(before[:, m])
-        ratio = np.where(known, before[:, m], 0.0) - np.where(known, before[:, 1], 0.0)
-        values[rows, m] = values[rows, 1] + ratio
+        ratio = np.where(known, before[:, m], 0.0) - np.where(known, before[:, one], 0.0)
+        values[rows, m] = values[rows, one] + ratio
         some = rows[second]
         if len(some):
-            values[some, m] = _two_hills(p.take(some), c, each, masses[m - 1][some], values[some, :m])
+            values[some, m] = _two_hills(p.take(some), c, m, one, masses[m - 1][some], values[some, :m])
 
 
 def _run(p: Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floats, degree: int) -> Floats:
@@ -239,14 +258,15 @@ def _only(p: Problem, grid: Floats, picks: Ints) -> Floats:
     return np.where(p.taus(grid) > 0, taus, -1.0)
 
 
-def _two_hills(p: Problem, c: Comparison, each: Curve, mass: Floats, simpler: Floats) -> Floats:
-    """Log evidence ``(T, K)`` of two Hills that compete with simpler curves ``(T, M, K)``.
+def _two_hills(p: Problem, c: Comparison, m: int, one: int, mass: Floats, simpler: Floats) -> Floats:
+    """Log evidence ``(T, K)`` of two Hills, curve `m`, that compete with simpler curves ``(T, M, K)``.
 
-    At the likeliest tau of one Hill; at more of them where two Hills may win. Elsewhere the evidence keeps its
-    ratio to the single Hill's.
+    At the likeliest tau of one Hill, curve `one`; at more of them where two Hills may win. Elsewhere the evidence keeps
+    its ratio to the single Hill's.
     """
+    each, single = c.curves[m], simpler[:, one]
     lattice = c.lattices[each.name]
-    order = np.argsort(-simpler[:, 1], axis=1, kind="stable")
+    order = np.argsort(-single, axis=1, kind="stable")
     top = np.argsort(-mass, axis=1, kind="stable")[:, : each.n_closer]
     rest = logsumexp(mass, axis=1) - logsumexp(np.take_along_axis(mass, top, 1), axis=1)
 
@@ -260,5 +280,5 @@ def _two_hills(p: Problem, c: Comparison, each: Curve, mass: Floats, simpler: Fl
     hopeful = np.flatnonzero(best > simpler.max(axis=(1, 2)) + HOPELESS_SECOND)
     if len(hopeful) and len(c.grid) > 1:
         out[hopeful] = np.maximum(out[hopeful], at(hopeful, order[hopeful, 1:TAU_TRIES]))
-    one = np.take_along_axis(simpler[:, 1], order[:, :1], 1)
-    return np.where(np.isfinite(out), out, simpler[:, 1] + best[:, None] - one)
+    here = np.take_along_axis(single, order[:, :1], 1)
+    return np.where(np.isfinite(out), out, single + best[:, None] - here)

@@ -124,31 +124,33 @@ def first_look(
     """Log Bayes factors ``(T, M, K)`` against the null at the same tau, and the masses of the shapes ``(T, S)``.
 
     From the tau that is likeliest under the null, and where the guides tell tau also from the likeliest by the NTC
-    guides alone (their evidence `ntc` ``(T, K)``) or a lower one. Between the two the log Bayes factor of the first
-    curve is linear in log tau, beyond them constant. That of the second curve keeps its ratio to the first one's, which
-    is taken where the first curve is likelier.
+    guides alone (their evidence `ntc` ``(T, K)``) or a lower one. Between the two the log Bayes factor of a curve of
+    one amplitude, or of the only curve, is linear in log tau, beyond them constant. That of a curve of several keeps
+    its ratio to the last one of these, which is taken where that one is likelier.
     """
     q, rows, valid = p.in_kernel(), np.arange(len(taus)), taus > 0
     at = _two_taus(null.log_z, valid, ntc)
-    (first, single), *more = columns.items()
+    plain = {name: c for name, c in columns.items() if c.amplitudes.shape[1] == 1} or dict([*columns.items()][:1])
     masses: dict[str, Floats] = {}
-    factors = np.zeros((len(taus), 2))
+    factors = np.zeros((len(plain), len(taus), 2))
     fall = np.abs(null.log_z[rows, at[:, 0]] - null.log_z[rows, at[:, 1]])
     for i, some in enumerate((rows, np.flatnonzero(fall > FLAT))):
-        mass = _look_at(q, some, null, taus, at[some, i], single)
-        masses[first] = mass if i == 0 else _added(masses[first], some, mass)
-        factors[some, i] = logsumexp(mass, axis=1)
+        found = _look_at(q, some, null, taus, at[some, i], list(plain.values()))
+        for m, (name, mass) in enumerate(zip(plain, found, strict=True)):
+            masses[name] = mass if i == 0 else _added(masses[name], some, mass)
+            factors[m, some, i] = logsumexp(mass, axis=1)
         if i == 0:
-            factors[:, 1] = factors[:, 0]
-    here = (factors + null.log_z[rows[:, None], at]).argmax(1)
+            factors[..., 1] = factors[..., 0]
     log_tau = np.log(np.where(valid, taus, 1.0))
     x0, x1 = log_tau[rows, at[:, 0]][:, None], log_tau[rows, at[:, 1]][:, None]
     share = np.clip((log_tau - x0) / np.where(x1 == x0, 1.0, x1 - x0), 0.0, 1.0)
-    out = [(1 - share) * factors[:, :1] + share * factors[:, 1:]]
-    for name, each in more:
-        masses[name] = _look_at(q, rows, null, taus, at[rows, here], each)
-        out.append(out[0] + (logsumexp(masses[name], axis=1) - factors[rows, here])[:, None])
-    return np.stack(out, 1), masses
+    out = {name: (1 - share) * f[:, :1] + share * f[:, 1:] for name, f in zip(plain, factors, strict=True)}
+    last, name_of_last = factors[-1], list(plain)[-1]
+    here = (last + null.log_z[rows[:, None], at]).argmax(1)
+    for name in columns.keys() - plain.keys():
+        (masses[name],) = _look_at(q, rows, null, taus, at[rows, here], [columns[name]])
+        out[name] = out[name_of_last] + (logsumexp(masses[name], axis=1) - last[rows, here])[:, None]
+    return np.stack([out[name] for name in columns], 1), masses
 
 
 def _two_taus(log_z: Floats, valid: NDArray[np.bool_], ntc: Floats | None) -> Ints:
@@ -164,11 +166,13 @@ def _two_taus(log_z: Floats, valid: NDArray[np.bool_], ntc: Floats | None) -> In
     return np.stack([first, np.where(second < 0, first, second)], 1)
 
 
-def _look_at(q: Problem, some: Ints, null: Null, taus: Floats, at: Ints, columns: Columns) -> Floats:
-    """Log masses ``(T, S)`` of the shapes for some features, each from a tau of its own."""
+def _look_at(q: Problem, some: Ints, null: Null, taus: Floats, at: Ints, columns: list[Columns]) -> list[Floats]:
+    """Log masses ``(T, S)`` of the shapes of each curve for some features, each from a tau of its own."""
     part = q.take(some)
     start, _ = look_from(part, Null(*(values[some] for values in null)), taus[some], at)
-    return sum_by_shape(look(part, start, columns.positions)[0], columns)
+    ratio = look(part, start, np.concatenate([c.positions for c in columns]))[0]
+    parts = np.split(ratio, np.cumsum([len(c.shape) for c in columns])[:-1], axis=1)
+    return [sum_by_shape(each, c) for each, c in zip(parts, columns, strict=True)]
 
 
 def _added(masses: Floats, some: Ints, more: Floats) -> Floats:

@@ -45,7 +45,7 @@ class Table(NamedTuple):
     """The curves of the first look, at several places within the cell of each."""
 
     order: Ints  # (N,) columns of the look, so that neighbours are alike
-    params: Floats  # (N, PLACES, 3) amplitude, log2 EC50 and log n
+    params: Floats  # (N, PLACES, 3) amplitude, log2 EC50 and log n; (N, PLACES, 1) of a switch
     error: Floats  # (PLACES,) shift of the EC50 by the error of the NTC level, which `params` leave out
 
 
@@ -59,14 +59,9 @@ class Looked(NamedTuple):
 
 def table_of(p: Problem, c: Curve, shapes: Floats, columns: Columns, seed: int) -> Table:
     """Places in the cells of the columns, `shapes` ``(S, 2)`` of the lattice: evenly over the prior mass there."""
-    steps = np.array([np.diff(np.unique(axis)).min() for axis in shapes.T])
-    base, wanted = shapes[columns.shape][:, None], columns.move[:, None]
+    base, wanted, priors = shapes[columns.shape][:, None], columns.move[:, None], p.priors
     u = qmc.Sobol(4, seed=seed).random(PLACES)
-    priors = p.priors
-    mean, sd = np.array([priors.ec50_mean, priors.n_log_mean]), np.array([priors.ec50_sd, priors.n_log_sd])
-    low, high = (ndtr((base + half * steps - mean) / sd) for half in (-0.5, 0.5))
-    at = mean + sd * ndtri(low + u[:, :2] * (high - low))
-    at = np.clip(at, base - 0.5 * steps, base + 0.5 * steps)
+    at = _at_shapes(p, shapes, base, u) if shapes.shape[1] else np.repeat(base, PLACES, 1)
     edges = priors.unit * c.moves
     cell = np.searchsorted(edges, np.abs(wanted[:, 0, 0])) - 1
     move = np.sign(wanted) * _within(edges, u[:, 2], priors.movement_scales, priors.movement_weights)[cell][..., None]
@@ -76,6 +71,15 @@ def table_of(p: Problem, c: Curve, shapes: Floats, columns: Columns, seed: int) 
     params = np.concatenate([b, np.where(ok, at, base)], 2)
     error = p.level_error * ndtri((np.argsort(np.argsort(u[:, 3])) + 0.5) / PLACES)
     return Table(_alike(shapes, columns), params, error)
+
+
+def _at_shapes(p: Problem, shapes: Floats, base: Floats, u: Floats) -> Floats:
+    """Shapes ``(N, PLACES, 2)`` in the cells around `base`."""
+    steps, priors = np.array([np.diff(np.unique(axis)).min() for axis in shapes.T]), p.priors
+    mean, sd = np.array([priors.ec50_mean, priors.n_log_mean]), np.array([priors.ec50_sd, priors.n_log_sd])
+    low, high = (ndtr((base + half * steps - mean) / sd) for half in (-0.5, 0.5))
+    at = mean + sd * ndtri(low + u[:, :2] * (high - low))
+    return np.asarray(np.clip(at, base - 0.5 * steps, base + 0.5 * steps))
 
 
 def _within(edges: Floats, u: Floats, scales: tuple[float, ...], weights: tuple[float, ...]) -> Floats:
@@ -88,6 +92,8 @@ def _within(edges: Floats, u: Floats, scales: tuple[float, ...], weights: tuple[
 
 def _alike(shapes: Floats, columns: Columns) -> Ints:
     """Columns by movement, then to and fro over the EC50, and within it over the steepness."""
+    if not shapes.shape[1]:
+        return np.argsort(columns.move[:, 0], kind="stable")
     k, n = (np.unique(axis, return_inverse=True)[1].reshape(-1)[columns.shape] for axis in shapes.T)
     move = np.unique(columns.move[:, 0], return_inverse=True)[1].reshape(-1)
     k = np.where(move % 2 == 0, k, k.max() - k)
@@ -95,7 +101,7 @@ def _alike(shapes: Floats, columns: Columns) -> Ints:
 
 
 def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Floats, Floats], seed: int) -> Looked:
-    """Draws of one Hill for a block of features, the error of the NTC level left out.
+    """Draws of a curve of one amplitude for a block of features, the error of the NTC level left out.
 
     `log_tau` are its grid ``(K,)`` and the log posterior on it ``(T, K)``. All draws of a feature are at its mean.
     """
@@ -151,11 +157,12 @@ def _scattered(seed: int) -> tuple[Ints, Floats]:
 def shifted(table: Table) -> Table:
     """The table with the error of the NTC level in its EC50s."""
     params = table.params.copy()
-    params[..., 1] += table.error
+    if params.shape[-1] > 1:
+        params[..., 1] += table.error
     return table._replace(params=params, error=np.zeros_like(table.error))
 
 
 def what_is_said(table: Table, c: Curve, axis: Axis, unit: float) -> summary.Said:
-    """What the table's curves say; their slopes and classes are those of the first place in each cell."""
+    """What the table's Hills say; their slopes and classes are those of the first place in each cell."""
     params = np.concatenate([np.zeros((*table.params.shape[:2], 1)), table.params], 2)
     return summary.said_of(params, c, axis, unit)

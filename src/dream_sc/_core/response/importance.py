@@ -86,7 +86,7 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
     """Log density ``(T, N)`` of points, up to a constant per feature."""
     tau = np.exp(points.log_tau)
     out = np.zeros(tau.shape)
-    anchor, p = p.anchor(tau), p.in_kernel()
+    anchor, p = p.anchor(tau), p.in_kernel().seen_by(curve)
     chosen.ready(place(curve))
     quadrature.log_marginal(
         place(curve),

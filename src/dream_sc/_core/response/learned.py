@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from dream_sc._core.priors import TransPriors
 
     Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 
 LEAST_DENSITY = 1e-300
 TAU_SDS = (0.3, 3.0)  # of log tau, least and largest
 MOST_STEP = 2.0  # of a natural parameter
+
+
+@dataclass(frozen=True)
+class Departures:
+    """Wide effects of each of the `G` guides of the cis step: those of guides in general, or its own.
+
+    A guide that goes with a partner has, in a share `together` of features, the same wide effect as the partner.
+    """
+
+    weight: Floats  # (G,) of the wide component
+    sd: Floats  # (G,) natural log
+    share: Floats  # (G,) of features in which an effect is wide; NaN where there are no cells
+    partner: Ints  # (G,) the guide that it goes with, -1 for none
+    together: Floats  # (G,) 0 without a partner
+    own: NDArray[np.bool_]  # (G,) guides with wide effects of their own
+
+    def beside(self, general: Wide) -> Departures:
+        """The same beside other effects of guides in general."""
+        weight, sd = np.where(self.own, self.weight, general.weight), np.where(self.own, self.sd, general.sd)
+        return replace(self, weight=weight, sd=sd)
+
+
+class Wide(NamedTuple):
+    """The wide component of the guide effects: in general, and of each guide where that was learned."""
+
+    weight: float
+    sd: float
+    departures: Departures | None = None
+
+    def of(self, codes: Ints | None, n: int) -> tuple[Floats, Floats]:
+        """Weight and sd ``(n,)`` of the guides with these codes; of guides in general without codes."""
+        if self.departures is None or codes is None:
+            return np.full(n, self.weight), np.full(n, self.sd)
+        return self.departures.weight[codes], self.departures.sd[codes]
 
 
 @dataclass(frozen=True)
@@ -32,11 +69,21 @@ class Prior:
     tau_log_sd: float
     wide_weight: float = 0.0
     wide_sd: float = 0.3
+    departures: Departures | None = None  # wide effects of each guide, where they were learned
 
     @classmethod
     def start(cls, priors: TransPriors) -> Prior:
         """The prior of tau before anything is learned, of the null alone."""
         return cls(np.ones(1), priors.tau_log_mean, priors.tau_log_sd)
+
+    @property
+    def wide(self) -> Wide:
+        """The wide effects."""
+        return Wide(self.wide_weight, self.wide_sd, self.departures)
+
+    def without_wide(self) -> Prior:
+        """The same without wide effects."""
+        return replace(self, wide_weight=0.0, departures=None)
 
     @property
     def log_odds(self) -> float:
@@ -53,8 +100,35 @@ class Prior:
         return np.asarray(-0.5 * ((np.log(tau) - self.tau_log_mean) / self.tau_log_sd) ** 2)
 
 
+# how departures are stored: an entry of each guide
+OF_GUIDES = ("guide_wide_weight", "guide_wide_sd", "guide_departs", "guide_partner", "guide_together")
+
+
+def stored_departures(found: Departures | None) -> dict[str, list[float]]:
+    """Departures as lists, for the guides of the cis step in their order; nothing where there are none."""
+    if found is None:
+        return {}
+    values = (found.weight, found.sd, found.share, found.partner.astype(float), found.together)
+    return {name: value.tolist() for name, value in zip(OF_GUIDES, values, strict=True)}
+
+
+def restored_wide(hyper: Mapping[str, Any]) -> Wide:
+    """Wide effects from how they are stored."""
+    general = Wide(float(hyper["wide_weight"]), float(hyper["wide_sd"]))
+    if not all(name in hyper for name in OF_GUIDES):
+        return general
+    weight, sd, share, partner, together = (np.asarray(hyper[name], float) for name in OF_GUIDES)
+    own = (weight != general.weight) | (sd != general.sd)
+    return general._replace(departures=Departures(weight, sd, share, partner.astype(np.int64), together, own))
+
+
 def learn(
-    evidence: Floats, grid: Floats, priors: TransPriors, *, wide: tuple[float, float] = (0.0, 0.3), n_iter: int = 500
+    evidence: Floats,
+    grid: Floats,
+    priors: TransPriors,
+    *,
+    wide: tuple[float, float] | Wide = (0.0, 0.3),
+    n_iter: int = 500,
 ) -> Prior:
     """Learn the prior by EM over features.
 

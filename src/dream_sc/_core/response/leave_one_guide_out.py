@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dream_sc._core.curves import Curve
 
     from .comparison import Lattice
+    from .joint_departures import Pair
     from .learned import Prior
 
     Floats = NDArray[np.float64]
@@ -58,6 +59,7 @@ def least_log_bf(
     influence: Floats,
     *,
     degree: int = 6,
+    pairs: tuple[Pair, ...] = (),
 ) -> Floats:
     """Least log Bayes factor over leaving out one of the most influential targeting guides.
 
@@ -70,6 +72,8 @@ def least_log_bf(
         makes is taken at these, and added to `log_bf`.
     influence
         ``(T, G)`` how much each guide speaks for the curve.
+    pairs
+        Guides that depart together are left out together.
 
     NaN with fewer than two targeting guides.
     """
@@ -78,11 +82,12 @@ def least_log_bf(
         return np.full(len(log_bf), np.nan)
     order = np.argsort(-influence[:, targeting], axis=1, kind="stable")[:, :MOST_GUIDES]
     top = targeting[order]
+    goes_with = {g: h for pair in pairs for g, h in ((pair.one, pair.other), (pair.other, pair.one))}
     full = _log_bf(p, c, some, *taus, degree)
     least = np.full(len(log_bf), np.inf)
     for g in np.unique(top):
         rows = np.flatnonzero((top == g).any(1))
-        keep = np.arange(len(p.targeting)) != g
+        keep = ~np.isin(np.arange(len(p.targeting)), (g, goes_with.get(int(g), g)))
         part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
         without = _log_bf(p.take(rows).guides(keep), c, part, taus[0][rows], taus[1][rows], degree)
         least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])

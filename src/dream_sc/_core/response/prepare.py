@@ -13,11 +13,12 @@ from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.parallel import blocks
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage, within_slope
-from dream_sc._core.sums import guide_sums
+from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
 from .guide_offsets import guide_offsets
 from .rows import layout
+from .status import OF_CIS_GENE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 MIN_COUNT = 10  # of a feature in the cells used
+SILENT_COUNT = 30  # of a feature that control cells say nothing of
+NEIGHBOURS = 50  # features of similar mean, whose overdispersion it gets
 FEW_GUIDES = 2  # targeting ones, which do not determine an EC50
 
 
@@ -58,6 +61,7 @@ class Prepared:
     rows: Layout | None = None  # which cells make which row
     guide_offset: Floats | None = None  # (G,) log2, which the exposures have in them
     n_stable: int | None = None  # features that the offsets rest on, where they were estimated
+    n_capped: Ints | None = None  # (T,) counts of single cells that are capped in the sums
     slope: tuple[Floats, Floats] | None = None  # (T,) between cells of the same guide, and its sd
     centre: Floats | None = None  # (T,) of scores
     scale: Floats | None = None  # (T,) sd of scores
@@ -154,6 +158,7 @@ class CountSums:
 
     stats: GuideStats
     within: WithinStats | None = None  # None where cells have no dosages of their own
+    n_capped: Ints | None = None  # (T,) counts of single cells that are capped
 
 
 def count_sums(
@@ -164,6 +169,7 @@ def count_sums(
     *,
     distance: Floats | None = None,
     covariates: CellBins | None = None,
+    bounds: capped.Bounds | None = None,
 ) -> CountSums:
     """Sum counts and size factors ``(N,)`` over the cells of each row, in one pass.
 
@@ -173,20 +179,39 @@ def count_sums(
         ``(N,)`` of a cell's dosage from the mean of its row, for sums weighted by it; see `distances`.
     covariates
         Of the cells.
+    bounds
+        Counts of single cells beyond which they may have to be capped; see `sums.capped`.
     """
     row, s, n_rows = rows.row_of_cell, size_factor, rows.n_rows
     sums = guide_sums.RowSums(row, n_rows, n_features, distance)
+    noted = None if bounds is None else capped.Noted(bounds)
     for block in counts:
         sums.add(block)
+        if noted is not None:
+            noted.add(block)
     stats, weighted = guide_sums.guide_stats(sums, s, rows.guide, rows.group)
+    n_capped = None
+    if noted is not None:
+        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s)
+        n_capped = np.bincount(feature, minlength=n_features)
+        if distance is not None:
+            to = np.searchsorted(sums.weighted_rows, row[cell])
+            here = distance[cell] != 0
+            np.subtract.at(weighted, (feature[here], to[here]), (taken * distance[cell])[here])
     if covariates is not None:
         stats = replace(stats, covariates=covariates.effects(row, n_rows, s))
     if distance is None:
-        return CountSums(stats)
+        return CountSums(stats, n_capped=n_capped)
     use, moved = np.isfinite(np.asarray(rows.cell_dosage)) & (row >= 0), sums.weighted_rows
     spread, spread2 = (np.bincount(row[use], (s**k * distance**2)[use], n_rows)[moved].astype(float) for k in (1, 2))
     by_bin = None if covariates is None else covariates.sums(s * distance, row, n_rows)[moved]
-    return CountSums(stats, WithinStats(weighted, spread, spread2, moved, by_bin))
+    return CountSums(stats, WithinStats(weighted, spread, spread2, moved, by_bin), n_capped)
+
+
+def bounds_of(technical: Technical, cells: Cells) -> capped.Bounds:
+    """Counts that cells like the control cells hardly have."""
+    expected = technical.baseline[:, None] * np.exp2(technical.effects)
+    return capped.bounds_of(expected, technical.overdispersion, np.asarray(cells.size_factor), cells.used)
 
 
 def distances(rows: Layout, size_factor: Floats) -> Floats | None:
@@ -238,12 +263,16 @@ def counts(
     rows, size_factor = layout(cells, guides, by_cell=by_cell), np.asarray(cells.size_factor)
     distance = distances(rows, size_factor) if slopes else None
     opened = open_counts(rows.n_rows, len(guide_sums.weighted_rows(rows.row_of_cell, distance)))
-    sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates)
+    # what covariates do to single cells is not known here
+    bounds = bounds_of(technical, cells) if covariates is None else None
+    sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
+    technical = with_silent(technical, stats)
     reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
-        offset, n_stable = offsets(stats, technical, (reason == "") & (True if direct is None else ~direct))
+        ok = (reason == "") & np.isfinite(technical.baseline)
+        offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
     return Prepared(
@@ -258,17 +287,40 @@ def counts(
         rows=rows,
         guide_offset=offset,
         n_stable=n_stable,
+        n_capped=sums.n_capped,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
         direct=direct,
     )
 
 
+def with_silent(technical: Technical, stats: GuideStats) -> Technical:
+    """Overdispersion of features that are silent in control cells but not elsewhere: that of others of their mean.
+
+    Their mean is that of the guide in which it is largest.
+    """
+    known = np.isfinite(technical.overdispersion) & (technical.baseline > 0)
+    silent = np.flatnonzero(~np.isfinite(technical.overdispersion) & (stats.counts.sum(1) >= SILENT_COUNT))
+    if not len(silent) or not known.any():
+        return technical
+    of_guide = (np.arange(stats.n_guides)[:, None] == stats.guide).astype(float)
+    exposure = of_guide @ stats.exposure
+    some = exposure > 0
+    mean = ((stats.counts[silent] @ of_guide.T)[:, some] / exposure[some]).max(1)
+    order = np.argsort(technical.baseline[known], kind="stable")
+    sorted_mean, of_known = np.log(technical.baseline[known][order]), technical.overdispersion[known][order]
+    overdispersion, half = technical.overdispersion.copy(), NEIGHBOURS // 2
+    for t, at in zip(silent, np.searchsorted(sorted_mean, np.log(mean)), strict=True):
+        low = max(0, min(at - half, len(order) - NEIGHBOURS))
+        overdispersion[t] = np.median(of_known[low : low + NEIGHBOURS])
+    return replace(technical, overdispersion=overdispersion)
+
+
 def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
     """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
     out = np.full(len(is_cis), "", dtype=object)
-    out[total < MIN_COUNT] = f"filtered: fewer than {MIN_COUNT} counts in the cells used"
-    out[np.isnan(overdispersion)] = "filtered: no overdispersion, too few counts in control cells"
-    out[is_cis] = "cis gene"
+    out[total < MIN_COUNT] = f"fewer than {MIN_COUNT} counts in the cells used"
+    out[np.isnan(overdispersion)] = "no overdispersion, too few counts in control cells"
+    out[is_cis] = OF_CIS_GENE
     if not (out == "").any():
         raise ValueError(
             f"no feature can be fitted: each is the cis gene, has fewer than {MIN_COUNT} counts, or has no "

@@ -64,8 +64,8 @@ def scores(
     y, w = normal.in_units(np.nan_to_num(mean), precision, at, sd)
     one, n_guides, n_groups = np.ones(n_rows), int(rows.guide.max()) + 1, int(rows.group.max()) + 1
     reason = np.full(n_features, "", dtype=object)
-    reason[seen < MIN_SCORES] = f"filtered: fewer than {MIN_SCORES} scores in the cells used"
-    reason[~known] = "filtered: no technical fit, scores missing or constant in control cells"
+    reason[seen < MIN_SCORES] = f"fewer than {MIN_SCORES} scores in the cells used"
+    reason[~known] = "no technical fit, scores missing or constant in control cells"
     if (reason != "").all():
         raise ValueError(f"no feature can be fitted: {sorted(set(reason))[0]}, and so for the others")
     return Prepared(

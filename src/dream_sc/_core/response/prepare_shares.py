@@ -93,11 +93,11 @@ def _reason(denominator: Floats, technical: Technical, min_denominator: int | No
     unknown = np.zeros(n, dtype=bool)
     unknown[feature[~np.isfinite(technical.overdispersion)]] = True
     out = np.full(n, "", dtype=object)
-    out[unknown] = "filtered: no technical fit, too few counts in control cells"
+    out[unknown] = "no technical fit, too few counts in control cells"
     left_out = "" if min_denominator is None else f" with a denominator of {min_denominator} or more"
-    out[reads < MIN_READS] = f"filtered: denominators below {MIN_READS} in the cells used{left_out}"
-    out[~technical.has_share] = "filtered: only one category occurs"
-    out[technical.lacks] = "filtered: a category of the technical fit is missing, call fit_technical again"
+    out[reads < MIN_READS] = f"denominators below {MIN_READS} in the cells used{left_out}"
+    out[~technical.has_share] = "only one category occurs"
+    out[technical.lacks] = "a category of the technical fit is missing, call fit_technical again"
     return out
 
 

@@ -9,13 +9,16 @@ import numpy as np
 
 from dream_sc._core.curves import NULL, chosen, place
 from dream_sc._core.dosage.nodes import dosage_nodes, two_parts
+from dream_sc._core.dosage.resolution import told_apart
 from dream_sc._core.laplace import modes as kernel
 from dream_sc._core.laplace.layout import Anchors, Design
 from dream_sc._core.likelihoods import Likelihood, Rows, likelihood
 from dream_sc._core.likelihoods import chosen as likelihoods
 from dream_sc._core.likelihoods import place as place_of
+from dream_sc._core.types import Axis
 
 from . import ntc_guides
+from .rows import alike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,13 +26,14 @@ if TYPE_CHECKING:
     from dream_sc._core.covariates import CovariateEffects
     from dream_sc._core.curves import Curve
     from dream_sc._core.priors import TransPriors
-    from dream_sc._core.types import Axis, GuideStats, RowDosage
+    from dream_sc._core.types import GuideStats, RowDosage
 
     Floats = NDArray[np.float64]
 
 SCREEN_TOL = 0.05
 BACKGROUND_TOL = 1e-3
 MANY_NTC, MORE_NTC = 50, 2
+ACTING = Axis(0.0, 1.0, np.ones(1))  # of a curve that knows only whether a guide acts
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Problem:
     dose_mean: Floats  # (D,) log2 dosage of each entry of the table of dosages, its spread, and the share that escapes
     dose_spread: Floats  # (D,)
     dose_escape: Floats  # (D,)
+    dose_acts: NDArray[np.bool_]  # (D,) whether it is one of targeting guides
     targeting: NDArray[np.bool_]  # (G,)
     axis: Axis
     priors: TransPriors
@@ -56,6 +61,7 @@ class Problem:
     tau_weight: Floats | None = None  # (T, K) log weights of the grid of tau, -inf where a feature does without it
     covariates: CovariateEffects | None = None  # on the exposure of each feature and row
     load_precision: Floats | None = None  # (T, D, D) of the errors of their coefficients, along `design.loads`
+    codes: NDArray[np.int64] | None = None  # (G,) which of the guides of the cis step each is
 
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
@@ -86,6 +92,8 @@ class Problem:
             own=d.own[keep],
             shares=d.shares[keep],
             error=d.error[keep],
+            wide_sd=np.ascontiguousarray(d.wide_sd[keep]),
+            wide_weight=np.ascontiguousarray(d.wide_weight[keep]),
         )
         return replace(
             self,
@@ -94,8 +102,25 @@ class Problem:
             design=design,
             guide=guide.reshape(-1).astype(np.int64),
             targeting=self.targeting[keep],
+            codes=None if self.codes is None else self.codes[keep],
             covariates=None if self.covariates is None else self.covariates.some_rows(rows),
         )
+
+    def seen_by(self, c: Curve) -> Problem:
+        """The problem as a curve sees it: all dosages are 1 where a guide acts, to one that knows no others."""
+        if not c.by_acting:
+            return self
+        d, at, escape = self.design, self.dose_acts.astype(float), self.dose_escape
+        own = np.stack([self.targeting.astype(float), np.zeros(len(self.targeting))], 1)
+        design = d._replace(
+            nodes=np.stack([at, np.zeros_like(at)], 1),
+            node_weights=np.stack([1.0 - escape, escape], 1),
+            own=own,
+            error=np.zeros_like(d.error),
+            axis=np.array([ACTING.low, ACTING.high]),
+        )
+        spread = np.zeros_like(self.dose_spread)
+        return replace(self, design=design, dose_mean=at, dose_spread=spread, axis=ACTING, level_error=0.0)
 
     @property
     def offset(self) -> Floats:
@@ -115,6 +140,14 @@ class Problem:
         d = self.design
         first = d.dose[d.guide_start[:-1]]
         return bool((d.dose == first[self.guide])[self.targeting[self.guide]].all())
+
+    @property
+    def one_level(self) -> bool:
+        """Whether the dosages of the targeting guides, each at one, cannot be told apart, so that no curve is seen."""
+        if not self.one_dose_each or not self.targeting.any():
+            return False
+        mean, error = self.design.own[self.targeting, 0], self.design.error[self.targeting]
+        return alike(mean, error) or not told_apart(mean, error)
 
     def taus(self, grid: Floats) -> Floats:
         """The grid of tau ``(T, K)``, negative where a feature does without a value."""
@@ -178,12 +211,14 @@ def problem(
     dosage = _at_level(dosage, stats.guide) if pooled else dosage
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
     present, start, guide = np.unique(stats.guide[order], return_index=True, return_inverse=True)
+    targeting = _targeting(dosage, order, present, start)
     by_row = np.stack([dosage.mean, dosage.spread, np.broadcast_to(dosage.escape, dosage.mean.shape)], 1)[order]
+    by_row = np.concatenate([by_row, targeting[guide.reshape(-1), None]], 1)
     doses, dose = np.unique(by_row, axis=0, return_inverse=True)
     counts, like = np.ascontiguousarray(stats.counts[:, order], dtype=np.float64), likelihood(stats.distribution)
     weights = np.zeros((len(counts), 0)) if stats.weights is None else stats.weights[:, order]
     w = stats.exposure[order]
-    mean, spread, escape = (np.ascontiguousarray(column) for column in doses.T)
+    mean, spread, escape, acts = (np.ascontiguousarray(column) for column in doses.T)
     nodes, node_weights = dosage_nodes(mean, spread, escape)
     own, shares = two_parts(by_row[start, 0], by_row[start, 2])
     design = Design(
@@ -198,8 +233,8 @@ def problem(
         own=own,
         shares=shares,
         error=dosage.error[present].astype(np.float64),
-        wide_sd=np.array([0.0]),
-        wide_weight=np.array([1.0]),
+        wide_sd=np.zeros((len(present), 1)),
+        wide_weight=np.ones((len(present), 1)),
         level_sd=priors.level_sd,
         alpha_sd=alpha_sd,
         axis=np.array([axis.low, axis.high]),
@@ -218,12 +253,14 @@ def problem(
         dose_mean=mean,
         dose_spread=spread,
         dose_escape=escape,
-        targeting=_targeting(dosage, order, present, start),
+        dose_acts=acts > 0,
+        targeting=targeting,
         axis=axis,
         priors=priors,
         likelihood=like,
         level_error=dosage.level_error,
         pooled=pooled,
+        codes=present.astype(np.int64),
     )
     return p if stats.covariates is None else _with_covariates(p, stats.covariates.some_rows(order))
 
@@ -256,6 +293,12 @@ def _at_level(dosage: RowDosage, guide: NDArray[np.int64]) -> RowDosage:
     return replace(dosage, mean=mean, error=error)
 
 
+def acting(dosage: RowDosage, guide: NDArray[np.int64]) -> RowDosage:
+    """Dosages of rows of these guides ``(R,)`` as a curve sees them that knows only where a guide acts."""
+    mean = np.where(np.asarray(dosage.control)[guide], 0.0, 1.0)
+    return RowDosage(mean, np.zeros_like(mean), np.zeros_like(dosage.error), dosage.control, escape=dosage.escape)
+
+
 def _targeting(dosage: RowDosage, order: Any, present: Any, start: Any) -> NDArray[np.bool_]:
     if dosage.control is not None:
         return np.asarray(~dosage.control[present])
@@ -282,7 +325,7 @@ def evidence(
     taus
         ``(T, K)`` sd of the guide effects; a negative value is skipped.
     """
-    anchor, p = p.anchor(taus), p.in_kernel()
+    anchor, p = p.anchor(taus), p.in_kernel().seen_by(c)
     n_amp = c.n_free(degree)
     n_t, n_s, n_k = len(p.counts), shapes.shape[1], taus.shape[1]
     log_z = np.full((n_t, n_s, n_k), -np.inf)

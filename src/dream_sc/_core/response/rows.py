@@ -72,7 +72,12 @@ class Guides:
     def one_dosage(self, guide: Ints) -> bool:
         """Whether the dosages of the targeting guides cannot be told apart, so that there is no place for an EC50."""
         here = self.targeting(guide)
-        return bool(np.ptp(self.mean[here]) <= max(ONE_DOSAGE, ONE_DOSAGE_SDS * float(np.median(self.sd[here]))))
+        return alike(self.mean[here], self.sd[here])
+
+
+def alike(dosage: Floats, sd: Floats) -> bool:
+    """Whether dosages ``(n,)`` with these errors cannot be told apart."""
+    return bool(np.ptp(dosage) <= max(ONE_DOSAGE, ONE_DOSAGE_SDS * float(np.median(sd))))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
+from .joint_departures import pairs_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -48,8 +50,14 @@ def simulated_alike(
     tau = grid[(weights.cumsum(1) > rng.random(n)[:, None]).argmax(1)]
     d = p.design
     u = rng.normal(size=(n, len(d.guide_start) - 1))
-    wide = rng.random(u.shape) < prior.wide_weight
-    u *= np.sqrt(tau[:, None] ** 2 + wide * prior.wide_sd**2)
+    weight, sd = prior.wide.of(q.codes, u.shape[1])
+    wide = rng.random(u.shape) < weight
+    u *= np.sqrt(tau[:, None] ** 2 + wide * sd**2)
+    for pair in pairs_of(q, prior.wide):
+        together = rng.random(n) < pair.weight
+        u[together, pair.other] = u[together, pair.one] = (
+            np.hypot(tau, pair.sd)[together] * rng.normal(size=n)[together]
+        )
     # the fit takes the coefficients of covariates for known, so that their errors have to be in its null
     true = q if q.covariates is None else replace(q, covariates=q.covariates.drawn(rng.spawn(1)[0]))
     counts, weights = q.likelihood.simulate(rng, q.rows, q.level[:, None] + true.log_exposure + u[:, p.guide])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 N_GRID = 33
 MIN_SIDE = 0.1  # log2: an end of the axis nearer to NTC than this has no fold change
+CLEARLY_UP = 0.3  # log2: guides of a switch that are nearer to NTC may as well knock down
 MIN_TURN = 0.2  # log2, or units of the predictor over ln 2: both arms of a biphasic curve move at least this much
 SLOPE_STEP = 1e-4  # of the predictor's unit
 QUANTILES = (0.5, 0.025, 0.975)
@@ -84,6 +86,8 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
         ``(T, 2)`` constants of the curve.
     """
     out, consts = _of_params(draws, c, consts, axis, like), consts[:, None, :]
+    if c.by_acting:
+        return out | _of_acting(c.log_curve(np.array([0.0, 1.0]), draws, consts), c, axis, like)
     x = axis.points(N_GRID)
     ends = np.array([axis.low, axis.high])
     curves = c.log_curve(np.concatenate([ends if c.monotone else x, [axis.half, 0.0]]), draws, consts)
@@ -96,6 +100,27 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
     code, gap = _shapes(relative.reshape(-1, N_GRID), x, axis)
     change = _falling_change(out, axis, like)
     return out | _classes(code.reshape(relative.shape[:2]), gap.reshape(relative.shape[:2]), change)
+
+
+def _of_acting(levels: Floats, c: Curve, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
+    """Columns of a curve with one level where guides act, given the predictor ``(T, S, 2)`` elsewhere and there.
+
+    All effects are the change from one to the other, at those ends of the axis where guides are. Guides that are near
+    the NTC level count as knocking down.
+    """
+    change, nan = like.change(levels[..., 1], levels[..., 0]), np.full(len(levels), np.nan)
+    if axis.low > -MIN_SIDE and axis.high < CLEARLY_UP:
+        axis = replace(axis, low=-MIN_SIDE, high=0.0)
+    none = np.zeros_like(change)
+    out = _effects(np.stack([change, none, change, change, none], -1), axis, like.effect)
+    return {
+        **out,
+        "slope_ntc": nan,
+        "inflection": nan.copy(),
+        "class": np.full(len(levels), c.name),
+        "p_class": np.ones(len(levels)),
+        "single_gap": np.zeros(len(levels)),
+    }
 
 
 def spread(draws: NDArray[Number], most: int) -> NDArray[Number]:
@@ -202,9 +227,8 @@ def _effects(curves: Floats, axis: Axis, name: str) -> dict[str, Floats]:
     """Effects of curves ``(T, S, X + 2)`` over the axis, its half and NTC dosage."""
     out: dict[str, Floats] = {}
     main, nan = curves[..., :-2], np.full(len(curves), np.nan)
-    down, up, full = axis.low <= -MIN_SIDE, axis.high >= MIN_SIDE, main[..., 0]
-    if axis.from_zero:  # the full effect is that of the top dose
-        down, up, full = True, False, main[..., -1]
+    down, up = np.isfinite(axis.ends_with_effects(MIN_SIDE))
+    full = main[..., -1 if axis.from_zero else 0]
     for part, value, ok in (("full", full, down), ("half", curves[..., -2], down), ("max", main[..., -1], up)):
         names = [f"{name}_{part}{q}" for q in ("", "_q025", "_q975")]
         out |= _quantiles(names[0], value) if ok else {n: nan.copy() for n in names}

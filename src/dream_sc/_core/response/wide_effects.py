@@ -14,12 +14,14 @@ from scipy.special import logsumexp
 from dream_sc._core.parallel import each_block
 from dream_sc._core.response.problem import null_evidence
 
-from .learned import learn
+from .learned import Wide, learn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.response.problem import Problem
+
+    from .learned import Departures
 
 LEAST_GUIDES = 3
 MOST_FEATURES, LEAST_FEATURES = 1000, 200
@@ -27,11 +29,13 @@ MOST_EFFECTS = 20_000  # pairs of a feature and a guide: enough to tell the tail
 LOG_SD_SD = 0.7  # prior sd of the log of the wide sd
 
 
-def with_wide(p: Problem, weight: float, sd: float) -> Problem:
-    """The problem with a wide component of the guide effects; none at a weight of 0."""
+def with_wide(p: Problem, weight: float, sd: float, departures: Departures | None = None) -> Problem:
+    """The problem with a wide component of the guide effects, that of each guide if known; none at a weight of 0."""
+    n = len(p.targeting)
     if weight <= 0:
-        return p.with_design(wide_sd=np.array([0.0]), wide_weight=np.array([1.0]))
-    return p.with_design(wide_sd=np.array([0.0, sd]), wide_weight=np.array([1.0 - weight, weight]))
+        return p.with_design(wide_sd=np.zeros((n, 1)), wide_weight=np.ones((n, 1)))
+    weights, sds = Wide(weight, sd, departures).of(p.codes, n)
+    return p.with_design(wide_sd=np.stack([np.zeros(n), sds], 1), wide_weight=np.stack([1.0 - weights, weights], 1))
 
 
 def _null_evidence(p: Problem, grid: NDArray[np.float64], s: slice) -> NDArray[np.float64]:

@@ -78,8 +78,8 @@ class TransData:
     alpha_sd: float
     tau_log_mean: float
     tau_log_sd: float
-    wide_weight: float  # of the wide component of the guide effects
-    wide_sd: float
+    wide_weight: Any  # of the wide component of the guide effects: a number, or (G,) of each guide
+    wide_sd: Any
     axis: Axis
     priors: TransPriors
     several: bool = False  # whether several curves compete, so that the factors of their priors count
@@ -170,13 +170,13 @@ def _observe(data: TransData, predictor: Any, scale: float = 1.0) -> None:
 class TwoNormals(dist.Normal):
     """Mixture of a standard normal and a wide one of the same centre, with the real line as its support."""
 
-    def __init__(self, wide_sd: Any, weight: float, validate_args: bool | None = None) -> None:
-        self.wide_sd, self.weight = wide_sd, weight
+    def __init__(self, wide_sd: Any, weight: Any, validate_args: bool | None = None) -> None:
+        self.wide_sd, self.weight = wide_sd, torch.as_tensor(weight, dtype=wide_sd.dtype, device=wide_sd.device)
         super().__init__(torch.zeros_like(wide_sd), torch.ones_like(wide_sd), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> TwoNormals:
         """The same density for a batch."""
-        return TwoNormals(self.wide_sd.expand(batch_shape), self.weight)
+        return TwoNormals(self.wide_sd.expand(batch_shape), self.weight.expand(batch_shape))
 
     def rsample(self, sample_shape: Any = ()) -> Any:
         """Draws."""
@@ -185,8 +185,8 @@ class TwoNormals(dist.Normal):
 
     def log_prob(self, value: Any) -> Any:
         """Log density."""
-        wide = -0.5 * (value / self.wide_sd) ** 2 - self.wide_sd.log() + log(self.weight)
-        narrow = -0.5 * value**2 + log(1.0 - self.weight)
+        wide = -0.5 * (value / self.wide_sd) ** 2 - self.wide_sd.log() + self.weight.log()
+        narrow = -0.5 * value**2 + (1.0 - self.weight).log()
         return torch.logaddexp(narrow, wide) - 0.5 * log(2.0 * pi)
 
 
@@ -194,7 +194,7 @@ def guide_effect(data: TransData, var: Any) -> Any:
     """Distribution of a guide effect whose narrow component has this variance, written as a scaled one."""
     one = torch.ones_like(var)
     base: Any = dist.Normal(0.0 * one, one)
-    if data.wide_weight > 0:
+    if float(torch.as_tensor(data.wide_weight).max()) > 0:
         base = TwoNormals((1.0 + data.wide_sd**2 / var).sqrt(), data.wide_weight)
     return dist.TransformedDistribution(base, [dist.transforms.AffineTransform(0.0, var.sqrt())])
 

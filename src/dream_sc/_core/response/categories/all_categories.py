@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._core.response import all_features
+from dream_sc._core.response import all_features, status
+from dream_sc._core.response.confidence import confidence
 from dream_sc._core.response.describe import Described, calls_of
 from dream_sc._core.response.direction import with_direction
 
@@ -52,14 +53,12 @@ def _columns(
     columns |= {"category": at[found.leading].astype(float)}
     some = {name: np.asarray(values)[reported] for name, values in columns.items()}
     out = all_features.with_gaps(prepared, fitted, some)
-    went = all_features.few_or_gap(prepared, fitted, some["single_gap"])
-    doubtful = (went == "converged") & (some["pareto_k"] > all_features.MOST_PARETO_K)
-    went[doubtful] = "pareto_k above 0.7: intervals are rough"
-    went[some["converged"] == 0] = "not converged: raise niters"
     first = np.full(len(fitted), np.nan)
     first[links.feature[::-1]] = prepared.overdispersion[::-1]
-    status = all_features.status(prepared, asked, went)
-    return out | {"overdispersion": first, "n_cells": np.full(len(fitted), prepared.n_cells), "status": status}
+    out |= {"overdispersion": first, "n_cells": np.full(len(fitted), prepared.n_cells)}
+    out |= status.told(prepared, asked, status.went(some, some["converged"] != 0, compare=False))
+    out |= all_features.of_ends(prepared, fitted)
+    return out | {"confidence": confidence(out)}
 
 
 def shares(links: Links, share: Floats, used: Bools) -> Floats:

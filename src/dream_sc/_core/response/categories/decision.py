@@ -67,6 +67,5 @@ def _null_of(e: CategoryEvidence, *, progress: Callable[[Any], Any], kept: Kept 
     likely = likely[by_content(e.spans.sum(links.problem.counts)[likely])]
     mine, spans = e.spans.links(np.resize(rng.permutation(likely), calls.N_NULL))
     sim = simulated_alike(links.problem, mine, links.values[mine, 0], links.comparison.grid, prior, rng)
-    wide = prior.wide_weight, prior.wide_sd
-    found = evaluate(sim, links.settings, wide, progress=progress, kept=kept)
+    found = evaluate(sim, links.settings, prior.wide, progress=progress, kept=kept)
     return calls.null_distribution(strength(joined_evidence(found, spans, prior)))

@@ -17,7 +17,7 @@ from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import STICK_EFFECTS, STICKS, Slots
 
 if TYPE_CHECKING:
-    from dream_sc.get._names import TransFit
+    from ._names import TransFit
 
 HEAD = ["guide", "is_control", "log2_dosage", "sd", "n_cells"]
 Z95 = 1.959963984540054
@@ -72,8 +72,19 @@ def cells(data: Any, fit: TransFit) -> Cells:
     return Cells(fit, technical, table, np.where(group >= 0, guide, -1), group)
 
 
-def counts(c: Cells, j: int) -> pd.DataFrame:
-    """Mean count at size factor 1 and mean covariates, with its standard error by the fitted overdispersion."""
+def observed(c: Cells, rows: np.ndarray) -> pd.DataFrame:
+    """What was observed in each guide of one row of the fit, or of rows that are categories of one feature."""
+    if c.fit.likelihood.statistics == "shares":
+        return shares(c, rows)
+    of_one = {"counts": counts, "scores": scores}[c.fit.likelihood.statistics]
+    return of_one(c, int(rows[0]))
+
+
+def counts(c: Cells, j: int, *, more: float = 0.0) -> pd.DataFrame:
+    """Mean count at size factor 1 and mean covariates, with its standard error by the fitted overdispersion.
+
+    `more` counts are added to the sum of each guide.
+    """
     params = c.fit.info["params"]
     y = results.one_column(_validate.matrix(c.fit.adata, params["layer"]), j)
     covariates = _covariates.log_factors(c.fit.adata, c.technical, params["technical_key"], j, c.guide >= 0)
@@ -85,7 +96,7 @@ def counts(c: Cells, j: int) -> pd.DataFrame:
     o = float(c.fit.adata.varm[params["technical_key"]]["overdispersion"].iloc[j])
     mean = (total + 0.5) / exposure
     se = np.sqrt(mean / exposure + o**2 * mean**2 * scale2)
-    return _with_error(c.table[HEAD], total / exposure, se)
+    return _with_error(c.table[HEAD], (total + more) / exposure, se)
 
 
 def with_acting(points: pd.DataFrame, c: Cells, levels: pd.Series | float) -> pd.DataFrame:

@@ -1,0 +1,227 @@
+"""``dream-sc fit``: the three steps for one cis gene, from a file to a folder of tables, figures and words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import options, said
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping
+
+FITTED = ("fitted.h5ad", "fitted.h5mu")
+SAYS = "dream-sc fit"
+FEW_FEATURES = "total"  # size factors where too few features are there for the stable ones
+PANELS = 3  # columns of the figure of curves
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def add_parser(commands: Any) -> None:
+    """Describe the command."""
+    p = commands.add_parser(
+        "fit",
+        help="fit one cis gene: from a file of counts to tables, figures and a summary",
+        description="Fit technical effects, the dosage of the cis gene and the dose-response of every gene, and write "
+        "the object, tables, figures and a summary in words into a folder. Options are the arguments of the steps; "
+        "they may stand in a TOML file, which `dream-sc config` writes.",
+    )
+    p.add_argument("data", nargs="?", help=options.OWN[0].text)
+    p.add_argument("--cis", metavar="GENE", help=options.OWN[1].text)
+    p.add_argument("-o", "--output", metavar="FOLDER", help=options.OWN[2].text)
+    p.add_argument("--config", type=Path, metavar="FILE.toml", help="options; flags go over them")
+    p.add_argument("--overwrite", action="store_true", help="replace the results in the folder")
+    p.add_argument("--json", action="store_true", help="messages as lines of JSON on standard error")
+    p.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
+    options.add_flags(p)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Fit; 0 where all was written, 1 where it failed, 130 where it was interrupted."""
+    flags = {o.name: f"--{o.name.replace('_', '-')}" for o in options.OPTIONS} | {"cis_gene": "--cis"}
+    with _messages(as_json=given.json, quiet=given.quiet):
+        try:
+            chosen = options.merged(vars(given), given.config)
+            _fit(chosen, overwrite=given.overwrite)
+        except KeyboardInterrupt:
+            _say("interrupted: the same command goes on where it was", level="error")
+            return INTERRUPTED
+        except (ValueError, KeyError, TypeError, OSError, MemoryError, ImportError) as error:
+            # a user of the shell wants the advice in the message, not the way to it
+            _say(f"{SAYS}: {said(error, flags)}", level="error")
+            return FAILED
+    return DONE
+
+
+def _fit(chosen: dict[str, Any], *, overwrite: bool) -> None:
+    from .read import read
+
+    lacking = [o.name for o in options.OWN[:3] if chosen.get(o.name) is None]
+    if lacking:
+        said_as = {"data": "the file of the data", "cis": "--cis", "output": "--output"}
+        raise ValueError(f"give {' and '.join(said_as[name] for name in lacking)}, as flags or with --config")
+    folder = Path(chosen["output"])
+    there = [name for name in FITTED if (folder / name).exists()]
+    if there and not overwrite:
+        raise ValueError(f"{folder} holds results ({there[0]}) already: name another --output, or give --overwrite")
+    started = time.perf_counter()
+    data = read(chosen["data"], backed=bool(chosen.get("backed")))
+    folder.mkdir(parents=True, exist_ok=True)
+    _say_sizes(data, chosen)
+    _steps(data, chosen, folder / ".checkpoint")
+    _say("writing results")
+    _write(data, chosen, folder)
+    _say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
+
+
+def _say_sizes(data: Any, chosen: Mapping[str, Any]) -> None:
+    """Say what the fits will need, before they start."""
+    from dream_sc import memory
+
+    columns = ("mod", "layer", "batch_key", "target_key", "control", "guide_key", "guides", "cis_targets")
+    asked = {name: chosen[name] for name in columns if chosen.get(name) is not None}
+    try:
+        estimate = memory.estimate_for(data, cis_gene=chosen["cis"], **asked)
+    except (ValueError, KeyError):  # the steps say what is wrong, by the names of their arguments
+        return
+    frame = estimate.frame if hasattr(estimate, "frame") else estimate
+    total = frame[frame["component"] == "total"]["RAM"].max()
+    _say(f"about {total / 1e9:.1f} GB of memory will be needed, the data and the interpreter included")
+
+
+def _steps(data: Any, chosen: dict[str, Any], checkpoint: Path) -> None:
+    from dream_sc import pp, tl
+
+    adata = data if not hasattr(data, "mod") or chosen.get("mod") is None else data.mod[chosen["mod"]]
+    key = chosen.get("size_factor_key", "size_factor")
+    if hasattr(adata, "obs") and key not in adata.obs:
+        _size_factors(pp, data, chosen, key)
+    technical = options.of_step(options.TECHNICAL, chosen)
+    _say("technical effects")
+    tl.fit_technical(data, **technical)
+    _say(f"dosage of {chosen['cis']}")
+    tl.fit_cis(data, chosen["cis"], **options.of_step(options.CIS, chosen))
+    _say("dose-responses")
+    tl.fit_trans(data, checkpoint=checkpoint, **options.of_step(options.TRANS, chosen))
+
+
+def _size_factors(pp: Any, data: Any, chosen: Mapping[str, Any], key: str) -> None:
+    """Size factors by features that stay; from totals where there are too few for that."""
+    more = {name: chosen[name] for name in ("mod", "layer") if chosen.get(name) is not None}
+    try:
+        pp.size_factors(data, method="stable", key_added=key, **more)
+        _say(f'size factors are not there: made by method "stable", as .obs[{key!r}]')
+    except ValueError as error:
+        pp.size_factors(data, method=FEW_FEATURES, key_added=key, **more)
+        _say(f'size factors are not there: made from totals, since method "stable" says: {error}', level="warning")
+
+
+def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
+    """Write everything; a file is there whole or not at all."""
+    from dream_sc import get, io
+
+    of = {name: chosen[name] for name in ("mod", "gene_symbols") if chosen.get(name) is not None}
+    with _whole(folder / "responders.tsv") as path:
+        get.responders(data, columns="main", **of).to_csv(path, sep="\t", index_label="feature", float_format="%.6g")
+    with _whole(folder / "trans.tsv") as path:
+        io.to_tsv(data, path, **of)
+    with _whole(folder / "summary.txt") as path:
+        path.write_text(get.summary(data, **of) + "\n", encoding="utf-8")
+    io.to_multiqc(data, folder / "multiqc", **of)
+    with _whole(folder / "software_versions.yml") as path:
+        path.write_text(_versions(), encoding="utf-8")
+    _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures")
+    several = hasattr(data, "mod")
+    with _whole(folder / FITTED[several]) as path:
+        data.write(path) if several else data.write_h5ad(path, compression="gzip")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file to write to, that gets its name once it is whole."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _figures(data: Any, of: dict[str, Any], n: int, folder: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from dream_sc import get, pl
+
+    folder.mkdir(exist_ok=True)
+    features = get.responders(data, **of).index[:n].tolist()
+    if features:
+        rows = -(-len(features) // PANELS)
+        figure = Figure(figsize=(4.4 * PANELS, 3.4 * rows), layout="constrained")
+        axes = list(figure.subplots(rows, PANELS, squeeze=False).flat)
+        for i, ax in enumerate(axes):
+            if i < len(features):
+                pl.dose_response(data, features[i], legend=i == 0, ax=ax, **of)
+            else:
+                ax.set_axis_off()
+        _save(figure, folder / "dose_response.png")
+    for name, draw in (("cis", pl.cis), ("technical", pl.technical)):
+        figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+        draw(data, ax=figure.subplots(), **of)
+        _save(figure, folder / f"{name}.png")
+
+
+def _save(figure: Any, path: Path) -> None:
+    with _whole(path) as part:
+        figure.savefig(part, dpi=200)
+
+
+def _versions() -> str:
+    """Versions as pipelines collect them."""
+    from dream_sc._data.results import versions
+
+    rows = {**versions(), "python": platform.python_version()}
+    return "DREAM_SC_FIT:\n" + "".join(f"  {name}: {json.dumps(value)}\n" for name, value in rows.items())
+
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+
+
+class _AsJson(logging.Formatter):
+    """A record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps(line)
+
+
+def _say(text: str, level: str = "info") -> None:
+    from dream_sc._logging import logger
+
+    logger.log(getattr(logging, level.upper()), text)
+
+
+@contextmanager
+def _messages(*, as_json: bool, quiet: bool) -> Iterator[None]:
+    """Messages on standard error for the time of the command; bars on a terminal only."""
+    from dream_sc._logging import logger
+    from dream_sc._settings import settings
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsJson() if as_json else logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate, settings.progress, logger.handlers[:]
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    settings.progress = False if quiet or as_json else before[2]
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate, settings.progress, logger.handlers = before[1:]

@@ -1,0 +1,54 @@
+"""Files that the shell takes, by what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+H5MU, H5AD, H5, ZARR = ".h5mu", ".h5ad", ".h5", ".zarr"
+
+
+def read(path: str | Path, *, backed: bool = False) -> Any:
+    """An AnnData or a MuData; `backed` leaves the counts of an h5ad file on disk.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is of no known kind.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there")
+    if backed and path.suffix != H5AD:
+        raise ValueError(f"backed=True is of an h5ad file, but here is {path.name!r}: leave it out")
+    if path.suffix == H5MU:
+        return _multimodal(path)
+    if path.suffix == H5AD:
+        import anndata
+
+        return anndata.read_h5ad(path, backed="r" if backed else None)
+    if path.is_dir() and ((path / ".zattrs").exists() or (path / "zarr.json").exists() or path.suffix == ZARR):
+        import anndata
+
+        return anndata.read_zarr(path)
+    if path.is_dir() or path.suffix == H5:
+        from dream_sc import io
+
+        return io.read_cellranger(path)
+    raise ValueError(
+        f"{path.name!r} is of no known kind: give an h5ad, h5mu or zarr file, the h5 file of Cell Ranger or a folder "
+        "of its output"
+    )
+
+
+def _multimodal(path: Path) -> Any:
+    import mudata
+
+    data = mudata.read_h5mu(path)
+    from dream_sc._keys import GUIDE_ASSIGNMENT
+
+    if any(GUIDE_ASSIGNMENT in a.layers for a in data.mod.values()) and "gene" in data.mod:
+        from dream_sc import io
+
+        return io.from_igvf(data)
+    return data
