@@ -419,3 +419,17 @@ def test_other_modalities(modalities: MuData, mod: str) -> None:
     ds.pl.guides(modalities, mod=mod)
     with pytest.raises(ValueError, match="of counts"):
         ds.pl.de_comparison_data(modalities, pd.DataFrame(), mod=mod)
+
+
+def test_a_fit_without_dosages(fitted: AnnData) -> None:
+    adata = fitted.copy()
+    ds.tl.fit_trans(adata, dosage="none", cis_targets="GFI1B", nsamples=100, key_added="none")
+    name = ds.get.trans(adata, key="none", sort=True).index[0]
+    ax = ds.pl.dose_response(adata, name, key="none", scale="log2fc")
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["NTC guides", "acting guides"]
+    data = ds.pl.volcano_data(adata, key="none")
+    np.testing.assert_array_equal(data["x"], ds.get.trans(adata, key="none").loc[data.index, "log2fc_full"])
+    for draw in (ds.pl.volcano, ds.pl.classes, ds.pl.convergence):
+        draw(adata, key="none")
+    with pytest.raises(ValueError, match="without dosages"):
+        ds.pl.guides(adata, key="none")

@@ -140,7 +140,8 @@ def forest(
     """
     table = forest_data(data, features, value=value, n=n, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     if not len(table):
-        raise ValueError(f"no feature has a {value} to show: name some as features=, or use another value=")
+        what = "an effect" if value == "effect" else f"a {value}"
+        raise ValueError(f"no feature has {what} to show: name some as features=, or use another value=")
     fit = trans_fit(data, key, mod, gene_symbols)
     ax = axes(ax, (4.4, 0.17 * len(table) + 1.1), figsize=figsize, title=title)
     span = (-np.inf, np.inf)
