@@ -230,6 +230,11 @@ def _many(space: dict[str, Any]) -> None:
     assert "bad_guide" in space["mdata"]["rna"].uns["guides_ids"]
 
 
+def _gallery(space: dict[str, Any]) -> None:
+    _fitted(space)
+    assert Path("figure.pdf").stat().st_size > 5000
+
+
 def _from_disk(space: dict[str, Any]) -> None:
     _fitted({"adata": ad.read_h5ad("fit.h5ad")})
     assert space["adata"].n_obs == SIZE[0]
@@ -289,6 +294,7 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "confounding.md": _confounded,
     "designs.md": _many,
     "formats.md": _same_by_every_door,
+    "gallery.md": _gallery,
     "index.md": _fitted,
     "known_dosages.md": _known,
     "knock_outs.md": _acting,

@@ -82,3 +82,25 @@ def test_cis_shows_the_truth_of_simulated_data(fitted) -> None:
     known = fitted.uns["titration"]["guides"].set_index("guide")["log2_dosage"]
     np.testing.assert_allclose(truth.get_xdata(), known[guides.index])
     assert [t.get_text() for t in ax.get_yticklabels()] == list(guides.index)
+
+
+def test_labels_of_all_features_are_thinned(fitted) -> None:
+    every = [text.get_text() for text in ds.pl.technical(fitted, features="all").texts]
+    assert 1 <= len(every) == len(set(every)) <= fitted.n_vars
+    assert set(every) <= set(fitted.var_names)
+    two = list(fitted.var_names[2:4])
+    assert {text.get_text() for text in ds.pl.technical(fitted, features=two).texts} <= set(two)
+
+
+def test_confounding_says_where_p_values_are_cut(fitted) -> None:
+    adata = fitted.copy()
+    ds.tl.check_confounding(adata, batch_key="batch")
+    assert "above 6" not in ds.pl.confounding(adata).get_xlabel()
+    checks = adata.uns["confounding"]["checks"]
+    checks.loc[checks["pvalue_adjusted"].first_valid_index(), "pvalue_adjusted"] = 1e-20
+    ax = ds.pl.confounding(adata, title="checks", figsize=(7, 4))
+    assert "triangles: above 6" in ax.get_xlabel()
+    cut = np.concatenate([line.get_xydata() for line in ax.get_lines() if line.get_marker() == ">"])
+    np.testing.assert_allclose(cut[:, 0], [6.0])
+    assert ax.get_title() == "checks"
+    assert tuple(ax.figure.get_size_inches()) == (7, 4)

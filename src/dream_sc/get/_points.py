@@ -99,6 +99,27 @@ def counts(c: Cells, j: int, *, more: float = 0.0) -> pd.DataFrame:
     return _with_error(c.table[HEAD], (total + more) / exposure, se)
 
 
+def with_acting(points: pd.DataFrame, c: Cells, levels: pd.Series | float) -> pd.DataFrame:
+    """Add the dosage of the cells in which a guide acts, and what they show: the escaping ones are at NTC level.
+
+    `levels` are NTC levels, by category where there are several.
+    """
+    own = c.table.set_index("guide").reindex(points["guide"])
+    blank = pd.Series(0.0, own.index)
+    escaping = own.get("escaper_fraction", blank).fillna(0.0).to_numpy(float)
+    acting = own.get("log2_dosage_acting", own["log2_dosage"]).to_numpy(float)
+    level = points["category"].map(levels).to_numpy(float) if isinstance(levels, pd.Series) else levels
+    out = points.assign(escaper_fraction=escaping)
+    out["log2_dosage_acting"] = np.where(escaping > 0, acting, points["log2_dosage"])
+    most = np.inf if c.fit.likelihood.statistics == "counts" else 1.0
+    for name in ("mean", "lower", "upper"):
+        value = (points[name] - escaping * level) / (1 - escaping)
+        if c.fit.likelihood.statistics != "scores" and name == "mean":
+            value = value.clip(0.0, most)
+        out[f"{name}_acting"] = np.where(escaping > 0, value, points[name])
+    return out
+
+
 def scores(c: Cells, j: int) -> pd.DataFrame:
     """Mean score of the cells that have one, robust for a Student t, with its standard error by the fitted scale."""
     from dream_sc._core.sums.pair_sums import robust_means

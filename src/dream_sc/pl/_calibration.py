@@ -10,15 +10,32 @@ from dream_sc import _validate, get
 from dream_sc._keys import CALIBRATION
 from dream_sc.get._symbols import cis_label
 
-from ._style import BLUE, GRAY, GREEN, INK, LABEL, ORANGE, SMALL, TITLE, axes, number
+from ._style import (
+    GRAY,
+    GREEN,
+    LABEL,
+    ORANGE,
+    SMALL,
+    TITLE,
+    axes,
+    blue,
+    ink,
+    number,
+    one_panel,
+    panels,
+    paper,
+    plain,
+    titled,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from mudata import MuData
+    from numpy.typing import NDArray
 
-COLORS = {"low": ORANGE, "middle": GREEN, "high": BLUE, "all": BLUE}
+COLORS = {"low": ORANGE, "middle": GREEN}  # of thirds of expression; others are blue
 NULLS = {"ntc_guides": "NTC guides regrouped", "permutation": "dosages permuted", "simulation": "features simulated"}
 NONE = 0.6  # height of a rate of 0, in units of one call among all tests
 
@@ -67,7 +84,10 @@ def calibration(
     mod: str | None = None,
     gene_symbols: str | None = None,
     ax: Axes | None = None,
-) -> Axes:
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
+    ncols: int | None = None,
+) -> Axes | NDArray[np.object_]:
     """Plot null p-values against uniform ones, beside the false-positive rates at three levels.
 
     Left: quantiles of the p-values by expression, shaded where 95 % of resampled regroupings lie; they should follow
@@ -87,6 +107,12 @@ def calibration(
         Column of `.var` with the name of the cis gene, which is in a label.
     ax
         Axes for the quantiles alone.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title of the figure, or of `ax`.
+    ncols
+        Panels in a row, 2 by default.
 
     Returns
     -------
@@ -100,13 +126,14 @@ def calibration(
     table = calibration_data(data, key=key, mod=mod, gene_symbols=gene_symbols)
     info = _validate.readable(data, mod).uns[key]
     if ax is not None:
-        return _quantiles(axes(ax), table, info)
-    import matplotlib.pyplot as plt
-
-    _, pair = plt.subplots(1, 2, figsize=(7.6, 3.4), layout="constrained", width_ratios=(1.15, 1))
-    _quantiles(axes(pair[0]), table, info)
-    _rates(axes(pair[1]), info)
-    return pair
+        one_panel(ncols)
+        ax = _quantiles(axes(ax, figsize=figsize), table, info)
+        titled(ax, title)
+        return ax
+    pair = panels(2, (3.8, 3.4), ncols=ncols or 2, figsize=figsize, title=title, ratios=(1.15, 1))
+    _quantiles(pair[0], table, info)
+    _rates(pair[1], info)
+    return np.array(pair)
 
 
 def _quantiles(ax: Any, table: pd.DataFrame, info: Any) -> Any:
@@ -117,15 +144,15 @@ def _quantiles(ax: Any, table: pd.DataFrame, info: Any) -> Any:
     grid = np.geomspace(10.0**-limit, 1.0, 200)
     band = -np.log10(independent_band(grid, int(table["n_tests"].max())))
     ax.fill_between(-np.log10(grid), band[1], np.minimum(band[0], 2 * top), color=GRAY, alpha=0.2, lw=0, zorder=0)
-    ax.plot([0, limit], [0, limit], color=INK, lw=1, ls=":", zorder=1)
+    ax.plot([0, limit], [0, limit], color=ink(), lw=1, ls=":", zorder=1)
     for name, part in table.groupby("stratum", sort=False):
-        color, mean = COLORS[str(name)], (part["mean_low"].iloc[0], part["mean_high"].iloc[0])
+        color, mean = COLORS.get(str(name)) or blue(), (part["mean_low"].iloc[0], part["mean_high"].iloc[0])
         ax.fill_between(part["expected"], part["lower"], part["upper"], color=color, alpha=0.12, lw=0)
         label = f"{name}: {number(mean[0])} to {number(mean[1])}"
         ax.plot(part["expected"], part["observed"], "o-", ms=3, lw=1, mew=0, color=color, label=label)
     ax.set_xlim(0, limit)
     ax.set_ylim(0, 1.08 * top)
-    ax.set_xlabel(rf"expected $-\log_{{10}}\,p$ (dosage of {table.attrs['cis_gene']})")
+    ax.set_xlabel(rf"expected $-\log_{{10}}\,p$ (dosage of {plain(table.attrs['cis_gene'])})")
     ax.set_ylabel(r"observed $-\log_{10}\,p$")
     legend = ax.legend(frameon=False, fontsize=SMALL, title="mean count", title_fontsize=SMALL, loc="upper left")
     legend.set_alignment("left")
@@ -135,23 +162,23 @@ def _quantiles(ax: Any, table: pd.DataFrame, info: Any) -> Any:
 
 def _rates(ax: Any, info: Any) -> None:
     """Rates at the levels, each with its level as a bar; before and after where the null was replaced."""
-    series = [("", "fpr", "se", BLUE)]
+    series = [("", "fpr", "se", blue())]
     rates = info["fpr"]
     if "held_out" in info:
         rates = info["held_out"]
-        series = [("theoretical", "fpr_theory", "se_theory", GRAY), ("replaced, held out", "fpr", "se", BLUE)]
+        series = [("theoretical", "fpr_theory", "se_theory", GRAY), ("replaced, held out", "fpr", "se", blue())]
     x, level = np.arange(len(rates)), rates["level"].to_numpy(float)
     floor = NONE / float(rates["n_tests"].max())
-    ax.hlines(level, x - 0.32, x + 0.32, color=INK, lw=1.6, zorder=1, label="level")
+    ax.hlines(level, x - 0.32, x + 0.32, color=ink(), lw=1.6, zorder=1, label="level")
     for i, (label, name, se, color) in enumerate(series):
         at = x + 0.22 * (i - (len(series) - 1) / 2)
         fpr, error = rates[name].to_numpy(float), 2 * np.nan_to_num(rates[se].to_numpy(float))
         some = fpr > 0
         low = np.maximum(fpr - error, floor)
         ax.vlines(at[some], low[some], (fpr + error)[some], color=color, lw=1.4)
-        ax.plot(at[some], fpr[some], "o", ms=6, mec="white", mew=0.6, color=color, label=label or "observed")
+        ax.plot(at[some], fpr[some], "o", ms=6, mec=paper(ax), mew=0.6, color=color, label=label or "observed")
         none = "none" if i == 0 else None
-        ax.plot(at[~some], np.full((~some).sum(), floor), "v", ms=5.5, mfc="white", mec=color, label=none)
+        ax.plot(at[~some], np.full((~some).sum(), floor), "v", ms=5.5, mfc=paper(ax), mec=color, label=none)
     ax.set_yscale("log")
     most = max(float(rates[name].max()) for _, name, _, _ in series)
     ax.set_ylim(min(level.min(), floor) / 2, max(0.5, min(1.3 * most, 1.0)))

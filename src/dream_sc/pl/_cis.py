@@ -10,7 +10,7 @@ from dream_sc import _validate, get
 from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import CIS, DOSE, TITRATION
 
-from ._style import BLUE, GRAY, GREEN, SMALL, at_zero, axes, dosage_label
+from ._style import GRAY, GREEN, SMALL, at_zero, axes, blue, dosage_label, name_rows, paper
 
 MOST_CONTROLS = 20
 
@@ -68,6 +68,8 @@ def cis(
     mod: str | None = None,
     gene_symbols: str | None = None,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
 ) -> Axes:
     """Plot guide dosages with 95 % intervals, the dosages of their cells behind, and the truth of simulated data.
 
@@ -85,6 +87,10 @@ def cis(
         Column of `.var` with the name of the cis gene.
     ax
         Axes to draw on.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title.
 
     Returns
     -------
@@ -101,7 +107,7 @@ def cis(
     """
     adata = _validate.readable(data, mod)
     table = _shown(cis_data(data, key=key, mod=mod, gene_symbols=gene_symbols))
-    ax = axes(ax, (5.0, 0.22 * len(table) + 1.2))
+    ax = axes(ax, (5.0, 0.22 * len(table) + 1.2), figsize=figsize, title=title)
     doses = adata.uns[key]["params"].get("scale") == DOSE
     if doses:  # controls have no log dose
         table["log2_dosage"] = table["log2_dosage"].fillna(at_zero(ax, table["log2_dosage"].min()))
@@ -117,22 +123,22 @@ def cis(
             i + gen.uniform(-0.32, 0.32, len(cells)),
             ".",
             ms=2.5,
-            color=GRAY if control[i] else BLUE,
+            color=GRAY if control[i] else blue(),
             alpha=0.3,
             mew=0,
             rasterized=True,
             label="cells" if i == 0 else None,
         )
-    for mask, color, label in ((~control, BLUE, "targeting guide"), (control, GRAY, "NTC guide")):
+    for mask, color, label in ((~control, blue(), "targeting guide"), (control, GRAY, "NTC guide")):
         rows = table[mask]
         ax.hlines(height[mask], rows["log2fc_q025"], rows["log2fc_q975"], color=color, lw=2)
-        ax.plot(rows["log2_dosage"], height[mask], "o", ms=5, color=color, mec="white", mew=0.6, label=label)
+        ax.plot(rows["log2_dosage"], height[mask], "o", ms=5, color=color, mec=paper(ax), mew=0.6, label=label)
     if TITRATION in adata.uns:
         truth = adata.uns[TITRATION]["guides"].set_index("guide")["log2_dosage"].reindex(table.index)
         ax.plot(truth, height, "|", ms=9, mew=1.6, color=GREEN, zorder=3, label="truth")
     if not doses:
         ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
-    ax.set_yticks(height, table.index, fontsize=SMALL)
+    name_rows(ax, table.index)
     ax.set_ylim(-0.8, len(table) - 0.2)
     ax.set_xlabel(dosage_label(table.attrs["cis_gene"], doses=doses) + ", 95 % interval")
     legend: Any = ax.legend(frameon=False, fontsize=SMALL, loc="lower right")

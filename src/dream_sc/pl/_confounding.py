@@ -10,7 +10,7 @@ import pandas as pd
 from dream_sc import _validate, get
 from dream_sc._keys import CONFOUNDING
 
-from ._style import BLUE, CATEGORIES, GRAY, INK, ORANGE, SMALL, axes, dosage_label
+from ._style import CATEGORIES, GRAY, ORANGE, SMALL, TITLE, axes, blue, dosage_label, ink, paper, plain
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,13 +78,15 @@ def confounding(
     mod: str | None = None,
     gene_symbols: str | None = None,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
 ) -> Axes:
     """Plot all checks for confounding, or one of them guide by guide.
 
     All: the adjusted p-value of each check, orange where it is flagged (a check may be flagged without a p-value, drawn
-    open at 0), with its estimate; dotted the level of flags. One: the mean of each guide's cells with its 95 %
-    interval over the dosage (NTC guides gray); fractions of the groups of a categorical covariate in a colour each (NTC
-    guides open).
+    open at 0), with its estimate; dotted the level of flags. Those below 1e-6 are triangles at 1e-6. One: the mean of
+    each guide's cells with its 95 % interval over the dosage (NTC guides gray); fractions of the groups of a
+    categorical covariate in a colour each (NTC guides open).
 
     Parameters
     ----------
@@ -100,6 +102,10 @@ def confounding(
         Column of `.var` with the name of the cis gene.
     ax
         Axes to draw on.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title.
 
     Returns
     -------
@@ -117,16 +123,19 @@ def confounding(
     """
     table = confounding_data(data, what=what, key=key, mod=mod, gene_symbols=gene_symbols)
     if what is not None:
-        return _guides(axes(ax), table, what)
-    ax = axes(ax, (5.4, 0.26 * len(table) + 1.0))
+        return _guides(axes(ax, figsize=figsize, title=title), table, what)
+    ax = axes(ax, (5.4, 0.26 * len(table) + 1.0), figsize=figsize)
     level = _validate.readable(data, mod).uns[key]["params"]["level"]
     place = np.arange(len(table))[::-1]
     flag, known = table["flag"].to_numpy(bool), table["pvalue_adjusted"].notna().to_numpy()
     x = np.where(known, table["height"], 0.0)
+    beyond = (table["pvalue_adjusted"] < LEAST_P).to_numpy()
     for mask, color, label in ((~flag, GRAY, "not flagged"), (flag, ORANGE, "flagged")):
         ax.hlines(place[mask], 0, x[mask], color=color, lw=1.5)
-        ax.plot(x[mask & known], place[mask & known], "o", ms=6, color=color, mec="white", mew=0.6, label=label)
-        ax.plot(x[mask & ~known], place[mask & ~known], "o", ms=6, mfc="white", mec=color, clip_on=False, zorder=3)
+        for marker, some in (("o", mask & known & ~beyond), (">", mask & beyond)):
+            here = label if marker == "o" else None
+            ax.plot(x[some], place[some], marker, ms=6, color=color, mec=paper(ax), mew=0.6, label=here)
+        ax.plot(x[mask & ~known], place[mask & ~known], "o", ms=6, mfc=paper(ax), mec=color, clip_on=False, zorder=3)
     limit = max(1.25 * x.max(), 2.0)
     for at, y, estimate in zip(x, place, table["estimate"], strict=True):
         text = "not tested" if np.isnan(estimate) else f"{estimate:.2g}"
@@ -136,16 +145,20 @@ def confounding(
             text,
             va="center",
             fontsize=SMALL,
-            color=INK,
-            bbox={"color": "white", "pad": 0.6},
+            color=ink(),
+            bbox={"color": paper(ax), "pad": 0.6},
             zorder=2,
         )
-    ax.axvline(-np.log10(level), color=INK, lw=1, ls=":", zorder=0, label=f"adjusted p = {level:g}")
-    ax.set_yticks(place, table["label"], fontsize=SMALL)
+    ax.axvline(-np.log10(level), color=ink(), lw=1, ls=":", zorder=0, label=f"adjusted p = {level:g}")
+    ax.set_yticks(place, [plain(name, None) for name in table["label"]], fontsize=SMALL)
     ax.set_xlim(0, limit)
     ax.set_ylim(-0.7, len(table) - 0.3)
-    ax.set_xlabel(rf"dosage of {table.attrs['cis_gene']}: $-\log_{{10}}$ adjusted $p$" "\n(numbers: estimates)")
+    cut = f"; triangles: above {-np.log10(LEAST_P):.0f}" if beyond.any() else ""
+    of = plain(table.attrs["cis_gene"])
+    ax.set_xlabel(rf"dosage of {of}: $-\log_{{10}}$ adjusted $p$" f"\n(numbers: estimates{cut})")
     ax.legend(frameon=False, fontsize=SMALL, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
+    if title is not None:
+        ax.set_title(title, fontsize=TITLE, pad=18)  # above the legend
     return ax
 
 
@@ -156,10 +169,10 @@ def _guides(ax: Any, table: pd.DataFrame, what: str) -> Any:
     for i, level in enumerate(levels):
         for control in (False, True):
             part = table[(table["level"] == level) & (table["is_control"] == control)]
-            color = CATEGORIES[i % len(CATEGORIES)] if several else GRAY if control else BLUE
+            color = CATEGORIES[i % len(CATEGORIES)] if several else GRAY if control else blue()
             name = "NTC guides" if control else "targeting guides"
             if several:
-                name = f"{level}, NTC guides" if control else level
+                name = f"{plain(level)}, NTC guides" if control else plain(level)
             ax.errorbar(
                 part["log2_dosage"],
                 part["mean"],
@@ -168,15 +181,15 @@ def _guides(ax: Any, table: pd.DataFrame, what: str) -> Any:
                 ms=4.5,
                 color=color,
                 elinewidth=0.8,
-                mfc="white" if several and control else color,
-                mec=color if several else "white",
+                mfc=paper(ax) if several and control else color,
+                mec=color if several else paper(ax),
                 mew=1.0 if several and control else 0.5,
                 label=name,
             )
     ax.axvline(0, color=GRAY, lw=1, ls=":", zorder=0)
     ax.set_xlabel(dosage_label(table.attrs["cis_gene"]))
     units = {"size factor": r" ($\log_2$)", "depth": r" ($\log_2$ counts)", "offset of stable features": r" ($\log_2$)"}
-    ax.set_ylabel(f"{'fraction of cells by ' if several else ''}{what}{units.get(what, '')}")
+    ax.set_ylabel(f"{'fraction of cells by ' if several else ''}{plain(what)}{units.get(what, '')}")
     handles, names = ax.get_legend_handles_labels()
     inside = len(names) <= 2
     place: dict[str, Any] = {"loc": "best"} if inside else {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import TITRATION, TRANS, ZERO
+from dream_sc import _validate
+from dream_sc._keys import TRANS, ZERO
 from dream_sc.get import _points
-from dream_sc.get._curves import acting_level, curves
 from dream_sc.get._names import TransFit, trans_fit
 from dream_sc.get._symbols import cis_label
 
-from . import _usage
-from ._style import BLUE, GRAY, GREEN, INK, ORANGE, SMALL, TITLE, at_zero, axes, dosage_label, number
+from . import _curve, _usage
+from ._curve import ALL_CELLS, CONTROLS, EC50, FIT, LEVEL, TARGETING, TRUTH
+from ._style import (
+    SMALL,
+    TITLE,
+    at_zero,
+    axes,
+    dosage_label,
+    number,
+    one_panel,
+    panels,
+    plain,
+    titled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +36,10 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-TARGETING, CONTROLS, LEVEL, TRUTH = "targeting guides", "NTC guides", "NTC level", "truth"
-FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
-LEGEND = (TARGETING, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
-ONE_LINE = 32  # characters of a title
-BESIDE = 0.4  # half the width of a group of guides without dosages
+LEGEND = (TARGETING, ALL_CELLS, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
+ONE_LINE, LONG_TITLE = 32, 36  # characters of a title, and of a name in it
+SURE = 0.95  # `p_ec50_inside` above which an EC50 is shown
+SCALES = {"log2fc": r"$\log_2$ fold change against NTC", "delta": "difference to NTC"}
 WIDE = 5.8  # inches, of a panel with names of categories beside it
 
 
@@ -60,41 +71,56 @@ def dose_response_data(
     -------
     A row per guide (and category): guide, is_control, log2_dosage, sd, n_cells, mean (count at size factor 1, share,
     or score), lower, upper (95 % interval); se of counts and scores, n_reads of shares, n_scores of scores, category of
-    a multinomial. NaN where a guide has no reads or scores, and for the log2 of dose 0.
+    a multinomial. NaN where a guide has no reads or scores, and for the log2 of dose 0. Then `escaper_fraction`, and
+    of the cells in which the guide acts, which the curve is of: log2_dosage_acting, mean_acting, lower_acting,
+    upper_acting, where escaping cells at NTC level are taken off.
 
     Raises
     ------
     KeyError, ValueError
         If the fit or the name is not there, or categories of the feature are not any more.
-
-    Examples
-    --------
-    >>> ds.pl.dose_response_data(adata, "gene_0002")[["guide", "mean"]].shape
-    (18, 2)
     """
     return _observed(data, trans_fit(data, key, mod, gene_symbols), feature)
 
 
 def _observed(data: Any, fit: TransFit, name: str) -> pd.DataFrame:
-    return _points.observed(_points.cells(data, fit), fit.find(name))
+    rows = fit.find(name)
+    cells = _points.cells(data, fit)
+    levels: Any = float(fit.row(int(rows[0]))["baseline"])
+    if fit.likelihood.statistics == "shares":
+        points = _points.shares(cells, rows)
+        if "category" in points:
+            levels = pd.Series({fit.labels(r)["category"]: fit.row(r)["baseline"] for r in rows}, dtype=float)
+    else:
+        of_one = {"counts": _points.counts, "scores": _points.scores}[fit.likelihood.statistics]
+        points = of_one(cells, int(rows[0]))
+    return _points.with_acting(points, cells, levels)
 
 
 def dose_response(
     data: AnnData | MuData,
     features: str | Sequence[str],
     *,
+    scale: Literal["expected", "log2fc", "delta"] = "expected",
     key: str = TRANS,
     mod: str | None = None,
     gene_symbols: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
+    ncols: int | None = None,
 ) -> Axes | NDArray[np.object_]:
     """Plot features against the dosage of the cis gene.
 
-    Points are guides (targeting: blue, NTC: gray) with 95 % intervals in both directions (`dose_response_data`); the
-    line is the posterior median of the best non-null curve with its 95 % band, dotted the NTC level. Orange, for
-    features that respond: the EC50 of each Hill with its 95 % interval; an arrow where it goes on beyond the observed
-    dosages. Dashed green: the truth of simulated data.
+    Points are guides (targeting: blue, NTC: gray) with 95 % intervals in both directions (`dose_response_data`); more
+    than 12 NTC guides are dots, with one point at their mean and bars over 95 % of them. The line is the posterior
+    median of the best non-null curve with its 95 % band, dotted the NTC level. Orange, for features that respond and
+    whose `p_ec50_inside` is above 0.95: the EC50 of each Hill with its 95 % interval; an arrow where it goes on beyond
+    the observed dosages. Dashed green: the truth of simulated data.
+
+    The curve is of cells in which guides act. Of a guide with escaping cells the filled point is what its acting cells
+    show, at their dosage; open, and joined by a line, the mean of all of its cells.
 
     Of a fit without dosages: NTC guides beside acting ones, and the level that these share.
 
@@ -108,6 +134,9 @@ def dose_response(
         AnnData or MuData on which `tl.fit_trans` has run.
     features
         One name, or several for a grid of panels.
+    scale
+        "expected": count at size factor 1, share, or score. "log2fc", of counts: log2 of the ratio to NTC. "delta": the
+        difference to NTC.
     key
         `key_added` of the fit.
     mod
@@ -118,48 +147,68 @@ def dose_response(
         Draw a legend: inside the axes of one feature, below a grid; names of categories right of their axes.
     ax
         Axes to draw one feature on.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title of the figure, or in place of that of a single feature.
+    ncols
+        Panels in a row, 3 by default, 2 of features with categories.
 
     Returns
     -------
     Axes, or an array of them for several features.
 
+    Raises
+    ------
+    KeyError, ValueError
+        If the fit or a name is not there, a feature was not fitted or has not this scale, or arguments do not go
+        together.
+
     Examples
     --------
-    >>> ax = ds.pl.dose_response(adata, "gene_0002")
-    >>> ax.get_title().startswith("gene_0002: falls on knock-down")
-    True
-    >>> axes = ds.pl.dose_response(adata, ["gene_0002", "gene_0018"])
+    >>> ds.pl.dose_response(adata, ["gene_0003", "gene_0007"], scale="log2fc", ncols=2)  # doctest: +SKIP
     """
+    _validate.one_of("scale", scale, ("expected", "log2fc", "delta"))
     fit = trans_fit(data, key, mod, gene_symbols)
+    names = [features] if isinstance(features, str) else list(features)
+    if not names:
+        raise ValueError("features=[] names nothing to draw: name one feature or several")
+    _check_scale(fit, names, scale)
     if isinstance(features, str):
-        return _one(data, fit, features, legend, ax)
-    import matplotlib.pyplot as plt
-
-    names = list(features)
+        one_panel(ncols)
+        ax = axes(ax, (WIDE if features in fit.of_feature else 4.2, 3.2), figsize=figsize)
+        _one(data, fit, features, scale, legend, ax)
+        titled(ax, title)
+        return ax
     if ax is not None:
         raise ValueError("ax= takes one feature; leave it out for a grid of several")
     wide = any(name in fit.of_feature for name in names)
-    n_cols = min(len(names), 2 if wide else 3)
-    n_rows = -(-len(names) // n_cols)
-    size = (WIDE if wide else 3.9) * n_cols, 3.0 * n_rows
-    figure, grid = plt.subplots(n_rows, n_cols, figsize=size, layout="constrained", squeeze=False)
-    for panel in grid.ravel()[len(names) :]:
-        panel.set_visible(False)
-    drawn = []
-    for name, panel in zip(names, grid.ravel(), strict=False):
-        categories = _panel(data, fit, name, axes(panel))
+    ncols = ncols or (2 if wide else 3)
+    drawn = panels(len(names), (WIDE if wide else 3.9, 3.0), ncols=ncols, figsize=figsize, title=title)
+    for name, panel in zip(names, drawn, strict=True):
+        categories = _panel(data, fit, name, scale, panel)
         if legend and categories:
             _usage.legend(panel, categories, ([], []))
-        drawn.append(panel)
     if legend:
-        figure.legend(*_handles(drawn), loc="outside lower center", ncols=2 * n_cols, frameon=False, fontsize=SMALL + 1)
+        n = min(len(names), ncols)
+        drawn[0].figure.legend(
+            *_handles(drawn), loc="outside lower center", ncols=2 * n, frameon=False, fontsize=SMALL + 1
+        )
     return np.array(drawn)
 
 
-def _one(data: Any, fit: TransFit, name: str, legend: bool, ax: Any) -> Any:
+def _check_scale(fit: TransFit, names: list[str], scale: str) -> None:
+    """Refuse a scale that the features do not have."""
+    if scale == "log2fc" and fit.likelihood.effect != scale:
+        raise ValueError(f'scale="log2fc" is of counts, and this fit is with {fit.distribution!r}: use scale="delta"')
+    several = [name for name in names if name in fit.of_feature]
+    if scale != "expected" and several:
+        raise ValueError(f"{several[0]!r} is drawn by its categories, which have no scale={scale!r}: name a category")
+
+
+def _one(data: Any, fit: TransFit, name: str, scale: str, legend: bool, ax: Any) -> Any:
     """One feature with its legend."""
-    ax = axes(ax, (WIDE if name in fit.of_feature else 4.2, 3.2))
-    categories = _panel(data, fit, name, ax)
+    categories = _panel(data, fit, name, scale, ax)
     if not legend:
         return ax
     if categories:
@@ -182,36 +231,37 @@ def _handles(panels: list[Any]) -> tuple[list[Any], list[str]]:
     return [entries[label] for label in labels], labels
 
 
-def _panel(data: Any, fit: TransFit, name: str, ax: Any) -> list[Any]:
+def _panel(data: Any, fit: TransFit, name: str, scale: str, ax: Any) -> list[Any]:
     """Draw a feature; gives handles for the names of its categories, if it is drawn by categories."""
     rows = fit.fitted(name)
     points, row = _observed(data, fit, name), fit.row(int(rows[0]))
     span = fit.info["axis"]["low"], fit.info["axis"]["high"]
     doses, categories = ZERO in fit.info["axis"], []
     if doses:  # controls have no log dose
-        points["log2_dosage"] = points["log2_dosage"].fillna(at_zero(ax, span[0]))
+        for column in ("log2_dosage", "log2_dosage_acting"):
+            points[column] = points[column].fillna(at_zero(ax, span[0]))
     if name in fit.of_feature:
         categories = _areas(fit, name, points, ax)
     elif not np.isfinite(span[0]):
-        _levels(fit, int(rows[0]), points, row, ax)
+        _curve.levels(fit, int(rows[0]), points, row, scale, ax)
     else:
-        _curve(fit, int(rows[0]), points, row, ax)
+        _curve.draw(fit, int(rows[0]), points, row, scale, ax)
     label = fit.labels(int(rows[0]))
     # the numbers of a feature are those of one of its categories
     leads = name in fit.of_feature or str(row.get("category")) == label.get("category", "None")
-    if row["model"] != "null" and leads:
+    if row["model"] != "null" and leads and row["p_ec50_inside"] > SURE:
         for suffix, height in (("", 0.03), ("_b", 0.08)):
-            _ec50(ax, row, suffix, height, span, on_areas=bool(categories))
+            _curve.ec50(ax, row, suffix, height, span, on_areas=bool(categories))
     if np.isfinite(span[0]):
         ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, fit.gene_symbols), doses=doses))
-    ax.set_ylabel(fit.likelihood.words.observed)
+    ax.set_ylabel(SCALES.get(scale) or fit.likelihood.words.observed)
     q = f", q = {number(row['qvalue'])}" if np.isfinite(row["qvalue"]) else ""
-    text = _in_words(row) if leads else f"part of {label['feature']}"
+    text = _in_words(row) if leads else f"part of {plain(label['feature'])}"
     if categories and row["class"] != "null":
-        text = f"{row['category']} {text}"
-        if len(name) + len(text) > ONE_LINE:
-            text = f"\n{text}"
-    ax.set_title(f"{name}: {text}{q}", fontsize=TITLE)
+        text = f"{plain(row['category'])} {text}"
+    if len(name) + len(text) > ONE_LINE:
+        text = f"\n{text}"
+    ax.set_title(f"{plain(name, LONG_TITLE)}: {text}{q}", fontsize=TITLE)
     return categories
 
 
@@ -234,76 +284,5 @@ def _areas(fit: TransFit, name: str, points: pd.DataFrame, ax: Any) -> list[Any]
     usage = _usage.areas(fit, name)
     levels = pd.Series({fit.labels(r)["category"]: fit.row(r)["baseline"] for r in fit.fitted(name)}, dtype=float)
     zero = ZERO in fit.info["axis"]
+    points = points.assign(log2_dosage=points["log2_dosage_acting"], mean=points["mean_acting"])
     return _usage.draw(ax, usage, points, levels, (TARGETING, CONTROLS, LEVEL), zero=zero)
-
-
-def _curve(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any) -> None:
-    """Curve of a row of the fit with its band, and guides."""
-    curve, name = curves(fit, [r]), str(fit.names[r])
-    x = curve["log2_dosage"].to_numpy()
-    ax.axhline(row["baseline"], color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
-    ax.fill_between(x, curve["lower"], curve["upper"], color=INK, alpha=0.15, lw=0, label=FIT)
-    ax.plot(x, curve["median"], color=INK, lw=1.6, label=FIT)
-    var = fit.adata.var
-    if TITRATION in fit.adata.uns and "true_model" in var and pd.notna(var.loc[name, "true_model"]):
-        from dream_sc.datasets import true_curve
-
-        ax.plot(x, true_curve(fit.adata, name, x)[0], color=GREEN, lw=1.4, ls="--", zorder=2.5, label=TRUTH)
-    _guides(fit, points, ax)
-
-
-def _levels(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, ax: Any) -> None:
-    """A row of a fit without dosages: NTC guides beside acting ones, and the level that these share with its band."""
-    low, median, high = np.quantile(acting_level(fit, r), [0.025, 0.5, 0.975])
-    ax.axhline(row["baseline"], color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
-    ax.fill_between([1 - BESIDE, 1 + BESIDE], low, high, color=INK, alpha=0.15, lw=0, label=FIT)
-    ax.plot([1 - BESIDE, 1 + BESIDE], [median] * 2, color=INK, lw=1.6, label=FIT)
-    control = points["is_control"].astype(bool).to_numpy()
-    at = np.empty(len(points))
-    for place, some in ((0.0, control), (1.0, ~control)):
-        at[some] = place + np.linspace(-0.7 * BESIDE, 0.7 * BESIDE, int(some.sum()))
-    _guides(fit, points.assign(log2_dosage=at, sd=0.0), ax)
-    ax.set_xticks([0, 1], ["NTC guides", "acting guides"])
-
-
-def _guides(fit: TransFit, points: pd.DataFrame, ax: Any) -> None:
-    """Guides with their intervals, and limits of the axis."""
-    for is_control, color, label in ((False, BLUE, TARGETING), (True, GRAY, CONTROLS)):
-        p = points[(points["is_control"].astype(bool) == is_control) & points["mean"].notna()]
-        ax.errorbar(
-            p["log2_dosage"],
-            p["mean"],
-            xerr=1.96 * p["sd"],
-            yerr=(p["mean"] - p["lower"], p["upper"] - p["mean"]),
-            fmt="o",
-            ms=4.5,
-            color=color,
-            elinewidth=0.8,
-            mec="white",
-            mew=0.5,
-            label=label,
-            zorder=3,
-        )
-    if fit.likelihood.statistics == "counts":
-        ax.set_ylim(bottom=0)
-    elif fit.likelihood.statistics == "scores":
-        low, high = ax.get_ylim()
-        ax.set_ylim(low - 0.1 * (high - low), high)  # room for the marks of the EC50
-    else:
-        ax.set_ylim(-0.03, 1.03)
-
-
-def _ec50(ax: Any, row: pd.Series, suffix: str, height: float, span: tuple[float, float], *, on_areas: bool) -> None:
-    """Mark the EC50 of a Hill and its interval just above the axis of dosage, as far as `span` goes."""
-    middle, *ends = (row.get(f"log2_ec50{suffix}{q}", np.nan) for q in ("", "_q025", "_q975"))
-    if not np.isfinite([middle, *ends]).all() or ends[0] > span[1] or ends[1] < span[0]:
-        return
-    style: dict[str, Any] = {"color": ORANGE, "transform": ax.get_xaxis_transform(), "zorder": 4}
-    if on_areas:
-        ax.plot(np.clip(ends, *span), [height] * 2, lw=9, solid_capstyle="projecting", **style | {"color": "white"})
-    ax.plot(np.clip(ends, *span), [height] * 2, lw=3, alpha=0.5, solid_capstyle="butt", label=EC50, **style)
-    for end, edge, marker in ((ends[0], span[0], "<"), (ends[1], span[1], ">")):
-        if (end < edge) if marker == "<" else (end > edge):
-            ax.plot(edge, height, marker, ms=5, mew=0, **style)
-    if span[0] <= middle <= span[1]:
-        ax.plot(middle, height, "|", ms=9, mew=2, label=EC50, **style)

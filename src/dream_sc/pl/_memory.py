@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dream_sc._memory.table import GB, TOTAL, Estimate, this_machine
 
-from ._style import CATEGORIES, INK, REST, SMALL, axes
+from ._style import CATEGORIES, REST, SMALL, axes, ink
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -61,6 +61,8 @@ def memory(
     kind: Literal["RAM", "VRAM"] = "RAM",
     limit: int | str | None = None,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
 ) -> Axes:
     """Draw what each step takes at its peak, stacked by component, and what the machine has as a line.
 
@@ -74,6 +76,10 @@ def memory(
         Memory of the machine (or of its GPU): bytes, or a text such as "32GB"; what this one has by default.
     ax
         Axes to draw in.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title.
 
     Returns
     -------
@@ -88,14 +94,14 @@ def memory(
     --------
     >>> ax = ds.pl.memory(ds.memory.estimate(30_000, 50_000))
     """
-    table, ax = memory_data(data, kind=kind), axes(ax)
+    table, ax = memory_data(data, kind=kind), axes(ax, figsize=figsize, title=title)
     ram, vram = (limit, None) if kind == "RAM" else (None, limit)
     have = this_machine(ram, vram, need_gpu=kind == "VRAM")[kind == "VRAM"] / GB
     bottom = table.iloc[:, 0] * 0.0
     for name, color in zip(table.columns, [*CATEGORIES, REST], strict=False):
         ax.bar(table.index, table[name], bottom=bottom, color=color, width=0.6, label=name)
         bottom = bottom + table[name]
-    ax.axhline(have, color=INK, lw=1.0, ls="--", label=f"limit, {have:.3g} GB")
+    ax.axhline(have, color=ink(), lw=1.0, ls="--", label=f"limit, {have:.3g} GB")
     ax.set_ylabel(f"{kind} (GB)")
     ax.legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.02, 0.5), borderaxespad=0.0)
     return ax

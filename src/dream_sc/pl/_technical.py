@@ -12,7 +12,8 @@ from dream_sc._keys import TECHNICAL
 from dream_sc.get import _symbols
 from dream_sc.get._names import names_of
 
-from ._style import BLUE, GRAY, ORANGE, SMALL, axes
+from ._labels import label_points
+from ._style import GRAY, MANY, ORANGE, axes, blue, paper, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
-MANY = 1000  # features from which on points are drawn fainter, as pixels
+ALL = "all"  # features
+MOST_LABELS, FEW_LABELS = 200, 40  # with few features, and with many
 
 
 def technical_data(
@@ -68,6 +70,8 @@ def technical(
     gene_symbols: str | None = None,
     group: str | None = None,
     ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
 ) -> Axes:
     """Plot the noise of every feature, or the effect of a group, against its mean in control cells.
 
@@ -79,7 +83,7 @@ def technical(
     data
         AnnData or MuData on which `tl.fit_technical` has run.
     features
-        Names of features to mark and label.
+        Names of features to mark and label; "all" labels every one. Labels without room are left out.
     key
         `key_added` of the fit.
     mod
@@ -90,6 +94,10 @@ def technical(
         Technical group whose effects to draw; the noise by default.
     ax
         Axes to draw on.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title.
 
     Raises
     ------
@@ -102,14 +110,16 @@ def technical(
     >>> ax = ds.pl.technical(adata, group="batch_2")
     """
     adata = _validate.readable(data, mod)
-    marked = [] if features is None else _symbols.labels_of(adata, names_of(features), gene_symbols)
     table = technical_data(data, key=key, mod=mod, gene_symbols=gene_symbols)
+    every = isinstance(features, str) and features == ALL and ALL not in table.index
+    asked = list(table.index) if every else [] if features is None else names_of(features)
+    marked = _symbols.labels_of(adata, asked, gene_symbols)
     entry = adata.uns[key]
     if group is not None:
         _validate.one_of("group", group, list(entry["groups"]))
     like = stored.likelihood_of(entry)
     y, sd = (like.noise, f"{like.noise}_sd") if group is None else (f"effect_{group}", f"effect_sd_{group}")
-    ax = axes(ax)
+    ax = axes(ax, figsize=figsize, title=title)
     faint = 1.0 if len(table) < MANY else 0.3
     ax.errorbar(
         table["mu"],
@@ -117,15 +127,15 @@ def technical(
         yerr=table[sd],
         fmt="o",
         ms=3,
-        color=(BLUE, 0.8 * faint),
-        ecolor=(BLUE, 0.3 * faint),
+        color=(blue(), 0.8 * faint),
+        ecolor=(blue(), 0.3 * faint),
         elinewidth=0.8,
         mew=0,
         rasterized=len(table) >= MANY,
     )
-    for name, row in table[table.index.isin(marked)].iterrows():
-        ax.plot(row["mu"], row[y], "o", ms=4.5, color=ORANGE, mec="white", mew=0.5, zorder=3)
-        ax.annotate(str(name), (row["mu"], row[y]), (4, 3), textcoords="offset points", fontsize=SMALL, zorder=4)
+    shown = table[table.index.isin(marked)]
+    if not every:
+        ax.plot(shown["mu"], shown[y], "o", ms=4.5, color=ORANGE, mec=paper(ax), mew=0.5, zorder=3)
     if like.statistics == "counts":
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
@@ -137,5 +147,8 @@ def technical(
         ax.set_ylabel(like.words.noise)
     else:
         ax.axhline(0, color=GRAY, lw=1, ls=":", zorder=0)
-        ax.set_ylabel(like.words.effect.format(group))
+        ax.set_ylabel(like.words.effect.format(plain(group)))
+    order = shown[y].sub(shown[y].median()).abs().sort_values(ascending=False, kind="stable").index if every else marked
+    shown = shown.loc[list(dict.fromkeys(order))][: MOST_LABELS if len(table) < MANY else FEW_LABELS]
+    label_points(ax, shown["mu"], shown[y], shown.index, table[["mu", y]].to_numpy(float))
     return ax

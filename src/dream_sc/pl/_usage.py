@@ -8,7 +8,7 @@ import pandas as pd
 
 from dream_sc.get._curves import curves
 
-from ._style import CATEGORIES, GRAY, INK, REST, SMALL
+from ._style import CATEGORIES, GRAY, REST, SMALL, ink, paper, plain
 
 if TYPE_CHECKING:
     from dream_sc.get._names import TransFit
@@ -48,17 +48,17 @@ def draw(
         x,
         usage.to_numpy().T,
         colors=[*CATEGORIES[: len(names)], REST][: len(names)],
-        labels=names,
+        labels=[plain(name) for name in names],
         alpha=0.75,
-        edgecolor="white",
+        edgecolor=paper(ax),
         linewidth=0.8,
     )
     borders = names[:-1]
     for level in baseline.reindex(borders).cumsum():
-        ax.axhline(level, color=INK, lw=0.8, ls=":", label=labels[2])
+        ax.axhline(level, color=ink(), lw=0.8, ls=":", label=labels[2])
     for _, p in borders_of(points, borders).groupby("border", sort=False):
         control = p["is_control"].to_numpy(bool)
-        for mask, color, label in ((control, GRAY, labels[1]), (~control, "white", labels[0])):
+        for mask, color, label in ((control, GRAY, labels[1]), (~control, paper(ax), labels[0])):
             guides = p[mask]
             ax.errorbar(
                 guides["log2_dosage"],
@@ -66,10 +66,10 @@ def draw(
                 fmt="o",
                 ms=4.2,
                 color=color,
-                mec=INK,
+                mec=ink(),
                 mew=0.7,
                 yerr=(guides["mean"] - guides["lower"], guides["upper"] - guides["mean"]),
-                ecolor=(INK, 0.6),
+                ecolor=(ink(), 0.6),
                 elinewidth=0.7,
                 zorder=3,
                 label=label,

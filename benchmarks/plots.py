@@ -1,0 +1,102 @@
+"""Seconds that each plot takes of a screen with 20,000 features: a small fit, whose features are repeated."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+import dream_sc as ds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+mpl.use("Agg")
+BAR, HEATMAP_BAR = 2.0, 10.0  # seconds
+
+
+def repeated(n_features: int, n_cells: int) -> AnnData:
+    """A fitted screen whose features are copies of 200 fitted ones, each with a name of its own."""
+    import anndata as ad
+
+    small = ds.datasets.titration(n_cells, 200, rng=0)
+    ds.tl.fit_technical(small, batch_key="batch")
+    ds.tl.fit_cis(small, "GFI1B")
+    ds.tl.fit_trans(small)
+    small.uns.pop("titration")
+    which = np.append(np.arange(small.n_vars), np.resize(np.arange(1, small.n_vars), n_features - small.n_vars))
+    names = [f"{small.var_names[j]}_{i}" if i >= small.n_vars else small.var_names[j] for i, j in enumerate(which)]
+    big = ad.AnnData(sparse.csr_matrix(small.X)[:, which].tocsr(), small.obs.copy(), pd.DataFrame(index=names))
+    for key, value in small.varm.items():
+        rows = (
+            value.iloc[which].set_axis(big.var_names) if isinstance(value, pd.DataFrame) else np.asarray(value)[which]
+        )
+        big.varm[key] = rows
+    for key, value in small.obsm.items():
+        big.obsm[key] = value
+    big.uns = dict(small.uns)
+    for key in ("technical", "cis", "trans"):
+        big.uns[key].pop("made_from", None)
+    return big
+
+
+def plots(adata: AnnData) -> dict[str, Callable[[], Any]]:
+    """What is timed, by name."""
+    table = ds.get.trans(adata, sort=True)
+    other = pd.DataFrame({"log2FoldChange": table["log2fc_full"], "padj": table["qvalue"]})
+    pl, names = ds.pl, list(table.index[:12])
+    return {
+        "volcano": lambda: pl.volcano(adata),
+        'volcano(x="log2_ec50")': lambda: pl.volcano(adata, x="log2_ec50"),
+        "classes": lambda: pl.classes(adata),
+        "forest": lambda: pl.forest(adata),
+        "guides": lambda: pl.guides(adata),
+        "priors": lambda: pl.priors(adata),
+        "convergence": lambda: pl.convergence(adata),
+        "de_comparison": lambda: pl.de_comparison(adata, other),
+        "cis": lambda: pl.cis(adata),
+        "technical": lambda: pl.technical(adata),
+        'technical(features="all")': lambda: pl.technical(adata, features="all"),
+        "dose_response of one": lambda: pl.dose_response(adata, names[0]),
+        "dose_response of twelve": lambda: pl.dose_response(adata, names),
+        "heatmap of those called": lambda: pl.heatmap(adata),
+        "heatmap of all": lambda: pl.heatmap(adata, list(adata.var_names[1:])),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--features", type=int, default=20_000)
+    parser.add_argument("--cells", type=int, default=3000)
+    parser.add_argument("--output", type=Path, help="folder for the pictures")
+    args = parser.parse_args()
+    import matplotlib.pyplot as plt
+
+    adata = repeated(args.features, args.cells)
+    called = int((ds.get.trans(adata)["qvalue"] < 0.05).sum())
+    print(f"{adata.n_vars} features of which {called} are called, {adata.n_obs} cells\n")
+    print("| plot | seconds | with its PNG | bar |", "|---|---|---|---|", sep="\n")
+    for name, draw in plots(adata).items():
+        start = time.perf_counter()
+        ax = np.ravel(draw())[0]
+        drawn = time.perf_counter() - start
+        ax.figure.canvas.draw()
+        whole = time.perf_counter() - start
+        bar = HEATMAP_BAR if name.startswith("heatmap") else BAR
+        print(f"| {name} | {drawn:.2f} | {whole:.2f} | {bar:g}{'' if drawn < bar else ', missed'} |", flush=True)
+        if args.output:
+            args.output.mkdir(parents=True, exist_ok=True)
+            ax.figure.savefig(args.output / f"{name.split('(')[0].replace(' ', '_')}.png", dpi=100)
+        plt.close("all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Fitted curves of many features, a row each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _validate
+from dream_sc._keys import TRANS
+from dream_sc.get._names import trans_fit
+from dream_sc.get._symbols import cis_label
+
+from . import _effects
+from ._curve import medians
+from ._style import LABEL, TICK, axes, dosage_label, name_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+    from dream_sc.get._names import TransFit
+
+N_DOSES = 61
+MOST_NAMED = 60  # rows up to which features are named
+MOST_CLUSTERED = 5000  # distances between all pairs of rows are formed
+LIMIT = 98  # percentile of the absolute values at which the colours end
+
+
+def heatmap_data(
+    data: AnnData | MuData,
+    features: str | Sequence[str] | None = None,
+    *,
+    order: Literal["ec50", "cluster", "given"] = "ec50",
+    fdr: float = 0.05,
+    key: str = TRANS,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+) -> pd.DataFrame:
+    """Fitted curves of features as a matrix: medians of the change against NTC at each dosage.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.fit_trans` has run.
+    features
+        Names of features; those called at `fdr` by default. Of a feature with categories, the one that moves most.
+    order
+        "ec50": features that fall on knock-down, then those that rise, each by the dosage of half their change (the
+        EC50 where `p_ec50_inside` is above 0.95). "cluster": neighbours have curves of like shape. "given": as named.
+    fdr
+        Features with a smaller q-value are called.
+    key
+        `key_added` of the fit.
+    mod
+        Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and called, as in `get.trans`.
+
+    Returns
+    -------
+    Features x 61 log2 dosages over the observed range: log2 fold changes of counts, differences of shares and scores.
+    `.attrs["log2_ec50"]` has the EC50 of each row where it may be reported.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If the fit or a name is not there, nothing is called, or too many features are to be clustered.
+    """
+    _validate.one_of("order", order, ("ec50", "cluster", "given"))
+    _effects.check_fdr(fdr)
+    fit = trans_fit(data, key, mod, gene_symbols)
+    frame = _effects.table_of(fit, features)
+    if features is None:
+        frame = frame[_effects.is_called(frame, fdr)]
+    frame = frame[np.isfinite(fit.records[frame["row"].to_numpy(int), 0])]
+    if not len(frame):
+        raise ValueError(f"no feature has a curve and is called at fdr={fdr}: name some as features=")
+    if order == "given":
+        frame = frame.loc[_as_given(fit, frame, features)]
+    doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], N_DOSES)
+    values = medians(fit, frame["row"].to_numpy(int), doses, log2fc=fit.likelihood.effect == "log2fc")
+    ec50 = _effects.sure_ec50(frame)
+    if order != "given":
+        rows = _by_ec50(values, doses, ec50.to_numpy(float)) if order == "ec50" else _by_shape(values)
+        values, frame, ec50 = values[rows], frame.iloc[rows], ec50.iloc[rows]
+    out = pd.DataFrame(values, frame.index, pd.Index(doses, name="log2_dosage"))
+    out.attrs["log2_ec50"] = ec50.tolist()
+    return out
+
+
+def _as_given(fit: TransFit, frame: pd.DataFrame, features: Any) -> list[str]:
+    """Names of rows in the order in which they were asked for."""
+    if features is None:
+        return list(frame.index)
+    names = [features] if isinstance(features, str) else list(features)
+    labels = [str(fit.feature_labels[fit.find(name)[0]]) for name in names]
+    return [name for name in dict.fromkeys(labels) if name in frame.index]
+
+
+def _by_ec50(values: np.ndarray, doses: np.ndarray, ec50: np.ndarray) -> np.ndarray:
+    """Order of rows: what falls on knock-down first, then by the dosage at which half of the change is done."""
+    ends = values[:, [0, -1]]
+    falls = ends[:, 0] < ends[:, 1]
+    done = np.abs(values - ends[:, :1]) >= 0.5 * np.abs(ends[:, 1:] - ends[:, :1])
+    half = np.where(np.isfinite(ec50), ec50, doses[done.argmax(axis=1)])
+    return np.lexsort((half, ~falls))
+
+
+def _by_shape(values: np.ndarray) -> np.ndarray:
+    """Order of rows by average linkage of the correlation distance between curves."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    if len(values) > MOST_CLUSTERED:
+        raise ValueError(
+            f'order="cluster" takes up to {MOST_CLUSTERED:,} features, and here are {len(values):,}: name some as '
+            'features=, or use order="ec50"'
+        )
+    if len(values) < 3:
+        return np.arange(len(values))
+    centred = values - values.mean(axis=1, keepdims=True)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    return np.asarray(leaves_list(linkage(unit, "average")))
+
+
+def heatmap(
+    data: AnnData | MuData,
+    features: str | Sequence[str] | None = None,
+    *,
+    order: Literal["ec50", "cluster", "given"] = "ec50",
+    fdr: float = 0.05,
+    limit: float | None = None,
+    key: str = TRANS,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Plot the fitted curves of called features as colours, a row each: blue below NTC, red above.
+
+    Up to 60 rows are named, and have a mark at their EC50 where `p_ec50_inside` is above 0.95. The dotted line is the
+    dosage of NTC cells.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.fit_trans` has run.
+    features
+        Names of features; those called at `fdr` by default. Of a feature with categories, the one that moves most.
+    order
+        "ec50": features that fall on knock-down, then those that rise, each by the dosage of half their change.
+        "cluster": neighbours have curves of like shape. "given": as named.
+    fdr
+        Features with a smaller q-value are called.
+    limit
+        Change at which the colours end; by default such that 98 % of the values are within.
+    key
+        `key_added` of the fit.
+    mod
+        Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and called, as in `get.trans`.
+    ax
+        Axes to draw on.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title.
+
+    Returns
+    -------
+    Axes; the scale of colours is beside them.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If the fit or a name is not there, nothing is called, or too many features are to be clustered.
+
+    Examples
+    --------
+    >>> ds.pl.heatmap(adata, order="cluster")  # doctest: +SKIP
+    """
+    if limit is not None and not limit > 0:
+        raise ValueError(f"limit={limit}: colours end at a change above 0")
+    table = heatmap_data(data, features, order=order, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
+    fit = trans_fit(data, key, mod, gene_symbols)
+    named = len(table) <= MOST_NAMED
+    ax = axes(ax, (4.6, max(1.4 + 0.14 * len(table), 2.6) if named else 5.5), figsize=figsize, title=title)
+    doses, values = table.columns.to_numpy(float), table.to_numpy()
+    most = limit or max(float(np.nanpercentile(np.abs(values), LIMIT)), 1e-9)
+    step = doses[1] - doses[0]
+    image = ax.imshow(
+        values,
+        aspect="auto",
+        interpolation="nearest",
+        cmap="RdBu_r",
+        vmin=-most,
+        vmax=most,
+        extent=(doses[0] - step / 2, doses[-1] + step / 2, len(table) - 0.5, -0.5),
+        rasterized=True,
+    )
+    ax.spines[["left", "bottom"]].set_visible(False)
+    if doses[0] < 0 < doses[-1]:
+        ax.axvline(0, color="black", lw=0.8, ls=":")
+    if named:
+        ax.plot(table.attrs["log2_ec50"], np.arange(len(table)), "|", ms=6, mew=1.2, color="black")
+        name_rows(ax, table.index)
+        ax.tick_params(axis="y", length=0)
+    else:
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(table):,} features", fontsize=LABEL)
+    ax.set_xlim(doses[0] - step / 2, doses[-1] + step / 2)
+    ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, gene_symbols), doses=_is_dose(fit)))
+    bar = ax.figure.colorbar(image, ax=ax, shrink=min(1.0, 0.2 + 8 / max(len(table), 10)), aspect=18, extend="both")
+    bar.set_label(f"{_effects.WORDS[fit.likelihood.effect]} against NTC", size=LABEL)
+    bar.ax.tick_params(labelsize=TICK)
+    bar.outline.set_visible(False)
+    return ax
+
+
+def _is_dose(fit: TransFit) -> bool:
+    from dream_sc._keys import ZERO
+
+    return ZERO in fit.info["axis"]
