@@ -1,0 +1,192 @@
+"""The fit of each target, on the cells of its guides and the controls, one after the other or in several processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc._keys import CIS, GUIDE_IDS, GUIDE_TARGETS, PAIR_COLUMNS, Slots
+from dream_sc._logging import logger
+
+from .store import Part
+from .targets import FAILED
+from .union import CALLED, pairs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+
+    from .store import Store
+    from .targets import Library, Target
+
+PAUSE = 1.0  # seconds between looks at targets that another process fits
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Arguments of the steps."""
+
+    technical_key: str
+    layer: str | None
+    guides: str | None  # key of the matrix of guides
+    cis: dict[str, Any]
+    trans: dict[str, Any]
+
+
+def cells_of(adata: AnnData, at: np.ndarray, steps: Steps) -> AnnData:
+    """Some cells with what the steps read of them, and no more, in memory."""
+    import anndata
+
+    x = _rows(adata.X if steps.layer is None else adata.layers[steps.layer], at)
+    slots, key, g = Slots(steps.technical_key), steps.technical_key, steps.guides
+    per_feature = (key, slots.effects, slots.effects_sd, slots.covariates, slots.covariates_sd)
+    matrix = {} if g is None else {g: adata.obsm[g].iloc[at] if hasattr(adata.obsm[g], "iloc") else adata.obsm[g][at]}
+    of_guides = () if g is None else (g + GUIDE_IDS, g + GUIDE_TARGETS)
+    return anndata.AnnData(
+        x if steps.layer is None else None,
+        obs=adata.obs.iloc[at].copy(),
+        var=adata.var,
+        layers={} if steps.layer is None else {steps.layer: x},
+        obsm=matrix,
+        varm={name: adata.varm[name] for name in per_feature if name in adata.varm},
+        uns={name: adata.uns[name] for name in (key, *of_guides) if name in adata.uns},
+        shape=None if steps.layer is None else (len(at), adata.n_vars),
+    )
+
+
+def _rows(x: Any, at: np.ndarray) -> Any:
+    """Rows of a matrix, wherever it lies."""
+    found = x[at]
+    return found.compute() if hasattr(found, "compute") else found
+
+
+def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
+    """The cis and the trans step of one target, written into `cells`."""
+    from dream_sc import get, tl
+
+    started = time.perf_counter()
+    about = row_of(target)
+    frame = pd.DataFrame(columns=["target", "feature", *PAIR_COLUMNS])
+    try:
+        tl.fit_cis(cells, target.gene or target.name, cis_targets=list(target.labels), **steps.cis)
+        tl.fit_trans(cells, **steps.trans)
+    except (ValueError, KeyError) as error:
+        # what is wrong with one target is no reason to stop the others
+        about |= {"status": FAILED, "reason": str(error.args[0] if error.args else error)}
+    else:
+        frame = pairs_of(target.name, get.trans(cells))
+        guides = cells.uns[CIS]["guides"]
+        acting = guides["log2_dosage"][~guides["is_control"].to_numpy(bool)]
+        about |= {
+            "n_guides": len(acting),
+            "n_cells": int(cells.uns[CIS]["n_cells"]["targeting"]),
+            "n_control_cells": int(cells.uns[CIS]["n_cells"]["control"]),
+            "log2_dosage_min": float(acting.min()),
+            "log2_dosage_max": float(acting.max()),
+            "n_features": int(frame["qvalue"].notna().sum()),
+            "n_calls": int((frame["qvalue"] < CALLED).sum()),
+        }
+    about |= {"seconds": time.perf_counter() - started, "n_rows": len(frame)}
+    return Part(frame, about)
+
+
+def row_of(target: Target) -> dict[str, Any]:
+    """What is known of a target before its fit."""
+    out = asdict(target)
+    return {"target": out.pop("name"), "cis_gene": out.pop("gene"), "labels": list(out.pop("labels"))} | out
+
+
+def identity(target: Target) -> tuple[Any, ...]:
+    """What the fit of a target takes beside the settings of all."""
+    return target.gene, target.labels
+
+
+def work(cells: AnnData, target: Target, steps: Steps, store: Store | None, threads: int | None) -> Part | None:
+    """The part of a target, made and kept if it is not there; None where another process makes it."""
+    from dream_sc._core.parallel import at_most
+
+    with nullcontext(True) if store is None else store.claimed(target.name, identity(target)) as mine, _quiet():
+        if not mine:
+            return None
+        part = None if store is None else store.load(target.name, identity(target))
+        if part is None:
+            with at_most(threads):
+                part = fit_target(cells, target, steps)
+            if store is not None:
+                store.save(target.name, identity(target), part)
+        return part
+
+
+def run(
+    adata: AnnData,
+    targets: Sequence[Target],
+    library: Library,
+    steps: Steps,
+    *,
+    store: Store | None,
+    n_jobs: int,
+    progress: Any,
+) -> list[Part]:
+    """The parts of all targets in their order; what the `store` has is not made again."""
+    from dream_sc._core.parallel import n_threads
+
+    found: dict[str, Part] = {}
+    if store is not None:
+        kept = {t.name: store.load(t.name, identity(t)) for t in targets}
+        found = {name: part for name, part in kept.items() if part is not None}
+        if found:
+            logger.info("tl.screen: %d of %d targets are in %s", len(found), len(targets), store.path)
+    threads = None if n_jobs == 1 else max(1, n_threads() // n_jobs)
+    progress.advance(len(found))
+    while lacking := [t for t in targets if t.name not in found]:
+        made = 0
+        for target, part in _each(adata, lacking, library, steps, store, n_jobs, threads):
+            if part is not None:
+                found[target.name], made = part, made + 1
+                progress.advance()
+        if made == 0:  # all that is lacking is in the hands of others
+            time.sleep(PAUSE)
+    return [found[t.name] for t in targets]
+
+
+def _each(
+    adata: AnnData,
+    targets: Sequence[Target],
+    library: Library,
+    steps: Steps,
+    store: Store | None,
+    n_jobs: int,
+    threads: int | None,
+) -> Iterator[tuple[Target, Part | None]]:
+    """Targets and their parts, as they are made."""
+    if n_jobs == 1:
+        for target in targets:
+            yield target, work(cells_of(adata, library.cells(target.labels), steps), target, steps, store, threads)
+        return
+    import joblib
+
+    # cells are taken here, as workers ask for more: a file is read by one process, and no worker holds all cells
+    with joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=threads):
+        results = joblib.Parallel(return_as="generator", pre_dispatch=n_jobs, batch_size=1)(
+            joblib.delayed(work)(cells_of(adata, library.cells(t.labels), steps), t, steps, store, threads)
+            for t in targets
+        )
+        yield from zip(targets, results, strict=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the steps say of each target is for those who fit one."""
+    before = logger.level
+    logger.setLevel(max(logging.WARNING, logger.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
