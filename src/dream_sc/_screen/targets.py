@@ -105,7 +105,7 @@ def of_library(cells: Library, adata: AnnData, wanted: Any, least: Least, baseli
     unknown = [label for labels in asked.values() for label in labels if label not in set(known)]
     if unknown:
         raise ValueError(
-            f"cis_genes: no guide targets {unknown[:8]}; targets are {known[:8]}{_validate.close(unknown[0], known)}"
+            f"cis_genes= names no targets {unknown[:8]}; targets are {known[:8]}{_validate.close(unknown[0], known)}"
         )
     if not asked:
         raise ValueError("there is no target besides the controls: check target_key and control=")

@@ -73,7 +73,7 @@ def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
 
     started = time.perf_counter()
     about = row_of(target)
-    frame = pd.DataFrame(columns=["target", "feature", *PAIR_COLUMNS])
+    frame = empty()
     try:
         tl.fit_cis(cells, target.gene or target.name, cis_targets=list(target.labels), **steps.cis)
         tl.fit_trans(cells, **steps.trans)
@@ -100,7 +100,22 @@ def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
 def row_of(target: Target) -> dict[str, Any]:
     """What is known of a target before its fit."""
     out = asdict(target)
-    return {"target": out.pop("name"), "cis_gene": out.pop("gene"), "labels": list(out.pop("labels"))} | out
+    names = {"target": out.pop("name"), "cis_gene": out.pop("gene"), "labels": list(out.pop("labels"))}
+    return names | out | {"n_rows": 0}
+
+
+def empty() -> pd.DataFrame:
+    """The rows of a target that has none."""
+    return pd.DataFrame(columns=["target", "feature", *PAIR_COLUMNS])
+
+
+def left_out(targets: Sequence[Target], store: Store | None) -> list[Part]:
+    """Parts of targets that are not fitted, which say why; the `store` has them too."""
+    parts = [Part(empty(), row_of(target)) for target in targets]
+    for target, part in zip(targets, parts, strict=True):
+        if store is not None and not store.file(target.name, identity(target)).exists():
+            store.save(target.name, identity(target), part)
+    return parts
 
 
 def identity(target: Target) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from dream_sc._keys import PAIR_COLUMNS, PAIR_TEXTS, QVALUE_UNION, TARGET_COLUMNS_OF_SCREEN, TARGETS_OF_SCREEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .store import Part
 
@@ -26,7 +26,7 @@ def pairs_of(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
-def table_of(parts: Sequence[Part], left_out: Iterable[dict[str, Any]] = ()) -> pd.DataFrame:
+def table_of(parts: Sequence[Part]) -> pd.DataFrame:
     """The table of all pairs; what is known of targets goes with it, see `targets_of`."""
     some = [part.frame for part in parts if len(part.frame)]
     if some:
@@ -38,10 +38,9 @@ def table_of(parts: Sequence[Part], left_out: Iterable[dict[str, Any]] = ()) -> 
     out.insert(out.columns.get_loc("qvalue") + 1, QVALUE_UNION, over_all(out))
     for name in (c for c in PAIR_TEXTS if c in out):
         out[name] = pd.Categorical(out[name])
-    rows = [part.about for part in parts] + list(left_out)
+    rows = [part.about for part in parts]
     calls = out["target"].astype(str)[(out[QVALUE_UNION] < CALLED).to_numpy(bool)].value_counts()
-    for row in rows:
-        row["n_calls_union"] = int(calls.get(row["target"], 0))
+    rows = [row | {"n_calls_union": int(calls.get(row["target"], 0)) if row["n_rows"] else None} for row in rows]
     # a text, since tables copy what goes with them at each step
     out.attrs = {TARGETS_OF_SCREEN: json.dumps([{c: r.get(c) for c in TARGET_COLUMNS_OF_SCREEN} for r in rows])}
     return out

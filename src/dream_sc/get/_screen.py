@@ -40,7 +40,7 @@ def screen(
     Returns
     -------
     The table, as `tl.screen` describes it. Out of a store its pairs are all that are there, so that `qvalue_union` is
-    that of a screen of these targets. Targets that were left out before a fit are not in a store.
+    that of a screen of these targets.
 
     Raises
     ------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dream_sc._core.curves import FunctionType
     from dream_sc._screen.store import Store
-    from dream_sc._screen.targets import Library
+    from dream_sc._screen.targets import Least, Library
     from dream_sc._screen.tasks import Steps
 
     from ._cis_design import ControlGroup
@@ -173,7 +173,7 @@ def screen(
     both = {"technical_key": technical_key, "guide_offsets": guide_offsets, "memory_limit": memory_limit, "rng": seed}
     both["progress"] = False
     steps = tasks.Steps(technical_key, params["layer"], params["guides"], of_cis | both, of_trans | both)
-    kept = None if store is None else _store(store, adata, technical, cells, steps, guide_key)
+    kept = None if store is None else _store(store, adata, technical, cells, steps, least)
     wanted = [t for t in targets if t.status == FITTED]
     _say(targets, FITTED)
     if wanted:
@@ -181,7 +181,7 @@ def screen(
         _compile.ready("trans", progress)
     with stage(progress, "screen", len(wanted), "targets") as running:
         parts = tasks.run(adata, wanted, cells, steps, store=kept, n_jobs=jobs, progress=running)
-    return union.table_of(parts, [tasks.row_of(t) for t in targets if t.status != FITTED])
+    return union.table_of(parts + tasks.left_out([t for t in targets if t.status != FITTED], kept))
 
 
 def _check(min_guides: int, min_cells: int, min_cells_per_guide: int, nsamples: int, control_group: str) -> None:
@@ -234,7 +234,7 @@ def _technical(
     return technical
 
 
-def _store(store: Any, adata: AnnData, technical: Any, cells: Library, steps: Steps, guide_key: str) -> Store:
+def _store(store: Any, adata: AnnData, technical: Any, cells: Library, steps: Steps, least: Least) -> Store:
     """The store, refused if it is of anything else."""
     from importlib.metadata import version
 
@@ -243,7 +243,9 @@ def _store(store: Any, adata: AnnData, technical: Any, cells: Library, steps: St
     params = technical["params"]
     made = technical.get(MADE_FROM, {})
     reads = list(map(made_from.Read, map(str, made.get(KINDS, ())), map(str, made.get(NAMES, ()))))
-    reads += made_from.of_cis({"guide_key": guide_key, "target_key": params["target_key"]} | params, technical)
+    reads += made_from.of_cis(
+        {"guide_key": steps.cis["guide_key"], "target_key": params["target_key"]} | params, technical
+    )
     every = np.ones(adata.n_obs, dtype=bool)
     seen = made_from.made_from(adata, dict.fromkeys(reads), every, params)[CELLS]
     carried = None if cells.matrix is None else (cells.matrix.carried.indptr, cells.matrix.carried.indices)
@@ -255,8 +257,9 @@ def _store(store: Any, adata: AnnData, technical: Any, cells: Library, steps: St
         "counts, or columns of .obs": {name: seen[name].to_numpy() for name in seen},
         "technical fits": str(technical.get(ID)),
     }
+    settings = {"version of dream-sc": version("dream-sc"), "min_guides": least.guides, "min_cells": least.cells}
     of_steps = asdict(steps)
-    settings = {"version of dream-sc": version("dream-sc")} | of_steps.pop("cis") | of_steps.pop("trans") | of_steps
+    settings |= of_steps.pop("cis") | of_steps.pop("trans") | of_steps
     no_matter = ("memory_limit", "progress")
     return open_store(store, {name: v for name, v in settings.items() if name not in no_matter}, data)
 
