@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from scipy import sparse
 
 import dream_sc as ds
@@ -271,6 +274,30 @@ ds.tl.screen(anndata.read_h5ad({str(tmp_path / "library.h5ad")!r}), store={str(s
     after = {file.name: file.stat().st_mtime_ns for file in (store / "parts").glob("*.parquet")}
     assert before.items() <= after.items()
     assert len(after) == 4
+
+
+def test_what_another_process_fits_is_waited_for(
+    library: AnnData, table: pd.DataFrame, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target in other hands is left to them, and read once it is there."""
+    monkeypatch.setattr(tasks, "PAUSE", 0.02)
+    shutil.copytree(store, tmp_path / "store")
+    file = next((tmp_path / "store" / "parts").glob("gene_0002.*"))
+    lock = FileLock(tmp_path / "store" / ".locks" / f"{file.stem}.lock", thread_local=False)
+    whole = file.read_bytes()
+    file.unlink()
+    lock.acquire()
+
+    def finish() -> None:
+        file.with_suffix(".tmp").write_bytes(whole)
+        file.with_suffix(".tmp").rename(file)
+        lock.release()
+
+    monkeypatch.setattr(tasks, "fit_target", lambda *_: pytest.fail("it is in other hands"))
+    timer = threading.Timer(0.5, finish)
+    timer.start()
+    _same(ds.tl.screen(library, store=tmp_path / "store", **SMALL), table)
+    timer.join()
 
 
 def test_a_claim_is_of_one_process_at_a_time(tmp_path: Path) -> None:

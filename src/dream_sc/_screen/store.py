@@ -59,6 +59,11 @@ class Store:
         """Write the part of a target."""
         whole_parquet(part.frame, self.file(name, of), {ABOUT: json.dumps(part.about)})
 
+    def free(self, name: str, of: Any) -> bool:
+        """Whether no process is at a target just now."""
+        with self.claimed(name, of) as mine:
+            return mine
+
     @contextmanager
     def claimed(self, name: str, of: Any) -> Iterator[bool]:
         """Whether this process is the one to fit a target; the system frees the claim of a process that died."""

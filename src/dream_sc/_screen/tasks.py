@@ -19,7 +19,7 @@ from .targets import FAILED
 from .union import CALLED, pairs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from anndata import AnnData
 
@@ -153,47 +153,55 @@ def run(
     from dream_sc._core.parallel import n_threads
 
     found: dict[str, Part] = {}
-    if store is not None:
-        kept = {t.name: store.load(t.name, identity(t)) for t in targets}
-        found = {name: part for name, part in kept.items() if part is not None}
-        if found:
-            logger.info("tl.screen: %d of %d targets are in %s", len(found), len(targets), store.path)
     threads = None if n_jobs == 1 else max(1, n_threads() // n_jobs)
-    progress.advance(len(found))
     while lacking := [t for t in targets if t.name not in found]:
+        kept = {t.name: None if store is None else store.load(t.name, identity(t)) for t in lacking}
+        there = {name: part for name, part in kept.items() if part is not None}
+        if there:
+            logger.info("tl.screen: %d of %d targets are in the store", len(there), len(targets))
+        found |= there
+        progress.advance(len(there))
         made = 0
-        for target, part in _each(adata, lacking, library, steps, store, n_jobs, threads):
+        free = (t for t in lacking if t.name not in there and (store is None or store.free(t.name, identity(t))))
+        for part in _each(adata, free, library, steps, store, n_jobs, threads):
             if part is not None:
-                found[target.name], made = part, made + 1
+                found[part.about["target"]], made = part, made + 1
                 progress.advance()
-        if made == 0:  # all that is lacking is in the hands of others
+                _say(part, len(found), len(targets))
+        if made == 0 and len(found) < len(targets):  # all that is lacking is in the hands of others
             time.sleep(PAUSE)
     return [found[t.name] for t in targets]
 
 
+def _say(part: Part, n: int, n_all: int) -> None:
+    """A line in the log for a target that is done."""
+    about = part.about
+    what = about["reason"] or f"{about.get('n_calls')} calls of {about.get('n_features')} features"
+    logger.info("tl.screen: %d of %d, %s: %s, %.1f s", n, n_all, about["target"], what, about["seconds"])
+
+
 def _each(
     adata: AnnData,
-    targets: Sequence[Target],
+    targets: Iterable[Target],
     library: Library,
     steps: Steps,
     store: Store | None,
     n_jobs: int,
     threads: int | None,
-) -> Iterator[tuple[Target, Part | None]]:
-    """Targets and their parts, as they are made."""
+) -> Iterator[Part | None]:
+    """Parts of targets, as they are made."""
     if n_jobs == 1:
         for target in targets:
-            yield target, work(cells_of(adata, library.cells(target.labels), steps), target, steps, store, threads)
+            yield work(cells_of(adata, library.cells(target.labels), steps), target, steps, store, threads)
         return
     import joblib
 
     # cells are taken here, as workers ask for more: a file is read by one process, and no worker holds all cells
     with joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=threads):
-        results = joblib.Parallel(return_as="generator", pre_dispatch=n_jobs, batch_size=1)(
+        yield from joblib.Parallel(return_as="generator", pre_dispatch=n_jobs, batch_size=1)(
             joblib.delayed(work)(cells_of(adata, library.cells(t.labels), steps), t, steps, store, threads)
             for t in targets
         )
-        yield from zip(targets, results, strict=True)
 
 
 @contextmanager
