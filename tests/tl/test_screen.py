@@ -210,6 +210,33 @@ def test_names_of_targets(library: AnnData, table: pd.DataFrame) -> None:
     assert ds.get.screen(mapped, "targets")["n_guides"].tolist() == [12]
 
 
+def test_features_are_what_is_reported(library: AnnData, table: pd.DataFrame) -> None:
+    some = ["gene_0001", "gene_0005", "gene_0007"]
+    found = ds.tl.screen(library, "GFI1B", features=some, **SMALL)
+    assert found["feature"].tolist() == some
+    expected = ds.get.screen(table, targets="GFI1B", features=some)
+    for column in ("lfdr", "qvalue", "log_bf"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-6)
+    assert found["qvalue_union"].max() == pytest.approx(found["lfdr"].mean())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"features": ["gene_1"]}, "features 'gene_1' is not in var_names"),
+        ({"function_type": "hill"}, "function_type='hill' is not known"),
+        ({"pooling": "guide"}, "pooling='guide' is not known"),
+        ({"min_guides": 0}, "min_guides=0 is not allowed"),
+        ({"guides": "carried"}, "guides='carried', but the technical fit"),
+    ],
+)
+def test_arguments_are_refused_before_the_first_target(
+    library: AnnData, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ValueError, KeyError), match=message):
+        ds.tl.screen(library, **SMALL | arguments)
+
+
 def test_processes_give_the_same_table(library: AnnData, table: pd.DataFrame) -> None:
     _same(ds.tl.screen(library, n_jobs=2, **SMALL), table)
 
@@ -231,7 +258,9 @@ def test_a_matrix_of_guides_and_a_backed_file(library: AnnData, table: pd.DataFr
     backed.file.close()
 
 
-def test_a_target_that_fails_does_not_stop_the_others(library: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_that_fails_does_not_stop_the_others(
+    library: AnnData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     fit_cis = ds.tl.fit_cis
 
     def fails(adata: AnnData, gene: str, **how: Any) -> None:
@@ -240,11 +269,16 @@ def test_a_target_that_fails_does_not_stop_the_others(library: AnnData, monkeypa
         fit_cis(adata, gene, **how)
 
     monkeypatch.setattr(ds.tl, "fit_cis", fails)
-    found = ds.tl.screen(library, ["GFI1B", "gene_0002"], **SMALL)
+    found = ds.tl.screen(library, ["GFI1B", "gene_0002"], store=tmp_path / "store", **SMALL)
     targets = ds.get.screen(found, "targets").set_index("target")
     assert targets["status"].to_dict() == {"GFI1B": "failed", "gene_0002": "fitted"}
     assert targets.loc["GFI1B", "reason"] == "nothing fits"
     assert set(found["target"]) == {"gene_0002"}
+    # it is in the store with its reason, and tried again
+    assert ds.get.screen(tmp_path / "store", "targets").equals(ds.get.screen(found, "targets"))
+    monkeypatch.undo()
+    again = ds.tl.screen(library, ["GFI1B", "gene_0002"], store=tmp_path / "store", **SMALL)
+    assert ds.get.screen(again, "targets")["status"].tolist() == ["fitted", "fitted"]
 
 
 def test_a_screen_that_was_killed_goes_on(library: AnnData, table: pd.DataFrame, tmp_path: Path) -> None:

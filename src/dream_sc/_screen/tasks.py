@@ -51,7 +51,8 @@ def cells_of(adata: AnnData, at: np.ndarray, steps: Steps) -> AnnData:
     of_guides = () if g is None else (g + GUIDE_IDS, g + GUIDE_TARGETS)
     return anndata.AnnData(
         x if steps.layer is None else None,
-        obs=adata.obs.iloc[at].copy(),
+        # without what a cis fit of another gene has left
+        obs=adata.obs.iloc[at].drop(columns=Slots(CIS).guide, errors="ignore"),
         var=adata.var,
         layers={} if steps.layer is None else {steps.layer: x},
         obsm=matrix,
@@ -81,7 +82,7 @@ def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
         # what is wrong with one target is no reason to stop the others
         about |= {"status": FAILED, "reason": str(error.args[0] if error.args else error)}
     else:
-        frame = pairs_of(target.name, get.trans(cells))
+        frame = pairs_of(target.name, get.trans(cells), steps.trans["features"])
         guides = cells.uns[CIS]["guides"]
         acting = guides["log2_dosage"][~guides["is_control"].to_numpy(bool)]
         about |= {
@@ -123,6 +124,12 @@ def identity(target: Target) -> tuple[Any, ...]:
     return target.gene, target.labels
 
 
+def _finished(store: Store | None, target: Target) -> Part | None:
+    """The part of a target in the store; one that failed is tried again, since it may have been for want of memory."""
+    part = None if store is None else store.load(target.name, identity(target))
+    return None if part is None or part.about["status"] == FAILED else part
+
+
 def work(cells: AnnData, target: Target, steps: Steps, store: Store | None, threads: int | None) -> Part | None:
     """The part of a target, made and kept if it is not there; None where another process makes it."""
     from dream_sc._core.parallel import at_most
@@ -130,7 +137,7 @@ def work(cells: AnnData, target: Target, steps: Steps, store: Store | None, thre
     with nullcontext(True) if store is None else store.claimed(target.name, identity(target)) as mine, _quiet():
         if not mine:
             return None
-        part = None if store is None else store.load(target.name, identity(target))
+        part = _finished(store, target)
         if part is None:
             with at_most(threads):
                 part = fit_target(cells, target, steps)
@@ -155,7 +162,7 @@ def run(
     found: dict[str, Part] = {}
     threads = None if n_jobs == 1 else max(1, n_threads() // n_jobs)
     while lacking := [t for t in targets if t.name not in found]:
-        kept = {t.name: None if store is None else store.load(t.name, identity(t)) for t in lacking}
+        kept = {t.name: _finished(store, t) for t in lacking}
         there = {name: part for name, part in kept.items() if part is not None}
         if there:
             logger.info("tl.screen: %d of %d targets are in the store", len(there), len(targets))
@@ -177,7 +184,8 @@ def _say(part: Part, n: int, n_all: int) -> None:
     """A line in the log for a target that is done."""
     about = part.about
     what = about["reason"] or f"{about.get('n_calls')} calls of {about.get('n_features')} features"
-    logger.info("tl.screen: %d of %d, %s: %s, %.1f s", n, n_all, about["target"], what, about["seconds"])
+    level = logging.WARNING if about["status"] == FAILED else logging.INFO
+    logger.log(level, "tl.screen: %d of %d, %s: %s, %.1f s", n, n_all, about["target"], what, about["seconds"])
 
 
 def _each(

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 CALLED = 0.05  # q-value
 
 
-def pairs_of(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a target: those columns of the table of the trans step that a screen keeps."""
+def pairs_of(name: str, frame: pd.DataFrame, features: Sequence[str] | None) -> pd.DataFrame:
+    """The rows of a target that were asked for: those columns of the table of the trans step that a screen keeps."""
+    frame = frame if features is None else frame[frame.index.isin(features)]
     kept = frame[[c for c in PAIR_COLUMNS if c in frame]].reset_index(drop=True)
     kept.insert(0, "feature", frame.index.astype(str).to_numpy(object))
     kept.insert(0, "target", name)

@@ -13,6 +13,8 @@ from dream_sc._keys import CELLS, GUIDE, ID, KINDS, MADE_FROM, NAMES, NTC, TECHN
 from dream_sc._logging import logger
 from dream_sc._progress import stage
 
+from ._trans_settings import check
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
@@ -131,9 +133,11 @@ def screen(
     from dream_sc._screen import tasks, union
     from dream_sc._screen.targets import FITTED, Least, library, of_library
 
-    _check(min_guides, min_cells, min_cells_per_guide, nsamples, control_group)
+    _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, nsamples)
     seed, adata, jobs = results.seed_of(rng), _validate.resolve(data, mod), _jobs(n_jobs)
-    features = features if features is None or isinstance(features, str) else list(features)
+    features = None if features is None else _validate.label_texts(features)
+    for name in features or ():
+        _validate.feature(adata, name, "features")
     given = {
         "layer": layer,
         "batch_key": batch_key,
@@ -184,12 +188,32 @@ def screen(
     return union.table_of(parts + tasks.left_out([t for t in targets if t.status != FITTED], kept))
 
 
-def _check(min_guides: int, min_cells: int, min_cells_per_guide: int, nsamples: int, control_group: str) -> None:
-    """Refuse options that are not known; others are refused by the steps."""
-    given = {"min_guides": min_guides, "min_cells": min_cells, "min_cells_per_guide": min_cells_per_guide}
-    for name, value in (given | {"nsamples": nsamples}).items():
+def _check(
+    min_guides: int,
+    min_cells: int,
+    min_cells_per_guide: int,
+    control_group: str,
+    pooling: str,
+    function_type: str,
+    nsamples: int,
+) -> None:
+    """Refuse options that are not known here: in the fit of a target they would be a failure of each."""
+    sizes = {"min_guides": min_guides, "min_cells": min_cells, "min_cells_per_guide": min_cells_per_guide}
+    for name, value in sizes.items():
         _validate.whole(name, value)
     _validate.one_of("control_group", control_group, ("nt_cells", "complement"))
+    _validate.one_of("pooling", pooling, ("all", "target"))
+    sampling = dict.fromkeys(("niters", "autoguide", "minibatch_size", "device"))
+    check(
+        function_type=function_type,
+        dosage="guide",
+        inference="laplace",
+        degree=None,
+        nsamples=nsamples,
+        min_denominator=None,
+        sampling=sampling,
+        checkpoint=None,
+    )
 
 
 def _jobs(n_jobs: int | None) -> int:
