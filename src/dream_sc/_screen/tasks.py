@@ -165,7 +165,7 @@ def run(
         kept = {t.name: _finished(store, t) for t in lacking}
         there = {name: part for name, part in kept.items() if part is not None}
         if there:
-            logger.info("tl.screen: %d of %d targets are in the store", len(there), len(targets))
+            logger.info("tl.screen: read %d of %d targets from the store", len(there), len(targets))
         found |= there
         progress.advance(len(there))
         made = 0
