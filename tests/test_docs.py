@@ -186,6 +186,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "formats.md": _other_tools,
     "large_data.md": _files,
     "memory.md": _files,
+    "screens.md": lambda: {"adata": _screen()},
     "splicing.md": _junctions,
 }
 
@@ -302,8 +303,15 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
     "questions.md": _questions,
     "quickstart.md": _checked,
+    "screens.md": lambda space: _whole_library(space["table"]),
     "splicing.md": _splicing,
 }
+
+
+def _whole_library(table: pd.DataFrame) -> None:
+    assert set(table["target"]) == {"GFI1B"}
+    assert (table["qvalue_union"] < 0.05).sum() > 2
+    assert list(Path("my_screen/parts").glob("GFI1B.*.parquet"))
 
 
 def _whole_table(estimate: Any) -> None:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import platform
-import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import options, said
+from .messages import DONE, FAILED, INTERRUPTED, messages, say, whole
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 FITTED = ("fitted.h5ad", "fitted.h5mu")
 SAYS = "dream-sc fit"
-FEW_FEATURES = "total"  # size factors where too few features are there for the stable ones
+FEW_FEATURES: Literal["total"] = "total"  # size factors where too few features are there for the stable ones
 PANELS = 3  # columns of the figure of curves
-DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def add_parser(commands: Any) -> None:
@@ -47,16 +43,16 @@ def add_parser(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Fit; 0 where all was written, 1 where it failed, 130 where it was interrupted."""
     flags = {o.name: f"--{o.name.replace('_', '-')}" for o in options.OPTIONS} | {"cis_gene": "--cis"}
-    with _messages(as_json=given.json, quiet=given.quiet):
+    with messages(as_json=given.json, quiet=given.quiet):
         try:
             chosen = options.merged(vars(given), given.config)
             _fit(chosen, overwrite=given.overwrite)
         except KeyboardInterrupt:
-            _say("interrupted: the same command goes on where it was", level="error")
+            say("interrupted: the same command goes on where it was", level="error")
             return INTERRUPTED
         except (ValueError, KeyError, TypeError, OSError, MemoryError, ImportError) as error:
             # a user of the shell wants the advice in the message, not the way to it
-            _say(f"{SAYS}: {said(error, flags)}", level="error")
+            say(f"{SAYS}: {said(error, flags)}", level="error")
             return FAILED
     return DONE
 
@@ -77,9 +73,9 @@ def _fit(chosen: dict[str, Any], *, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _say_sizes(data, chosen)
     _steps(data, chosen, folder / ".checkpoint")
-    _say("writing results")
+    say("writing results")
     _write(data, chosen, folder)
-    _say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
+    say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
 
 
 def _say_sizes(data: Any, chosen: Mapping[str, Any]) -> None:
@@ -94,34 +90,37 @@ def _say_sizes(data: Any, chosen: Mapping[str, Any]) -> None:
         return
     frame = estimate.frame if hasattr(estimate, "frame") else estimate
     total = frame[frame["component"] == "total"]["RAM"].max()
-    _say(f"about {total / 1e9:.1f} GB of memory will be needed, the data and the interpreter included")
+    say(f"about {total / 1e9:.1f} GB of memory will be needed, the data and the interpreter included")
 
 
 def _steps(data: Any, chosen: dict[str, Any], checkpoint: Path) -> None:
-    from dream_sc import pp, tl
+    from dream_sc import tl
 
-    adata = data if not hasattr(data, "mod") or chosen.get("mod") is None else data.mod[chosen["mod"]]
-    key = chosen.get("size_factor_key", "size_factor")
-    if hasattr(adata, "obs") and key not in adata.obs:
-        _size_factors(pp, data, chosen, key)
+    with_size_factors(data, chosen)
     technical = options.of_step(options.TECHNICAL, chosen)
-    _say("technical effects")
+    say("technical effects")
     tl.fit_technical(data, **technical)
-    _say(f"dosage of {chosen['cis']}")
+    say(f"dosage of {chosen['cis']}")
     tl.fit_cis(data, chosen["cis"], **options.of_step(options.CIS, chosen))
-    _say("dose-responses")
+    say("dose-responses")
     tl.fit_trans(data, checkpoint=checkpoint, **options.of_step(options.TRANS, chosen))
 
 
-def _size_factors(pp: Any, data: Any, chosen: Mapping[str, Any], key: str) -> None:
-    """Size factors by features that stay; from totals where there are too few for that."""
+def with_size_factors(data: Any, chosen: Mapping[str, Any]) -> None:
+    """Where there are none: size factors by features that stay; from totals where there are too few for that."""
+    from dream_sc import pp
+
+    adata = data if not hasattr(data, "mod") or chosen.get("mod") is None else data.mod[chosen["mod"]]
+    key = chosen.get("size_factor_key", "size_factor")
+    if not hasattr(adata, "obs") or key in adata.obs:
+        return
     more = {name: chosen[name] for name in ("mod", "layer") if chosen.get(name) is not None}
     try:
         pp.size_factors(data, method="stable", key_added=key, **more)
-        _say(f'size factors are not there: made by method "stable", as .obs[{key!r}]')
+        say(f'size factors are not there: made by method "stable", as .obs[{key!r}]')
     except ValueError as error:
         pp.size_factors(data, method=FEW_FEATURES, key_added=key, **more)
-        _say(f'size factors are not there: made from totals, since method "stable" says: {error}', level="warning")
+        say(f'size factors are not there: made from totals, since method "stable" says: {error}', level="warning")
 
 
 def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
@@ -129,30 +128,19 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
     from dream_sc import get, io
 
     of = {name: chosen[name] for name in ("mod", "gene_symbols") if chosen.get(name) is not None}
-    with _whole(folder / "responders.tsv") as path:
+    with whole(folder / "responders.tsv") as path:
         get.responders(data, columns="main", **of).to_csv(path, sep="\t", index_label="feature", float_format="%.6g")
-    with _whole(folder / "trans.tsv") as path:
+    with whole(folder / "trans.tsv") as path:
         io.to_tsv(data, path, **of)
-    with _whole(folder / "summary.txt") as path:
+    with whole(folder / "summary.txt") as path:
         path.write_text(get.summary(data, **of) + "\n", encoding="utf-8")
     io.to_multiqc(data, folder / "multiqc", **of)
-    with _whole(folder / "software_versions.yml") as path:
+    with whole(folder / "software_versions.yml") as path:
         path.write_text(_versions(), encoding="utf-8")
     _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures")
     several = hasattr(data, "mod")
-    with _whole(folder / FITTED[several]) as path:
+    with whole(folder / FITTED[several]) as path:
         data.write(path) if several else data.write_h5ad(path, compression="gzip")
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file to write to, that gets its name once it is whole."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _figures(data: Any, of: dict[str, Any], n: int, folder: Path) -> None:
@@ -179,7 +167,7 @@ def _figures(data: Any, of: dict[str, Any], n: int, folder: Path) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with _whole(path) as part:
+    with whole(path) as part:
         figure.savefig(part, dpi=200)
 
 
@@ -189,39 +177,3 @@ def _versions() -> str:
 
     rows = {**versions(), "python": platform.python_version()}
     return "DREAM_SC_FIT:\n" + "".join(f"  {name}: {json.dumps(value)}\n" for name, value in rows.items())
-
-
-# ---- messages --------------------------------------------------------------------------------------------------------
-
-
-class _AsJson(logging.Formatter):
-    """A record as a line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
-        return json.dumps(line)
-
-
-def _say(text: str, level: str = "info") -> None:
-    from dream_sc._logging import logger
-
-    logger.log(getattr(logging, level.upper()), text)
-
-
-@contextmanager
-def _messages(*, as_json: bool, quiet: bool) -> Iterator[None]:
-    """Messages on standard error for the time of the command; bars on a terminal only."""
-    from dream_sc._logging import logger
-    from dream_sc._settings import settings
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_AsJson() if as_json else logging.Formatter("%(message)s"))
-    before = logger.level, logger.propagate, settings.progress, logger.handlers[:]
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    settings.progress = False if quiet or as_json else before[2]
-    try:
-        yield
-    finally:
-        logger.setLevel(before[0])
-        logger.propagate, settings.progress, logger.handlers = before[1:]

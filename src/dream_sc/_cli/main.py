@@ -35,10 +35,11 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     demo.add_argument("--quiet", action="store_true", help="no progress bars, only the table")
 
-    from . import config, fit
+    from . import config, fit, screen
     from .memory import add_parser
 
     fit.add_parser(commands)
+    screen.add_parser(commands)
     config.add_parser(commands)
     add_parser(commands, _positive)
     compiling = commands.add_parser(
@@ -79,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from importlib import import_module
 
         return int(import_module(f".{given.command}", __package__).run(given))
+    if given.command in ("screen", "collect"):
+        from . import screen
+
+        return screen.run(given)
     command_line.print_help()
     return 2
 

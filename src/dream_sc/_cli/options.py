@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 TEXT, TEXTS, WHOLE, NUMBER, FLAG = "text", "texts", "whole", "number", "flag"
@@ -59,9 +59,9 @@ OWN = (  # of the command itself
 NAMES = {o.name: o for o in (*OWN, *OPTIONS)}
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments of the steps."""
-    for option in (*OWN[3:], *OPTIONS):
+def add_flags(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
+    """Describe the arguments of the steps, all or some."""
+    for option in (*OWN[3:], *OPTIONS) if names is None else [NAMES[name] for name in names]:
         flag = f"--{option.name.replace('_', '-')}"
         if option.kind == FLAG:
             parser.add_argument(flag, action="store_true", default=None, help=option.text)

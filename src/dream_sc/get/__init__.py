@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ._doses import doses
     from ._guide_effects import guide_effects
     from ._responders import rank_genes_groups, responders
+    from ._screen import screen
     from ._summary import summary
     from ._tables import calibration, cis, confounding, guides, technical, trans
 
@@ -25,6 +26,7 @@ __all__ = [
     "posterior",
     "rank_genes_groups",
     "responders",
+    "screen",
     "summary",
     "technical",
     "trans",
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy(
             "rank_genes_groups",
             "responders",
         ),
+        "_screen": ("screen",),
         "_summary": ("summary",),
         "_tables": (
             "calibration",

@@ -1,4 +1,4 @@
-"""The three steps: technical effects, latent dosage, dose-response of every feature; their calibration; confounding."""
+"""The three steps: technical effects, dosage, dose-response of every feature; whole libraries; their calibration."""
 
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from ._fit_cis import fit_cis
     from ._fit_technical import fit_technical
     from ._fit_trans import fit_trans
+    from ._screen import screen
     from ._set_dosage import set_dosage
 
-__all__ = ["calibrate", "check_confounding", "fit_cis", "fit_technical", "fit_trans", "set_dosage"]
+__all__ = ["calibrate", "check_confounding", "fit_cis", "fit_technical", "fit_trans", "screen", "set_dosage"]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -22,6 +23,7 @@ __getattr__, __dir__ = lazy(
         "_fit_cis": ("fit_cis",),
         "_fit_technical": ("fit_technical",),
         "_fit_trans": ("fit_trans",),
+        "_screen": ("screen",),
         "_set_dosage": ("set_dosage",),
     },
 )

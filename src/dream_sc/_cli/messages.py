@@ -1,0 +1,60 @@
+"""What the commands of the shell say, how they end, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write to, that gets its name once it is whole."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _AsJson(logging.Formatter):
+    """A record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps(line)
+
+
+def say(text: str, level: str = "info") -> None:
+    from dream_sc._logging import logger
+
+    logger.log(getattr(logging, level.upper()), text)
+
+
+@contextmanager
+def messages(*, as_json: bool, quiet: bool) -> Iterator[None]:
+    """Messages on standard error for the time of the command; bars on a terminal only."""
+    from dream_sc._logging import logger
+    from dream_sc._settings import settings
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsJson() if as_json else logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate, settings.progress, logger.handlers[:]
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    settings.progress = False if quiet or as_json else before[2]
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate, settings.progress, logger.handlers = before[1:]

@@ -1,0 +1,1 @@
+"""Whole libraries: which targets can be fitted, the fit of each, the store of parts, and one table of all."""

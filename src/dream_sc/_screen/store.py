@@ -1,0 +1,188 @@
+"""A folder with one file per target, so that a screen which was interrupted goes on where it was.
+
+A manifest says which data and settings the parts are of. A part is there as a whole or not at all: it is written under
+another name first. Several processes may work on one store; the one that holds the lock of a target fits it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from dream_sc._checkpoint import digest
+from dream_sc._logging import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FORMAT = "1"
+MANIFEST, PARTS, LOCKS = "screen.json", "parts", ".locks"
+ABOUT = "about"  # of a part: what is known of its target, as JSON in the attributes of its table
+SAFE = re.compile(r"[^\w.\-]+")
+LONGEST = 60  # characters of a target in the name of its file
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the fit of one target gave: a row per feature, and numbers of the target itself."""
+
+    frame: pd.DataFrame
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The parts of one screen."""
+
+    path: Path
+    content: str  # fingerprint of data and settings
+
+    def file(self, name: str, of: Any) -> Path:
+        """Where the part of a target is, `of` what its fit takes beside the settings of all."""
+        return self.path / PARTS / f"{SAFE.sub('_', name)[:LONGEST]}.{digest((self.content, name, of))[:12]}.parquet"
+
+    def load(self, name: str, of: Any) -> Part | None:
+        """The part of a target, None where it has to be made."""
+        file = self.file(name, of)
+        return read_part(file, "its target is fitted again") if file.exists() else None
+
+    def save(self, name: str, of: Any, part: Part) -> None:
+        """Write the part of a target."""
+        whole_parquet(part.frame, self.file(name, of), {ABOUT: json.dumps(part.about)})
+
+    def free(self, name: str, of: Any) -> bool:
+        """Whether no process is at a target just now."""
+        with self.claimed(name, of) as mine:
+            return mine
+
+    @contextmanager
+    def claimed(self, name: str, of: Any) -> Iterator[bool]:
+        """Whether this process is the one to fit a target; the system frees the claim of a process that died."""
+        lock = FileLock(self.path / LOCKS / f"{self.file(name, of).stem}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) -> Store:
+    """The store of a screen, a new one or one to go on with.
+
+    Parameters
+    ----------
+    settings
+        What results depend on beside the data, compared by how it is written.
+    data
+        Arrays, and nested tuples and dicts of them, by the names that a message uses.
+
+    Raises
+    ------
+    ValueError
+        If the folder is of other settings or data, or holds other files.
+    """
+    folder = _usable(path)
+    wanted = {"format of the store": FORMAT} | {name: str(value) for name, value in settings.items()}
+    prints = {name: digest(value) for name, value in data.items()}
+    for name in (PARTS, LOCKS):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCKS / "manifest.lock"):
+        if not (folder / MANIFEST).exists():
+            text = json.dumps({"settings": wanted, "data": prints}, indent=1)
+            _whole(folder / MANIFEST, lambda file: file.write_text(text, encoding="utf-8"))
+    stored = _manifest(folder)
+    differ = [
+        f"{name} is {stored['settings'].get(name)} there and {wanted.get(name)} here"
+        for name in {**stored["settings"], **wanted}
+        if stored["settings"].get(name) != wanted.get(name)
+    ]
+    there = stored["data"]
+    differ += [f"the {name} differ" for name in {**there, **prints} if there.get(name) != prints.get(name)]
+    if differ:
+        raise ValueError(
+            f"store={str(path)!r} is of another screen: {'; '.join(differ)}. Call with what it is of, or name another "
+            "folder, or delete it"
+        )
+    return Store(folder, digest((wanted, prints)))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {"settings": dict(found["settings"]), "data": dict(found["data"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"store: {file} is damaged ({error}): delete the folder") from error
+
+
+def _usable(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"store={path!r} is no path: name a folder for the parts of the screen")
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"store={str(path)!r} is a file: name a folder that is empty or does not exist")
+    own = (MANIFEST, PARTS)
+    if folder.exists() and not (folder / MANIFEST).exists():
+        if any(not f.name.startswith((".", *own)) for f in folder.iterdir()):
+            raise ValueError(
+                f"store={str(path)!r} is a folder with other files: name one that is empty or does not exist"
+            )
+    return folder
+
+
+def read_parts(path: Any) -> list[Part]:
+    """All parts of a store, by the names of their targets; damaged ones are left out, and said so.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no store.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).exists():
+        raise FileNotFoundError(f"{folder} is no store of a screen: dream_sc.tl.screen(data, store=...) makes one")
+    found = [read_part(file, "it is left out") for file in sorted((folder / PARTS).glob("*.parquet"))]
+    return sorted((p for p in found if p is not None), key=lambda p: str(p.about["target"]))
+
+
+def read_part(file: Path, then: str) -> Part | None:
+    """The part in a file; None where it is damaged, with `then` for the message."""
+    try:
+        frame = pd.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
+        about = json.loads(frame.attrs[ABOUT])
+        if len(frame) != about["n_rows"]:
+            raise ValueError(f"{len(frame)} rows, {about['n_rows']} were written")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged (%s): %s", file, error, then)
+        return None
+    frame.attrs = {}
+    return Part(frame, about)
+
+
+def whole_parquet(frame: pd.DataFrame, path: Path, attributes: Mapping[str, str]) -> None:
+    """Write a table as parquet, with texts beside it; the file is there as a whole or not at all."""
+    frame = frame.copy(deep=False)
+    frame.attrs = dict(attributes)
+    _whole(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False, write_page_checksum=True))
+
+
+def _whole(path: Path, write: Any) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""The targets of a library: the feature that each acts on, its guides and cells, and why it is left out, if it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _validate
+from dream_sc._data.guide_matrix import SEVERAL, read_guides
+from dream_sc._keys import COMPLEMENT, SYMBOL_COLUMNS
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from dream_sc._data.guide_matrix import Guides
+
+FITTED, FAILED = "fitted", "failed"
+NOT_MEASURED, LOW_COUNT, FEW_GUIDES, FEW_CELLS = "not_measured", "low_count", "few_guides", "few_cells"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target of the library, and why it is left out, if it is."""
+
+    name: str
+    gene: str | None  # name of the feature that its guides act on
+    labels: tuple[str, ...]  # of its guides
+    n_guides: int = 0  # with enough cells
+    n_cells: int = 0  # of these guides
+    status: str = FITTED  # "fitted": it is to be
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Least:
+    """What a target needs to be fitted."""
+
+    guides: int
+    cells: int
+    cells_per_guide: int
+    count: float
+
+
+@dataclass(frozen=True)
+class Library:
+    """Which guides and targets cells have: labels of each cell, or a matrix of guides."""
+
+    control: list[str]
+    target: Any = None  # (N,) labels
+    guide: Any = None
+    matrix: Guides | None = None
+    complement: bool = False  # whether every cell without a guide of the target is a control
+
+    @property
+    def targets(self) -> list[str]:
+        """Labels of all targets but the controls, sorted."""
+        if self.matrix is None:
+            found = set(np.unique(self.target))
+        else:
+            found = {t.strip() for target in self.matrix.targets for t in target.split(SEVERAL)}
+        return sorted(found - set(self.control) - {""})
+
+    def sizes(self, labels: Iterable[str]) -> np.ndarray:
+        """Number of cells of each guide of a target."""
+        if self.matrix is None:
+            mine = np.isin(self.target, list(labels)) & (self.guide != "")
+            return np.asarray(np.unique(self.guide[mine], return_counts=True)[1])
+        acting = np.flatnonzero(self.matrix.targeting(list(labels)))
+        return np.asarray(self.matrix.carried[:, acting].astype(np.int64).sum(0)).ravel()
+
+    def cells(self, labels: Iterable[str]) -> np.ndarray:
+        """Positions of the cells with a guide of a target, and of its controls."""
+        if self.complement and self.matrix is not None:
+            return np.arange(self.matrix.carried.shape[0])
+        if self.matrix is None:
+            return np.flatnonzero(np.isin(self.target, [*labels, *self.control]))
+        acting, ntc = self.matrix.targeting(list(labels)), self.matrix.controls(self.control)
+        return np.flatnonzero((self.matrix.of_cells(acting) > 0) | self.matrix.only(ntc))
+
+
+def library(adata: AnnData, *, target_key: str, guide_key: str, control: list[str], **of_matrix: Any) -> Library:
+    """Read labels of cells, or the matrix named by ``guides=``; ``control_group=`` says which cells are controls."""
+    guides = of_matrix["guides"]
+    if guides is not None:
+        found = read_guides(adata, adata, _validate.guides_key(guides))
+        return Library(control, matrix=found, complement=of_matrix["control_group"] == COMPLEMENT)
+    target, guide = _validate.labels(adata, target_key, "target_key"), _validate.labels(adata, guide_key, "guide_key")
+    _validate.controls(target, control, target_key)
+    return Library(control, target, guide)
+
+
+def of_library(cells: Library, adata: AnnData, wanted: Any, least: Least, baseline: np.ndarray | None) -> list[Target]:
+    """The targets asked for, or all; `baseline` is the mean count of each feature in controls, where that is known."""
+    known = cells.targets
+    if wanted is None:
+        asked: dict[str, tuple[str, ...]] = {name: (name,) for name in known}
+    elif isinstance(wanted, Mapping):
+        asked = {str(name): tuple(_validate.label_texts(labels)) for name, labels in wanted.items()}
+    else:
+        asked = {name: (name,) for name in _validate.label_texts(wanted)}
+    unknown = [label for labels in asked.values() for label in labels if label not in set(known)]
+    if unknown:
+        raise ValueError(
+            f"cis_genes= names no targets {unknown[:8]}; targets are {known[:8]}{_validate.close(unknown[0], known)}"
+        )
+    if not asked:
+        raise ValueError("there is no target besides the controls: check target_key and control=")
+    symbols = _symbols(adata)
+    return [
+        _judged(Target(name, _gene(name, adata, symbols), labels), cells, least, adata, baseline)
+        for name, labels in asked.items()
+    ]
+
+
+def _symbols(adata: AnnData) -> dict[str, str]:
+    """Names of features by the symbols that one feature has alone."""
+    out: dict[str, str] = {}
+    for column in (c for c in SYMBOL_COLUMNS if c in adata.var):
+        symbols = pd.Series(adata.var_names.astype(str), adata.var[column].astype(str))
+        symbols = symbols[~symbols.index.duplicated(keep=False)]
+        out = symbols.to_dict() | out
+    return out
+
+
+def _gene(name: str, adata: AnnData, symbols: Mapping[str, str]) -> str | None:
+    """The feature of this name or symbol."""
+    return name if name in adata.var_names else symbols.get(name)
+
+
+def _judged(target: Target, cells: Library, least: Least, adata: AnnData, baseline: np.ndarray | None) -> Target:
+    """The target with its numbers of guides and cells, and why it is left out, if it is."""
+    from dataclasses import replace
+
+    sizes = cells.sizes(target.labels)
+    large = sizes[sizes >= least.cells_per_guide]
+    target = replace(target, n_guides=len(large), n_cells=int(large.sum()))
+    if target.n_guides < least.guides:
+        reason = (
+            f"{len(large)} of {len(sizes)} guides have at least {least.cells_per_guide} cells, {least.guides} needed"
+        )
+        return replace(target, status=FEW_GUIDES, reason=reason)
+    if target.n_cells < least.cells:
+        return replace(target, status=FEW_CELLS, reason=f"{target.n_cells} cells, {least.cells} needed")
+    # a target without a dosage of its own: this is where a fit without dosages would go
+    if target.gene is None:
+        return replace(target, status=NOT_MEASURED, reason=f"{target.name!r} is no feature of the data")
+    if baseline is not None:
+        mean = baseline[adata.var_names.get_loc(target.gene)]
+        if not mean >= least.count:
+            reason = f"a mean of {mean:.3g} counts in control cells, {least.count:g} needed (min_count)"
+            return replace(target, status=LOW_COUNT, reason=reason)
+    return target

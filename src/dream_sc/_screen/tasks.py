@@ -1,0 +1,223 @@
+"""The fit of each target, on the cells of its guides and the controls, one after the other or in several processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc._keys import CIS, GUIDE_IDS, GUIDE_TARGETS, PAIR_COLUMNS, Slots
+from dream_sc._logging import logger
+
+from .store import Part
+from .targets import FAILED
+from .union import CALLED, pairs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from anndata import AnnData
+
+    from .store import Store
+    from .targets import Library, Target
+
+PAUSE = 1.0  # seconds between looks at targets that another process fits
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Arguments of the steps."""
+
+    technical_key: str
+    layer: str | None
+    guides: str | None  # key of the matrix of guides
+    cis: dict[str, Any]
+    trans: dict[str, Any]
+
+
+def cells_of(adata: AnnData, at: np.ndarray, steps: Steps) -> AnnData:
+    """Some cells with what the steps read of them, and no more, in memory."""
+    import anndata
+
+    x = _rows(adata.X if steps.layer is None else adata.layers[steps.layer], at)
+    slots, key, g = Slots(steps.technical_key), steps.technical_key, steps.guides
+    per_feature = (key, slots.effects, slots.effects_sd, slots.covariates, slots.covariates_sd)
+    matrix = {} if g is None else {g: adata.obsm[g].iloc[at] if hasattr(adata.obsm[g], "iloc") else adata.obsm[g][at]}
+    of_guides = () if g is None else (g + GUIDE_IDS, g + GUIDE_TARGETS)
+    return anndata.AnnData(
+        x if steps.layer is None else None,
+        # without what a cis fit of another gene has left
+        obs=adata.obs.iloc[at].drop(columns=Slots(CIS).guide, errors="ignore"),
+        var=adata.var,
+        layers={} if steps.layer is None else {steps.layer: x},
+        obsm=matrix,
+        varm={name: adata.varm[name] for name in per_feature if name in adata.varm},
+        uns={name: adata.uns[name] for name in (key, *of_guides) if name in adata.uns},
+        shape=None if steps.layer is None else (len(at), adata.n_vars),
+    )
+
+
+def _rows(x: Any, at: np.ndarray) -> Any:
+    """Rows of a matrix, wherever it lies."""
+    found = x[at]
+    return found.compute() if hasattr(found, "compute") else found
+
+
+def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
+    """The cis and the trans step of one target, written into `cells`."""
+    from dream_sc import get, tl
+
+    started = time.perf_counter()
+    about = row_of(target)
+    frame = empty()
+    try:
+        tl.fit_cis(cells, target.gene or target.name, cis_targets=list(target.labels), **steps.cis)
+        tl.fit_trans(cells, **steps.trans)
+    except (ValueError, KeyError) as error:
+        # what is wrong with one target is no reason to stop the others
+        about |= {"status": FAILED, "reason": str(error.args[0] if error.args else error)}
+    else:
+        frame = pairs_of(target.name, get.trans(cells), steps.trans["features"])
+        guides = cells.uns[CIS]["guides"]
+        acting = guides["log2_dosage"][~guides["is_control"].to_numpy(bool)]
+        about |= {
+            "n_guides": len(acting),
+            "n_cells": int(cells.uns[CIS]["n_cells"]["targeting"]),
+            "n_control_cells": int(cells.uns[CIS]["n_cells"]["control"]),
+            "log2_dosage_min": float(acting.min()),
+            "log2_dosage_max": float(acting.max()),
+            "n_features": int(frame["qvalue"].notna().sum()),
+            "n_calls": int((frame["qvalue"] < CALLED).sum()),
+        }
+    about |= {"seconds": time.perf_counter() - started, "n_rows": len(frame)}
+    return Part(frame, about)
+
+
+def row_of(target: Target) -> dict[str, Any]:
+    """What is known of a target before its fit."""
+    out = asdict(target)
+    names = {"target": out.pop("name"), "cis_gene": out.pop("gene"), "labels": list(out.pop("labels"))}
+    return names | out | {"n_rows": 0}
+
+
+def empty() -> pd.DataFrame:
+    """The rows of a target that has none."""
+    return pd.DataFrame(columns=["target", "feature", *PAIR_COLUMNS])
+
+
+def left_out(targets: Sequence[Target], store: Store | None) -> list[Part]:
+    """Parts of targets that are not fitted, which say why; the `store` has them too."""
+    parts = [Part(empty(), row_of(target)) for target in targets]
+    for target, part in zip(targets, parts, strict=True):
+        if store is not None and not store.file(target.name, identity(target)).exists():
+            store.save(target.name, identity(target), part)
+    return parts
+
+
+def identity(target: Target) -> tuple[Any, ...]:
+    """What the fit of a target takes beside the settings of all."""
+    return target.gene, target.labels
+
+
+def _finished(store: Store | None, target: Target) -> Part | None:
+    """The part of a target in the store; one that failed is tried again, since it may have been for want of memory."""
+    part = None if store is None else store.load(target.name, identity(target))
+    return None if part is None or part.about["status"] == FAILED else part
+
+
+def work(cells: AnnData, target: Target, steps: Steps, store: Store | None, threads: int | None) -> Part | None:
+    """The part of a target, made and kept if it is not there; None where another process makes it."""
+    from dream_sc._core.parallel import at_most
+
+    with nullcontext(True) if store is None else store.claimed(target.name, identity(target)) as mine, _quiet():
+        if not mine:
+            return None
+        part = _finished(store, target)
+        if part is None:
+            with at_most(threads):
+                part = fit_target(cells, target, steps)
+            if store is not None:
+                store.save(target.name, identity(target), part)
+        return part
+
+
+def run(
+    adata: AnnData,
+    targets: Sequence[Target],
+    library: Library,
+    steps: Steps,
+    *,
+    store: Store | None,
+    n_jobs: int,
+    progress: Any,
+) -> list[Part]:
+    """The parts of all targets in their order; what the `store` has is not made again."""
+    from dream_sc._core.parallel import n_threads
+
+    found: dict[str, Part] = {}
+    threads = None if n_jobs == 1 else max(1, n_threads() // n_jobs)
+    while lacking := [t for t in targets if t.name not in found]:
+        kept = {t.name: _finished(store, t) for t in lacking}
+        there = {name: part for name, part in kept.items() if part is not None}
+        if there:
+            logger.info("tl.screen: read %d of %d targets from the store", len(there), len(targets))
+        found |= there
+        progress.advance(len(there))
+        made = 0
+        free = (t for t in lacking if t.name not in there and (store is None or store.free(t.name, identity(t))))
+        for part in _each(adata, free, library, steps, store, n_jobs, threads):
+            if part is not None:
+                found[part.about["target"]], made = part, made + 1
+                progress.advance()
+                _say(part, len(found), len(targets))
+        if made == 0 and len(found) < len(targets):  # all that is lacking is in the hands of others
+            time.sleep(PAUSE)
+    return [found[t.name] for t in targets]
+
+
+def _say(part: Part, n: int, n_all: int) -> None:
+    """A line in the log for a target that is done."""
+    about = part.about
+    what = about["reason"] or f"{about.get('n_calls')} calls of {about.get('n_features')} features"
+    level = logging.WARNING if about["status"] == FAILED else logging.INFO
+    logger.log(level, "tl.screen: %d of %d, %s: %s, %.1f s", n, n_all, about["target"], what, about["seconds"])
+
+
+def _each(
+    adata: AnnData,
+    targets: Iterable[Target],
+    library: Library,
+    steps: Steps,
+    store: Store | None,
+    n_jobs: int,
+    threads: int | None,
+) -> Iterator[Part | None]:
+    """Parts of targets, as they are made."""
+    if n_jobs == 1:
+        for target in targets:
+            yield work(cells_of(adata, library.cells(target.labels), steps), target, steps, store, threads)
+        return
+    import joblib
+
+    # cells are taken here, as workers ask for more: a file is read by one process, and no worker holds all cells
+    with joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=threads):
+        yield from joblib.Parallel(return_as="generator", pre_dispatch=n_jobs, batch_size=1)(
+            joblib.delayed(work)(cells_of(adata, library.cells(t.labels), steps), t, steps, store, threads)
+            for t in targets
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the steps say of each target is for those who fit one."""
+    before = logger.level
+    logger.setLevel(max(logging.WARNING, logger.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

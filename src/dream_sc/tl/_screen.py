@@ -1,0 +1,295 @@
+"""Every target of a library: one technical fit, the two other steps for each target, one table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dream_sc import _compile, _validate
+from dream_sc._data import made_from, results, stored
+from dream_sc._keys import CELLS, GUIDE, ID, KINDS, MADE_FROM, NAMES, NTC, TECHNICAL
+from dream_sc._logging import logger
+from dream_sc._progress import stage
+
+from ._trans_settings import check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from os import PathLike
+
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+    from dream_sc._core.curves import FunctionType
+    from dream_sc._screen.store import Store
+    from dream_sc._screen.targets import Least, Library
+    from dream_sc._screen.tasks import Steps
+
+    from ._cis_design import ControlGroup
+
+
+def screen(
+    data: AnnData | MuData,
+    cis_genes: str | Iterable[str] | Mapping[str, str | list[str]] | None = None,
+    *,
+    control: str | list[str] = NTC,
+    mod: str | None = None,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    covariates: str | Sequence[str] | None = None,
+    target_key: str | None = None,
+    guide_key: str = GUIDE,
+    guides: str | None = None,
+    control_group: ControlGroup = "nt_cells",
+    size_factor_key: str | None = None,
+    use_all_cells: bool | None = None,
+    pooling: Literal["all", "target"] = "all",
+    min_guides: int = 2,
+    min_cells: int = 20,
+    min_cells_per_guide: int = 5,
+    min_count: float = 0.1,
+    features: str | Iterable[str] | None = None,
+    function_type: FunctionType = "auto",
+    guide_effects: bool = True,
+    guide_offsets: bool = True,
+    nsamples: int = 1000,
+    technical_key: str = TECHNICAL,
+    store: str | PathLike[str] | None = None,
+    n_jobs: int | None = None,
+    memory_limit: int | str | None = None,
+    rng: int | np.random.Generator = 0,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Fit every target of a library, and say which features respond to which target.
+
+    There is one technical fit. Then each target has a `tl.fit_cis` and a `tl.fit_trans`, on the cells of its guides and
+    the controls. What is fitted for a target is what these two give for it alone, and does not depend on which other
+    targets are asked for; `qvalue_union` does, which is over all pairs in the table.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData of counts.
+    cis_genes
+        Targets to fit, by their labels; all but the controls by default. A label is the name of the cis gene, or its
+        symbol in a column of `.var` such as "gene_symbols". For other labels, a mapping of cis gene to label(s).
+    control
+        Label(s) of non-targeting cells, or guides. Where there is a technical fit already, the default stands for its.
+    mod
+        Modality of a MuData.
+    layer, batch_key, covariates, target_key, guides, size_factor_key, use_all_cells
+        As in `tl.fit_technical`. Where there is a technical fit under `technical_key`, it is used, and other values
+        than its are refused. `guides` is a key of `.obsm`.
+    guide_key, control_group, pooling
+        As in `tl.fit_cis`. With `control_group="complement"` each fit takes all cells.
+    min_guides, min_cells
+        Targets are left out that have fewer guides with `min_cells_per_guide` cells, or fewer cells with such guides.
+    min_cells_per_guide, min_count
+        As in `tl.fit_cis`; a target whose cis gene has a lower mean count is left out.
+    features
+        Names of the features to report, as in `tl.fit_trans`. `qvalue_union` is then over the pairs reported.
+    function_type, guide_effects, guide_offsets, nsamples
+        As in `tl.fit_trans`, and `guide_offsets` also in `tl.fit_cis`.
+    technical_key
+        Name of the technical fit; it is written into `data` if it is not there.
+    store
+        Folder for finished targets, a parquet file each. The same call goes on where it was interrupted, and several
+        processes may work on one store. A store of other data or settings is refused; a damaged file is made again.
+    n_jobs
+        Processes that fit targets, -1 for one per core; the threads are shared among them. By default one target is
+        fitted at a time, on all threads. The table does not depend on it.
+    memory_limit
+        Of each fit, as in `tl.fit_trans`.
+    rng
+        Seed of each fit; the same seed gives the same result.
+    progress
+        Show a progress bar over targets; by default on a terminal and in a notebook.
+
+    Returns
+    -------
+    A row per target and feature, with `target`, `feature`, the main columns of `get.trans` (`on_knockdown`, `qvalue`
+    within the target, `confidence`, `log2fc_full`, `log2_ec50` with their intervals, `p_ec50_inside`, `class`,
+    `status`, `note`), the evidence behind them (`score`, `model`, `lfdr`, `pvalue`, `log_bf`, `log_bf_loo`,
+    `n_guides_support`) and `qvalue_union`: the false discovery rate over all pairs of the table if you keep this one
+    and all better ones. Direct targets have no q-value. `get.screen(table, "targets")` gives a row per target: how many
+    guides, cells and calls it has, its lowest dosage, seconds, and in `status` and `reason` why it was left out, if it
+    was: "few_guides", "few_cells", "not_measured", "low_count", or "failed".
+
+    Raises
+    ------
+    ValueError, KeyError
+        If columns are missing, a target is unknown, there are no counts, an argument contradicts the technical fit, or
+        the store is of another screen.
+
+    Examples
+    --------
+    >>> table = ds.tl.screen(adata, ["GFI1B"], store="screen", progress=False)  # again: read from the store
+    >>> bool((table["qvalue_union"] < 0.05).sum() > 5)
+    True
+    """
+    from dream_sc._screen import tasks, union
+    from dream_sc._screen.targets import FITTED, Least, library, of_library
+
+    _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, nsamples)
+    seed, adata, jobs = results.seed_of(rng), _validate.resolve(data, mod), _jobs(n_jobs)
+    features = None if features is None else _validate.label_texts(features)
+    for name in features or ():
+        _validate.feature(adata, name, "features")
+    given = {
+        "layer": layer,
+        "batch_key": batch_key,
+        "covariates": covariates,
+        "target_key": target_key,
+        "control": _validate.label_texts(control),
+        "guides": guides,
+        "size_factor_key": size_factor_key,
+        "use_all_cells": use_all_cells,
+    }
+    technical = _technical(adata, technical_key, given, memory_limit, seed, progress)
+    params = technical["params"]
+    cells = library(
+        adata,
+        target_key=params["target_key"],
+        guide_key=guide_key,
+        control=list(params["control"]),
+        guides=params["guides"],
+        control_group=control_group,
+    )
+    least = Least(min_guides, min_cells, min_cells_per_guide, min_count)
+    baseline = None if params["use_all_cells"] else adata.varm[technical_key]["mu"].to_numpy(float)
+    targets = of_library(cells, adata, cis_genes, least, baseline)
+    of_trans = {
+        "features": features,
+        "function_type": function_type,
+        "guide_effects": guide_effects,
+        "nsamples": nsamples,
+    }
+    of_cis = {
+        "guide_key": guide_key,
+        "control_group": control_group,
+        "pooling": pooling,
+        "min_cells_per_guide": min_cells_per_guide,
+        "min_count": min_count,
+    }
+    both = {"technical_key": technical_key, "guide_offsets": guide_offsets, "memory_limit": memory_limit, "rng": seed}
+    both["progress"] = False
+    steps = tasks.Steps(technical_key, params["layer"], params["guides"], of_cis | both, of_trans | both)
+    kept = None if store is None else _store(store, adata, technical, cells, steps, least)
+    wanted = [t for t in targets if t.status == FITTED]
+    _say(targets, FITTED)
+    if wanted:
+        _compile.ready("cis", progress, then=("trans",))
+        _compile.ready("trans", progress)
+    with stage(progress, "screen", len(wanted), "targets") as running:
+        parts = tasks.run(adata, wanted, cells, steps, store=kept, n_jobs=jobs, progress=running)
+    return union.table_of(parts + tasks.left_out([t for t in targets if t.status != FITTED], kept))
+
+
+def _check(
+    min_guides: int,
+    min_cells: int,
+    min_cells_per_guide: int,
+    control_group: str,
+    pooling: str,
+    function_type: str,
+    nsamples: int,
+) -> None:
+    """Refuse options that are not known here: in the fit of a target they would be a failure of each."""
+    sizes = {"min_guides": min_guides, "min_cells": min_cells, "min_cells_per_guide": min_cells_per_guide}
+    for name, value in sizes.items():
+        _validate.whole(name, value)
+    _validate.one_of("control_group", control_group, ("nt_cells", "complement"))
+    _validate.one_of("pooling", pooling, ("all", "target"))
+    sampling = dict.fromkeys(("niters", "autoguide", "minibatch_size", "device"))
+    check(
+        function_type=function_type,
+        dosage="guide",
+        inference="laplace",
+        degree=None,
+        nsamples=nsamples,
+        min_denominator=None,
+        sampling=sampling,
+        checkpoint=None,
+    )
+
+
+def _jobs(n_jobs: int | None) -> int:
+    """Number of processes."""
+    if n_jobs is None:
+        return 1
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0:
+        raise ValueError(f"n_jobs={n_jobs!r} is not allowed: use a whole number of processes, or -1 for one per core")
+    import joblib
+
+    return int(joblib.effective_n_jobs(int(n_jobs)))
+
+
+def _technical(
+    adata: AnnData, key: str, given: dict[str, Any], limit: int | str | None, seed: int, progress: bool | None
+) -> Any:
+    """The technical fit that is there, or a new one."""
+    from ._fit_technical import fit_technical
+
+    if key not in adata.uns:
+        made = {name: value for name, value in given.items() if value is not None}
+        fit_technical(adata, **made, memory_limit=limit, rng=seed, progress=progress, key_added=key)
+    technical = _validate.step(adata, key, "fit_technical(data)")
+    stored.check_params(technical["params"], f".uns[{key!r}]['params']")
+    like = stored.likelihood_of(technical)
+    if like.statistics != "counts":
+        raise ValueError(f".uns[{key!r}] is a technical fit of {like.name} data: tl.screen is for counts")
+    made_from.check(adata, key, "tl.screen", technical["params"]["layer"])
+    params = dict(technical["params"])
+    if given["covariates"] is not None:  # a formula may be written in several ways
+        from dream_sc._data.formula import formula_of
+
+        given = given | {"covariates": formula_of(adata, given["covariates"])}
+    there = params | {"control": _validate.label_texts(params["control"])}
+    for name, value in given.items():
+        default = value is None or (name == "control" and value == [NTC])
+        if not default and str(value) != str(there.get(name)):
+            raise ValueError(
+                f"{name}={value!r}, but the technical fit .uns[{key!r}] has {there.get(name)!r}: leave it out, or name "
+                "another technical_key="
+            )
+    return technical
+
+
+def _store(store: Any, adata: AnnData, technical: Any, cells: Library, steps: Steps, least: Least) -> Store:
+    """The store, refused if it is of anything else."""
+    from importlib.metadata import version
+
+    from dream_sc._screen.store import open_store
+
+    params = technical["params"]
+    made = technical.get(MADE_FROM, {})
+    reads = list(map(made_from.Read, map(str, made.get(KINDS, ())), map(str, made.get(NAMES, ()))))
+    reads += made_from.of_cis(
+        {"guide_key": steps.cis["guide_key"], "target_key": params["target_key"]} | params, technical
+    )
+    every = np.ones(adata.n_obs, dtype=bool)
+    seen = made_from.made_from(adata, dict.fromkeys(reads), every, params)[CELLS]
+    carried = None if cells.matrix is None else (cells.matrix.carried.indptr, cells.matrix.carried.indices)
+    data = {
+        "names of cells": adata.obs_names.to_numpy(object),
+        "names of features": adata.var_names.to_numpy(object),
+        "guides and targets of cells": (cells.target, cells.guide, carried),
+        "size factors": _validate.size_factors(adata, params["size_factor_key"]),
+        "counts, or columns of .obs": {name: seen[name].to_numpy() for name in seen},
+        "technical fits": str(technical.get(ID)),
+    }
+    settings = {"version of dream-sc": version("dream-sc"), "min_guides": least.guides, "min_cells": least.cells}
+    of_steps = asdict(steps)
+    settings |= of_steps.pop("cis") | of_steps.pop("trans") | of_steps
+    no_matter = ("memory_limit", "progress")
+    return open_store(store, {name: v for name, v in settings.items() if name not in no_matter}, data)
+
+
+def _say(targets: Sequence[Any], fitted: str) -> None:
+    """Say how many targets are left out, and why."""
+    left = [t.status for t in targets if t.status != fitted]
+    why = ", ".join(f"{left.count(status)} {status}" for status in dict.fromkeys(left))
+    logger.info("tl.screen: %d targets to fit%s", len(targets) - len(left), f"; left out: {why}" if left else "")

@@ -1,0 +1,83 @@
+"""`dream-sc screen` and `dream-sc collect`: from a file to a store and one table, and the table of what is finished."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import dream_sc as ds
+from dream_sc._cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with two targets: GFI1B, and NTC guides under the name of another gene."""
+    path = tmp_path_factory.mktemp("screen") / "screen.h5ad"
+    adata = ds.datasets.titration(900, 40, rng=1, n_ntc_guides=9)
+    null = adata.obs["guide"].isin(["NTC_07", "NTC_08", "NTC_09"]).to_numpy()
+    gene = adata.var_names[1 + np.argmax(adata.var["true_baseline"].to_numpy()[1:])]
+    adata.obs["target"] = pd.Categorical(np.where(null, gene, adata.obs["target"].astype(str)))
+    del adata.obs["size_factor"]
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(screen: Path) -> Path:
+    out = screen.parent / "out"
+    assert main(["screen", str(screen), "--batch-key", "batch", "-o", str(out), "--quiet"]) == 0
+    return out
+
+
+def test_the_table_is_that_of_python(screen: Path, folder: Path) -> None:
+    adata = ad.read_h5ad(screen)
+    ds.pp.size_factors(adata, method="stable")
+    expected = ds.tl.screen(adata, batch_key="batch", progress=False)
+    found = ds.get.screen(folder / "screen.parquet")
+    np.testing.assert_array_equal(found["log_bf"], expected["log_bf"])
+    np.testing.assert_array_equal(found["qvalue_union"], expected["qvalue_union"])
+    targets = pd.read_csv(folder / "targets.tsv", sep="\t")
+    assert targets["status"].tolist() == ["fitted", "fitted"]
+    assert targets["n_calls_union"].sum() == (expected["qvalue_union"] < 0.05).sum() > 3
+    assert not [f for f in folder.iterdir() if f.name.endswith(".tmp")]
+
+
+def test_jobs_and_their_collection(screen: Path, folder: Path) -> None:
+    other = screen.parent / "jobs"
+    for target in ds.get.screen(folder, "targets")["target"]:
+        job = ["screen", str(screen), "--batch-key", "batch", "-o", str(other), "--targets", target, "--backed"]
+        assert main([*job, "--quiet"]) == 0
+    assert main(["collect", str(other), "--quiet"]) == 0
+    pd.testing.assert_frame_equal(
+        ds.get.screen(other / "screen.parquet"), ds.get.screen(folder / "screen.parquet"), check_categorical=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give the file of the data and --output"),
+        (["--targets", "GFI1"], "--targets names no targets ['GFI1']"),
+        (["--rng", "1"], "rng is 0 there and 1 here"),
+        (["--guide-key", "sgRNA"], "sgRNA"),
+    ],
+)
+def test_errors_name_flags(
+    screen: Path, folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = [str(screen), "--batch-key", "batch", "-o", str(folder)] if arguments else []
+    assert main(["screen", *of, *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_collect_needs_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["collect", str(tmp_path)]) == 1
+    assert "is no store of a screen" in capsys.readouterr().err
+    assert main(["collect", str(tmp_path / "none")]) == 1
