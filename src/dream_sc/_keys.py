@@ -232,6 +232,9 @@ PAIR_COLUMNS = (
     "lfdr",
     "pvalue",
     "log_bf",
+    "lfdr_graded",
+    "qvalue_graded",
+    "log_bf_graded",
     "log_bf_loo",
     "n_guides_support",
     "log2fc_max",
@@ -247,6 +250,7 @@ QVALUE_UNION, TARGETS_OF_SCREEN = "qvalue_union", "targets"
 TARGET_COLUMNS_OF_SCREEN = (
     TARGET,
     "cis_gene",
+    "dosage",
     "status",
     "reason",
     "n_guides",

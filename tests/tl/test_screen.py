@@ -92,18 +92,36 @@ def test_what_is_left_out_has_its_reason(table: pd.DataFrame, store: Path) -> No
             "GFI1B": "fitted",
             "gene_0002": "fitted",
             "gene_0004": "few_guides",
-            "promoter": "not_measured",
+            "promoter": "fitted",
         }
+        assert targets["dosage"].to_dict()["promoter"] == "none"
+        assert set(targets["dosage"].drop("promoter")) == {"guide"}
         assert "no feature" in targets.loc["promoter", "reason"]
+        assert np.isnan(targets.loc["promoter", "log2_dosage_min"])
         assert targets.loc["gene_0004", "reason"] == "1 of 1 guides have at least 5 cells, 2 needed"
-        assert np.isnan(targets.loc["promoter", "n_calls_union"])
+        assert np.isnan(targets.loc["gene_0004", "n_calls_union"])
+        assert targets.loc["promoter", "n_calls_union"] >= 0
+
+
+def test_a_target_without_a_dosage_is_perturbed_or_not(library: AnnData) -> None:
+    """The guides of the titration by another name: the same as a fit without dosages."""
+    hidden = library.copy()
+    hidden.obs["target"] = hidden.obs["target"].astype(str).replace("GFI1B", "hidden")
+    table = ds.tl.screen(hidden, "hidden", **SMALL)
+    single = hidden[hidden.obs["target"].isin(["hidden", "NTC"])].copy()
+    ds.tl.fit_trans(single, dosage="none", cis_targets="hidden", nsamples=100)
+    want = ds.get.trans(single).reset_index()
+    np.testing.assert_allclose(table["log_bf"], want["log_bf"], rtol=1e-6)
+    assert set(table["model"].dropna()) <= {"null", "switch"}
 
 
 def test_low_counts_and_few_cells_are_left_out(library: AnnData) -> None:
     mean = library.varm["technical"]["mu"]["gene_0002"]
     low = ds.tl.screen(library, "gene_0002", min_count=2 * mean, **SMALL)
-    assert ds.get.screen(low, "targets")["status"].tolist() == ["low_count"]
-    assert len(low) == 0
+    row = ds.get.screen(low, "targets").iloc[0]
+    assert row[["status", "dosage"]].tolist() == ["fitted", "none"]
+    assert "needed for dosages (min_count)" in row["reason"]
+    assert np.isnan(low.set_index("feature").loc["gene_0002", "qvalue"])  # what guides act on themselves
     few = ds.tl.screen(library, "gene_0002", min_cells=10_000, **SMALL)
     assert ds.get.screen(few, "targets")["status"].tolist() == ["few_cells"]
 

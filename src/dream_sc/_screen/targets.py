@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from dream_sc._data.guide_matrix import Guides
 
 FITTED, FAILED = "fitted", "failed"
-NOT_MEASURED, LOW_COUNT, FEW_GUIDES, FEW_CELLS = "not_measured", "low_count", "few_guides", "few_cells"
+FEW_GUIDES, FEW_CELLS = "few_guides", "few_cells"
+WITH_DOSAGE, NO_DOSAGE = "guide", "none"  # as `fit_trans` calls them
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Target:
     n_cells: int = 0  # of these guides
     status: str = FITTED  # "fitted": it is to be
     reason: str = ""
+    dosage: str = WITH_DOSAGE  # "none": perturbed or not, since its counts tell no dosage
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,11 @@ def _judged(target: Target, cells: Library, least: Least, adata: AnnData, baseli
         return replace(target, status=FEW_GUIDES, reason=reason)
     if target.n_cells < least.cells:
         return replace(target, status=FEW_CELLS, reason=f"{target.n_cells} cells, {least.cells} needed")
-    # a target without a dosage of its own: this is where a fit without dosages would go
+    reason = ""
     if target.gene is None:
-        return replace(target, status=NOT_MEASURED, reason=f"{target.name!r} is no feature of the data")
-    if baseline is not None:
+        reason = f"{target.name!r} is no feature of the data"
+    elif baseline is not None:
         mean = baseline[adata.var_names.get_loc(target.gene)]
         if not mean >= least.count:
-            reason = f"a mean of {mean:.3g} counts in control cells, {least.count:g} needed (min_count)"
-            return replace(target, status=LOW_COUNT, reason=reason)
-    return target
+            reason = f"a mean of {mean:.3g} counts in control cells, {least.count:g} needed for dosages (min_count)"
+    return replace(target, reason=reason, dosage=NO_DOSAGE if reason else WITH_DOSAGE)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import CIS, GUIDE_IDS, GUIDE_TARGETS, PAIR_COLUMNS, Slots
+from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, PAIR_COLUMNS, TRANS, Slots
 from dream_sc._logging import logger
 
 from .store import Part
-from .targets import FAILED
+from .targets import FAILED, NO_DOSAGE
 from .union import CALLED, pairs_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ class Steps:
     guides: str | None  # key of the matrix of guides
     cis: dict[str, Any]
     trans: dict[str, Any]
+
+    @property
+    def without_dosage(self) -> dict[str, Any]:
+        """Those of a trans step that compares perturbed with not."""
+        trans = {name: value for name, value in self.trans.items() if name != "function_type"}
+        of_guides = {} if self.guides is None else {"control_group": self.cis["control_group"]}
+        return trans | {"guide_key": self.cis["guide_key"]} | of_guides
 
 
 def cells_of(adata: AnnData, at: np.ndarray, steps: Steps) -> AnnData:
@@ -75,20 +82,27 @@ def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
     started = time.perf_counter()
     about = row_of(target)
     frame = empty()
+    labels, acting_key = list(target.labels), CIS
     try:
-        tl.fit_cis(cells, target.gene or target.name, cis_targets=list(target.labels), **steps.cis)
-        tl.fit_trans(cells, **steps.trans)
+        if target.dosage == NO_DOSAGE:
+            acting_key = f"{TRANS}{ACTING}"
+            tl.fit_trans(cells, dosage="none", cis_targets=labels, **steps.without_dosage)
+        else:
+            tl.fit_cis(cells, target.gene or target.name, cis_targets=labels, **steps.cis)
+            tl.fit_trans(cells, **steps.trans)
     except (ValueError, KeyError) as error:
         # what is wrong with one target is no reason to stop the others
         about |= {"status": FAILED, "reason": str(error.args[0] if error.args else error)}
     else:
         frame = pairs_of(target.name, get.trans(cells), steps.trans["features"])
-        guides = cells.uns[CIS]["guides"]
+        found = cells.uns[acting_key]
+        guides = found["guides"]
         acting = guides["log2_dosage"][~guides["is_control"].to_numpy(bool)]
+        acting = acting * np.nan if target.dosage == NO_DOSAGE else acting
         about |= {
             "n_guides": len(acting),
-            "n_cells": int(cells.uns[CIS]["n_cells"]["targeting"]),
-            "n_control_cells": int(cells.uns[CIS]["n_cells"]["control"]),
+            "n_cells": int(found["n_cells"]["targeting"]),
+            "n_control_cells": int(found["n_cells"]["control"]),
             "log2_dosage_min": float(acting.min()),
             "log2_dosage_max": float(acting.max()),
             "n_features": int(frame["qvalue"].notna().sum()),
@@ -121,7 +135,7 @@ def left_out(targets: Sequence[Target], store: Store | None) -> list[Part]:
 
 def identity(target: Target) -> tuple[Any, ...]:
     """What the fit of a target takes beside the settings of all."""
-    return target.gene, target.labels
+    return target.gene, target.labels, target.dosage
 
 
 def _finished(store: Store | None, target: Target) -> Part | None:
