@@ -113,11 +113,12 @@ def screen(
     A row per target and feature, with `target`, `feature`, the main columns of `get.trans` (`on_knockdown`, `qvalue`
     within the target, `confidence`, `log2fc_full`, `log2_ec50` with their intervals, `p_ec50_inside`, `class`,
     `status`, `note`), the evidence behind them (`score`, `model`, `lfdr`, `pvalue`, `log_bf`, `log_bf_loo`,
-    `n_guides_support`, and of following the dosage, `..._graded`) and `qvalue_union`: the false discovery rate over all
-    pairs of the table if you keep this one and all better ones. Direct targets have no q-value. `get.screen(table, "targets")` gives a row per target: how many
-    guides, cells and calls it has, its lowest dosage, seconds, and in `status` and `reason` why it was left out, if it
-    was: "few_guides", "few_cells", or "failed". A target that is no feature of the data, or has too few counts for
-    dosages (`min_count`), is fitted all the same, as perturbed or not: `dosage` is "none" there, and `reason` says why.
+    `n_guides_support`, and of following the dosage, `..._graded`) and `qvalue_union`: the false discovery rate over
+    all pairs of the table if you keep this one and all better ones. Direct targets have no q-value. `get.screen(table,
+    "targets")` gives a row per target: how many guides, cells and calls it has, its lowest dosage, seconds, and in
+    `status` and `reason` why it was left out, if it was: "few_guides", "few_cells", or "failed". A target that is no
+    feature of the data, or has too few counts for dosages (`min_count`), is fitted all the same, as perturbed or not:
+    `dosage` is "none" there, and `reason` says why.
 
     Raises
     ------
