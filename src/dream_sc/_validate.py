@@ -38,6 +38,13 @@ def whole(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name}={value!r} is not allowed: use a whole number, {least} or more")
 
 
+def number(name: str, value: Any) -> float:
+    """Refuse what is no number; gives it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}={value!r} is not allowed: use a number")
+    return float(value)
+
+
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     """Refuse a value that is not among the allowed ones."""
     options = list(allowed)

@@ -238,9 +238,9 @@ def test_steps_within_a_memory_limit(
     adata, limit = backed("csr", "r"), "1.2MB"
     sizes = []
 
-    def note(x: Any, where: str, given: Any, held: Any) -> Any:
-        sizes.append(open_counts(x, where, given, held).size)
-        return open_counts(x, where, given, held)
+    def note(*given: Any) -> Any:
+        sizes.append(open_counts(*given).size)
+        return open_counts(*given)
 
     open_counts = _reading.open_counts
     monkeypatch.setattr(_reading, "open_counts", note)

@@ -112,9 +112,9 @@ def test_learned_numbers_follow_the_names_of_guides(fitted: ad.AnnData) -> None:
 
 def test_one_line_of_the_log_names_guides_that_depart(fitted: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger=logger.name):
-        tell(fitted.uns["trans"]["guides"], 0.01)
-        tell(fitted.uns["trans"]["guides"].assign(departs=0.04), 0.01)
-        tell(fitted.uns["trans"]["guides"].assign(departs=0.1, departs_with=""), 0.01)
+        tell(fitted.uns["trans"]["guides"], 0.01, 1000)
+        tell(fitted.uns["trans"]["guides"].assign(departs=0.04), 0.01, 1000)
+        tell(fitted.uns["trans"]["guides"].assign(departs=0.1, departs_with=""), 0.01, 1000)
     named, every = (r.getMessage() for r in caplog.records)
     assert f"{STRONGEST} in " in named
     assert f"% of the features (with {OTHER})" in named

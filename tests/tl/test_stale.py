@@ -191,3 +191,11 @@ def test_results_without_a_record_are_taken_as_they_are(cis: ad.AnnData) -> None
     size_factors(adata)
     ds.tl.fit_trans(adata, features=list(adata.var_names[:3]))
     assert adata.uns["trans"]["made_from"]["steps"] == {}
+
+
+def test_what_reads_counts_again_says_that_they_changed(fitted: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    adata = fitted.copy()
+    size_factors_of_targeted_cells(adata)
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        ds.get.guide_effects(adata, adata.var_names[3])
+    assert ".obs['size_factor'] changed since the fits" in caplog.text

@@ -130,7 +130,7 @@ def test_other_arguments_are_refused(fitted: ad.AnnData) -> None:
         ds.tl.fit_trans(fitted, dosage="none", cis_targets=GENE, function_type="single_hill")
     with pytest.raises(ValueError, match="without cis_targets="):
         ds.tl.fit_trans(fitted, dosage="none", guide_key="guide")
-    with pytest.raises(KeyError, match="fit_cis"):
+    with pytest.raises(ValueError, match="fit_cis"):
         ds.tl.fit_trans(fitted, dosage="none")
     with pytest.raises(ValueError, match="no cell's target is"):
         ds.tl.fit_trans(fitted, dosage="none", cis_targets="other")
@@ -193,3 +193,37 @@ def test_a_dose_that_switches_everything() -> None:
     assert (table["class"] == "switch").mean() > 0.5  # a Hill far below the lowest dose is the same
     switch = table[table["class"] == "switch"]
     assert switch[["log2_ec50", "log2fc_max"]].isna().all(axis=None)
+
+
+def test_guides_of_such_a_fit_have_no_dosages(fitted: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match=r"'trans_acting' names the guides of a fit without dosages"):
+        ds.tl.fit_trans(fitted.copy(), cis_key="trans_acting", key_added="other")
+
+
+def test_which_guides_act_has_to_be_said(fitted: ad.AnnData) -> None:
+    adata = knockout()
+    adata.uns["technical"] = fitted.uns["technical"]
+    for name in ("technical", "technical_effects", "technical_effects_sd"):
+        adata.varm[name] = fitted.varm[name]
+    with pytest.raises(ValueError, match=r"which guides act: name their target label\(s\) as cis_targets="):
+        ds.tl.fit_trans(adata, dosage="none")
+    with pytest.raises(ValueError, match=r"cis_targets= names \['TARGTE'\], which no guide targets.*did you mean"):
+        ds.tl.fit_trans(adata, dosage="none", cis_targets=[GENE, "TARGTE"])
+
+
+def test_guides_that_disagree_are_flagged(fitted: ad.AnnData) -> None:
+    flags = fitted.uns["trans"]["flags"].set_index("flag")
+    assert flags.loc["guides_disagree", "value"] == pytest.approx(N_MOVING / N_GENES, abs=0.05)  # by the inert guide
+    same = ds.datasets.titration(1500, 60, rng=0, n_guides=5, dosage_range=(-3.2, -2.8), guide_shift_sd=0.05)
+    ds.tl.fit_technical(same, batch_key="batch")
+    ds.tl.fit_trans(same, dosage="none", cis_targets="GFI1B", progress=False)
+    assert not same.uns["trans"]["flags"].set_index("flag").loc["guides_disagree", "raised"]
+    graded = ds.datasets.titration(1500, 60, rng=0)
+    ds.tl.fit_technical(graded, batch_key="batch")
+    ds.tl.fit_trans(graded, dosage="none", cis_targets="GFI1B", progress=False)
+    flags = graded.uns["trans"]["flags"].set_index("flag")
+    assert flags.loc["guides_disagree", "raised"]
+    assert "fit_cis" in flags.loc["guides_disagree", "advice"]
+    ds.tl.fit_cis(graded, "GFI1B")
+    ds.tl.fit_trans(graded, features="gene_0002", key_added="graded", progress=False)
+    assert "guides_disagree" not in set(graded.uns["graded"]["flags"]["flag"])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+NO_DOSAGE = "none"
 FITTED = ("fitted.h5ad", "fitted.h5mu")
 SAYS = "dream-sc fit"
 FEW_FEATURES: Literal["total"] = "total"  # size factors where too few features are there for the stable ones
@@ -96,14 +97,30 @@ def _say_sizes(data: Any, chosen: Mapping[str, Any]) -> None:
 def _steps(data: Any, chosen: dict[str, Any], checkpoint: Path) -> None:
     from dream_sc import tl
 
+    check(chosen)
     with_size_factors(data, chosen)
     technical = options.of_step(options.TECHNICAL, chosen)
     say("technical effects")
     tl.fit_technical(data, **technical)
-    say(f"dosage of {chosen['cis']}")
-    tl.fit_cis(data, chosen["cis"], **options.of_step(options.CIS, chosen))
+    of_cis, of_trans = (options.of_step(step, chosen) for step in (options.CIS, options.TRANS))
+    if chosen.get("dosage") == NO_DOSAGE:
+        given = {name: of_cis[name] for name in ("guide_key", "control_group") if name in of_cis}
+        of_trans |= given | {"cis_targets": chosen.get("cis_targets") or chosen["cis"]}
+    else:
+        say(f"dosage of {chosen['cis']}")
+        tl.fit_cis(data, chosen["cis"], **of_cis)
     say("dose-responses")
-    tl.fit_trans(data, checkpoint=checkpoint, **options.of_step(options.TRANS, chosen))
+    tl.fit_trans(data, checkpoint=checkpoint, **of_trans)
+
+
+def check(chosen: Mapping[str, Any]) -> None:
+    """Refuse what the last step would refuse, before the first one."""
+    from dream_sc import _validate
+    from dream_sc._core.curves import FUNCTION_TYPES
+
+    _validate.one_of("dosage", chosen.get("dosage", "guide"), ("guide", "cell", NO_DOSAGE))
+    _validate.one_of("function_type", chosen.get("function_type", "auto"), FUNCTION_TYPES)
+    _validate.whole("n_figures", chosen.get("n_figures", 0), 0)
 
 
 def with_size_factors(data: Any, chosen: Mapping[str, Any]) -> None:
@@ -137,13 +154,14 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
     io.to_multiqc(data, folder / "multiqc", **of)
     with whole(folder / "software_versions.yml") as path:
         path.write_text(_versions(), encoding="utf-8")
-    _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures")
+    dosages = chosen.get("dosage") != NO_DOSAGE
+    _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures", dosages=dosages)
     several = hasattr(data, "mod")
     with whole(folder / FITTED[several]) as path:
         data.write(path) if several else data.write_h5ad(path, compression="gzip")
 
 
-def _figures(data: Any, of: dict[str, Any], n: int, folder: Path) -> None:
+def _figures(data: Any, of: dict[str, Any], n: int, folder: Path, *, dosages: bool) -> None:
     from matplotlib.figure import Figure
 
     from dream_sc import get, pl
@@ -160,7 +178,8 @@ def _figures(data: Any, of: dict[str, Any], n: int, folder: Path) -> None:
             else:
                 ax.set_axis_off()
         _save(figure, folder / "dose_response.png")
-    for name, draw in (("cis", pl.cis), ("technical", pl.technical)):
+    drawn = (("cis", pl.cis), ("technical", pl.technical)) if dosages else (("technical", pl.technical),)
+    for name, draw in drawn:
         figure = Figure(figsize=(6.0, 4.0), layout="constrained")
         draw(data, ax=figure.subplots(), **of)
         _save(figure, folder / f"{name}.png")

@@ -44,13 +44,13 @@ OPTIONS = (
     Option("min_cells_per_guide", WHOLE, (CIS,), "guides with fewer cells are left out", 5),
     Option("min_count", NUMBER, (CIS,), "least mean count of the cis gene in control cells", 0.1),
     Option("function_type", TEXT, (TRANS,), "auto, single_hill, additive_hill or polynomial", "auto"),
-    Option("dosage", TEXT, (TRANS,), "guide or cell: whose dosages curves are of", "guide"),
+    Option("dosage", TEXT, (TRANS,), "guide or cell: whose dosages curves are of; none: perturbed or not", "guide"),
     Option("rng", WHOLE, EVERY, "seed", 0),
     Option("memory_limit", TEXT, EVERY, "such as 4GB, that each step may add; half of what is available by default"),
 )
 OWN = (  # of the command itself
     Option("data", TEXT, (), "h5ad, h5mu or zarr, or the output of Cell Ranger (h5 file or folder)"),
-    Option("cis", TEXT, (), "name of the cis gene"),
+    Option("cis", TEXT, (), "name of the cis gene; with --dosage none a target label will do"),
     Option("output", TEXT, (), "folder to write into"),
     Option("gene_symbols", TEXT, (), "column of .var with the names to show, for data named by ids"),
     Option("n_figures", WHOLE, (), "responders whose curves are drawn", 12),

@@ -148,6 +148,12 @@ def warn_if_stale(adata: AnnData, key: str, label: str, holder: AnnData | None =
         )
 
 
+def warn_if_changed(adata: AnnData, key: str, label: str, layer: str | None = None) -> None:
+    """Say in the log where what a step was made from has changed since, for those who read its inputs again."""
+    if changed := _changed(adata, adata.uns[key], same_layer=layer == adata.uns[key]["params"].get("layer", layer)):
+        logger.warning("%s: %s changed since the fits: call them again", label, " and ".join(changed))
+
+
 def older_steps(entry: Mapping[str, Any], *holders: AnnData | None) -> list[str]:
     """Keys of earlier steps that were made again since, looked up in these objects."""
     made = entry.get(MADE_FROM, NOTHING).get(STEPS, NOTHING)

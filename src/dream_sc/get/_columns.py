@@ -31,10 +31,10 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "on_knockdown": "what the feature does where the cis gene is knocked down: down, up, or mixed for peaks and "
     "troughs; empty without a response",
     "qvalue": "false discovery rate if you keep this feature and all better ones; none for direct targets",
-    "confidence": "of a call (q < 0.05). low: no evidence is left without the most influential guide (log_bf_loo of 0 "
-    "or less), fewer than two guides support it (n_guides_support), or pareto_k is above 0.7. high: not low, lfdr "
-    "below 0.01, log_bf_loo above log(10), three guides that support it, and p_trend_within_targeting below 0.05. "
-    "moderate: all others; empty where not called",
+    "confidence": "of a call (q < 0.05). low: lfdr above 0.5, no evidence is left without the most influential guide "
+    "(log_bf_loo of 0 or less), fewer than two guides support it (n_guides_support), or pareto_k is above 0.7. high: "
+    "not low, no switch, lfdr below 0.01, log_bf_loo above log(10), three guides that support it, and "
+    "p_trend_within_targeting below 0.05. moderate: all others; empty where not called",
     "category": "category of the feature that moves most, whose numbers these are",
     "effect_full": "{} at the strongest observed knock-down (for doses: at the top dose)",
     "effect_half": "{} at half of the strongest knock-down, in log2 (for doses: at half the top dose)",

@@ -79,7 +79,7 @@ def doses(
     True
     """
     levels = np.atleast_1d(np.asarray(level, dtype=float))
-    if not ((levels > 0) & (levels < 1)).all():
+    if levels.ndim > 1 or not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"level={level}: each is a share of the movement, above 0 and below 1")
     changes = np.atleast_1d(np.asarray([] if fold_change is None else fold_change, dtype=float))
     if not (np.isfinite(changes) & (changes != 0)).all():

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import covariates as _covariates
-from dream_sc._data import results
+from dream_sc._data import made_from, results
 from dream_sc._data import scores as _scores
 from dream_sc._data import shares as _shares
 from dream_sc._data.guide_matrix import guides_of_cells
@@ -59,7 +59,9 @@ def cells(data: Any, fit: TransFit) -> Cells:
     params = fit.info["params"]
     technical = _validate.step(fit.adata, params["technical_key"], "fit_technical(data)")
     holder = fit.adata if fit.info["cis_mod"] is None else data.mod[fit.info["cis_mod"]]
-    _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
+    cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
+    for owner, key, entry in ((fit.adata, params["technical_key"], technical), (holder, params["cis_key"], cis)):
+        made_from.warn_if_changed(owner, key, "get", entry["params"].get("layer"))
     mine = guides_of_cells(holder, params["cis_key"]).reindex(fit.adata.obs_names).to_numpy(object)
     every = fit.info["guides"]
     table = every[every["guide"].isin(set(mine))].reset_index(drop=True)

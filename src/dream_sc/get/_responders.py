@@ -80,7 +80,9 @@ def responders(
 
     _validate.one_of("confidence", confidence, (None, *LEVELS))
     _validate.one_of("columns", columns, ("all", "main"))
-    if not 0 < q <= 1:
+    if min_log2fc is not None:
+        _validate.number("min_log2fc", min_log2fc)
+    if not 0 < _validate.number("q", q) <= 1:
         raise ValueError(f"q={q} is not above 0 and at most 1")
     fit = trans_fit(data, key, mod, gene_symbols)
     frame = called(fit, q)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dream_sc._data import made_from
 from dream_sc._keys import CALIBRATION, CHECKS, CONFIDENCE, CONFOUNDING, FLAGS, SIZE_FACTORS, TRANS
 
 from ._names import TransFit, by_feature, trans_fit
@@ -182,15 +183,19 @@ def _steps(s: _Steps) -> list[str]:
 
 def _found(s: _Steps) -> list[str]:
     table = s.called
-    out = [f"{len(table)} of {len(s.fitted)} features respond to the dosage{s.of_gene} at q < {CALLED}"]
+    acting = s.params.get("dosage") == "none"
+    to_what = "where its guides act" if acting else f"to the dosage{s.of_gene}"
+    out = [f"{len(table)} of {len(s.fitted)} features respond {to_what} at q < {CALLED}"]
     if not len(table):
         return out
     out.append("on knock-down: " + _counted(table["on_knockdown"], ("down", "up", "mixed")))
-    out.append("shapes as dosage rises: " + _counted(table["class"]))
+    if not acting:
+        out.append("shapes as dosage rises: " + _counted(table["class"]))
     if CONFIDENCE in table:
         out.append("confidence: " + _counted(table[CONFIDENCE], ("high", "moderate", "low")))
     inside = int((table["p_ec50_inside"] > 0.95).sum())
-    out.append(f"an EC50 within the observed dosages is determined (probability above 0.95) for {inside} of them")
+    if not acting:
+        out.append(f"an EC50 within the observed dosages is determined (probability above 0.95) for {inside} of them")
     names = [str(name) for name in table.index[:SHOWN]]
     out.append("the surest: " + ", ".join(names))
     return out
@@ -204,7 +209,8 @@ def _counted(column: pd.Series, order: tuple[str, ...] = ()) -> str:
 
 def _careful(s: _Steps) -> list[str]:
     n_control = int(s.control.sum())
-    out = [*_flags(s.info), _confounding(s), _calibration(s)]
+    out = _flags(s.info)
+    out += [_calibration(s)] if s.params.get("dosage") == "none" else [_confounding(s), _calibration(s)]
     if n_control < 6:
         out.append(f"only {n_control} NTC guides: how much guides differ by themselves is known roughly")
     if len(s.fitted) < FEW_FEATURES:
@@ -244,6 +250,8 @@ def _confounding(s: _Steps) -> str:
     entry = s.adata.uns.get(CONFOUNDING)
     if entry is None or CHECKS not in entry or entry["params"].get("cis_key") != s.params["cis_key"]:
         return "confounding: " + NOT_CHECKED.format("check_confounding", "says what else changes with the dosage")
+    if made_from.older_steps(entry, s.adata):
+        return "confounding: is of an earlier fit: call dream_sc.tl.check_confounding(data) again"
     checks = entry[CHECKS]
     flagged = checks[checks["flag"].astype(bool)]
     if not len(flagged):
@@ -256,6 +264,8 @@ def _calibration(s: _Steps) -> str:
     entry = s.adata.uns.get(CALIBRATION)
     if entry is None or "fpr" not in entry or entry["params"].get("key") != s.fit.key:
         return "calibration: " + NOT_CHECKED.format("calibrate", "says how often control guides give a hit")
+    if made_from.older_steps(entry, s.adata):
+        return "calibration: is of an earlier fit: call dream_sc.tl.calibrate(data) again"
     rates = entry["fpr"]
     text = ", ".join(f"{row['fpr']:.2g} at p < {row['level']:g}" for _, row in rates.iterrows())
     high = bool((rates["fpr"] > WARNING_FPR * rates["level"]).any())

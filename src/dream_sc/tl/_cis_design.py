@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from dream_sc import _validate
+from dream_sc._data.guide_matrix import SEVERAL
 from dream_sc._keys import COMPLEMENT
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dream_sc._data.guide_matrix import Guides
 
 ControlGroup = Literal["nt_cells", "complement"]
@@ -55,6 +59,16 @@ class CisDesign:
         }
 
 
+def _refuse_unknown(wanted: list[str], known: Iterable[str]) -> None:
+    """Refuse targets that no guide has: with a typo, half of the guides would be missing."""
+    there = set(known) - {""}
+    if lacking := [label for label in wanted if label not in there]:
+        raise ValueError(
+            f"cis_targets= names {lacking[:SHOWN]}, which no guide targets; targets are {sorted(there)[:SHOWN]}"
+            f"{_validate.close(lacking[0], there)}"
+        )
+
+
 def of_labels(
     guide: np.ndarray, target: np.ndarray, is_control: np.ndarray, wanted: list[str], min_cells: int, target_key: str
 ) -> CisDesign:
@@ -66,6 +80,7 @@ def of_labels(
             f"no cell's target is {wanted}: .obs[{target_key!r}] holds {seen[:SHOWN]}. "
             "Name the target label(s) of the guides that act on the gene as cis_targets="
         )
+    _refuse_unknown(wanted, target)
     take = (is_control | acting) & (guide != "")
     counted = pd.DataFrame({"guide": guide, "target": target, "is_control": is_control})[take]
     both = counted.groupby("guide")["is_control"].nunique().loc[lambda n: n > 1].index
@@ -112,6 +127,7 @@ def of_guides(
             f"no guide of {guides.key!r} targets {wanted}: targets are {seen[:SHOWN]}. Name the target label(s) of the "
             "guides that act on the gene as cis_targets="
         )
+    _refuse_unknown(wanted, {t.strip() for target in guides.targets for t in target.split(SEVERAL)})
     if (acting & ntc).any():
         raise ValueError(f"cis_targets={wanted} are among the labels of controls, {control}: name others")
     n_acting, n_ntc = guides.of_cells(acting), guides.of_cells(ntc)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+FEW_FEATURES = 10
 TOLD = 0.05  # share of features from which on a guide is told of
 MOST_NAMED = 6
 
@@ -57,9 +58,14 @@ def with_departures(guides: pd.DataFrame, learned: Mapping[str, Any]) -> pd.Data
     return guides.assign(**{DEPARTS: found.share, DEPARTS_WITH: others})
 
 
-def tell(guides: pd.DataFrame, wide_weight: float) -> None:
-    """Say which guides depart from the curves in more than one feature of twenty, and more than guides in general."""
-    many = guides[guides[DEPARTS] > max(TOLD, 2 * wide_weight)].sort_values(DEPARTS, ascending=False, kind="stable")
+def tell(guides: pd.DataFrame, wide_weight: float, n_features: int) -> None:
+    """Say which guides depart from the curves in more than one feature of twenty, and more than guides in general.
+
+    Of few features the share is too uncertain to say it: it has to stand for ten of them.
+    """
+    many = guides[guides[DEPARTS] > max(TOLD, 2 * wide_weight, FEW_FEATURES / max(n_features, 1))].sort_values(
+        DEPARTS, ascending=False, kind="stable"
+    )
     if not len(many):
         return
     named = [

@@ -19,7 +19,7 @@ from ._response_inputs import response_inputs
 from ._response_table import asked_for, table_of
 from ._single_cells import with_single_cells
 from ._trans_settings import check, check_axis, check_categories, likelihood_of, same_distribution, settings_of
-from ._without_dosage import STEP, acting_guides, as_holder, check_acting, slots_of
+from ._without_dosage import STEP, acting_guides, as_holder, check_acting, check_guides, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -214,6 +214,7 @@ def fit_trans(
     _validate.new_key(adata, key_added, "tl.fit_trans")
     holder, seed = adata if cis_mod is None else _validate.resolve(data, cis_mod), results.seed_of(rng)
     features = features if features is None or isinstance(features, str) else list(features)
+    check_guides(holder, cis_key, dosage, cis_targets)
     like = likelihood_of(adata, technical_key, distribution, inference, min_denominator)
     source, own = holder, {}
     if cis_targets is not None:
@@ -337,7 +338,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
     axis, opened = inputs.prepared.axis, inputs.opened
     steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
     guides = with_departures(inputs.guides, found.learned)
-    tell(guides, found.learned["wide_weight"])
+    tell(guides, found.learned["wide_weight"], int(inputs.prepared.fitted.sum()))
     return {
         ID: made_from.id_of(params, frame.select_dtypes("number")),
         MADE_FROM: made_from.of_steps(steps),

@@ -118,6 +118,11 @@ def response_inputs(
     given: dict[str, Any] = {"offsets": offsets, "known": known, "limit": limit, "min_denominator": min_denominator}
     if dosage == NO_DOSAGE:
         return _without_dosage(opened, **given)
+    if opened.cis.get("step") == STEP:
+        raise ValueError(
+            f'cis_key={cis_key!r} names the guides of a fit without dosages: use dosage="{NO_DOSAGE}", or call '
+            "dream_sc.tl.fit_cis and name its key"
+        )
     return _measured(opened, by_cell=dosage == "cell", slopes=slopes, **given)
 
 

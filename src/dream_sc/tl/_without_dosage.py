@@ -39,6 +39,15 @@ def check_acting(dosage: str, function_type: str, given: dict[str, Any]) -> None
         _validate.without_effect(others, "without cis_targets=, with which the guides of a cis fit are taken")
 
 
+def check_guides(holder: AnnData, cis_key: str, dosage: str, cis_targets: Any) -> None:
+    """Refuse a fit without dosages that is not told which guides act."""
+    if dosage == NO_DOSAGE and cis_targets is None and cis_key not in holder.uns:
+        raise ValueError(
+            f'dosage="{NO_DOSAGE}" has to know which guides act: name their target label(s) as cis_targets=, or call '
+            "dream_sc.tl.fit_cis first, whose guides are taken then"
+        )
+
+
 def acting_guides(
     data: Any, adata: AnnData, holder: AnnData, technical_key: str, cis_targets: Any, given: dict[str, Any], seed: int
 ) -> dict[str, Any]:

@@ -98,10 +98,10 @@ mean = mean.T * adata.obs["true_size_factor"].to_numpy(float)[:, None]
 adata.X = sparse.csr_matrix(rng.poisson(mean).astype(np.float32))
 true = (adata.var["true_model"] != "null").to_numpy()
 for name in ("negbinom", "poisson"):
-    ds.tl.fit_technical(adata, distribution=name)
+    ds.tl.fit_technical(adata, distribution=name, key_added=f"technical_{name}")
     if name == "negbinom":
-        ds.tl.fit_cis(adata, "GFI1B")
-    ds.tl.fit_trans(adata, key_added=name)
+        ds.tl.fit_cis(adata, "GFI1B", technical_key="technical_negbinom")
+    ds.tl.fit_trans(adata, technical_key=f"technical_{name}", key_added=name)
     table = adata.varm[name]
     called = (table["qvalue"] < 0.05).to_numpy()
     out[name] = [int((called & true).sum()), int((called & ~true).sum())]

@@ -40,7 +40,7 @@ EVEN = np.full((N_GUIDES, N_GROUPS), 40)
 def test_a_sound_screen_raises_nothing() -> None:
     expected = EVEN.ravel() * 5.0
     counts = expected * 2.0 ** np.where(CONTROL, 0.0, DOSAGE).repeat(2)
-    found = _found(_prepared(EVEN), [0.01, 0.2, np.nan, 0.9], (counts, expected))
+    found = _found(_prepared(EVEN), [0.01] * 10 + [0.2, np.nan] + [0.9] * 19, (counts, expected))
     assert not any(f.raised for f in found.values())
     assert found["many_responders"].value == pytest.approx(1 / 3)
     assert found["batches_follow_dosage"].value == pytest.approx(0.0, abs=1e-12)
@@ -50,7 +50,7 @@ def test_a_sound_screen_raises_nothing() -> None:
 
 
 def test_many_responders() -> None:
-    found = _found(_prepared(EVEN), [0.01] * 6 + [0.9] * 4)["many_responders"]
+    found = _found(_prepared(EVEN), [0.01] * 12 + [0.9] * 8)["many_responders"]
     assert found.raised
     assert found.value == pytest.approx(0.6)
 
@@ -112,3 +112,17 @@ def test_few_ntc_guides_matter_where_few_guides_target() -> None:
     found = _found(prepared)["few_ntc_guides"]
     assert found.raised
     assert found.value == 1.0
+
+
+def test_a_few_features_or_scores_say_nothing_of_size_factors() -> None:
+    assert "many_responders" not in _found(_prepared(EVEN), [0.01] * 12)
+    scores = _prepared(EVEN)
+    scores.guide_offset = None
+    assert "many_responders" not in _found(scores, [0.01] * 30)
+
+
+def test_guides_that_disagree_where_they_share_one_level() -> None:
+    p = np.array([1e-9] * 3 + [0.5] * 17 + [np.nan])
+    found = {f.flag: f for f in flags(_prepared(EVEN), np.ones(21), None, p)}["guides_disagree"]
+    assert found.value == pytest.approx(0.15)
+    assert found.raised

@@ -10,7 +10,8 @@ import pytest
 from dream_sc._core.response import status
 from dream_sc._core.response.confidence import LEVELS, confidence
 
-GOOD = {
+GOOD: dict[str, float | str] = {
+    "class": "increasing",
     "qvalue": 1e-4,
     "lfdr": 1e-3,
     "log_bf_loo": 5.0,
@@ -79,6 +80,8 @@ def test_a_gap_is_of_no_interest_without_a_response() -> None:
         ({}, "high"),
         ({"pareto_k": np.nan}, "high"),
         ({"lfdr": 0.02}, "moderate"),
+        ({"lfdr": 0.51}, "low"),
+        ({"class": "switch"}, "moderate"),
         ({"log_bf_loo": 1.0}, "moderate"),
         ({"n_guides_support": 2.0}, "moderate"),
         ({"p_trend_within_targeting": 0.2}, "moderate"),
@@ -91,7 +94,7 @@ def test_a_gap_is_of_no_interest_without_a_response() -> None:
         ({"qvalue": np.nan}, None),
     ],
 )
-def test_confidence_follows_its_rule(changes: dict[str, float], expected: str | None) -> None:
+def test_confidence_follows_its_rule(changes: dict[str, float | str], expected: str | None) -> None:
     columns = {name: np.array([value]) for name, value in (GOOD | changes).items()}
     assert confidence(columns)[0] == expected
     assert LEVELS == ("high", "moderate", "low")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 CALLED = 0.05  # q-value
+FEW_FEATURES = 20  # of which a share says little
+SURE, MOST_DISAGREE = 1e-6, 0.1  # p-value, and share of features; guide shifts of 0.1 log2 give below 0.02
 MOST_CALLED = 0.5  # share of features; stable ones are looked for among the rest
 MOST_BY_BATCH = 0.1  # share of the variance of the dosage between cells; random batches give below 0.01
 LARGEST_OFFSET = 0.5  # log2 over the range of dosages; totals with 30 % of responders give 0.1 to 0.3
@@ -32,7 +34,12 @@ class Flag(NamedTuple):
     raised: bool
 
 
-def flags(prepared: Prepared, q_value: Floats, cis_expected: tuple[Floats, Floats] | None) -> list[Flag]:
+def flags(
+    prepared: Prepared,
+    q_value: Floats,
+    cis_expected: tuple[Floats, Floats] | None,
+    disagreement: Floats | None = None,
+) -> list[Flag]:
     """Measure all of them.
 
     Parameters
@@ -41,8 +48,14 @@ def flags(prepared: Prepared, q_value: Floats, cis_expected: tuple[Floats, Float
         ``(F,)``, NaN of features that are not fitted.
     cis_expected
         Counts of the cis gene in each row ``(R,)``, and those expected at NTC dosage; None where it is not there.
+    disagreement
+        ``(F,)`` p-values of Cochran's Q of the guides around one level for those that act, of a fit without dosages.
     """
-    found = [_of_calls(q_value), _of_controls(prepared)]
+    found = [_of_controls(prepared)]
+    if prepared.guide_offset is not None and np.isfinite(q_value).sum() >= FEW_FEATURES:
+        found.insert(0, _of_calls(q_value))
+    if disagreement is not None:
+        found.append(_of_disagreement(disagreement))
     if prepared.stats.n_groups > 1 and prepared.rows is not None:
         found.append(_of_batches(prepared))
     if prepared.guide_offset is not None:
@@ -59,6 +72,13 @@ def _above(name: str, value: float, limit: float) -> Flag:
 def _of_calls(q_value: Floats) -> Flag:
     known = np.isfinite(q_value)
     return _above("many_responders", float((q_value[known] < CALLED).mean()) if known.any() else 0.0, MOST_CALLED)
+
+
+def _of_disagreement(p: Floats) -> Flag:
+    """Features in which guides that act at one level differ by far more than their counts allow."""
+    known = np.isfinite(p)
+    share = float((p[known] < SURE).mean()) if known.any() else 0.0
+    return _above("guides_disagree", share, MOST_DISAGREE)
 
 
 def _of_controls(prepared: Prepared) -> Flag:
@@ -89,7 +109,7 @@ def _of_offsets(prepared: Prepared) -> Flag:
     here = np.unique(prepared.stats.guide)
     offset = np.asarray(prepared.guide_offset)[here]
     x = _dosage_of_guides(prepared)[here]
-    weight = np.bincount(prepared.stats.guide, prepared.stats.exposure)[here]
+    weight = np.bincount(prepared.stats.guide, prepared.stats.exposure, prepared.stats.n_guides)[here]
     x = x - np.average(x, weights=weight)
     slope = float((weight * x) @ offset / max(float(weight @ x**2), 1e-300))
     return _above("size_factors_follow_dosage", abs(slope) * float(np.ptp(x)), LARGEST_OFFSET)
@@ -99,7 +119,8 @@ def _dosage_of_guides(prepared: Prepared) -> Floats:
     """``(G,)`` mean over the rows of a guide, by exposure; 0 of controls."""
     stats = prepared.stats
     total = np.bincount(stats.guide, stats.exposure, stats.n_guides)
-    x = np.bincount(stats.guide, stats.exposure * np.broadcast_to(prepared.dosage.mean, total[stats.guide].shape))
+    mean = np.broadcast_to(prepared.dosage.mean, stats.guide.shape)
+    x = np.bincount(stats.guide, stats.exposure * mean, stats.n_guides)
     out = x / np.maximum(total, 1e-300)
     return np.where(np.asarray(prepared.dosage.control), 0.0, out)
 
