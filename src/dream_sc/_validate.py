@@ -24,11 +24,11 @@ NO_COUNTS = {
 }
 
 
-def close(name: str, names: Iterable[str]) -> str:
+def close(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     """Say which of the names come close to an unknown one."""
     known = [str(n) for n in names]
     same = [n for n in known if n.casefold() == str(name).casefold()]  # but for upper and lower case
-    matches = [*same, *(m for m in get_close_matches(str(name), known, n=4, cutoff=0.5) if m not in same)]
+    matches = [*same, *(m for m in get_close_matches(str(name), known, n=4, cutoff=cutoff) if m not in same)]
     return f"; did you mean {matches}?" if matches else ""
 
 
@@ -237,7 +237,7 @@ def controls(target: np.ndarray, control: str | list[str], target_key: str) -> n
             seen = sorted(set(target) - {""})
             raise ValueError(
                 f"no cell has the control label {label!r} in .obs[{target_key!r}]; it holds {seen[:12]}"
-                f"{close(label, seen)} Set control= to the label of the non-targeting cells."
+                f"{close(label, seen, cutoff=0.6)} Set control= to the label of the non-targeting cells."
             )
     return np.isin(target, wanted)
 

@@ -576,3 +576,12 @@ def test_curves_of_few_doses_or_features(trans: ad.AnnData) -> None:
         ds.get.dose_response(trans, "gene_0001", ci=95)
     with pytest.raises(ValueError, match="log2fc"):
         ds.get.dose_response(trans, "gene_0001", scale="log")
+
+
+def test_a_target_is_not_offered_as_a_control() -> None:
+    """One letter in common is no likeness: whoever followed the advice would make targeted cells controls."""
+    adata = ds.datasets.titration(300, 5, rng=0)
+    adata.obs["target"] = "T"
+    with pytest.raises(ValueError, match=r"no cell has the control label 'NTC'") as error:
+        ds.tl.fit_technical(adata)
+    assert "did you mean" not in str(error.value)
