@@ -56,6 +56,11 @@ def classes_data(
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> ds.pl.classes_data(adata).columns.tolist()
+    ['n', 'share', 'example']
     """
     _effects.check_fdr(fdr)
     frame = _effects.table_of(trans_fit(data, key, mod, gene_symbols))
@@ -113,7 +118,7 @@ def classes(
 
     Examples
     --------
-    >>> ds.pl.classes(adata)  # doctest: +SKIP
+    >>> axes = ds.pl.classes(adata)
     """
     table = classes_data(data, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     total, shown = int(table["n"].sum()), table.drop(index=NOT_CALLED)

@@ -49,6 +49,11 @@ def convergence_data(
     ------
     KeyError
         If the fit is not there.
+
+    Examples
+    --------
+    >>> ds.pl.convergence_data(adata).columns.tolist()
+    ['mean', 'pareto_k', 'trusted', 'status']
     """
     frame = _effects.table_of(trans_fit(data, key, mod, gene_symbols))
     out = frame[["mean", "pareto_k", "status"]].copy()
@@ -102,7 +107,7 @@ def convergence(
 
     Examples
     --------
-    >>> ds.pl.convergence(adata)  # doctest: +SKIP
+    >>> axes = ds.pl.convergence(adata)
     """
     table = convergence_data(data, key=key, mod=mod, gene_symbols=gene_symbols)
     counts = trans_fit(data, key, mod).likelihood.statistics == "counts"

@@ -78,6 +78,12 @@ def de_comparison_data(
     KeyError, ValueError
         If the fit is not there or not of counts, the table is of no known tool, has several rows of a feature, or no
         feature of the fit.
+
+    Examples
+    --------
+    >>> table = ds.get.trans(adata)[["log2fc_full", "qvalue"]].set_axis(["log2FoldChange", "padj"], axis=1)  # of DESeq2
+    >>> ds.pl.de_comparison_data(adata, table).columns.tolist()
+    ['log2fc', 'log2fc_table', 'called', 'called_table']
     """
     _validate.one_of("at", at, ("mean", "full"))
     _effects.check_fdr(fdr)
@@ -206,7 +212,8 @@ def de_comparison(
 
     Examples
     --------
-    >>> ds.pl.de_comparison(adata, sc.get.rank_genes_groups_df(adata, "GFI1B"))  # doctest: +SKIP
+    >>> table = ds.get.trans(adata)[["log2fc_full", "qvalue"]].set_axis(["log2FoldChange", "padj"], axis=1)  # of DESeq2
+    >>> axes = ds.pl.de_comparison(adata, table)
     """
     both = de_comparison_data(data, table, at=at, target=target, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     tool = both.attrs["tool"]

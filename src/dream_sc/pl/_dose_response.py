@@ -79,6 +79,11 @@ def dose_response_data(
     ------
     KeyError, ValueError
         If the fit or the name is not there, or categories of the feature are not any more.
+
+    Examples
+    --------
+    >>> ds.pl.dose_response_data(adata, "gene_0002")[["guide", "mean"]].shape
+    (18, 2)
     """
     return _observed(data, trans_fit(data, key, mod, gene_symbols), feature)
 
@@ -166,7 +171,7 @@ def dose_response(
 
     Examples
     --------
-    >>> ds.pl.dose_response(adata, ["gene_0003", "gene_0007"], scale="log2fc", ncols=2)  # doctest: +SKIP
+    >>> axes = ds.pl.dose_response(adata, ["gene_0002", "gene_0018"], scale="log2fc", ncols=2)
     """
     _validate.one_of("scale", scale, ("expected", "log2fc", "delta"))
     fit = trans_fit(data, key, mod, gene_symbols)

@@ -65,6 +65,11 @@ def forest_data(
     ------
     KeyError, ValueError
         If the fit or a name is not there.
+
+    Examples
+    --------
+    >>> ds.pl.forest_data(adata).columns.tolist()
+    ['estimate', 'q025', 'q975', 'direction', 'sure']
     """
     _validate.one_of("value", value, (_effects.EC50, "effect"))
     _effects.check_fdr(fdr)
@@ -136,7 +141,7 @@ def forest(
 
     Examples
     --------
-    >>> ds.pl.forest(adata, n=20)  # doctest: +SKIP
+    >>> axes = ds.pl.forest(adata, n=20)
     """
     table = forest_data(data, features, value=value, n=n, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     if not len(table):

@@ -73,6 +73,11 @@ def guides_data(
     ------
     KeyError, ValueError
         If the fit or a feature is not there, or no feature has a curve.
+
+    Examples
+    --------
+    >>> bool(ds.pl.guides_data(adata)["share_beyond"].between(0, 1).all())
+    True
     """
     fit = trans_fit(data, key, mod, gene_symbols)
     frame = _effects.table_of(fit, features)
@@ -195,7 +200,7 @@ def guides(
 
     Examples
     --------
-    >>> ds.pl.guides(adata)  # doctest: +SKIP
+    >>> axes = ds.pl.guides(adata)
     """
     table = guides_data(data, features=features, key=key, mod=mod, gene_symbols=gene_symbols)
     learned = DEPARTS in table and bool(table[DEPARTS].notna().any())

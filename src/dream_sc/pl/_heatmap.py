@@ -70,6 +70,12 @@ def heatmap_data(
     ------
     KeyError, ValueError
         If the fit or a name is not there, nothing is called, or too many features are to be clustered.
+
+    Examples
+    --------
+    >>> frame = ds.pl.heatmap_data(adata)  # features x dosages
+    >>> len(frame) == len(ds.get.responders(adata))
+    True
     """
     _validate.one_of("order", order, ("ec50", "cluster", "given"))
     _effects.check_fdr(fdr)
@@ -183,7 +189,7 @@ def heatmap(
 
     Examples
     --------
-    >>> ds.pl.heatmap(adata, order="cluster")  # doctest: +SKIP
+    >>> axes = ds.pl.heatmap(adata, order="cluster")
     """
     if limit is not None and not limit > 0:
         raise ValueError(f"limit={limit}: colours end at a change above 0")

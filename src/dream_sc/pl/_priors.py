@@ -70,6 +70,11 @@ def priors_data(
     ------
     KeyError, ValueError
         If the fit or a name is not there, or there are too many.
+
+    Examples
+    --------
+    >>> ds.pl.priors_data(adata).columns.tolist()
+    ['parameter', 'feature', 'x', 'density']
     """
     from dream_sc._core.response import posterior_record as core
 
@@ -108,7 +113,10 @@ def _chosen(fit: TransFit, features: Any) -> pd.DataFrame:
     frame = _effects.table_of(fit, features)
     frame = frame[np.isfinite(fit.records[frame["row"].to_numpy(int), 0])]
     if features is None:
-        chosen = frame[(frame["model"] == "single_hill") & frame[EC50].notna()][:4]
+        from dream_sc._core.curves import CURVES
+
+        one_step = [curve.name for curve in CURVES if curve.one_step]
+        chosen = frame[frame["model"].isin(one_step) & frame[EC50].notna()][:4]
     else:
         labels = [str(fit.feature_labels[fit.find(name)[0]]) for name in names_of(features)]
         chosen = frame.loc[[name for name in dict.fromkeys(labels) if name in frame.index]]
@@ -198,7 +206,7 @@ def priors(
 
     Examples
     --------
-    >>> ds.pl.priors(adata, ["gene_0003", "gene_0007"])  # doctest: +SKIP
+    >>> axes = ds.pl.priors(adata)
     """
     table = priors_data(data, features, key=key, mod=mod, gene_symbols=gene_symbols)
     fit = trans_fit(data, key, mod, gene_symbols)

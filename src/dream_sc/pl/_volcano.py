@@ -67,6 +67,11 @@ def volcano_data(
     ------
     KeyError, ValueError
         If the fit is not there, or has not this effect.
+
+    Examples
+    --------
+    >>> ds.pl.volcano_data(adata).columns.tolist()
+    ['x', 'y', 'called', 'direction', 'qvalue']
     """
     _validate.one_of("x", x, X)
     _validate.one_of("y", y, ("qvalue", "score"))
@@ -146,7 +151,7 @@ def volcano(
 
     Examples
     --------
-    >>> ds.pl.volcano(adata, label=20)  # doctest: +SKIP
+    >>> axes = ds.pl.volcano(adata, label=20)
     """
     table = volcano_data(data, x=x, y=y, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     fit = trans_fit(data, key, mod, gene_symbols)

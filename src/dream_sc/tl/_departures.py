@@ -59,10 +59,12 @@ def with_departures(guides: pd.DataFrame, learned: Mapping[str, Any]) -> pd.Data
 
 
 def tell(guides: pd.DataFrame, wide_weight: float, n_features: int) -> None:
-    """Say which guides depart from the curves in more than one feature of twenty, and more than guides in general.
+    """Say which targeting guides depart from the curves in more than one feature of twenty, and more than in general.
 
-    Of few features the share is too uncertain to say it: it has to stand for ten of them.
+    Of few features the share is too uncertain to say it: it has to stand for ten of them. NTC guides, which bear no
+    call, are in the table of the guides only.
     """
+    guides = guides[~guides["is_control"].astype(bool)]
     many = guides[guides[DEPARTS] > max(TOLD, 2 * wide_weight, FEW_FEATURES / max(n_features, 1))].sort_values(
         DEPARTS, ascending=False, kind="stable"
     )
