@@ -188,8 +188,8 @@ def trans(
         Names to return; all by default. Of a multinomial, names of features or of categories; a category that is a
         layer is called "feature:layer".
     columns
-        "all", in reading order; or "main", the 12 that most readers need, with the EC50 only where the data determine
-        it. `get.columns` says what each means.
+        "all", in reading order; or "main", those (at most 12) that most readers need, with the EC50 only where the data
+        determine it. `get.columns` says what each means.
     by
         "feature": a row per feature. "category", for a multinomial: a row per category.
     key

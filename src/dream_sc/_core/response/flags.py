@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .prepare import Prepared
+    from .rows import Layout
 
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
@@ -57,7 +58,7 @@ def flags(
     if disagreement is not None:
         found.append(_of_disagreement(disagreement))
     if prepared.stats.n_groups > 1 and prepared.rows is not None:
-        found.append(_of_batches(prepared))
+        found.append(_of_batches(prepared, prepared.rows))
     if prepared.guide_offset is not None:
         found.append(_of_offsets(prepared))
     if cis_expected is not None and prepared.stats.n_groups > 1:
@@ -89,10 +90,9 @@ def _of_controls(prepared: Prepared) -> Flag:
     return Flag("few_ntc_guides", float(n), float(FEW_CONTROLS), bool(n < FEW_CONTROLS and needed))
 
 
-def _of_batches(prepared: Prepared) -> Flag:
+def _of_batches(prepared: Prepared, rows: Layout) -> Flag:
     """Share of the variance of the dosage between targeted cells that lies between technical groups."""
-    stats, rows = prepared.stats, prepared.rows
-    assert rows is not None  # noqa: S101
+    stats = prepared.stats
     n = np.bincount(rows.row_of_cell[rows.row_of_cell >= 0], minlength=rows.n_rows).astype(float)
     n = np.where(np.asarray(prepared.dosage.control)[stats.guide], 0.0, n)
     x = np.broadcast_to(prepared.dosage.mean, n.shape)
