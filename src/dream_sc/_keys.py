@@ -80,6 +80,7 @@ class Slots:
 # of every step, in its entry of `.uns`: a name for the result, and what it was made from
 ID, MADE_FROM = "id", "made_from"
 CELLS, TAKES_PART, KINDS, NAMES, FEATURES, STEPS = "cells", "takes part", "kinds", "names", "features", "steps"
+NO_DOSAGE = "none"  # `dosage=` of a trans fit for which guides act or do not
 ACTING = "_acting"  # appended to the key of a trans fit without dosages: its guides, in the form of a cis fit
 DOSE = "dose"  # scale of known dosages, in the parameters of a cis step
 ZERO = "zero"  # in the axis of a trans fit of doses: the log2 dose at which it has dose 0

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dream_sc._keys import NO_DOSAGE
+
 from . import options, said
 from .messages import DONE, FAILED, INTERRUPTED, messages, say, whole
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-NO_DOSAGE = "none"
 FITTED = ("fitted.h5ad", "fitted.h5mu")
 SAYS = "dream-sc fit"
 FEW_FEATURES: Literal["total"] = "total"  # size factors where too few features are there for the stable ones

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data.guide_matrix import SEVERAL, read_guides
-from dream_sc._keys import COMPLEMENT, SYMBOL_COLUMNS
+from dream_sc._keys import COMPLEMENT, NO_DOSAGE, SYMBOL_COLUMNS
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FITTED, FAILED = "fitted", "failed"
 FEW_GUIDES, FEW_CELLS = "few_guides", "few_cells"
-WITH_DOSAGE, NO_DOSAGE = "guide", "none"  # as `fit_trans` calls them
+WITH_DOSAGE = "guide"  # as `fit_trans` calls it
 
 
 @dataclass(frozen=True)

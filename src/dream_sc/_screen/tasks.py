@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, PAIR_COLUMNS, TRANS, Slots
+from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, NO_DOSAGE, PAIR_COLUMNS, TRANS, Slots
 from dream_sc._logging import logger
 
 from .store import Part
-from .targets import FAILED, NO_DOSAGE
+from .targets import FAILED
 from .union import CALLED, pairs_of
 
 if TYPE_CHECKING:

@@ -85,12 +85,12 @@ def dose_response_data(
     >>> ds.pl.dose_response_data(adata, "gene_0002")[["guide", "mean"]].shape
     (18, 2)
     """
-    return _observed(data, trans_fit(data, key, mod, gene_symbols), feature)
+    fit = trans_fit(data, key, mod, gene_symbols)
+    return _observed(_points.cells(data, fit), fit, feature)
 
 
-def _observed(data: Any, fit: TransFit, name: str) -> pd.DataFrame:
+def _observed(cells: _points.Cells, fit: TransFit, name: str) -> pd.DataFrame:
     rows = fit.find(name)
-    cells = _points.cells(data, fit)
     levels: Any = float(fit.row(int(rows[0]))["baseline"])
     if fit.likelihood.statistics == "shares":
         points = _points.shares(cells, rows)
@@ -179,10 +179,11 @@ def dose_response(
     if not names:
         raise ValueError("features=[] names nothing to draw: name one feature or several")
     _check_scale(fit, names, scale)
+    cells = _points.cells(data, fit)  # sorted once for all panels
     if isinstance(features, str):
         one_panel(ncols)
         ax = axes(ax, (WIDE if features in fit.of_feature else 4.2, 3.2), figsize=figsize)
-        _one(data, fit, features, scale, legend, ax)
+        _one(data, cells, fit, features, scale, legend, ax)
         titled(ax, title)
         return ax
     if ax is not None:
@@ -191,7 +192,7 @@ def dose_response(
     ncols = ncols or (2 if wide else 3)
     drawn = panels(len(names), (WIDE if wide else 3.9, 3.0), ncols=ncols, figsize=figsize, title=title)
     for name, panel in zip(names, drawn, strict=True):
-        categories = _panel(data, fit, name, scale, panel)
+        categories = _panel(data, cells, fit, name, scale, panel)
         if legend and categories:
             _usage.legend(panel, categories, ([], []))
     if legend:
@@ -211,9 +212,9 @@ def _check_scale(fit: TransFit, names: list[str], scale: str) -> None:
         raise ValueError(f"{several[0]!r} is drawn by its categories, which have no scale={scale!r}: name a category")
 
 
-def _one(data: Any, fit: TransFit, name: str, scale: str, legend: bool, ax: Any) -> Any:
+def _one(data: Any, cells: _points.Cells, fit: TransFit, name: str, scale: str, legend: bool, ax: Any) -> Any:
     """One feature with its legend."""
-    categories = _panel(data, fit, name, scale, ax)
+    categories = _panel(data, cells, fit, name, scale, ax)
     if not legend:
         return ax
     if categories:
@@ -236,10 +237,10 @@ def _handles(panels: list[Any]) -> tuple[list[Any], list[str]]:
     return [entries[label] for label in labels], labels
 
 
-def _panel(data: Any, fit: TransFit, name: str, scale: str, ax: Any) -> list[Any]:
+def _panel(data: Any, cells: _points.Cells, fit: TransFit, name: str, scale: str, ax: Any) -> list[Any]:
     """Draw a feature; gives handles for the names of its categories, if it is drawn by categories."""
     rows = fit.fitted(name)
-    points, row = _observed(data, fit, name), fit.row(int(rows[0]))
+    points, row = _observed(cells, fit, name), fit.row(int(rows[0]))
     span = fit.info["axis"]["low"], fit.info["axis"]["high"]
     doses, categories = ZERO in fit.info["axis"], []
     if doses:  # controls have no log dose

@@ -15,11 +15,11 @@ from dream_sc._data.cis_cells import zero_of
 from dream_sc._data.covariates import cell_bins
 from dream_sc._data.groups import group_codes
 from dream_sc._data.guide_matrix import guides_of_cells
-from dream_sc._keys import STICKS, Slots
+from dream_sc._keys import NO_DOSAGE, STICKS, Slots
 from dream_sc._logging import logger
 
 from ._direct_targets import check_cis_gene, direct_targets
-from ._without_dosage import NO_DOSAGE, STEP, without_dosage
+from ._without_dosage import STEP, without_dosage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

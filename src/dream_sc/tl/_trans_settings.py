@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dream_sc import _validate
 from dream_sc._data import stored
-
-from ._without_dosage import NO_DOSAGE
+from dream_sc._keys import NO_DOSAGE
 
 if TYPE_CHECKING:
     from os import PathLike

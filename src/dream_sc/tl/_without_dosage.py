@@ -9,7 +9,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import made_from, results
-from dream_sc._keys import ACTING, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, ID, MADE_FROM, Slots
+from dream_sc._keys import ACTING, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, ID, MADE_FROM, NO_DOSAGE, Slots
 
 from ._fit_cis import _design
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from dream_sc._core.response.rows import Guides
 
-NO_DOSAGE = "none"
 STEP = "tl.fit_trans(dosage='none')"  # what wrote the guides of such a fit
 LEVEL = -1.0  # log2: the one level at which all acting guides are taken to be
 LEAST_CELLS = 5

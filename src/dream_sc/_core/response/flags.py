@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .direction import CALLED
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-CALLED = 0.05  # q-value
 FEW_FEATURES = 20  # of which a share says little
 SURE, MOST_DISAGREE = 1e-6, 0.1  # p-value, and share of features; guide shifts of 0.1 log2 give below 0.02
 MOST_CALLED = 0.5  # share of features; stable ones are looked for among the rest
