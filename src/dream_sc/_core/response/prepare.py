@@ -268,7 +268,7 @@ def counts(
     sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
     technical = with_silent(technical, stats)
-    reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
+    reason = reasons(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
         ok = (reason == "") & np.isfinite(technical.baseline)
@@ -315,7 +315,7 @@ def with_silent(technical: Technical, stats: GuideStats) -> Technical:
     return replace(technical, overdispersion=overdispersion)
 
 
-def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
+def reasons(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
     """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
     out = np.full(len(is_cis), "", dtype=object)
     out[total < MIN_COUNT] = f"fewer than {MIN_COUNT} counts in the cells used"
