@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from dream_sc._core.response.learned import Prior
     from dream_sc._core.response.prepare import Technical
     from dream_sc._core.screen.controls import Controls
     from dream_sc._core.screen.null_draws import Classes
@@ -105,7 +106,6 @@ def all_targets(
 ) -> AllTargets:
     """Read the counts once, and sum up the controls."""
     from dream_sc._core.response import prepare
-    from dream_sc._core.screen.controls import controls
 
     key, technical = steps.technical_key, adata.uns[steps.technical_key]
     table, code = _guides(library, steps.cis["min_cells_per_guide"])
@@ -121,19 +121,9 @@ def all_targets(
     sums, counts = _read(adata, steps, code, group, s, of_technical, columns, limit)
     mine = np.flatnonzero(code >= 0)
     cis = CisCounts(counts[mine].tocsc(), {g: i for i, g in enumerate(genes)}, code[mine], group[mine], s[mine])
-    ntc = sums.of(np.flatnonzero(table["is_control"].to_numpy(bool)))
-    if steps.trans["guide_offsets"]:
-        ok = np.isfinite(of_technical.overdispersion) & np.isfinite(of_technical.baseline)
-        factor = 2.0 ** prepare.offsets(ntc, of_technical, ok)[0][ntc.guide]
-        ntc = replace(ntc, exposure=ntc.exposure * factor, exposure2=ntc.exposure2 * factor**2)
-    from dream_sc._core.curves import LN2
-
-    of_controls = controls(
-        ntc,
-        of_technical.overdispersion,
-        group_effect_sd=of_technical.effect_sd * LN2,
-        guide_effects=steps.trans["guide_effects"],
-    )
+    ntc = np.flatnonzero(table["is_control"].to_numpy(bool))
+    trans = steps.trans
+    of_controls = controls_of(sums, ntc, of_technical, offsets=trans["guide_offsets"], effects=trans["guide_effects"])
     return AllTargets(
         table,
         sums,
@@ -147,6 +137,29 @@ def all_targets(
         steps.cis["pooling"],
         None if steps.trans["features"] is None else tuple(steps.trans["features"]),
     )
+
+
+def controls_of(
+    sums: GuideSums,
+    guides: np.ndarray,
+    technical: Technical,
+    *,
+    offsets: bool,
+    effects: bool,
+    known: Prior | None = None,
+) -> Controls:
+    """Some NTC guides, summed up; `known` is the prior of the guide effects where it has been learned."""
+    from dream_sc._core.curves import LN2
+    from dream_sc._core.response import prepare
+    from dream_sc._core.screen.controls import controls
+
+    ntc = sums.of(guides)
+    if offsets:
+        ok = np.isfinite(technical.overdispersion) & np.isfinite(technical.baseline)
+        factor = 2.0 ** prepare.offsets(ntc, technical, ok)[0][ntc.guide]
+        ntc = replace(ntc, exposure=ntc.exposure * factor, exposure2=ntc.exposure2 * factor**2)
+    sd = technical.effect_sd * LN2
+    return controls(ntc, technical.overdispersion, group_effect_sd=sd, guide_effects=effects, known=known)
 
 
 def _guides(library: Library, least: int) -> tuple[pd.DataFrame, np.ndarray]:

@@ -13,6 +13,7 @@ from dream_sc._keys import NO_DOSAGE, PAIR_COLUMNS
 if TYPE_CHECKING:
     from dream_sc._core.response.prepare import Prepared
     from dream_sc._core.response.rows import Guides
+    from dream_sc._core.screen.controls import Controls
     from dream_sc._core.types import CisCells, GuideStats
 
     from .all_targets import AllTargets
@@ -32,8 +33,14 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
     """
     from dream_sc._core.screen.fit import fit
 
-    table = every.guides
-    codes = np.flatnonzero(table["target"].isin(target.labels).to_numpy(bool))
+    table, control = every.guides, every.guides["is_control"].to_numpy(bool)
+    if target.ntc_guides:
+        mine = control & table["guide"].isin(target.ntc_guides).to_numpy(bool)
+        control = control & ~mine
+        every = replace(every, controls=_without(every, np.flatnonzero(control)))
+    else:
+        mine = table["target"].isin(target.labels).to_numpy(bool)
+    codes = np.flatnonzero(mine)
     stats = every.sums.of(codes)
     no_dosage = target.dosage == NO_DOSAGE
     guides = _without_dosage(len(codes)) if no_dosage else _dosages(every, target, codes, stats)
@@ -45,10 +52,18 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
     return frame, {
         "n_guides": len(codes),
         "n_cells": int(table["n_cells"].iloc[codes].sum()),
-        "n_control_cells": int(table["n_cells"][table["is_control"]].sum()),
+        "n_control_cells": int(table["n_cells"][control].sum()),
         "log2_dosage_min": float(acting.min()),
         "log2_dosage_max": float(acting.max()),
     }
+
+
+def _without(every: AllTargets, guides: np.ndarray) -> Controls:
+    """The controls that are left where some play a target."""
+    from .all_targets import controls_of
+
+    known, effects = every.controls.prior, every.settings.guide_effects
+    return controls_of(every.sums, guides, every.technical, offsets=every.guide_offsets, effects=effects, known=known)
 
 
 def _compared(every: AllTargets) -> Any:

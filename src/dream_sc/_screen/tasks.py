@@ -134,6 +134,7 @@ def fit_together(every: AllTargets, target: Target) -> Part:
 def row_of(target: Target) -> dict[str, Any]:
     """What is known of a target before its fit."""
     out = asdict(target)
+    del out["ntc_guides"]
     names = {"target": out.pop("name"), "cis_gene": out.pop("gene"), "labels": list(out.pop("labels"))}
     return names | out | {"n_rows": 0}
 
@@ -154,7 +155,7 @@ def left_out(targets: Sequence[Target], store: Store | None) -> list[Part]:
 
 def identity(target: Target) -> tuple[Any, ...]:
     """What the fit of a target takes beside the settings of all."""
-    return target.gene, target.labels, target.dosage
+    return target.gene, target.labels, target.dosage, *target.ntc_guides
 
 
 def _finished(store: Store | None, target: Target) -> Part | None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 Effort = Literal["auto", "full", "first_pass"]
+MANY_DRAWS, FEWER_DRAWS = 1000, 250  # of full fits, and after a first pass
 
 
 def screen(
@@ -60,7 +61,8 @@ def screen(
     function_type: FunctionType = "auto",
     guide_effects: bool = True,
     guide_offsets: bool = True,
-    nsamples: int = 1000,
+    nsamples: int | None = None,
+    n_null_targets: int = 0,
     technical_key: str = TECHNICAL,
     effort: Effort = "auto",
     store: str | PathLike[str] | None = None,
@@ -100,8 +102,14 @@ def screen(
         As in `tl.fit_cis`; a target whose cis gene has a lower mean count is left out.
     features
         Names of the features to report, as in `tl.fit_trans`. `qvalue_union` is then over the pairs reported.
-    function_type, guide_effects, guide_offsets, nsamples
+    function_type, guide_effects, guide_offsets
         As in `tl.fit_trans`, and `guide_offsets` also in `tl.fit_cis`.
+    nsamples
+        Posterior draws behind the intervals; by default 1,000 in a full fit of each target, and 250 of what is called
+        or near after a first pass.
+    n_null_targets
+        So many groups of NTC guides are relabelled as targets, "null_1" and so on, and fitted against the other NTC
+        guides without dosages; each of their calls is false. Groups overlap; their pairs count in `qvalue_union`.
     technical_key
         Name of the technical fit; it is written into `data` if it is not there.
     effort
@@ -154,10 +162,12 @@ def screen(
     True
     """
     from dream_sc._screen import tasks, union
-    from dream_sc._screen.targets import FITTED, Least, library, of_library
+    from dream_sc._screen.targets import FITTED, Least, library, null_targets, of_library
     from dream_sc._screen.workers import Together, Workers
 
-    _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, nsamples)
+    draws = MANY_DRAWS if nsamples is None else nsamples
+    _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, draws)
+    _validate.whole("n_null_targets", n_null_targets, 0)
     _validate.one_of("effort", effort, get_args(Effort))
     seed, adata = results.seed_of(rng), _validate.resolve(data, mod)
     workers = Workers(_jobs(n_jobs), _client(client, n_jobs, store))
@@ -191,7 +201,7 @@ def screen(
         "features": features,
         "function_type": function_type,
         "guide_effects": guide_effects,
-        "nsamples": nsamples,
+        "nsamples": draws,
     }
     of_cis = {
         "guide_key": guide_key,
@@ -203,8 +213,13 @@ def screen(
     both = {"technical_key": technical_key, "guide_offsets": guide_offsets, "memory_limit": memory_limit, "rng": seed}
     both["progress"] = False
     steps = tasks.Steps(technical_key, params["layer"], params["guides"], of_cis | both, of_trans | both)
+    if n_null_targets:
+        targets += null_targets(cells, targets, n_null_targets, seed, least)
     wanted = [t for t in targets if t.status == FITTED]
-    fits = _fits(effort, adata, cells, wanted, steps, in_parts=client is not None)
+    needs = {"client=": client is not None, "n_null_targets=": n_null_targets > 0}
+    fits = _fits(effort, adata, cells, wanted, steps, [name for name, given in needs.items() if given])
+    if nsamples is None and type(fits) is Together:
+        steps.trans["nsamples"] = FEWER_DRAWS
     kept = None if store is None else _store(store, adata, technical, cells, steps, least, type(fits) is Together)
     _say(targets, FITTED)
     if wanted:
@@ -270,22 +285,19 @@ def _client(client: Any, n_jobs: int | None, store: Any) -> Any:
 
 
 def _fits(
-    effort: str, adata: AnnData, cells: Library, wanted: Sequence[Target], steps: Steps, *, in_parts: bool
+    effort: str, adata: AnnData, cells: Library, wanted: Sequence[Target], steps: Steps, needed_by: list[str]
 ) -> Fits:
-    """How targets are fitted: each by itself, or out of what is measured once for all."""
+    """How targets are fitted: each by itself, or out of what is measured once for all, as some arguments need it."""
     from dream_sc._screen.all_targets import all_targets, why_not
     from dream_sc._screen.workers import Single, Together
 
     technical = adata.uns[steps.technical_key]
-    why = "" if effort == "full" else why_not(adata, cells, technical, steps)
-    if why and (effort == "first_pass" or in_parts):
-        named = 'effort="first_pass"' if effort == "first_pass" else "client="
-        raise ValueError(f'{named} is not offered: {why}. Use effort="full" without client=')
-    if effort == "full" and in_parts:
-        raise ValueError('client= is not offered with effort="full", whose tasks would carry matrices: use n_jobs=')
-    if effort == "full" or why:
-        if why:
-            logger.info("tl.screen: each target has a fit of its own, since %s", why)
+    why = 'effort="full"' if effort == "full" else why_not(adata, cells, technical, steps)
+    needed_by = ['effort="first_pass"'] * (effort == "first_pass") + needed_by
+    if why and needed_by:
+        raise ValueError(f"{needed_by[0]} needs the first pass, which is not offered: {why}")
+    if why:
+        logger.info("tl.screen: each target has a fit of its own (%s)", why)
         return Single(adata, cells, steps)
     return Together(lambda: all_targets(adata, cells, wanted, steps, steps.trans["memory_limit"]))
 

@@ -14,7 +14,6 @@ import numpy as np
 from dream_sc._core.parallel import each_block
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import ntc_guides
-from dream_sc._core.response.comparison import FINER
 from dream_sc._core.response.learned import Prior, Wide, learn
 from dream_sc._core.response.problem import problem
 from dream_sc._core.response.wide_effects import learn_wide, with_wide
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 NO_EFFECTS = 1e-6  # sd of guide effects where there are none
+FINER = 2  # points of the grid of their sd for each of the priors'
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ class Controls:
 
 
 def controls(
-    stats: GuideStats, overdispersion: Floats, *, group_effect_sd: float, guide_effects: bool = True
+    stats: GuideStats,
+    overdispersion: Floats,
+    *,
+    group_effect_sd: float,
+    guide_effects: bool = True,
+    known: Prior | None = None,
 ) -> Controls:
     """Sum up the NTC guides.
 
@@ -66,26 +71,31 @@ def controls(
         ``(T,)`` of single cells; a feature where it is not known gets the median, and is not fitted.
     group_effect_sd
         Prior sd of the effects of technical groups, natural log.
+    known
+        Prior of the guide effects; learned where it is not given.
     """
     n = stats.n_guides
     priors, ok = TransPriors(), np.isfinite(overdispersion)
     none = np.zeros(len(stats.guide))
     dosage = RowDosage(none, none, np.zeros(n), np.ones(n, dtype=bool))
-    known = np.where(ok, overdispersion, np.median(overdispersion[ok]) if ok.any() else 1.0)
-    p = problem(stats, dosage, known, alpha_sd=group_effect_sd, axis=Axis.of(np.array([-1.0])), priors=priors)
+    o = np.where(ok, overdispersion, np.median(overdispersion[ok]) if ok.any() else 1.0)
+    p = problem(stats, dosage, o, alpha_sd=group_effect_sd, axis=Axis.of(np.array([-1.0])), priors=priors)
     knots = np.array(priors.tau_grid if guide_effects else [NO_EFFECTS * priors.unit])
-    wide = Wide(*learn_wide(p.take(ok), knots)) if guide_effects else Wide(0.0, 0.0)
+    if known is not None:
+        wide = known.wide
+    else:
+        wide = Wide(*learn_wide(p.take(ok), knots)) if guide_effects else Wide(0.0, 0.0)
     p = with_wide(p, *wide)
     parts = each_block(lambda s: p.take(s).summed_up(knots).arrays, len(p.counts))
     background = ntc_guides.joined([ntc_guides.Background(*part) for part in parts])
     grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1) if guide_effects else knots
     evidence = background.evidence(np.repeat(grid[None], len(p.counts), 0))
-    prior = learn(evidence[ok][:, None], grid, priors, wide=wide)
+    prior = learn(evidence[ok][:, None], grid, priors, wide=wide) if known is None else known
     weight = ntc_guides.grid_weights(background, grid, Prior.start(priors).log_tau(grid))
     log_tau = evidence + prior.log_tau(grid)
     post = np.exp(log_tau - log_tau.max(1, keepdims=True))
     tau = np.exp(post @ np.log(grid) / post.sum(1))
-    return Controls(_by_group(stats), known, n, background, grid, weight, tau, prior)
+    return Controls(_by_group(stats), o, n, background, grid, weight, tau, prior)
 
 
 def _by_group(stats: GuideStats) -> GuideStats:

@@ -146,8 +146,8 @@ def tables_of(p: Problem, tau: Floats) -> Tables:
     for each in (slope, bend):
         each[..., 0], each[..., -1] = each[..., 1], each[..., -2]
     every = log_z, slope * follows, bend * follows**2
-    value, slope, bend = (x.reshape(len(tau), -1).astype(np.float32) for x in every)
-    return Tables(value, slope, bend, held)
+    singles = [x.reshape(len(tau), -1).astype(np.float32) for x in every]
+    return Tables(singles[0], singles[1], singles[2], held)
 
 
 def _log_likelihood(total: Floats, mean: Floats, noise: Floats, variance: Floats, weight: Floats) -> Floats:

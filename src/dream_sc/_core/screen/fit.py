@@ -274,7 +274,7 @@ def _columns(d: Decision, looked: Looked, design: Design, prepared: Prepared) ->
     described[which] = True
     asked = all_features.spread(prepared.fitted, described.astype(float)) == 1.0
     some = _some(d, which, looked.seen.take(place[which]))
-    found = of_draws(some, None, progress=lambda x: x, kept=None)
+    found = of_draws(some, None, progress=lambda x: x, kept=None, coarse=True)
     columns = with_direction(found.columns | calls_of(some), prepared.likelihood.effect)
     mine = all_features.columns(prepared, asked, columns, found.flags)
     return {name: np.where(asked, mine.get(name, values), values) for name, values in out.items()}
