@@ -14,6 +14,8 @@ from dream_sc._data import results
 from dream_sc._data.groups import group_codes
 from dream_sc._keys import POSITION_COLUMNS, SYMBOL_COLUMNS, Slots
 
+from .targets import LEAST_NTC
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from .targets import Library, Target
     from .tasks import Steps
 
-LEAST_FEATURES, LEAST_NTC = 200, 6  # for less, what is learned over them says little
+LEAST_FEATURES = 200  # for less, what is learned over them says little
 
 
 @dataclass(frozen=True)

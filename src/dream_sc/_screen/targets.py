@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FITTED, FAILED = "fitted", "failed"
 FEW_GUIDES, FEW_CELLS = "few_guides", "few_cells"
-NULL_TARGET = "null"
+NULL_TARGET, LEAST_NTC = "null", 6  # the least number of NTC guides that controls are summed up of
 WITH_DOSAGE = "guide"  # as `fit_trans` calls it
 
 
@@ -135,8 +135,10 @@ def null_targets(cells: Library, targets: list[Target], n: int, seed: int, least
     names = names[sizes >= least.cells_per_guide]
     fitted = [t.n_guides for t in targets if t.status == FITTED]
     k = max(least.guides, int(np.median(fitted))) if fitted else least.guides
-    if len(names) < 3 * k:
-        raise ValueError(f"n_null_targets={n}: {len(names)} NTC guides are too few for groups of {k}, {3 * k} needed")
+    if len(names) < k + LEAST_NTC:
+        raise ValueError(
+            f"n_null_targets={n}: {len(names)} NTC guides are too few for groups of {k}, {k + LEAST_NTC} needed"
+        )
     rng, taken, out = np.random.default_rng([seed, 7]), {t.name for t in targets}, []
     size = dict(zip(*np.unique(cells.guide[mine], return_counts=True), strict=True))
     for i in range(n):

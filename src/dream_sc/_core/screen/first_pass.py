@@ -5,9 +5,9 @@ tabulated over that number for each feature and guide, with the guide effects' s
 place in each guide's table, so that the evidence of all curves is the product of the tables with one sparse matrix of
 interpolation weights. What the level gains by following the curve is taken to second order.
 
-Every second shape and movement of the lattice takes part, with the prior mass of those between. The guide's count is
-that of a negative binomial with the guide effect in its variance; its tails are lighter than those of the kernel, so
-that a feature seems to respond more rather than less.
+Every second shape and every second movement of the lattice take part, with the prior mass of those between. The count
+of a guide is negative binomial with the guide effect in its variance; its tails are lighter than those of the kernel,
+so that a feature seems to respond more rather than less.
 """
 
 from __future__ import annotations
@@ -53,9 +53,11 @@ def curves_of(columns: Columns, *, every: bool) -> Curves:
     """Interpolation weights of curves; all of them, or every second shape and movement."""
     keep = np.ones(len(columns.shape), dtype=bool)
     if not every:
-        keep = columns.shape % 2 == 0
-        for move in np.abs(columns.move).T:
-            keep &= np.unique(move.round(9), return_inverse=True)[1].reshape(-1) % 2 == 0
+        keep = (columns.shape % 2 == 0) | (columns.move.shape[1] > 1)
+        # movements in turn, so that neither the smaller nor the larger ones are left out
+        for i, move in enumerate(np.abs(columns.move).T, 1):
+            place = np.unique(move.round(9), return_inverse=True)[1].reshape(-1)
+            keep &= (place + columns.shape // 2**i) % 2 == 0
     weight = columns.log_weight[keep] + logsumexp(columns.log_weight) - logsumexp(columns.log_weight[keep])
     at, n_j = columns.positions[keep], len(MOVES)
     n, n_g = at.shape

@@ -26,7 +26,7 @@ NOTE = "the first pass left it: the fold change is that of a straight line, ther
 TEXTS = ("on_knockdown", "confidence", "class", "model")
 
 
-class Guides(NamedTuple):
+class Contrasts(NamedTuple):
     """Distances of the guides of `T` features from the level, controls as one guide among them."""
 
     ratio: Floats  # (T, G) natural log
@@ -44,7 +44,7 @@ class Guides(NamedTuple):
         return slope, 1.0 / np.sqrt(information)
 
 
-def columns(d: Decision, prepared: Prepared, guides: Guides) -> dict[str, Any]:
+def columns(d: Decision, prepared: Prepared, guides: Contrasts) -> dict[str, Any]:
     """Columns ``(F,)`` of all features that are fitted, as if none rather responded."""
     slope, sd = guides.line
     found: dict[str, Any] = {
@@ -69,7 +69,7 @@ def columns(d: Decision, prepared: Prepared, guides: Guides) -> dict[str, Any]:
     return _of_all(found, prepared)
 
 
-def _ends(axis: Axis, guides: Guides) -> dict[str, float]:
+def _ends(axis: Axis, guides: Contrasts) -> dict[str, float]:
     """Dosages, as the line has them, of the effects at the ends of the axis; NaN where there is none."""
     full, most = axis.ends_with_effects(MIN_SIDE)
     if not guides.by_acting:

@@ -33,12 +33,13 @@ from dream_sc._core.response.learned import learn
 from dream_sc._core.response.null_scale import strength
 from dream_sc._core.response.prepare import Prepared
 from dream_sc._core.response.problem import problem
+from dream_sc._core.response.rows import Guides
 from dream_sc._core.response.wide_effects import with_wide
 from dream_sc._core.types import GuideStats, RowDosage
 
 from . import first_pass_columns, null_draws
 from .first_pass import log_factors
-from .first_pass_columns import Guides
+from .first_pass_columns import Contrasts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from dream_sc._core.response.comparison import Comparison
     from dream_sc._core.response.learned import Prior, Wide
     from dream_sc._core.response.problem import Problem
-    from dream_sc._core.response.rows import Guides as Dosages
     from dream_sc._core.response.settings import Settings
 
     from .controls import Controls
@@ -84,8 +84,8 @@ def joined(stats: GuideStats, controls: Controls) -> GuideStats:
     )
 
 
-def dosage_of(guides: Dosages, guide: Ints) -> RowDosage:
-    """Dosages of rows of these guides."""
+def dosage_of(guides: Guides, guide: Ints) -> RowDosage:
+    """Guides of rows of these guides."""
     return RowDosage(
         guides.mean[guide], guides.spread[guide], guides.sd, guides.control, guides.level_error, guides.escape[guide]
     )
@@ -127,7 +127,7 @@ def fit(prepared: Prepared, controls: Controls, classes: Classes, settings: Sett
 
 def _one_departs(design: Design) -> bool:
     """Whether a guide is away from the level, and most others are not, in more features than guides in general."""
-    guides, p = design.guides(), design.problem
+    guides, p = design.contrasts(), design.problem
     z = np.abs(guides.ratio / np.sqrt(guides.variance))[p.mean >= np.median(p.mean)][:, guides.targeting]
     if z.shape[1] < 2 or not len(z):
         return False
@@ -171,18 +171,18 @@ class Design(NamedTuple):
         seen = found if looked.seen is None else _both(looked.seen, found, self.problem.take(every))
         return Looked(marginal, every, seen)
 
-    def guides(self) -> Guides:
+    def contrasts(self) -> Contrasts:
         """Distances of the guides from the level that controls tell; the controls have the variance of their mean."""
         curve, controls = self.comparison.curves[-1], self.controls
         p, tau = self.problem.seen_by(curve), controls.tau
         level = controls.background.at(tau[:, None]).mode[:, 0, 0]
         ratio, variance, dosage, _ = log_ratios(p, level, np.zeros((len(level), len(p.dose_mean))))
         variance = variance + tau[:, None] ** 2 / np.where(p.targeting, 1.0, controls.n_guides)
-        return Guides(ratio, variance, dosage, p.targeting, p.axis, curve.by_acting, level)
+        return Contrasts(ratio, variance, dosage, p.targeting, p.axis, curve.by_acting, level)
 
     def movement_sd(self) -> Floats:
         """How well the movement ``(T,)`` over the observed dosages is known, natural log."""
-        guides = self.guides()
+        guides = self.contrasts()
         return np.asarray((guides.axis.high - guides.axis.low) * guides.line[1])
 
 
@@ -222,20 +222,34 @@ def _prior(looked: Looked, learns: NDArray[np.bool_] | None, known: Prior) -> Pr
 
 
 def _null_of(design: Design, prepared: Prepared, controls: Controls, classes: Classes) -> NullDraws:
-    """Null draws of the class of a design."""
-    n, curves = int(design.problem.targeting.sum()), tuple(c.name for c in design.comparison.curves)
-    if (n, curves) not in classes.found:
-        classes.found[n, curves] = _draws_of_class(n, curves, prepared, controls, classes, design.settings)
-    return classes.found[n, curves]
+    """Null draws of the class of a design, or of the design itself where those of its class compare other curves."""
+    curves, own = tuple(c.name for c in design.comparison.curves), _guides(prepared)
+    usual = null_draws.guides_like(own.mean[:-1])
+    for guides in (usual, own):
+        key = (curves, tuple(guides.mean[:-1].tolist()))
+        if key not in classes.found:
+            found = _null_design(guides, prepared, controls, classes, design.settings)
+            if guides is usual and tuple(c.name for c in found.comparison.curves) != curves:
+                continue
+            classes.found[key] = null_draws.NullDraws(found.look().marginal, found.movement_sd())
+        return classes.found[key]
+    raise AssertionError("a design compares the curves that it compares")
 
 
-def _draws_of_class(
-    n: int, curves: tuple[str, ...], prepared: Prepared, controls: Controls, classes: Classes, settings: Settings
-) -> NullDraws:
-    """Simulate the features of a class, and look at them as at real ones."""
-    which = null_draws.picked(controls, classes.seed)
-    mine, guides, rows = controls.take(which), null_draws.guides_of(n, curves), classes.rows
-    n_r = len(rows.exposure)
+def _guides(prepared: Prepared) -> Guides:
+    """The guides of a target, and the controls as one guide at last."""
+    d, (_, first) = prepared.dosage, np.unique(prepared.stats.guide, return_index=True)
+    escape = np.broadcast_to(d.escape, d.mean.shape)[first]
+    control = np.asarray(d.control)
+    return Guides(d.mean[first], d.error, d.spread[first], escape, control, level_error=d.level_error)
+
+
+def _null_design(
+    guides: Guides, prepared: Prepared, controls: Controls, classes: Classes, settings: Settings
+) -> Design:
+    """The design of simulated features without a response."""
+    which, rows, n = null_draws.picked(controls, classes.seed), classes.rows, len(guides.mean) - 1
+    mine, n_r = controls.take(which), len(rows.exposure)
     stats = GuideStats(
         np.zeros((len(which), n * n_r)),
         np.tile(rows.exposure, n),
@@ -255,16 +269,12 @@ def _draws_of_class(
         priors=prepared.priors,
     )
     p = null_draws.simulated(replace(p, background=mine.background), mine, classes.seed)
-    design = _design(p, mine, mine.prior.wide, settings)
-    found = tuple(c.name for c in design.comparison.curves)
-    if found != curves:
-        raise RuntimeError(f"the null draws compare {found}, not {curves}")
-    return null_draws.NullDraws(design.look().marginal, design.movement_sd())
+    return _design(p, mine, mine.prior.wide, settings)
 
 
 def _columns(d: Decision, looked: Looked, design: Design, prepared: Prepared) -> dict[str, Any]:
     """Columns ``(F,)``: of draws where a feature rather responds, of the first pass elsewhere."""
-    out = first_pass_columns.columns(d, prepared, design.guides())
+    out = first_pass_columns.columns(d, prepared, design.contrasts())
     place = np.full(len(d.lfdr), -1)
     place[looked.rows] = np.arange(len(looked.rows))
     which = np.flatnonzero(((d.lfdr < NEAR) | (d.q_value < CALLED)) & (place >= 0))

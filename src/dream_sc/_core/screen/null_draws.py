@@ -2,8 +2,8 @@
 
 A simulated feature has the level, the group effects and the guide effects that the NTC guides say a real one has, each
 drawn from their posterior, and new counts of targeting guides. They take the road of real features, so that the first
-pass is part of the null distribution. It depends on the feature and on the class: how many guides act and which curves
-compete. On the null scale the dosages of one target hardly matter, nor which guides it has.
+pass is part of the null distribution. It depends on the feature and on the class: which curves compete, and at what
+dosages guides act, to 0.4 log2. On the null scale the rest hardly matters, nor which guides a target has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.curves import additive_hill
 from dream_sc._core.response.decision import N_NULL
 from dream_sc._core.response.rows import Guides
 from dream_sc._core.response.simulated_nulls import by_content
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-SPAN = (-0.4, -2.6)  # log2, dosages of the guides of a class
-ERROR, SPREAD = 0.1, 0.2  # log2, of them
+STEP = 0.4  # log2, of the dosages of a class
+ERROR, SPREAD, LEVEL_ERROR = 0.1, 0.2, 0.05  # log2, of them
 LEAST_MEAN = 10.0  # counts that NTC guides have of a feature to be simulated
 
 
@@ -40,6 +39,9 @@ class Rows(NamedTuple):
     exposure: Floats  # (R,)
     exposure2: Floats  # (R,)
     group: Ints  # (R,)
+
+
+Key = tuple[tuple[str, ...], tuple[float, ...]]  # curves and dosages
 
 
 class NullDraws(NamedTuple):
@@ -55,17 +57,15 @@ class Classes:
 
     rows: Rows
     seed: int
-    found: dict[tuple[int, tuple[str, ...]], NullDraws] = field(default_factory=dict)
+    found: dict[Key, NullDraws] = field(default_factory=dict)
 
 
-def guides_of(n: int, curves: tuple[str, ...]) -> Guides:
-    """Guides of a class, `n` targeting ones and one for all controls, last: of as many dosages as its curves need."""
-    graded = len(curves) > 2
-    n_levels = n if additive_hill.CURVE.name in curves else min(n, 3) if graded else 1
-    levels = np.linspace(*SPAN, max(n_levels, 2))[-n_levels:] if n_levels else np.zeros(0)
-    mean = np.append(np.resize(levels, n), 0.0)
-    mine = np.append(np.ones(n), 0.0)
-    return Guides(mean, ERROR * mine, SPREAD * mine, 0.0 * mine, mine == 0, level_error=0.05)
+def guides_like(dosages: Floats) -> Guides:
+    """Guides of a class, the controls as one guide at last, for dosages ``(G,)`` of targeting guides, log2."""
+    far = np.abs(dosages)
+    mean = np.append(np.sort(np.where(dosages > 0, 1.0, -1.0) * (np.floor(far / STEP) + 0.5) * STEP), 0.0)
+    mine = np.append(np.ones(len(dosages)), 0.0)
+    return Guides(mean, ERROR * mine, SPREAD * mine, 0.0 * mine, mine == 0, level_error=LEVEL_ERROR)
 
 
 def picked(controls: Controls, seed: int) -> Ints:
