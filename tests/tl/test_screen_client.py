@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def library() -> AnnData:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with cluster, distributed.Client(cluster) as found:
         yield found
 
@@ -77,11 +78,11 @@ def test_what_a_client_needs(library: AnnData, client: Any, tmp_path: Path) -> N
         ds.tl.screen(library, client=client, progress=False)
     with pytest.raises(ValueError, match="n_jobs= has no effect with client="):
         ds.tl.screen(library, client=client, n_jobs=2, store=tmp_path / "s", progress=False)
-    with pytest.raises(TypeError, match="is no distributed.Client"):
+    with pytest.raises(TypeError, match=r"is no distributed\.Client"):
         ds.tl.screen(library, client="tcp://127.0.0.1:8786", store=tmp_path / "s", progress=False)
     with pytest.raises(ValueError, match="client= needs the first pass"):
         ds.tl.screen(library, client=client, effort="full", store=tmp_path / "s", progress=False)
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as empty, distributed.Client(empty) as idle:
-        with pytest.raises(ValueError, match="client= has no workers"):
-            ds.tl.screen(library, client=idle, store=tmp_path / "s", progress=False)
+    without = SimpleNamespace(submit=None, cancel=None, scheduler_info=lambda: {"workers": {}})
+    with pytest.raises(ValueError, match="client= has no workers"):
+        ds.tl.screen(library, client=without, store=tmp_path / "s", progress=False)
     assert not (tmp_path / "s").exists()
