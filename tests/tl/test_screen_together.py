@@ -141,7 +141,7 @@ def test_null_targets_have_no_calls(library: AnnData) -> None:
     ("given", "message"),
     [
         ({"effort": "quick"}, "effort='quick' is not known"),
-        ({"effort": "first_pass", "function_type": "polynomial"}, "not offered: the curve is a polynomial"),
+        ({"effort": "first_pass", "function_type": "polynomial"}, "not offered: function_type='polynomial'"),
         ({"effort": "full", "n_null_targets": 2}, "n_null_targets= needs the first pass"),
         ({"n_null_targets": -1}, "n_null_targets=-1 is not allowed"),
     ],

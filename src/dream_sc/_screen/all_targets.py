@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._core.curves import CURVES
 from dream_sc._core.response.settings import Settings
 from dream_sc._data import results
 from dream_sc._data.groups import group_codes
@@ -94,8 +95,9 @@ def why_not(adata: AnnData, library: Library, technical: Any, steps: Steps) -> s
         return "the technical fit is of all cells"
     if params.get("covariates"):
         return "the technical fit has covariates"
-    if steps.trans["function_type"] == "polynomial":
-        return "the curve is a polynomial"
+    kind = steps.trans["function_type"]
+    if kind not in ("auto", *(c.name for c in CURVES if c.moves is not None)):
+        return f"function_type={kind!r} has no movements to look at"
     known = np.isfinite(adata.varm[steps.technical_key]["overdispersion"].to_numpy(float))
     if known.sum() < LEAST_FEATURES:
         return f"{int(known.sum())} features with counts in control cells are fewer than {LEAST_FEATURES}"

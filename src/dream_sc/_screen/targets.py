@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FITTED, FAILED = "fitted", "failed"
 FEW_GUIDES, FEW_CELLS = "few_guides", "few_cells"
-NULL_TARGET, LEAST_NTC = "null", 6  # the least number of NTC guides that controls are summed up of
+LEAST_NTC = 6  # the least number of NTC guides that controls are summed up of
 WITH_DOSAGE = "guide"  # as `fit_trans` calls it
 
 
@@ -143,7 +143,7 @@ def null_targets(cells: Library, targets: list[Target], n: int, seed: int, least
     size = dict(zip(*np.unique(cells.guide[mine], return_counts=True), strict=True))
     for i in range(n):
         guides = tuple(sorted(map(str, rng.choice(names, k, replace=False))))
-        name = f"{NULL_TARGET}_{i + 1:0{len(str(n))}d}"
+        name = f"null_{i + 1:0{len(str(n))}d}"
         if name in taken:
             raise ValueError(f"n_null_targets={n}: the library has a target {name!r} of its own, rename it")
         n_cells = int(sum(size[g] for g in guides))

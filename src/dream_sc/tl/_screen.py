@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from dream_sc._keys import CELLS, GUIDE, ID, KINDS, MADE_FROM, NAMES, NTC, TECHN
 from dream_sc._logging import logger
 from dream_sc._progress import stage
 
-from ._trans_settings import check
+from ._screen_options import FEWER_DRAWS, MANY_DRAWS, check_effort, check_screen, client_of, fits_of, jobs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,15 +26,11 @@ if TYPE_CHECKING:
 
     from dream_sc._core.curves import FunctionType
     from dream_sc._screen.store import Store
-    from dream_sc._screen.targets import Least, Library, Target
+    from dream_sc._screen.targets import Least, Library
     from dream_sc._screen.tasks import Steps
-    from dream_sc._screen.workers import Fits
 
     from ._cis_design import ControlGroup
-
-
-Effort = Literal["auto", "full", "first_pass"]
-MANY_DRAWS, FEWER_DRAWS = 1000, 250  # of full fits, and after a first pass
+    from ._screen_options import Effort
 
 
 def screen(
@@ -166,11 +162,10 @@ def screen(
     from dream_sc._screen.workers import Together, Workers
 
     draws = MANY_DRAWS if nsamples is None else nsamples
-    _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, draws)
-    _validate.whole("n_null_targets", n_null_targets, 0)
-    _validate.one_of("effort", effort, get_args(Effort))
+    check_screen(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, draws)
+    check_effort(effort, n_null_targets)
     seed, adata = results.seed_of(rng), _validate.resolve(data, mod)
-    workers = Workers(_jobs(n_jobs), _client(client, n_jobs, store))
+    workers = Workers(jobs_of(n_jobs), client_of(client, n_jobs, store))
     features = None if features is None else _validate.label_texts(features)
     for name in features or ():
         _validate.feature(adata, name, "features")
@@ -197,19 +192,9 @@ def screen(
     least = Least(min_guides, min_cells, min_cells_per_guide, min_count)
     baseline = None if params["use_all_cells"] else adata.varm[technical_key]["mu"].to_numpy(float)
     targets = of_library(cells, adata, cis_genes, least, baseline)
-    of_trans = {
-        "features": features,
-        "function_type": function_type,
-        "guide_effects": guide_effects,
-        "nsamples": draws,
-    }
-    of_cis = {
-        "guide_key": guide_key,
-        "control_group": control_group,
-        "pooling": pooling,
-        "min_cells_per_guide": min_cells_per_guide,
-        "min_count": min_count,
-    }
+    of_trans = {"features": features, "function_type": function_type, "guide_effects": guide_effects, "nsamples": draws}
+    of_cis = {"guide_key": guide_key, "control_group": control_group, "pooling": pooling}
+    of_cis |= {"min_cells_per_guide": min_cells_per_guide, "min_count": min_count}
     both = {"technical_key": technical_key, "guide_offsets": guide_offsets, "memory_limit": memory_limit, "rng": seed}
     both["progress"] = False
     steps = tasks.Steps(technical_key, params["layer"], params["guides"], of_cis | both, of_trans | both)
@@ -217,7 +202,7 @@ def screen(
         targets += null_targets(cells, targets, n_null_targets, seed, least)
     wanted = [t for t in targets if t.status == FITTED]
     needs = {"client=": client is not None, "n_null_targets=": n_null_targets > 0}
-    fits = _fits(effort, adata, cells, wanted, steps, [name for name, given in needs.items() if given])
+    fits = fits_of(effort, adata, cells, wanted, steps, [name for name, given in needs.items() if given])
     if nsamples is None and type(fits) is Together:
         steps.trans["nsamples"] = FEWER_DRAWS
     kept = None if store is None else _store(store, adata, technical, cells, steps, least, type(fits) is Together)
@@ -228,78 +213,6 @@ def screen(
     with stage(progress, "screen", len(wanted), "targets") as running:
         parts = tasks.run(wanted, fits, store=kept, workers=workers, progress=running)
     return union.table_of(parts + tasks.left_out([t for t in targets if t.status != FITTED], kept))
-
-
-def _check(
-    min_guides: int,
-    min_cells: int,
-    min_cells_per_guide: int,
-    control_group: str,
-    pooling: str,
-    function_type: str,
-    nsamples: int,
-) -> None:
-    """Refuse options that are not known here: in the fit of a target they would be a failure of each."""
-    sizes = {"min_guides": min_guides, "min_cells": min_cells, "min_cells_per_guide": min_cells_per_guide}
-    for name, value in sizes.items():
-        _validate.whole(name, value)
-    _validate.one_of("control_group", control_group, ("nt_cells", "complement"))
-    _validate.one_of("pooling", pooling, ("all", "target"))
-    sampling = dict.fromkeys(("niters", "autoguide", "minibatch_size", "device"))
-    check(
-        function_type=function_type,
-        dosage="guide",
-        inference="laplace",
-        degree=None,
-        nsamples=nsamples,
-        min_denominator=None,
-        sampling=sampling,
-        checkpoint=None,
-    )
-
-
-def _jobs(n_jobs: int | None) -> int:
-    """Number of processes."""
-    if n_jobs is None:
-        return 1
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0:
-        raise ValueError(f"n_jobs={n_jobs!r} is not allowed: use a whole number of processes, or -1 for one per core")
-    import joblib
-
-    return int(joblib.effective_n_jobs(int(n_jobs)))
-
-
-def _client(client: Any, n_jobs: int | None, store: Any) -> Any:
-    """The client, refused where its workers could not work."""
-    if client is None:
-        return None
-    if not all(hasattr(client, name) for name in ("submit", "scheduler_info", "cancel")):
-        raise TypeError(f"client={client!r} is no distributed.Client: make one with distributed.Client(cluster)")
-    if n_jobs is not None:
-        raise ValueError("n_jobs= has no effect with client=: leave one of them out")
-    if store is None:
-        raise ValueError("client= needs store=, a folder that all workers see: tasks carry its path, not matrices")
-    if not client.scheduler_info().get("workers"):
-        raise ValueError("client= has no workers: wait for them with client.wait_for_workers(1), or scale the cluster")
-    return client
-
-
-def _fits(
-    effort: str, adata: AnnData, cells: Library, wanted: Sequence[Target], steps: Steps, needed_by: list[str]
-) -> Fits:
-    """How targets are fitted: each by itself, or out of what is measured once for all, as some arguments need it."""
-    from dream_sc._screen.all_targets import all_targets, why_not
-    from dream_sc._screen.workers import Single, Together
-
-    technical = adata.uns[steps.technical_key]
-    why = 'effort="full"' if effort == "full" else why_not(adata, cells, technical, steps)
-    needed_by = ['effort="first_pass"'] * (effort == "first_pass") + needed_by
-    if why and needed_by:
-        raise ValueError(f"{needed_by[0]} needs the first pass, which is not offered: {why}")
-    if why:
-        logger.info("tl.screen: each target has a fit of its own (%s)", why)
-        return Single(adata, cells, steps)
-    return Together(lambda: all_targets(adata, cells, wanted, steps, steps.trans["memory_limit"]))
 
 
 def _technical(

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 # log Bayes factor after the first pass, or posterior odds: below, a pair is left there
-NO_HOPE, NO_ODDS = 0.0, -1.5
+NO_HOPE, NO_ODDS = 0.5, -1.5
 NEAR = 0.5  # lfdr of what is described
 AWAY, NOT_AWAY = 3.0, 1.0  # distances of guides from the level, in sds
 ALONE = 0.01  # share of features in which a guide is away alone, above which its departures are learned
