@@ -193,7 +193,7 @@ def screen(
     baseline = None if params["use_all_cells"] else adata.varm[technical_key]["mu"].to_numpy(float)
     targets = of_library(cells, adata, cis_genes, least, baseline)
     of_trans = {"features": features, "function_type": function_type, "guide_effects": guide_effects, "nsamples": draws}
-    of_cis = {"guide_key": guide_key, "control_group": control_group, "pooling": pooling}
+    of_cis: dict[str, Any] = {"guide_key": guide_key, "control_group": control_group, "pooling": pooling}
     of_cis |= {"min_cells_per_guide": min_cells_per_guide, "min_count": min_count}
     both = {"technical_key": technical_key, "guide_offsets": guide_offsets, "memory_limit": memory_limit, "rng": seed}
     both["progress"] = False
@@ -271,7 +271,11 @@ def _store(
         "counts, or columns of .obs": {name: seen[name].to_numpy() for name in seen},
         "technical fits": str(technical.get(ID)),
     }
-    settings = {"version of dream-sc": version("dream-sc"), "min_guides": least.guides, "min_cells": least.cells}
+    settings: dict[str, Any] = {
+        "version of dream-sc": version("dream-sc"),
+        "min_guides": least.guides,
+        "min_cells": least.cells,
+    }
     settings["effort"] = "first_pass" if together else "full"
     of_steps = asdict(steps)
     settings |= of_steps.pop("cis") | of_steps.pop("trans") | of_steps
