@@ -87,8 +87,9 @@ def gather(
 ) -> Evidence:
     """Gather the evidence of every feature that can be fitted."""
     used, links = prepared.used, prepared.links
-    if links is not None and settings.function_type == "auto":  # how much two Hills turn, no single link can tell
-        settings = replace(settings, function_type=ONE_HILL.name)
+    if links is not None:  # how much two Hills turn, no single link can tell
+        of_pyro = settings.inference != "laplace" and settings.function_type == "auto"
+        settings = replace(settings, one_step=True, function_type=ONE_HILL.name if of_pyro else settings.function_type)
     p = problem(
         prepared.stats.take(used),
         prepared.dosage,
