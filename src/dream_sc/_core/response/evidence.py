@@ -22,6 +22,7 @@ from .departures import learn_departures
 from .first_pass import Columns, Null, first_look, null_of
 from .joint_departures import with_pairs
 from .learned import Prior, Wide, restored_wide
+from .ntc_level import look_again
 from .wide_effects import learn_wide
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
         factors, looked = _look(p, c.columns, null, taus)
         masses = [looked[each.name] for each in c.curves[1:]]
         values[:, 1:] = null.log_z[:, None] + factors
+        look_again(p, c, null, taus, values, masses)
         by_curve = logsumexp(values[:, 1:], axis=2) - logsumexp(null.log_z, axis=1)[:, None]
         rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
         if len(rows):
