@@ -128,11 +128,6 @@ def response_inputs(
 
 def _without_dosage(opened: Opened, **given: Any) -> ResponseInputs:
     """The same of guides that act at one level or do not, whatever their dosages."""
-    if opened.likelihood.categories:
-        raise ValueError(
-            f'dosage="{NO_DOSAGE}" is not offered for features with several categories: fit one category against the '
-            "others, as shares with a denominator"
-        )
     opened = replace(opened, guides=without_dosage(opened.cis["guides"]), no_dosage=True)
     found = _measured(opened, by_cell=False, slopes=False, **given)
     return replace(found, prepared=replace(found.prepared, one_dosage=False))
