@@ -192,7 +192,7 @@ def main_columns(effect: str) -> tuple[str, ...]:
 
 
 # what `tl.calibrate(replace=True)` puts another number in, and where it keeps what was there
-THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
+THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory", "qvalue_graded": "qvalue_graded_theory"}
 CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 # what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
 CHECKS, CHECKED_GUIDES = "checks", "guides"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._memory.budget import memory_budget
 from ._memory.sizes import device_of, sizes_of
 from ._memory.table import Estimate, table
+from ._validate_types import checked
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "estimate", "estimate_for"]
 
 
+@checked
 def estimate(
     n_features: int,
     n_cells: int,
@@ -92,6 +94,7 @@ def estimate(
     return table(sizes_of(n_features, n_cells, sizes | {"device": device_of(device, inference)}))
 
 
+@checked
 def estimate_for(
     data: AnnData | MuData | str | PathLike[str],
     *,

@@ -9,7 +9,8 @@ import pytest
 
 import dream_sc as ds
 
-OPTIONAL = {"near_cis", "pvalue_theory", "qvalue_theory"}  # with positions of genes, and after tl.calibrate
+# with positions of genes, and after tl.calibrate
+OPTIONAL = {"near_cis", "pvalue_theory", "qvalue_theory", "qvalue_graded_theory"}
 
 
 def test_columns_of_counts_are_explained(titration_fit: ad.AnnData) -> None:

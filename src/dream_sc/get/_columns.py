@@ -87,8 +87,9 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     NEAR_CIS: "whether it is within a million bases of the cis gene; where .var has positions",
     THEORY_COLUMNS["pvalue"]: "p-value before tl.calibrate(replace=True)",
     THEORY_COLUMNS["qvalue"]: "q-value before tl.calibrate(replace=True)",
+    THEORY_COLUMNS["qvalue_graded"]: "q-value of following the dosage before tl.calibrate(replace=True)",
     "ec50": "the EC50 with its 95 % interval where p_ec50_inside is above 0.95; else on which side of the observed "
-    "dosages it lies, or not determined",
+    "dosages it lies, or not determined; a switch has none, since all guides that act bring the feature to one level",
 }
 _OTHERS: dict[str, dict[str, str]] = {
     "guides": {
@@ -179,7 +180,7 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
     _validate.one_of("table", table, get_args(TableName))
     like = likelihood(distribution)
     if table in ("trans", "main"):
-        return {name: _of_trans(name, like.effect) for name in _names(table, like)}
+        return {name: _of_trans(name, like.effect) for name in names_of_columns(table, like)}
     meaning = _OTHERS[table]
     if table == "guide_effects":
         return {
@@ -191,7 +192,7 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
     return {name: meaning[name] for name in stored.get(table, tuple(meaning))}
 
 
-def _names(table: str, like: Likelihood) -> list[str]:
+def names_of_columns(table: str, like: Likelihood) -> list[str]:
     """Columns of the trans step that a likelihood has."""
     lacks = set() if like.categories else {"category"}
     lacks |= {"overdispersion"} if like.statistics == "scores" else {"centre", "scale"}

@@ -69,11 +69,12 @@ def to_tsv(
     --------
     >>> ds.io.to_tsv(adata, "trans.tsv")
     """
+    from ._files import file_to_write
     from ._results import responses
 
     _validate.one_of("table", table, ("trans", "responders", "guides"))
+    out = file_to_write(path)
     frame = _tables(responses(data, key, mod, counts=False, gene_symbols=gene_symbols), fdr)[table]
-    out = Path(path)
     commas = out.name.removesuffix(".gz").endswith(".csv")
     frame.to_csv(out, sep="," if commas else "\t", index=False)
     logger.info("io.to_tsv: wrote %s, %d rows", out, len(frame))
@@ -127,9 +128,10 @@ def to_excel(
     """
     from dream_sc import get
 
+    from ._files import file_to_write
     from ._results import responses
 
-    out = Path(path)
+    out = file_to_write(path)
     if out.suffix.lower() != ".xlsx":
         raise ValueError(f"path={str(path)!r} does not end in .xlsx")
     try:

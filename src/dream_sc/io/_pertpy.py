@@ -15,6 +15,7 @@ from dream_sc._logging import logger
 
 from . import _guides
 from ._counts import counts
+from ._files import file_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,6 +120,8 @@ def _holder(data: Any, genes: AnnData, guides: Any) -> AnnData:
         if guides not in getattr(data, "mod", {}):
             raise KeyError(f"guides={guides!r} is no modality; there are {list(getattr(data, 'mod', {}))}")
         return data.mod[guides]
+    if not (hasattr(guides, "layers") and hasattr(guides, "obs")):
+        raise TypeError(f"guides= is a {type(guides).__name__}: give an AnnData of guides, or the name of a modality")
     return guides
 
 
@@ -229,5 +232,5 @@ def to_pertpy(
         }
     ).sort_values("p_value", kind="stable", ignore_index=True)
     if path is not None:
-        out.to_csv(path, index=False)
+        out.to_csv(file_to_write(path), index=False)
     return out

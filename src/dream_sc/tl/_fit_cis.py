@@ -165,9 +165,10 @@ def fit_cis(
     _validate.new_column(adata, Slots(key_added).guide, key_added, (guide_key, target_key, guide_covariate_key))
     sampling = {"nsamples": nsamples, "niters": niters, "device": device}
     _check(sampling, control_group, pooling, inference, guide_prior)
+    check_sizes(min_cells_per_guide, min_count)
     seed, technical = results.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
-    wanted = _validate.label_texts(cis_gene if cis_targets in (None, "") else cis_targets)
+    wanted = _validate.label_texts(cis_gene if cis_targets is None else cis_targets)
     layout = {
         "guide_key": guide_key,
         "target_key": target_key,
@@ -242,6 +243,12 @@ def _check(sampling: dict[str, Any], control_group: str, pooling: str, inference
     _validate.sampling(inference, **sampling)
     if inference != "laplace" and (pooling != "all" or guide_prior is not None):
         raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")
+
+
+def check_sizes(min_cells_per_guide: int, min_count: float) -> None:
+    """Refuse sizes below which there is nothing."""
+    _validate.whole("min_cells_per_guide", min_cells_per_guide)
+    _validate.at_least("min_count", min_count, 0.0)
 
 
 def _counted(adata: AnnData, technical_key: str) -> Any:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LEAST_NTC = 2
 DEPTH_STRATA = 5
 NULL_LFDR = 0.5  # features above it are taken for null by the fit
+COUNTS = "counts"  # in messages
 SAME = 1e-3  # of log Bayes factors computed twice
 
 
@@ -38,6 +39,11 @@ class Calibrated:
     stats: Any  # GuideStats of the features to fit
     fitted: Any  # calibration.Fitted
     names: np.ndarray
+
+    @property
+    def unit(self) -> str:
+        """What was observed, for messages."""
+        return {"counts": COUNTS, "shares": "reads"}.get(self.inputs.prepared.likelihood.statistics, "scores")
 
     @property
     def present(self) -> np.ndarray:
@@ -161,7 +167,10 @@ def posing(fit: Calibrated, pool: np.ndarray, n: int, seed: int, wrap: Any) -> R
     )
     counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= prepare.MIN_COUNT
     if not counted.any():
-        raise ValueError(f"no feature has {prepare.MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
+        raise ValueError(
+            f"no feature has {prepare.MIN_COUNT} {fit.unit} in the cells of the {len(pool)} NTC guides: use "
+            "null='simulation'"
+        )
     stats, fitted = fit.stats.take(counted), fit.fitted.take(counted)
     nulls = calibration.null_refits(
         fitted, [(stats, s) for s in sources], own_null=True, seed=seed, n=len(sources), progress=wrap
@@ -185,8 +194,8 @@ def _observed(fit: Calibrated) -> Any:
     known = np.isfinite(stored)
     if not np.allclose(decision.log_bf_of(evidence, fit.fitted.prior)[known], stored[known], rtol=SAME, atol=SAME):
         raise ValueError(
-            "the counts, size factors or technical fit are not those of the trans fit any more: call "
-            "dream_sc.tl.fit_trans(data) again first"
+            f"the {fit.unit}{', size factors' if fit.unit == COUNTS else ''} or technical fit are not those of the "
+            "trans fit any more: call dream_sc.tl.fit_trans(data) again first"
         )
     return evidence
 

@@ -270,6 +270,7 @@ def _counts(
 ) -> Prepared:
     """Counts, with these offsets of guides, or with estimated ones."""
     from dream_sc._core.response import prepare
+    from dream_sc._core.response.status import OF_CIS_GENE
 
     prepared = prepare.counts(
         partial(opened.counts, limit=limit),
@@ -283,6 +284,9 @@ def _counts(
         covariates=opened.covariates,
         offset=offset,
     )
+    kinds = _validate.other_features(opened.adata)
+    reason = np.where((kinds != "") & (prepared.reason != OF_CIS_GENE), _validate.NO_GENE + kinds, prepared.reason)
+    prepared = replace(prepared, reason=reason)
     if prepared.n_stable == 0:
         logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
     return prepared
