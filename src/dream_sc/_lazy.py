@@ -1,6 +1,6 @@
 """Names of a package that are loaded when they are first used, so that a step loads what it needs and no more.
 
-Its functions refuse arguments that do not fit their signatures.
+Functions of public packages refuse arguments that do not fit their signatures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def lazy(package: str, names: Mapping[str, tuple[str, ...]]) -> tuple[Callable[[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = import_module(f"{package}.{module_of[name]}")
         value = getattr(module, name)
-        if inspect.isfunction(value):
+        if inspect.isfunction(value) and "._" not in package:
             from ._validate_types import checked
 
             value = checked(value)

@@ -95,7 +95,7 @@ def matrix(adata: AnnData, layer: str | None) -> Any:
             "them from it"
         ) from error
     if layer is not None and layer not in known:
-        raise KeyError(f"layer {layer!r} is not there; there are {known}{close(layer, known)}")
+        raise KeyError(f"layer={layer!r} is not there; there are {known}{close(layer, known)}")
     if x is None:
         raise ValueError(f".X is empty: name a layer of counts, layer= one of {known}")
     return x
@@ -227,6 +227,11 @@ def size_factors(adata: AnnData, key: str) -> np.ndarray:
     if key not in adata.obs:
         raise KeyError(
             f".obs[{key!r}] is not there: call dream_sc.pp.size_factors(data) first, or set size_factor_key="
+        )
+    if not pd.api.types.is_numeric_dtype(adata.obs[key]):
+        raise ValueError(
+            f".obs[{key!r}] holds {shown(adata.obs[key].iloc[0]) if adata.n_obs else 'nothing'}, no numbers: size factors "
+            "are positive numbers; name their column as size_factor_key=, or call dream_sc.pp.size_factors(data)"
         )
     s = np.asarray(adata.obs[key], dtype=np.float64)
     bad = ~np.isfinite(s) | (s <= 0)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # labels of cells may be numbers and flags; of matrices of guides the functions say more
 LABELS = ("control", "cis_targets", "reference")
-AS_THEY_ARE = ("data", *LABELS, "cis_genes", "targets", "guides")
+AS_THEY_ARE = ("data", *LABELS, "cis_genes", "guides")
 PACKAGE = "dream_sc"
 CHECKED = "checks_types"  # attribute of a function that does already
 DATA = ("AnnData", "MuData")
@@ -183,7 +183,7 @@ def _check(name: str, value: Any, kinds: tuple[Kind, ...]) -> None:
 def _in_range(name: str, value: Any) -> None:
     """Refuse numbers that are none, and what is nowhere allowed under a name."""
     several = value if isinstance(value, list | tuple) else [value]
-    for each in several:
+    for each in several if name != "doses" else ():  # dose 0 is at minus infinity
         if isinstance(each, float | np.floating) and not math.isfinite(each):
             raise ValueError(f"{name}={_validate.shown(value)} is not allowed: use a finite number")
     if name == "figsize" and value is not None and not min(value) > 0:
@@ -219,7 +219,7 @@ def _is(value: Any, kind: Kind) -> bool:
         pair = isinstance(value, tuple | list) or type(value).__name__ in ARRAYS
         return pair and len(value) == len(kind.of) and all(map(_is, value, kind.of))
     if kind.name in SEVERAL:
-        return _several(value, kind.of)
+        return _several(value, kind.of, ordered=kind.name in ("Sequence", "list"))
     if kind.name in ("Mapping", "dict"):
         return isinstance(value, Mapping)
     if kind.name == "PathLike":
@@ -231,9 +231,11 @@ def _is(value: Any, kind: Kind) -> bool:
     return any(each.__name__ == kind.name for each in type(value).__mro__)
 
 
-def _several(value: Any, of: tuple[Kind, ...]) -> bool:
+def _several(value: Any, of: tuple[Kind, ...], *, ordered: bool) -> bool:
     """Whether a value is several of some kinds; what can be read only once is taken as it is."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return False
+    if ordered and isinstance(value, set | frozenset):
         return False
     if any(each.__name__ in (*DATA, "DataFrame") for each in type(value).__mro__) or getattr(value, "ndim", 1) != 1:
         return False

@@ -39,13 +39,13 @@ def names(name: str, value: Any) -> list[str]:
     return found
 
 
-def numbers(name: str, value: Any) -> np.ndarray:
-    """One number or several ``(N,)``; refuses others, and such as are not finite."""
+def numbers(name: str, value: Any, below: float = 0.0) -> np.ndarray:
+    """One number or several ``(N,)``; refuses others, and such as are not finite, but for `below`."""
     try:
         found = np.atleast_1d(np.asarray(value, dtype=float))
     except (ValueError, TypeError):
         raise TypeError(f"{name}={shown(value)} is not allowed: use a number or a list of numbers") from None
-    if found.ndim > 1 or not np.isfinite(found).all():
+    if found.ndim > 1 or not (np.isfinite(found) | (found == below)).all():
         raise ValueError(f"{name}={shown(value)} is not allowed: use a number or a list of numbers, all finite")
     return found
 

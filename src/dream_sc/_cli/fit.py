@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Fit; 0 where all was written, 1 where it failed, 130 where it was interrupted."""
-    flags = {o.name: f"--{o.name.replace('_', '-')}" for o in options.OPTIONS} | {
+    flags = {o.name: f"--{o.name.replace('_', '-')}" for o in (*options.OWN, *options.OPTIONS)} | {
         "cis_gene": "--cis",
         "output": "--output",
     }
@@ -76,11 +76,21 @@ def _fit(chosen: dict[str, Any], *, overwrite: bool) -> None:
     started = time.perf_counter()
     data = read(chosen["data"], backed=bool(chosen.get("backed")))
     folder.mkdir(parents=True, exist_ok=True)
+    _has_symbols(data, chosen)
     _say_sizes(data, chosen)
     _steps(data, chosen, folder / ".checkpoint")
     say("writing results")
     _write(data, chosen, folder)
     say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
+
+
+def _has_symbols(data: Any, chosen: Mapping[str, Any]) -> None:
+    """Refuse a column of symbols that is not there, before the fits and not after them."""
+    from dream_sc.get._symbols import symbols
+
+    adata = data.mod.get(chosen.get("mod")) if hasattr(data, "mod") else data
+    if chosen.get("gene_symbols") is not None and adata is not None:
+        symbols(adata, chosen["gene_symbols"])
 
 
 def _say_sizes(data: Any, chosen: Mapping[str, Any]) -> None:

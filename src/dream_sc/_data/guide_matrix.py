@@ -112,7 +112,10 @@ def _kept(names: list[str], exclude: Iterable[str], key: str) -> np.ndarray:
     out = {exclude} if isinstance(exclude, str) else set(map(str, exclude))
     unknown = sorted(out - set(names))
     if unknown:
-        raise ValueError(f"exclude= names no guides of {key!r}: {unknown[:SHOWN]}{_validate.close(unknown[0], names)}")
+        raise ValueError(
+            f"exclude= names no guides of {key!r}: {unknown[:SHOWN]}; there are {names[:SHOWN]}"
+            f"{_validate.close(unknown[0], names)}"
+        )
     return np.array([i for i, name in enumerate(names) if name not in out], dtype=np.int64)
 
 

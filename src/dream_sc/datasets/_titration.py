@@ -17,6 +17,7 @@ BLOCK = 1000
 MODELS = ("null", "single_hill", "additive_hill")
 SIZES = ("n_cells", "n_genes", "n_guides", "n_ntc_guides", "n_groups")
 FRACTIONS = (
+    "other_effect_fraction",
     "ntc_fraction",
     "single_fraction",
     "additive_fraction",

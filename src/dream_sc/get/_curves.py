@@ -103,8 +103,8 @@ def curves(
         )
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
-    x = _validate.numbers("doses", doses)
     zero, frames = fit.info["axis"].get(ZERO), []
+    x = _validate.numbers("doses", doses, below=0.0 if zero is None else -np.inf)
     # at dose 0 and below it, the axis ends
     at = x if zero is None else np.maximum(x - zero, 0.0)
     for r in rows:

@@ -147,6 +147,8 @@ def read_calls(path: str | PathLike[str]) -> Calls:
     row: list[int] = []
     column: list[int] = []
     values: list[int] = []
+    if not path_of(path).exists():
+        raise FileNotFoundError(f"path={str(path)!r} is not there: give protospacer_calls_per_cell.csv of a run")
     opened: Any = OPEN.get(path_of(path).suffix, open)
     with (
         readable(path, "the calls of guides of Cell Ranger"),

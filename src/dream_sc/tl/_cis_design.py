@@ -59,6 +59,12 @@ class CisDesign:
         }
 
 
+def check_sizes(min_cells_per_guide: int, min_count: float) -> None:
+    """Refuse sizes below which there is nothing."""
+    _validate.whole("min_cells_per_guide", min_cells_per_guide)
+    _validate.at_least("min_count", min_count, 0.0)
+
+
 def _refuse_unknown(wanted: list[str], known: Iterable[str]) -> None:
     """Refuse targets that no guide has: with a typo, half of the guides would be missing."""
     there = set(known) - {""}

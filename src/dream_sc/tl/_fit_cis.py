@@ -16,7 +16,7 @@ from dream_sc._keys import CIS, CIS_COLUMNS, CIS_POSITION, GUIDE, GUIDE_COLUMNS,
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
-from ._cis_design import CisDesign, ControlGroup, by_covariate, guide_priors, of_guides, of_labels
+from ._cis_design import CisDesign, ControlGroup, by_covariate, check_sizes, guide_priors, of_guides, of_labels
 from ._cis_offsets import at_offsets, cis_offsets
 from ._cis_resolution import diagnostics
 from ._confounded_groups import refuse_confounded, refuse_confounded_design
@@ -239,16 +239,9 @@ def _check(sampling: dict[str, Any], control_group: str, pooling: str, inference
 
     _validate.one_of("inference", inference, ENGINES)
     _validate.one_of("control_group", control_group, get_args(ControlGroup))
-    _validate.one_of("pooling", pooling, ("all", "target"))
     _validate.sampling(inference, **sampling)
     if inference != "laplace" and (pooling != "all" or guide_prior is not None):
         raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")
-
-
-def check_sizes(min_cells_per_guide: int, min_count: float) -> None:
-    """Refuse sizes below which there is nothing."""
-    _validate.whole("min_cells_per_guide", min_cells_per_guide)
-    _validate.at_least("min_count", min_count, 0.0)
 
 
 def _counted(adata: AnnData, technical_key: str) -> Any:

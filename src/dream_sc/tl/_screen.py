@@ -14,7 +14,7 @@ from dream_sc._logging import logger
 from dream_sc._memory.budget import memory_budget
 from dream_sc._progress import stage
 
-from ._fit_cis import check_sizes
+from ._cis_design import check_sizes
 from ._trans_settings import check
 
 if TYPE_CHECKING:
