@@ -78,7 +78,7 @@ class Slots:
 
 
 # of every step, in its entry of `.uns`: a name for the result, and what it was made from
-ID, MADE_FROM = "id", "made_from"
+ID, MADE_FROM, RESULTS, CATEGORIES_OF = "id", "made_from", "results", "categories of"
 CELLS, TAKES_PART, KINDS, NAMES, FEATURES, STEPS = "cells", "takes part", "kinds", "names", "features", "steps"
 NO_DOSAGE = "none"  # `dosage=` of a trans fit for which guides act or do not
 ACTING = "_acting"  # appended to the key of a trans fit without dosages: its guides, in the form of a cis fit

@@ -230,8 +230,8 @@ def size_factors(adata: AnnData, key: str) -> np.ndarray:
         )
     if not pd.api.types.is_numeric_dtype(adata.obs[key]):
         raise ValueError(
-            f".obs[{key!r}] holds {shown(adata.obs[key].iloc[0]) if adata.n_obs else 'nothing'}, no numbers: size factors "
-            "are positive numbers; name their column as size_factor_key=, or call dream_sc.pp.size_factors(data)"
+            f".obs[{key!r}] holds no numbers but {shown(adata.obs[key].iloc[0])}: size factors are positive numbers; "
+            "name their column as size_factor_key=, or call dream_sc.pp.size_factors(data)"
         )
     s = np.asarray(adata.obs[key], dtype=np.float64)
     bad = ~np.isfinite(s) | (s <= 0)
@@ -312,7 +312,9 @@ def new_size_factors(adata: AnnData, key: str) -> None:
 
 def new_column(adata: AnnData, name: str, key: str, inputs: Iterable[str | None]) -> None:
     """Refuse a `key_added` whose column of `.obs` would replace one of the user's; that of an earlier fit it may."""
-    if name in adata.obs and (name in inputs or key not in adata.uns):
+    # after a concatenation the entry of `.uns` is lost, and the table of cells is not
+    ours = key in adata.uns or isinstance(adata.obsm.get(key), pd.DataFrame)
+    if name in adata.obs and (name in inputs or not ours):
         raise ValueError(
             f".obs[{name!r}] would be overwritten, and it is not of an earlier fit: choose another key_added than "
             f"{key!r}, or rename the column"

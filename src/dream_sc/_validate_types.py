@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # labels of cells may be numbers and flags; of matrices of guides the functions say more
 LABELS = ("control", "cis_targets", "reference")
-AS_THEY_ARE = ("data", *LABELS, "cis_genes", "guides")
+AS_THEY_ARE = ("data", *LABELS, "cis_genes", "guides", "hyper")
 PACKAGE = "dream_sc"
 CHECKED = "checks_types"  # attribute of a function that does already
 DATA = ("AnnData", "MuData")

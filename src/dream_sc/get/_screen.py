@@ -61,7 +61,8 @@ def screen(
     _validate.one_of("what", what, ("pairs", "targets"))
     if not isinstance(data, pd.DataFrame | str) and not hasattr(data, "__fspath__"):
         raise TypeError(
-            f"data is a {type(data).__name__}: give what dream_sc.tl.screen returned, a parquet file of it, or its store"
+            f"data is a {type(data).__name__}: give what dream_sc.tl.screen returned, a parquet file of it, or "
+            "its store"
         )
     table = data if isinstance(data, pd.DataFrame) else _read(Path(data))
     if what == "targets":

@@ -226,7 +226,15 @@ def _expression(
     from dream_sc._core.response.prepare import expected
 
     technical_key, cis_key = keys
-    inputs = response_inputs(adata, holder, technical_key=technical_key, cis_key=cis_key, slopes=False, limit=limit)
+    inputs = response_inputs(
+        adata,
+        holder,
+        technical_key=technical_key,
+        cis_key=cis_key,
+        slopes=False,
+        limit=limit,
+        label="tl.check_confounding",
+    )
     measured, ok = inputs.prepared, inputs.prepared.fitted
     checks.offsets(found, inputs.guides["offset"].to_numpy(float), OFFSET_ADVICE)
     at_ntc = expected(measured.stats, technical_counts(inputs.opened), ok)

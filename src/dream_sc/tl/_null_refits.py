@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate
+from dream_sc._data import made_from
 from dream_sc._data import stored as _stored
 
 from ._response_inputs import ResponseInputs, response_inputs, technical_counts
@@ -39,11 +40,18 @@ class Calibrated:
     stats: Any  # GuideStats of the features to fit
     fitted: Any  # calibration.Fitted
     names: np.ndarray
+    key: str
 
     @property
     def unit(self) -> str:
         """What was observed, for messages."""
         return {"counts": COUNTS, "shares": "reads"}.get(self.inputs.prepared.likelihood.statistics, "scores")
+
+    @property
+    def changed(self) -> str:
+        """What is not as it was when the fit was made, as far as it can be told."""
+        found = list(dict.fromkeys(made_from.behind(self.inputs.opened.adata, self.key, self.holder)))
+        return f" ({' and '.join(found)} changed)" if found else ""
 
     @property
     def present(self) -> np.ndarray:
@@ -123,7 +131,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         null=null,
     )
     stats, names = measured.stats.take(measured.fitted), np.asarray(adata.var_names)[measured.fitted]
-    return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names)
+    return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names, key)
 
 
 def _settings(params: Any, hyper: Any) -> Settings:
@@ -195,7 +203,7 @@ def _observed(fit: Calibrated) -> Any:
     if not np.allclose(decision.log_bf_of(evidence, fit.fitted.prior)[known], stored[known], rtol=SAME, atol=SAME):
         raise ValueError(
             f"the {fit.unit}{', size factors' if fit.unit == COUNTS else ''} or technical fit are not those of the "
-            "trans fit any more: call dream_sc.tl.fit_trans(data) again first"
+            f"trans fit any more{fit.changed}: call dream_sc.tl.fit_trans(data) again first"
         )
     return evidence
 
