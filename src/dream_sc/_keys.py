@@ -172,6 +172,7 @@ _MAIN_COLUMNS = (
     "note",
 )
 CONFIDENCE, EC50_TEXT = "confidence", "ec50"
+MEANINGS = "columns"  # of a trans fit, in its entry of `.uns`: what the columns of its table mean
 FLAGS = "flags"  # of a trans fit, in its entry of `.uns`: what makes the whole of it doubtful
 CATEGORIES = "categories"  # table of the categories of a multinomial with a layer for each, in the entry of `.uns`
 # of a category by itself, where it does not have those of its feature

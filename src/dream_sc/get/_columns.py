@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from dream_sc import _validate
 from dream_sc._keys import (
@@ -18,6 +18,8 @@ from dream_sc._keys import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dream_sc._core.likelihoods import Distribution, Likelihood
 
 TableName = Literal["trans", "main", "guides", "cis", "technical", "doses", "guide_effects"]
@@ -159,8 +161,9 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
 
     Returns
     -------
-    Meaning by name of the column, in their order. A table lacks those that do not apply to its data, such as
-    `near_cis` without positions of genes. `get.technical` adds the effects of groups and covariates, `get.doses` the
+    Meaning by name of the column, in their order. `tl.fit_trans` stores the same table of its columns as
+    ``.uns[key]["columns"]``, for those who open the file elsewhere. A table lacks those that do not apply
+    to its data, such as `near_cis` without positions of genes. `get.technical` adds the effects of groups and covariates, `get.doses` the
     column `fold_change` where it is asked for, and tables of a multinomial name the `category`.
 
     Raises
@@ -190,6 +193,14 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
     scores = SCORE_COLUMNS if like.statistics == "scores" else TECHNICAL_COLUMNS
     stored = {"guides": GUIDE_COLUMNS, "cis": CIS_COLUMNS, "technical": scores}
     return {name: meaning[name] for name in stored.get(table, tuple(meaning))}
+
+
+def explained(distribution: str) -> pd.DataFrame:
+    """Meaning of the columns of the trans step as a table (column, meaning), which files store better than a dict."""
+    import pandas as pd
+
+    known = columns("trans", distribution=cast("Distribution", distribution))
+    return pd.DataFrame({"column": list(known), "meaning": list(known.values())})
 
 
 def names_of_columns(table: str, like: Likelihood) -> list[str]:

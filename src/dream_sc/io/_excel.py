@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Table = Literal["trans", "responders", "guides"]
 MOST_ROWS = 1_048_575  # of a sheet, besides its header
+FIRST = ("gene", "feature")  # names of the first column
 BY_EVIDENCE = ["lfdr", "log_bf"]
 
 
@@ -143,6 +144,7 @@ def to_excel(
     if len(sheets["trans"]) > MOST_ROWS:
         raise ValueError(f"{len(sheets['trans'])} features are more than a sheet holds, {MOST_ROWS}: use to_tsv")
     known = get.columns("trans", distribution=cast("Distribution", of.fit.likelihood.name))
+    known |= dict.fromkeys(FIRST, "name of the feature")
     explained = {str(c): known.get(str(c), "") for c in sheets["trans"].columns}
     sheets["columns"] = pd.DataFrame({"column": list(explained), "meaning": list(explained.values())})
     sheets["run"] = _run(of, fdr)
@@ -159,7 +161,7 @@ def _tables(of: Responses, fdr: float) -> dict[str, pd.DataFrame]:
     if not 0 < fdr < 1:
         raise ValueError(f"fdr={fdr} is not between 0 and 1")
     called = of.responders(fdr)
-    first = "gene" if of.fit.likelihood.effect == "log2fc" else "feature"
+    first = FIRST[of.fit.likelihood.effect != "log2fc"]
     trans = of.table.copy()
     trans.insert(0, first, trans.index.astype(str))
     trans["called"] = called.to_numpy()
