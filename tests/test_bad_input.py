@@ -30,7 +30,7 @@ ERRORS = (ValueError, KeyError, TypeError, FileNotFoundError)
 ADVICE = re.compile(
     r"\b(use|call|name|give|pass|leave|choose|drop|check|there (is|are)|did you mean|must be|needs?|is not there|"
     r"known|only|rename|it (has|holds|takes)|between|above|not in|set|no column|"
-    r"or more|from 0 to|names of|targets are|see|neither)\b"
+    r"or more|from 0 to|names of|targets are|stores as|see|neither)\b"
 )
 FUNCTIONS = {
     f"{namespace}.{name}": getattr(module, name)

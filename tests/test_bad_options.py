@@ -52,7 +52,6 @@ COMMANDS: list[tuple[list[str], str]] = [
     ([*FIT, "--control", "GFI1B"], "GFI1B"),
     ([*FIT, "--batch-key", "guide"], ".obs['guide']"),
     ([*FIT, "--size-factor-key", "guide"], "guide"),
-    ([*FIT, "--covariates", "true_size_factor", "true_size_factor"], "true_size_factor"),
     ([*FIT, "--unknown-flag"], "--unknown-flag"),
     (["fit", "nothing.h5ad", *FIT[2:]], "nothing.h5ad"),
     (["fit", "text.h5ad", *FIT[2:]], "text.h5ad"),

@@ -20,6 +20,13 @@ class Settings:
 
     Nothing is configured on import: messages go through the standard logger ``"dream_sc"``, so an application
     decides what becomes of them. Setting `verbosity` is the short way for a notebook or a script.
+
+    Examples
+    --------
+    >>> ds.settings.verbosity = "info"
+    >>> ds.settings.progress = False
+    >>> ds.settings
+    Settings(verbosity='info', progress=False)
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -86,6 +86,14 @@ def estimate(
     ------
     ValueError
         For impossible sizes, a sparsity outside 0 to 1, and options that are not known.
+
+    Examples
+    --------
+    >>> estimate = ds.memory.estimate(20_000, 50_000)
+    >>> bool(estimate.totals()["RAM"].max() < 8e9)
+    True
+    >>> estimate.fits(ram="16GB")
+    True
     """
     given = dict(locals())  # the arguments, and nothing else so far
     sizes = {name: given[name] for name in list(inspect.signature(estimate).parameters)[2:]}
@@ -139,6 +147,12 @@ def estimate_for(
     ------
     TypeError, ValueError, KeyError
         For what is no AnnData or MuData, a file that is no h5ad, and names that are not there.
+
+    Examples
+    --------
+    >>> estimate = ds.memory.estimate_for(adata, cis_gene="GFI1B")
+    >>> estimate.totals().index.tolist()
+    ['fit_technical', 'fit_cis', 'fit_trans']
     """
     from ._memory.from_data import read_sizes
 

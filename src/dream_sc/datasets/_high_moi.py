@@ -72,6 +72,12 @@ def high_moi(
     ------
     ValueError
         If a size is less than 1, or `moi` is not above 0 or above the number of guides.
+
+    Examples
+    --------
+    >>> adata = ds.datasets.high_moi(500, 20, rng=0, moi=2.0)
+    >>> bool(1.5 < adata.obsm["guides"].sum(1).mean() < 2.5)
+    True
     """
     _check(locals())
     _validate.whole("n_other_guides", n_other_guides, 0)

@@ -106,6 +106,12 @@ def titration(
     ValueError
         If a size is less than 1, a fraction not between 0 and 1, a spread negative or a range reversed, or if groups
         are to be confounded where there is only one.
+
+    Examples
+    --------
+    >>> adata = ds.datasets.titration(500, 20, rng=0)
+    >>> adata.shape, sorted(set(adata.obs["target"]))
+    ((500, 20), ['GFI1B', 'NTC'])
     """
     _check(locals())
     gen = np.random.default_rng(rng)
@@ -314,6 +320,12 @@ def true_curve(adata: ad.AnnData, features: str | list[str], doses: np.ndarray) 
     ------
     ValueError, KeyError
         If the object was not simulated, or a feature is unknown.
+
+    Examples
+    --------
+    >>> adata = ds.datasets.titration(500, 20, rng=0)
+    >>> ds.datasets.true_curve(adata, ["GFI1B"], [-1.0, 0.0]).round(2).tolist()
+    [[3.0, 6.0]]
     """
     if TITRATION not in getattr(adata, "uns", ()):
         raise ValueError(

@@ -163,8 +163,9 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
     -------
     Meaning by name of the column, in their order. `tl.fit_trans` stores the same table of its columns as
     ``.uns[key]["columns"]``, for those who open the file elsewhere. A table lacks those that do not apply
-    to its data, such as `near_cis` without positions of genes. `get.technical` adds the effects of groups and covariates, `get.doses` the
-    column `fold_change` where it is asked for, and tables of a multinomial name the `category`.
+    to its data, such as `near_cis` without positions of genes. `get.technical` adds the effects of groups and
+    covariates, `get.doses` the column `fold_change` where it is asked for, and tables of a multinomial name the
+    `category`.
 
     Raises
     ------

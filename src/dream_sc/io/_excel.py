@@ -68,7 +68,9 @@ def to_tsv(
 
     Examples
     --------
-    >>> ds.io.to_tsv(adata, "trans.tsv")
+    >>> path = ds.io.to_tsv(adata, "trans.tsv")
+    >>> path.read_text().split()[:3]
+    ['gene', 'on_knockdown', 'qvalue']
     """
     from ._files import file_to_write
     from ._results import responses
@@ -125,7 +127,9 @@ def to_excel(
 
     Examples
     --------
-    >>> ds.io.to_excel(adata, "results.xlsx")
+    >>> path = ds.io.to_excel(adata, "results.xlsx")
+    >>> path.name
+    'results.xlsx'
     """
     from dream_sc import get
 

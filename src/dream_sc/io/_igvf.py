@@ -236,7 +236,8 @@ def to_igvf(
 
     Examples
     --------
-    >>> ds.io.to_igvf(adata, "pipeline_outputs")
+    >>> sorted(ds.io.to_igvf(adata, "pipeline_outputs"))
+    ['element', 'guide']
     """
     from ._results import effects, guide_contrasts, responses
 

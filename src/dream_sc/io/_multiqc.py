@@ -70,7 +70,7 @@ def to_multiqc(
 
     Examples
     --------
-    >>> ds.io.to_multiqc(adata, "qc")  # then: multiqc qc
+    >>> paths = ds.io.to_multiqc(adata, "qc")  # then: multiqc qc
     """
     from ._results import responses
 

@@ -74,8 +74,11 @@ def from_pertpy(
 
     Examples
     --------
-    >>> pt.pp.GuideAssignment().assign_by_threshold(guides, assignment_threshold=5)
+    `guides` has been through ``pertpy.pp.GuideAssignment().assign_by_threshold(guides, assignment_threshold=5)``.
+
     >>> adata = ds.io.from_pertpy(genes, guides, targets="gene", control="NT")
+    >>> sorted(set(adata.uns["guides_target"].tolist()))
+    ['A', 'NTC']
     """
     if moi is not None:
         _validate.one_of("moi", moi, ("low", "high"))
