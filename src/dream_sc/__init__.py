@@ -1,4 +1,15 @@
-"""Dosage response of every gene to a graded perturbation of one gene, from single-cell CRISPR screens."""
+"""Dosage response of every gene to a graded perturbation of one gene, from single-cell CRISPR screens.
+
+Examples
+--------
+>>> import dream_sc as ds
+>>> adata = ds.datasets.titration(600, 20, rng=0)
+>>> ds.pp.size_factors(adata)
+>>> ds.tl.fit_technical(adata, batch_key="batch")
+>>> ds.tl.fit_cis(adata, "GFI1B")
+>>> ds.tl.fit_trans(adata)
+>>> table = ds.get.trans(adata, columns="main")
+"""
 
 from __future__ import annotations
 

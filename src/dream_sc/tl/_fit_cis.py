@@ -16,7 +16,7 @@ from dream_sc._keys import CIS, CIS_COLUMNS, CIS_POSITION, GUIDE, GUIDE_COLUMNS,
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
-from ._cis_design import CisDesign, ControlGroup, by_covariate, guide_priors, of_guides, of_labels
+from ._cis_design import CisDesign, ControlGroup, by_covariate, check_sizes, guide_priors, of_guides, of_labels
 from ._cis_offsets import at_offsets, cis_offsets
 from ._cis_resolution import diagnostics
 from ._confounded_groups import refuse_confounded, refuse_confounded_design
@@ -165,9 +165,10 @@ def fit_cis(
     _validate.new_column(adata, Slots(key_added).guide, key_added, (guide_key, target_key, guide_covariate_key))
     sampling = {"nsamples": nsamples, "niters": niters, "device": device}
     _check(sampling, control_group, pooling, inference, guide_prior)
+    check_sizes(min_cells_per_guide, min_count)
     seed, technical = results.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
-    wanted = _validate.label_texts(cis_gene if cis_targets in (None, "") else cis_targets)
+    wanted = _validate.label_texts(cis_gene if cis_targets is None else cis_targets)
     layout = {
         "guide_key": guide_key,
         "target_key": target_key,
@@ -238,7 +239,6 @@ def _check(sampling: dict[str, Any], control_group: str, pooling: str, inference
 
     _validate.one_of("inference", inference, ENGINES)
     _validate.one_of("control_group", control_group, get_args(ControlGroup))
-    _validate.one_of("pooling", pooling, ("all", "target"))
     _validate.sampling(inference, **sampling)
     if inference != "laplace" and (pooling != "all" or guide_prior is not None):
         raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")

@@ -189,7 +189,7 @@ def fit_technical(
         "category_key": category_key,
         "overdispersed": overdispersed,
         "use_all_cells": use_all_cells,
-        "category_layers": category_layers and list(category_layers),
+        "category_layers": _validate.names("category_layers", category_layers) or None,
         "inference": inference,
         "min_cells": min_cells,
     }
@@ -206,7 +206,7 @@ def fit_technical(
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _has_layers(adata, layer, category_layers)
     if like.statistics == "counts":
-        _validate.gene_features(adata, "tl.fit_technical")
+        _validate.gene_features(adata, "tl.fit_technical")  # says what is left out
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)

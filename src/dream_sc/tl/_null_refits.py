@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate
+from dream_sc._data import made_from
 from dream_sc._data import stored as _stored
 
 from ._response_inputs import ResponseInputs, response_inputs, technical_counts
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LEAST_NTC = 2
 DEPTH_STRATA = 5
 NULL_LFDR = 0.5  # features above it are taken for null by the fit
+COUNTS = "counts"  # in messages
 SAME = 1e-3  # of log Bayes factors computed twice
 
 
@@ -38,6 +40,18 @@ class Calibrated:
     stats: Any  # GuideStats of the features to fit
     fitted: Any  # calibration.Fitted
     names: np.ndarray
+    key: str
+
+    @property
+    def unit(self) -> str:
+        """What was observed, for messages."""
+        return {"counts": COUNTS, "shares": "reads"}.get(self.inputs.prepared.likelihood.statistics, "scores")
+
+    @property
+    def changed(self) -> str:
+        """What is not as it was when the fit was made, as far as it can be told."""
+        found = list(dict.fromkeys(made_from.behind(self.inputs.opened.adata, self.key, self.holder)))
+        return f" ({' and '.join(found)} changed)" if found else ""
 
     @property
     def present(self) -> np.ndarray:
@@ -117,7 +131,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         null=null,
     )
     stats, names = measured.stats.take(measured.fitted), np.asarray(adata.var_names)[measured.fitted]
-    return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names)
+    return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names, key)
 
 
 def _settings(params: Any, hyper: Any) -> Settings:
@@ -161,7 +175,10 @@ def posing(fit: Calibrated, pool: np.ndarray, n: int, seed: int, wrap: Any) -> R
     )
     counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= prepare.MIN_COUNT
     if not counted.any():
-        raise ValueError(f"no feature has {prepare.MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
+        raise ValueError(
+            f"no feature has {prepare.MIN_COUNT} {fit.unit} in the cells of the {len(pool)} NTC guides: use "
+            "null='simulation'"
+        )
     stats, fitted = fit.stats.take(counted), fit.fitted.take(counted)
     nulls = calibration.null_refits(
         fitted, [(stats, s) for s in sources], own_null=True, seed=seed, n=len(sources), progress=wrap
@@ -185,8 +202,8 @@ def _observed(fit: Calibrated) -> Any:
     known = np.isfinite(stored)
     if not np.allclose(decision.log_bf_of(evidence, fit.fitted.prior)[known], stored[known], rtol=SAME, atol=SAME):
         raise ValueError(
-            "the counts, size factors or technical fit are not those of the trans fit any more: call "
-            "dream_sc.tl.fit_trans(data) again first"
+            f"the {fit.unit}{', size factors' if fit.unit == COUNTS else ''} or technical fit are not those of the "
+            f"trans fit any more{fit.changed}: call dream_sc.tl.fit_trans(data) again first"
         )
     return evidence
 

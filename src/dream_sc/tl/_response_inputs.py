@@ -103,17 +103,20 @@ def response_inputs(
     limit: int | str | None = None,
     min_denominator: int | None = None,
     fresh: bool = True,
+    label: str = "tl.fit_trans",
 ) -> ResponseInputs:
     """Open the earlier fits and measure; `holder` is the object with the cis fit.
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
     `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
     With a `dosage` of "none" guides act or do not, whatever the cis fit says of their dosages.
-    `fresh`: refuse earlier fits that were made from other things than are there now.
+    `fresh`: refuse earlier fits that were made from other things than are there now, in the name of the step `label`.
     """
     if known is not None:
         stored.check_learned(known, "hyper=")
-    opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh)
+    opened = open_fits(
+        adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh, label=label
+    )
     opened = replace(opened, direct=direct_targets(adata, opened.cis))
     given: dict[str, Any] = {"offsets": offsets, "known": known, "limit": limit, "min_denominator": min_denominator}
     if dosage == NO_DOSAGE:
@@ -162,7 +165,7 @@ def _measured(
 
 
 def open_fits(
-    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, fresh: bool
+    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, fresh: bool, label: str
 ) -> Opened:
     """The earlier fits, `fresh` ones only if so, and what they say of cells and guides."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
@@ -178,8 +181,8 @@ def open_fits(
     if cis["guides"]["is_control"].to_numpy(bool)[cells.guide[cells.used]].all():
         raise ValueError(_only_controls(adata, holder, cis, cis_key))
     if fresh:
-        made_from.check(adata, technical_key, "tl.fit_trans", layer)
-        made_from.check(holder, cis_key, "tl.fit_trans", cis["params"].get("layer"))
+        made_from.check(adata, technical_key, label, layer)
+        made_from.check(holder, cis_key, label, cis["params"].get("layer"))
     return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis))
 
 
@@ -265,6 +268,7 @@ def _counts(
 ) -> Prepared:
     """Counts, with these offsets of guides, or with estimated ones."""
     from dream_sc._core.response import prepare
+    from dream_sc._core.response.status import OF_CIS_GENE
 
     prepared = prepare.counts(
         partial(opened.counts, limit=limit),
@@ -278,6 +282,9 @@ def _counts(
         covariates=opened.covariates,
         offset=offset,
     )
+    kinds = _validate.other_features(opened.adata)
+    reason = np.where((kinds != "") & (prepared.reason != OF_CIS_GENE), _validate.NO_GENE + kinds, prepared.reason)
+    prepared = replace(prepared, reason=reason)
     if prepared.n_stable == 0:
         logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
     return prepared

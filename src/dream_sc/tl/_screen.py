@@ -11,8 +11,10 @@ from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results, stored
 from dream_sc._keys import CELLS, GUIDE, ID, KINDS, MADE_FROM, NAMES, NTC, TECHNICAL
 from dream_sc._logging import logger
+from dream_sc._memory.budget import memory_budget
 from dream_sc._progress import stage
 
+from ._cis_design import check_sizes
 from ._trans_settings import check
 
 if TYPE_CHECKING:
@@ -136,6 +138,8 @@ def screen(
     from dream_sc._screen.targets import FITTED, Least, library, of_library
 
     _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, nsamples)
+    check_sizes(min_cells_per_guide, min_count)
+    memory_budget(memory_limit)
     seed, adata, jobs = results.seed_of(rng), _validate.resolve(data, mod), _jobs(n_jobs)
     features = None if features is None else _validate.label_texts(features)
     for name in features or ():

@@ -60,12 +60,12 @@ class Evidence:
     values: Floats  # (T, M, K) log evidence
     masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
     feature: Ints | None = None  # (T,) of each link of features with several categories
-    learns: NDArray[np.bool_] | None = None  # (T,) features that something is learned from; None for all
+    learns: NDArray[np.bool_] | None = None  # (T,) of `Prepared`
 
     @property
     def learning(self) -> Evidence:
         """That of the features that something is learned from."""
-        return self if self.learns is None else self.take(self.learns)
+        return self if self.learns is None or not self.learns.any() else self.take(self.learns)
 
     def take(self, features: Any) -> Evidence:
         """That of some features."""
@@ -110,7 +110,7 @@ def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_gu
         return Wide(0.0, 0.0)
     if settings.learned is not None:
         return restored_wide(settings.learned)
-    q = p if learns is None else p.take(learns)
+    q = p if learns is None or not learns.any() else p.take(learns)
     grid = np.array(p.priors.tau_grid)
     wide = Wide(*learn_wide(q, grid))
     found = learn_departures(q, settings, wide, n_guides)

@@ -108,9 +108,12 @@ class Prepared:
 
     @property
     def learns(self) -> Bools | None:
-        """``(F',)`` of the features that are fitted, those that something is learned from; None for all of them."""
+        """``(F',)`` of the features that are fitted, those that have q-values and that something is learned from.
+
+        None: all of them have. Where none has, something has to be learned from all.
+        """
         out = None if self.direct is None else ~self.direct[self.fitted]
-        return None if out is None or out.all() or not out.any() else out
+        return None if out is None or out.all() else out
 
     @cached_property
     def few_guides(self) -> Bools:
@@ -192,7 +195,7 @@ def count_sums(
     stats, weighted = guide_sums.guide_stats(sums, s, rows.guide, rows.group)
     n_capped = None
     if noted is not None:
-        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s)
+        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s, rows.dosage.control)
         n_capped = np.bincount(feature, minlength=n_features)
         if distance is not None:
             to = np.searchsorted(sums.weighted_rows, row[cell])
@@ -212,6 +215,15 @@ def bounds_of(technical: Technical, cells: Cells) -> capped.Bounds:
     """Counts that cells like the control cells hardly have."""
     expected = technical.baseline[:, None] * np.exp2(technical.effects)
     return capped.bounds_of(expected, technical.overdispersion, np.asarray(cells.size_factor), cells.used)
+
+
+def without_wild(technical: Technical, bounds: capped.Bounds | None, n_capped: Ints | None) -> Technical:
+    """Where counts were capped, overdispersion that is not of these: at most a few times that of other features."""
+    if bounds is None or n_capped is None:
+        return technical
+    wild = (n_capped > 0) & np.isfinite(technical.overdispersion)
+    usual = np.minimum(bounds.overdispersion, technical.overdispersion)
+    return replace(technical, overdispersion=np.where(wild, usual, technical.overdispersion))
 
 
 def distances(rows: Layout, size_factor: Floats) -> Floats | None:
@@ -267,7 +279,7 @@ def counts(
     bounds = bounds_of(technical, cells) if covariates is None else None
     sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
-    technical = with_silent(technical, stats)
+    technical = with_silent(without_wild(technical, bounds, sums.n_capped), stats)
     reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
