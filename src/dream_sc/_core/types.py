@@ -251,7 +251,8 @@ class SingleCells:
 class Axis:
     """The observed dosage axis: ``low <= 0 <= high`` and the dosages of the targeting guides, sorted.
 
-    Where controls are at dose 0, which has no log, 0 stands for it, far below the lowest dose that was tested.
+    A guide whose dosage is very uncertain may lie beyond the ends. Where controls are at dose 0, which has no log, 0
+    stands for it, far below the lowest dose that was tested.
     """
 
     low: float
@@ -260,9 +261,13 @@ class Axis:
     from_zero: bool = False  # whether controls are at dose 0
 
     @classmethod
-    def of(cls, doses: Floats, *, from_zero: bool = False) -> Axis:
-        """The axis of these dosages of targeting guides; guides at the NTC level still get one of some length."""
-        low, high = min(float(doses.min()), -0.05), max(float(doses.max()), 0.05)
+    def of(cls, doses: Floats, *, reach: Floats | None = None, from_zero: bool = False) -> Axis:
+        """The axis of these dosages of targeting guides; guides at the NTC level still get one of some length.
+
+        `reach` ``(n,)``: how far the data of each guide say something, where that is less far than its dosage.
+        """
+        ends = doses if reach is None else reach
+        low, high = min(float(ends.min()), -0.05), max(float(ends.max()), 0.05)
         return cls(0.0 if from_zero else low, high, doses[doses.argsort()], from_zero)
 
     @property

@@ -109,6 +109,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         control=guides.control,
         guide_escape=guides.escape * by_guide,
         from_zero=guides.from_zero,
+        guide_reach=guides.reach,
         overdispersion=measured.overdispersion[measured.fitted],
         group_effect_sd=measured.group_effect_sd,
         priors=measured.priors,

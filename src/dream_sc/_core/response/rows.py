@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 N_CELL_BINS = 8
 CELLS_PER_BIN = 10
 ONE_DOSAGE, ONE_DOSAGE_SDS = 0.2, 3.0  # range of dosages, log2 or in their sds, below which they are taken for one
+SHARP_SD = 0.5  # log2: a guide whose dosage has a larger sd, and larger than most, is taken to reach less far
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Guides:
     control: Bools  # (G,)
     level_error: float  # sd of the NTC level, which all guides share
     from_zero: bool = False  # whether controls are at dose 0: see `Axis`
+    reach: Floats | None = None  # (G,) the dosage up to which the data say something; the mean if None
 
     @classmethod
     def of(
@@ -48,7 +50,8 @@ class Guides:
     ) -> Guides:
         """From the dosages and sds ``(G,)`` of all cells of a guide, and of those that do not escape."""
         mean, sd = (np.where(escape > 0, acting, every) for acting, every in zip(of_acting, of_all, strict=True))
-        return cls(mean, sd, np.where(control, 0.0, within_sd), escape, control, level_error, from_zero)
+        reach = None if from_zero else reach_of(of_all, of_acting, escape, control)
+        return cls(mean, sd, np.where(control, 0.0, within_sd), escape, control, level_error, from_zero, reach)
 
     def targeting(self, guide: Ints) -> Bools:
         """``(G,)`` targeting guides with a row, given the guides ``(R,)`` of the rows: a modality may lack some."""
@@ -67,12 +70,28 @@ class Guides:
             raise ValueError(
                 "no cell that counts under a guide of the cis gene is among these cells, only controls are"
             )
-        return Axis.of(self.mean[here], from_zero=self.from_zero)
+        reach = self.mean if self.reach is None else self.reach
+        return Axis.of(self.mean[here], reach=reach[here], from_zero=self.from_zero)
 
     def one_dosage(self, guide: Ints) -> bool:
         """Whether the dosages of the targeting guides cannot be told apart, so that there is no place for an EC50."""
         here = self.targeting(guide)
         return alike(self.mean[here], self.sd[here])
+
+
+def reach_of(of_all: tuple[Floats, Floats], of_acting: tuple[Floats, Floats], escape: Floats, control: Bools) -> Floats:
+    """How far from NTC the data of each guide ``(G,)`` say something of curves, log2.
+
+    A dosage whose sd is above that of most guides, and above `SHARP_SD`, reaches less far by as much. Of a guide with
+    escaping cells, the dosage of its acting cells counts, or that of all cells where that reaches further.
+    """
+    known = ~control & np.isfinite(of_all[1])
+    sharp = max(SHARP_SD, float(np.median(of_all[1][known]))) if known.any() else SHARP_SD
+    every, acting = (
+        np.sign(x) * np.maximum(np.abs(x) - np.maximum(sd - sharp, 0.0), 0.0) for x, sd in (of_all, of_acting)
+    )
+    further = (escape > 0) & (np.abs(acting) > np.abs(every))
+    return np.where(further, acting, every)
 
 
 def alike(dosage: Floats, sd: Floats) -> bool:
