@@ -182,7 +182,8 @@ class GuideStats:
     group: Ints  # (R,)
     n_guides: int
     n_groups: int
-    weights: Floats | None = None  # (T, R) numbers of trials, or precisions; None of negative binomials
+    # (T, R) numbers of trials, or precisions; of counts None, or the squared overdispersion that units add
+    weights: Floats | None = None
     distribution: str = "negbinom"
     covariates: CovariateEffects | None = None  # on the exposure of each feature and row
 

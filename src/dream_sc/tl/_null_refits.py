@@ -242,7 +242,8 @@ def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
             covariates=opened.covariates,
             bounds=bounds,
         )
-        yield sums.stats.take(fit.inputs.prepared.fitted)
+        stats = replace(sums.stats, weights=fit.inputs.prepared.stats.weights)  # units differ as they did
+        yield stats.take(fit.inputs.prepared.fitted)
 
 
 def simulated(fit: Calibrated, n: int, seed: int, wrap: Any) -> Refits:

@@ -13,7 +13,7 @@ from dream_sc import _validate
 from dream_sc._data import made_from, results, stored
 from dream_sc._data.cis_cells import zero_of
 from dream_sc._data.covariates import cell_bins
-from dream_sc._data.groups import group_codes
+from dream_sc._data.groups import group_codes, unit_codes
 from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import NO_DOSAGE, STICKS, Slots
 from dream_sc._logging import logger
@@ -64,6 +64,7 @@ class Opened:
         from dream_sc._core.sums.guide_sums import row_bytes
 
         n = self.adata.n_vars
+        n_rows *= 1 if self.cells.unit is None else 2  # what units add to the noise of rows is as large
         sums = ((n_rows, "rows, one per guide and technical group"), (n_weighted, "of them weighted by dosage"))
         held = {f"sums of {n} features in {k} {what}": row_bytes(k, n) for k, what in sums if k}
         return results.counts(self.adata, self.layer, limit, held).blocks(self.cells.used)
@@ -114,6 +115,11 @@ def response_inputs(
     if known is not None:
         stored.check_learned(known, "hyper=")
     opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh)
+    if dosage == "cell" and opened.cells.unit is not None:
+        raise ValueError(
+            'dosage="cell" sorts the cells of a guide by their own dosages, not by the units of unit_key= of the '
+            'technical fit: use dosage="guide", or call dream_sc.tl.fit_technical without unit_key='
+        )
     opened = replace(opened, direct=direct_targets(adata, opened.cis))
     given: dict[str, Any] = {"offsets": offsets, "known": known, "limit": limit, "min_denominator": min_denominator}
     if dosage == NO_DOSAGE:
@@ -249,6 +255,7 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
         dosage=dosage,
         dosage_sd=sd,
         size_factor=_validate.size_factors(adata, technical["params"]["size_factor_key"]) if counts else None,
+        unit=unit_codes(adata, technical["params"].get("unit_key")),
     )
 
 
@@ -285,6 +292,12 @@ def _counts(
     )
     if prepared.n_stable == 0:
         logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
+    if prepared.unit_sd is not None:
+        logger.info(
+            "tl.fit_trans: units within guides differ by a factor with a coefficient of variation of %.2f (median over "
+            "features)",
+            float(np.median(prepared.unit_sd[prepared.fitted])),
+        )
     return prepared
 
 

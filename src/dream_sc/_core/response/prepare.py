@@ -16,6 +16,7 @@ from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage,
 from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
+from . import replicates
 from .guide_offsets import guide_offsets
 from .rows import layout
 from .status import OF_CIS_GENE
@@ -68,6 +69,7 @@ class Prepared:
     links: Links | None = None  # which of T make which feature
     cells: SingleCells | None = None  # behind the rows, of the features to fit
     direct: Bools | None = None  # (F,) features that guides act on themselves, from which nothing is learned
+    unit_sd: Floats | None = None  # (T,) coefficient of variation of units within guides, where these are told apart
 
     @classmethod
     def of_sums(
@@ -116,7 +118,7 @@ class Prepared:
     def few_guides(self) -> Bools:
         """``(F,)`` features with reads or scores in too few targeting guides for an EC50."""
         targeting = ~np.asarray(self.dosage.control)
-        if self.stats.weights is None:
+        if self.stats.weights is None or self.likelihood.statistics == "counts":
             n_here = int(np.isin(np.flatnonzero(targeting), self.stats.guide).sum())
             return np.full(len(self.reason), n_here <= FEW_GUIDES)
         told = np.zeros((len(self.stats.weights), len(targeting)), dtype=bool)
@@ -134,7 +136,7 @@ class Prepared:
     def mean(self) -> Floats:
         """``(T,)`` mean count at size factor 1, share, or score in sds from its centre."""
         stats = self.stats
-        if stats.weights is None:
+        if stats.weights is None or self.likelihood.statistics == "counts":
             return np.asarray(stats.counts.sum(1) / stats.exposure.sum())
         total = np.maximum(stats.weights.sum(1), 1e-300)
         if self.scale is None:
@@ -275,6 +277,7 @@ def counts(
         offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
+    stats, unit_sd = (stats, None) if rows.unit is None else with_units(stats, technical, rows.unit)
     return Prepared(
         stats=stats,
         dosage=rows.dosage,
@@ -290,7 +293,32 @@ def counts(
         n_capped=sums.n_capped,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
         direct=direct,
+        unit_sd=unit_sd,
     )
+
+
+def with_units(stats: GuideStats, technical: Technical, unit: Ints) -> tuple[GuideStats, Floats]:
+    """With what units ``(R,)`` within guides add to the overdispersion of rows, and their variation ``(T,)``.
+
+    Raises
+    ------
+    ValueError
+        If no guide has cells of two units.
+    """
+    every, units = np.ones(len(stats.counts), dtype=bool), replicates.Units.of(unit, stats.guide)
+    if units.spare == 0:
+        raise ValueError(
+            "no guide has cells of two units, so that units cannot be told from guides: name another column as "
+            "unit_key= of dream_sc.tl.fit_technical, or leave it out"
+        )
+    squared, variation = replicates.row_overdispersion(
+        stats.counts,
+        expected(stats, technical, every),
+        technical.overdispersion,
+        stats.exposure2 / stats.exposure**2,
+        units,
+    )
+    return replace(stats, weights=squared), np.sqrt(variation)
 
 
 def with_silent(technical: Technical, stats: GuideStats) -> Technical:

@@ -108,6 +108,7 @@ class Cells:
     dosage: Floats  # (N,) log2 relative to NTC
     dosage_sd: Floats  # (N,)
     size_factor: Floats | None = None  # (N,) of counts
+    unit: Ints | None = None  # (N,) replicate within its guide: clone, animal, well
 
     @property
     def used(self) -> Bools:
@@ -124,6 +125,7 @@ class Layout:
     group: Ints  # (R,)
     dosage: RowDosage
     cell_dosage: Floats | None = None  # (N,) log2, NaN of control cells; None where rows are bins of dosage
+    unit: Ints | None = None  # (R,) None where units are not told apart
 
     @property
     def n_rows(self) -> int:
@@ -142,6 +144,8 @@ def layout(cells: Cells, guides: Guides, *, by_cell: bool) -> Layout:
     pairs, of_pair = _numbered(cells.guide[used], cells.group[used])
     if by_cell:
         part = _dosage_bins(cells.dosage[used], of_pair)
+    elif cells.unit is not None:
+        part = cells.unit[used]
     elif cells.size_factor is None:
         part = np.zeros(len(used), dtype=np.int64)
     else:
@@ -159,7 +163,7 @@ def layout(cells: Cells, guides: Guides, *, by_cell: bool) -> Layout:
     d = RowDosage(
         guides.mean[guide], guides.spread[guide], guides.sd, guides.control, guides.level_error, guides.escape[guide]
     )
-    return Layout(row, guide, group, d, x)
+    return Layout(row, guide, group, d, x, None if cells.unit is None else rows[:, 1])
 
 
 def _numbered(one: Ints, other: Ints) -> tuple[Ints, Ints]:
