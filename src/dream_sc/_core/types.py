@@ -138,6 +138,12 @@ class CisCells:
     known: Floats | None = None  # (G, 2) what is known before of a guide's log2 effect: mean and sd, NaN if nothing
     offset: Floats | None = None  # (G,) log2, how much of a guide's exposure is its offset; none if None
     offset_var: Floats | None = None  # (G,) of its error
+    floor: Floats | None = None  # (N,) ambient counts expected beside those of the cell itself; none if None
+
+    @property
+    def floors(self) -> Floats:
+        """``(N,)`` the same, 0 where there are none."""
+        return np.zeros(len(self.counts)) if self.floor is None else self.floor
 
     @property
     def members(self) -> Ints:

@@ -63,8 +63,10 @@ def unit_codes(adata: AnnData, key: str | None) -> np.ndarray | None:
     return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def check_units(adata: AnnData, key: str, guides: str | None, statistics: str) -> None:
+def check_units(adata: AnnData, key: str | None, guides: str | None, statistics: str) -> None:
     """Refuse units that are missing, alone or as many as cells, and data that have no units within guides."""
+    if key is None:
+        return
     if statistics != "counts":
         raise ValueError(f"unit_key= is of counts, not of {statistics}: leave it out")
     if guides is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from dream_sc import _validate
 from dream_sc._data import covariates as _covariates
 from dream_sc._data import made_from, results, shares
+from dream_sc._data.ambient import as_param, check_ambient, measured, read_share, slots_of
 from dream_sc._data.groups import check_units, technical_groups
 from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import ID, MADE_FROM, SIZE_FACTOR, TECHNICAL, Slots
@@ -19,7 +20,7 @@ from . import _technical_counts
 from ._confounded_groups import refuse_confounded, refuse_confounded_guides
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -46,6 +47,7 @@ def fit_technical(
     guides: str | None = None,
     size_factor_key: str = SIZE_FACTOR,
     unit_key: str | None = None,
+    ambient: float | str | Mapping[str, float] | None = None,
     denominator_layer: str | None = None,
     category_key: str | None = None,
     category_layers: Sequence[str] | None = None,
@@ -109,6 +111,11 @@ def fit_technical(
         Column of `.obs` with the units within guides: clones, animals, wells. They are the replicates of
         `tl.fit_trans`, which learns for each feature how much units differ. The same label under two guides is two
         units. For counts of cells with one guide; each cell needs a unit.
+    ambient
+        Share of ambient counts (RNA that leaked from other cells) among the counts of a cell, from 0 to 0.9: a number,
+        a column of `.obs`, or a mapping of the groups of `batch_key` to numbers, as SoupX, CellBender or DecontX
+        estimate them. `tl.fit_cis` and `tl.fit_trans` take off what is expected of them; the tables of this step are of
+        all counts. For counts of cells with one guide.
     denominator_layer
         Layer of what a binomial's counts are out of.
     category_key
@@ -160,6 +167,9 @@ def fit_technical(
     of each column. `.uns[key_added]["covariates"]` holds their names, the columns' means and sds (centre, scale) and
     the learned scales of the priors (prior_scale, log2 per sd).
 
+    With `ambient` also `.varm[key_added + "_ambient"]` (features x groups: how the ambient counts of a group fall on
+    features) and `.obsm[key_added + "_ambient"]` (expected ambient counts of each cell, and their share).
+
     For shares, mu is the share in the reference group, its sd is on the logit ("binomial") or log scale, overdispersion
     is rho, and effects are shifts of the logit, or of the log usage of a category, centred over the feature's
     categories; NaN where a category has no count in the group or in the reference: its usage is 0 there. With
@@ -192,6 +202,7 @@ def fit_technical(
         "guides": guides,
         "size_factor_key": size_factor_key,
         "unit_key": unit_key,
+        "ambient": as_param(ambient),
         "denominator_layer": denominator_layer,
         "category_key": category_key,
         "overdispersed": overdispersed,
@@ -214,8 +225,8 @@ def fit_technical(
     _has_layers(adata, layer, category_layers)
     if like.statistics == "counts":
         _validate.gene_features(adata, "tl.fit_technical")
-    if unit_key is not None:
-        check_units(adata, unit_key, guides, like.statistics)
+    check_units(adata, unit_key, guides, like.statistics)
+    check_ambient(ambient, guides, like.statistics)
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
@@ -225,10 +236,13 @@ def fit_technical(
     params["covariates"] = design and design.formula
     chosen = Inference.of(inference, results.seed_of(rng), **options)
     row = np.where(is_control | use_all_cells, group, -1)
+    share = None if ambient is None else read_share(adata, ambient, groups, group)
     m = _technical_counts.Modality(
         like, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
     slots, info = _fit_modality(adata, m, chosen, params, key_added, design, progress)
+    leaked = None if share is None else measured(adata, layer, share, group, len(groups), memory_limit)
+    slots |= slots_of(key_added, leaked)
     params |= {name: value for name, value in options.items() if value is not None}
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
     info = results.run_info(started, chosen.seed, params) | info | about

@@ -222,6 +222,7 @@ def permuted(fit: Calibrated, n: int, within: str | None, seed: int, wrap: Any) 
 
 def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
     """Sums over rows whose cells are permuted, one pass over the counts for each."""
+    from dream_sc._core.response import ambient
     from dream_sc._core.response.calibration import permuted_cells
     from dream_sc._core.response.prepare import bounds_of, count_sums
 
@@ -242,7 +243,12 @@ def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
             covariates=opened.covariates,
             bounds=bounds,
         )
-        stats = replace(sums.stats, weights=fit.inputs.prepared.stats.weights)  # units differ as they did
+        stats = sums.stats
+        if cells.ambient is not None:
+            level = ambient.level(technical_counts(opened), cells, opened.guides.control)
+            stats = ambient.removed(stats, cells.ambient, level, row, cells.size_factor)
+        # units differ as they did, and so does what ambient counts add
+        stats = replace(stats, weights=fit.inputs.prepared.stats.weights)
         yield stats.take(fit.inputs.prepared.fitted)
 
 

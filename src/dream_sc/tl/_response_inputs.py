@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._data import made_from, results, stored
+from dream_sc._data import ambient, made_from, results, stored
 from dream_sc._data.cis_cells import zero_of
 from dream_sc._data.covariates import cell_bins
 from dream_sc._data.groups import group_codes, unit_codes
@@ -180,7 +180,7 @@ def open_fits(
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     check_cis_gene(holder, cis, cis_key)
     layer = technical["params"]["layer"] if layer is None else layer
-    cells = _cells(adata, holder, technical, cis, cis_key)
+    cells = _cells(adata, holder, (technical_key, technical), cis, cis_key)
     if not cells.used.any():
         raise ValueError(
             "no cell takes part in the cis fit: the cells of the modality and those of the one with the cis fit have "
@@ -234,12 +234,12 @@ def _guides(cis: Any) -> Guides:
     )
 
 
-def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str) -> Cells:
+def _cells(adata: AnnData, holder: AnnData, step: tuple[str, Any], cis: Any, cis_key: str) -> Cells:
     """The cells of `adata`, matched by name with those of the cis fit."""
     from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Cells
 
-    table, cells = cis["guides"], holder.obsm[cis_key]
+    (technical_key, technical), table, cells = step, cis["guides"], holder.obsm[cis_key]
     # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
     code = pd.Series(range(len(table)), index=table["guide"].astype(str))
     by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
@@ -256,6 +256,7 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
         dosage_sd=sd,
         size_factor=_validate.size_factors(adata, technical["params"]["size_factor_key"]) if counts else None,
         unit=unit_codes(adata, technical["params"].get("unit_key")),
+        ambient=ambient.stored(adata, technical, technical_key),
     )
 
 

@@ -16,7 +16,7 @@ from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage,
 from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
-from . import replicates
+from . import ambient, replicates
 from .guide_offsets import guide_offsets
 from .rows import layout
 from .status import OF_CIS_GENE
@@ -270,6 +270,11 @@ def counts(
     sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
     technical = with_silent(technical, stats)
+    if cells.ambient is not None:
+        level = ambient.level(technical, cells, guides.control)
+        stats = ambient.removed(stats, cells.ambient, level, rows.row_of_cell, size_factor)
+        technical = ambient.own(technical, level)
+        sums = replace(sums, within=ambient.without(sums.within, cells.ambient, rows, distance))
     reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
@@ -277,7 +282,11 @@ def counts(
         offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
-    stats, unit_sd = (stats, None) if rows.unit is None else with_units(stats, technical, rows.unit)
+    unit_sd = None
+    if rows.unit is not None:
+        every = np.ones(len(stats.counts), dtype=bool)
+        mean = expected(stats, technical, every)
+        stats, unit_sd = replicates.with_units(stats, mean, technical.overdispersion, rows.unit)
     return Prepared(
         stats=stats,
         dosage=rows.dosage,
@@ -295,30 +304,6 @@ def counts(
         direct=direct,
         unit_sd=unit_sd,
     )
-
-
-def with_units(stats: GuideStats, technical: Technical, unit: Ints) -> tuple[GuideStats, Floats]:
-    """With what units ``(R,)`` within guides add to the overdispersion of rows, and their variation ``(T,)``.
-
-    Raises
-    ------
-    ValueError
-        If no guide has cells of two units.
-    """
-    every, units = np.ones(len(stats.counts), dtype=bool), replicates.Units.of(unit, stats.guide)
-    if units.spare == 0:
-        raise ValueError(
-            "no guide has cells of two units, so that units cannot be told from guides: name another column as "
-            "unit_key= of dream_sc.tl.fit_technical, or leave it out"
-        )
-    squared, variation = replicates.row_overdispersion(
-        stats.counts,
-        expected(stats, technical, every),
-        technical.overdispersion,
-        stats.exposure2 / stats.exposure**2,
-        units,
-    )
-    return replace(stats, weights=squared), np.sqrt(variation)
 
 
 def with_silent(technical: Technical, stats: GuideStats) -> Technical:

@@ -7,6 +7,7 @@ cells, of several units, holds `v` already: the share of `v` that a cell has in 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from dream_sc._core.parallel import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from dream_sc._core.types import GuideStats
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -41,6 +44,28 @@ class Units(NamedTuple):
     def spare(self) -> int:
         """Units beyond the first of each guide, which tell how much units differ."""
         return len(self.guide) - len(np.unique(self.guide))
+
+
+def with_units(stats: GuideStats, expected: Floats, overdispersion: Floats, unit: Ints) -> tuple[GuideStats, Floats]:
+    """With what units ``(R,)`` within guides add to the overdispersion of rows, and their variation ``(T,)``.
+
+    `expected` ``(T, R)`` are counts at one dosage for all guides.
+
+    Raises
+    ------
+    ValueError
+        If no guide has cells of two units.
+    """
+    units = Units.of(unit, stats.guide)
+    if units.spare == 0:
+        raise ValueError(
+            "no guide has cells of two units, so that units cannot be told from guides: name another column as "
+            "unit_key= of dream_sc.tl.fit_technical, or leave it out"
+        )
+    scale2 = stats.exposure2 / stats.exposure**2
+    added, variation = row_overdispersion(stats.counts, expected, overdispersion, scale2, units)
+    weights = added if stats.weights is None else stats.weights + added
+    return replace(stats, weights=weights), np.sqrt(variation)
 
 
 def row_overdispersion(

@@ -13,6 +13,8 @@ from dream_sc._core.types import Axis, RowDosage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .ambient import Ambient
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
@@ -109,6 +111,7 @@ class Cells:
     dosage_sd: Floats  # (N,)
     size_factor: Floats | None = None  # (N,) of counts
     unit: Ints | None = None  # (N,) replicate within its guide: clone, animal, well
+    ambient: Ambient | None = None  # what leaked from other cells, of counts
 
     @property
     def used(self) -> Bools:
