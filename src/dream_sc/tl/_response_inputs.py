@@ -64,7 +64,8 @@ class Opened:
         from dream_sc._core.sums.guide_sums import row_bytes
 
         n = self.adata.n_vars
-        n_rows *= 1 if self.cells.unit is None else 2  # what units add to the noise of rows is as large
+        # what units add to the noise of rows is as large as the sums; so are ambient counts, and what they add
+        n_rows *= 1 + (self.cells.unit is not None) + 2 * (self.cells.ambient is not None)
         sums = ((n_rows, "rows, one per guide and technical group"), (n_weighted, "of them weighted by dosage"))
         held = {f"sums of {n} features in {k} {what}": row_bytes(k, n) for k, what in sums if k}
         return results.counts(self.adata, self.layer, limit, held).blocks(self.cells.used)
