@@ -72,6 +72,11 @@ class Slots:
         return f"{self.key}_covariates_sd"
 
     @property
+    def ambient(self) -> str:
+        """`.varm`: profile of the ambient counts of the technical step; `.obsm`: those of each cell and their share."""
+        return f"{self.key}_ambient"
+
+    @property
     def posterior(self) -> str:
         """`.varm`: compact posterior records of the trans step."""
         return f"{self.key}_posterior"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._data import ambient as _ambient
 from dream_sc._data import covariates as _covariates
 from dream_sc._data import made_from, results
 from dream_sc._data import scores as _scores
@@ -85,10 +86,11 @@ def observed(c: Cells, rows: np.ndarray) -> pd.DataFrame:
 def counts(c: Cells, j: int, *, more: float = 0.0) -> pd.DataFrame:
     """Mean count at size factor 1 and mean covariates, with its standard error by the fitted overdispersion.
 
-    `more` counts are added to the sum of each guide.
+    Ambient counts, where their share was given, are taken off. `more` counts are added to the sum of each guide.
     """
     params = c.fit.info["params"]
     y = results.one_column(_validate.matrix(c.fit.adata, params["layer"]), j)
+    leaked = _ambient.of_feature(c.fit.adata, c.technical, params["technical_key"], j)
     covariates = _covariates.log_factors(c.fit.adata, c.technical, params["technical_key"], j, c.guide >= 0)
     s = _validate.size_factors(c.fit.adata, c.technical["params"]["size_factor_key"])
     s = s * 2.0 ** (c.effects(j)[c.group] + covariates)
@@ -96,9 +98,11 @@ def counts(c: Cells, j: int, *, more: float = 0.0) -> pd.DataFrame:
     scale2 = exposure2 / exposure**2
     exposure = exposure * 2.0 ** c.table["offset"].to_numpy()
     o = float(c.fit.adata.varm[params["technical_key"]]["overdispersion"].iloc[j])
-    mean = (total + 0.5) / exposure
-    se = np.sqrt(mean / exposure + o**2 * mean**2 * scale2)
-    return _with_error(c.table[HEAD], (total + more) / exposure, se)
+    taken = 0.0 if leaked is None else c.sum(leaked)
+    own = np.maximum(total - taken, 0.0)
+    mean = (own + 0.5) / exposure
+    se = np.sqrt((mean + taken / exposure) / exposure + o**2 * mean**2 * scale2)
+    return _with_error(c.table[HEAD], (own + more) / exposure, se)
 
 
 def with_acting(points: pd.DataFrame, c: Cells, levels: pd.Series | float) -> pd.DataFrame:
