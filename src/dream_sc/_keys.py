@@ -264,3 +264,19 @@ TARGET_COLUMNS_OF_SCREEN = (
     "n_calls_union",
     "seconds",
 )
+# of the tables of `design`
+POWER_COLUMNS = (
+    "n_guides",
+    "n_cells_per_guide",
+    "n_ntc_cells",
+    "mean",
+    "log2fc",
+    "power",
+    "ec50_width",
+    "plan",
+    "n_ntc_guides",
+    "depth",
+    "moi",
+    "n_cells",
+)
+COST_COLUMNS, HELPS_MOST = ("n_reads", "cost", "reached"), "helps_most"

@@ -1,0 +1,75 @@
+"""The sums of guides that a design would give: how much each says, and draws of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dream_sc._core.dosage.nodes import dosage_nodes
+from dream_sc._core.types import Axis
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Guides of one cis gene at known dosages, beside NTC guides."""
+
+    dosages: Floats  # (G,) log2, of targeting guides
+    cells: float  # of each targeting guide
+    ntc_cells: Floats  # (H,) of each NTC guide
+    depth: float = 1.0  # reads of a cell, relative to those that mean counts are of
+    size_factor_sd: float = 0.25  # natural log, between cells
+    within_sd: float = 0.2  # log2, between the dosages of the cells of a guide
+
+    @property
+    def axis(self) -> Axis:
+        """The dosages that are observed."""
+        return Axis.of(self.dosages)
+
+    @property
+    def nodes(self) -> tuple[Floats, Floats]:
+        """Nodes ``(G + 1, J)`` of the dosages of the cells of each guide, NTC last, and their weights."""
+        spread = np.append(np.full(len(self.dosages), self.within_sd), 0.0)
+        return dosage_nodes(np.append(self.dosages, 0.0), spread, np.zeros(len(spread)))
+
+    @property
+    def exposure(self) -> Floats:
+        """Sum of size factors of each guide ``(G + H,)``, targeting guides first."""
+        return np.append(np.full(len(self.dosages), float(self.cells)), self.ntc_cells) * self.depth
+
+    @property
+    def noise(self) -> Floats:
+        """Squared coefficient of variation of a guide's sum ``(G + H,)``, in units of the squared overdispersion."""
+        cells = np.append(np.full(len(self.dosages), float(self.cells)), self.ntc_cells)
+        return np.exp(self.size_factor_sd**2) / cells
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of which sums are drawn, `N` of them."""
+
+    mean: Floats  # (N,) counts of a cell at NTC dosage, before `Design.depth`
+    overdispersion: Floats  # (N,)
+    tau: Floats  # (N,) sd of the guide effects, natural log
+    curve: Floats  # (N, G) natural log of the mean of each targeting guide over that at NTC dosage
+
+    def take(self, which: NDArray[np.generic] | slice) -> Features:
+        """Some of them."""
+        return replace(self, **{name: getattr(self, name)[which] for name in self.__dataclass_fields__})
+
+
+def draw(features: Features, design: Design, rng: np.random.Generator) -> Floats:
+    """Sums ``(N, G + H)`` of each feature."""
+    n, g = features.curve.shape
+    log_mean = np.zeros((n, len(design.exposure)))
+    log_mean[:, :g] = features.curve
+    log_mean += features.tau[:, None] * rng.standard_normal(log_mean.shape)
+    mean = features.mean[:, None] * design.exposure * np.exp(log_mean)
+    shape = 1.0 / (features.overdispersion[:, None] ** 2 * design.noise)
+    return rng.poisson(mean * rng.standard_gamma(shape) / shape).astype(float)
