@@ -20,7 +20,7 @@ from scipy.io import mmwrite
 
 import dream_sc as ds
 
-NAMESPACES = ("get", "pl", "pp", "tl")
+NAMESPACES = ("design", "get", "pl", "pp", "tl")
 FUNCTIONS = {
     f"{namespace}.{name}": f
     for namespace in NAMESPACES

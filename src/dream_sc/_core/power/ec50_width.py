@@ -23,8 +23,10 @@ QUANTILES = (0.025, 0.975)
 
 
 def fine_curves(design: Design, priors: TransPriors) -> Curves:
-    """Curves whose EC50s are close to each other."""
-    return curves_of(design, priors, step=STEP, n_steepnesses=N_STEEPNESSES)
+    """Curves of a Hill whose EC50s are close to each other."""
+    found = curves_of(design, priors, step=STEP, n_steepnesses=N_STEEPNESSES)
+    hill = found.model == 1
+    return Curves(found.moves[hill], found.log_weight[hill], found.log2_ec50[hill])
 
 
 def expected_width(sums: Floats, known: Known, curves: Curves) -> float:
@@ -34,9 +36,8 @@ def expected_width(sums: Floats, known: Known, curves: Curves) -> float:
 
 def widths(sums: Floats, known: Known, curves: Curves) -> Floats:
     """Width ``(N,)`` for each draw, given that the response is a Hill."""
-    hill = curves.model == 1
-    at, place = np.unique(curves.log2_ec50[hill], return_inverse=True)
-    by_ec50 = masses(sums, known, curves)[:, hill] @ np.eye(len(at))[place.ravel()]
+    at, place = np.unique(curves.log2_ec50, return_inverse=True)
+    by_ec50 = masses(sums, known, curves) @ np.eye(len(at))[place.ravel()]
     step = at[1] - at[0]
     edges = np.append(at - step / 2, at[-1] + step / 2)
     cumulative = np.concatenate([np.zeros((len(sums), 1)), by_ec50.cumsum(1)], 1)

@@ -28,7 +28,7 @@ N_SHAPES = 400  # among which those are found that can move as far as asked
 INNER = 0.1  # share of the axis at each end in which no EC50 is drawn
 LOG_N_SD = 0.5  # of steepnesses that are drawn
 # what the trans step's own evidence says, in comparison to that of this package's closed form; see `as_fitted`
-ENGINE_SD, ENGINE_OFFSET, ENGINE_SLOPE = 0.4, 0.35, 0.6
+ENGINE_SD, ENGINE_OFFSET, ENGINE_SLOPE = 0.4, 0.2, 0.6
 FEW_COUNTS, OF_FALL, MOST_FALL = 10.0, 0.35, 4.0
 
 
@@ -197,7 +197,7 @@ def as_fitted(log_bf: Floats, counts: float, fall: Floats) -> Floats:
     """What the trans step would say where the closed form says `log_bf` ``(N,)``.
 
     The trans step approximates the integral over the amplitude by Laplace's method where the evidence is for a
-    response. It then says about 0.35 less, and where a knock-down leaves hardly a count less still: the likelihood is
+    response. It then says about 0.2 less, and where a knock-down leaves hardly a count less still: the likelihood is
     then flat beyond some amplitude. `counts` are those of a guide at NTC dosage, `fall` ``(N,)`` is 1 where a feature
     falls on knock-down.
     """
