@@ -280,3 +280,15 @@ POWER_COLUMNS = (
     "n_cells",
 )
 COST_COLUMNS, HELPS_MOST = ("n_reads", "cost", "reached"), "helps_most"
+# of the groups of responding features
+RESPONSE_GROUPS, GROUP, UNCLEAR = "groups", "group", "unclear"
+GROUP_COLUMNS = (
+    GROUP,
+    "p_early",
+    "p_proportional",
+    "p_threshold",
+    "p_buffered",
+    "half_at",
+    "half_at_q025",
+    "half_at_q975",
+)
