@@ -40,7 +40,7 @@ def some_plan(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any],
     plan["n_ntc_cells"] = int(rng.uniform(0.3, 1.0) * n * plan["n_cells_per_guide"]) + 10 * plan["n_ntc_guides"]
     changes = -float(rng.uniform(0.4, 2.0)), float(rng.uniform(0.4, 2.0))
     known = {"level": MEANS, "overdispersion": NOISE, "guide_sd": float(rng.choice([0.05, 0.1, 0.2]))}
-    known |= {"responders": 1 / 3, "log2fc": [abs(c) for c in changes]}
+    known |= {"cis_mean": CIS_MEAN, "responders": 1 / 3, "log2fc": [abs(c) for c in changes]}
     return plan, known, changes
 
 
@@ -108,7 +108,7 @@ def observed(adata: Any) -> pd.DataFrame:
     table["called"] = table["qvalue"] < 0.05
     table["width"] = (table["log2_ec50_q975"] - table["log2_ec50_q025"]).where(table["called"])
     found = table.groupby(["true_mean", "true_log2fc"]).agg(
-        called=("called", "mean"), n=("called", "size"), width=("width", "median")
+        called=("called", "mean"), n=("called", "size"), width=("width", "mean")
     )
     return found.reset_index().rename(columns=lambda name: name.removeprefix("true_"))
 

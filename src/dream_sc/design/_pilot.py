@@ -26,12 +26,13 @@ QUANTILES = (0.1, 0.5, 0.9)  # of the pilot's, that are asked for otherwise
 GUIDE_SD, GUIDE_SD_SPREAD = 0.1, 0.3  # log2; natural log, of its spread over features
 RESPONDERS, OF_SWITCH = 0.1, 0.1  # share of features; share of them whose guides share one level
 SIZE_FACTOR_SD, WITHIN_SD = 0.25, 0.2
+CIS_MEAN, CIS_NOISE = 3.0, 0.5
 NEIGHBOURS = 50  # features whose median overdispersion is that of a level
 MOST_MOVEMENTS = 200
 LEAST_CALLS = 20  # for the sizes of responses to be taken from the pilot
 LEAST_SHARE = 1e-4
 LN2 = float(np.log(2.0))
-NUMBERS = ("level", "overdispersion", "guide_sd", "responders", "log2fc", "size_factor_sd", "within_sd")
+NUMBERS = ("level", "overdispersion", "guide_sd", "responders", "log2fc", "size_factor_sd", "within_sd", "cis_mean")
 HOW = (
     "pilot= is a fitted AnnData or MuData, a mapping with some of "
     f"{list(NUMBERS)}, or None for what is usual in such screens"
@@ -49,6 +50,8 @@ class Pilot:
     asked: tuple[float, ...]  # mean counts that are asked for where the user names none
     size_factor_sd: float = SIZE_FACTOR_SD
     within_sd: float = WITHIN_SD
+    cis_mean: float = CIS_MEAN  # counts of the cis gene in a control cell
+    cis_noise: float = CIS_NOISE  # its overdispersion
     plan: Mapping[str, Any] | None = None  # that of the pilot itself
 
     @property
@@ -97,7 +100,9 @@ def _of_numbers(given: dict[str, Any]) -> Pilot:
     prior = Prior(_weights(share, OF_SWITCH), float(np.log(sd * LN2)), GUIDE_SD_SPREAD)
     sizes = LN2 * _positive("log2fc", given["log2fc"]) if "log2fc" in given else np.zeros(0)
     between = _spread("size_factor_sd", given.get("size_factor_sd", SIZE_FACTOR_SD))
-    return Pilot(level, noise, prior, sizes, asked, between, _spread("within_sd", given.get("within_sd", WITHIN_SD)))
+    within = _spread("within_sd", given.get("within_sd", WITHIN_SD))
+    cis = float(_positive("cis_mean", given.get("cis_mean", CIS_MEAN))[0])
+    return Pilot(level, noise, prior, sizes, asked, between, within, cis)
 
 
 def _positive(name: str, value: Any) -> Floats:
@@ -154,13 +159,14 @@ def _of_fit(fit: TransFit, data: Any) -> Pilot:
         tuple(np.quantile(mean[ok], QUANTILES).round(3).tolist()),
         _size_factor_sd(fit),
         within,
+        *_cis_gene(fit, data),
         plan,
     )
 
 
 def _plan_of(fit: TransFit, data: Any) -> tuple[dict[str, Any], float]:
     """The plan of the pilot itself, and the spread of dosage within its guides."""
-    holder = getattr(data, "mod", {}).get(fit.info.get("cis_mod")) or fit.adata
+    holder = _holder(fit, data)
     params = fit.info["params"]
     if params["dosage"] == "none":
         raise ValueError("pilot= has a trans fit without dosages: forecasts are of guides with dosages")
@@ -176,6 +182,23 @@ def _plan_of(fit: TransFit, data: Any) -> tuple[dict[str, Any], float]:
     }
     within = float(np.nanmedian(own["within_sd"].to_numpy(float)))
     return plan, within if np.isfinite(within) else WITHIN_SD
+
+
+def _cis_gene(fit: TransFit, data: Any) -> tuple[float, float]:
+    """Mean count of the cis gene in control cells, and its overdispersion, where a technical fit has them."""
+    holder = _holder(fit, data)
+    key = holder.uns[fit.info["params"]["cis_key"]]["params"].get("technical_key")
+    gene, table = str(fit.info["cis_gene"]), holder.varm.get(key) if key else None
+    if table is None or gene not in table.index or not {"mu", "overdispersion"} <= set(table):
+        return CIS_MEAN, CIS_NOISE
+    mean, noise = (float(table.loc[gene, name]) for name in ("mu", "overdispersion"))
+    return (mean, noise) if np.isfinite([mean, noise]).all() and mean > 0 else (CIS_MEAN, CIS_NOISE)
+
+
+def _holder(fit: TransFit, data: Any) -> Any:
+    """The object with the cis fit."""
+    other = getattr(data, "mod", {}).get(fit.info.get("cis_mod"))
+    return fit.adata if other is None else other
 
 
 def _size_factor_sd(fit: TransFit) -> float:

@@ -57,6 +57,8 @@ class Plan:
             float(self.depth),
             pilot.size_factor_sd,
             pilot.within_sd,
+            pilot.cis_mean,
+            pilot.cis_noise,
         )
 
 

@@ -55,7 +55,8 @@ def power(
         and size of responses, and the plan itself where `plan` does not say otherwise. Or a mapping with some of
         "level" (mean counts per cell of the genes), "overdispersion" (per gene, or one), "guide_sd" (log2; median sd of
         guide effects), "responders" (share of the genes), "log2fc" (sizes of their responses), "size_factor_sd"
-        (natural log), "within_sd" (log2; spread of dosage within a guide). What is missing, or None, stands for what is
+        (natural log), "within_sd" (log2; spread of dosage within a guide), "cis_mean" (mean count of the cis gene per
+        control cell, which tells the dosages). What is missing, or None, stands for what is
         usual.
     plan
         A mapping, or a table with a row per plan: "n_guides", "n_cells_per_guide", "n_ntc_cells", "n_ntc_guides",

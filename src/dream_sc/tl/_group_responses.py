@@ -51,8 +51,8 @@ def group_responses(
     key
         `key_added` of that fit.
     side
-        "knockdown" or "activation": the way that is looked at. By default knock-down, where guides knock down by 0.3 log2
-        or more, else activation.
+        "knockdown" or "activation": the way that is looked at. By default knock-down, where guides knock down by 0.3
+        log2 or more, else activation.
     fdr
         Features with a smaller `qvalue_graded`, and `qvalue`, are grouped.
     probability

@@ -111,7 +111,7 @@ def test_an_interval_narrows_with_the_data():
         for f in [features(d, 20, 1.0, 2.0)]
     ]
     assert wide[0] > 1.5 * wide[1] > 1.5 * wide[2] > 0
-    assert wide[0] < 9 + 1e-9  # the lattice: the axis and 2.5 log2 to either side
+    assert wide[0] < 14 + 1e-9  # the lattice: the axis and 5 log2 to either side
 
 
 def test_a_larger_share_of_strong_responders_lowers_the_threshold():

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-N_WIDTHS = 16  # draws
-STEP, N_STEEPNESSES = 0.4, 3  # log2, of the EC50s of the lattice
+N_WIDTHS = 24  # draws
+STEP, N_STEEPNESSES, BEYOND = 0.4, 3, 2.5  # log2, of the EC50s of the lattice
 QUANTILES = (0.025, 0.975)
 
 
 def fine_curves(design: Design, priors: TransPriors) -> Curves:
     """Curves of a Hill whose EC50s are close to each other."""
-    found = curves_of(design, priors, step=STEP, n_steepnesses=N_STEEPNESSES)
+    found = curves_of(design, priors, step=STEP, n_steepnesses=N_STEEPNESSES, beyond=BEYOND)
     hill = found.model == 1
     return Curves(found.moves[hill], found.log_weight[hill], found.log2_ec50[hill])
 
 
 def expected_width(sums: Floats, known: Known, curves: Curves) -> float:
-    """Median width (log2) of the 95 % interval over draws ``(N, G + H)``."""
-    return float(np.median(widths(sums, known, curves)))
+    """Mean width (log2) of the 95 % interval over draws ``(N, G + H)``."""
+    return float(np.mean(widths(sums, known, curves)))
 
 
 def widths(sums: Floats, known: Known, curves: Curves) -> Floats:

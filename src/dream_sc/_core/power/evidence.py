@@ -8,7 +8,7 @@ the level is integrated by Laplace's method.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ class Known:
     overdispersion: float
     prior: Prior  # what the trans step learned, of null, switch and one Hill
     grid: Floats  # (K,) values of tau
+    extra: Floats | float = 0.0  # (G + H,) variance of further noise, natural log
 
     @property
     def log_tau(self) -> Floats:
@@ -81,23 +82,30 @@ class Known:
 
     def shape(self, k: int) -> Floats:
         """Shape of the negative binomial of each guide ``(G + H,)`` at one value of tau."""
-        noise = (1.0 + self.overdispersion**2 * self.design.noise) * np.exp(self.grid[k] ** 2) - 1.0
+        noise = (1.0 + self.overdispersion**2 * self.design.noise) * np.exp(self.grid[k] ** 2 + self.extra) - 1.0
         return np.asarray(1.0 / noise)
 
 
 def curves_of(
-    design: Design, priors: TransPriors, *, step: float = EC50_STEP, n_steepnesses: int = N_STEEPNESSES
+    design: Design,
+    priors: TransPriors,
+    *,
+    step: float = EC50_STEP,
+    n_steepnesses: int = N_STEEPNESSES,
+    beyond: float = 0.0,
 ) -> Curves:
     """The curves of a switch and of one Hill, with movements of either sign.
 
-    `step` (log2) and `n_steepnesses` are those of the lattice of the Hill.
+    `step` (log2) and `n_steepnesses` are those of the lattice of the Hill, `beyond` (log2) is by how much it goes
+    further than that of the trans step at either end.
     """
     axis = design.axis
     mass = np.diff(moment_mass(MOVES, priors.movement_scales, priors.movement_weights))
     middle = np.sqrt(MOVES[1:] * MOVES[:-1])
     # the prior of a movement of known sign has its whole mass on that side
     signed = [(sign * d, m) for sign in (1.0, -1.0) for d, m in zip(middle, mass, strict=True)]
-    shapes, log_prior, consts = single_hill.lattice(axis, priors, step, n_steepnesses)
+    wide = replace(axis, low=axis.low - beyond, high=axis.high + beyond)
+    shapes, log_prior, consts = single_hill.lattice(wide, priors, step, n_steepnesses)
     table = HILL.tables(shapes, consts, *design.nodes)
     moves = [np.ones(len(design.dosages)) * np.array([[d] for d, _ in signed])]
     weights, ec50 = [np.log([m for _, m in signed])], [np.full(len(signed), np.nan)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -169,16 +169,26 @@ class Forecast:
         fall = np.full(N_DRAWS, float(gene.movement < 0))
         found = self._evidence(features, curves[0], fall, rng)
         power = float(ndtr((found - threshold) / ENGINE_SD).mean())
-        return Outlook(power, self._width(gene, features, shapes.values[some, 0], curves[1]))
+        return Outlook(power, self._width(gene, features, shapes.values[some], curves[1]))
 
-    def _width(self, gene: Gene, features: Features, ec50: Floats, curves: Curves) -> float:
+    def _width(self, gene: Gene, features: Features, values: Floats, curves: Curves) -> float:
         """Expected width of the EC50's interval, of features whose EC50 is among the dosages of the design."""
         axis = self.design.axis
-        inside = np.flatnonzero((ec50 > axis.low) & (ec50 < axis.high))[:N_WIDTHS]
+        inside = np.flatnonzero((values[:, 0] > axis.low) & (values[:, 0] < axis.high))[:N_WIDTHS]
         if gene.movement == 0 or not len(inside):
             return np.nan
-        sums = draw(features.take(inside), self.design, np.random.default_rng([self.seed, 3]))
-        return expected_width(sums, self._known(features), curves)
+        extra = self._of_dosages(gene, values[inside])
+        sums = draw(features.take(inside), self.design, np.random.default_rng([self.seed, 3]), extra)
+        return expected_width(sums, replace(self._known(features), extra=extra), curves)
+
+    def _of_dosages(self, gene: Gene, shapes: Floats) -> Floats:
+        """Variance ``(G + H,)`` that errors of the dosages add, natural log: mean over shapes ``(N, 2)``."""
+        consts, axis = np.zeros((len(shapes), 2)), Axis(gene.shape.low, gene.shape.high, self.design.dosages)
+        amplitude = HILL.amplitudes(axis, shapes, consts, np.full((len(shapes), 1), -gene.movement))
+        params = np.concatenate([np.zeros((len(shapes), 1)), amplitude, shapes], 1)
+        slope = HILL.slope(self.design.dosages, params, consts) * np.log(2.0)
+        of_guides = (slope**2).mean(0) * self.design.dosage_sd**2
+        return np.append(of_guides, np.zeros(len(self.design.ntc_cells)))
 
     def _shapes(self, asked: Shape) -> Shapes:
         """Shapes that a gene may have, evenly over what is not asked for."""

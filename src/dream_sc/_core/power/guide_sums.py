@@ -26,6 +26,8 @@ class Design:
     depth: float = 1.0  # reads of a cell, relative to those that mean counts are of
     size_factor_sd: float = 0.25  # natural log, between cells
     within_sd: float = 0.2  # log2, between the dosages of the cells of a guide
+    cis_mean: float = np.inf  # counts of the cis gene in a cell at NTC dosage, before `depth`; inf: dosages are known
+    cis_noise: float = 0.0  # its overdispersion
 
     @property
     def axis(self) -> Axis:
@@ -37,6 +39,13 @@ class Design:
         """Nodes ``(G + 1, J)`` of the dosages of the cells of each guide, NTC last, and their weights."""
         spread = np.append(np.full(len(self.dosages), self.within_sd), 0.0)
         return dosage_nodes(np.append(self.dosages, 0.0), spread, np.zeros(len(spread)))
+
+    @property
+    def dosage_sd(self) -> Floats:
+        """Error of the dosage of each targeting guide ``(G,)``, log2, as the counts of the cis gene tell it."""
+        counts = self.cells * self.depth * self.cis_mean * 2.0**self.dosages
+        noise = 1.0 / counts + self.cis_noise**2 * np.exp(self.size_factor_sd**2) / self.cells
+        return np.asarray(np.sqrt(noise) / np.log(2.0))
 
     @property
     def exposure(self) -> Floats:
@@ -64,12 +73,12 @@ class Features:
         return replace(self, **{name: getattr(self, name)[which] for name in self.__dataclass_fields__})
 
 
-def draw(features: Features, design: Design, rng: np.random.Generator) -> Floats:
-    """Sums ``(N, G + H)`` of each feature."""
+def draw(features: Features, design: Design, rng: np.random.Generator, extra: Floats | float = 0.0) -> Floats:
+    """Sums ``(N, G + H)`` of each feature; `extra` ``(G + H,)`` is the variance of further noise, natural log."""
     n, g = features.curve.shape
     log_mean = np.zeros((n, len(design.exposure)))
     log_mean[:, :g] = features.curve
-    log_mean += features.tau[:, None] * rng.standard_normal(log_mean.shape)
+    log_mean += np.sqrt(features.tau[:, None] ** 2 + extra) * rng.standard_normal(log_mean.shape)
     mean = features.mean[:, None] * design.exposure * np.exp(log_mean)
     shape = 1.0 / (features.overdispersion[:, None] ** 2 * design.noise)
     return rng.poisson(mean * rng.standard_gamma(shape) / shape).astype(float)
