@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate
+from dream_sc._core.curves import NULL
+from dream_sc._core.curves.switch import CURVE as SWITCH
 from dream_sc._core.power.forecast import Population
 from dream_sc._core.response.learned import Prior
 
@@ -134,8 +136,7 @@ def _of_fit(fit: TransFit, data: Any) -> Pilot:
         raise ValueError(f"pilot= has a trans fit of distribution {fit.distribution!r}: forecasts are of counts")
     learned, frame = fit.info["hyper"], fit.frame
     weights = dict(zip(map(str, learned["curves"]), np.asarray(learned["model_weights"], float), strict=True))
-    null = weights.pop("null")
-    from dream_sc._core.curves.switch import CURVE as SWITCH
+    null = weights.pop(NULL.name)
 
     share = min(max(1 - null, LEAST_SHARE), 1 - LEAST_SHARE)
     of_switch = min(max(weights.get(SWITCH.name, 0.0) / max(1 - null, LEAST_SHARE), LEAST_SHARE), 1 - LEAST_SHARE)
