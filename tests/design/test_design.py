@@ -71,6 +71,13 @@ def test_weaker_guides_see_less_of_the_same_gene():
     assert apart["power"].iloc[0] == pytest.approx(table["power"].iloc[1], abs=0.08)
 
 
+def test_guides_of_one_dosage_tell_no_ec50():
+    same, two = (ds.design.power(None, {**PLAN, "log2_dosages": x}, **ONE) for x in ([-2.0] * 6, [-3.0, -1.0]))
+    assert same["ec50_width"].isna().all()
+    assert two["ec50_width"].isna().all()
+    assert same["power"].iloc[0] > 0.3
+
+
 def test_moi_spares_cells():
     table = ds.design.power(None, {**PLAN, "moi": [1, 5]}, **ONE)
     assert table["n_cells"].iloc[0] == pytest.approx(5 * table["n_cells"].iloc[1], abs=5)

@@ -13,6 +13,7 @@ from dream_sc._core.curves import NULL
 from dream_sc._core.curves.switch import CURVE as SWITCH
 from dream_sc._core.power.forecast import Population
 from dream_sc._core.response.learned import Prior
+from dream_sc._keys import NO_DOSAGE, ZERO
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -169,8 +170,8 @@ def _plan_of(fit: TransFit, data: Any) -> tuple[dict[str, Any], float]:
     """The plan of the pilot itself, and the spread of dosage within its guides."""
     holder = _holder(fit, data)
     params = fit.info["params"]
-    if params["dosage"] == "none":
-        raise ValueError("pilot= has a trans fit without dosages: forecasts are of guides with dosages")
+    if params["dosage"] == NO_DOSAGE or ZERO in fit.info["axis"]:
+        raise ValueError("pilot= has a trans fit without dosages relative to controls, which forecasts are of")
     guides = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")["guides"]
     control = guides["is_control"].to_numpy(bool)
     n_cells, own = guides["n_cells"].to_numpy(float), guides[~control]

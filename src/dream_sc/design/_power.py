@@ -83,8 +83,9 @@ def power(
     Returns
     -------
     A row per plan x mean x fold change: n_guides, n_cells_per_guide, n_ntc_cells, mean, log2fc, power, ec50_width
-    (log2; NaN where no EC50 lies among the dosages of the plan), then plan (name of its row), n_ntc_guides, depth, moi
-    and n_cells (sequenced). Power is missing where no response of this kind is that large over this range.
+    (log2; NaN where no EC50 lies among the dosages of the plan, or its guides are fewer than three or of one dosage),
+    then plan (name of its row), n_ntc_guides, depth, moi and n_cells (sequenced). Power is missing where no response
+    of this kind is that large over this range.
 
     Raises
     ------

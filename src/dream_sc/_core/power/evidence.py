@@ -78,6 +78,8 @@ class Known:
     @property
     def log_model(self) -> Floats:
         """Log prior weights of switch and Hill, given a response."""
+        if self.design.one_level:
+            return np.array([0.0, -np.inf])
         return np.asarray(np.log(self.prior.weights[1:] / self.prior.weights[1:].sum()))
 
     def shape(self, k: int) -> Floats:

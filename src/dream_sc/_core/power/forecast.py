@@ -175,7 +175,7 @@ class Forecast:
         """Expected width of the EC50's interval, of features whose EC50 is among the dosages of the design."""
         axis = self.design.axis
         inside = np.flatnonzero((values[:, 0] > axis.low) & (values[:, 0] < axis.high))[:N_WIDTHS]
-        if gene.movement == 0 or not len(inside):
+        if gene.movement == 0 or not len(inside) or not self.design.tells_ec50:
             return np.nan
         extra = self._of_dosages(gene, values[inside])
         sums = draw(features.take(inside), self.design, np.random.default_rng([self.seed, 3]), extra)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_sc._core.dosage.nodes import dosage_nodes
+from dream_sc._core.response.prepare import FEW_GUIDES
+from dream_sc._core.response.rows import alike
 from dream_sc._core.types import Axis
 
 if TYPE_CHECKING:
@@ -33,6 +35,16 @@ class Design:
     def axis(self) -> Axis:
         """The dosages that are observed."""
         return Axis.of(self.dosages)
+
+    @property
+    def one_level(self) -> bool:
+        """Whether the dosages of the guides cannot be told apart, so that the trans step sees no curve."""
+        return alike(self.dosages, self.dosage_sd)
+
+    @property
+    def tells_ec50(self) -> bool:
+        """Whether there are dosages enough for an EC50."""
+        return len(self.dosages) > FEW_GUIDES and not self.one_level
 
     @property
     def nodes(self) -> tuple[Floats, Floats]:
