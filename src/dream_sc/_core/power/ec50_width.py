@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-N_WIDTHS = 24  # draws
-STEP, N_STEEPNESSES, BEYOND = 0.4, 3, 2.5  # log2, of the EC50s of the lattice
+N_WIDTHS = 16  # draws
+STEP, N_STEEPNESSES, BEYOND = 0.5, 3, 2.5  # log2, of the EC50s of the lattice
 QUANTILES = (0.025, 0.975)
 
 

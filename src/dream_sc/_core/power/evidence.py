@@ -65,17 +65,17 @@ class Known:
     grid: Floats  # (K,) values of tau
     extra: Floats | float = 0.0  # (G + H,) variance of further noise, natural log
 
-    @property
+    @cached_property
     def log_tau(self) -> Floats:
         """Log prior weights ``(K,)`` of the values of tau."""
         return self.prior.log_tau(self.grid)
 
-    @property
+    @cached_property
     def taus(self) -> NDArray[np.int64]:
         """The values of tau that matter."""
         return np.flatnonzero(self.log_tau > np.log(LEAST_WEIGHT))
 
-    @property
+    @cached_property
     def log_model(self) -> Floats:
         """Log prior weights of switch and Hill, given a response."""
         if self.design.one_level:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,25 +47,25 @@ class Design:
         """Whether there are dosages enough for an EC50."""
         return len(self.dosages) > FEW_GUIDES and not self.one_level
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[Floats, Floats]:
         """Nodes ``(G + 1, J)`` of the dosages of the cells of each guide, NTC last, and their weights."""
         spread = np.append(np.full(len(self.dosages), self.within_sd), 0.0)
         return dosage_nodes(np.append(self.dosages, 0.0), spread, np.zeros(len(spread)))
 
-    @property
+    @cached_property
     def dosage_sd(self) -> Floats:
         """Error of the dosage of each targeting guide ``(G,)``, log2, as the counts of the cis gene tell it."""
         counts = self.cells * self.depth * self.cis_mean * 2.0**self.dosages
         noise = 1.0 / counts + self.cis_noise**2 * np.exp(self.size_factor_sd**2) / self.cells
         return np.asarray(np.sqrt(noise) / np.log(2.0))
 
-    @property
+    @cached_property
     def exposure(self) -> Floats:
         """Sum of size factors of each guide ``(G + H,)``, targeting guides first."""
         return np.append(np.full(len(self.dosages), float(self.cells)), self.ntc_cells) * self.depth
 
-    @property
+    @cached_property
     def noise(self) -> Floats:
         """Squared coefficient of variation of a guide's sum ``(G + H,)``, in units of the squared overdispersion."""
         cells = np.append(np.full(len(self.dosages), float(self.cells)), self.ntc_cells)
