@@ -289,7 +289,17 @@ def _questions(space: dict[str, Any]) -> None:
     assert len(space["called"].columns) <= 12
     assert set(space["doses"]["level"].dropna()) == {0.1, 0.5, 0.9}
     assert space["ranking"].index[0] in set(space["called"].index)
+    assert set(space["members"]) <= {"early", "proportional", "threshold", "buffered", "unclear"}
+    assert space["weights"].shape == (len(space["background"]), 4)
     assert list(pd.read_excel("results.xlsx", sheet_name="responders").iloc[:, 0]) == list(space["called"].index)
+
+
+def _planned(space: dict[str, Any]) -> None:
+    _fitted({"adata": space["pilot"]})
+    assert len(space["table"]) == 4 * 3 * 2
+    assert space["table"]["power"].between(0, 1).all()
+    assert space["best"]["reached"].all()
+    assert space["best"]["cost"].is_monotonic_increasing
 
 
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -304,6 +314,7 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "knock_outs.md": _acting,
     "large_data.md": _from_disk,
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
+    "planning.md": _planned,
     "questions.md": _questions,
     "quickstart.md": _checked,
     "screens.md": lambda space: _whole_library(space["table"]),

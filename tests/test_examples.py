@@ -20,7 +20,7 @@ from scipy.io import mmwrite
 
 import dream_sc as ds
 
-NAMESPACES = ("datasets", "get", "io", "memory", "pl", "pp", "tl")
+NAMESPACES = ("datasets", "design", "get", "io", "memory", "pl", "pp", "tl")
 FUNCTIONS = {
     f"{namespace}.{name}": f
     for namespace in NAMESPACES

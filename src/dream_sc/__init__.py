@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from ._settings import settings
 
 if TYPE_CHECKING:
-    from . import datasets, get, io, memory, pl, pp, tl
+    from . import datasets, design, get, io, memory, pl, pp, tl
 
 try:
     __version__ = version("dream-sc")
 except PackageNotFoundError:  # a source tree on the path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "datasets", "get", "io", "memory", "pl", "pp", "settings", "tl"]
+__all__ = ["__version__", "datasets", "design", "get", "io", "memory", "pl", "pp", "settings", "tl"]
 
 
 def __getattr__(name: str) -> Any:

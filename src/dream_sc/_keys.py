@@ -270,3 +270,31 @@ TARGET_COLUMNS_OF_SCREEN = (
     "n_calls_union",
     "seconds",
 )
+# of the tables of `design`
+POWER_COLUMNS = (
+    "n_guides",
+    "n_cells_per_guide",
+    "n_ntc_cells",
+    "mean",
+    "log2fc",
+    "power",
+    "ec50_width",
+    "plan",
+    "n_ntc_guides",
+    "depth",
+    "moi",
+    "n_cells",
+)
+COST_COLUMNS, HELPS_MOST = ("n_reads", "cost", "reached"), "helps_most"
+# of the groups of responding features
+RESPONSE_GROUPS, GROUP, UNCLEAR = "groups", "group", "unclear"
+GROUP_COLUMNS = (
+    GROUP,
+    "p_early",
+    "p_proportional",
+    "p_threshold",
+    "p_buffered",
+    "half_at",
+    "half_at_q025",
+    "half_at_q975",
+)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ._columns import columns
     from ._curves import dose_response, posterior
     from ._doses import doses
+    from ._groups import groups
     from ._guide_effects import guide_effects
     from ._responders import rank_genes_groups, responders
     from ._screen import screen
@@ -21,6 +22,7 @@ __all__ = [
     "confounding",
     "dose_response",
     "doses",
+    "groups",
     "guide_effects",
     "guides",
     "posterior",
@@ -41,6 +43,7 @@ __getattr__, __dir__ = lazy(
             "posterior",
         ),
         "_doses": ("doses",),
+        "_groups": ("groups",),
         "_guide_effects": ("guide_effects",),
         "_responders": (
             "rank_genes_groups",

@@ -16,8 +16,8 @@ from dream_sc._keys import CIS, CIS_COLUMNS, CIS_POSITION, GUIDE, GUIDE_COLUMNS,
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
-from ._cis_design import CisDesign, ControlGroup, by_covariate, check_sizes, guide_priors, of_guides, of_labels
 from ._cis_counts import cells_of
+from ._cis_design import CisDesign, ControlGroup, by_covariate, check_sizes, guide_priors, of_guides, of_labels
 from ._cis_offsets import at_offsets, cis_offsets
 from ._cis_resolution import diagnostics
 from ._confounded_groups import refuse_confounded, refuse_confounded_design
