@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     p = commands.add_parser(
         "report",
         help="write a fit as one HTML file, for people who do not run Python",
-        description="Write what was fitted as one HTML file that holds all that it shows: what was found and how far it "
+        description="Write what was fitted as one HTML file that holds all that it shows: what was found, how far it "
         "can be trusted, a volcano plot, a table to search, the curve of each gene, dosages of the guides, methods.",
     )
     p.add_argument("data", metavar="FITTED", type=Path, help="h5ad, h5mu or zarr file with a fit, such as fitted.h5ad")

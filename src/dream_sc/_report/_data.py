@@ -32,6 +32,7 @@ HEADS = {
     "note": "note",
 }
 EFFECT_HEADS = {"log2fc": "log2 fold change", "delta_p": "change of the share", "delta": "change of the score"}
+AT = {"_full": "at the strongest knock-down", "_max": "at the strongest activation"}
 NO_JS = 50  # features in the table that is there without scripts
 
 
@@ -40,7 +41,7 @@ def embedded(data: Any, fit: TransFit, fdr: float) -> dict[str, Any]:
     frame = _effects.table_of(fit)
     frame["level"] = _levels(fit, frame)
     main = main_table(fit, frame)
-    effect, label = _effects.effect_of(fit)
+    effect = next(name for name in main if name.removeprefix(fit.likelihood.effect) in AT)
     zero = fit.info["axis"].get(ZERO)
     gene = cis_label(data, fit.adata, fit.info, fit.gene_symbols)
     has_dosages = bool(np.isfinite(fit.info["axis"]["low"]))
@@ -49,7 +50,7 @@ def embedded(data: Any, fit: TransFit, fdr: float) -> dict[str, Any]:
         "gene": gene,
         "effect": effect,
         "words": {
-            "effect": label.replace(r"$\log_2$", "log2"),
+            "effect": f"{EFFECT_HEADS[fit.likelihood.effect]} {_at(fit, effect)}",
             "observed": fit.likelihood.words.observed,
             "dosage": f"log2 {'dosage' if zero is None else 'dose'}{f' of {gene}' if gene else ''}"
             + (" relative to NTC" if zero is None else ""),
@@ -71,6 +72,13 @@ def embedded(data: Any, fit: TransFit, fdr: float) -> dict[str, Any]:
     }
 
 
+def _at(fit: TransFit, effect: str) -> str:
+    """Where the effect is taken."""
+    if not np.isfinite(fit.info["axis"]["low"]):
+        return "in cells in which guides act"
+    return "at the top dose" if ZERO in fit.info["axis"] else AT[effect.removeprefix(fit.likelihood.effect)]
+
+
 def _levels(fit: TransFit, frame: pd.DataFrame) -> np.ndarray:
     """Expected values at NTC dosage, of the category that is drawn where a feature has several."""
     if not fit.by_layer:
@@ -86,7 +94,7 @@ def _columns(main: pd.DataFrame, frame: pd.DataFrame, effect: str, distribution:
     for name in main.columns:
         column = main[name]
         entry: dict[str, Any] = {"name": name, "meaning": meaning.get(name, "")}
-        if name in heads:
+        if name in heads and column.notna().any():
             entry["head"] = heads[name]
         if column.dtype.kind in "fiub":
             kind = "f8" if name == "qvalue" else "f4"

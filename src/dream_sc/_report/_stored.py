@@ -30,7 +30,7 @@ def words(values: pd.Series) -> dict[str, Any]:
 
 def quantised(values: np.ndarray, *, fine: bool = False) -> dict[str, str]:
     """Numbers ``(R, ...)`` in 8 bits (16 if `fine`), from the least to the largest of each row; NaN is kept."""
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
     known = np.isfinite(flat)
     low = np.where(known, flat, np.inf).min(1, initial=np.inf)
     high = np.where(known, flat, -np.inf).max(1, initial=-np.inf)

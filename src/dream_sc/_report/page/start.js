@@ -34,5 +34,10 @@ addEventListener("resize", () => {
   drawAllGuides();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawVolcano);
-addEventListener("beforeprint", drawVolcano);
-addEventListener("afterprint", drawVolcano);
+// a canvas keeps the colours it was drawn in, so that it is drawn again for paper
+for (const [when, there] of [["beforeprint", true], ["afterprint", false]]) {
+  addEventListener(when, () => {
+    document.documentElement.classList.toggle("on-paper", there);
+    drawVolcano();
+  });
+}

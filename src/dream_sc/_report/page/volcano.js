@@ -154,7 +154,8 @@ canvas.addEventListener("keydown", (event) => {
 });
 
 function volcanoLegend() {
-  const words = { down: "falls on knock-down", up: "rises on knock-down", mixed: "mixed", [NO]: NO };
+  const when = R.zero === null ? "on knock-down" : "with the dose";
+  const words = { down: `falls ${when}`, up: `rises ${when}`, mixed: "mixed", [NO]: NO };
   const counts = {};
   for (const i of tested) counts[groupOf(i)] = (counts[groupOf(i)] || 0) + 1;
   legend("volcano-legend", Object.keys(words).filter((k) => counts[k]).map((k) => [`${words[k]} (${counts[k].toLocaleString("en")})`, COLORS[k] || "gray"]));
