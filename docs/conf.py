@@ -40,7 +40,7 @@ extensions = [
 ]
 
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
-exclude_patterns = ["_build", "computed", "jupyter_execute", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_extra", "computed", "jupyter_execute", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
 # Notebooks are committed with their outputs; a test runs them.
@@ -70,6 +70,7 @@ bibtex_reference_style = "author_year"
 bibtex_default_style = "plain"
 
 html_theme = "sphinx_book_theme"
+html_extra_path = ["_extra"]  # the example of a report
 html_title = "dream_sc"
 html_show_sourcelink = False
 html_theme_options = {"show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False}
