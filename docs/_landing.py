@@ -1,4 +1,4 @@
-"""The figure of the first page and the example report: ``python docs/_landing.py``, with the fit that README.md shows."""
+"""The figure of the first page and the example report, with the fit of README.md: ``python docs/_landing.py``."""
 
 from __future__ import annotations
 
