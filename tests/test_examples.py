@@ -26,7 +26,7 @@ FUNCTIONS = {
     for namespace in NAMESPACES
     for name in import_module(f"dream_sc.{namespace}").__all__
     if inspect.isfunction(f := getattr(import_module(f"dream_sc.{namespace}"), name))
-}
+} | {"report": ds.report}
 JUNCTIONS = {"left": (101, 200), "skip": (101, 300), "right": (261, 300)}  # of one cassette exon
 
 

@@ -30,7 +30,7 @@ def _public() -> list[tuple[str, object]]:
     for namespace in NAMESPACES:
         module = import_module(f"dream_sc.{namespace}")
         found += [(f"{namespace}.{name}", getattr(module, name)) for name in module.__all__]
-    return found
+    return [*found, ("report", dream_sc.report)]
 
 
 PUBLIC = _public()
