@@ -153,6 +153,15 @@ def first_look(
     return np.stack([out[name] for name in columns], 1), masses
 
 
+def look_from_one(
+    p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, at: Ints
+) -> tuple[Floats, dict[str, Floats]]:
+    """As `first_look`, all from one tau of each feature, `at` ``(T,)`` among the `taus`."""
+    found = _look_at(p.in_kernel(), np.arange(len(taus)), null, taus, at, list(columns.values()))
+    factors = np.stack([logsumexp(mass, axis=1) for mass in found], 1)
+    return np.repeat(factors[:, :, None], taus.shape[1], 2), dict(zip(columns, found, strict=True))
+
+
 def _two_taus(log_z: Floats, valid: NDArray[np.bool_], ntc: Floats | None) -> Ints:
     """The two taus ``(T, 2)`` to look from."""
     n_k = log_z.shape[1]

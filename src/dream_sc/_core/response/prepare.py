@@ -287,7 +287,7 @@ def counts(
         stats = ambient.removed(stats, cells.ambient, level, rows.row_of_cell, size_factor)
         technical = ambient.own(technical, level)
         sums = replace(sums, within=ambient.without(sums.within, cells.ambient, rows, distance))
-    reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
+    reason = reasons(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
         ok = (reason == "") & np.isfinite(technical.baseline)
@@ -340,7 +340,7 @@ def with_silent(technical: Technical, stats: GuideStats) -> Technical:
     return replace(technical, overdispersion=overdispersion)
 
 
-def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
+def reasons(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
     """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
     out = np.full(len(is_cis), "", dtype=object)
     out[total < MIN_COUNT] = f"fewer than {MIN_COUNT} counts in the cells used"
