@@ -1,0 +1,148 @@
+"""Which features respond differently: weights of the hypotheses learned over features, local FDR, q- and p-values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from dream_sc._core.parallel import each_block
+from dream_sc._core.response.decision import NullDistribution, null_distribution, q_values
+from dream_sc._core.response.learned import Prior, learn
+
+from .evidence import Evidence, Posterior, evidence
+from .hypotheses import DIFFERS, START
+from .measured import levels_of
+from .pair_likelihood import Curves, log_likelihood
+from .simulated_nulls import simulate_same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from .measured import Levels, Measured
+
+    Floats = NDArray[np.float64]
+
+TAUS = np.geomspace(0.02, 0.5, 6)  # sd of the guide effects, natural log
+RHOS, USUAL_RHO = (0.1, 0.3, 0.5, 0.7, 0.9), 0.5
+LEAST_FOR_RHO, MOST_FOR_RHO = 30, 500  # features without a response
+N_NULL = 500  # simulated features
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was learned, and of `T` features which respond differently."""
+
+    values: Floats  # (T, H, K) log evidence of the hypotheses
+    grid: Floats  # (K,) sd of the guide effects
+    rho: float  # share of the variance of guide effects that the contexts have in common
+    prior: Prior  # of the hypotheses, and of that sd
+    probability: Floats  # (T, H) of the hypotheses
+    log_bf: Floats  # (T,) natural log, a difference against none
+    lfdr: Floats  # (T,) probability of no difference
+    q_value: Floats  # (T,)
+    p_value: Floats  # (T,) against features simulated without difference; NaN where none were
+    null: NullDistribution | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Evidence of a block of features with what it came from."""
+
+    levels: Levels
+    evidence: Evidence
+
+
+def gather(
+    measured: Measured, grid: Floats, rho: float, *, progress: Callable[[object], object] = lambda x: x
+) -> list[Block]:
+    """Evidence of all features, block by block."""
+
+    def call(s: slice) -> Block:
+        levels = levels_of(measured.take(s), grid, rho)
+        return Block(levels, evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start))
+
+    return each_block(call, len(measured.sums[0].overdispersion), progress)  # type: ignore[arg-type]
+
+
+def values_of(blocks: list[Block]) -> Floats:
+    """Log evidence ``(T, H, K)``."""
+    return np.concatenate([b.evidence.values for b in blocks])
+
+
+def learn_rho(measured: Measured, grid: Floats) -> float:
+    """Share of the variance of guide effects that is common, likeliest over features without a response.
+
+    A half where too few features tell.
+    """
+    from .lattice_draws import first_look
+    from .pair_likelihood import Pair
+
+    n = len(measured.sums[0].overdispersion)
+    some = np.unique(np.linspace(0, n - 1, min(n, 2 * MOST_FOR_RHO)).astype(int))
+    levels = levels_of(measured.take(some), grid, USUAL_RHO)
+    still = np.flatnonzero(first_look(measured.shapes, levels.tables).max(1) < 0)
+    if len(still) < LEAST_FOR_RHO:
+        return USUAL_RHO
+    pair: Pair = levels.pair.take(still[:MOST_FOR_RHO])
+    flat = Curves.flat(len(pair.mean), pair.n_targeting)
+    log_tau = Prior.start(measured.priors).log_tau(grid)
+    found = []
+    for rho in RHOS:
+        each = log_likelihood(pair, flat, grid, rho)[:, 0]
+        found.append(logsumexp(each + log_tau, axis=1).sum() + np.log(4 * rho * (1 - rho)))
+    return RHOS[int(np.argmax(found))]
+
+
+def decide(
+    measured: Measured,
+    *,
+    seed: int = 0,
+    n_null: int = N_NULL,
+    progress: Callable[[object], object] = lambda x: x,
+) -> tuple[Decision, list[Block]]:
+    """Learn over features, and say which respond differently.
+
+    Parameters
+    ----------
+    seed
+        Of the simulated features, of which there are `n_null`; without them there are no p-values.
+    """
+    grid = measured.priors.unit * TAUS
+    rho = learn_rho(measured, grid)
+    found = gather(measured, grid, rho, progress=progress)
+    values = values_of(found)
+    prior = learn(values, grid, measured.priors, start=START)
+    probability = probabilities(values, grid, prior)
+    lfdr = probability[:, ~DIFFERS].sum(1)
+    log_bf = log_bf_of(values, grid, prior)
+    null, p_value = None, np.full(len(lfdr), np.nan)
+    if n_null:
+        simulated = simulate_same(measured, found, grid, rho, prior, probability, n=n_null, seed=seed)
+        null = null_distribution(log_bf_of(values_of(gather(simulated, grid, rho)), grid, prior))
+        p_value = null.p_value(log_bf)
+    decision = Decision(values, grid, rho, prior, probability, log_bf, lfdr, q_values(lfdr), p_value, null)
+    return decision, found
+
+
+def probabilities(values: Floats, grid: Floats, prior: Prior) -> Floats:
+    """Probability ``(T, H)`` of each hypothesis."""
+    joint = logsumexp(values + prior.log_tau(grid), axis=2) + np.log(prior.weights)
+    return np.asarray(np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
+
+
+def log_bf_of(values: Floats, grid: Floats, prior: Prior) -> Floats:
+    """Log Bayes factor ``(T,)`` of the hypotheses of a difference against the others, mixed by their weights."""
+    joint = logsumexp(values + prior.log_tau(grid), axis=2) + np.log(prior.weights)
+    each = [logsumexp(joint[:, w], axis=1) - np.log(prior.weights[w].sum()) for w in (DIFFERS, ~DIFFERS)]
+    return np.asarray(each[0] - each[1])
+
+
+def weights_over(posterior: Posterior, log_tau: Floats) -> Floats:
+    """Weights ``(T, D)`` of draws, with the sd of the guide effects summed out."""
+    total = logsumexp(posterior.log_weight + log_tau, axis=2)
+    return np.asarray(np.exp(total - logsumexp(total, axis=1, keepdims=True)))
