@@ -1,1 +1,1 @@
-"""Do two contexts respond differently? Both curves, the same guides in each, and hypotheses of how the curves differ."""
+"""Do two contexts respond differently? Both curves, the same guides in each, and how the curves may differ."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.parallel import each_block
-from dream_sc._core.response.decision import NullDistribution, null_distribution, q_values
+from dream_sc._core.response.decision import null_distribution, q_values
 from dream_sc._core.response.learned import Prior, learn
 
 from .evidence import Evidence, Posterior, evidence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-TAUS = np.geomspace(0.02, 0.5, 6)  # sd of the guide effects, natural log
+TAUS = np.geomspace(0.02, 0.5, 5)  # sd of the guide effects, natural log
 RHOS, USUAL_RHO = (0.1, 0.3, 0.5, 0.7, 0.9), 0.5
 LEAST_FOR_RHO, MOST_FOR_RHO = 30, 500  # features without a response
-N_NULL = 500  # simulated features
+N_NULL = 400  # simulated features
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class Decision:
     lfdr: Floats  # (T,) probability of no difference
     q_value: Floats  # (T,)
     p_value: Floats  # (T,) against features simulated without difference; NaN where none were
-    null: NullDistribution | None
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,10 @@ def gather(
     """Evidence of all features, block by block."""
 
     def call(s: slice) -> Block:
-        levels = levels_of(measured.take(s), grid, rho)
-        return Block(levels, evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start))
+        part = measured.take(s)
+        levels = levels_of(part, grid, rho)
+        found = evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start)
+        return Block(replace(levels, tables=levels.tables[:0]), found)  # a table is larger than all else
 
     return each_block(call, len(measured.sums[0].overdispersion), progress)  # type: ignore[arg-type]
 
@@ -103,6 +104,7 @@ def decide(
     *,
     seed: int = 0,
     n_null: int = N_NULL,
+    learns: NDArray[np.bool_] | None = None,
     progress: Callable[[object], object] = lambda x: x,
 ) -> tuple[Decision, list[Block]]:
     """Learn over features, and say which respond differently.
@@ -111,22 +113,39 @@ def decide(
     ----------
     seed
         Of the simulated features, of which there are `n_null`; without them there are no p-values.
+    learns
+        ``(T,)`` features that something is learned from; the others have no q-value. All by default.
     """
-    grid = measured.priors.unit * TAUS
-    rho = learn_rho(measured, grid)
+    grid, n = measured.priors.unit * TAUS, len(measured.sums[0].overdispersion)
+    some = np.ones(n, dtype=bool) if learns is None or not learns.any() else learns
+    rho = learn_rho(measured.take(some), grid)
     found = gather(measured, grid, rho, progress=progress)
     values = values_of(found)
-    prior = learn(values, grid, measured.priors, start=START)
+    prior = learn(values[some], grid, measured.priors, start=START)
     probability = probabilities(values, grid, prior)
     lfdr = probability[:, ~DIFFERS].sum(1)
     log_bf = log_bf_of(values, grid, prior)
-    null, p_value = None, np.full(len(lfdr), np.nan)
+    p_value, q_value = np.full(n, np.nan), np.full(n, np.nan)
+    q_value[some] = q_values(lfdr[some])
     if n_null:
         simulated = simulate_same(measured, found, grid, rho, prior, probability, n=n_null, seed=seed)
-        null = null_distribution(log_bf_of(values_of(gather(simulated, grid, rho)), grid, prior))
-        p_value = null.p_value(log_bf)
-    decision = Decision(values, grid, rho, prior, probability, log_bf, lfdr, q_values(lfdr), p_value, null)
+        again = log_bf_of(values_of(gather(simulated.measured, grid, rho, progress=progress)), grid, prior)
+        p_value = p_values(log_bf, probability, again, simulated.responds)
+    decision = Decision(values, grid, rho, prior, probability, log_bf, lfdr, q_value, p_value)
     return decision, found
+
+
+def p_values(log_bf: Floats, probability: Floats, simulated: Floats, responds: NDArray[np.bool_]) -> Floats:
+    """Upper-tail probability ``(T,)`` of the log Bayes factor among `simulated` features without a difference.
+
+    It is that among features that respond in both contexts alike, or in none, as a feature likely is: a feature with a
+    response can tell a difference by chance, one without it hardly can.
+    """
+    if not responds.any():
+        return null_distribution(simulated).p_value(log_bf)
+    null, equal = (null_distribution(simulated[some]).p_value(log_bf) for some in (~responds, responds))
+    share = probability[:, 1] / np.maximum(probability[:, ~DIFFERS].sum(1), 1e-300)
+    return np.asarray((1 - share) * null + share * equal)
 
 
 def probabilities(values: Floats, grid: Floats, prior: Prior) -> Floats:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import logsumexp
-
-from dream_sc._core.curves import LN2
 
 from .decision import weights_over
 from .evidence import FIRST, SECOND, total
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LEVELS = (0.5, 0.025, 0.975)
-CURVE_POINTS = 41
+CURVE_POINTS, N_RESAMPLED = 25, 200
 OF_DIFFERENCE = ("amplitude", "dosage", "free", FIRST, SECOND)  # posteriors, with the weight of the hypothesis
 LEAST_AMPLITUDE = 1e-12
 
@@ -44,9 +43,9 @@ def described(measured: Measured, decision: Decision, blocks: list[Block], effec
         if not len(rows):
             continue
         free = found.posteriors["free"]
-        weights = weights_over(free, log_tau)
-        out["log2_ec50"][:, rows] = quantiles(free.theta[:, :, 1, 0] - free.theta[:, :, 0, 0], weights)
-        size = np.abs(measured.shapes.amplitude(free.theta[..., 2])) + LEAST_AMPLITUDE
+        weights, theta = weights_over(free, log_tau), free.theta.astype(float)
+        out["log2_ec50"][:, rows] = quantiles(theta[:, :, 1, 0] - theta[:, :, 0, 0], weights)
+        size = np.abs(measured.shapes.amplitude(theta[..., 2])) + LEAST_AMPLITUDE
         out["log2_amplitude_ratio"][:, rows] = quantiles(np.log2(size[:, :, 1] / size[:, :, 0]), weights)
         out["effect"][:, rows] = quantiles(*_changes(measured, block, log_tau, decision.prior.weights)) / effect_unit
     best = np.where(
@@ -64,7 +63,7 @@ def _changes(measured: Measured, block: Block, log_tau: Floats, prior: Floats) -
     values, weights = [], []
     for name in OF_DIFFERENCE:
         one = block.evidence.posteriors[name]
-        change = shapes.change(one.theta, x)
+        change = shapes.change(one.theta.astype(float), x)
         responds = np.array([name != SECOND, name != FIRST])
         values.append((change * responds) @ np.array([-1.0, 1.0]))
         share = np.log(prior[index[name]] * (0.5 if name in (FIRST, SECOND) else 1.0))
@@ -94,3 +93,52 @@ def quantiles(values: Floats, weights: Floats) -> Floats:
     at = (w.cumsum(1) - 0.5 * w) / w.sum(1, keepdims=True)
     rows = zip(at, sorted_values, strict=True)
     return np.array([np.interp(LEVELS, a, v) for a, v in rows]).T
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Both curves of features that may respond, over all hypotheses, at even dosages."""
+
+    rows: NDArray[np.int64]  # (T',)
+    x: Floats  # (X,) log2 dosages
+    curves: NDArray[np.float32]  # (T', 2, 3, X) median, lower and upper end of the 95 % band, less NTC dosage
+
+
+def curves_of(measured: Measured, decision: Decision, blocks: list[Block], n_points: int = CURVE_POINTS) -> Drawn:
+    """Curves of both contexts with their bands, each hypothesis by its probability; on the scale of the predictor."""
+    x, shapes = measured.axis.points(n_points), measured.shapes
+    log_tau, first = decision.prior.log_tau(decision.grid), 0
+    rows, out = [], []
+    for block in blocks:
+        found = block.evidence
+        mine = first + found.rows
+        first += len(found.values)
+        if not len(mine):
+            continue
+        theta, responds = _resampled(block, log_tau, decision.probability[mine])
+        values = np.stack([shapes.change(theta, float(at)) for at in x], -1) * responds[..., None]
+        rows.append(mine)
+        out.append(np.moveaxis(np.quantile(values, LEVELS, axis=1), 0, 2))
+    if not rows:
+        return Drawn(np.zeros(0, dtype=np.int64), x, np.zeros((0, 2, 3, n_points), dtype=np.float32))
+    return Drawn(np.concatenate(rows), x, np.concatenate(out).astype(np.float32))
+
+
+def _resampled(block: Block, log_tau: Floats, probability: Floats) -> tuple[Floats, Floats]:
+    """Draws ``(T', N, 2, 3)`` of all hypotheses as often as they are likely, and where they respond ``(T', N, 2)``."""
+    found, n = block.evidence.posteriors, len(probability)
+    names = ("equal", *OF_DIFFERENCE)
+    share = [probability[:, HYPOTHESES.index(name)] for name in names[:-2]]
+    alone = [logsumexp(total(found[name]) + log_tau, axis=1) for name in (FIRST, SECOND)]
+    share += [probability[:, 5] * np.exp(each - np.logaddexp(*alone)) for each in alone]
+    weights = [s[:, None] * weights_over(found[name], log_tau) for s, name in zip(share, names, strict=True)]
+    theta = np.concatenate([found[name].theta for name in names], 1)
+    responds = [np.tile([name != SECOND, name != FIRST], (found[name].theta.shape[1], 1)) for name in names]
+    flat = np.concatenate(responds)
+    # what is left of 1 is the probability of no response at all
+    cumulative = np.concatenate(weights, 1).cumsum(1)
+    at = (np.arange(N_RESAMPLED) + 0.5) / N_RESAMPLED
+    pick = np.stack([np.searchsorted(line, at) for line in cumulative])
+    none = pick >= theta.shape[1]
+    pick = np.minimum(pick, theta.shape[1] - 1)
+    return theta[np.arange(n)[:, None], pick].astype(float), flat[pick] & ~none[..., None]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
+from dream_sc._core.parallel import blocks
+
 from .hypotheses import ALONE, HYPOTHESES, OWN_AMPLITUDE, OWN_EC50, SAME
 from .lattice_draws import first_look
 from .pair_likelihood import Curves, log_likelihood
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+IN_CACHE = 8  # features
 N_DRAWS, N_FREE = 256, 512  # powers of 2
 NO_HOPE = 0.5  # log Bayes factor of the first look, of the best hypothesis
 SEEDS = {"equal": 1, "amplitude": 2, "dosage": 3, "first": 4, "second": 5}
@@ -37,8 +40,10 @@ FIRST, SECOND = "first", "second"  # of the two contexts alone
 class Posterior:
     """Weighted draws of both contexts' curves under one hypothesis."""
 
-    theta: Floats  # (T, D, 2, 3); the curve of a context without response has no meaning
-    log_weight: Floats  # (T, D, K) log of likelihood times prior over the density of the draw, at every tau
+    theta: NDArray[np.float32]  # (T, D, 2, 3); the curve of a context without response has no meaning
+    log_weight: NDArray[
+        np.float32
+    ]  # (T, D, K) log of likelihood times prior over the density of the draw, at every tau
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,14 @@ def _posteriors(
         return one.phi[:, order][:, :, layout], one.log_weight[:, order]
 
     def weighed(theta: Floats, log_weight: Floats, responds: Sequence[int] = (0, 1)) -> Posterior:
-        curves = np.zeros((3, *theta.shape[:3], pair.n_targeting))
-        for c in responds:
-            curves[:, :, :, c] = shapes.with_errors(theta[:, :, c], pair.dosages[c])
-        return Posterior(theta, log_likelihood(pair, Curves(*curves), taus, rho) + log_weight[..., None])
+        found = []
+        for s in blocks(len(theta), IN_CACHE):
+            curves = np.zeros((3, *theta[s].shape[:3], pair.n_targeting))
+            for c in responds:
+                curves[:, :, :, c] = shapes.with_errors(theta[s, :, c], pair.dosages[c])
+            found.append(log_likelihood(pair.take(s), Curves(*curves), taus, rho))
+        total = np.concatenate(found) + log_weight[..., None]
+        return Posterior(theta.astype(np.float32), total.astype(np.float32))
 
     shared = {"equal": SAME, "amplitude": OWN_AMPLITUDE, "dosage": OWN_EC50}
     found = {name: weighed(*drawn(name, sharing, N_DRAWS)) for name, sharing in shared.items()}
@@ -107,4 +116,4 @@ def _posteriors(
 
 def total(posterior: Posterior) -> Floats:
     """Log evidence ``(T, K)``."""
-    return np.asarray(logsumexp(posterior.log_weight, axis=1) - np.log(posterior.log_weight.shape[1]))
+    return np.asarray(logsumexp(posterior.log_weight.astype(float), axis=1) - np.log(posterior.log_weight.shape[1]))

@@ -92,14 +92,10 @@ def simulate(sums: Sums, predictor: Floats, rng: np.random.Generator) -> Sums:
         np.zeros(1, dtype=np.int64),
     )
     counts, weights = likelihood(stats.distribution).simulate(rng, rows, predictor)
-    return replace(
-        sums, stats=replace(stats, counts=counts, weights=None if stats.weights is None else weights)
-    )
+    return replace(sums, stats=replace(stats, counts=counts, weights=None if stats.weights is None else weights))
 
 
-def guide_levels(
-    sums: Sums, curve: Floats | None = None, sd: Floats | float = START_SD
-) -> tuple[GuideLevels, Floats]:
+def guide_levels(sums: Sums, curve: Floats | None = None, sd: Floats | float = START_SD) -> tuple[GuideLevels, Floats]:
     """Levels of the guides, and what the predictor ``(T, R)`` of the rows has beside them: exposure and group effects.
 
     Parameters

@@ -40,9 +40,7 @@ class Draws:
     log_weight: Floats  # (T, D)
 
 
-def draw(
-    shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Sharing, *, n: int, seed: int
-) -> Draws:
+def draw(shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Sharing, *, n: int, seed: int) -> Draws:
     """`n` draws, a power of 2, of the curves of each feature, by the same random numbers for every one.
 
     Parameters

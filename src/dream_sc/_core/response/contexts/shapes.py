@@ -32,6 +32,7 @@ N_STEEP, STEEP = 6, (0.4, 10.0)
 N_BETA = 32  # even: none is 0
 NODES, NODE_WEIGHTS = np.array([-(3**0.5), 0.0, 3**0.5]), np.array([1 / 6, 2 / 3, 1 / 6])  # of a normal
 LEAST = 1e-300
+FAR = 600.0  # of a logit
 WALL = 6.5  # of `beta`: asymptotes that differ by e^33 are as good as any beyond
 MOST_LOG_N = 7.0
 
@@ -49,12 +50,12 @@ class Dosages:
     @classmethod
     def of(cls, mean: Floats, spread: Floats, escape: Floats, error: Floats, level_error: float) -> Dosages:
         """From means, spreads between cells and shares of escaping cells ``(G,)``."""
-        at = np.concatenate([mean[:, None] + spread[:, None] * NODES, np.zeros((len(mean), 1))], 1)
-        acts = np.concatenate([(1 - escape)[:, None] * NODE_WEIGHTS, np.zeros((len(mean), 1))], 1)
-        weight = acts.copy()
-        weight[:, -1] = escape
-        return cls(at, weight, acts, error, level_error)
-
+        at, acts = mean[:, None] + spread[:, None] * NODES, (1 - escape)[:, None] * NODE_WEIGHTS
+        if not (escape > 0).any():
+            return cls(at, acts, acts, error, level_error)
+        nothing = np.zeros((len(mean), 1))
+        at, acts = np.concatenate([at, nothing], 1), np.concatenate([acts, nothing], 1)
+        return cls(at, acts + escape[:, None] * (np.arange(4) == 3), acts, error, level_error)
 
     def moved(self, by: Floats | float) -> Dosages:
         """The same at other dosages ``(G, 1)``; cells that escape stay where they are."""
@@ -78,13 +79,14 @@ class Shapes:
 
     def curve(self, theta: Floats, dosages: Dosages) -> tuple[Floats, Floats]:
         """Log curve ``(..., G)`` less that at NTC dosage, averaged over cells, and its slope by log2 dosage."""
-        k, rate = theta[..., 0, None, None], LN2 * np.exp(np.minimum(theta[..., 1], MOST_LOG_N))
+        k, rate = theta[..., 0, None], (LN2 * np.exp(np.minimum(theta[..., 1], MOST_LOG_N)))[..., None]
         factor = np.exp(self.amplitude(theta[..., 2]))[..., None]
-        h, c = _hill(rate[..., None, None] * (dosages.at - k))
-        mean = factor * np.einsum("...gj,gj->...g", h, dosages.weight)
-        mean += np.einsum("...gj,gj->...g", c, dosages.weight)
-        rise = np.einsum("...gj,...gj,gj->...g", h, c, dosages.acts)
-        return np.log(mean) - self._at(theta, 0.0)[..., None], (factor - 1.0) * rate[..., None] * rise / mean
+        mean, rise = 0.0, 0.0
+        for at, weight, acts in zip(dosages.at.T, dosages.weight.T, dosages.acts.T, strict=True):
+            h, c = _hill(rate * (at - k))
+            mean = mean + weight * (factor * h + c)
+            rise = rise + acts * (h * c)
+        return np.log(mean) - self._at(theta, 0.0)[..., None], (factor - 1.0) * rate * rise / mean
 
     def with_errors(self, theta: Floats, dosages: Dosages) -> tuple[Floats, Floats, Floats]:
         """The same with the errors of the guides' dosages: mean and variance of the curve over them, and its slope.
@@ -92,9 +94,8 @@ class Shapes:
         Where a step is steep, its slope at a dosage says little of what an error does.
         """
         apart = np.sqrt(3.0) * dosages.error[:, None]
-        (middle, slope), (low, _), (high, _) = (
-            self.curve(theta, dosages.moved(shift)) for shift in (0.0, -apart, apart)
-        )
+        middle, slope = self.curve(theta, dosages)
+        low, high = (self.curve(theta, dosages.moved(shift))[0] for shift in (-apart, apart))
         mean = NODE_WEIGHTS[1] * middle + NODE_WEIGHTS[0] * (low + high)
         variance = NODE_WEIGHTS[1] * (middle - mean) ** 2
         variance += NODE_WEIGHTS[0] * ((low - mean) ** 2 + (high - mean) ** 2)
@@ -182,10 +183,9 @@ class Shapes:
 
 def _hill(z: Floats) -> tuple[Floats, Floats]:
     """The logistic function and its complement, neither of them 0."""
-    e = np.exp(-np.abs(z))
-    one, rest = 1.0 / (1.0 + e), e / (1.0 + e) + LEAST
-    rises = z >= 0
-    return np.where(rises, one, rest), np.where(rises, rest, one)
+    e = np.exp(np.clip(-z, -FAR, FAR))
+    h = 1.0 / (1.0 + e)
+    return h, e * h
 
 
 @dataclass(frozen=True)
@@ -210,5 +210,3 @@ class Lattice:
         size = np.array(self.theta.shape[:3])
         inside = ((at >= 0) & (at < size)).all(-1)
         return np.clip(at, 0, size - 1), inside
-
-

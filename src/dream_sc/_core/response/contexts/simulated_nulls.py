@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
 
 from .guide_levels import simulate
-from .hypotheses import DIFFERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +21,16 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-LIKELY_SAME = 0.5
+LIKELY = 0.5  # probability from which on features serve as models
+FEW = 5  # features with a response, below which they are no models
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Simulated features, and which of them respond, alike in both contexts."""
+
+    measured: Measured
+    responds: NDArray[np.bool_]  # (n,)
 
 
 def simulate_same(
@@ -35,13 +43,18 @@ def simulate_same(
     *,
     n: int,
     seed: int,
-) -> Measured:
-    """`n` features alike those that likely do not differ, in level, depth, response and guide effects."""
+) -> Simulated:
+    """`n` features alike those that do not differ, in level, depth, response and guide effects.
+
+    Half of them respond, if enough features do.
+    """
     rng = np.random.default_rng(seed)
-    same = probability[:, ~DIFFERS]
-    likely = np.flatnonzero(same.sum(1) >= min(LIKELY_SAME, float(np.quantile(same.sum(1), 0.9))))
-    pick = np.sort(np.resize(rng.permutation(likely), n))
-    responds = rng.random(n) < same[pick, 1] / same[pick].sum(1)
+    null, equal = (_models(probability[:, i], rng) for i in (0, 1))
+    n_responding = 0 if (probability[:, 1] > LIKELY).sum() < FEW else n // 2
+    pick = np.concatenate([np.resize(equal, n_responding), np.resize(null, n - n_responding)])
+    responds = np.arange(n) < n_responding
+    order = np.argsort(pick, kind="stable")
+    pick, responds = pick[order], responds[order]
     curve, level, base, values = _of_blocks(measured, blocks, grid, prior, pick, responds, rng)
     weights = softmax(values + prior.log_tau(grid), axis=1)
     tau = grid[np.minimum((weights.cumsum(1) < rng.random((n, 1))).sum(1), len(grid) - 1)]
@@ -52,7 +65,12 @@ def simulate_same(
         moved = curve[c] + tau[:, None] * own
         picked = sums.take(pick)
         out.append(simulate(picked, base[c] + level[:, c, None] + moved[:, picked.stats.guide], rng))
-    return replace(measured, sums=(out[0], out[1]))
+    return Simulated(replace(measured, sums=(out[0], out[1])), responds)
+
+
+def _models(probability: Floats, rng: np.random.Generator) -> Ints:
+    """Features that probably are of a kind, or the likeliest tenth, in random order."""
+    return rng.permutation(np.flatnonzero(probability >= min(LIKELY, float(np.quantile(probability, 0.9)))))
 
 
 def _of_blocks(
@@ -77,8 +95,10 @@ def _of_blocks(
         first += len(found.values)
         z, v = pair.mean[here], pair.variance[here]
         at = np.searchsorted(found.rows, here)
-        looked = np.zeros(len(here), dtype=bool) if not len(found.rows) else (
-            found.rows[np.minimum(at, len(found.rows) - 1)] == here
+        looked = (
+            np.zeros(len(here), dtype=bool)
+            if not len(found.rows)
+            else (found.rows[np.minimum(at, len(found.rows) - 1)] == here)
         )
         close = responds[mine] & looked
         values[mine] = found.values[here, 0]
