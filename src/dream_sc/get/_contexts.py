@@ -8,7 +8,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import made_from
-from dream_sc._keys import COMPARE, OF_CONTEXTS
+from dream_sc._keys import COMPARE, CONTEXTS, OF_CONTEXTS
 
 from ._stored import table
 from ._symbols import labels
@@ -75,7 +75,7 @@ def compare(
         at = pd.Index(adata.var_names).get_indexer(every["feature"].astype(str))
         out = every[at >= 0].drop(columns="feature").set_axis(names[at[at >= 0]])
     if context is not None:
-        others = [str(name) for name in info["contexts"] if str(name) != reference]
+        others = [str(name) for name in info[CONTEXTS] if str(name) != reference]
         _validate.one_of("context", str(context), others)
         out = out[out["context"].astype(str) == str(context)]
     if sort:

@@ -1,4 +1,4 @@
-"""Do contexts (cell lines, treatments, donors) respond differently to the dosage of the cis gene?"""
+"""Contexts, such as cell lines, treatments or donors: do they respond differently to the dosage of the cis gene."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare(
     """Compare the responses of contexts: the same curve, another EC50 or amplitude, two curves, or one context only.
 
     The technical and the cis step run on the cells of each context alone, with the settings of the fit, so that level,
-    overdispersion, depth, cell number and knock-down of a context are its own. Known dosages (`tl.set_dosage`) are kept.
+    overdispersion, depth, cell number and knock-down of a context are its own. Dosages of `tl.set_dosage` are kept.
     The curve of each context is one Hill. A guide's own effects are partly the same in both contexts; how much is
     learned over features. The probability that the responses differ rests on marginal likelihoods of six hypotheses,
     whose weights are learned over features. `docs/contexts.md` has the model.
@@ -108,7 +108,10 @@ def compare(
     found = [_against(contexts[0], other, seed, n_null, wrap) for other in contexts[1:]]
     params = {"by": by, "reference": names[0], "key": key, "n_null": n_null}
     slots = _slots(adata, contexts, found, key_added)
-    info = results.run_info(started, seed, params) | {"cis_gene": contexts[0].inputs.cis_gene}
+    info = results.run_info(started, seed, params) | {
+        "cis_gene": contexts[0].inputs.cis_gene,
+        "cis_mod": fit.info["cis_mod"],
+    }
     info[MADE_FROM] = made_from.of_steps({key: fit.info})
     slots["uns", key_added] = info | slots["uns", key_added]
     results.write(adata, "tl.compare", slots, started)

@@ -71,7 +71,7 @@ def table_of(reference: Context, found: Found, names: pd.Index) -> pd.DataFrame:
             every[some] = values[name]
         out[name] = every
     out["status"] = np.where(some, out["status"], status)
-    out["note"] = np.where(some, None, note)
+    out["note"][~some] = note[~some]
     out["context"][:] = found.context.name
     return tidy(pd.DataFrame(out, index=names))
 
@@ -164,13 +164,11 @@ def levels_array(found: list[Found], guides: list[str], n_vars: int) -> np.ndarr
         mean = np.where(sd < unit * NOTHING**0.5 / 2, mean, np.nan)
         sd = np.where(np.isnan(mean), np.nan, sd)
         rows = np.flatnonzero(each.shared.features)
-        for c, k in ((0, 0), (1, i + 1)):
-            if c == 0 and i > 0:
-                # of the reference each pair has the same, but for features that another context lacks
-                rows_c = rows[np.isnan(out[rows][:, 0]).all(1)]
-                some = np.isin(rows, rows_c)
-            else:
-                rows_c, some = rows, np.ones(len(rows), dtype=bool)
-            out[np.ix_(rows_c, [2 * k], at)] = mean[some, c][:, None]
-            out[np.ix_(rows_c, [2 * k + 1], at)] = sd[some, c][:, None]
+        # of the reference each pair has the same, but for features that another context lacks
+        new = np.isnan(out[rows, 0]).all(1)
+        for c, k, some in ((0, 0, new), (1, i + 1, np.ones(len(rows), dtype=bool))):
+            for j, values in enumerate((mean, sd)):
+                part = out[rows[some], 2 * k + j]
+                part[:, at] = values[some, c]
+                out[rows[some], 2 * k + j] = part
     return out

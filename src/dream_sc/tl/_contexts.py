@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ def contexts_of(fit: Fit, by: str, reference: str | None) -> tuple[list[str], pd
 
 def fit_context(fit: Fit, name: str, by: str, labels: pd.Series, seed: int) -> Context:
     """The technical and the cis step on the cells of one context, with the settings of the fit, and their sums."""
-    data, adata, holder = _cells_of(fit, labels == name)
+    data, adata, holder = _cells_of(fit, by, name, labels)
     params, info = fit.params, fit.cis
     try:
         with _quiet():
@@ -169,17 +170,22 @@ def fit_context(fit: Fit, name: str, by: str, labels: pd.Series, seed: int) -> C
     return Context(name, inputs, inputs.prepared.n_cells)
 
 
-def _cells_of(fit: Fit, keep: pd.Series) -> tuple[Any, AnnData, AnnData]:
+def _cells_of(fit: Fit, by: str, name: str, labels: pd.Series) -> tuple[Any, AnnData, AnnData]:
     """Copies with the cells of a context: of the object, of the modality that is fitted, of that with the dosages."""
-    names = keep.index[keep.to_numpy()]
+    names = labels.index[(labels == name).to_numpy()]
     if not hasattr(fit.data, "mod"):
         part = _part(fit.adata, names)
         return part, part, part
     from mudata import MuData
 
+    if by in fit.holder.obs:  # dosages rest on all of its cells, also on those that the other modality lacks
+        own = _validate.labels(fit.holder, by, "by")
+        names = names.union(fit.holder.obs_names[own == name], sort=False)
     guides = fit.cis["params"].get("guides")
     mods = [m for m in fit.data.mod if m in (fit.mod, fit.info["cis_mod"], guides)]
-    parts = MuData({m: _part(fit.data.mod[m], names) for m in mods})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # mudata's, of columns that it will not copy: none are read
+        parts = MuData({m: _part(fit.data.mod[m], names) for m in mods})
     adata = parts.mod[fit.mod]
     return parts, adata, adata if fit.info["cis_mod"] is None else parts.mod[fit.info["cis_mod"]]
 

@@ -67,7 +67,7 @@ def gather(
         found = evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start)
         return Block(replace(levels, tables=levels.tables[:0]), found)  # a table is larger than all else
 
-    return each_block(call, len(measured.sums[0].overdispersion), progress)  # type: ignore[arg-type]
+    return each_block(call, len(measured.sums[0].overdispersion), progress)
 
 
 def values_of(blocks: list[Block]) -> Floats:

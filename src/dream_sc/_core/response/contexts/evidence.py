@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 IN_CACHE = 8  # features
-N_DRAWS, N_FREE = 256, 512  # powers of 2
+N_EQUAL, N_DRAWS, N_FREE = 512, 256, 512  # powers of 2; all that differs is compared with equal curves
 NO_HOPE = 0.5  # log Bayes factor of the first look, of the best hypothesis
 SEEDS = {"equal": 1, "amplitude": 2, "dosage": 3, "first": 4, "second": 5}
 FIRST, SECOND = "first", "second"  # of the two contexts alone
@@ -104,7 +104,8 @@ def _posteriors(
         return Posterior(theta.astype(np.float32), total.astype(np.float32))
 
     shared = {"equal": SAME, "amplitude": OWN_AMPLITUDE, "dosage": OWN_EC50}
-    found = {name: weighed(*drawn(name, sharing, N_DRAWS)) for name, sharing in shared.items()}
+    n_draws = {name: N_EQUAL if name == "equal" else N_DRAWS for name in shared}
+    found = {name: weighed(*drawn(name, sharing, n_draws[name])) for name, sharing in shared.items()}
     first, second = (drawn(name, sharing, N_FREE) for name, sharing in zip((FIRST, SECOND), ALONE, strict=True))
     theta = np.stack([first[0][:, :, 0], second[0][:, :, 1]], 2)
     # half as many draws are enough where the other context does not respond

@@ -40,7 +40,8 @@ class Measured:
 
     def take(self, features: Any) -> Measured:
         """Those of some features."""
-        return replace(self, sums=tuple(s.take(features) for s in self.sums))
+        first, second = self.sums
+        return replace(self, sums=(first.take(features), second.take(features)))
 
     @cached_property
     def shapes(self) -> Shapes:
@@ -91,7 +92,8 @@ def _pair(
     measured: Measured, curves: list[Floats | None], sd: float | None
 ) -> tuple[Pair, Floats, tuple[Floats, Floats]]:
     """Levels of the guides about curves ``(T, G)`` of each context."""
-    n, order, mean, variance, base, level = measured.n_targeting, measured.order, [], [], [], []
+    n, order, unit = measured.n_targeting, measured.order, measured.priors.unit
+    mean, variance, base, level = [], [], [], []
     for sums, curve in zip(measured.sums, curves, strict=True):
         found, rest = guide_levels(sums, curve) if sd is None else guide_levels(sums, curve, sd)
         z, v = found.mean[:, order], found.variance[:, order]
@@ -101,7 +103,7 @@ def _pair(
         variance.append(v)
         base.append(rest)
         level.append(at)
-    pair = Pair(np.stack(mean, 1), np.stack(variance, 1), measured.dosages, measured.priors.level_sd)
+    pair = Pair(np.stack(mean, 1), np.stack(variance, 1), measured.dosages, measured.priors.level_sd, unit)
     return pair, np.stack(level, 1), (base[0], base[1])
 
 

@@ -42,7 +42,7 @@ class Modes:
 def weights_of(pair: Pair, tau: Floats) -> tuple[Floats, Floats]:
     """Weights ``(T, 2, G)`` of the targeting guides, and those ``(T, 2)`` and the sums of all NTC guides' levels."""
     n = pair.n_targeting
-    error = np.stack([np.log(2.0) * d.error for d in pair.dosages])
+    error = pair.unit * np.stack([np.log(2.0) * d.error for d in pair.dosages])  # as of a slope of 1
     w = 1.0 / (pair.variance[:, :, :n] + tau[:, None, None] ** 2 + error**2)
     ntc = 1.0 / (pair.variance[:, :, n:] + tau[:, None, None] ** 2)
     return w, np.stack([ntc.sum(-1) + pair.level_sd**-2.0, (ntc * pair.mean[:, :, n:]).sum(-1)])
@@ -98,7 +98,7 @@ def find(
         damping = np.clip(damping * np.where(better, 0.2, 8.0), MIN_DAMPING, MAX_DAMPING)
     _, hessian = _slopes(phi, r, residuals, w, held, pull, used)
     hessian = hessian + _prior_slopes(phi, log_prior, kinds)[1]
-    return Modes(phi, now, np.linalg.inv(hessian))
+    return Modes(phi, now, np.asarray(np.linalg.inv(hessian), dtype=np.float64))
 
 
 def kinds_of(layout: Ints) -> Ints:

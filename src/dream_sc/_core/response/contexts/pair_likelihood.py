@@ -7,7 +7,7 @@ are integrated; so are the errors of guides' dosages, by the variance that they 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Pair:
     variance: Floats  # (T, 2, G)
     dosages: tuple[Dosages, Dosages]  # of the targeting guides
     level_sd: float  # of the level of NTC guides about that of the context
+    unit: float = 1.0  # of the likelihood
 
     @property
     def n_targeting(self) -> int:
@@ -36,7 +37,7 @@ class Pair:
 
     def take(self, features: Any) -> Pair:
         """That of some features."""
-        return Pair(self.mean[features], self.variance[features], self.dosages, self.level_sd)
+        return replace(self, mean=self.mean[features], variance=self.variance[features])
 
 
 @dataclass(frozen=True)

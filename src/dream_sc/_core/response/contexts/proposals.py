@@ -75,7 +75,7 @@ class _Bumps:
     @classmethod
     def of(cls, found: Modes) -> _Bumps:
         """At modes, each with the weight of its Laplace approximation, at least a little."""
-        root = np.linalg.cholesky(WIDER * found.covariance)
+        root = np.asarray(np.linalg.cholesky(WIDER * found.covariance), dtype=np.float64)
         log_w = found.value + np.log(np.einsum("tspp->tsp", root)).sum(-1)
         weight = np.exp(log_w - log_w.max(1, keepdims=True)) + LEAST_WEIGHT
         return cls(weight / weight.sum(1, keepdims=True), found.at, root)

@@ -175,7 +175,10 @@ class Shapes:
         """The lattice of curves."""
         low, high = self.axis.bottom - BEYOND, self.axis.high + BEYOND
         k = np.linspace(low, high, int(np.ceil((high - low) / STEP)) + 1)
-        log_n, beta = np.linspace(*np.log(STEEP), N_STEEP), np.linspace(-MOST_BETA, MOST_BETA, N_BETA)
+        log_n, beta = (
+            np.linspace(np.log(STEEP[0]), np.log(STEEP[1]), N_STEEP),
+            np.linspace(-MOST_BETA, MOST_BETA, N_BETA),
+        )
         theta = np.stack(np.meshgrid(k, log_n, beta, indexing="ij"), -1)
         inside = np.where(k < self.axis.bottom, 0, np.where(k > self.axis.high, 2, 1))
         return Lattice((k, log_n, beta), theta, self.log_prior(theta), inside, (beta > 0).astype(int))
