@@ -78,10 +78,12 @@ def table_of(reference: Context, found: Found, names: pd.Index) -> pd.DataFrame:
 
 def _responds_in(reference: Context, found: Found) -> np.ndarray:
     """Where a feature responds: "both", the name of the one context, or nowhere."""
+    from dream_sc._core.response.contexts.hypotheses import HYPOTHESES
+
     hypothesis, first = found.columns["hypothesis"], found.columns["responds_first"]
     alone = np.where(first > 0.5, reference.name, found.context.name)
     out = np.where(hypothesis == "only", alone, "both").astype(object)
-    out[hypothesis == "null"] = None
+    out[hypothesis == HYPOTHESES[0]] = None
     return out
 
 

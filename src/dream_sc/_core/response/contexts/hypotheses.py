@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dream_sc._core.curves import NULL
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 Hypothesis = Literal["null", "equal", "amplitude", "dosage", "free", "only"]
-NULL, EQUAL, AMPLITUDE, DOSAGE, FREE, ONLY = HYPOTHESES = ("null", "equal", "amplitude", "dosage", "free", "only")
+HYPOTHESES = (NULL.name, "equal", "amplitude", "dosage", "free", "only")
 DIFFERS = np.array([False, False, True, True, True, True])  # of the hypotheses in their order
 START = np.array([0.8, 0.15, 0.0125, 0.0125, 0.0125, 0.0125])  # weights before anything is learned
 
