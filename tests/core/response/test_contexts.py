@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, nbinom
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response.contexts.decision import TAUS, decide, p_values
+from dream_sc._core.response.contexts.decision import TAUS, decide, learn_rho, p_values
 from dream_sc._core.response.contexts.describe import curves_of, described, quantiles
 from dream_sc._core.response.contexts.evidence import FIRST, SECOND, evidence, total
 from dream_sc._core.response.contexts.guide_levels import Sums, guide_levels
@@ -249,3 +249,15 @@ def test_quantiles_of_weighted_draws():
 
 def test_grid_of_guide_effects_is_in_order():
     assert (np.diff(TAUS) > 0).all()
+
+
+@pytest.mark.parametrize(("shared", "low", "high"), [(0.0, 0.0, 0.3), (1.0, 0.7, 1.0)])
+def test_what_guide_effects_have_in_common_is_learned(shared: float, low: float, high: float) -> None:
+    measured, _ = simulated(2, 80)
+    rng, flat = np.random.default_rng(7), []
+    common = rng.normal(0, 0.15, (80, G + N))
+    for c in range(2):
+        effect = common if shared == 1.0 or c == 0 else rng.normal(0, 0.15, (80, G + N))
+        stats = replace(measured.sums[c].stats, counts=rng.poisson(500 * np.exp(effect)).astype(float))
+        flat.append(replace(measured.sums[c], stats=stats))
+    assert low <= learn_rho(replace(measured, sums=(flat[0], flat[1])), TAUS) <= high

@@ -86,7 +86,7 @@ def learn_rho(measured: Measured, grid: Floats) -> float:
     n = len(measured.sums[0].overdispersion)
     some = np.unique(np.linspace(0, n - 1, min(n, 2 * MOST_FOR_RHO)).astype(int))
     levels = levels_of(measured.take(some), grid, USUAL_RHO)
-    still = np.flatnonzero(first_look(measured.shapes, levels.tables).max(1) < 0)
+    still = np.flatnonzero(first_look(measured.shapes, levels.tables)[:, 1:].max(1) < 0)
     if len(still) < LEAST_FOR_RHO:
         return USUAL_RHO
     pair: Pair = levels.pair.take(still[:MOST_FOR_RHO])
