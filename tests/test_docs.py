@@ -239,6 +239,12 @@ def _many(space: dict[str, Any]) -> None:
     assert "bad_guide" in space["mdata"]["rna"].uns["guides_ids"]
 
 
+def _compared(space: dict[str, Any]) -> None:
+    _fitted(space)
+    assert len(space["table"]) == SIZE[1]
+    assert (space["table"]["lfdr_differs"].dropna() > 0.05).all()
+
+
 def _gallery(space: dict[str, Any]) -> None:
     _fitted(space)
     assert Path("figure.pdf").stat().st_size > 5000
@@ -314,6 +320,7 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "README.md": _reported,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
     "confounding.md": _confounded,
+    "contexts.md": _compared,
     "designs.md": _many,
     "formats.md": _same_by_every_door,
     "gallery.md": _gallery,

@@ -6,6 +6,7 @@ from dream_sc._lazy import lazy
 
 if TYPE_CHECKING:
     from ._columns import columns
+    from ._contexts import compare
     from ._curves import dose_response, posterior
     from ._doses import doses
     from ._groups import groups
@@ -19,6 +20,7 @@ __all__ = [
     "calibration",
     "cis",
     "columns",
+    "compare",
     "confounding",
     "dose_response",
     "doses",
@@ -38,6 +40,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "_columns": ("columns",),
+        "_contexts": ("compare",),
         "_curves": (
             "dose_response",
             "posterior",

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ._calibration import calibration, calibration_data
     from ._cis import cis, cis_data
     from ._classes import classes, classes_data
+    from ._compare import compare, compare_data
     from ._confounding import confounding, confounding_data
     from ._convergence import convergence, convergence_data
     from ._de_comparison import de_comparison, de_comparison_data
@@ -28,6 +29,8 @@ __all__ = [
     "cis_data",
     "classes",
     "classes_data",
+    "compare",
+    "compare_data",
     "confounding",
     "confounding_data",
     "convergence",
@@ -68,6 +71,10 @@ __getattr__, __dir__ = lazy(
         "_classes": (
             "classes",
             "classes_data",
+        ),
+        "_compare": (
+            "compare",
+            "compare_data",
         ),
         "_confounding": (
             "confounding",

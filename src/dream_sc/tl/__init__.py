@@ -7,6 +7,7 @@ from dream_sc._lazy import lazy
 if TYPE_CHECKING:
     from ._calibrate import calibrate
     from ._check_confounding import check_confounding
+    from ._compare import compare
     from ._fit_cis import fit_cis
     from ._fit_technical import fit_technical
     from ._fit_trans import fit_trans
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "calibrate",
     "check_confounding",
+    "compare",
     "fit_cis",
     "fit_technical",
     "fit_trans",
@@ -30,6 +32,7 @@ __getattr__, __dir__ = lazy(
     {
         "_calibrate": ("calibrate",),
         "_check_confounding": ("check_confounding",),
+        "_compare": ("compare",),
         "_fit_cis": ("fit_cis",),
         "_fit_technical": ("fit_technical",),
         "_fit_trans": ("fit_trans",),
