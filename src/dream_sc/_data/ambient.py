@@ -13,6 +13,7 @@ from dream_sc._core.response.ambient import Ambient
 from dream_sc._keys import Slots
 
 from . import results
+from .groups import group_codes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,3 +120,9 @@ def stored(adata: AnnData, technical: Any, key: str) -> Ambient | None:
         )
     counts, share = np.asarray(adata.obsm[name], dtype=float).T
     return Ambient(counts, share, np.asarray(adata.varm[name], dtype=float))
+
+
+def of_feature(adata: AnnData, technical: Any, key: str, j: int) -> np.ndarray | None:
+    """Expected ambient counts ``(N,)`` of one feature in each cell; None where the technical fit has none."""
+    found = stored(adata, technical, key)
+    return None if found is None else found.counts * found.profile[j][group_codes(adata, technical)]
