@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MOVES = np.geomspace(0.06, 6.0, 8)  # edges of movements, natural log
 EC50_STEP, N_STEEPNESSES = 1.0, 3  # of the lattice of a Hill
-LEAST_WEIGHT = 1e-3  # of a value of tau
+LEAST_WEIGHT = 4e-3  # of a value of tau
 MOST_STEP = 1.0  # of the level, natural log: a curve that asks for more is out of question
 HILL = single_hill.CURVE
 
