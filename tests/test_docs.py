@@ -239,6 +239,12 @@ def _many(space: dict[str, Any]) -> None:
     assert "bad_guide" in space["mdata"]["rna"].uns["guides_ids"]
 
 
+def _compared(space: dict[str, Any]) -> None:
+    _fitted(space)
+    assert len(space["table"]) == SIZE[1]
+    assert (space["table"]["lfdr_differs"].dropna() > 0.05).all()
+
+
 def _gallery(space: dict[str, Any]) -> None:
     _fitted(space)
     assert Path("figure.pdf").stat().st_size > 5000
@@ -297,13 +303,24 @@ def _questions(space: dict[str, Any]) -> None:
     assert len(space["called"].columns) <= 12
     assert set(space["doses"]["level"].dropna()) == {0.1, 0.5, 0.9}
     assert space["ranking"].index[0] in set(space["called"].index)
+    assert set(space["members"]) <= {"early", "proportional", "threshold", "buffered", "unclear"}
+    assert space["weights"].shape == (len(space["background"]), 4)
     assert list(pd.read_excel("results.xlsx", sheet_name="responders").iloc[:, 0]) == list(space["called"].index)
+
+
+def _planned(space: dict[str, Any]) -> None:
+    _fitted({"adata": space["pilot"]})
+    assert len(space["table"]) == 4 * 3 * 2
+    assert space["table"]["power"].between(0, 1).all()
+    assert space["best"]["reached"].all()
+    assert space["best"]["cost"].is_monotonic_increasing
 
 
 EXPECTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "README.md": _reported,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
     "confounding.md": _confounded,
+    "contexts.md": _compared,
     "designs.md": _many,
     "formats.md": _same_by_every_door,
     "gallery.md": _gallery,
@@ -312,6 +329,7 @@ EXPECTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "knock_outs.md": _acting,
     "large_data.md": _from_disk,
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
+    "planning.md": _planned,
     "modalities.md": _all_modalities,
     "questions.md": _questions,
     "quickstart.md": _checked,

@@ -1,4 +1,15 @@
-"""Dosage response of every gene to a graded perturbation of one gene, from single-cell CRISPR screens."""
+"""Dosage response of every gene to a graded perturbation of one gene, from single-cell CRISPR screens.
+
+Examples
+--------
+>>> import dream_sc as ds
+>>> adata = ds.datasets.titration(600, 20, rng=0)
+>>> ds.pp.size_factors(adata)
+>>> ds.tl.fit_technical(adata, batch_key="batch")
+>>> ds.tl.fit_cis(adata, "GFI1B")
+>>> ds.tl.fit_trans(adata)
+>>> table = ds.get.trans(adata, columns="main")
+"""
 
 from __future__ import annotations
 
@@ -9,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ._settings import settings
 
 if TYPE_CHECKING:
-    from . import datasets, get, io, memory, pl, pp, tl
+    from . import datasets, design, get, io, memory, pl, pp, tl
     from ._report import report
 
 try:
@@ -17,7 +28,7 @@ try:
 except PackageNotFoundError:  # a source tree on the path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "datasets", "get", "io", "memory", "pl", "pp", "report", "settings", "tl"]
+__all__ = ["__version__", "datasets", "design", "get", "io", "memory", "pl", "pp", "report", "settings", "tl"]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,7 @@ def dose_response(
     data: AnnData | MuData,
     features: str | Sequence[str],
     *,
-    doses: Sequence[float] | np.ndarray | None = None,
+    doses: float | Sequence[float] | np.ndarray | None = None,
     ci: float = 0.95,
     scale: Scale = "expected",
     key: str = TRANS,
@@ -105,8 +105,8 @@ def curves(
         )
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
-    x = np.atleast_1d(np.asarray(doses, dtype=float))
     zero, frames = fit.info["axis"].get(ZERO), []
+    x = _validate.numbers("doses", doses, below=0.0 if zero is None else -np.inf)
     # at dose 0 and below it, the axis ends
     at = x if zero is None else np.maximum(x - zero, 0.0)
     for r in rows:
@@ -245,6 +245,8 @@ def posterior(
     else:
         rows = [int(r) for name in names_of(features) for r in fit.fitted(name)]
     seed = results.seed_of(rng)
+    if nsamples is not None:
+        _validate.whole("nsamples", nsamples)
     n = int(fit.info["params"]["nsamples"]) if nsamples is None else int(nsamples)
     arrays: dict[str, np.ndarray] = {}
     models = []

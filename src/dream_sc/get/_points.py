@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._data import ambient as _ambient
 from dream_sc._data import covariates as _covariates
 from dream_sc._data import made_from, results
 from dream_sc._data import scores as _scores
@@ -85,16 +86,17 @@ def observed(c: Cells, rows: np.ndarray) -> pd.DataFrame:
 def counts(c: Cells, j: int, *, more: float = 0.0) -> pd.DataFrame:
     """Mean count at size factor 1 and mean covariates, with its standard error by the fitted overdispersion.
 
-    `more` counts are added to the sum of each guide.
+    Ambient counts, where their share was given, are taken off. `more` counts are added to the sum of each guide.
     """
     params = c.fit.info["params"]
     y = results.one_column(_validate.matrix(c.fit.adata, params["layer"]), j)
+    leaked = _leaked(c, np.array([j]))[0]
     covariates = _covariates.log_factors(c.fit.adata, c.technical, params["technical_key"], j, c.guide >= 0)
     s = _validate.size_factors(c.fit.adata, c.technical["params"]["size_factor_key"])
     s = s * 2.0 ** (c.effects(j)[c.group] + covariates)
     total, exposure, exposure2 = c.sum(y), c.sum(s), c.sum(s**2)
-    exposure, se = _error(c, total, exposure, exposure2, np.array([j]))
-    return _with_error(c.table[HEAD], (total + more) / exposure, se)
+    exposure, se = _error(c, total, leaked, exposure, exposure2, np.array([j]))
+    return _with_error(c.table[HEAD], (np.maximum(total - leaked, 0.0) + more) / exposure, se)
 
 
 def counts_of_many(c: Cells, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,10 +109,10 @@ def counts_of_many(c: Cells, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sums = RowSums(c.guide, len(c.table), c.fit.adata.n_vars)
     for block in open_counts(_validate.matrix(c.fit.adata, layer), results.source(layer)).blocks(c.guide >= 0):
         sums.add(block)
-    total = sums.closed()[0][rows]
+    total, leaked = sums.closed()[0][rows], _leaked(c, rows)
     exposure, exposure2 = _exposures(c, rows)
-    exposure, se = _error(c, total, exposure, exposure2, rows)
-    return total / exposure, se
+    exposure, se = _error(c, total, leaked, exposure, exposure2, rows)
+    return np.maximum(total - leaked, 0.0) / exposure, se
 
 
 def _exposures(c: Cells, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,16 +132,26 @@ def _exposures(c: Cells, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _error(
-    c: Cells, total: np.ndarray, exposure: np.ndarray, exposure2: np.ndarray, rows: np.ndarray
+    c: Cells, total: np.ndarray, leaked: np.ndarray, exposure: np.ndarray, exposure2: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exposures with the offsets of guides, and standard errors of means, of features in the first dimension if any."""
     scale2 = exposure2 / exposure**2
     exposure = exposure * 2.0 ** c.table["offset"].to_numpy()
     technical = c.fit.adata.varm[c.fit.info["params"]["technical_key"]]
     o = technical["overdispersion"].to_numpy(float)[rows][:, None]
-    mean = (total + 0.5) / exposure
-    se = np.sqrt(mean / exposure + o**2 * mean**2 * scale2)
+    mean = (np.maximum(total - leaked, 0.0) + 0.5) / exposure
+    se = np.sqrt((mean + leaked / exposure) / exposure + o**2 * mean**2 * scale2)
     return exposure, se.reshape(total.shape)
+
+
+def _leaked(c: Cells, rows: np.ndarray) -> np.ndarray:
+    """Expected ambient counts ``(R, G)`` of many features; 0 where the technical fit has none."""
+    found = _ambient.stored(c.fit.adata, c.technical, c.fit.info["params"]["technical_key"])
+    shape, used = (len(c.table), c.n_groups), c.guide >= 0
+    if found is None:
+        return np.zeros((len(rows), shape[0]))
+    by_row = np.bincount(c.row[used], found.counts[used], shape[0] * shape[1]).reshape(shape)
+    return np.asarray(found.profile[rows] @ by_row.T)
 
 
 def with_acting(points: pd.DataFrame, c: Cells, levels: pd.Series | float) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage,
 from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
+from . import ambient, replicates
 from .guide_offsets import guide_offsets
 from .rows import layout
 from .status import OF_CIS_GENE
@@ -68,6 +69,7 @@ class Prepared:
     links: Links | None = None  # which of T make which feature
     cells: SingleCells | None = None  # behind the rows, of the features to fit
     direct: Bools | None = None  # (F,) features that guides act on themselves, from which nothing is learned
+    unit_sd: Floats | None = None  # (T,) coefficient of variation of units within guides, where these are told apart
 
     @classmethod
     def of_sums(
@@ -108,15 +110,18 @@ class Prepared:
 
     @property
     def learns(self) -> Bools | None:
-        """``(F',)`` of the features that are fitted, those that something is learned from; None for all of them."""
+        """``(F',)`` of the features that are fitted, those that have q-values and that something is learned from.
+
+        None: all of them have. Where none has, something has to be learned from all.
+        """
         out = None if self.direct is None else ~self.direct[self.fitted]
-        return None if out is None or out.all() or not out.any() else out
+        return None if out is None or out.all() else out
 
     @cached_property
     def few_guides(self) -> Bools:
         """``(F,)`` features with reads or scores in too few targeting guides for an EC50."""
         targeting = ~np.asarray(self.dosage.control)
-        if self.stats.weights is None:
+        if self.stats.weights is None or self.likelihood.statistics == "counts":
             n_here = int(np.isin(np.flatnonzero(targeting), self.stats.guide).sum())
             return np.full(len(self.reason), n_here <= FEW_GUIDES)
         told = np.zeros((len(self.stats.weights), len(targeting)), dtype=bool)
@@ -134,7 +139,7 @@ class Prepared:
     def mean(self) -> Floats:
         """``(T,)`` mean count at size factor 1, share, or score in sds from its centre."""
         stats = self.stats
-        if stats.weights is None:
+        if stats.weights is None or self.likelihood.statistics == "counts":
             return np.asarray(stats.counts.sum(1) / stats.exposure.sum())
         total = np.maximum(stats.weights.sum(1), 1e-300)
         if self.scale is None:
@@ -192,7 +197,7 @@ def count_sums(
     stats, weighted = guide_sums.guide_stats(sums, s, rows.guide, rows.group)
     n_capped = None
     if noted is not None:
-        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s)
+        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s, rows.dosage.control)
         n_capped = np.bincount(feature, minlength=n_features)
         if distance is not None:
             to = np.searchsorted(sums.weighted_rows, row[cell])
@@ -212,6 +217,15 @@ def bounds_of(technical: Technical, cells: Cells) -> capped.Bounds:
     """Counts that cells like the control cells hardly have."""
     expected = technical.baseline[:, None] * np.exp2(technical.effects)
     return capped.bounds_of(expected, technical.overdispersion, np.asarray(cells.size_factor), cells.used)
+
+
+def without_wild(technical: Technical, bounds: capped.Bounds | None, n_capped: Ints | None) -> Technical:
+    """Where counts were capped, overdispersion that is not of these: at most a few times that of other features."""
+    if bounds is None or n_capped is None:
+        return technical
+    wild = (n_capped > 0) & np.isfinite(technical.overdispersion)
+    usual = np.minimum(bounds.overdispersion, technical.overdispersion)
+    return replace(technical, overdispersion=np.where(wild, usual, technical.overdispersion))
 
 
 def distances(rows: Layout, size_factor: Floats) -> Floats | None:
@@ -267,14 +281,24 @@ def counts(
     bounds = bounds_of(technical, cells) if covariates is None else None
     sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
-    technical = with_silent(technical, stats)
-    reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
+    technical = with_silent(without_wild(technical, bounds, sums.n_capped), stats)
+    if cells.ambient is not None:
+        level = ambient.level(technical, cells, guides.control)
+        stats = ambient.removed(stats, cells.ambient, level, rows.row_of_cell, size_factor)
+        technical = ambient.own(technical, level)
+        sums = replace(sums, within=ambient.without(sums.within, cells.ambient, rows, distance))
+    reason = reasons(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
         ok = (reason == "") & np.isfinite(technical.baseline)
         offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
+    unit_sd = None
+    if rows.unit is not None:
+        every = np.ones(len(stats.counts), dtype=bool)
+        mean = expected(stats, technical, every)
+        stats, unit_sd = replicates.with_units(stats, mean, technical.overdispersion, rows.unit)
     return Prepared(
         stats=stats,
         dosage=rows.dosage,
@@ -290,6 +314,7 @@ def counts(
         n_capped=sums.n_capped,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
         direct=direct,
+        unit_sd=unit_sd,
     )
 
 
@@ -315,7 +340,7 @@ def with_silent(technical: Technical, stats: GuideStats) -> Technical:
     return replace(technical, overdispersion=overdispersion)
 
 
-def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
+def reasons(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
     """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
     out = np.full(len(is_cis), "", dtype=object)
     out[total < MIN_COUNT] = f"fewer than {MIN_COUNT} counts in the cells used"
