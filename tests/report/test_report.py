@@ -161,9 +161,9 @@ def test_guides_show_what_was_observed(page: Page, titration_fit: AnnData) -> No
         if name == "GFI1B":
             continue
         points = ds.pl.dose_response_data(titration_fit, name).set_index("guide").loc[names]
-        found = page.numbers("guides", i).reshape(-1, len(names))
+        found = page.numbers("guides", i).reshape(3, len(names))
         wanted = points[[f"{which}_acting" for which in ("mean", "lower", "upper")]].to_numpy().T
-        np.testing.assert_allclose(found[:3], wanted, atol=1e-4 * np.ptp(wanted))
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.ptp(wanted))
     np.testing.assert_allclose(page.data["guides"]["x_all"], points["log2_dosage"], atol=1e-5)
     assert page.data["guides"]["control"] == points["is_control"].astype(int).tolist()
 
@@ -181,6 +181,23 @@ def test_guides_that_do_not_act_in_some_cells(titration_fit: AnnData, tmp_path: 
     np.testing.assert_allclose(found, points[columns].to_numpy().T, atol=1e-4 * np.nanmax(found))
     np.testing.assert_allclose(page.data["guides"]["x"], points["log2_dosage_acting"], atol=1e-5)
     assert page.data["guides"]["escaping"] == points["escaper_fraction"].tolist()
+
+
+def test_many_control_guides_have_means_alone(tmp_path: Path) -> None:
+    adata = ds.datasets.titration(900, 12, rng=0, n_ntc_guides=14)
+    ds.tl.fit_technical(adata)
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata, progress=False)
+    page = Page(ds.report(adata, tmp_path / "a.html"))
+    of = page.data["guides"]
+    assert (len(of["names"]), of["bars"]) == (26, 12)
+    assert of["control"] == [0] * 12 + [1] * 14
+    points = ds.pl.dose_response_data(adata, page.data["names"][1]).set_index("guide").loc[of["names"]]
+    found = page.numbers("guides", 1)
+    size = 1e-4 * np.ptp(found)
+    np.testing.assert_allclose(found[:26], points["mean_acting"], atol=size)
+    np.testing.assert_allclose(found[26:38], points["lower_acting"].iloc[:12], atol=size)
+    np.testing.assert_allclose(found[38:], points["upper_acting"].iloc[:12], atol=size)
 
 
 def test_a_fit_in_which_nothing_was_tested(titration_fit: AnnData, tmp_path: Path) -> None:

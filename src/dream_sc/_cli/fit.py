@@ -170,10 +170,10 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
         path.write_text(_versions(), encoding="utf-8")
     dosages = chosen.get("dosage") != NO_DOSAGE
     _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures", dosages=dosages)
-    report.beside(data, folder, **of)
     several = hasattr(data, "mod")
     with whole(folder / FITTED[several]) as path:
         data.write(path) if several else data.write_h5ad(path, compression="gzip")
+    report.beside(data, folder, **of)
 
 
 def _figures(data: Any, of: dict[str, Any], n: int, folder: Path, *, dosages: bool) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 N_DOSES = 41
 QUANTILES = (0.5, 0.025, 0.975)
 ROOM = 2_000_000  # numbers of guides in a report
+FEW_CONTROLS = 12  # NTC guides that are drawn with intervals
 MOST_SLOW = 500  # features of other than counts, whose guides are looked at one feature at a time
 
 
@@ -60,23 +61,28 @@ def guides(data: Any, fit: TransFit, frame: pd.DataFrame) -> dict[str, Any]:
     """The guides with their dosages, and what was observed in their cells: of called features first, as many as fit in.
 
     `frame` is the table by feature, the surest first, with the `row` of each in the fit and its `level` at NTC dosage.
+    Numbers of a feature are the means of its guides, ends of intervals of the first `bars` guides, and the means of all
+    cells where some guide does not act in some of them. Many NTC guides have no intervals.
     """
     cells = _points.cells(data, fit)
-    table = cells.table
-    escaping = table["escaper_fraction"] if "escaper_fraction" in table else 0.0 * table["n_cells"]
-    escaping = escaping.fillna(0.0)
+    order = np.argsort(cells.table["is_control"].to_numpy(bool), kind="stable")
+    table = cells.table.iloc[order]
+    escaping = (table["escaper_fraction"] if "escaper_fraction" in table else 0.0 * table["n_cells"]).fillna(0.0)
     shown = table.get("log2_dosage_acting", table["log2_dosage"]).where(escaping > 0, table["log2_dosage"])
-    rows = frame["row"].to_numpy(int)
+    n_controls = int(table["is_control"].sum())
+    bars = len(table) - (n_controls if n_controls > FEW_CONTROLS else 0)
+    share, rows = escaping.to_numpy(float), frame["row"].to_numpy(int)
     if fit.likelihood.statistics == "counts":
-        chosen = rows[: max(1, ROOM // (4 * max(1, len(table))))]
-        mean, lower, upper = _of_counts(cells, chosen)
+        each = len(table) + 2 * bars + (len(table) if share.any() else 0)
+        chosen = rows[: max(1, ROOM // max(1, each))]
+        observed = _of_counts(cells, chosen)
     else:
         chosen = rows[np.isfinite(fit.records[rows, 0])][:MOST_SLOW]
-        mean, lower, upper = _of_others(cells, chosen)
+        observed = _of_others(cells, chosen)
+    mean, lower, upper = (values[:, order] for values in observed)
     level = frame["level"].to_numpy(float)[np.isin(rows, chosen)][:, None]
-    share = escaping.to_numpy(float)
-    acting = [(value - share * level) / (1 - share) for value in (mean, lower, upper)]
-    found = np.stack([*acting, mean] if share.any() else acting, axis=1)
+    acting, low, high = ((value - share * level) / (1 - share) for value in (mean, lower, upper))
+    found = np.concatenate([acting, low[:, :bars], high[:, :bars], *([mean] if share.any() else [])], axis=1)
     place = np.full(len(rows), -1)
     place[np.flatnonzero(np.isin(rows, chosen))] = np.arange(len(chosen))
     return {
@@ -84,6 +90,7 @@ def guides(data: Any, fit: TransFit, frame: pd.DataFrame) -> dict[str, Any]:
         "targets": [str(name) for name in table["target"]],
         "control": [int(c) for c in table["is_control"]],
         "cells": [int(n) for n in table["n_cells"]],
+        "bars": bars,
         "x": _numbers(shown),
         "x_all": _numbers(table["log2_dosage"]),
         "sd": _numbers(table["sd"]),

@@ -40,7 +40,7 @@ def report(
     paragraph and versions. The table can be saved as text, and the curve as a figure.
 
     Curves of all features are in the file. What was observed in each guide is there for as many features as fit into 2
-    million numbers, the surest first (20,000 genes with 25 guides); where these are not counts, for 500 features. It
+    million numbers, the surest first (20,000 genes with 30 guides); where these are not counts, for 500 features. It
     needs the extra "report" (``pip install "dream-sc[report]"``).
 
     Parameters

@@ -1,6 +1,6 @@
 // The curve of one feature with its band, the guides around it, and what it says in words.
 const G = R.guides;
-const FEW_CONTROLS = 12, BESIDE = 0.4;
+const BESIDE = 0.4;
 let WIDTH = 560, HEIGHT = 360, INSIDE = {};
 let picked = -1;
 
@@ -33,8 +33,9 @@ function pointsOf(i) {
   for (let g = 0; g < n; g++) {
     if (!Number.isFinite(v[g]) || PLACES.x[g] === null) continue;
     // the mean of all cells is there only where some guide does not act in some of them
-    const all = v.length > 3 * n ? v[3 * n + g] : v[g];
-    out.push({ g, all, mean: v[g], low: v[n + g], high: v[2 * n + g], x: PLACES.x[g], sd: PLACES.sd[g] });
+    const all = v.length > n + 2 * G.bars ? v[n + 2 * G.bars + g] : v[g];
+    const [low, high] = g < G.bars ? [v[n + g], v[n + G.bars + g]] : [NaN, NaN];
+    out.push({ g, all, mean: v[g], low, high, x: PLACES.x[g], sd: PLACES.sd[g] });
   }
   return out;
 }
@@ -43,10 +44,10 @@ function rangeOf(curve, points, i) {
   const n = R.curves.x.length;
   const seen = [level[i], ...points.map((p) => p.mean), ...points.filter((p) => G.escaping[p.g] > 0).map((p) => p.all)];
   if (curve) for (let k = n; k < 3 * n; k++) seen.push(curve[k]);
-  const ends = (name, at) => points.map((p) => p[name]).filter(Number.isFinite).sort((a, b) => a - b).at(at(points.length));
-  if (points.length) {
-    seen.push(ends("low", (m) => Math.floor(0.05 * m)), ends("high", (m) => Math.ceil(0.95 * m) - 1));
-  }
+  // a few guides with few cells have intervals that would leave no room for the rest
+  const sorted = (name) => points.map((p) => p[name]).filter(Number.isFinite).sort((a, b) => a - b);
+  const lows = sorted("low"), highs = sorted("high");
+  if (lows.length) seen.push(lows[Math.floor(0.05 * lows.length)], highs[Math.ceil(0.95 * highs.length) - 1]);
   const known = seen.filter(Number.isFinite);
   let low = Math.min(...known), high = Math.max(...known);
   if (!known.length) [low, high] = [0, 1];
@@ -104,12 +105,11 @@ function drawBand(g, curve, sx, sy) {
 }
 
 function drawGuides(g, points, sx, sy) {
-  const many = controls.length > FEW_CONTROLS;
   for (const p of [...points].sort((a, b) => G.control[b.g] - G.control[a.g])) {
     const control = G.control[p.g], fill = control ? "var(--gray)" : "var(--blue)";
-    const told = `${G.names[p.g]} (${G.targets[p.g]}), ${G.cells[p.g]} cells: ${number(p.mean)} (${number(p.low)} to ${number(p.high)})`;
-    const mark = shape(g, "g", {}, told);
-    if (control && many) {
+    const ends = Number.isFinite(p.low) ? ` (${number(p.low)} to ${number(p.high)})` : "";
+    const mark = shape(g, "g", {}, `${G.names[p.g]} (${G.targets[p.g]}), ${G.cells[p.g]} cells: ${number(p.mean)}${ends}`);
+    if (p.g >= G.bars) {
       shape(mark, "circle", { cx: sx(p.x), cy: sy(p.mean), r: 2.6, fill, opacity: 0.5 });
       continue;
     }

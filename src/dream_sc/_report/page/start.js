@@ -3,9 +3,6 @@ function pick(i) {
   showCurve(i);
   drawVolcano();
   drawRows();
-  const at = shown.indexOf(i);
-  document.getElementById("previous").disabled = at <= 0;
-  document.getElementById("next").disabled = at < 0 || at >= shown.length - 1;
 }
 
 function step(by) {

@@ -86,6 +86,9 @@ function drawRows() {
   control("page").textContent = `page ${page + 1} of ${pages}`;
   control("back").disabled = control("first-page").disabled = page === 0;
   control("forward").disabled = page >= pages - 1;
+  const at = shown.indexOf(picked);
+  control("previous").disabled = at <= 0;
+  control("next").disabled = at < 0 || at >= shown.length - 1;
 }
 
 body.addEventListener("click", (event) => {
