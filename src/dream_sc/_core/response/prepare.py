@@ -18,6 +18,7 @@ from dream_sc._core.types import RowDosage, SingleCells
 
 from . import ambient, replicates
 from .guide_offsets import guide_offsets
+from .overdispersion import with_silent, without_wild
 from .rows import layout
 from .status import OF_CIS_GENE
 
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 MIN_COUNT = 10  # of a feature in the cells used
-SILENT_COUNT = 30  # of a feature that control cells say nothing of
-NEIGHBOURS = 50  # features of similar mean, whose overdispersion it gets
 FEW_GUIDES = 2  # targeting ones, which do not determine an EC50
 
 
@@ -219,15 +218,6 @@ def bounds_of(technical: Technical, cells: Cells) -> capped.Bounds:
     return capped.bounds_of(expected, technical.overdispersion, np.asarray(cells.size_factor), cells.used)
 
 
-def without_wild(technical: Technical, bounds: capped.Bounds | None, n_capped: Ints | None) -> Technical:
-    """Where counts were capped, overdispersion that is not of these: at most a few times that of other features."""
-    if bounds is None or n_capped is None:
-        return technical
-    wild = (n_capped > 0) & np.isfinite(technical.overdispersion)
-    usual = np.minimum(bounds.overdispersion, technical.overdispersion)
-    return replace(technical, overdispersion=np.where(wild, usual, technical.overdispersion))
-
-
 def distances(rows: Layout, size_factor: Floats) -> Floats | None:
     """Distance ``(N,)`` of each cell's dosage from the mean of its row, log2; None where cells have no own dosage."""
     if rows.cell_dosage is None:
@@ -316,28 +306,6 @@ def counts(
         direct=direct,
         unit_sd=unit_sd,
     )
-
-
-def with_silent(technical: Technical, stats: GuideStats) -> Technical:
-    """Overdispersion of features that are silent in control cells but not elsewhere: that of others of their mean.
-
-    Their mean is that of the guide in which it is largest.
-    """
-    known = np.isfinite(technical.overdispersion) & (technical.baseline > 0)
-    silent = np.flatnonzero(~np.isfinite(technical.overdispersion) & (stats.counts.sum(1) >= SILENT_COUNT))
-    if not len(silent) or not known.any():
-        return technical
-    of_guide = (np.arange(stats.n_guides)[:, None] == stats.guide).astype(float)
-    exposure = of_guide @ stats.exposure
-    some = exposure > 0
-    mean = ((stats.counts[silent] @ of_guide.T)[:, some] / exposure[some]).max(1)
-    order = np.argsort(technical.baseline[known], kind="stable")
-    sorted_mean, of_known = np.log(technical.baseline[known][order]), technical.overdispersion[known][order]
-    overdispersion, half = technical.overdispersion.copy(), NEIGHBOURS // 2
-    for t, at in zip(silent, np.searchsorted(sorted_mean, np.log(mean)), strict=True):
-        low = max(0, min(at - half, len(order) - NEIGHBOURS))
-        overdispersion[t] = np.median(of_known[low : low + NEIGHBOURS])
-    return replace(technical, overdispersion=overdispersion)
 
 
 def reasons(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
