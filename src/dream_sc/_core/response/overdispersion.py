@@ -1,4 +1,4 @@
-"""Overdispersion where the control cells do not tell it: features without counts there, and features with wild cells."""
+"""Overdispersion where control cells do not tell it: features without counts there, and those with wild cells."""
 
 from __future__ import annotations
 
