@@ -234,7 +234,7 @@ def test_what_changes_with_the_dosage_is_not_looked_for_without_one() -> None:
     ds.tl.fit_technical(adata)
     ds.tl.fit_trans(adata, dosage="none", cis_targets="GFI1B")
     for key in ("cis", "trans_acting"):
-        with pytest.raises(ValueError, match=r'fit with dosage="none".*not offered for such a fit.*fit_cis first'):
+        with pytest.raises(ValueError, match=r"fit without dosages .*not offered for such a fit.*fit_cis first"):
             ds.tl.check_confounding(adata, cis_key=key)
     assert "confounding" not in adata.uns
 
