@@ -56,8 +56,8 @@ def refuse_without_dosage(holder: AnnData, cis_key: str) -> None:
         raise ValueError(
             f'.uns[{of_acting[0] if entry is None else cis_key!r}] is of a fit without dosages (dosage="{NO_DOSAGE}"), '
             "and tl.check_confounding looks for what changes with the dosage: it is not offered for such a fit. Where "
-            "the cis gene is measured, call dream_sc.tl.fit_cis first; else compare size factors and covariates of control "
-            "and targeted cells in .obs, and call dream_sc.tl.calibrate"
+            "the cis gene is measured, call dream_sc.tl.fit_cis first; else compare size factors and covariates of "
+            "control and targeted cells in .obs, and call dream_sc.tl.calibrate"
         )
 
 
