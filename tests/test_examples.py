@@ -20,13 +20,13 @@ from scipy.io import mmwrite
 
 import dream_sc as ds
 
-NAMESPACES = ("datasets", "get", "io", "memory", "pl", "pp", "tl")
+NAMESPACES = ("datasets", "design", "get", "io", "memory", "pl", "pp", "tl")
 FUNCTIONS = {
     f"{namespace}.{name}": f
     for namespace in NAMESPACES
     for name in import_module(f"dream_sc.{namespace}").__all__
     if inspect.isfunction(f := getattr(import_module(f"dream_sc.{namespace}"), name))
-}
+} | {"report": ds.report}
 JUNCTIONS = {"left": (101, 200), "skip": (101, 300), "right": (261, 300)}  # of one cassette exon
 
 

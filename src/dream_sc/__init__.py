@@ -20,20 +20,25 @@ from typing import TYPE_CHECKING, Any
 from ._settings import settings
 
 if TYPE_CHECKING:
-    from . import datasets, get, io, memory, pl, pp, tl
+    from . import datasets, design, get, io, memory, pl, pp, tl
+    from ._report import report
 
 try:
     __version__ = version("dream-sc")
 except PackageNotFoundError:  # a source tree on the path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "datasets", "get", "io", "memory", "pl", "pp", "settings", "tl"]
+__all__ = ["__version__", "datasets", "design", "get", "io", "memory", "pl", "pp", "report", "settings", "tl"]
 
 
 def __getattr__(name: str) -> Any:
     """Load a part of the package when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "report":  # a function, and not a part
+        from ._report import report
+
+        return report
     return import_module(f"{__name__}.{name}")
 
 

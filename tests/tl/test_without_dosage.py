@@ -257,3 +257,50 @@ def test_scores_are_called_scores(caplog: pytest.LogCaptureFixture) -> None:
     scores.X = scores.X + rng.normal(0, 1, scores.shape)
     with pytest.raises(ValueError, match=r"the scores or technical fit are not those .*\(values of \.X changed\)"):
         ds.tl.calibrate(scores, n=2)
+
+
+def test_usage_of_a_knock_out_is_a_switch(tmp_path: Path) -> None:
+    """Features of three categories whose usage changes wherever a guide acts: every category is one of two levels."""
+    adata = knockout()
+    acts = adata.obs["guide"].str.startswith("ko").to_numpy() & (adata.obs["guide"] != f"ko_{N_GUIDES - 1}").to_numpy()
+    rng, n_features = np.random.default_rng(3), 24
+    before, after = np.array([0.5, 0.3, 0.2]), np.array([0.25, 0.3, 0.45])
+    moves = np.arange(n_features) % 4 == 0
+    share = np.where((acts[:, None] & moves)[..., None], after, before)
+    counts = rng.multinomial(rng.poisson(2.0, share.shape[:2]), share)
+    usage = ad.AnnData(sparse.csr_matrix(share.shape[:2]), obs=adata.obs.copy())
+    usage.var_names = [f"e{i}" for i in range(n_features)]
+    for k, name in enumerate("abc"):
+        usage.layers[name] = sparse.csr_matrix(counts[..., k].astype(np.float32))
+    ds.tl.fit_technical(usage, distribution="multinomial", category_layers=["a", "b", "c"])
+    ds.tl.fit_trans(usage, dosage="none", cis_targets=GENE, progress=False)
+    table = ds.get.trans(usage)
+    np.testing.assert_array_equal(table["qvalue"] < 0.05, moves)
+    assert (table["class"][moves] == "switch").all()
+    assert table[["log2_ec50", "qvalue_graded"]].isna().all(axis=None)
+    by_category = ds.get.trans(usage, by="category")
+    mine = by_category[by_category["feature"].isin(usage.var_names[moves])] if "feature" in by_category else None
+    assert mine is not None
+    change = mine["delta_p_full"].to_numpy().reshape(-1, 3)
+    # four guides of five act
+    assert (change[:, 0] < -0.12).all()
+    assert (change[:, 2] > 0.12).all()
+    np.testing.assert_allclose(change.sum(1), 0.0, atol=0.02)
+    with pytest.raises(ValueError, match="needs dosages"):
+        ds.tl.fit_trans(usage, dosage="none", cis_targets=GENE, inference="svi", progress=False)
+    # the same by dosages that say nothing of the usage, of the guides that act
+    usage = usage[usage.obs["guide"] != f"ko_{N_GUIDES - 1}"].copy()
+    ds.tl.fit_technical(usage, distribution="multinomial", category_layers=["a", "b", "c"])
+    ds.tl.set_dosage(usage, {f"ko_{g}": 2.0 ** -(0.5 + 0.6 * g) for g in range(N_GUIDES - 1)})
+    ds.tl.fit_trans(usage, progress=False)
+    usage.write_h5ad(tmp_path / "usage.h5ad")
+    again = ad.read_h5ad(tmp_path / "usage.h5ad")
+    table = ds.get.trans(again)
+    np.testing.assert_array_equal(table["qvalue"] < 0.05, moves)
+    assert (table["class"][moves] == "switch").mean() > 0.8
+    name = table.index[(table["class"] == "switch").to_numpy()][0]
+    curve = ds.get.dose_response(again, [name])
+    levels = curve[curve["log2_dosage"] != 0.0].groupby("category", observed=True)["median"].nunique()
+    assert (levels == 1).all()
+    (panel,) = np.ravel(ds.pl.dose_response(again, [name]))
+    assert name in panel.get_title()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc._keys import NO_DOSAGE
 
-from . import options, said
+from . import options, report, said
 from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
         path.write_text(_versions(), encoding="utf-8")
     dosages = chosen.get("dosage") != NO_DOSAGE
     _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures", dosages=dosages)
+    report.beside(data, folder, **of)
     several = hasattr(data, "mod")
     with whole(folder / FITTED[several]) as path:
         data.write(path) if several else data.write_h5ad(path, compression="gzip")

@@ -36,7 +36,9 @@ TAKEN = (
     "rng",
     "memory_limit",
 )
-OWN = {"cis_genes": "--targets", "n_jobs": "--n-jobs", "min_guides": "--min-guides", "min_cells": "--min-cells"}
+OWN = {"cis_genes": "--targets"} | {
+    name: f"--{name.replace('_', '-')}" for name in ("n_jobs", "min_guides", "min_cells", "effort", "n_null_targets")
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -55,6 +57,10 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--n-jobs", type=int, metavar="WHOLE", help="processes, -1 for one per core; 1 by default")
     p.add_argument("--min-guides", type=int, metavar="WHOLE", help="targets with fewer guides are left out (2)")
     p.add_argument("--min-cells", type=int, metavar="WHOLE", help="targets with fewer cells are left out (20)")
+    p.add_argument("--effort", metavar="TEXT", help="auto, first_pass or full: see dream_sc.tl.screen")
+    p.add_argument(
+        "--n-null-targets", type=int, metavar="WHOLE", help="groups of NTC guides that are fitted as targets"
+    )
     _add_talk(p)
     options.add_flags(p, ("backed", *TAKEN))
 
@@ -107,7 +113,7 @@ def _screen(given: argparse.Namespace) -> None:
     data = read(chosen["data"], backed=bool(chosen.get("backed")))
     with_size_factors(data, chosen)
     arguments = {name: chosen[name] for name in TAKEN if chosen.get(name) is not None}
-    arguments |= {name: vars(given)[name] for name in ("n_jobs", "min_guides", "min_cells") if vars(given)[name]}
+    arguments |= {name: vars(given)[name] for name in OWN if name != "cis_genes" and vars(given)[name]}
     if isinstance(arguments.get("control"), list) and len(arguments["control"]) == 1:
         arguments["control"] = arguments["control"][0]
     table = tl.screen(data, given.targets, store=folder, **arguments)

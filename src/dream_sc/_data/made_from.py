@@ -56,7 +56,8 @@ def of_technical(params: Mapping[str, Any], counted: bool, covariates: Iterable[
         out.append(Read(CONTROL, params["target_key"]))
     layers = [params["layer"], params["denominator_layer"]] if params["denominator_layer"] else [params["layer"]]
     out += [Read(COUNTS, layer or "") for layer in params["category_layers"] or layers]
-    return out + [Read(LABEL, name) for name in (params["batch_key"], *covariates) if name is not None]
+    labels = (params["batch_key"], params.get("unit_key"), params.get("ambient"), *covariates)
+    return out + [Read(LABEL, name) for name in labels if isinstance(name, str)]
 
 
 def of_cis(params: Mapping[str, Any], technical: Mapping[str, Any]) -> list[Read]:

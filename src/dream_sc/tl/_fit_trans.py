@@ -100,7 +100,7 @@ def fit_trans(
         share, or the score.
     function_type
         "single_hill", "additive_hill", "polynomial", or "auto": null, switch, one and two Hills compared per feature;
-        null and switch where guides have one dosage only; for "multinomial" null and one Hill.
+        null and switch where guides have one dosage only; for "multinomial" null, switch and one Hill.
     dosage
         "guide": the guides' dosages. "cell": cells of a guide are split by their own dosage; this takes
         co-expression of cis and trans counts within a guide for effect. "none": guides act or do not, and null and

@@ -123,6 +123,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         control=guides.control,
         guide_escape=guides.escape * by_guide,
         from_zero=guides.from_zero,
+        guide_reach=guides.reach,
         overdispersion=measured.overdispersion[measured.fitted],
         group_effect_sd=measured.group_effect_sd,
         priors=measured.priors,
@@ -238,6 +239,7 @@ def permuted(fit: Calibrated, n: int, within: str | None, seed: int, wrap: Any) 
 
 def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
     """Sums over rows whose cells are permuted, one pass over the counts for each."""
+    from dream_sc._core.response import ambient
     from dream_sc._core.response.calibration import permuted_cells
     from dream_sc._core.response.prepare import bounds_of, count_sums
 
@@ -258,7 +260,13 @@ def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
             covariates=opened.covariates,
             bounds=bounds,
         )
-        yield sums.stats.take(fit.inputs.prepared.fitted)
+        stats = sums.stats
+        if cells.ambient is not None:
+            level = ambient.level(technical_counts(opened), cells, opened.guides.control)
+            stats = ambient.removed(stats, cells.ambient, level, row, cells.size_factor)
+        # units differ as they did, and so does what ambient counts add
+        stats = replace(stats, weights=fit.inputs.prepared.stats.weights)
+        yield stats.take(fit.inputs.prepared.fitted)
 
 
 def simulated(fit: Calibrated, n: int, seed: int, wrap: Any) -> Refits:

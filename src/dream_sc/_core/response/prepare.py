@@ -16,6 +16,7 @@ from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage,
 from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
+from . import ambient, replicates
 from .guide_offsets import guide_offsets
 from .rows import layout
 from .status import OF_CIS_GENE
@@ -68,6 +69,7 @@ class Prepared:
     links: Links | None = None  # which of T make which feature
     cells: SingleCells | None = None  # behind the rows, of the features to fit
     direct: Bools | None = None  # (F,) features that guides act on themselves, from which nothing is learned
+    unit_sd: Floats | None = None  # (T,) coefficient of variation of units within guides, where these are told apart
 
     @classmethod
     def of_sums(
@@ -119,7 +121,7 @@ class Prepared:
     def few_guides(self) -> Bools:
         """``(F,)`` features with reads or scores in too few targeting guides for an EC50."""
         targeting = ~np.asarray(self.dosage.control)
-        if self.stats.weights is None:
+        if self.stats.weights is None or self.likelihood.statistics == "counts":
             n_here = int(np.isin(np.flatnonzero(targeting), self.stats.guide).sum())
             return np.full(len(self.reason), n_here <= FEW_GUIDES)
         told = np.zeros((len(self.stats.weights), len(targeting)), dtype=bool)
@@ -137,7 +139,7 @@ class Prepared:
     def mean(self) -> Floats:
         """``(T,)`` mean count at size factor 1, share, or score in sds from its centre."""
         stats = self.stats
-        if stats.weights is None:
+        if stats.weights is None or self.likelihood.statistics == "counts":
             return np.asarray(stats.counts.sum(1) / stats.exposure.sum())
         total = np.maximum(stats.weights.sum(1), 1e-300)
         if self.scale is None:
@@ -280,13 +282,23 @@ def counts(
     sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
     technical = with_silent(without_wild(technical, bounds, sums.n_capped), stats)
-    reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
+    if cells.ambient is not None:
+        level = ambient.level(technical, cells, guides.control)
+        stats = ambient.removed(stats, cells.ambient, level, rows.row_of_cell, size_factor)
+        technical = ambient.own(technical, level)
+        sums = replace(sums, within=ambient.without(sums.within, cells.ambient, rows, distance))
+    reason = reasons(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
         ok = (reason == "") & np.isfinite(technical.baseline)
         offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
+    unit_sd = None
+    if rows.unit is not None:
+        every = np.ones(len(stats.counts), dtype=bool)
+        mean = expected(stats, technical, every)
+        stats, unit_sd = replicates.with_units(stats, mean, technical.overdispersion, rows.unit)
     return Prepared(
         stats=stats,
         dosage=rows.dosage,
@@ -302,6 +314,7 @@ def counts(
         n_capped=sums.n_capped,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
         direct=direct,
+        unit_sd=unit_sd,
     )
 
 
@@ -327,7 +340,7 @@ def with_silent(technical: Technical, stats: GuideStats) -> Technical:
     return replace(technical, overdispersion=overdispersion)
 
 
-def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
+def reasons(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
     """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
     out = np.full(len(is_cis), "", dtype=object)
     out[total < MIN_COUNT] = f"fewer than {MIN_COUNT} counts in the cells used"
