@@ -601,3 +601,24 @@ def test_a_target_is_not_offered_as_a_control() -> None:
     with pytest.raises(ValueError, match=r"no cell has the control label 'NTC'") as error:
         ds.tl.fit_technical(adata)
     assert "did you mean" not in str(error.value)
+
+
+def test_results_of_others_are_not_overwritten(technical: ad.AnnData) -> None:
+    adata = technical.copy()
+    adata.obsm["X_pca"], adata.uns["pca"] = np.zeros((adata.n_obs, 2)), {"variance": np.ones(2)}
+    adata.varm["PCs"] = np.zeros((adata.n_vars, 2))
+    before = _keys(adata)
+    calls = {
+        "X_pca": lambda key: ds.tl.fit_cis(adata, "GFI1B", key_added=key),
+        "pca": lambda key: ds.tl.fit_technical(adata, key_added=key),
+        "PCs": lambda key: ds.tl.fit_technical(adata, key_added=key),
+        "guide": lambda key: ds.pp.size_factors(adata, key_added=key),
+        "batch": lambda key: ds.pp.adjust_size_factors(adata, by=None, key_added=key),
+        "technical": lambda key: ds.tl.fit_cis(adata, "GFI1B", key_added=key),
+    }
+    for key, call in calls.items():
+        with pytest.raises(ValueError, match=rf"{key}.*choose another"):
+            call(key)
+    assert _keys(adata) == before
+    assert adata.uns["pca"].keys() == {"variance"}
+    assert adata.obs["guide"].astype(str).str.startswith(("GFI1B", "NTC")).all()

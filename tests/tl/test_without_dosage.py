@@ -229,6 +229,36 @@ def test_guides_that_disagree_are_flagged(fitted: ad.AnnData) -> None:
     assert "guides_disagree" not in set(graded.uns["graded"]["flags"]["flag"])
 
 
+def test_what_changes_with_the_dosage_is_not_looked_for_without_one() -> None:
+    adata = ds.datasets.titration(400, 8, rng=0, n_guides=4)
+    ds.tl.fit_technical(adata)
+    ds.tl.fit_trans(adata, dosage="none", cis_targets="GFI1B")
+    for key in ("cis", "trans_acting"):
+        with pytest.raises(ValueError, match=r"fit without dosages .*not offered for such a fit.*fit_cis first"):
+            ds.tl.check_confounding(adata, cis_key=key)
+    assert "confounding" not in adata.uns
+
+
+def test_scores_are_called_scores(caplog: pytest.LogCaptureFixture) -> None:
+    adata = ds.datasets.titration(400, 8, rng=0, n_guides=4)
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, (400, 6)) + 2.0 * (adata.obs["target"] == "GFI1B").to_numpy()[:, None] * (
+        np.arange(6) < 2
+    )
+    names = pd.DataFrame(index=[f"s{i}" for i in range(6)])
+    scores = ad.AnnData(values, adata.obs[["guide", "target", "batch"]].copy(), names)
+    ds.tl.fit_technical(scores, distribution="normal")
+    ds.tl.fit_trans(scores, dosage="none", cis_targets="GFI1B")
+    text = " ".join(ds.get.summary(scores).split())
+    assert "2 of 6 features respond where guides of GFI1B act" in text
+    assert "Responses to guides of GFI1B were fitted" in text
+    assert "curves: no response, or one level for all acting guides" in text
+    assert ds.get.trans(scores, columns="main")["ec50"].tolist()[:2] == ["none: one level for all guides that act"] * 2
+    scores.X = scores.X + rng.normal(0, 1, scores.shape)
+    with pytest.raises(ValueError, match=r"the scores or technical fit are not those .*\(values of \.X changed\)"):
+        ds.tl.calibrate(scores, n=2)
+
+
 def test_usage_of_a_knock_out_is_a_switch(tmp_path: Path) -> None:
     """Features of three categories whose usage changes wherever a guide acts: every category is one of two levels."""
     adata = knockout()

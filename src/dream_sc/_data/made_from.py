@@ -19,6 +19,7 @@ from dream_sc import _validate
 from dream_sc._keys import CATEGORIES_OF, CELLS, FEATURES, GUIDE_IDS, ID, KINDS, MADE_FROM, NAMES, STEPS, TAKES_PART
 from dream_sc._logging import logger
 
+from . import stored
 from .stored_results import edited, of_column, of_names
 
 if TYPE_CHECKING:
@@ -231,7 +232,9 @@ def _changed(adata: AnnData, entry: Mapping[str, Any], *, same_layer: bool) -> l
         if now is None or (read.kind == COUNTS and _whole(then) > _whole(now)):
             continue  # values that are no counts are refused as such
         if not _same(then[rows], now[rows]):
-            out.append(f"counts of {read.text}" if read.kind == COUNTS else read.text)
+            scores = read.kind == COUNTS and stored.likelihood_of(entry).statistics == "scores"
+            what = "values of " if scores else "counts of " if read.kind == COUNTS else ""
+            out.append(f"{what}{read.text}")
     return out
 
 

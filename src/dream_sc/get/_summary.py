@@ -136,6 +136,12 @@ class _Steps:
         return int(n) if np.isfinite(n) else 0
 
     @property
+    def targets(self) -> str:
+        """What the guides of the fit target."""
+        names = self.cis["params"].get("cis_targets", ())
+        return ", ".join(map(str, names)) or "the target"
+
+    @property
     def fitted(self) -> Any:
         """Rows of features that were fitted."""
         return self.table[self.table["lfdr"].notna().to_numpy()]
@@ -192,6 +198,9 @@ def _done(s: _Steps) -> list[str]:
         f"distribution {s.fit.distribution}; {groups}; {covariates}{size}",
         f"steps: {' -> '.join(_steps(s))}",
         f"curves: {own['function_type']}; engine: {own['inference']}; dosage of each {own['dosage']}; seed "
+        f"{s.info['seed']}"
+        if s.has_dosages
+        else f"curves: no response, or one level for all acting guides; engine: {own['inference']}; seed "
         f"{s.info['seed']}",
         f"versions: {versions}",
     ]
@@ -206,7 +215,7 @@ def _steps(s: _Steps) -> list[str]:
 def _found(s: _Steps) -> list[str]:
     table = s.called
     acting = s.params.get("dosage") == "none"
-    to_what = "where its guides act" if acting else f"to the dosage{s.of_gene}"
+    to_what = f"where guides of {s.targets} act" if acting else f"to the dosage{s.of_gene}"
     out = [f"{len(table)} of {len(s.fitted)} features respond {to_what} at q < {CALLED}"]
     if not len(table):
         return out
@@ -314,8 +323,9 @@ def _methods(s: _Steps) -> str:
     curves = {"auto": f"{levels}, one Hill curve or two" if s.has_dosages else levels.replace(",", " and")}.get(
         str(s.params["function_type"]), f"no response or {s.params['function_type']}"
     )
+    to_what = f"the dosage{s.of_gene}" if s.has_dosages else f"guides of {s.targets}"
     return (
-        f"Responses to the dosage{s.of_gene} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
+        f"Responses to {to_what} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
         f"{s.fit.likelihood.noise} of each feature were estimated in control cells{batch}{size}, with a "
         f"{s.fit.distribution} likelihood. The dosage{s.of_gene} {dosage}, relative to {n_control} non-targeting "
         f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {len(s.guides) - n_control} "

@@ -288,6 +288,9 @@ def _read_folder(folder: Path) -> Matrix:
 
 def _whole(found: Matrix, where: Path) -> Matrix:
     """The matrix with whole numbers and names that fit."""
+    lacking = [name for name in ("id", "name", "feature_type") if name not in found.features]
+    if lacking:
+        raise ValueError(f"the features of {where} cannot be read as those of Cell Ranger: they have no {lacking}")
     x, (n_cells, n_features) = found.x, found.x.shape
     if (len(found.cells), len(found.features)) != (n_cells, n_features):
         raise ValueError(

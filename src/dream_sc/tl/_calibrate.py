@@ -164,7 +164,7 @@ def _too_few(fit: Calibrated, pool: np.ndarray, replace: bool) -> str:
         "in ten has are hardly among them, all regroupings share the same few guides (their standard errors are too "
         "small), and error rates far below 0.05 cannot be known; 6 or more NTC guides would tell"
     )
-    warnings.warn(text, UserWarning, stacklevel=3)
+    warnings.warn(text, UserWarning, stacklevel=4)  # past `calibrate` and the check of its arguments
     return text
 
 

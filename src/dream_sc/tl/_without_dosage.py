@@ -54,10 +54,10 @@ def refuse_without_dosage(holder: AnnData, cis_key: str) -> None:
     of_acting = [key for key, e in holder.uns.items() if isinstance(e, Mapping) and e.get("step") == STEP]
     if cis_key in of_acting or (entry is None and of_acting):
         raise ValueError(
-            f'.uns[{of_acting[0] if entry is None else cis_key!r}] is of a fit with dosage="{NO_DOSAGE}", and '
-            "tl.check_confounding looks for what changes with the dosage: it is not offered for such a fit. Where the "
-            "cis gene is measured, call dream_sc.tl.fit_cis first; else compare size factors and covariates of control "
-            "and targeted cells in .obs, and call dream_sc.tl.calibrate"
+            f'.uns[{of_acting[0] if entry is None else cis_key!r}] is of a fit without dosages (dosage="{NO_DOSAGE}"), '
+            "and tl.check_confounding looks for what changes with the dosage: it is not offered for such a fit. Where "
+            "the cis gene is measured, call dream_sc.tl.fit_cis first; else compare size factors and covariates of "
+            "control and targeted cells in .obs, and call dream_sc.tl.calibrate"
         )
 
 
