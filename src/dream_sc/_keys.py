@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
 TECHNICAL, CIS, TRANS, CALIBRATION = "technical", "cis", "trans", "calibration"
-CONFOUNDING = "confounding"
+CONFOUNDING, COMPARE = "confounding", "compare"
 SIZE_FACTOR = "size_factor"
 SIZE_FACTORS = "size_factors"  # `.uns`: how each column of size factors was made
 NEAR_CIS = "near_cis"  # column of the table of the trans step
@@ -72,13 +72,28 @@ class Slots:
         return f"{self.key}_covariates_sd"
 
     @property
+    def ambient(self) -> str:
+        """`.varm`: profile of the ambient counts of the technical step; `.obsm`: those of each cell and their share."""
+        return f"{self.key}_ambient"
+
+    @property
+    def curves(self) -> str:
+        """`.varm`: curves of the contexts that were compared, with their bands."""
+        return f"{self.key}_curves"
+
+    @property
+    def guide_levels(self) -> str:
+        """`.varm`: what each guide does in each of these contexts, with its error."""
+        return f"{self.key}_guide_levels"
+
+    @property
     def posterior(self) -> str:
         """`.varm`: compact posterior records of the trans step."""
         return f"{self.key}_posterior"
 
 
 # of every step, in its entry of `.uns`: a name for the result, and what it was made from
-ID, MADE_FROM = "id", "made_from"
+ID, MADE_FROM, RESULTS, CATEGORIES_OF = "id", "made_from", "results", "categories of"
 CELLS, TAKES_PART, KINDS, NAMES, FEATURES, STEPS = "cells", "takes part", "kinds", "names", "features", "steps"
 NO_DOSAGE = "none"  # `dosage=` of a trans fit for which guides act or do not
 ACTING = "_acting"  # appended to the key of a trans fit without dosages: its guides, in the form of a cis fit
@@ -172,6 +187,7 @@ _MAIN_COLUMNS = (
     "note",
 )
 CONFIDENCE, EC50_TEXT = "confidence", "ec50"
+MEANINGS = "columns"  # of a trans fit, in its entry of `.uns`: what the columns of its table mean
 FLAGS = "flags"  # of a trans fit, in its entry of `.uns`: what makes the whole of it doubtful
 CATEGORIES = "categories"  # table of the categories of a multinomial with a layer for each, in the entry of `.uns`
 # of a category by itself, where it does not have those of its feature
@@ -192,11 +208,43 @@ def main_columns(effect: str) -> tuple[str, ...]:
 
 
 # what `tl.calibrate(replace=True)` puts another number in, and where it keeps what was there
-THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
+THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory", "qvalue_graded": "qvalue_graded_theory"}
 CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 # what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
 CHECKS, CHECKED_GUIDES = "checks", "guides"
 EQUAL_DOSAGE_COLUMNS = ("log2_difference", "se", "pvalue")
+# what `tl.compare` stores: columns of its table in `.varm`, with what the effect is called in place of "effect", and in
+# its entry of `.uns` the names of the contexts, their table where there are several beside the reference, their guides
+# and the dosages of the curves
+COMPARE_TEXTS = ("context", "hypothesis", "responds_in", "status", "note")
+_COMPARE_COLUMNS = (
+    "context",
+    "hypothesis",
+    "responds_in",
+    "qvalue_differs",
+    "lfdr_differs",
+    "pvalue_differs",
+    "log_bf_differs",
+    "delta_log2_ec50",
+    "delta_log2_ec50_q025",
+    "delta_log2_ec50_q975",
+    "log2_amplitude_ratio",
+    "log2_amplitude_ratio_q025",
+    "log2_amplitude_ratio_q975",
+    "delta_effect_full",
+    "delta_effect_full_q025",
+    "delta_effect_full_q975",
+    "status",
+    "note",
+)
+CONTEXTS, OF_CONTEXTS, CURVE_DOSAGES = "contexts", "of_contexts", "log2_dosages"
+
+
+def compare_columns(effect: str) -> tuple[str, ...]:
+    """Columns of the table of `tl.compare`, where an effect is called "log2fc", "log_odds" or "delta"."""
+    return tuple(name.replace("effect", effect) for name in _COMPARE_COLUMNS)
+
+
 DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides of the trans step
 GUIDE_COLUMNS = (
     "guide",
@@ -263,4 +311,32 @@ TARGET_COLUMNS_OF_SCREEN = (
     "n_calls",
     "n_calls_union",
     "seconds",
+)
+# of the tables of `design`
+POWER_COLUMNS = (
+    "n_guides",
+    "n_cells_per_guide",
+    "n_ntc_cells",
+    "mean",
+    "log2fc",
+    "power",
+    "ec50_width",
+    "plan",
+    "n_ntc_guides",
+    "depth",
+    "moi",
+    "n_cells",
+)
+COST_COLUMNS, HELPS_MOST = ("n_reads", "cost", "reached"), "helps_most"
+# of the groups of responding features
+RESPONSE_GROUPS, GROUP, UNCLEAR = "groups", "group", "unclear"
+GROUP_COLUMNS = (
+    GROUP,
+    "p_early",
+    "p_proportional",
+    "p_threshold",
+    "p_buffered",
+    "half_at",
+    "half_at_q025",
+    "half_at_q975",
 )

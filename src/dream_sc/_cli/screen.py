@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options, said
-from .messages import DONE, FAILED, INTERRUPTED, messages, say
+from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +82,7 @@ def _add_talk(p: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Fit, or collect; 0 where all was written, 1 where it failed, 130 where it was interrupted."""
-    flags = {name: f"--{name.replace('_', '-')}" for name in TAKEN} | OWN | {"store": "--output"}
+    flags = {name: f"--{name.replace('_', '-')}" for name in TAKEN} | OWN | {"store": "--output", "output": "--output"}
     with messages(as_json=given.json, quiet=given.quiet):
         try:
             _collect(given) if given.command == "collect" else _screen(given)
@@ -109,7 +109,7 @@ def _screen(given: argparse.Namespace) -> None:
     if lacking:
         raise ValueError(f"give {' and '.join(lacking)}, as flags or with --config")
     started = time.perf_counter()
-    folder = Path(chosen["output"])
+    folder = folder_of(chosen["output"])
     data = read(chosen["data"], backed=bool(chosen.get("backed")))
     with_size_factors(data, chosen)
     arguments = {name: chosen[name] for name in TAKEN if chosen.get(name) is not None}

@@ -95,6 +95,12 @@ def why_not(adata: AnnData, library: Library, technical: Any, steps: Steps) -> s
         return "the technical fit is of all cells"
     if params.get("covariates"):
         return "the technical fit has covariates"
+    if params.get("unit_key") is not None:
+        return "the technical fit has units within guides"
+    if params.get("ambient") is not None:
+        return "the technical fit has a share of ambient counts"
+    if (_validate.other_features(adata) != "").any():
+        return "guides or antibodies are among the features"
     kind = steps.trans["function_type"]
     if kind not in ("auto", *(c.name for c in CURVES if c.moves is not None)):
         return f"function_type={kind!r} has no movements to look at"

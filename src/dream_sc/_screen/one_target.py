@@ -163,11 +163,12 @@ def _prepared(every: AllTargets, target: Target, stats: GuideStats, guides: Guid
     """What was measured, in the form of the trans step."""
     from dream_sc._core.curves import LN2
     from dream_sc._core.response import prepare
+    from dream_sc._core.response.overdispersion import with_silent
     from dream_sc._core.screen.fit import dosage_of, joined
     from dream_sc.tl._direct_targets import direct_targets
 
     bare, both = every.bare, joined(stats, every.controls)
-    technical = prepare.with_silent(every.technical, both)
+    technical = with_silent(every.technical, both)
     is_cis = np.zeros(bare.n_vars, dtype=bool) if no_dosage else np.asarray(bare.var_names == target.gene)
     reason = prepare.reasons(both.counts.sum(1), technical.overdispersion, is_cis)
     of_cis = pd.DataFrame({"target": list(target.labels), "is_control": False})

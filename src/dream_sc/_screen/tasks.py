@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, NO_DOSAGE, PAIR_COLUMNS, TRANS, Slots
-from dream_sc._logging import logger
+from dream_sc._logging import about, logger
 
 from .store import Part
 from .targets import FAILED
@@ -168,7 +168,11 @@ def work(fit: Callable[[], Part], target: Target, store: Store | None, threads: 
     """The part of a target, made by `fit` and kept if it is not there; None where another process makes it."""
     from dream_sc._core.parallel import at_most
 
-    with nullcontext(True) if store is None else store.claimed(target.name, identity(target)) as mine, _quiet():
+    with (
+        nullcontext(True) if store is None else store.claimed(target.name, identity(target)) as mine,
+        _quiet(),
+        about(f"target {target.name}"),
+    ):
         if not mine:
             return None
         part = _finished(store, target)

@@ -6,8 +6,10 @@ from dream_sc._lazy import lazy
 
 if TYPE_CHECKING:
     from ._columns import columns
+    from ._contexts import compare
     from ._curves import dose_response, posterior
     from ._doses import doses
+    from ._groups import groups
     from ._guide_effects import guide_effects
     from ._responders import rank_genes_groups, responders
     from ._screen import screen
@@ -18,9 +20,11 @@ __all__ = [
     "calibration",
     "cis",
     "columns",
+    "compare",
     "confounding",
     "dose_response",
     "doses",
+    "groups",
     "guide_effects",
     "guides",
     "posterior",
@@ -36,11 +40,13 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "_columns": ("columns",),
+        "_contexts": ("compare",),
         "_curves": (
             "dose_response",
             "posterior",
         ),
         "_doses": ("doses",),
+        "_groups": ("groups",),
         "_guide_effects": ("guide_effects",),
         "_responders": (
             "rank_genes_groups",

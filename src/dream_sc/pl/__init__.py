@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ._calibration import calibration, calibration_data
     from ._cis import cis, cis_data
     from ._classes import classes, classes_data
+    from ._compare import compare, compare_data
     from ._confounding import confounding, confounding_data
     from ._convergence import convergence, convergence_data
     from ._de_comparison import de_comparison, de_comparison_data
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ._guides import guides, guides_data
     from ._heatmap import heatmap, heatmap_data
     from ._memory import memory, memory_data
+    from ._power import power, power_data
     from ._priors import priors, priors_data
     from ._technical import technical, technical_data
     from ._volcano import volcano, volcano_data
@@ -27,6 +29,8 @@ __all__ = [
     "cis_data",
     "classes",
     "classes_data",
+    "compare",
+    "compare_data",
     "confounding",
     "confounding_data",
     "convergence",
@@ -43,6 +47,8 @@ __all__ = [
     "heatmap_data",
     "memory",
     "memory_data",
+    "power",
+    "power_data",
     "priors",
     "priors_data",
     "technical",
@@ -65,6 +71,10 @@ __getattr__, __dir__ = lazy(
         "_classes": (
             "classes",
             "classes_data",
+        ),
+        "_compare": (
+            "compare",
+            "compare_data",
         ),
         "_confounding": (
             "confounding",
@@ -97,6 +107,10 @@ __getattr__, __dir__ = lazy(
         "_memory": (
             "memory",
             "memory_data",
+        ),
+        "_power": (
+            "power",
+            "power_data",
         ),
         "_priors": (
             "priors",

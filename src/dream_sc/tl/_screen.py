@@ -11,8 +11,10 @@ from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results, stored
 from dream_sc._keys import CELLS, GUIDE, ID, KINDS, MADE_FROM, NAMES, NTC, TECHNICAL
 from dream_sc._logging import logger
+from dream_sc._memory.budget import memory_budget
 from dream_sc._progress import stage
 
+from ._cis_design import check_sizes
 from ._screen_options import FEWER_DRAWS, MANY_DRAWS, check_effort, check_screen, client_of, fits_of, jobs_of
 
 if TYPE_CHECKING:
@@ -163,6 +165,8 @@ def screen(
 
     draws = MANY_DRAWS if nsamples is None else nsamples
     check_screen(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, draws)
+    check_sizes(min_cells_per_guide, min_count)
+    memory_budget(memory_limit)
     check_effort(effort, n_null_targets)
     seed, adata = results.seed_of(rng), _validate.resolve(data, mod)
     workers = Workers(jobs_of(n_jobs), client_of(client, n_jobs, store))

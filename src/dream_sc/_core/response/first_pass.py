@@ -106,8 +106,8 @@ def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Flo
     w = np.exp(log_exposure)
     start = d.guide_start[:-1]
     share = np.add.reduceat(w[:, :, None] * group, start, axis=1) / np.add.reduceat(w, start, axis=1)[:, :, None]
-    targeting = p.targeting[p.guide]
-    common = w[:, targeting] @ group[targeting]
+    which = p.targeting[p.guide] | ~p.targeting.any()  # all rows of a problem of NTC guides only
+    common = w[:, which] @ group[which]
     common /= common[:, :1]
     way = np.einsum("tcd,td->tc", cov, np.broadcast_to(common, mode.shape))
     way = way / (way * common).sum(1, keepdims=True)

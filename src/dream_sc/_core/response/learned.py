@@ -128,6 +128,7 @@ def learn(
     priors: TransPriors,
     *,
     wide: tuple[float, float] | Wide = (0.0, 0.3),
+    start: Floats | None = None,
     n_iter: int = 500,
 ) -> Prior:
     """Learn the prior by EM over features.
@@ -140,12 +141,15 @@ def learn(
         ``(K,)`` sd of the guide effects.
     wide
         Weight and sd of the wide component, which the evidence took for given.
+    start
+        ``(M,)`` weights of the models; by default that of the null in `priors`, the rest shared out evenly.
 
     The start counts as `tau_strength` and `model_strength` features, so nothing collapses with few features.
     """
     n_models = evidence.shape[1]
-    start = np.full(n_models, (1 - priors.null_weight) / max(n_models - 1, 1))
-    start[0] = priors.null_weight if n_models > 1 else 1.0
+    if start is None:
+        start = np.full(n_models, (1 - priors.null_weight) / max(n_models - 1, 1))
+        start[0] = priors.null_weight if n_models > 1 else 1.0
     prior = Prior(start, priors.tau_log_mean, priors.tau_log_sd, *wide)
     if not len(evidence):
         return prior

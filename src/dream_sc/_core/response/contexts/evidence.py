@@ -1,0 +1,120 @@
+"""Evidence of every hypothesis for every feature: the likelihood of both contexts summed over draws of their curves.
+
+A first look at the lattice is enough for features that respond in neither context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from dream_sc._core.parallel import blocks
+
+from .hypotheses import ALONE, HYPOTHESES, OWN_AMPLITUDE, OWN_EC50, SAME
+from .lattice_draws import first_look
+from .pair_likelihood import Curves, log_likelihood
+from .proposals import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from .hypotheses import Sharing
+    from .pair_likelihood import Pair
+    from .shapes import Shapes
+
+    Floats = NDArray[np.float64]
+
+IN_CACHE = 8  # features
+N_EQUAL, N_DRAWS, N_FREE = 512, 256, 512  # powers of 2; all that differs is compared with equal curves
+NO_HOPE = 0.5  # log Bayes factor of the first look, of the best hypothesis
+SEEDS = {"equal": 1, "amplitude": 2, "dosage": 3, "first": 4, "second": 5}
+FIRST, SECOND = "first", "second"  # of the two contexts alone
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Weighted draws of both contexts' curves under one hypothesis."""
+
+    theta: NDArray[np.float32]  # (T, D, 2, 3); the curve of a context without response has no meaning
+    log_weight: NDArray[
+        np.float32
+    ]  # (T, D, K) log of likelihood times prior over the density of the draw, at every tau
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log evidence of the hypotheses, and what was drawn."""
+
+    values: Floats  # (T, H, K)
+    rows: NDArray[np.int64]  # (T',) features that were looked at closely
+    posteriors: dict[str, Posterior]  # of these, by hypothesis; "first" and "second" for a response in one only
+
+
+def evidence(shapes: Shapes, pair: Pair, taus: Floats, rho: float, tables: Floats, start: Floats) -> Evidence:
+    """Log evidence of all hypotheses.
+
+    Parameters
+    ----------
+    taus
+        ``(K,)`` sds of the guide effects, of which a share `rho` of the variance is common to the contexts.
+    tables
+        ``(T, 2, K, N, B)`` log likelihood of each context on the lattice.
+    start
+        ``(T,)`` the sd about which to look for curves.
+    """
+    null = log_likelihood(pair, Curves.flat(len(pair.mean), pair.n_targeting), taus, rho)
+    looked = first_look(shapes, tables)
+    values = null + looked[:, :, None]
+    rows = np.flatnonzero(looked.max(1) > NO_HOPE)
+    if not len(rows):
+        return Evidence(values, rows, {})
+    found = _posteriors(shapes, pair.take(rows), taus, rho, start[rows], tables[rows])
+    for i, name in enumerate(HYPOTHESES):
+        if name in found:
+            values[rows, i] = total(found[name])
+    values[rows, 5] = np.logaddexp(total(found[FIRST]), total(found[SECOND])) - np.log(2.0)
+    return Evidence(values, rows, found)
+
+
+def _posteriors(
+    shapes: Shapes, pair: Pair, taus: Floats, rho: float, start: Floats, tables: Floats
+) -> dict[str, Posterior]:
+    """Weighted draws under every hypothesis with a response."""
+
+    def drawn(name: str, sharing: Sharing, n: int) -> tuple[Floats, Floats]:
+        one = draw(shapes, pair, start, tables, sharing, n=n, seed=SEEDS[name])
+        layout = np.where(sharing.layout >= 0, sharing.layout, 0)
+        # in an order of their own: draws of two contexts are paired by their place
+        order = np.random.default_rng(SEEDS[name]).permutation(n)
+        return one.phi[:, order][:, :, layout], one.log_weight[:, order]
+
+    def weighed(theta: Floats, log_weight: Floats, responds: Sequence[int] = (0, 1)) -> Posterior:
+        found = []
+        for s in blocks(len(theta), IN_CACHE):
+            curves = np.zeros((3, *theta[s].shape[:3], pair.n_targeting))
+            for c in responds:
+                curves[:, :, :, c] = shapes.with_errors(theta[s, :, c], pair.dosages[c])
+            found.append(log_likelihood(pair.take(s), Curves(*curves), taus, rho))
+        total = np.concatenate(found) + log_weight[..., None]
+        return Posterior(theta.astype(np.float32), total.astype(np.float32))
+
+    shared = {"equal": SAME, "amplitude": OWN_AMPLITUDE, "dosage": OWN_EC50}
+    n_draws = {name: N_EQUAL if name == "equal" else N_DRAWS for name in shared}
+    found = {name: weighed(*drawn(name, sharing, n_draws[name])) for name, sharing in shared.items()}
+    first, second = (drawn(name, sharing, N_FREE) for name, sharing in zip((FIRST, SECOND), ALONE, strict=True))
+    theta = np.stack([first[0][:, :, 0], second[0][:, :, 1]], 2)
+    # half as many draws are enough where the other context does not respond
+    half = slice(0, N_FREE // 2)
+    for c, (name, (_, log_weight)) in enumerate(((FIRST, first), (SECOND, second))):
+        found[name] = weighed(theta[:, half], log_weight[:, half], (c,))
+    return found | {"free": weighed(theta, first[1] + second[1])}
+
+
+def total(posterior: Posterior) -> Floats:
+    """Log evidence ``(T, K)``."""
+    return np.asarray(logsumexp(posterior.log_weight.astype(float), axis=1) - np.log(posterior.log_weight.shape[1]))

@@ -1,0 +1,100 @@
+"""Draws of curves from a mixture that covers their posterior: cells of the lattice, and t distributions at the modes.
+
+Where the data say little, the cells follow the posterior along its ridges; where they say much, it is far narrower than
+a cell, and the modes have it. Draws are weighted by the density of the mixture, so that sums over them are right
+whichever of the two they came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln, logsumexp
+from scipy.stats import chi2, norm, qmc
+
+from . import modes
+from .lattice_draws import LatticeDraws, starts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .hypotheses import Sharing
+    from .modes import Modes
+    from .pair_likelihood import Pair
+    from .shapes import Shapes
+
+    Floats = NDArray[np.float64]
+
+DF, WIDER = 5.0, 1.3  # of the t distributions; factor on the covariance
+LEAST_WEIGHT = 0.02  # of a mode
+EDGE = 1e-9  # of uniform numbers
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of the free parameters, and the log of their prior over the density they were drawn with."""
+
+    phi: Floats  # (T, D, P)
+    log_weight: Floats  # (T, D)
+
+
+def draw(shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Sharing, *, n: int, seed: int) -> Draws:
+    """`n` draws, a power of 2, of the curves of each feature, by the same random numbers for every one.
+
+    Parameters
+    ----------
+    tau
+        ``(T,)`` sd of the guide effects, about which to look.
+    tables
+        ``(T, 2, K, N, B)`` of the contexts.
+    """
+
+    def log_prior(phi: Floats) -> Floats:
+        return sharing.log_prior(shapes, phi)
+
+    cells = LatticeDraws.of(shapes, tables, sharing)
+    found = modes.find(shapes, pair, tau, sharing.layout, log_prior, starts(shapes, tables, sharing))
+    bumps = _Bumps.of(found)
+    numbers = qmc.Sobol(sharing.n_free + 3, seed=np.random.default_rng(seed)).random(n)
+    numbers = np.clip(numbers, EDGE, 1 - EDGE)
+    phi = np.concatenate([cells.draw(numbers[: n // 2]), bumps.draw(numbers[n // 2 :])], 1)
+    log_q = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
+    return Draws(phi, log_prior(phi) - log_q)
+
+
+@dataclass(frozen=True)
+class _Bumps:
+    """A mixture of t distributions."""
+
+    weight: Floats  # (T, S)
+    at: Floats  # (T, S, P)
+    root: Floats  # (T, S, P, P) Cholesky factor of the scale
+
+    @classmethod
+    def of(cls, found: Modes) -> _Bumps:
+        """At modes, each with the weight of its Laplace approximation, at least a little."""
+        root = np.asarray(np.linalg.cholesky(WIDER * found.covariance), dtype=np.float64)
+        log_w = found.value + np.log(np.einsum("tspp->tsp", root)).sum(-1)
+        weight = np.exp(log_w - log_w.max(1, keepdims=True)) + LEAST_WEIGHT
+        return cls(weight / weight.sum(1, keepdims=True), found.at, root)
+
+    def draw(self, numbers: Floats) -> Floats:
+        """Draws ``(T, D, P)`` from uniform numbers ``(D, P + 2 or more)``."""
+        n_p = self.at.shape[2]
+        cumulative = self.weight.cumsum(1)
+        which = np.minimum((cumulative[:, None] < numbers[:, :1]).sum(-1), self.weight.shape[1] - 1)
+        rows = np.arange(len(which))[:, None]
+        z = norm.ppf(numbers[:, 2 : 2 + n_p]) * np.sqrt(DF / chi2.ppf(numbers[:, 1], DF))[:, None]
+        return self.at[rows, which] + np.einsum("tdpq,dq->tdp", self.root[rows, which], z)
+
+    def log_density(self, phi: Floats) -> Floats:
+        """Log density ``(T, D)``."""
+        n_p = self.at.shape[2]
+        away = phi[:, None] - self.at[:, :, None]  # (T, S, D, P)
+        z = np.einsum("tspq,tsdq->tsdp", np.linalg.inv(self.root), away)
+        norm_of = gammaln((DF + n_p) / 2) - gammaln(DF / 2) - 0.5 * n_p * np.log(DF * np.pi)
+        norm_of = norm_of - np.log(np.einsum("tspp->tsp", self.root)).sum(-1)
+        each = norm_of[..., None] - 0.5 * (DF + n_p) * np.log1p((z**2).sum(-1) / DF)
+        return np.asarray(logsumexp(each + np.log(self.weight)[..., None], axis=1))

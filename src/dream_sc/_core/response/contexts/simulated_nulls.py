@@ -1,0 +1,120 @@
+"""Features simulated with the same response in both contexts, alike real ones: what p-values compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import softmax
+
+from .guide_levels import simulate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dream_sc._core.response.learned import Prior
+
+    from .decision import Block
+    from .measured import Measured
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+LIKELY = 0.5  # probability from which on features serve as models
+FEW = 5  # features with a response, below which they are no models
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Simulated features, and which of them respond, alike in both contexts."""
+
+    measured: Measured
+    responds: NDArray[np.bool_]  # (n,)
+
+
+def simulate_same(
+    measured: Measured,
+    blocks: list[Block],
+    grid: Floats,
+    rho: float,
+    prior: Prior,
+    probability: Floats,
+    *,
+    n: int,
+    seed: int,
+) -> Simulated:
+    """`n` features alike those that do not differ, in level, depth, response and guide effects.
+
+    Half of them respond, if enough features do.
+    """
+    rng = np.random.default_rng(seed)
+    null, equal = (_models(probability[:, i], rng) for i in (0, 1))
+    n_responding = 0 if (probability[:, 1] > LIKELY).sum() < FEW else n // 2
+    pick = np.concatenate([np.resize(equal, n_responding), np.resize(null, n - n_responding)])
+    responds = np.arange(n) < n_responding
+    order = np.argsort(pick, kind="stable")
+    pick, responds = pick[order], responds[order]
+    curve, level, base, values = _of_blocks(measured, blocks, grid, prior, pick, responds, rng)
+    weights = softmax(values + prior.log_tau(grid), axis=1)
+    tau = grid[np.minimum((weights.cumsum(1) < rng.random((n, 1))).sum(1), len(grid) - 1)]
+    shared = rng.normal(size=(n, len(measured.targeting))) * rho**0.5
+    out = []
+    for c, sums in enumerate(measured.sums):
+        own = shared + (1 - rho) ** 0.5 * rng.normal(size=shared.shape)
+        moved = curve[c] + tau[:, None] * own
+        picked = sums.take(pick)
+        out.append(simulate(picked, base[c] + level[:, c, None] + moved[:, picked.stats.guide], rng))
+    return Simulated(replace(measured, sums=(out[0], out[1])), responds)
+
+
+def _models(probability: Floats, rng: np.random.Generator) -> Ints:
+    """Features that probably are of a kind, or the likeliest tenth, in random order."""
+    return rng.permutation(np.flatnonzero(probability >= min(LIKELY, float(np.quantile(probability, 0.9)))))
+
+
+def _of_blocks(
+    measured: Measured,
+    blocks: list[Block],
+    grid: Floats,
+    prior: Prior,
+    pick: Ints,
+    responds: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> tuple[list[Floats], Floats, list[Floats], Floats]:
+    """Of picked features: curves ``(n, G)``, levels ``(n, 2)``, rest of the predictor, log evidence ``(n, K)``."""
+    n, first = len(pick), 0
+    curve = [np.zeros((n, len(measured.targeting))) for _ in range(2)]
+    level, values, base = np.zeros((n, 2)), np.zeros((n, len(grid))), [np.zeros((n, 0)), np.zeros((n, 0))]
+    base = [np.zeros((n, len(s.stats.guide))) for s in measured.sums]
+    targeting, numbers = measured.order[: measured.n_targeting], rng.random(n)
+    for block in blocks:
+        found, pair = block.evidence, block.levels.pair
+        mine = np.flatnonzero((pick >= first) & (pick < first + len(found.values)))
+        here = pick[mine] - first
+        first += len(found.values)
+        z, v = pair.mean[here], pair.variance[here]
+        at = np.searchsorted(found.rows, here)
+        looked = (
+            np.zeros(len(here), dtype=bool)
+            if not len(found.rows)
+            else (found.rows[np.minimum(at, len(found.rows) - 1)] == here)
+        )
+        close = responds[mine] & looked
+        values[mine] = found.values[here, 0]
+        values[mine[close]] = found.values[here[close], 1]
+        if close.any():
+            posterior = found.posteriors["equal"]
+            log_weight = posterior.log_weight[at[close]] + prior.log_tau(grid)
+            total = softmax(log_weight.max(-1), axis=1).cumsum(1)
+            draw = np.minimum((total < numbers[mine[close], None]).sum(1), total.shape[1] - 1)
+            theta = posterior.theta[at[close], draw]
+            for c in range(2):
+                f = measured.shapes.curve(theta[:, c], pair.dosages[c])[0]
+                curve[c][np.ix_(mine[close], targeting)] = f
+        for c in range(2):
+            rest = z[:, c] - curve[c][mine][:, measured.order]
+            weight = 1.0 / (v[:, c] + np.exp(2 * prior.tau_log_mean))
+            level[mine, c] = block.levels.level[here, c] + (weight * rest).sum(1) / weight.sum(1)
+            base[c][mine] = block.levels.base[c][here]
+    return curve, level, base, values

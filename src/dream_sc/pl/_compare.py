@@ -1,0 +1,221 @@
+"""Responses of two contexts over each other: curves with bands, guides at their dosages in each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _validate
+from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, ZERO, Slots
+from dream_sc.get import compare as compare_table
+from dream_sc.get._symbols import cis_label, labels, labels_of
+
+from ._style import CATEGORIES, SMALL, TITLE, axes, dosage_label, one_panel, panels, plain, titled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+Z95 = 1.959963984540054
+UNITS = {
+    "log2fc": r"$\log_2$ fold change against NTC",
+    "log_odds": "change of log odds against NTC",
+    "delta": "change against NTC, sds between cells",
+}
+CURVE, GUIDE = "curve", "guide"
+
+
+def compare_data(
+    data: AnnData | MuData,
+    feature: str,
+    *,
+    context: str | None = None,
+    key: str = COMPARE,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+) -> pd.DataFrame:
+    """Curves of a feature in two contexts with their bands, and what was observed of the guides in each.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.compare` has run.
+    feature
+        Name of a feature.
+    context
+        The context beside the reference; by default, of several, that which differs most clearly.
+    key
+        `key_added` of the comparison.
+    mod
+        Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for.
+
+    Returns
+    -------
+    A row per context and point of its curve (`kind` "curve") and per context and targeting guide ("guide"): context,
+    kind, guide, log2_dosage and its sd, change (against NTC cells of the same context: log2 fold change of counts, log
+    odds of shares, sds between cells of scores), lower, upper (95 %). A curve is the median over all hypotheses, each
+    by its probability; it is flat where a feature responds in no context.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If the comparison, the feature or the context is not there.
+
+    Examples
+    --------
+    >>> adata.obs["line"] = ["one" if i % 2 else "two" for i in range(adata.n_obs)]
+    >>> ds.tl.compare(adata, "line", n_null=0)
+    >>> sorted(set(ds.pl.compare_data(adata, "gene_0002")["kind"]))
+    ['curve', 'guide']
+    """
+    adata = _validate.readable(data, mod)
+    info = _validate.step(adata, key, "compare(data, by)")
+    (name,) = labels_of(adata, [feature], gene_symbols)
+    row = int(labels(adata, gene_symbols).get_loc(name))
+    names, others = [str(c) for c in info[CONTEXTS]], [str(c) for c in info[CONTEXTS]][1:]
+    if context is None:
+        context = str(adata.varm[key]["context"].iloc[row])
+    _validate.one_of("context", context, others)
+    at, unit = others.index(context), float(info["effect_unit"])
+    curves = np.asarray(adata.varm[Slots(key).curves])[row, 6 * at : 6 * at + 6].astype(float).reshape(2, 3, -1) / unit
+    levels = np.asarray(adata.varm[Slots(key).guide_levels])[row].astype(float) / unit
+    parts = []
+    for i, (which, k) in enumerate(((names[0], 0), (context, at + 1))):
+        parts.append(_curve(np.nan_to_num(curves[i]), np.asarray(info[CURVE_DOSAGES])[at], which))
+        parts.append(_guides(info, levels[2 * k], levels[2 * k + 1], which))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _curve(values: np.ndarray, x: np.ndarray, context: str) -> pd.DataFrame:
+    middle, lower, upper = values
+    columns = {"log2_dosage": x, "sd": np.nan, "change": middle, "lower": lower, "upper": upper}
+    return pd.DataFrame({"context": context, "kind": CURVE, "guide": None, **columns})
+
+
+def _guides(info: Any, change: np.ndarray, se: np.ndarray, context: str) -> pd.DataFrame:
+    """Targeting guides with cells in a context, each at its dosage there."""
+    table = info["guides"]
+    table = table[table["context"].astype(str) == context].set_index("guide")
+    table.index = table.index.astype(str)
+    names = [str(g) for g in info["targeting"]]
+    out = pd.DataFrame({"context": context, "kind": GUIDE, "guide": names})
+    for name in ("log2_dosage", "sd"):
+        out[name] = table[name].reindex(names).to_numpy(float)
+    out = out.assign(change=change, lower=change - Z95 * se, upper=change + Z95 * se)
+    return out[out["log2_dosage"].notna() & out["change"].notna()]
+
+
+def compare(
+    data: AnnData | MuData,
+    features: str | Sequence[str],
+    *,
+    context: str | None = None,
+    key: str = COMPARE,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
+    ncols: int | None = None,
+) -> Axes | NDArray[np.object_]:
+    """Plot the responses of two contexts over each other.
+
+    Lines are the curves of both contexts with their 95 % bands, points the targeting guides at their dosages in each
+    context with 95 % intervals of what was observed. All changes are against NTC cells of the same context, so that
+    the contexts may differ in level. The title says which hypothesis describes the feature, and the q-value.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.compare` has run.
+    features
+        One name, or several for a grid of panels.
+    context
+        The context beside the reference; by default, of several, that which differs most clearly.
+    key
+        `key_added` of the comparison.
+    mod
+        Modality of a MuData.
+    gene_symbols
+        Column of `.var` with the names by which features are asked for and shown.
+    ax
+        Axes for one feature.
+    figsize
+        Width and height of a new figure, in inches.
+    title
+        Title of the figure, or of one panel.
+    ncols
+        Panels in a row of several, 3 by default.
+
+    Returns
+    -------
+    The Axes of one feature, else an array of them.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If the comparison, a feature or the context is not there, or `ax` is given for several features.
+
+    Examples
+    --------
+    >>> adata.obs["line"] = ["one" if i % 2 else "two" for i in range(adata.n_obs)]
+    >>> ds.tl.compare(adata, "line", n_null=0)
+    >>> axes = ds.pl.compare(adata, ["gene_0002", "gene_0003"])
+    """
+    given: dict[str, Any] = {"key": key, "mod": mod, "gene_symbols": gene_symbols}
+    if isinstance(features, str):
+        one_panel(ncols)
+        panel = axes(ax, figsize=figsize)
+        _panel(panel, data, features, context, given)
+        titled(panel, title)
+        return panel
+    if ax is not None:
+        raise ValueError(f"ax= is of one feature, and there are {len(features)}: leave it out, or name one feature")
+    found = panels(len(features), (3.6, 3.0), ncols=ncols or 3, figsize=figsize, title=title)
+    for panel, name in zip(found, features, strict=True):
+        _panel(panel, data, name, context, given)
+    return np.array(found, dtype=object)
+
+
+def _panel(ax: Any, data: Any, feature: str, context: str | None, given: dict[str, Any]) -> None:
+    table = compare_data(data, feature, context=context, **given)
+    adata = _validate.readable(data, given["mod"])
+    info = adata.uns[given["key"]]
+    for color, (name, part) in zip(CATEGORIES, table.groupby("context", sort=False), strict=False):
+        curve, guides = part[part["kind"] == CURVE], part[part["kind"] == GUIDE]
+        ax.fill_between(curve["log2_dosage"], curve["lower"], curve["upper"], color=color, alpha=0.15, lw=0)
+        ax.plot(curve["log2_dosage"], curve["change"], color=color, lw=1.6, label=plain(name))
+        ax.errorbar(
+            guides["log2_dosage"],
+            guides["change"],
+            xerr=Z95 * guides["sd"],
+            yerr=[guides["change"] - guides["lower"], guides["upper"] - guides["change"]],
+            fmt="o",
+            ms=4,
+            lw=0.8,
+            color=color,
+            mew=0,
+        )
+    ax.axhline(0.0, color="0.6", lw=0.8, ls=":", zorder=0)
+    gene = cis_label(data, adata, info, given["gene_symbols"])
+    ax.set_xlabel(dosage_label(gene, doses=ZERO in info))
+    ax.set_ylabel(UNITS[str(info["effect"])])
+    ax.legend(frameon=False, fontsize=SMALL)
+    ax.set_title(_title(data, feature, str(table["context"].iloc[-1]), given), fontsize=TITLE)
+
+
+def _title(data: Any, feature: str, context: str, given: dict[str, Any]) -> str:
+    row = compare_table(data, context=context, **given).loc[feature]
+    if not np.isfinite(row["lfdr_differs"]):
+        return f"{plain(feature)}: {row['status']}"
+    q = row["qvalue_differs"]
+    says = f"{plain(feature)}: {row['hypothesis']}"
+    return f"{says}, q = {q:.2g}" if np.isfinite(q) else says

@@ -1,0 +1,194 @@
+"""Contexts, such as cell lines, treatments or donors: do they respond differently to the dosage of the cis gene."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dream_sc import _compile, _validate
+from dream_sc._data import made_from, results
+from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, MADE_FROM, OF_CONTEXTS, TRANS, ZERO, Slots
+from dream_sc._progress import bar, features_of
+
+from ._compare_tables import Found, curves_array, effect_name, levels_array, omnibus, table_of
+from ._contexts import Context, contexts_of, fit_context, read_fit, shared
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def compare(
+    data: AnnData | MuData,
+    by: str,
+    *,
+    reference: str | None = None,
+    key: str = TRANS,
+    mod: str | None = None,
+    n_null: int = 400,
+    rng: int | np.random.Generator = 0,
+    progress: bool | None = None,
+    key_added: str = COMPARE,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    """Compare the responses of contexts: the same curve, another EC50 or amplitude, two curves, or one context only.
+
+    The technical and the cis step run on the cells of each context alone, with the settings of the fit, so that level,
+    overdispersion, depth, cell number and knock-down of a context are its own. Dosages of `tl.set_dosage` are kept.
+    The curve of each context is one Hill. A guide's own effects are partly the same in both contexts; how much is
+    learned over features. The probability that the responses differ rests on marginal likelihoods of six hypotheses,
+    whose weights are learned over features. `docs/contexts.md` has the model.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData on which `tl.fit_trans` has run, on the cells of all contexts together.
+    by
+        Column of `.obs` with the context of each cell, such as a cell line, a treatment or a donor. Cells where it is
+        missing take no part.
+    reference
+        The context that the others are compared with; by default that with most cells.
+    key
+        `key_added` of the trans fit, whose settings are taken. Fits of features with several categories, and fits
+        without dosages, are refused.
+    mod
+        Modality of a MuData.
+    n_null
+        Number of features to simulate without a difference, for p-values; 0: none, which saves their time.
+    rng
+        Seed; the same seed gives the same result.
+    progress
+        Show a progress bar, over features; by default on a terminal and in a notebook.
+    key_added
+        Name under which results are stored.
+    copy
+        Return a new object instead of writing into `data`.
+
+    Returns
+    -------
+    The object if `copy`, else None. Writes `.varm[key_added]` with a row per feature: `hypothesis` (null: no response
+    in both contexts; equal; amplitude: another amplitude; dosage: another EC50; free: other curves; only: a response in
+    one context), `responds_in`, `qvalue_differs`, `lfdr_differs` (probability of null or equal), `pvalue_differs`
+    (against features simulated without a difference), `log_bf_differs`, and differences, the context less the
+    reference, each with the ends of its 95 % interval: `delta_log2_ec50` and `log2_amplitude_ratio` (of free curves;
+    read them where both contexts respond), and `delta_log2fc_full`, of the fold change at the strongest dosage that
+    both contexts reach, if the contexts differ (`delta_log_odds_full` of shares, `delta_delta_full` of scores).
+    `status` is "compared", "cis_gene" or "filtered"; `note` says why.
+
+    With more than two contexts a row is that of the context which differs most clearly, with a bound of the local FDR
+    over all contexts; `.uns[key_added]["of_contexts"]` has a row per feature and context. `get.compare` reads both.
+    `.varm[key_added + "_curves"]` and `.varm[key_added + "_guide_levels"]` hold what `pl.compare` draws.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If the fit is missing, has several categories or no dosages, if there are fewer than two contexts, or if one of
+        them cannot be fitted on its own, as where it has no control cells.
+
+    Examples
+    --------
+    >>> adata.obs["line"] = ["one" if i % 2 else "two" for i in range(adata.n_obs)]  # contexts that do not differ
+    >>> ds.tl.compare(adata, "line", n_null=0)
+    >>> bool((ds.get.compare(adata)["qvalue_differs"] < 0.05).any())
+    False
+    """
+    started = results.now()
+    if n_null != 0:
+        _validate.whole("n_null", n_null, 20)
+    seed, data = results.seed_of(rng), results.own(data, copy)
+    adata = _validate.resolve(data, mod)
+    _validate.new_key(adata, key_added, "tl.compare")
+    fit = read_fit(data, mod, key)
+    names, labels = contexts_of(fit, by, reference)
+    _compile.ready("technical", progress, then=("cis",))
+    contexts = [fit_context(fit, name, by, labels, seed) for name in names]
+    wrap = bar(progress, _bars(names, n_null), "features", size=features_of)
+    found = [_against(contexts[0], other, seed, n_null, wrap) for other in contexts[1:]]
+    params = {"by": by, "reference": names[0], "key": key, "n_null": n_null}
+    slots = _slots(adata, contexts, found, key_added)
+    info = results.run_info(started, seed, params) | {
+        "cis_gene": contexts[0].inputs.cis_gene,
+        "cis_mod": fit.info["cis_mod"],
+    }
+    info[MADE_FROM] = made_from.of_steps({key: fit.info})
+    slots["uns", key_added] = info | slots["uns", key_added]
+    results.write(adata, "tl.compare", slots, started)
+    return data if copy else None
+
+
+def _bars(names: list[str], n_null: int) -> list[str]:
+    """A bar for each context, and for the features simulated for it."""
+    out = []
+    for name in names[1:]:
+        out += [f"compare {name} with {names[0]}"] + ["... simulated nulls"] * (n_null > 0)
+    return out
+
+
+def _against(reference: Context, other: Context, seed: int, n_null: int, wrap: Any) -> Found:
+    """One context against the reference."""
+    from dream_sc._core.response.contexts.decision import decide
+    from dream_sc._core.response.contexts.describe import curves_of, described
+
+    pair = shared(reference, other)
+    direct = reference.inputs.prepared.direct
+    learns = None if direct is None else ~direct[pair.features]
+    decision, blocks = decide(pair.measured, seed=seed, n_null=n_null, learns=learns, progress=wrap)
+    unit = reference.inputs.prepared.likelihood.effect_unit
+    columns = described(pair.measured, decision, blocks, unit)
+    return Found(other, pair, decision, blocks, columns, curves_of(pair.measured, decision, blocks))
+
+
+def _slots(adata: AnnData, contexts: list[Context], found: list[Found], key: str) -> dict[tuple[str, str], Any]:
+    """What is written."""
+    tables = [table_of(contexts[0], each, adata.var_names) for each in found]
+    info: dict[str, Any] = {CONTEXTS: [c.name for c in contexts]}
+    frame = tables[0]
+    if len(tables) > 1:
+        frame, info[OF_CONTEXTS] = omnibus(tables)
+    guides = list(dict.fromkeys(g for each in found for g in each.shared.guides))
+    like, zero = contexts[0].inputs.prepared.likelihood, contexts[0].inputs.zero
+    x = [each.drawn.x + (zero or 0.0) for each in found]
+    info |= {
+        "learned": _learned(found),
+        "guides": pd.concat([_guides(c) for c in contexts], ignore_index=True),
+        "n_cells": {c.name: c.n_cells for c in contexts},
+        "targeting": guides,
+        "effect": effect_name(like),
+        "effect_unit": like.effect_unit,
+        CURVE_DOSAGES: np.stack(x),
+    }
+    info["guides"].index = info["guides"].index.astype(str)
+    if zero is not None:
+        info[ZERO] = zero
+    slots = Slots(key)
+    return {
+        ("varm", key): frame,
+        ("varm", slots.curves): curves_array(found, adata.n_vars),
+        ("varm", slots.guide_levels): levels_array(found, guides, adata.n_vars),
+        ("uns", key): info,
+    }
+
+
+def _learned(found: list[Found]) -> pd.DataFrame:
+    """What was learned over features, a row per context."""
+    from dream_sc._core.response.contexts.hypotheses import HYPOTHESES
+
+    rows = [
+        dict(zip((f"weight_{name}" for name in HYPOTHESES), each.decision.prior.weights.tolist(), strict=True))
+        | {
+            "shared_guide_effects": each.decision.rho,
+            "guide_sd": float(np.exp(each.decision.prior.tau_log_mean)),
+            "log2_dosage_full": each.shared.measured.full,
+        }
+        for each in found
+    ]
+    return pd.DataFrame(rows, index=[each.context.name for each in found])
+
+
+def _guides(context: Context) -> pd.DataFrame:
+    """The guides of a context with their dosages in it."""
+    table = context.guides
+    names = ["guide", "target", "is_control", "n_cells", "log2_dosage", "sd"]
+    return table[names].assign(context=context.name).reset_index(drop=True)

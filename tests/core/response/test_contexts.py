@@ -1,0 +1,263 @@
+"""Two contexts: the likelihood against dense algebra, priors and evidence by quadrature, calls on simulated sums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, nbinom
+
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.response.contexts.decision import TAUS, decide, learn_rho, p_values
+from dream_sc._core.response.contexts.describe import curves_of, described, quantiles
+from dream_sc._core.response.contexts.evidence import FIRST, SECOND, evidence, total
+from dream_sc._core.response.contexts.guide_levels import Sums, guide_levels
+from dream_sc._core.response.contexts.hypotheses import OWN_AMPLITUDE, OWN_EC50, SAME
+from dream_sc._core.response.contexts.lattice_draws import LatticeDraws, first_look, tables_of
+from dream_sc._core.response.contexts.measured import Measured
+from dream_sc._core.response.contexts.pair_likelihood import Curves, Pair, log_likelihood
+from dream_sc._core.response.contexts.proposals import draw
+from dream_sc._core.response.contexts.shapes import Dosages, Shapes
+from dream_sc._core.types import Axis, GuideStats
+
+G, N = 8, 3  # targeting and NTC guides
+X = np.linspace(-3.0, 1.0, G)
+LN2 = np.log(2.0)
+
+
+def dosages(error: float = 0.1, level_error: float = 0.05, scale: float = 1.0) -> Dosages:
+    return Dosages.of(scale * X, np.full(G, 0.2), np.zeros(G), np.full(G, error), level_error)
+
+
+def a_pair(rng: np.random.Generator, n: int = 3, sd: float = 0.1, scale: float = 1.0) -> Pair:
+    mean = rng.normal(0, 0.3, (n, 2, G + N))
+    return Pair(mean, np.full((n, 2, G + N), sd**2), (dosages(), dosages(scale=scale)), 2.0)
+
+
+def shapes() -> Shapes:
+    return Shapes(Axis.of(X), TransPriors())
+
+
+def test_likelihood_is_that_of_a_normal_with_a_dense_covariance():
+    rng = np.random.default_rng(0)
+    pair, tau, rho = a_pair(rng), 0.2, 0.4
+    curves = Curves(*(rng.normal(0, 0.5, (3, 3, 2, 2, G)) ** np.array([1, 2, 1])[:, None, None, None, None]))
+    found = log_likelihood(pair, curves, np.array([tau]), rho)[..., 0]
+    for t in range(3):
+        for d in range(2):
+            n = G + N
+            cov = np.diag(pair.variance[t].ravel()) + tau**2 * np.eye(2 * n)
+            both = np.arange(n)
+            cov[both, n + both] += rho * tau**2
+            cov[n + both, both] += rho * tau**2
+            mean = np.zeros(2 * n)
+            for c in range(2):
+                own = np.arange(c * n, (c + 1) * n)
+                cov[np.ix_(own, own)] += pair.level_sd**2
+                moved = np.concatenate([curves.slope[t, d, c] * 0.05, np.zeros(N)])
+                cov[np.ix_(own, own)] += np.outer(moved, moved)
+                cov[own[:G], own[:G]] += curves.variance[t, d, c]
+                mean[own[:G]] = curves.value[t, d, c]
+            dense = multivariate_normal(mean, cov).logpdf(pair.mean[t].ravel()) + n * np.log(2 * np.pi)
+            np.testing.assert_allclose(found[t, d], dense, rtol=1e-8)
+
+
+def test_prior_of_curves_has_a_mass_of_one_and_the_marginals_that_hypotheses_use():
+    s = shapes()
+    k, log_n, beta = np.linspace(-16, 16, 129), np.linspace(-2.5, 4.0, 53), np.linspace(-6.4, 6.4, 258)
+    theta = np.stack(np.meshgrid(k, log_n, beta, indexing="ij"), -1)
+    density = np.exp(s.log_prior(theta))
+    steps = [a[1] - a[0] for a in (k, log_n, beta)]
+    assert density.sum() * np.prod(steps) == pytest.approx(1.0, abs=0.02)
+    inside = (np.abs(k) < 3)[:, None] & (np.abs(log_n - LN2) < 1.5)
+    by_shape = density.sum(2) * steps[2]
+    np.testing.assert_allclose(by_shape[inside], np.exp(s.log_mass(theta[:, :, 0]))[inside], rtol=0.03)
+    some = (slice(10, 43, 8), slice(100, 250, 30))
+    by_step = (density.sum(0) * steps[0])[some]
+    np.testing.assert_allclose(by_step, np.exp(s.log_mass_of_steps(theta[0][some])), rtol=0.05)
+
+
+def test_curve_and_its_errors_are_averages_over_dosages():
+    s, d = shapes(), dosages(error=0.15)
+    theta = np.array([-1.0, np.log(2.0), s.beta(np.array(1.5))])
+
+    def log_hill(x: np.ndarray) -> np.ndarray:
+        h = 1.0 / (1.0 + 2.0 ** (-2.0 * (x + 1.0)))
+        return np.log(np.exp(1.5) * h + 1 - h)
+
+    z = np.random.default_rng(0).normal(size=(2, 400, 400))
+    error, spread = 0.15 * z[0, :, :1], 0.2 * z[1]
+    many = np.stack([np.log(np.exp(log_hill(x + error + spread)).mean(1)) - log_hill(np.zeros(1)) for x in X], 1)
+    mean, variance, slope = s.with_errors(theta, d)
+    np.testing.assert_allclose(mean, many.mean(0), atol=0.02)
+    np.testing.assert_allclose(np.sqrt(variance), many.std(0), atol=0.015)
+    h = 1e-4
+    up, down = (s.curve(theta, replace(d, at=d.at + sign * h))[0] for sign in (1, -1))
+    np.testing.assert_allclose(slope, (up - down) / (2 * h), atol=1e-5)
+
+
+def test_levels_of_guides_have_the_likelihood_of_the_counts():
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(50.0, (4, 2 * G)).astype(float)
+    counts[0, :2] = 0.0
+    guide, group = np.repeat(np.arange(G), 2), np.tile([0, 1], G)
+    exposure = np.where(group == 0, 30.0, 60.0)
+    stats = GuideStats(counts, exposure, exposure**2 / 25, guide, group, G, 2)
+    found, _ = guide_levels(Sums(stats, np.full(4, 0.4), 0.3))
+    # a guide without counts is low, and its level hardly known
+    assert found.mean[0, 0] < found.mean[0, 1:].min() - 1.0
+    assert found.variance[0, 0] > 5 * found.variance[0, 1]
+    one = GuideStats(counts[1:, ::2], exposure[::2], exposure[::2] ** 2 / 25, np.arange(G), np.zeros(G, int), G, 1)
+    found, base = guide_levels(Sums(one, np.full(3, 0.4), 0.3), sd=20.0)
+    at, sd, h = found.mean[0, 2], found.variance[0, 2] ** 0.5, 1e-3
+    size = 25 / 0.16
+
+    def log_density(level: float) -> float:
+        mean = np.exp(base[0, 2] + level)
+        return float(nbinom.logpmf(counts[1, 4], size, size / (size + mean)))
+
+    assert abs(log_density(at + h) - log_density(at - h)) / (2 * h) < 0.5
+    curvature = (log_density(at + h) + log_density(at - h) - 2 * log_density(at)) / h**2
+    assert sd == pytest.approx((-curvature) ** -0.5, rel=0.02)
+
+
+def test_draws_have_the_density_that_they_say():
+    rng = np.random.default_rng(2)
+    s, pair, tau = shapes(), a_pair(rng, sd=2.0), np.full(3, 0.06)
+    tables = tables_of(s, pair, tau)
+    for sharing in (SAME, OWN_AMPLITUDE, OWN_EC50):
+        drawn = draw(s, pair, tau, tables, sharing, n=1024, seed=3)
+        # without information the prior is the posterior, whose mass is 1
+        mass = np.exp(logsumexp(drawn.log_weight, axis=1)) / 1024
+        np.testing.assert_allclose(mass, 1.0, atol=0.12)
+        cells = LatticeDraws.of(s, tables, sharing)
+        inside = cells.draw(rng.random((64, 8)))
+        assert np.isfinite(cells.log_density(inside)).all()
+
+
+def test_evidence_is_the_integral_over_curves():
+    rng = np.random.default_rng(3)
+    s, d = shapes(), dosages(error=0.05, level_error=0.0)
+    theta = np.array([[-1.0, np.log(2.0), s.beta(np.array(1.2))], [-0.5, 0.5, s.beta(np.array(-1.5))]])
+    curve = np.stack([s.curve(t, d)[0] for t in theta])
+    mean = rng.normal(0, 0.1, (2, 2, G + N))
+    mean[:, :, :G] += curve[:, None]
+    pair, taus = Pair(mean, np.full((2, 2, G + N), 0.08**2), (d, d), 2.0), np.array([0.06])
+    start = np.full(2, 0.06)
+    found = evidence(s, pair, taus, 0.0, tables_of(s, pair, start), start)
+    k, log_n, beta = np.linspace(-4, 3, 71), np.linspace(-1, 2.6, 25), np.linspace(-5, 5, 101)
+    grid = np.stack(np.meshgrid(k, log_n, beta, indexing="ij"), -1).reshape(-1, 3)
+    volume = (k[1] - k[0]) * (log_n[1] - log_n[0]) * (beta[1] - beta[0])
+    every = np.stack([s.with_errors(grid, d)] * 2, -2)[:, None]
+    for t in range(2):
+        exact = log_likelihood(pair.take([t]), Curves(*every), taus, 0.0)[0, :, 0] + s.log_prior(grid)
+        assert found.values[t, 1, 0] == pytest.approx(logsumexp(exact) + np.log(volume), abs=0.2)
+    # guides apart, so that free curves are those of each context alone
+    null = found.values[:, 0]
+    apart = total(found.posteriors[FIRST]) + total(found.posteriors[SECOND]) - 2 * null
+    np.testing.assert_allclose(found.values[:, 4] - null, apart, atol=0.3)
+    assert (found.values[:, 1] > found.values[:, 0] + 10).all()
+
+
+def test_first_look_is_the_evidence_where_little_is_known():
+    s, pair, tau = shapes(), a_pair(np.random.default_rng(4), sd=0.8), np.full(3, 0.06)
+    looked = first_look(s, tables_of(s, pair, tau))
+    assert looked.shape == (3, 6)
+    assert (looked[:, 0] == 0).all()
+    found = evidence(s, pair, np.array([0.06]), 0.0, tables_of(s, pair, tau), tau)
+    np.testing.assert_allclose(found.values[:, :, 0] - found.values[:, :1, 0], looked, atol=0.5)
+
+
+def simulated(seed: int, n: int = 40) -> tuple[Measured, np.ndarray]:
+    """Features without a response, with the same in both contexts, in the first one only, or reversed in the second."""
+    rng, s = np.random.default_rng(seed), shapes()
+    kind = np.arange(n) % 4
+    theta = np.stack([rng.uniform(-2, 0, n), np.full(n, 0.7), s.beta(rng.choice([-2.0, 2.0], n))], 1)
+    sums = []
+    for c in range(2):
+        curve = np.zeros((n, G + N))
+        curve[:, :G] = s.curve(theta, dosages())[0]
+        curve[(kind == 0) | ((kind == 2) & (c == 1))] = 0.0
+        curve[(kind == 3) & (c == 1)] *= -1
+        mean = (300.0 if c == 0 else 1200.0) * np.exp(curve + rng.normal(0, 0.05, curve.shape))
+        exposure = np.full(G + N, 100.0)
+        stats = GuideStats(
+            rng.poisson(mean).astype(float),
+            exposure,
+            exposure**2 / 1e6,
+            np.arange(G + N),
+            np.zeros(G + N, int),
+            G + N,
+            1,
+        )
+        sums.append(Sums(stats, np.full(n, 0.3), 0.3))
+    return Measured((sums[0], sums[1]), (dosages(), dosages()), np.arange(G + N) < G, Axis.of(X), TransPriors()), kind
+
+
+def test_differences_are_found_and_equal_responses_are_not():
+    measured, kind = simulated(0)
+    decision, blocks = decide(measured, n_null=40, seed=1)
+    assert (decision.q_value[kind >= 2] < 0.05).all()
+    assert (decision.lfdr[kind < 2] > 0.5).all()
+    assert (decision.p_value[kind >= 2] < 0.05).all()
+    assert (decision.p_value[kind == 1] > 0.01).all()
+    found = described(measured, decision, blocks, LN2)
+    assert (found["hypothesis"][kind == 0] == "null").all()
+    assert (found["hypothesis"][kind == 1] == "equal").all()
+    assert (found["hypothesis"][kind == 2] == "only").mean() > 0.8
+    assert (found["responds_first"][kind == 2] > 0.9).all()
+    low, high = found["log2_ec50"][1:, kind == 1]
+    assert ((low < 0) & (high > 0)).mean() >= 0.7
+    drawn = curves_of(measured, decision, blocks)
+    assert drawn.curves.shape == (len(drawn.rows), 2, 3, 25)
+    assert (drawn.curves[:, :, 1] <= drawn.curves[:, :, 2]).all()
+
+
+def test_the_same_seed_and_any_block_give_the_same_numbers():
+    measured, _ = simulated(1, 12)
+    one, _ = decide(measured, n_null=20, seed=5)
+    two, _ = decide(measured, n_null=20, seed=5)
+    np.testing.assert_array_equal(one.p_value, two.p_value)
+    np.testing.assert_array_equal(one.values, two.values)
+    learns = np.arange(12) < 10
+    some, _ = decide(measured, n_null=0, learns=learns)
+    assert np.isnan(some.q_value[~learns]).all()
+    assert np.isnan(some.p_value).all()
+    assert np.isfinite(some.q_value[learns]).all()
+
+
+def test_p_values_are_among_features_of_the_same_kind():
+    rng = np.random.default_rng(5)
+    simulated_bf = np.concatenate([rng.normal(-5, 1, 200), rng.normal(0, 1, 200)])
+    responds = np.arange(400) >= 200
+    probability = np.array([[0.9, 0.0], [0.0, 0.9]]) @ np.eye(2, 6)
+    p = p_values(np.array([-2.0, -2.0]), probability, simulated_bf, responds)
+    assert p[0] < 0.02
+    assert p[1] > 0.9
+
+
+def test_quantiles_of_weighted_draws():
+    values = np.random.default_rng(6).normal(size=(2, 4000))
+    weights = np.ones((2, 4000))
+    weights[1] = values[1] > 0
+    found = quantiles(values, weights)
+    np.testing.assert_allclose(found[:, 0], [0, -1.96, 1.96], atol=0.1)
+    np.testing.assert_allclose(found[:, 1], [0.674, 0.031, 2.24], atol=0.2)
+
+
+def test_grid_of_guide_effects_is_in_order():
+    assert (np.diff(TAUS) > 0).all()
+
+
+@pytest.mark.parametrize(("shared", "low", "high"), [(0.0, 0.0, 0.3), (1.0, 0.7, 1.0)])
+def test_what_guide_effects_have_in_common_is_learned(shared: float, low: float, high: float) -> None:
+    measured, _ = simulated(2, 80)
+    rng, flat = np.random.default_rng(7), []
+    common = rng.normal(0, 0.15, (80, G + N))
+    for c in range(2):
+        effect = common if shared == 1.0 or c == 0 else rng.normal(0, 0.15, (80, G + N))
+        stats = replace(measured.sums[c].stats, counts=rng.poisson(500 * np.exp(effect)).astype(float))
+        flat.append(replace(measured.sums[c], stats=stats))
+    assert low <= learn_rho(replace(measured, sums=(flat[0], flat[1])), TAUS) <= high
