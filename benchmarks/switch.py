@@ -1,13 +1,14 @@
 """Perturbations whose effects do not follow the dosage: knock-outs, simulated and real.
 
-    python benchmarks/switch.py knockout [--seeds 10]
+    python benchmarks/switch.py knockout [--seeds 10] [--guides 6] [--ntc 12] [--moving 0.1]
     python benchmarks/switch.py titration [--seeds 3]
     python benchmarks/switch.py regroupings [--n 600] [--data FOLDER]
     python benchmarks/switch.py renge [--data FOLDER]
 
 knockout: Cas9 leaves the mRNA, so that the estimated dosages of its guides are noise. Six guides, of which five move a
 tenth of the genes by at least 1 log2, each gene by as much in all of them, and twelve NTC guides; guides differ by 0.05
-log2 in every gene besides. Three fits: with the dosages of `tl.fit_cis`, with `dosage="none"`, and with one Hill alone.
+log2 in every gene besides (with `--guides`, `--ntc` and `--moving` other numbers, such as more guides than controls).
+Three fits: with the dosages of `tl.fit_cis`, with `dosage="none"`, and with one Hill alone.
 Power is over genes that move, of at least 0.5 counts per cell.
 
 titration: graded guides of `datasets.titration`. How many of the calls follow the dosage, by `qvalue_graded`.
@@ -35,20 +36,20 @@ import dream_sc as ds
 from dream_sc._core.response import calibration, decision, graded, learned
 from dream_sc.tl._null_refits import ntc_guides, read_fit
 
-GENE, CELLS, N_NTC, SHIFT = "TARGET", 150, 12, 0.05
+GENE, CELLS, SHIFT = "TARGET", 150, 0.05
 FDR = 0.05
 RENGE = "renge2023_hipsc_crispko.h5ad"
 
 
-def knockout(seed: int, n_genes: int = 400, n_guides: int = 6) -> ad.AnnData:
+def knockout(seed: int, n_genes: int = 400, n_guides: int = 6, n_ntc: int = 12, moving: float = 0.1) -> ad.AnnData:
     """A knock-out of `TARGET`, whose mRNA stays as it is; the last guide does nothing."""
     rng = np.random.default_rng(seed)
-    guide = np.repeat(np.arange(n_guides + N_NTC), CELLS)
+    guide = np.repeat(np.arange(n_guides + n_ntc), CELLS)
     mean = 2.0 ** rng.uniform(-3, 5, n_genes)
-    moves = rng.random(n_genes) < 0.1
+    moves = rng.random(n_genes) < moving
     mean[0], moves[0] = 5.0, False
     change = np.where(moves, rng.choice([-1, 1], n_genes) * rng.uniform(1.0, 2.5, n_genes), 0.0)
-    acts = (np.arange(n_guides + N_NTC) < n_guides - 1).astype(float)
+    acts = (np.arange(n_guides + n_ntc) < n_guides - 1).astype(float)
     log2 = rng.normal(0, SHIFT, (len(acts), n_genes)) + acts[:, None] * change
     size = rng.lognormal(0, 0.3, len(guide))
     rate = mean * 2.0 ** log2[guide] * size[:, None]
@@ -62,8 +63,8 @@ def knockout(seed: int, n_genes: int = 400, n_guides: int = 6) -> ad.AnnData:
     return ad.AnnData(sparse.csr_matrix(x), obs=obs, var=var)
 
 
-def of_knockout(seed: int) -> list[dict[str, float]]:
-    adata = knockout(seed)
+def of_knockout(seed: int, n_guides: int, n_ntc: int, moving: float) -> list[dict[str, float]]:
+    adata = knockout(seed, 400, n_guides, n_ntc, moving)
     ds.tl.fit_technical(adata)
     ds.tl.fit_cis(adata, GENE)
     fits = {"auto": {}, 'dosage="none"': {"dosage": "none"}, "one Hill": {"function_type": "single_hill"}}
@@ -86,8 +87,8 @@ def of_knockout(seed: int) -> list[dict[str, float]]:
     return out
 
 
-def print_knockouts(seeds: int) -> None:
-    table = pd.DataFrame([row for seed in range(seeds) for row in of_knockout(seed)])
+def print_knockouts(seeds: int, n_guides: int, n_ntc: int, moving: float) -> None:
+    table = pd.DataFrame([row for seed in range(seeds) for row in of_knockout(seed, n_guides, n_ntc, moving)])
     print("| fit | power | FDP | se | calls that follow the dosage | calls |\n|---|---|---|---|---|---|")
     for name, rows in table.groupby("fit", sort=False):
         se = rows["fdp"].std() / np.sqrt(len(rows))
@@ -170,11 +171,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["knockout", "titration", "regroupings", "renge"])
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--guides", type=int, default=6)
+    parser.add_argument("--ntc", type=int, default=12)
+    parser.add_argument("--moving", type=float, default=0.1)
     parser.add_argument("--n", type=int, default=600)
     parser.add_argument("--data", default=os.environ.get("DREAM_SC_DATA"))
     given = parser.parse_args()
     if given.what == "knockout":
-        print_knockouts(given.seeds or 10)
+        print_knockouts(given.seeds or 10, given.guides, given.ntc, given.moving)
     elif given.what == "titration":
         print_titrations(given.seeds or 3)
     elif given.what == "regroupings":

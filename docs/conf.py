@@ -33,14 +33,14 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "_api_types",
+    "_mathml",
 ]
 
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
-exclude_patterns = ["_build", "computed", "jupyter_execute", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_extra", "_site", "computed", "jupyter_execute", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
 # Notebooks are committed with their outputs; a test runs them.
@@ -70,9 +70,20 @@ bibtex_reference_style = "author_year"
 bibtex_default_style = "plain"
 
 html_theme = "sphinx_book_theme"
+html_extra_path = ["_extra"]  # the example of a report
+html_static_path = ["_site"]
+html_css_files = ["site.css"]
+html_favicon = "_site/icon.svg"
+html_math_renderer = "mathml"
+html_context = {"default_mode": "auto"}
 html_title = "dream_sc"
 html_show_sourcelink = False
-html_theme_options = {"show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False}
+html_theme_options = {
+    "navbar_persistent": [],  # one search box is enough: that of the side bar
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
 
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True

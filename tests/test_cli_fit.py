@@ -44,6 +44,7 @@ def test_what_is_written(fitted: Path, screen: Path) -> None:
         "trans.tsv",
         "summary.txt",
         "software_versions.yml",
+        "report.html",
         "figures/dose_response.png",
         "figures/cis.png",
         "figures/technical.png",

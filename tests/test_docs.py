@@ -52,7 +52,7 @@ def _screen() -> ad.AnnData:
 
 
 def _modalities() -> dict[str, Any]:
-    """What README.md puts beside the counts of its titration: exons, donors and scores of the same cells."""
+    """A titration, and exons, donors and scores of the same cells."""
     rna, rng, f = _small(), np.random.default_rng(1), 6
     rise = 1 / (1 + np.exp2(-rna.obs["true_log2_dosage"].to_numpy() - 1))[:, None]
     share = 0.25 + 0.5 * np.where(np.arange(f) < 3, rise, 0.4)
@@ -63,7 +63,8 @@ def _modalities() -> dict[str, Any]:
     var = pd.DataFrame({"donor": np.repeat([f"donor{i}" for i in range(f)], 2)}, [f"sj{i}" for i in range(2 * f)])
     both = np.stack([first, total - first], 2).reshape(rna.n_obs, -1)
     scores = ad.AnnData(rng.normal(4 * share), rna.obs.copy(), pd.DataFrame(index=[f"score{i}" for i in range(f)]))
-    return {"exons": exons, "donors": ad.AnnData(sparse.csr_matrix(both), rna.obs.copy(), var), "scores": scores}
+    donors = ad.AnnData(sparse.csr_matrix(both), rna.obs.copy(), var)
+    return {"adata": rna, "exons": exons, "donors": donors, "scores": scores}
 
 
 def _files() -> dict[str, Any]:
@@ -180,12 +181,12 @@ def _other_tools() -> dict[str, Any]:
 
 
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
-    "README.md": _modalities,
     "confounding.md": lambda: {"adata": _screen()},
     "designs.md": _many_guides,
     "formats.md": _other_tools,
     "large_data.md": _files,
     "memory.md": _files,
+    "modalities.md": _modalities,
     "screens.md": lambda: {"adata": _screen()},
     "splicing.md": _junctions,
 }
@@ -213,11 +214,18 @@ def _checked(space: dict[str, Any]) -> None:
     assert {"calibration", "confounding"} <= set(space["adata"].uns)
 
 
-def _read_me(space: dict[str, Any]) -> None:
-    _checked(space)
+def _all_modalities(space: dict[str, Any]) -> None:
     called = ds.get.trans(space["mdata"], mod="psi")["qvalue"] < 0.05
     assert called.iloc[:3].all()
     assert not called.iloc[3:].any()
+    assert Path("psi.html").stat().st_size > 20_000
+
+
+def _reported(space: dict[str, Any]) -> None:
+    _fitted(space)
+    text = Path("report.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert space["adata"].var_names[-1] in text
 
 
 def _confounded(space: dict[str, Any]) -> None:
@@ -295,24 +303,37 @@ def _questions(space: dict[str, Any]) -> None:
     assert len(space["called"].columns) <= 12
     assert set(space["doses"]["level"].dropna()) == {0.1, 0.5, 0.9}
     assert space["ranking"].index[0] in set(space["called"].index)
+    assert set(space["members"]) <= {"early", "proportional", "threshold", "buffered", "unclear"}
+    assert space["weights"].shape == (len(space["background"]), 4)
     assert list(pd.read_excel("results.xlsx", sheet_name="responders").iloc[:, 0]) == list(space["called"].index)
 
 
-EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
-    "README.md": _read_me,
+def _planned(space: dict[str, Any]) -> None:
+    _fitted({"adata": space["pilot"]})
+    assert len(space["table"]) == 4 * 3 * 2
+    assert space["table"]["power"].between(0, 1).all()
+    assert space["best"]["reached"].all()
+    assert space["best"]["cost"].is_monotonic_increasing
+
+
+EXPECTED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "README.md": _reported,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
     "confounding.md": _confounded,
     "contexts.md": _compared,
     "designs.md": _many,
     "formats.md": _same_by_every_door,
     "gallery.md": _gallery,
-    "index.md": _fitted,
+    "index.md": _reported,
     "known_dosages.md": _known,
     "knock_outs.md": _acting,
     "large_data.md": _from_disk,
     "memory.md": lambda space: _whole_table(space["ds"].memory.estimate_for("screen.h5ad", backed=True)),
+    "planning.md": _planned,
+    "modalities.md": _all_modalities,
     "questions.md": _questions,
     "quickstart.md": _checked,
+    "report.md": lambda space: [check(space) for check in (_checked, _reported)],
     "screens.md": lambda space: _whole_library(space["table"]),
     "splicing.md": _splicing,
 }
@@ -341,3 +362,29 @@ def test_every_block_names_its_language(page: Path) -> None:
     opening = re.findall(r"^[ ]*```(\S.*|)$", page.read_text(), re.MULTILINE)[::2]
     unknown = [language for language in opening if language not in LANGUAGES and not language.startswith("{")]
     assert not unknown
+
+
+@pytest.mark.slow
+def test_the_output_in_the_readme_is_what_its_code_prints(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all cells and genes; the last digit may differ between machines."""
+    text = (ROOT / "README.md").read_text()
+    code, shown = blocks(text)[0][1], re.search(r"^```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    monkeypatch.chdir(tmp_path)
+    exec(code.split("ds.pl.dose_response")[0], {})
+    found, wanted = (part.split() for part in (capsys.readouterr().out, shown.group(1)))
+    number = re.compile(r"\(?(-?\d+\.\d+)\)?")
+    assert [number.sub("n", word) for word in found] == [number.sub("n", word) for word in wanted]
+    values = [[float(m.group(1)) for word in part if (m := number.fullmatch(word))] for part in (found, wanted)]
+    np.testing.assert_allclose(*values, atol=0.02)
+
+
+def test_the_example_report_has_the_present_page() -> None:
+    from dream_sc._report import _report
+
+    text = (ROOT / "docs" / "_extra" / "example_report.html").read_text(encoding="utf-8")
+    for name in (*_report.SCRIPTS, "style.css"):
+        part = (_report.PAGE / name).read_text(encoding="utf-8").strip()
+        assert part in text, f"{name} has changed: run python docs/_landing.py"

@@ -1,4 +1,4 @@
-"""Every public function of the steps has an example, and it runs as written.
+"""Every public function has an example, and it runs as written.
 
 Each runs by itself, with `ds`, a titration with its fits as `adata`, and what else it names.
 """
@@ -20,13 +20,13 @@ from scipy.io import mmwrite
 
 import dream_sc as ds
 
-NAMESPACES = ("get", "pl", "pp", "tl")
+NAMESPACES = ("datasets", "design", "get", "io", "memory", "pl", "pp", "tl")
 FUNCTIONS = {
     f"{namespace}.{name}": f
     for namespace in NAMESPACES
     for name in import_module(f"dream_sc.{namespace}").__all__
     if inspect.isfunction(f := getattr(import_module(f"dream_sc.{namespace}"), name))
-}
+} | {"report": ds.report}
 JUNCTIONS = {"left": (101, 200), "skip": (101, 300), "right": (261, 300)}  # of one cassette exon
 
 
@@ -74,7 +74,78 @@ def _plate() -> ad.AnnData:
     return adata
 
 
+def _run_of_cellranger() -> None:
+    """The folder `outs` of a run, with a feature reference beside it."""
+    folder = Path("outs/filtered_feature_bc_matrix")
+    folder.mkdir(parents=True)
+    counts = np.array([[3, 0, 1], [1, 2, 0], [9, 0, 0], [0, 7, 8]])
+    mmwrite(folder / "matrix.mtx", sparse.coo_matrix(counts))
+    kinds = ["Gene Expression"] * 2 + ["CRISPR Guide Capture"] * 2
+    rows = zip(["ENSG1", "ENSG2", "sg1", "nt1"], ["GFI1B", "TBCE", "sg1", "nt1"], kinds, strict=True)
+    (folder / "features.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    (folder / "barcodes.tsv").write_text("c1\nc2\nc3\n")
+    head = "id,name,read,pattern,sequence,feature_type,target_gene_id,target_gene_name\n"
+    of_guides = (("sg1", "ENSG1", "GFI1B"), ("nt1", "Non-Targeting", "Non-Targeting"))
+    lines = [f"{g},{g},R2,(BC),ACGT,CRISPR Guide Capture,{i},{name}\n" for g, i, name in of_guides]
+    Path("feature_reference.csv").write_text(head + "".join(lines))
+
+
+def _calls(cells: pd.Index, guides: Any) -> None:
+    """The calls of guides of these cells, beside such a run."""
+    folder = Path("outs/crispr_analysis")
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"{cell},1,{guide},9\n" for cell, guide in zip(cells, guides, strict=True)]
+    head = "cell_barcode,num_features,feature_call,num_umis\n"
+    (folder / "protospacer_calls_per_cell.csv").write_text(head + "".join(lines))
+
+
+def _of_others(adata: ad.AnnData) -> dict[str, Any]:
+    """What other tools give: guides by pertpy, matrices of sceptre, files of IGVF, MAGeCK and scPerturb."""
+    import mudata as md
+
+    cells = adata.obs_names[:6]
+    genes = ad.AnnData(adata.X[:6].astype(int), pd.DataFrame(index=cells), adata.var[[]].copy())
+    umis = sparse.csr_matrix(9 * np.eye(3, dtype=int)[[0, 0, 1, 1, 2, 2]])
+    var = pd.DataFrame({"gene": ["A", "A", "NT"]}, ["a1", "a2", "n1"])
+    guides = ad.AnnData(umis, pd.DataFrame(index=cells), var)
+    guides.layers["assigned_guides"] = umis.astype(bool).astype(np.int8)
+    both = md.MuData({"gene": genes.copy(), "guide": guides.copy()})
+    both["guide"].layers["guide_assignment"] = guides.layers["assigned_guides"]
+    both["guide"].var["intended_target_name"] = ["GFI1B", "GFI1B", "non-targeting|1"]
+    both["guide"].var["targeting"] = [True, True, False]
+    both["guide"].uns["moi"] = np.array(["low"], dtype=object)
+    Path("pipeline_outputs").mkdir()
+    both.write("pipeline_outputs/inference_mudata.h5mu")
+    perturbed = genes.copy()
+    perturbed.obs["perturbation"] = ["GFI1B", "GFI1B", "TBCE", "TBCE", "control", "control"]
+    perturbed.write_h5ad("ReplogleWeissman2022_K562_essential.h5ad")
+    table = adata.obs.drop_duplicates("guide")[["guide", "target"]].astype(str)
+    strength = pd.DataFrame(
+        {"sgrna": table["guide"], "Gene": table["target"], "LFC": np.linspace(-3, -0.5, len(table))}
+    )
+    strength.to_csv("sgrna_summary.txt", sep="\t", index=False)
+    response = pd.DataFrame(genes.X.toarray().T, genes.var_names, cells)
+    targets = pd.DataFrame({"grna_id": var.index, "grna_target": ["A", "A", "non-targeting"]})
+    return {
+        "genes": genes,
+        "guides": guides,
+        "ad": ad,
+        "response_matrix": response,
+        "grna_matrix": pd.DataFrame(umis.toarray().T, var.index, cells),
+        "targets": targets,
+    }
+
+
 def _space(name: str, adata: ad.AnnData) -> dict[str, Any]:
+    if name == "io.read_cellranger":
+        _run_of_cellranger()
+        return {"ds": ds}
+    if name == "io.protospacer_calls":
+        _calls(adata.obs_names, adata.obs["guide"])
+        library = adata.obs.drop_duplicates("guide").set_index("guide")["target"].astype(str).to_dict()
+        return {"ds": ds, "adata": _bare(adata, two=False)["adata"], "library": library}
+    if name.startswith("io."):
+        return {"ds": ds, "adata": adata, **_of_others(adata)}
     if name == "tl.set_dosage":
         return {"ds": ds, "adata": _plate()}
     if name == "pp.combine_guides":
@@ -107,6 +178,17 @@ def test_an_example_runs_as_written(
     function = FUNCTIONS[name]
     space = _space(name, titration_fit.copy())
     found = doctest.DocTestParser().get_doctest(inspect.getdoc(function) or "", space, name, None, 0)
+    said: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(found, out=said.append)
+    assert result.failed == 0, "".join(said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", [ds, type(ds.settings)], ids=["dream_sc", "settings"])
+def test_the_package_and_its_settings_have_examples_too(of: Any, restore_settings: None) -> None:
+    name = of.__name__
+    found = doctest.DocTestParser().get_doctest(inspect.getdoc(of) or "", {"ds": ds}, name, None, 0)
+    assert found.examples
     said: list[str] = []
     result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(found, out=said.append)
     assert result.failed == 0, "".join(said)

@@ -53,3 +53,20 @@ def test_verbosity_by_the_numbers_of_scanpy(number, name):
 def test_settings_progress_is_checked():
     with pytest.raises(TypeError, match="True, False or None"):
         settings.progress = "yes"
+
+
+def test_a_misspelt_setting_is_refused() -> None:
+    for name, text in (("verbose", "did you mean 'verbosity'"), ("progres", "did you mean 'progress'"), ("x", "only")):
+        with pytest.raises(AttributeError, match=rf"dream_sc\.settings has no '{name}', only .*{text}|{text}"):
+            setattr(settings, name, "info")
+        assert not hasattr(settings, name)
+
+
+def test_messages_say_what_they_are_about(caplog: pytest.LogCaptureFixture) -> None:
+    from dream_sc._logging import about, logger
+
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        with about("target MYB at 50 %"):
+            logger.warning("only %d cells", 3)
+        logger.warning("only %d cells", 4)
+    assert [r.getMessage() for r in caplog.records] == ["target MYB at 50 %: only 3 cells", "only 4 cells"]

@@ -16,7 +16,7 @@ import pytest
 import dream_sc
 
 ROOT = Path(dream_sc.__file__).parent
-NAMESPACES = ("datasets", "get", "io", "memory", "pl", "pp", "tl")
+NAMESPACES = ("datasets", "design", "get", "io", "memory", "pl", "pp", "tl")
 BLOCKED_IN_CORE = ("anndata", "mudata", "pandas", "matplotlib", "scanpy")
 HEAVY = ("torch", "pyro", "scanpy", "matplotlib", "numba", "mudata", "scipy.stats", "xarray", "formulaic")
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -30,7 +30,7 @@ def _public() -> list[tuple[str, object]]:
     for namespace in NAMESPACES:
         module = import_module(f"dream_sc.{namespace}")
         found += [(f"{namespace}.{name}", getattr(module, name)) for name in module.__all__]
-    return found
+    return [*found, ("report", dream_sc.report)]
 
 
 PUBLIC = _public()
@@ -148,7 +148,7 @@ def test_import_is_light():
         import anndata
         before = set(sys.modules)
         import dream_sc
-        from dream_sc import datasets, get, io, memory, pl, pp, tl
+        from dream_sc import datasets, design, get, io, memory, pl, pp, tl
         loaded = set(sys.modules) - before
         print(*[name for name in {HEAVY!r} if name in loaded])
     """)

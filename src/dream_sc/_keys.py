@@ -72,6 +72,11 @@ class Slots:
         return f"{self.key}_covariates_sd"
 
     @property
+    def ambient(self) -> str:
+        """`.varm`: profile of the ambient counts of the technical step; `.obsm`: those of each cell and their share."""
+        return f"{self.key}_ambient"
+
+    @property
     def curves(self) -> str:
         """`.varm`: curves of the contexts that were compared, with their bands."""
         return f"{self.key}_curves"
@@ -88,7 +93,7 @@ class Slots:
 
 
 # of every step, in its entry of `.uns`: a name for the result, and what it was made from
-ID, MADE_FROM = "id", "made_from"
+ID, MADE_FROM, RESULTS, CATEGORIES_OF = "id", "made_from", "results", "categories of"
 CELLS, TAKES_PART, KINDS, NAMES, FEATURES, STEPS = "cells", "takes part", "kinds", "names", "features", "steps"
 NO_DOSAGE = "none"  # `dosage=` of a trans fit for which guides act or do not
 ACTING = "_acting"  # appended to the key of a trans fit without dosages: its guides, in the form of a cis fit
@@ -182,6 +187,7 @@ _MAIN_COLUMNS = (
     "note",
 )
 CONFIDENCE, EC50_TEXT = "confidence", "ec50"
+MEANINGS = "columns"  # of a trans fit, in its entry of `.uns`: what the columns of its table mean
 FLAGS = "flags"  # of a trans fit, in its entry of `.uns`: what makes the whole of it doubtful
 CATEGORIES = "categories"  # table of the categories of a multinomial with a layer for each, in the entry of `.uns`
 # of a category by itself, where it does not have those of its feature
@@ -202,7 +208,7 @@ def main_columns(effect: str) -> tuple[str, ...]:
 
 
 # what `tl.calibrate(replace=True)` puts another number in, and where it keeps what was there
-THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory"}
+THEORY_COLUMNS = {"pvalue": "pvalue_theory", "qvalue": "qvalue_theory", "qvalue_graded": "qvalue_graded_theory"}
 CALIBRATION_TABLES = ("fpr", "regroupings", "features", "qq", "held_out")
 # what `tl.check_confounding` stores: tables in its entry of `.uns`, and the columns of its table in `.varm`
 CHECKS, CHECKED_GUIDES = "checks", "guides"
@@ -305,4 +311,32 @@ TARGET_COLUMNS_OF_SCREEN = (
     "n_calls",
     "n_calls_union",
     "seconds",
+)
+# of the tables of `design`
+POWER_COLUMNS = (
+    "n_guides",
+    "n_cells_per_guide",
+    "n_ntc_cells",
+    "mean",
+    "log2fc",
+    "power",
+    "ec50_width",
+    "plan",
+    "n_ntc_guides",
+    "depth",
+    "moi",
+    "n_cells",
+)
+COST_COLUMNS, HELPS_MOST = ("n_reads", "cost", "reached"), "helps_most"
+# of the groups of responding features
+RESPONSE_GROUPS, GROUP, UNCLEAR = "groups", "group", "unclear"
+GROUP_COLUMNS = (
+    GROUP,
+    "p_early",
+    "p_proportional",
+    "p_threshold",
+    "p_buffered",
+    "half_at",
+    "half_at_q025",
+    "half_at_q975",
 )

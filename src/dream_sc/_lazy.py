@@ -1,7 +1,11 @@
-"""Names of a package that are loaded when they are first used, so that a step loads what it needs and no more."""
+"""Names of a package that are loaded when they are first used, so that a step loads what it needs and no more.
+
+Functions of public packages refuse arguments that do not fit their signatures.
+"""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,7 +21,14 @@ def lazy(package: str, names: Mapping[str, tuple[str, ...]]) -> tuple[Callable[[
     def load(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{module_of[name]}"), name)
+        module = import_module(f"{package}.{module_of[name]}")
+        value = getattr(module, name)
+        if inspect.isfunction(value) and "._" not in package:
+            from ._validate_types import checked
+
+            value = checked(value)
+            for where in (module, sys.modules[value.__module__]):  # which is where pickle looks for it
+                setattr(where, name, value)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -6,12 +6,13 @@ Nothing is configured here: ``dream_sc.settings.verbosity = "info"`` or the `log
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ._settings import LOGGER_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 logger = logging.getLogger(LOGGER_NAME)
 
@@ -33,6 +34,21 @@ def wrote(step: str, slots: Sequence[str], seconds: float | None = None) -> None
     lines = [f"{step}: done" + ("" if seconds is None else f" ({_duration(seconds)})")]
     lines += [f"    added {slot}" for slot in slots]
     logger.info("\n".join(lines))
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """For a time, let every message begin with what it is about, such as ``"target MYB"``."""
+
+    def named(record: logging.LogRecord) -> bool:
+        record.msg, record.args = f"{what}: {record.getMessage()}", None
+        return True
+
+    logger.addFilter(named)
+    try:
+        yield
+    finally:
+        logger.removeFilter(named)
 
 
 def _duration(seconds: float) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from difflib import get_close_matches
 from typing import Literal
 
 LOGGER_NAME = "dream_sc"
 LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
+NAMES = ("verbosity", "progress")  # of the settings
 Verbosity = Literal["error", "warning", "info", "debug"]
 NUMBERS: tuple[Verbosity, ...] = ("error", "warning", "info", "info", "debug")  # those of scanpy, where 3 is "hint"
 
@@ -18,7 +20,21 @@ class Settings:
 
     Nothing is configured on import: messages go through the standard logger ``"dream_sc"``, so an application
     decides what becomes of them. Setting `verbosity` is the short way for a notebook or a script.
+
+    Examples
+    --------
+    >>> ds.settings.verbosity = "info"
+    >>> ds.settings.progress = False
+    >>> ds.settings
+    Settings(verbosity='info', progress=False)
     """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_") and name not in NAMES:
+            close = get_close_matches(name, NAMES, n=1, cutoff=0.4)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise AttributeError(f"dream_sc.settings has no {name!r}, only {' and '.join(map(repr, NAMES))}{hint}")
+        super().__setattr__(name, value)
 
     def __init__(self) -> None:
         self._handler: logging.Handler | None = None

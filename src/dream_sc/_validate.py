@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
+from . import _validate_values as _values
 from ._data import stored
 from ._keys import FEATURE_TYPES, GENE_EXPRESSION
 from ._logging import logger
@@ -16,50 +16,25 @@ from ._logging import logger
 if TYPE_CHECKING:
     from anndata import AnnData
 
+# values by themselves
+at_least = _values.at_least
+close = _values.close
+names = _values.names
+number = _values.number
+numbers = _values.numbers
+one_of = _values.one_of
+shown = _values.shown
+text = _values.text
+whole = _values.whole
+without_effect = _values.without_effect
+
 NO_COUNTS = {
     "not finite": "NaN or infinite values: raw counts are needed; drop the cells or genes, or pass another layer=",
     "negative integer": "negative values: raw counts are needed, pass them as layer=",
     "negative": "negative values, it looks scaled: pass the layer of raw counts as layer=",
     "fraction": "fractions, it looks log-normalised (or normalised otherwise): pass the raw counts as layer=",
 }
-
-
-def close(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
-    """Say which of the names come close to an unknown one."""
-    known = [str(n) for n in names]
-    same = [n for n in known if n.casefold() == str(name).casefold()]  # but for upper and lower case
-    matches = [*same, *(m for m in get_close_matches(str(name), known, n=4, cutoff=cutoff) if m not in same)]
-    return f"; did you mean {matches}?" if matches else ""
-
-
-def whole(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}={value!r} is not allowed: use a whole number, {least} or more")
-
-
-def number(name: str, value: Any) -> float:
-    """Refuse what is no number; gives it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name}={value!r} is not allowed: use a number")
-    return float(value)
-
-
-def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
-    """Refuse a value that is not among the allowed ones."""
-    options = list(allowed)
-    if value not in options:
-        raise ValueError(f"{name}={value!r} is not known; use one of {options}")
-
-
-def without_effect(given: Mapping[str, Any], why: str) -> None:
-    """Refuse arguments that were given, which are those that are not None, but would do nothing.
-
-    `why` says with what they do nothing, and what they are for.
-    """
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"{name}={value!r} has no effect {why}: leave it out")
+NO_GENE = "no gene but "  # why a feature is left out; its kind follows
 
 
 def offered(inference: str, distribution: str, engines: Iterable[str]) -> None:
@@ -86,13 +61,9 @@ def sampling(inference: str, nsamples: Any, niters: Any, device: Any) -> None:
 def resolve(data: Any, mod: str | None, *, views: bool = False) -> AnnData:
     """The AnnData to work on: the object itself, or a modality of a MuData; `views` where nothing is written to it."""
     if isinstance(getattr(data, "mod", None), Mapping):
-        if mod is None:
-            raise ValueError(f"data is a MuData: name the modality, mod= one of {list(data.mod)}")
-        if mod not in data.mod:
-            raise KeyError(f"modality {mod!r} is not there; there are {list(data.mod)}")
-        adata = data.mod[mod]
+        adata = modality(data, mod)
     elif mod is not None:
-        raise ValueError(f"mod={mod!r} was given, but data is no MuData: leave it out")
+        raise ValueError(f"mod={shown(mod)} was given, but data is no MuData: leave it out")
     else:
         adata = data
     if not (hasattr(adata, "varm") and hasattr(adata, "obs")):
@@ -106,9 +77,9 @@ def resolve(data: Any, mod: str | None, *, views: bool = False) -> AnnData:
         raise ValueError("data is a view of a backed file: call .to_memory() on the subset first")
     if not views and (getattr(data, "is_view", False) or adata.is_view):
         raise ValueError("data is a view, results would be lost: call .copy() on the subset first")
-    for axis, names in (("var", adata.var_names), ("obs", adata.obs_names)):
-        if not names.is_unique:
-            example = names[names.duplicated()][0]
+    for axis, index in (("var", adata.var_names), ("obs", adata.obs_names)):
+        if not index.is_unique:
+            example = index[index.duplicated()][0]
             raise ValueError(f"{axis}_names holds duplicates, {example!r} for one: call .{axis}_names_make_unique()")
     return adata
 
@@ -124,7 +95,7 @@ def matrix(adata: AnnData, layer: str | None) -> Any:
             "them from it"
         ) from error
     if layer is not None and layer not in known:
-        raise KeyError(f"layer {layer!r} is not there; there are {known}{close(layer, known)}")
+        raise KeyError(f"layer={layer!r} is not there; there are {known}{close(layer, known)}")
     if x is None:
         raise ValueError(f".X is empty: name a layer of counts, layer= one of {known}")
     return x
@@ -209,22 +180,31 @@ def label_texts(given: Any) -> list[str]:
     return [str(label) for label in (given if several else [given])]
 
 
-def gene_features(adata: AnnData, label: str) -> None:
-    """Say where features of several kinds lie in one matrix, such as guides and antibodies beside genes."""
-    kinds = adata.var[FEATURE_TYPES].dropna().astype(str) if FEATURE_TYPES in adata.var else pd.Series(dtype=str)
-    others = kinds[kinds != GENE_EXPRESSION]
-    if len(others) and (kinds == GENE_EXPRESSION).any():
+def other_features(adata: AnnData) -> np.ndarray:
+    """What features ``(T,)`` are that lie beside genes in one matrix, such as guides and antibodies; "" of genes."""
+    if FEATURE_TYPES not in adata.var:
+        return np.full(adata.n_vars, "", dtype=object)
+    column = adata.var[FEATURE_TYPES]
+    kinds = np.where(column.isna(), "", column.astype(str)).astype(object)
+    is_gene = kinds == GENE_EXPRESSION
+    return np.where(is_gene | (not is_gene.any()), "", kinds)
+
+
+def gene_features(adata: AnnData, label: str) -> np.ndarray:
+    """Which features ``(T,)`` are genes; says which others are left out."""
+    kinds = other_features(adata)
+    others = kinds[kinds != ""]
+    if len(others):
         logger.warning(
-            "%s: .var[%r] says that %d of %d features are no genes (%s): their counts go into size factors, and they "
-            "are fitted as genes; take them out, data[:, data.var[%r] == %r].copy(); guides go to pp.guide_matrix",
+            "%s: %d of %d features are no genes but %s, says .var[%r]: they are left out; guides among them go to "
+            "dream_sc.pp.guide_matrix",
             label,
-            FEATURE_TYPES,
             len(others),
             adata.n_vars,
             ", ".join(sorted(set(others))),
             FEATURE_TYPES,
-            GENE_EXPRESSION,
         )
+    return np.asarray(kinds == "")
 
 
 def controls(target: np.ndarray, control: str | list[str], target_key: str) -> np.ndarray:
@@ -247,6 +227,11 @@ def size_factors(adata: AnnData, key: str) -> np.ndarray:
     if key not in adata.obs:
         raise KeyError(
             f".obs[{key!r}] is not there: call dream_sc.pp.size_factors(data) first, or set size_factor_key="
+        )
+    if not pd.api.types.is_numeric_dtype(adata.obs[key]):
+        raise ValueError(
+            f".obs[{key!r}] holds no numbers but {shown(adata.obs[key].iloc[0])}: size factors are positive numbers; "
+            "name their column as size_factor_key=, or call dream_sc.pp.size_factors(data)"
         )
     s = np.asarray(adata.obs[key], dtype=np.float64)
     bad = ~np.isfinite(s) | (s <= 0)
@@ -298,14 +283,38 @@ def new_key(adata: AnnData, key: str, label: str) -> None:
     """Refuse a `key_added` that files cannot hold, or that names the result of another step."""
     storable(key)
     before = adata.uns.get(key)
-    other = before.get("step", label) if isinstance(before, Mapping) else label
+    own = before is None or (isinstance(before, Mapping) and ("step" in before or "schema_version" in before))
+    other = before.get("step", label) if own and before is not None else label
     if _kind(other) != _kind(label):
         raise ValueError(f"key_added={key!r} names a result of {other}: choose another name")
+    # results of ours that lost their entry of `.uns`, as in a concatenation, are tables
+    stores = [("obsm", adata.obsm), ("varm", adata.varm)] if before is None or not own else []
+    taken = [] if own else [f".uns[{key!r}]"]
+    taken += [f".{a}[{key!r}]" for a, store in stores if key in store and not isinstance(store[key], pd.DataFrame)]
+    if taken:
+        raise ValueError(
+            f"{label}: {' and '.join(taken)} would be overwritten, and is not of dream_sc: choose another key_added "
+            f"than {key!r}"
+        )
+
+
+def new_size_factors(adata: AnnData, key: str) -> None:
+    """Refuse a `key_added` of size factors that files cannot hold, or that names a column of labels."""
+    storable(key)
+    if key in adata.obs:
+        column = adata.obs[key]
+        if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+            raise ValueError(
+                f"key_added={key!r}: .obs[{key!r}] holds labels ({shown(column.iloc[0])}, for example), which size "
+                "factors would overwrite: choose another name"
+            )
 
 
 def new_column(adata: AnnData, name: str, key: str, inputs: Iterable[str | None]) -> None:
     """Refuse a `key_added` whose column of `.obs` would replace one of the user's; that of an earlier fit it may."""
-    if name in adata.obs and (name in inputs or key not in adata.uns):
+    # after a concatenation the entry of `.uns` is lost, and the table of cells is not
+    ours = key in adata.uns or isinstance(adata.obsm.get(key), pd.DataFrame)
+    if name in adata.obs and (name in inputs or not ours):
         raise ValueError(
             f".obs[{name!r}] would be overwritten, and it is not of an earlier fit: choose another key_added than "
             f"{key!r}, or rename the column"
@@ -314,12 +323,22 @@ def new_column(adata: AnnData, name: str, key: str, inputs: Iterable[str | None]
 
 def readable(data: Any, mod: str | None) -> AnnData:
     """The AnnData to read from; a view will do."""
-    if hasattr(data, "mod"):
-        if mod is None or mod not in data.mod:
-            raise KeyError(f"mod={mod!r} is not a modality; there are {list(data.mod)}")
-        return data.mod[mod]
-    if not hasattr(data, "varm"):
+    if isinstance(getattr(data, "mod", None), Mapping):
+        return modality(data, mod)
+    if not (hasattr(data, "varm") and isinstance(getattr(data, "obs", None), pd.DataFrame)):
         raise TypeError(f"data must be an AnnData or a MuData, not {type(data).__name__}")
     if mod is not None:
-        raise ValueError(f"mod={mod!r} was given, but data is no MuData: leave it out")
+        raise ValueError(f"mod={shown(mod)} was given, but data is no MuData: leave it out")
     return data
+
+
+def modality(data: Any, mod: Any) -> AnnData:
+    """A modality of a MuData by its name."""
+    known = list(data.mod)
+    if mod is None:
+        raise ValueError(f"data is a MuData: name the modality, mod= one of {known}")
+    if not isinstance(mod, str):
+        raise TypeError(f"mod= is a {type(mod).__name__}, {shown(mod)}: name one modality of {known}")
+    if mod not in known:
+        raise KeyError(f"modality mod={mod!r} is not there; there are {known}{close(mod, known)}")
+    return data.mod[mod]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._memory.budget import memory_budget
 from ._memory.sizes import device_of, sizes_of
 from ._memory.table import Estimate, table
+from ._validate_types import checked
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "estimate", "estimate_for"]
 
 
+@checked
 def estimate(
     n_features: int,
     n_cells: int,
@@ -84,6 +86,14 @@ def estimate(
     ------
     ValueError
         For impossible sizes, a sparsity outside 0 to 1, and options that are not known.
+
+    Examples
+    --------
+    >>> estimate = ds.memory.estimate(20_000, 50_000)
+    >>> bool(estimate.totals()["RAM"].max() < 8e9)
+    True
+    >>> estimate.fits(ram="16GB")
+    True
     """
     given = dict(locals())  # the arguments, and nothing else so far
     sizes = {name: given[name] for name in list(inspect.signature(estimate).parameters)[2:]}
@@ -92,6 +102,7 @@ def estimate(
     return table(sizes_of(n_features, n_cells, sizes | {"device": device_of(device, inference)}))
 
 
+@checked
 def estimate_for(
     data: AnnData | MuData | str | PathLike[str],
     *,
@@ -136,6 +147,12 @@ def estimate_for(
     ------
     TypeError, ValueError, KeyError
         For what is no AnnData or MuData, a file that is no h5ad, and names that are not there.
+
+    Examples
+    --------
+    >>> estimate = ds.memory.estimate_for(adata, cis_gene="GFI1B")
+    >>> estimate.totals().index.tolist()
+    ['fit_technical', 'fit_cis', 'fit_trans']
     """
     from ._memory.from_data import read_sizes
 

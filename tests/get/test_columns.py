@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -9,7 +10,8 @@ import pytest
 
 import dream_sc as ds
 
-OPTIONAL = {"near_cis", "pvalue_theory", "qvalue_theory"}  # with positions of genes, and after tl.calibrate
+# with positions of genes, and after tl.calibrate
+OPTIONAL = {"near_cis", "pvalue_theory", "qvalue_theory", "qvalue_graded_theory"}
 
 
 def test_columns_of_counts_are_explained(titration_fit: ad.AnnData) -> None:
@@ -67,3 +69,23 @@ def test_every_meaning_is_one_text() -> None:
             assert "{" not in text, name
     with pytest.raises(ValueError, match="table"):
         ds.get.columns("posterior")
+
+
+def test_the_file_explains_its_columns(titration_fit: ad.AnnData, tmp_path: Path) -> None:
+    titration_fit.write_h5ad(tmp_path / "fit.h5ad")
+    stored = ad.read_h5ad(tmp_path / "fit.h5ad").uns["trans"]["columns"]
+    assert dict(zip(stored["column"], stored["meaning"], strict=True)) == ds.get.columns()
+    assert set(ds.get.trans(titration_fit)) <= set(stored["column"])
+    assert stored.memory_usage(deep=True).sum() < 50_000
+
+
+def test_the_workbook_explains_its_columns(titration_fit: ad.AnnData, tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    ds.io.to_excel(titration_fit, tmp_path / "fit.xlsx")
+    rows = list(openpyxl.load_workbook(tmp_path / "fit.xlsx")["columns"].values)
+    assert rows[0] == ("column", "meaning")
+    meaning = ds.get.columns()
+    assert {name: text for name, text in rows[1:] if name != "gene"} == {
+        name: meaning[name] for name in ds.get.trans(titration_fit)
+    }
+    assert dict(rows[1:])["gene"]

@@ -263,3 +263,46 @@ def test_the_old_name_reads_the_same(tmp_path: Path, genes: ad.AnnData) -> None:
     read: Any = ds.pp.read_protospacer_calls(zipped)
     assert read.to_df().loc["AACA-1"].to_dict() == {"nt1": 30, "sg1": 9}
     assert read.obs_names.name == "cell_barcode"
+
+
+DAMAGES = {
+    "text": lambda path: path.write_text("no HDF5"),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_h5_is_named(how: str, tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "filtered_feature_bc_matrix.h5")
+    DAMAGES[how](path)
+    with pytest.raises(ValueError, match=r"filtered_feature_bc_matrix\.h5 cannot be read as .* damaged, cut short"):
+        ds.io.read_cellranger(path)
+
+
+@pytest.mark.parametrize("lacks", ["data", "indptr", "shape", "barcodes", "features/id", "features/feature_type"])
+def test_an_h5_that_lacks_an_array_is_named(lacks: str, tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "filtered_feature_bc_matrix.h5")
+    with h5py.File(path, "a") as file:
+        del file["matrix"][lacks]
+    with pytest.raises(ValueError, match=r"filtered_feature_bc_matrix\.h5 cannot be read as"):
+        ds.io.read_cellranger(path)
+
+
+@pytest.mark.parametrize("name", ["matrix.mtx", "features.tsv", "barcodes.tsv"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_file_of_a_folder_is_named(name: str, zipped: bool, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "filtered_feature_bc_matrix", zipped=zipped)
+    path = folder / (f"{name}.gz" if zipped else name)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if zipped else b"\xff\xfe\x00 not a matrix")
+    with pytest.raises(ValueError, match=r"filtered_feature_bc_matrix"):
+        ds.io.read_cellranger(folder)
+
+
+def test_a_feature_reference_that_is_no_table(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "filtered_feature_bc_matrix.h5")
+    for content in (b"", b"\xff\xfe\x00\x01", b'id,"name\n'):
+        (tmp_path / "reference.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=r"reference\.csv"):
+            ds.io.read_cellranger(path, tmp_path / "reference.csv")

@@ -401,11 +401,27 @@ def test_guides_among_the_genes_are_named(base: ad.AnnData, caplog: pytest.LogCa
         ds.tl.fit_technical(adata)
     said = [r.getMessage() for r in caplog.records if "feature_types" in r.getMessage()]
     assert len(said) == 2
-    assert all("2 of 12 features are no genes (CRISPR Guide Capture)" in text for text in said)
+    assert all("2 of 12 features are no genes but CRISPR Guide Capture" in text for text in said)
+    assert all("they are left out" in text for text in said)
     caplog.clear()
     genes = adata[:, adata.var["feature_types"] == "Gene Expression"].copy()
+    ds.pp.size_factors(genes)
+    np.testing.assert_array_equal(genes.obs["size_factor"], adata.obs["size_factor"])
     ds.tl.fit_technical(genes)
     assert "feature_types" not in caplog.text
+    status = adata.varm["technical"]["status"].astype(str)
+    assert (status == "converged").tolist() == [True] * 10 + [False] * 2
+    assert status.iloc[-1] == "filtered: no gene but CRISPR Guide Capture"
+
+
+def test_guides_among_the_genes_are_not_fitted(cis: ad.AnnData, hyper: dict[str, Any]) -> None:
+    adata = cis.copy()  # whose technical fit is of all
+    adata.var["feature_types"] = ["Gene Expression"] * 10 + ["CRISPR Guide Capture", "Antibody Capture"]
+    ds.tl.fit_trans(adata, function_type="single_hill", hyper=hyper)
+    table = ds.get.trans(adata).iloc[-2:]
+    assert table["status"].tolist() == ["filtered"] * 2
+    assert table["note"].tolist() == ["no gene but CRISPR Guide Capture", "no gene but Antibody Capture"]
+    assert table["qvalue"].isna().all()
 
 
 def test_the_result_of_another_step_is_not_overwritten(cis: ad.AnnData) -> None:
@@ -585,3 +601,24 @@ def test_a_target_is_not_offered_as_a_control() -> None:
     with pytest.raises(ValueError, match=r"no cell has the control label 'NTC'") as error:
         ds.tl.fit_technical(adata)
     assert "did you mean" not in str(error.value)
+
+
+def test_results_of_others_are_not_overwritten(technical: ad.AnnData) -> None:
+    adata = technical.copy()
+    adata.obsm["X_pca"], adata.uns["pca"] = np.zeros((adata.n_obs, 2)), {"variance": np.ones(2)}
+    adata.varm["PCs"] = np.zeros((adata.n_vars, 2))
+    before = _keys(adata)
+    calls = {
+        "X_pca": lambda key: ds.tl.fit_cis(adata, "GFI1B", key_added=key),
+        "pca": lambda key: ds.tl.fit_technical(adata, key_added=key),
+        "PCs": lambda key: ds.tl.fit_technical(adata, key_added=key),
+        "guide": lambda key: ds.pp.size_factors(adata, key_added=key),
+        "batch": lambda key: ds.pp.adjust_size_factors(adata, by=None, key_added=key),
+        "technical": lambda key: ds.tl.fit_cis(adata, "GFI1B", key_added=key),
+    }
+    for key, call in calls.items():
+        with pytest.raises(ValueError, match=rf"{key}.*choose another"):
+            call(key)
+    assert _keys(adata) == before
+    assert adata.uns["pca"].keys() == {"variance"}
+    assert adata.obs["guide"].astype(str).str.startswith(("GFI1B", "NTC")).all()

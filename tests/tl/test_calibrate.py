@@ -251,11 +251,18 @@ def test_p_values_of_simulated_nulls_are_uniform(fitted: ad.AnnData) -> None:
 def test_replaced_p_values_are_ranks_among_the_regroupings(fitted: ad.AnnData, replaced: Replaced) -> None:
     adata, seen = replaced.adata, replaced.nulls
     table, before = ds.get.trans(adata), ds.get.trans(fitted)
-    for name in ("pvalue", "qvalue"):
+    new = ["pvalue", "qvalue", "qvalue_graded"]
+    for name in new:
         np.testing.assert_array_equal(table[f"{name}_theory"], before[name])
         assert list(table.columns).index(f"{name}_theory") == list(table.columns).index(name) + 1
-    rest = table.drop(columns=["pvalue", "qvalue", "pvalue_theory", "qvalue_theory"])
-    pd.testing.assert_frame_equal(rest, before.drop(columns=["pvalue", "qvalue"]))
+    of_calls = ["class", "on_knockdown", "confidence"]
+    rest = table.drop(columns=[*new, *(f"{name}_theory" for name in new), *of_calls])
+    pd.testing.assert_frame_equal(rest, before.drop(columns=[*new, *of_calls]))
+    # what follows the dosage responds, and what is said of calls is of the new ones
+    np.testing.assert_array_equal(table["qvalue_graded"], np.maximum(before["qvalue_graded"], table["qvalue"]))
+    called = table["qvalue"] < 0.05
+    assert (table["class"][called] != "null").all()
+    assert table["confidence"].notna().tolist() == called.tolist()
     done = before["pvalue"].notna()
     np.testing.assert_array_equal(table["pvalue"].notna(), done)
     np.testing.assert_array_equal(table["qvalue"].notna(), done)

@@ -128,3 +128,16 @@ def test_the_cis_gene_under_another_name(caplog: pytest.LogCaptureFixture) -> No
     with pytest.raises(ValueError, match=r"cis gene 'GFI1B' .* not in var_names, where 'ENSGGFI1B' has its place"):
         ds.tl.fit_trans(adata)
     assert "trans" not in adata.uns
+
+
+def test_direct_targets_alone_have_no_q_values(fitted: ad.AnnData) -> None:
+    adata = fitted[:, ["GFI1B", "other"]].copy()
+    ds.tl.fit_trans(adata, function_type="single_hill")
+    row = ds.get.trans(adata).loc["other"]
+    assert row["direct_target"]
+    assert np.isnan(row["qvalue"])
+    assert np.isnan(row["qvalue_graded"])
+    assert row["lfdr"] < 0.01
+    assert len(ds.get.responders(adata)) == 0
+    ds.tl.calibrate(adata, n=2, replace=True)
+    assert np.isnan(ds.get.trans(adata).loc["other", "qvalue"])

@@ -227,3 +227,80 @@ def test_guides_that_disagree_are_flagged(fitted: ad.AnnData) -> None:
     ds.tl.fit_cis(graded, "GFI1B")
     ds.tl.fit_trans(graded, features="gene_0002", key_added="graded", progress=False)
     assert "guides_disagree" not in set(graded.uns["graded"]["flags"]["flag"])
+
+
+def test_what_changes_with_the_dosage_is_not_looked_for_without_one() -> None:
+    adata = ds.datasets.titration(400, 8, rng=0, n_guides=4)
+    ds.tl.fit_technical(adata)
+    ds.tl.fit_trans(adata, dosage="none", cis_targets="GFI1B")
+    for key in ("cis", "trans_acting"):
+        with pytest.raises(ValueError, match=r"fit without dosages .*not offered for such a fit.*fit_cis first"):
+            ds.tl.check_confounding(adata, cis_key=key)
+    assert "confounding" not in adata.uns
+
+
+def test_scores_are_called_scores(caplog: pytest.LogCaptureFixture) -> None:
+    adata = ds.datasets.titration(400, 8, rng=0, n_guides=4)
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, (400, 6)) + 2.0 * (adata.obs["target"] == "GFI1B").to_numpy()[:, None] * (
+        np.arange(6) < 2
+    )
+    names = pd.DataFrame(index=[f"s{i}" for i in range(6)])
+    scores = ad.AnnData(values, adata.obs[["guide", "target", "batch"]].copy(), names)
+    ds.tl.fit_technical(scores, distribution="normal")
+    ds.tl.fit_trans(scores, dosage="none", cis_targets="GFI1B")
+    text = " ".join(ds.get.summary(scores).split())
+    assert "2 of 6 features respond where guides of GFI1B act" in text
+    assert "Responses to guides of GFI1B were fitted" in text
+    assert "curves: no response, or one level for all acting guides" in text
+    assert ds.get.trans(scores, columns="main")["ec50"].tolist()[:2] == ["none: one level for all guides that act"] * 2
+    scores.X = scores.X + rng.normal(0, 1, scores.shape)
+    with pytest.raises(ValueError, match=r"the scores or technical fit are not those .*\(values of \.X changed\)"):
+        ds.tl.calibrate(scores, n=2)
+
+
+def test_usage_of_a_knock_out_is_a_switch(tmp_path: Path) -> None:
+    """Features of three categories whose usage changes wherever a guide acts: every category is one of two levels."""
+    adata = knockout()
+    acts = adata.obs["guide"].str.startswith("ko").to_numpy() & (adata.obs["guide"] != f"ko_{N_GUIDES - 1}").to_numpy()
+    rng, n_features = np.random.default_rng(3), 24
+    before, after = np.array([0.5, 0.3, 0.2]), np.array([0.25, 0.3, 0.45])
+    moves = np.arange(n_features) % 4 == 0
+    share = np.where((acts[:, None] & moves)[..., None], after, before)
+    counts = rng.multinomial(rng.poisson(2.0, share.shape[:2]), share)
+    usage = ad.AnnData(sparse.csr_matrix(share.shape[:2]), obs=adata.obs.copy())
+    usage.var_names = [f"e{i}" for i in range(n_features)]
+    for k, name in enumerate("abc"):
+        usage.layers[name] = sparse.csr_matrix(counts[..., k].astype(np.float32))
+    ds.tl.fit_technical(usage, distribution="multinomial", category_layers=["a", "b", "c"])
+    ds.tl.fit_trans(usage, dosage="none", cis_targets=GENE, progress=False)
+    table = ds.get.trans(usage)
+    np.testing.assert_array_equal(table["qvalue"] < 0.05, moves)
+    assert (table["class"][moves] == "switch").all()
+    assert table[["log2_ec50", "qvalue_graded"]].isna().all(axis=None)
+    by_category = ds.get.trans(usage, by="category")
+    mine = by_category[by_category["feature"].isin(usage.var_names[moves])] if "feature" in by_category else None
+    assert mine is not None
+    change = mine["delta_p_full"].to_numpy().reshape(-1, 3)
+    # four guides of five act
+    assert (change[:, 0] < -0.12).all()
+    assert (change[:, 2] > 0.12).all()
+    np.testing.assert_allclose(change.sum(1), 0.0, atol=0.02)
+    with pytest.raises(ValueError, match="needs dosages"):
+        ds.tl.fit_trans(usage, dosage="none", cis_targets=GENE, inference="svi", progress=False)
+    # the same by dosages that say nothing of the usage, of the guides that act
+    usage = usage[usage.obs["guide"] != f"ko_{N_GUIDES - 1}"].copy()
+    ds.tl.fit_technical(usage, distribution="multinomial", category_layers=["a", "b", "c"])
+    ds.tl.set_dosage(usage, {f"ko_{g}": 2.0 ** -(0.5 + 0.6 * g) for g in range(N_GUIDES - 1)})
+    ds.tl.fit_trans(usage, progress=False)
+    usage.write_h5ad(tmp_path / "usage.h5ad")
+    again = ad.read_h5ad(tmp_path / "usage.h5ad")
+    table = ds.get.trans(again)
+    np.testing.assert_array_equal(table["qvalue"] < 0.05, moves)
+    assert (table["class"][moves] == "switch").mean() > 0.8
+    name = table.index[(table["class"] == "switch").to_numpy()][0]
+    curve = ds.get.dose_response(again, [name])
+    levels = curve[curve["log2_dosage"] != 0.0].groupby("category", observed=True)["median"].nunique()
+    assert (levels == 1).all()
+    (panel,) = np.ravel(ds.pl.dose_response(again, [name]))
+    assert name in panel.get_title()

@@ -31,7 +31,9 @@ def run(output: Path, *, n_cells: int = 3000, n_genes: int = 300, seed: int = 0)
     """
     from dream_sc import datasets, pp, tl
 
-    output.mkdir(parents=True, exist_ok=True)
+    from .messages import folder_of
+
+    folder_of(output).mkdir(parents=True, exist_ok=True)
     clock = time.perf_counter()
     adata = datasets.titration(n_cells, n_genes, rng=seed)
     print(f"simulated {adata.n_obs} cells x {adata.n_vars} genes; cis gene {CIS_GENE}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc._keys import NO_DOSAGE
 
-from . import options, said
-from .messages import DONE, FAILED, INTERRUPTED, messages, say, whole
+from . import options, report, said
+from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
 
 if TYPE_CHECKING:
     import argparse
@@ -44,7 +44,10 @@ def add_parser(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Fit; 0 where all was written, 1 where it failed, 130 where it was interrupted."""
-    flags = {o.name: f"--{o.name.replace('_', '-')}" for o in options.OPTIONS} | {"cis_gene": "--cis"}
+    flags = {o.name: f"--{o.name.replace('_', '-')}" for o in (*options.OWN, *options.OPTIONS)} | {
+        "cis_gene": "--cis",
+        "output": "--output",
+    }
     with messages(as_json=given.json, quiet=given.quiet):
         try:
             chosen = options.merged(vars(given), given.config)
@@ -66,18 +69,28 @@ def _fit(chosen: dict[str, Any], *, overwrite: bool) -> None:
     if lacking:
         said_as = {"data": "the file of the data", "cis": "--cis", "output": "--output"}
         raise ValueError(f"give {' and '.join(said_as[name] for name in lacking)}, as flags or with --config")
-    folder = Path(chosen["output"])
+    folder = folder_of(chosen["output"])
     there = [name for name in FITTED if (folder / name).exists()]
     if there and not overwrite:
         raise ValueError(f"{folder} holds results ({there[0]}) already: name another --output, or give --overwrite")
     started = time.perf_counter()
     data = read(chosen["data"], backed=bool(chosen.get("backed")))
     folder.mkdir(parents=True, exist_ok=True)
+    _has_symbols(data, chosen)
     _say_sizes(data, chosen)
     _steps(data, chosen, folder / ".checkpoint")
     say("writing results")
     _write(data, chosen, folder)
     say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
+
+
+def _has_symbols(data: Any, chosen: Mapping[str, Any]) -> None:
+    """Refuse a column of symbols that is not there, before the fits and not after them."""
+    from dream_sc.get._symbols import symbols
+
+    adata = data.mod.get(chosen.get("mod")) if hasattr(data, "mod") else data
+    if chosen.get("gene_symbols") is not None and adata is not None:
+        symbols(adata, chosen["gene_symbols"])
 
 
 def _say_sizes(data: Any, chosen: Mapping[str, Any]) -> None:
@@ -160,6 +173,7 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
     several = hasattr(data, "mod")
     with whole(folder / FITTED[several]) as path:
         data.write(path) if several else data.write_h5ad(path, compression="gzip")
+    report.beside(data, folder, **of)
 
 
 def _figures(data: Any, of: dict[str, Any], n: int, folder: Path, *, dosages: bool) -> None:

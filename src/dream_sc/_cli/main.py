@@ -35,13 +35,15 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     demo.add_argument("--quiet", action="store_true", help="no progress bars, only the table")
 
-    from . import config, fit, screen
+    from . import config, fit, power, report, screen
     from .memory import add_parser
 
     fit.add_parser(commands)
     screen.add_parser(commands)
     config.add_parser(commands)
+    report.add_parser(commands)
     add_parser(commands, _positive)
+    power.add_parser(commands, _positive)
     compiling = commands.add_parser(
         "compile",
         help="compile ahead what the fits need, as for an image of a container or a shared installation",
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _info()
     if given.command == "compile":
         return _compile(given)
-    if given.command in ("fit", "config", "memory"):
+    if given.command in ("fit", "config", "memory", "power", "report"):
         from importlib import import_module
 
         return int(import_module(f".{given.command}", __package__).run(given))

@@ -7,11 +7,11 @@ import logging
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -25,6 +25,17 @@ def whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def folder_of(output: str | Path) -> Path:
+    """The folder to write into; a file of that name is refused before anything is computed."""
+    folder = Path(output)
+    for part in (folder, *folder.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise ValueError(f"output={str(output)!r} names no folder: {part} is a file; name another folder")
+            break
+    return folder
 
 
 class _AsJson(logging.Formatter):

@@ -36,6 +36,8 @@ OPTIONS = (
     Option("control_group", TEXT, (CIS,), "with guides: nt_cells, or complement", "nt_cells"),
     Option("batch_key", TEXT, (TECHNICAL,), "column of .obs with the technical groups, such as lanes"),
     Option("covariates", TEXTS, (TECHNICAL,), "columns of .obs whose effects are taken off"),
+    Option("unit_key", TEXT, (TECHNICAL,), "column of .obs with units within guides: clones, animals, wells"),
+    Option("ambient", TEXT, (TECHNICAL,), "column of .obs with the share of ambient counts of each cell"),
     Option("size_factor_key", TEXT, (TECHNICAL,), 'column of size factors; made by method "stable" where missing'),
     Option("use_all_cells", FLAG, (TECHNICAL,), "technical effects from all cells, not from controls only", False),
     Option("cis_targets", TEXTS, (CIS,), "target label(s) whose guides act on the cis gene; its name by default"),

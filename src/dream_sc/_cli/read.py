@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dream_sc.io._files import readable
+
 H5MU, H5AD, H5, ZARR = ".h5mu", ".h5ad", ".h5", ".zarr"
 
 
@@ -17,6 +19,12 @@ def read(path: str | Path, *, backed: bool = False) -> Any:
         If there is no such file, or it is of no known kind.
     """
     path = Path(path)
+    with readable(path, "a file of its kind"):
+        return _read(path, backed=backed)
+
+
+def _read(path: Path, *, backed: bool) -> Any:
+    """The same; what libraries say of damaged files does not name them."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there")
     if backed and path.suffix != H5AD:

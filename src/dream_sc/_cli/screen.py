@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options, said
-from .messages import DONE, FAILED, INTERRUPTED, messages, say
+from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say
 
 if TYPE_CHECKING:
     import argparse
@@ -36,7 +36,9 @@ TAKEN = (
     "rng",
     "memory_limit",
 )
-OWN = {"cis_genes": "--targets", "n_jobs": "--n-jobs", "min_guides": "--min-guides", "min_cells": "--min-cells"}
+OWN = {"cis_genes": "--targets"} | {
+    name: f"--{name.replace('_', '-')}" for name in ("n_jobs", "min_guides", "min_cells", "effort", "n_null_targets")
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -55,6 +57,10 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--n-jobs", type=int, metavar="WHOLE", help="processes, -1 for one per core; 1 by default")
     p.add_argument("--min-guides", type=int, metavar="WHOLE", help="targets with fewer guides are left out (2)")
     p.add_argument("--min-cells", type=int, metavar="WHOLE", help="targets with fewer cells are left out (20)")
+    p.add_argument("--effort", metavar="TEXT", help="auto, first_pass or full: see dream_sc.tl.screen")
+    p.add_argument(
+        "--n-null-targets", type=int, metavar="WHOLE", help="groups of NTC guides that are fitted as targets"
+    )
     _add_talk(p)
     options.add_flags(p, ("backed", *TAKEN))
 
@@ -76,7 +82,7 @@ def _add_talk(p: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Fit, or collect; 0 where all was written, 1 where it failed, 130 where it was interrupted."""
-    flags = {name: f"--{name.replace('_', '-')}" for name in TAKEN} | OWN | {"store": "--output"}
+    flags = {name: f"--{name.replace('_', '-')}" for name in TAKEN} | OWN | {"store": "--output", "output": "--output"}
     with messages(as_json=given.json, quiet=given.quiet):
         try:
             _collect(given) if given.command == "collect" else _screen(given)
@@ -103,11 +109,11 @@ def _screen(given: argparse.Namespace) -> None:
     if lacking:
         raise ValueError(f"give {' and '.join(lacking)}, as flags or with --config")
     started = time.perf_counter()
-    folder = Path(chosen["output"])
+    folder = folder_of(chosen["output"])
     data = read(chosen["data"], backed=bool(chosen.get("backed")))
     with_size_factors(data, chosen)
     arguments = {name: chosen[name] for name in TAKEN if chosen.get(name) is not None}
-    arguments |= {name: vars(given)[name] for name in ("n_jobs", "min_guides", "min_cells") if vars(given)[name]}
+    arguments |= {name: vars(given)[name] for name in OWN if name != "cis_genes" and vars(given)[name]}
     if isinstance(arguments.get("control"), list) and len(arguments["control"]) == 1:
         arguments["control"] = arguments["control"][0]
     table = tl.screen(data, given.targets, store=folder, **arguments)

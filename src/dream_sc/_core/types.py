@@ -138,6 +138,12 @@ class CisCells:
     known: Floats | None = None  # (G, 2) what is known before of a guide's log2 effect: mean and sd, NaN if nothing
     offset: Floats | None = None  # (G,) log2, how much of a guide's exposure is its offset; none if None
     offset_var: Floats | None = None  # (G,) of its error
+    floor: Floats | None = None  # (N,) ambient counts expected beside those of the cell itself; none if None
+
+    @property
+    def floors(self) -> Floats:
+        """``(N,)`` the same, 0 where there are none."""
+        return np.zeros(len(self.counts)) if self.floor is None else self.floor
 
     @property
     def members(self) -> Ints:
@@ -182,7 +188,8 @@ class GuideStats:
     group: Ints  # (R,)
     n_guides: int
     n_groups: int
-    weights: Floats | None = None  # (T, R) numbers of trials, or precisions; None of negative binomials
+    # (T, R) numbers of trials, or precisions; of counts None, or the squared overdispersion that units add
+    weights: Floats | None = None
     distribution: str = "negbinom"
     covariates: CovariateEffects | None = None  # on the exposure of each feature and row
 
@@ -251,7 +258,8 @@ class SingleCells:
 class Axis:
     """The observed dosage axis: ``low <= 0 <= high`` and the dosages of the targeting guides, sorted.
 
-    Where controls are at dose 0, which has no log, 0 stands for it, far below the lowest dose that was tested.
+    A guide whose dosage is very uncertain may lie beyond the ends. Where controls are at dose 0, which has no log, 0
+    stands for it, far below the lowest dose that was tested.
     """
 
     low: float
@@ -260,9 +268,13 @@ class Axis:
     from_zero: bool = False  # whether controls are at dose 0
 
     @classmethod
-    def of(cls, doses: Floats, *, from_zero: bool = False) -> Axis:
-        """The axis of these dosages of targeting guides; guides at the NTC level still get one of some length."""
-        low, high = min(float(doses.min()), -0.05), max(float(doses.max()), 0.05)
+    def of(cls, doses: Floats, *, reach: Floats | None = None, from_zero: bool = False) -> Axis:
+        """The axis of these dosages of targeting guides; guides at the NTC level still get one of some length.
+
+        `reach` ``(n,)``: how far the data of each guide say something, where that is less far than its dosage.
+        """
+        ends = doses if reach is None else reach
+        low, high = min(float(ends.min()), -0.05), max(float(ends.max()), 0.05)
         return cls(0.0 if from_zero else low, high, doses[doses.argsort()], from_zero)
 
     @property

@@ -112,7 +112,10 @@ def _kept(names: list[str], exclude: Iterable[str], key: str) -> np.ndarray:
     out = {exclude} if isinstance(exclude, str) else set(map(str, exclude))
     unknown = sorted(out - set(names))
     if unknown:
-        raise ValueError(f"exclude= names no guides of {key!r}: {unknown[:SHOWN]}{_validate.close(unknown[0], names)}")
+        raise ValueError(
+            f"exclude= names no guides of {key!r}: {unknown[:SHOWN]}; there are {names[:SHOWN]}"
+            f"{_validate.close(unknown[0], names)}"
+        )
     return np.array([i for i, name in enumerate(names) if name not in out], dtype=np.int64)
 
 
@@ -142,6 +145,11 @@ def _matrix(
     if isinstance(guides, pd.DataFrame):
         guides = _as_modality(guides)
     if not isinstance(guides, str):
+        if not (hasattr(guides, "layers") and hasattr(guides, "var")):
+            raise TypeError(
+                f"guides= is a {type(guides).__name__}: use a key of .obsm, the name of a modality, a DataFrame of "
+                "cells x guides or an AnnData"
+            )
         return _of_modality(guides, adata, "the matrix of guides", layer, column)
     if guides in mods and (raw or guides not in adata.obsm):
         return _of_modality(mods[guides], adata, f"modality {guides!r}", layer, column)
@@ -222,7 +230,12 @@ def _as_modality(frame: pd.DataFrame) -> AnnData:
 
 
 def _sparse_frame(frame: pd.DataFrame) -> Any:
+    if not len(frame.columns):
+        raise ValueError("the table of guides has no columns: it has a row per cell and a column per guide")
     every = all(isinstance(t, pd.SparseDtype) for t in frame.dtypes)
+    other = [str(c) for c, t in zip(frame.columns, frame.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(t)]
+    if other:
+        raise TypeError(f"the columns {other[:SHOWN]} of the table of guides hold no numbers: use counts, or 0 and 1")
     return sparse.csr_matrix(frame.sparse.to_coo() if every else frame.to_numpy())
 
 

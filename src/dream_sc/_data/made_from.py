@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,11 +16,14 @@ import pandas as pd
 from scipy import sparse
 
 from dream_sc import _validate
-from dream_sc._keys import CELLS, FEATURES, GUIDE_IDS, ID, KINDS, MADE_FROM, NAMES, STEPS, TAKES_PART
+from dream_sc._keys import CATEGORIES_OF, CELLS, FEATURES, GUIDE_IDS, ID, KINDS, MADE_FROM, NAMES, STEPS, TAKES_PART
 from dream_sc._logging import logger
 
+from . import stored
+from .stored_results import edited, of_column, of_names
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator
 
     from anndata import AnnData
 
@@ -52,7 +56,8 @@ def of_technical(params: Mapping[str, Any], counted: bool, covariates: Iterable[
         out.append(Read(CONTROL, params["target_key"]))
     layers = [params["layer"], params["denominator_layer"]] if params["denominator_layer"] else [params["layer"]]
     out += [Read(COUNTS, layer or "") for layer in params["category_layers"] or layers]
-    return out + [Read(LABEL, name) for name in (params["batch_key"], *covariates) if name is not None]
+    labels = (params["batch_key"], params.get("unit_key"), params.get("ambient"), *covariates)
+    return out + [Read(LABEL, name) for name in labels if isinstance(name, str)]
 
 
 def of_cis(params: Mapping[str, Any], technical: Mapping[str, Any]) -> list[Read]:
@@ -91,8 +96,15 @@ def made_from(
         CELLS: cells,
         KINDS: [r.kind for r in found],
         NAMES: [r.name for r in found],
-        FEATURES: _features(adata),
+        FEATURES: of_names(adata.var_names),
+        **_categories(adata, params),
     } | of_steps(steps)
+
+
+def _categories(adata: AnnData, params: Mapping[str, Any]) -> dict[str, str]:
+    """Which categories belong to which feature, where a column says so."""
+    key = params.get("category_key")
+    return {CATEGORIES_OF: of_column(adata.var[key], adata.var_names)} if key is not None and key in adata.var else {}
 
 
 def of_steps(steps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -121,13 +133,14 @@ def check(adata: AnnData, key: str, label: str, layer: str | None = None) -> Non
     """
     entry = adata.uns[key]
     call = f"dream_sc.{entry.get('step', 'tl')}"
-    if changed := _changed(adata, entry, same_layer=layer == entry["params"].get("layer", layer)):
+    changed = _changed(adata, entry, same_layer=layer == entry["params"].get("layer", layer))
+    if changed := changed + edited(adata, key):
         raise ValueError(
             f"{label}: {' and '.join(changed)} changed since {call} made .uns[{key!r}]: call {call} again, and the "
             "steps after it"
         )
     # beside other features it is of another modality, which has fits of its own
-    of_these = entry.get(MADE_FROM, NOTHING).get(FEATURES) == _features(adata)
+    of_these = entry.get(MADE_FROM, NOTHING).get(FEATURES) == of_names(adata.var_names)
     if older := older_steps(entry, adata) if of_these else []:
         raise ValueError(
             f"{label}: .uns[{older[0]!r}] was made again after {call} made .uns[{key!r}] with an earlier one: call "
@@ -138,14 +151,40 @@ def check(adata: AnnData, key: str, label: str, layer: str | None = None) -> Non
 def warn_if_stale(adata: AnnData, key: str, label: str, holder: AnnData | None = None) -> None:
     """Say in the log where a result is older than the fits that it was made from; `holder` has the cis fit."""
     entry = adata.uns.get(key, NOTHING)
+    call = entry.get("step", "tl")
     if older := older_steps(entry, adata, holder):
         logger.warning(
             "%s: .uns[%r] was made with an earlier %s than is there now: call dream_sc.%s again",
             label,
             key,
             " and ".join(f".uns[{name!r}]" for name in older),
-            entry.get("step", "tl"),
+            call,
         )
+    if now := edited(adata, key):
+        logger.warning("%s: %s changed since dream_sc.%s wrote it: call it again", label, " and ".join(now), call)
+    if changed := list(dict.fromkeys(behind(adata, key, holder))):
+        text = "%s: %s changed since .uns[%r] was made from it: call the steps again that read it"
+        logger.warning(text, label, " and ".join(changed), key)
+
+
+def behind(adata: AnnData, key: str, holder: AnnData | None) -> Iterator[str]:
+    """What of the inputs of a result, and of the steps behind it, is not as it was."""
+    steps = adata.uns.get(key, NOTHING).get(MADE_FROM, NOTHING).get(STEPS, NOTHING)
+    for owner, name in ((adata, key), *((a, s) for s in steps for a in (adata, holder) if a is not None)):
+        entry = owner.uns.get(name)
+        if isinstance(entry, Mapping) and "params" in entry:
+            yield from _changed(owner, entry, same_layer=True)
+            yield from edited(owner, name) if name != key else ()
+            if name != key and owner is adata:
+                yield from _behind_of(owner, entry)
+
+
+def _behind_of(owner: AnnData, entry: Mapping[str, Any]) -> Iterator[str]:
+    """The same of the steps that an earlier step was made from."""
+    for name in entry.get(MADE_FROM, NOTHING).get(STEPS, NOTHING):
+        earlier = owner.uns.get(name)
+        if isinstance(earlier, Mapping) and "params" in earlier:
+            yield from _changed(owner, earlier, same_layer=True)
 
 
 def warn_if_changed(adata: AnnData, key: str, label: str, layer: str | None = None) -> None:
@@ -170,9 +209,15 @@ def _changed(adata: AnnData, entry: Mapping[str, Any], *, same_layer: bool) -> l
     made = entry.get(MADE_FROM, NOTHING)
     if CELLS not in made:  # of an earlier version, or of a step that reads none
         return []
-    same_features, out = str(made[FEATURES]) == _features(adata), []
+    same_features, out = str(made[FEATURES]) == of_names(adata.var_names), []
     if not same_features and str(made[FEATURES]).split()[0] == str(adata.n_vars):
         out.append("names of features")
+    if (
+        same_features
+        and CATEGORIES_OF in made
+        and _categories(adata, entry["params"]) != {CATEGORIES_OF: str(made[CATEGORIES_OF])}
+    ):
+        out.append(f".var[{entry['params']['category_key']!r}]")
     before = made[CELLS]
     at = adata.obs_names.get_indexer(before.index.astype(str))
     before, at = before[at >= 0], at[at >= 0]
@@ -187,7 +232,9 @@ def _changed(adata: AnnData, entry: Mapping[str, Any], *, same_layer: bool) -> l
         if now is None or (read.kind == COUNTS and _whole(then) > _whole(now)):
             continue  # values that are no counts are refused as such
         if not _same(then[rows], now[rows]):
-            out.append(f"counts of {read.text}" if read.kind == COUNTS else read.text)
+            scores = read.kind == COUNTS and stored.likelihood_of(entry).statistics == "scores"
+            what = "values of " if scores else "counts of " if read.kind == COUNTS else ""
+            out.append(f"{what}{read.text}")
     return out
 
 
@@ -242,12 +289,6 @@ def _totals(adata: AnnData, layer: str, at: np.ndarray) -> np.ndarray | None:
         values.data = np.nan_to_num(values.data)
         return np.asarray(values.sum(1), dtype=float).ravel()
     return np.asarray(np.nansum(values, axis=1))
-
-
-def _features(adata: AnnData) -> str:
-    """Number and names of the features, in whatever order."""
-    names = "\n".join(sorted(map(str, adata.var_names)))
-    return f"{adata.n_vars} {hashlib.sha256(names.encode()).hexdigest()[:16]}"
 
 
 def _evenly(positions: np.ndarray, n: int) -> np.ndarray:

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._keys import SCHEMA_VERSION, SIZE_FACTOR
+from dream_sc._keys import MADE_FROM, RESULTS, SCHEMA_VERSION, SIZE_FACTOR
 from dream_sc._logging import logger, wrote
 from dream_sc._memory.budget import highest_resident
+
+from . import stored_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,6 +102,8 @@ def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started
         if attribute == "uns" and isinstance(slots[attribute, key], dict):
             _validate.new_key(adata, key, label)
             slots[attribute, key]["step"] = label
+            if MADE_FROM in slots[attribute, key]:
+                slots[attribute, key][MADE_FROM][RESULTS] = stored_results.noted(adata, key, slots)
         if key in getattr(adata, attribute):
             of_user = attribute == "obs" and key != SIZE_FACTOR and not any(a == "uns" for a, _ in slots)
             of_user = of_user and _differs(adata.obs[key], slots)
@@ -122,6 +126,10 @@ def write(adata: AnnData, label: str, slots: dict[tuple[str, str], Any], started
             elif key in store:
                 del store[key]
         raise
+    for attribute, key in slots:  # a table of another step, as by tl.calibrate(replace=True)
+        made = adata.uns.get(key, {}).get(MADE_FROM, {}) if attribute == "varm" and ("uns", key) not in slots else {}
+        if RESULTS in made:
+            made[RESULTS] = stored_results.noted(adata, key, {(attribute, key): slots[attribute, key]})
     there = [f".{attribute}[{key!r}]" for (attribute, key), value in slots.items() if value is not ABSENT]
     wrote(label, there, time.perf_counter() - started)
     if adata.isbacked:

@@ -78,7 +78,9 @@ TRUTH = ("True or False", lambda v: isinstance(v, bool | np.bool_ | int | np.int
 NAME = ("a name or None", _or_none(_text))
 PARAMS: Checks = {
     **dict.fromkeys(("technical_key", "cis_key", "distribution", "size_factor_key", "dosage", "function_type"), TEXT),
-    **dict.fromkeys(("layer", "batch_key", "category_key", "denominator_layer", "covariates", "guide_key"), NAME),
+    **dict.fromkeys(
+        ("layer", "batch_key", "unit_key", "category_key", "denominator_layer", "covariates", "guide_key"), NAME
+    ),
     **dict.fromkeys(("degree", "nsamples"), WHOLE),
     **dict.fromkeys(("guide_effects", "guide_offsets", "use_all_cells"), TRUTH),
     "min_denominator": ("a whole number or None", _or_none(_whole)),

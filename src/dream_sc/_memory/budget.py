@@ -14,7 +14,7 @@ CGROUP = Path("/sys/fs/cgroup")
 CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 
 
-def memory_budget(limit: int | str | None = None) -> int:
+def memory_budget(limit: int | str | None = None, name: str = "memory_limit") -> int:
     """Bytes that a step may take beside what is in memory already.
 
     Parameters
@@ -22,6 +22,8 @@ def memory_budget(limit: int | str | None = None) -> int:
     limit
         Bytes, or a text such as "4GB" (10^9) or "500MiB" (2^20). None: half of what is available, that is free or
         quickly freed, in the machine and in the cgroup (a container's or a job's share).
+    name
+        What the argument is called, for messages.
 
     Raises
     ------
@@ -30,7 +32,7 @@ def memory_budget(limit: int | str | None = None) -> int:
     """
     if limit is None:
         return available() // 2
-    wrong = f'memory_limit={limit!r} is no amount of memory: use bytes, or a text like "4GB" or "500MB"'
+    wrong = f'{name}={limit!r} is no amount of memory: use bytes, or a text like "4GB" or "500MB"'
     if isinstance(limit, str):
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?\s*", limit.lower())
         if match is None or (match[3] and not match[2]):

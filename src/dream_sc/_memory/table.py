@@ -191,9 +191,9 @@ def this_machine(ram: int | str | None, vram: int | str | None, *, need_gpu: boo
 
         have = available() + psutil.Process(os.getpid()).memory_info().rss
     else:
-        have = memory_budget(ram)
+        have = memory_budget(ram, "ram")
     if vram is not None:
-        return have, memory_budget(vram)
+        return have, memory_budget(vram, "vram")
     gpu = 0
     if need_gpu:
         import torch

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FITTED, FAILED = "fitted", "failed"
 FEW_GUIDES, FEW_CELLS = "few_guides", "few_cells"
+NULL_TARGET, LEAST_NTC = "null", 6  # the least number of NTC guides that controls are summed up of
 WITH_DOSAGE = "guide"  # as `fit_trans` calls it
 
 
@@ -35,6 +36,7 @@ class Target:
     status: str = FITTED  # "fitted": it is to be
     reason: str = ""
     dosage: str = WITH_DOSAGE  # "none": perturbed or not, since its counts tell no dosage
+    ntc_guides: tuple[str, ...] = ()  # of a null target: NTC guides that are relabelled as its own
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,38 @@ def of_library(cells: Library, adata: AnnData, wanted: Any, least: Least, baseli
         _judged(Target(name, _gene(name, adata, symbols), labels), cells, least, adata, baseline)
         for name, labels in asked.items()
     ]
+
+
+def null_targets(cells: Library, targets: list[Target], n: int, seed: int, least: Least) -> list[Target]:
+    """Groups of NTC guides that are relabelled as targets, each of as many guides as targets have in the middle.
+
+    Raises
+    ------
+    ValueError
+        If there are too few NTC guides, or cells have several guides.
+    """
+    if cells.matrix is not None:
+        raise ValueError("n_null_targets= is for cells with one guide each: dream_sc.tl.calibrate does it for others")
+    mine = np.isin(cells.target, cells.control) & (cells.guide != "")
+    names, sizes = np.unique(cells.guide[mine], return_counts=True)
+    names = names[sizes >= least.cells_per_guide]
+    fitted = [t.n_guides for t in targets if t.status == FITTED]
+    k = max(least.guides, int(np.median(fitted))) if fitted else least.guides
+    if len(names) < k + LEAST_NTC:
+        raise ValueError(
+            f"n_null_targets={n}: {len(names)} NTC guides are too few for groups of {k}, {k + LEAST_NTC} needed"
+        )
+    rng, taken, out = np.random.default_rng([seed, 7]), {t.name for t in targets}, []
+    size = dict(zip(*np.unique(cells.guide[mine], return_counts=True), strict=True))
+    for i in range(n):
+        guides = tuple(sorted(map(str, rng.choice(names, k, replace=False))))
+        name = f"{NULL_TARGET}_{i + 1:0{len(str(n))}d}"
+        if name in taken:
+            raise ValueError(f"n_null_targets={n}: the library has a target {name!r} of its own, rename it")
+        n_cells = int(sum(size[g] for g in guides))
+        reason = "NTC guides relabelled as a target: each call is false"
+        out.append(Target(name, None, (name,), k, n_cells, FITTED, reason, NO_DOSAGE, guides))
+    return out
 
 
 def _symbols(adata: AnnData) -> dict[str, str]:

@@ -12,19 +12,21 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, NO_DOSAGE, PAIR_COLUMNS, TRANS, Slots
-from dream_sc._logging import logger
+from dream_sc._logging import about, logger
 
 from .store import Part
 from .targets import FAILED
 from .union import CALLED, pairs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
 
+    from .all_targets import AllTargets
     from .store import Store
-    from .targets import Library, Target
+    from .targets import Target
+    from .workers import Fits, Workers
 
 PAUSE = 1.0  # seconds between looks at targets that another process fits
 
@@ -112,9 +114,27 @@ def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
     return Part(frame, about)
 
 
+def fit_together(every: AllTargets, target: Target) -> Part:
+    """The fit of one target out of what was measured for all."""
+    from .one_target import fit_pairs
+
+    started, about, frame = time.perf_counter(), row_of(target), empty()
+    try:
+        pairs, found = fit_pairs(every, target)
+    except (ValueError, KeyError) as error:
+        about |= {"status": FAILED, "reason": str(error.args[0] if error.args else error)}
+    else:
+        frame = pairs_of(target.name, pairs, every.features)
+        called = {"n_features": int(frame["qvalue"].notna().sum()), "n_calls": int((frame["qvalue"] < CALLED).sum())}
+        about |= found | called
+    about |= {"seconds": time.perf_counter() - started, "n_rows": len(frame)}
+    return Part(frame, about)
+
+
 def row_of(target: Target) -> dict[str, Any]:
     """What is known of a target before its fit."""
     out = asdict(target)
+    del out["ntc_guides"]
     names = {"target": out.pop("name"), "cis_gene": out.pop("gene"), "labels": list(out.pop("labels"))}
     return names | out | {"n_rows": 0}
 
@@ -135,7 +155,7 @@ def left_out(targets: Sequence[Target], store: Store | None) -> list[Part]:
 
 def identity(target: Target) -> tuple[Any, ...]:
     """What the fit of a target takes beside the settings of all."""
-    return target.gene, target.labels, target.dosage
+    return target.gene, target.labels, target.dosage, *target.ntc_guides
 
 
 def _finished(store: Store | None, target: Target) -> Part | None:
@@ -144,37 +164,29 @@ def _finished(store: Store | None, target: Target) -> Part | None:
     return None if part is None or part.about["status"] == FAILED else part
 
 
-def work(cells: AnnData, target: Target, steps: Steps, store: Store | None, threads: int | None) -> Part | None:
-    """The part of a target, made and kept if it is not there; None where another process makes it."""
+def work(fit: Callable[[], Part], target: Target, store: Store | None, threads: int | None) -> Part | None:
+    """The part of a target, made by `fit` and kept if it is not there; None where another process makes it."""
     from dream_sc._core.parallel import at_most
 
-    with nullcontext(True) if store is None else store.claimed(target.name, identity(target)) as mine, _quiet():
+    with (
+        nullcontext(True) if store is None else store.claimed(target.name, identity(target)) as mine,
+        _quiet(),
+        about(f"target {target.name}"),
+    ):
         if not mine:
             return None
         part = _finished(store, target)
         if part is None:
             with at_most(threads):
-                part = fit_target(cells, target, steps)
+                part = fit()
             if store is not None:
                 store.save(target.name, identity(target), part)
         return part
 
 
-def run(
-    adata: AnnData,
-    targets: Sequence[Target],
-    library: Library,
-    steps: Steps,
-    *,
-    store: Store | None,
-    n_jobs: int,
-    progress: Any,
-) -> list[Part]:
+def run(targets: Sequence[Target], make: Fits, *, store: Store | None, workers: Workers, progress: Any) -> list[Part]:
     """The parts of all targets in their order; what the `store` has is not made again."""
-    from dream_sc._core.parallel import n_threads
-
     found: dict[str, Part] = {}
-    threads = None if n_jobs == 1 else max(1, n_threads() // n_jobs)
     while lacking := [t for t in targets if t.name not in found]:
         kept = {t.name: _finished(store, t) for t in lacking}
         there = {name: part for name, part in kept.items() if part is not None}
@@ -184,7 +196,7 @@ def run(
         progress.advance(len(there))
         made = 0
         free = (t for t in lacking if t.name not in there and (store is None or store.free(t.name, identity(t))))
-        for part in _each(adata, free, library, steps, store, n_jobs, threads):
+        for part in workers.each(free, make, store):
             if part is not None:
                 found[part.about["target"]], made = part, made + 1
                 progress.advance()
@@ -200,30 +212,6 @@ def _say(part: Part, n: int, n_all: int) -> None:
     what = about["reason"] or f"{about.get('n_calls')} calls of {about.get('n_features')} features"
     level = logging.WARNING if about["status"] == FAILED else logging.INFO
     logger.log(level, "tl.screen: %d of %d, %s: %s, %.1f s", n, n_all, about["target"], what, about["seconds"])
-
-
-def _each(
-    adata: AnnData,
-    targets: Iterable[Target],
-    library: Library,
-    steps: Steps,
-    store: Store | None,
-    n_jobs: int,
-    threads: int | None,
-) -> Iterator[Part | None]:
-    """Parts of targets, as they are made."""
-    if n_jobs == 1:
-        for target in targets:
-            yield work(cells_of(adata, library.cells(target.labels), steps), target, steps, store, threads)
-        return
-    import joblib
-
-    # cells are taken here, as workers ask for more: a file is read by one process, and no worker holds all cells
-    with joblib.parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=threads):
-        yield from joblib.Parallel(return_as="generator", pre_dispatch=n_jobs, batch_size=1)(
-            joblib.delayed(work)(cells_of(adata, library.cells(t.labels), steps), t, steps, store, threads)
-            for t in targets
-        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from scipy import sparse
 from dream_sc import _validate
 from dream_sc._keys import GUIDE_IDS, GUIDE_TARGETS, GUIDES, NTC, TITRATION, TRUE_EFFECTS
 
-from ._titration import CIS_GENE, _counts, _genes, _guides
+from ._titration import CIS_GENE, _check, _counts, _genes, _guides
 
 
 def high_moi(
@@ -72,9 +72,15 @@ def high_moi(
     ------
     ValueError
         If a size is less than 1, or `moi` is not above 0 or above the number of guides.
+
+    Examples
+    --------
+    >>> adata = ds.datasets.high_moi(500, 20, rng=0, moi=2.0)
+    >>> bool(1.5 < adata.obsm["guides"].sum(1).mean() < 2.5)
+    True
     """
-    for name, value in (("n_cells", n_cells), ("n_genes", n_genes), ("n_guides", n_guides), ("n_groups", n_groups)):
-        _validate.whole(name, value)
+    _check(locals())
+    _validate.whole("n_other_guides", n_other_guides, 0)
     n_all = n_guides + n_ntc_guides + n_other_guides
     if not 0 < moi <= n_all:
         raise ValueError(f"moi={moi} is not allowed: it is above 0 and at most the number of guides, {n_all}")

@@ -17,6 +17,7 @@ BLOCK = 1000
 MODELS = ("null", "single_hill", "additive_hill")
 SIZES = ("n_cells", "n_genes", "n_guides", "n_ntc_guides", "n_groups")
 FRACTIONS = (
+    "other_effect_fraction",
     "ntc_fraction",
     "single_fraction",
     "additive_fraction",
@@ -105,6 +106,12 @@ def titration(
     ValueError
         If a size is less than 1, a fraction not between 0 and 1, a spread negative or a range reversed, or if groups
         are to be confounded where there is only one.
+
+    Examples
+    --------
+    >>> adata = ds.datasets.titration(500, 20, rng=0)
+    >>> adata.shape, sorted(set(adata.obs["target"]))
+    ((500, 20), ['GFI1B', 'NTC'])
     """
     _check(locals())
     gen = np.random.default_rng(rng)
@@ -146,9 +153,9 @@ def titration(
 
 def _check(given: dict[str, Any]) -> None:
     """Refuse what cannot be simulated."""
-    for name in SIZES:
+    for name in (n for n in SIZES if n in given):
         _validate.whole(name, given[name])
-    for name in FRACTIONS:
+    for name in (n for n in FRACTIONS if n in given):
         if not 0 <= given[name] <= 1:
             raise ValueError(f"{name}={given[name]} is not between 0 and 1")
     if given["single_fraction"] + given["additive_fraction"] > 1:
@@ -159,7 +166,7 @@ def _check(given: dict[str, Any]) -> None:
     for name in ("dosage_range", "mean_range"):
         if not given[name][0] <= given[name][1]:
             raise ValueError(f"{name}={given[name]} is reversed: give the lower end first")
-    if given["group_confounding"] > 0 and given["n_groups"] == 1:
+    if given.get("group_confounding", 0.0) > 0 and given["n_groups"] == 1:
         raise ValueError(
             f"group_confounding={given['group_confounding']} needs more than one technical group: n_groups is 1"
         )
@@ -313,12 +320,21 @@ def true_curve(adata: ad.AnnData, features: str | list[str], doses: np.ndarray) 
     ------
     ValueError, KeyError
         If the object was not simulated, or a feature is unknown.
+
+    Examples
+    --------
+    >>> adata = ds.datasets.titration(500, 20, rng=0)
+    >>> ds.datasets.true_curve(adata, ["GFI1B"], [-1.0, 0.0]).round(2).tolist()
+    [[3.0, 6.0]]
     """
-    if TITRATION not in adata.uns:
-        raise ValueError(f".uns[{TITRATION!r}] is not there: only dream_sc.datasets.titration knows true curves")
+    if TITRATION not in getattr(adata, "uns", ()):
+        raise ValueError(
+            f"adata is a {type(adata).__name__} without .uns[{TITRATION!r}]: only dream_sc.datasets.titration knows "
+            "true curves"
+        )
     names = [features] if isinstance(features, str) else list(features)
     rows = [_validate.feature(adata, name, "feature") for name in names]
-    x = np.atleast_1d(np.asarray(doses, dtype=float))
+    x = _validate.numbers("doses", doses)
     curves = _curves(adata.var.iloc[rows], x)
     curves[[n == CIS_GENE for n in names]] *= 2.0**x
     return curves

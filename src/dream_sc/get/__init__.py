@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ._contexts import compare
     from ._curves import dose_response, posterior
     from ._doses import doses
+    from ._groups import groups
     from ._guide_effects import guide_effects
     from ._responders import rank_genes_groups, responders
     from ._screen import screen
@@ -23,6 +24,7 @@ __all__ = [
     "confounding",
     "dose_response",
     "doses",
+    "groups",
     "guide_effects",
     "guides",
     "posterior",
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy(
             "posterior",
         ),
         "_doses": ("doses",),
+        "_groups": ("groups",),
         "_guide_effects": ("guide_effects",),
         "_responders": (
             "rank_genes_groups",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from dream_sc import _validate
 from dream_sc._keys import (
@@ -18,6 +18,8 @@ from dream_sc._keys import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dream_sc._core.likelihoods import Distribution, Likelihood
 
 TableName = Literal["trans", "main", "guides", "cis", "technical", "doses", "guide_effects"]
@@ -87,8 +89,9 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     NEAR_CIS: "whether it is within a million bases of the cis gene; where .var has positions",
     THEORY_COLUMNS["pvalue"]: "p-value before tl.calibrate(replace=True)",
     THEORY_COLUMNS["qvalue"]: "q-value before tl.calibrate(replace=True)",
+    THEORY_COLUMNS["qvalue_graded"]: "q-value of following the dosage before tl.calibrate(replace=True)",
     "ec50": "the EC50 with its 95 % interval where p_ec50_inside is above 0.95; else on which side of the observed "
-    "dosages it lies, or not determined",
+    "dosages it lies, or not determined; a switch has none, since all guides that act bring the feature to one level",
 }
 _OTHERS: dict[str, dict[str, str]] = {
     "guides": {
@@ -158,9 +161,11 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
 
     Returns
     -------
-    Meaning by name of the column, in their order. A table lacks those that do not apply to its data, such as
-    `near_cis` without positions of genes. `get.technical` adds the effects of groups and covariates, `get.doses` the
-    column `fold_change` where it is asked for, and tables of a multinomial name the `category`.
+    Meaning by name of the column, in their order. `tl.fit_trans` stores the same table of its columns as
+    ``.uns[key]["columns"]``, for those who open the file elsewhere. A table lacks those that do not apply
+    to its data, such as `near_cis` without positions of genes. `get.technical` adds the effects of groups and
+    covariates, `get.doses` the column `fold_change` where it is asked for, and tables of a multinomial name the
+    `category`.
 
     Raises
     ------
@@ -179,7 +184,7 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
     _validate.one_of("table", table, get_args(TableName))
     like = likelihood(distribution)
     if table in ("trans", "main"):
-        return {name: _of_trans(name, like.effect) for name in _names(table, like)}
+        return {name: _of_trans(name, like.effect) for name in names_of_columns(table, like)}
     meaning = _OTHERS[table]
     if table == "guide_effects":
         return {
@@ -191,7 +196,15 @@ def columns(table: TableName = "trans", *, distribution: Distribution = "negbino
     return {name: meaning[name] for name in stored.get(table, tuple(meaning))}
 
 
-def _names(table: str, like: Likelihood) -> list[str]:
+def explained(distribution: str) -> pd.DataFrame:
+    """Meaning of the columns of the trans step as a table (column, meaning), which files store better than a dict."""
+    import pandas as pd
+
+    known = columns("trans", distribution=cast("Distribution", distribution))
+    return pd.DataFrame({"column": list(known), "meaning": list(known.values())})
+
+
+def names_of_columns(table: str, like: Likelihood) -> list[str]:
     """Columns of the trans step that a likelihood has."""
     lacks = set() if like.categories else {"category"}
     lacks |= {"overdispersion"} if like.statistics == "scores" else {"centre", "scale"}

@@ -14,7 +14,7 @@ from dream_sc._keys import TRANS, ZERO
 from ._names import TransFit, names_of, trans_fit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import xarray as xr
     from anndata import AnnData
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 N_DRAWS = 400
 Scale = Literal["expected", "log2fc", "delta", "derivative"]
 COLUMNS = ("log2_dosage", "median", "lower", "upper")
+BLOCK = 200  # features at a time
+LARGEST = 60.0  # parameter up to which numbers of 32 bits are used
 
 
 def dose_response(
     data: AnnData | MuData,
     features: str | Sequence[str],
     *,
-    doses: Sequence[float] | np.ndarray | None = None,
+    doses: float | Sequence[float] | np.ndarray | None = None,
     ci: float = 0.95,
     scale: Scale = "expected",
     key: str = TRANS,
@@ -103,8 +105,8 @@ def curves(
         )
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
-    x = np.atleast_1d(np.asarray(doses, dtype=float))
     zero, frames = fit.info["axis"].get(ZERO), []
+    x = _validate.numbers("doses", doses, below=0.0 if zero is None else -np.inf)
     # at dose 0 and below it, the axis ends
     at = x if zero is None else np.maximum(x - zero, 0.0)
     for r in rows:
@@ -140,6 +142,45 @@ def values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:
         return np.asarray(like.change(predictor, ntc))
     value = unit * like.expected(predictor)
     return np.asarray(centre + value if scale == "expected" else value - unit * like.expected(ntc))
+
+
+def values_of_many(
+    fit: TransFit, rows: np.ndarray, x: np.ndarray, scale: str, *, every: int = 1
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Kept draws of many curves, block by block: which of `rows`, and ``(r, S, X)`` values at places `x` of the axis.
+
+    Rows without a posterior are left out. `every` takes one draw of so many: these are ordered, so that a part of them
+    covers the posterior just as well.
+    """
+    from dream_sc._core.response import posterior_record
+
+    kinds: dict[tuple[str, int], list[int]] = {}
+    found = {}
+    for i, r in enumerate(rows):
+        if np.isfinite(fit.records[r, 0]):
+            found[i] = posterior_record.unpack(fit.records[r])
+            kinds.setdefault((found[i][0].name, len(found[i][2])), []).append(i)
+    for members in kinds.values():
+        curve = found[members[0]][0]
+        # a switch has one level at all dosages but that of NTC
+        at = np.where(x == 0.0, 0.0, 1.0) if curve.by_acting else x
+        for start in range(0, len(members), BLOCK):
+            some = members[start : start + BLOCK]
+            draws = np.stack([found[i][2][::every] for i in some])
+            consts = np.stack([found[i][1] for i in some])[:, None]
+            # records have 16 bits, so that 32 are enough where no exponential is too large for them
+            kind = np.float32 if np.abs(draws).max() < LARGEST else np.float64
+            own: Any = draws.astype(kind), consts.astype(kind)
+            predictor, ntc = curve.log_curve(at.astype(kind), *own), curve.log_curve(np.zeros(1, kind), *own)
+            if scale == "log2fc":
+                yield some, np.asarray(fit.likelihood.change(predictor, ntc))
+                continue
+            centre, unit = np.array([fit.unit(int(rows[i])) for i in some]).T[:, :, None, None]
+            value = unit * fit.likelihood.expected(predictor)
+            yield (
+                some,
+                np.asarray(centre + value if scale == "expected" else value - unit * fit.likelihood.expected(ntc)),
+            )
 
 
 def posterior(
@@ -204,6 +245,8 @@ def posterior(
     else:
         rows = [int(r) for name in names_of(features) for r in fit.fitted(name)]
     seed = results.seed_of(rng)
+    if nsamples is not None:
+        _validate.whole("nsamples", nsamples)
     n = int(fit.info["params"]["nsamples"]) if nsamples is None else int(nsamples)
     arrays: dict[str, np.ndarray] = {}
     models = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dream_sc import _validate
 from dream_sc._keys import TRANS, ZERO
 
 from ._curves import values
@@ -78,11 +79,11 @@ def doses(
     >>> bool(table["log2_dosage"].iloc[:3].is_monotonic_decreasing)
     True
     """
-    levels = np.atleast_1d(np.asarray(level, dtype=float))
-    if levels.ndim > 1 or not ((levels > 0) & (levels < 1)).all():
+    levels = _validate.numbers("level", level)
+    if not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"level={level}: each is a share of the movement, above 0 and below 1")
-    changes = np.atleast_1d(np.asarray([] if fold_change is None else fold_change, dtype=float))
-    if not (np.isfinite(changes) & (changes != 0)).all():
+    changes = _validate.numbers("fold_change", [] if fold_change is None else fold_change)
+    if not (changes != 0).all():
         raise ValueError(f"fold_change={fold_change}: each is a log2 fold change other than 0")
     fit = trans_fit(data, key, mod, gene_symbols)
     names = list(called(fit).index) if features is None else names_of(features)

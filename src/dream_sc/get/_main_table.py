@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INSIDE = 0.95  # probability that an EC50 lies within the observed dosages, from which on it is shown
 NOT_DETERMINED = "not determined"
+ONE_LEVEL = "none: one level for all guides that act"  # of a switch
 TOLD_BY = {"class", "p_ec50_inside", *(f"log2_ec50{which}{q}" for which in ("", "_b") for q in ("", "_q025", "_q975"))}
 
 
@@ -37,11 +38,13 @@ def main_table(fit: TransFit, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def ec50_in_words(row: Mapping[str, Any], axis: Mapping[str, float]) -> str:
-    """The EC50 with its 95 % interval, or on which side of the observed dosages it is; "" without a response."""
-    from dream_sc._core.curves import NULL
+    """The EC50 with its 95 % interval, or why there is none; "" without a response."""
+    from dream_sc._core.curves import NULL, SWITCH
 
-    if str(row["class"]) in (NULL.name, "nan"):
+    if str(row["class"]) in (NULL.name, "nan", ""):
         return ""
+    if str(row["class"]) == SWITCH.name:
+        return ONE_LEVEL
     middle, *ends = (float(row[f"log2_ec50{q}"]) for q in ("", "_q025", "_q975"))
     if not np.isfinite([middle, *ends]).all():
         return NOT_DETERMINED

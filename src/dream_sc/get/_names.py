@@ -14,7 +14,7 @@ from dream_sc._data import made_from, stored
 from dream_sc._keys import CATEGORIES, CATEGORY_COLUMNS, ZERO, Slots
 
 from . import _symbols
-from ._stored import table
+from ._stored import check_entry, completed, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -222,10 +222,13 @@ def _trans_fit(data: Any, key: str, mod: str | None) -> TransFit:
     """Find the trans fit."""
     adata, frame = table(data, mod, "varm", key, CALL)
     info = _validate.step(adata, key, CALL)
+    check_entry(info, key, CALL)
+    like = stored.likelihood_of(info)
+    frame = completed(frame, key, CALL, like)
     holder = getattr(data, "mod", {}).get(info.get("cis_mod"))
     made_from.warn_if_stale(adata, key, "get", holder)
     names = pd.Index(adata.var_names)
-    if not stored.likelihood_of(info).categories:
+    if not like.categories:
         return TransFit(adata, key, frame, info, names)
     params = info["params"]  # not those of the technical fit, which may have been replaced since
     if params["category_layers"] is None:

@@ -59,6 +59,11 @@ def screen(
     from dream_sc._screen.union import targets_of
 
     _validate.one_of("what", what, ("pairs", "targets"))
+    if not isinstance(data, pd.DataFrame | str) and not hasattr(data, "__fspath__"):
+        raise TypeError(
+            f"data is a {type(data).__name__}: give what dream_sc.tl.screen returned, a parquet file of it, or "
+            "its store"
+        )
     table = data if isinstance(data, pd.DataFrame) else _read(Path(data))
     if what == "targets":
         _validate.without_effect({"features": features, "q": q}, 'with what="targets", only on pairs')
@@ -78,7 +83,10 @@ def _only(table: pd.DataFrame, column: str, names: str | Iterable[str] | None) -
     wanted, known = _validate.label_texts(names), table[column].astype(str)
     unknown = sorted(set(wanted) - set(known))
     if unknown:
-        raise KeyError(f"no {column} {unknown[:8]} in the screen{_validate.close(unknown[0], known.unique())}")
+        there = sorted(set(known))[:8]
+        raise KeyError(
+            f"no {column} {unknown[:8]} in the screen; there are {there}{_validate.close(unknown[0], known.unique())}"
+        )
     return table[known.isin(wanted).to_numpy()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -59,16 +59,38 @@ def summary(
     >>> [line for line in text.splitlines() if line.isupper()]
     ['WHAT WAS DONE', 'WHAT WAS FOUND', 'WHAT TO BE CAREFUL ABOUT', 'METHODS PARAGRAPH', 'HOW TO CITE']
     """
-    fit = trans_fit(data, key, mod, gene_symbols)
-    steps = _Steps(data, fit)
-    parts = {
-        "What was done": _done(steps),
-        "What was found": _found(steps),
-        "What to be careful about": _careful(steps),
-        "Methods paragraph": [_methods(steps)],
-        "How to cite": _cite(steps),
+    found = parts(data, trans_fit(data, key, mod, gene_symbols))
+    texts = {
+        "What was done": found.done,
+        "What was found": found.found,
+        "What to be careful about": [remark.text for remark in found.careful],
+        "Methods paragraph": [found.methods],
+        "How to cite": found.cite,
     }
-    return "\n\n".join(f"{head.upper()}\n{_wrapped(lines)}" for head, lines in parts.items()) + "\n"
+    return "\n\n".join(f"{head.upper()}\n{_wrapped(lines)}" for head, lines in texts.items()) + "\n"
+
+
+class Remark(NamedTuple):
+    """Something about a fit, and whether it is good, to be looked at, makes the fit doubtful, or is not known."""
+
+    state: Literal["good", "look", "doubtful", "unknown"]
+    text: str
+
+
+class Parts(NamedTuple):
+    """The parts of a summary, before they are text."""
+
+    done: list[str]
+    found: list[str]
+    careful: list[Remark]
+    methods: str
+    cite: list[str]
+
+
+def parts(data: AnnData | MuData, fit: TransFit) -> Parts:
+    """What the summary of a fit says."""
+    s = _Steps(data, fit)
+    return Parts(_done(s), _found(s), _careful(s), _methods(s), _cite(s))
 
 
 def _wrapped(lines: list[str]) -> str:
@@ -112,6 +134,12 @@ class _Steps:
         """Cells that take part in the trans step."""
         n = self.table["n_cells"].max()
         return int(n) if np.isfinite(n) else 0
+
+    @property
+    def targets(self) -> str:
+        """What the guides of the fit target."""
+        names = self.cis["params"].get("cis_targets", ())
+        return ", ".join(map(str, names)) or "the target"
 
     @property
     def fitted(self) -> Any:
@@ -170,6 +198,9 @@ def _done(s: _Steps) -> list[str]:
         f"distribution {s.fit.distribution}; {groups}; {covariates}{size}",
         f"steps: {' -> '.join(_steps(s))}",
         f"curves: {own['function_type']}; engine: {own['inference']}; dosage of each {own['dosage']}; seed "
+        f"{s.info['seed']}"
+        if s.has_dosages
+        else f"curves: no response, or one level for all acting guides; engine: {own['inference']}; seed "
         f"{s.info['seed']}",
         f"versions: {versions}",
     ]
@@ -184,7 +215,7 @@ def _steps(s: _Steps) -> list[str]:
 def _found(s: _Steps) -> list[str]:
     table = s.called
     acting = s.params.get("dosage") == "none"
-    to_what = "where its guides act" if acting else f"to the dosage{s.of_gene}"
+    to_what = f"where guides of {s.targets} act" if acting else f"to the dosage{s.of_gene}"
     out = [f"{len(table)} of {len(s.fitted)} features respond {to_what} at q < {CALLED}"]
     if not len(table):
         return out
@@ -207,14 +238,15 @@ def _counted(column: pd.Series, order: tuple[str, ...] = ()) -> str:
     return ", ".join(f"{int(counts[name])} {name}" for name in names) or "none"
 
 
-def _careful(s: _Steps) -> list[str]:
+def _careful(s: _Steps) -> list[Remark]:
     n_control = int(s.control.sum())
     out = _flags(s.info)
     out += [_calibration(s)] if s.params.get("dosage") == "none" else [_confounding(s), _calibration(s)]
+    more = []
     if n_control < 6:
-        out.append(f"only {n_control} NTC guides: how much guides differ by themselves is known roughly")
+        more.append(f"only {n_control} NTC guides: how much guides differ by themselves is known roughly")
     if len(s.fitted) < FEW_FEATURES:
-        out.append(f"only {len(s.fitted)} features: prior odds and guide effects are learned from few")
+        more.append(f"only {len(s.fitted)} features: prior odds and guide effects are learned from few")
     counts = s.called["status"].astype(str).value_counts() if len(s.called) else {}
     for name, text in (
         ("few_guides", "have two targeting guides or fewer: no EC50"),
@@ -222,55 +254,60 @@ def _careful(s: _Steps) -> list[str]:
         ("not_converged", "have not converged"),
     ):
         if counts.get(name, 0):
-            out.append(f"{int(counts[name])} calls {text}")
+            more.append(f"{int(counts[name])} calls {text}")
     if "note" in s.called:
         gaps = int(s.called["note"].astype(str).str.contains("gap of dosages").sum())
         if gaps:
-            out.append(f"{gaps} calls move in a single gap of dosages: EC50 and steepness are not told apart in it")
+            more.append(f"{gaps} calls move in a single gap of dosages: EC50 and steepness are not told apart in it")
     if CONFIDENCE in s.called and (s.called[CONFIDENCE] == "low").any():
         names = [str(name) for name in s.called.index[(s.called[CONFIDENCE] == "low").to_numpy()]]
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        out.append(f"calls of low confidence: {', '.join(names[:SHOWN])}{more}")
+        others = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        more.append(f"calls of low confidence: {', '.join(names[:SHOWN])}{others}")
     direct = s.table.get("direct_target")
     if direct is not None and direct.any():
-        out.append(f"direct targets of the guides, without a q-value: {', '.join(map(str, s.table.index[direct]))}")
-    return out
+        more.append(f"direct targets of the guides, without a q-value: {', '.join(map(str, s.table.index[direct]))}")
+    return out + [Remark("look", text) for text in more]
 
 
-def _flags(info: Mapping[str, Any]) -> list[str]:
+def _flags(info: Mapping[str, Any]) -> list[Remark]:
     """What makes the fit doubtful as a whole, where the fit looked for it."""
     table = info.get(FLAGS)
     if table is None:
         return []
     raised = table[table["raised"].astype(bool)]
-    return [f"{flag}: {advice}" for flag, advice in zip(raised["flag"], raised["advice"], strict=True)]
+    return [Remark("doubtful", f"{f}: {advice}") for f, advice in zip(raised["flag"], raised["advice"], strict=True)]
 
 
-def _confounding(s: _Steps) -> str:
+def _confounding(s: _Steps) -> Remark:
     entry = s.adata.uns.get(CONFOUNDING)
     if entry is None or CHECKS not in entry or entry["params"].get("cis_key") != s.params["cis_key"]:
-        return "confounding: " + NOT_CHECKED.format("check_confounding", "says what else changes with the dosage")
+        how = NOT_CHECKED.format("check_confounding", "says what else changes with the dosage")
+        return Remark("unknown", f"confounding: {how}")
     if made_from.older_steps(entry, s.adata):
-        return "confounding: is of an earlier fit: call dream_sc.tl.check_confounding(data) again"
+        again = "call dream_sc.tl.check_confounding(data) again"
+        return Remark("unknown", f"confounding: is of an earlier fit: {again}")
     checks = entry[CHECKS]
     flagged = checks[checks["flag"].astype(bool)]
     if not len(flagged):
-        return f"confounding: none of {len(checks)} checks is flagged"
+        return Remark("good", f"confounding: none of {len(checks)} checks is flagged")
     names = ", ".join(dict.fromkeys(flagged["what"].astype(str)))
-    return f"confounding: {len(flagged)} of {len(checks)} checks are flagged ({names}); see dream_sc.get.confounding"
+    text = f"{len(flagged)} of {len(checks)} checks are flagged ({names}); see dream_sc.get.confounding"
+    return Remark("look", f"confounding: {text}")
 
 
-def _calibration(s: _Steps) -> str:
+def _calibration(s: _Steps) -> Remark:
     entry = s.adata.uns.get(CALIBRATION)
     if entry is None or "fpr" not in entry or entry["params"].get("key") != s.fit.key:
-        return "calibration: " + NOT_CHECKED.format("calibrate", "says how often control guides give a hit")
+        how = NOT_CHECKED.format("calibrate", "says how often control guides give a hit")
+        return Remark("unknown", f"calibration: {how}")
     if made_from.older_steps(entry, s.adata):
-        return "calibration: is of an earlier fit: call dream_sc.tl.calibrate(data) again"
+        return Remark("unknown", "calibration: is of an earlier fit: call dream_sc.tl.calibrate(data) again")
     rates = entry["fpr"]
     text = ", ".join(f"{row['fpr']:.2g} at p < {row['level']:g}" for _, row in rates.iterrows())
     high = bool((rates["fpr"] > WARNING_FPR * rates["level"]).any())
     advice = "; above nominal, see replace=True of dream_sc.tl.calibrate" if high else ""
-    return f"calibration: false-positive rates of control guides are {text}{advice}"
+    told = f"calibration: false-positive rates of control guides are {text}{advice}"
+    return Remark("doubtful" if high else "good", told)
 
 
 def _methods(s: _Steps) -> str:
@@ -286,8 +323,9 @@ def _methods(s: _Steps) -> str:
     curves = {"auto": f"{levels}, one Hill curve or two" if s.has_dosages else levels.replace(",", " and")}.get(
         str(s.params["function_type"]), f"no response or {s.params['function_type']}"
     )
+    to_what = f"the dosage{s.of_gene}" if s.has_dosages else f"guides of {s.targets}"
     return (
-        f"Responses to the dosage{s.of_gene} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
+        f"Responses to {to_what} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
         f"{s.fit.likelihood.noise} of each feature were estimated in control cells{batch}{size}, with a "
         f"{s.fit.distribution} likelihood. The dosage{s.of_gene} {dosage}, relative to {n_control} non-targeting "
         f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {len(s.guides) - n_control} "

@@ -25,6 +25,7 @@ from dream_sc._keys import (
 from . import _symbols
 from ._main_table import main_table
 from ._names import by_category, by_feature, names_of, trans_fit
+from ._stored import entry as stored_entry
 from ._stored import table
 
 if TYPE_CHECKING:
@@ -209,9 +210,9 @@ def trans(
     fold changes of counts (`log2fc_...`), differences of shares (`delta_p_...`) or of scores (`delta_...`).
 
     With ``columns="main"`` the number `log2_ec50` is there where `p_ec50_inside` is above 0.95, and the text `ec50`
-    has it with its interval; else the text says on which side of the observed dosages it lies ("below -2.9"), or "not
-    determined". Effects are those at the strongest knock-down (`log2fc_full`); where nothing was knocked down, those at
-    the strongest activation (`log2fc_max`).
+    has it with its interval; else the text says on which side of the observed dosages it lies ("below -2.9"), "not
+    determined", or that a switch has none. Effects are those at the strongest knock-down (`log2fc_full`); where nothing
+    was knocked down, those at the strongest activation (`log2fc_max`).
 
     A feature with categories has the numbers of the one that moves most, which the column `category` names. With
     ``by="category"`` the first columns are `feature` and `category`, and that name is in `leading`; `baseline` and
@@ -291,12 +292,8 @@ def calibration(
     [0.05, 0.001, 1e-05]
     """
     adata = _validate.readable(data, mod)
-    entry = adata.uns.get(key)
-    if entry is None:
-        raise KeyError(f".uns[{key!r}] is not there: call dream_sc.tl.calibrate(data) first, or name another key=")
+    entry = stored_entry(adata, key, "calibrate(data)", "fpr")
     _validate.one_of("table", table, CALIBRATION_TABLES)
-    if "fpr" not in entry:
-        raise KeyError(f".uns[{key!r}] was not made by dream_sc.tl.calibrate: name its key_added as key=")
     if table not in entry:
         raise ValueError(f".uns[{key!r}] has no table {table!r}: dream_sc.tl.calibrate(data, replace=True) makes it")
     made_from.warn_if_stale(adata, key, "get.calibration")
@@ -351,12 +348,7 @@ def confounding(
     True
     """
     adata = _validate.readable(data, mod)
-    info = adata.uns.get(key)
-    if info is None or CHECKS not in info:
-        raise KeyError(
-            f".uns[{key!r}] is not there, or holds no checks: call dream_sc.tl.check_confounding(data) first, or name "
-            "another key="
-        )
+    info = stored_entry(adata, key, "check_confounding(data)", CHECKS)
     made_from.warn_if_stale(adata, key, "get.confounding", getattr(data, "mod", {}).get(info.get("cis_mod")))
     if gene_symbols is not None:
         _symbols.symbols(adata, gene_symbols)  # refuses a column that is not there

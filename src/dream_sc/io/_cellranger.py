@@ -15,6 +15,7 @@ from dream_sc._keys import FEATURE_TYPES, GENE_EXPRESSION, GENE_IDS, GENE_SYMBOL
 from dream_sc._logging import logger
 
 from . import _guides
+from ._files import readable
 from ._protospacer_calls import of_cells, read_calls
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def read_cellranger(
     FileNotFoundError
         If there is no matrix.
     ValueError
-        If files do not fit together, the reference lacks guides, or says of all that they are Non-Targeting.
+        If a file is damaged or of another kind, files do not fit together, the reference lacks guides, or says of all
+        that they are Non-Targeting.
 
     Examples
     --------
@@ -91,7 +93,8 @@ def read_cellranger(
         _validate.without_effect({"feature_reference": feature_reference}, "with targets=")
     where = Path(path)
     file = _matrix_of(where)
-    found = _read_h5(file) if file.is_file() else _read_folder(file)
+    with readable(file, "a feature-barcode matrix of Cell Ranger 3 or later"):
+        found = _read_h5(file) if file.is_file() else _read_folder(file)
     kind = found.features["feature_type"]
     _say_left_out(kind)
     adata = _genes(found, (kind == GENE_EXPRESSION).to_numpy(), var_names)
@@ -135,7 +138,8 @@ def reference_targets(
     path: str | PathLike[str], names: Sequence[str] | None = None, *, by_id: bool = False
 ) -> dict[str, str]:
     """Targets of guides by a feature reference CSV: all of its guides, or those with these names."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    with readable(path, "the feature reference CSV of a run"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     table.columns = table.columns.str.strip()
     lacking = [c for c in ("id", "feature_type", TARGET_ID) if c not in table]
     if lacking:
@@ -284,6 +288,9 @@ def _read_folder(folder: Path) -> Matrix:
 
 def _whole(found: Matrix, where: Path) -> Matrix:
     """The matrix with whole numbers and names that fit."""
+    lacking = [name for name in ("id", "name", "feature_type") if name not in found.features]
+    if lacking:
+        raise ValueError(f"the features of {where} cannot be read as those of Cell Ranger: they have no {lacking}")
     x, (n_cells, n_features) = found.x, found.x.shape
     if (len(found.cells), len(found.features)) != (n_cells, n_features):
         raise ValueError(

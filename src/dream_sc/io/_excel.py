@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Table = Literal["trans", "responders", "guides"]
 MOST_ROWS = 1_048_575  # of a sheet, besides its header
+FIRST = ("gene", "feature")  # names of the first column
 BY_EVIDENCE = ["lfdr", "log_bf"]
 
 
@@ -67,13 +68,16 @@ def to_tsv(
 
     Examples
     --------
-    >>> ds.io.to_tsv(adata, "trans.tsv")
+    >>> path = ds.io.to_tsv(adata, "trans.tsv")
+    >>> path.read_text().split()[:3]
+    ['gene', 'on_knockdown', 'qvalue']
     """
+    from ._files import file_to_write
     from ._results import responses
 
     _validate.one_of("table", table, ("trans", "responders", "guides"))
+    out = file_to_write(path)
     frame = _tables(responses(data, key, mod, counts=False, gene_symbols=gene_symbols), fdr)[table]
-    out = Path(path)
     commas = out.name.removesuffix(".gz").endswith(".csv")
     frame.to_csv(out, sep="," if commas else "\t", index=False)
     logger.info("io.to_tsv: wrote %s, %d rows", out, len(frame))
@@ -123,13 +127,16 @@ def to_excel(
 
     Examples
     --------
-    >>> ds.io.to_excel(adata, "results.xlsx")
+    >>> path = ds.io.to_excel(adata, "results.xlsx")
+    >>> path.name
+    'results.xlsx'
     """
     from dream_sc import get
 
+    from ._files import file_to_write
     from ._results import responses
 
-    out = Path(path)
+    out = file_to_write(path)
     if out.suffix.lower() != ".xlsx":
         raise ValueError(f"path={str(path)!r} does not end in .xlsx")
     try:
@@ -141,6 +148,7 @@ def to_excel(
     if len(sheets["trans"]) > MOST_ROWS:
         raise ValueError(f"{len(sheets['trans'])} features are more than a sheet holds, {MOST_ROWS}: use to_tsv")
     known = get.columns("trans", distribution=cast("Distribution", of.fit.likelihood.name))
+    known |= dict.fromkeys(FIRST, "name of the feature")
     explained = {str(c): known.get(str(c), "") for c in sheets["trans"].columns}
     sheets["columns"] = pd.DataFrame({"column": list(explained), "meaning": list(explained.values())})
     sheets["run"] = _run(of, fdr)
@@ -157,7 +165,7 @@ def _tables(of: Responses, fdr: float) -> dict[str, pd.DataFrame]:
     if not 0 < fdr < 1:
         raise ValueError(f"fdr={fdr} is not between 0 and 1")
     called = of.responders(fdr)
-    first = "gene" if of.fit.likelihood.effect == "log2fc" else "feature"
+    first = FIRST[of.fit.likelihood.effect != "log2fc"]
     trans = of.table.copy()
     trans.insert(0, first, trans.index.astype(str))
     trans["called"] = called.to_numpy()

@@ -15,6 +15,7 @@ from dream_sc._logging import logger
 
 from . import _guides
 from ._counts import counts
+from ._files import folder_to_write, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +122,8 @@ def _read(path: Any) -> MuData:
     # what mudata does from 0.4 on; versions before ask for a choice in a warning, the oldest know none
     options = md.set_options(pull_on_update=False) if hasattr(md, "set_options") else nullcontext()
     with options:
-        return md.read_h5mu(path)
+        with readable(path, "an h5mu file"):
+            return md.read_h5mu(path)
 
 
 def _moi(guides: AnnData, given: str | None) -> Literal["low", "high"]:
@@ -234,14 +236,14 @@ def to_igvf(
 
     Examples
     --------
-    >>> ds.io.to_igvf(adata, "pipeline_outputs")
+    >>> sorted(ds.io.to_igvf(adata, "pipeline_outputs"))
+    ['element', 'guide']
     """
     from ._results import effects, guide_contrasts, responses
 
     fit = responses(data, key, mod)
     ids = _ids(fit.adata, gene_ids)
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder_to_write(folder)
     table = fit.others
     log2_fc, at = effects(fit)
     element = pd.DataFrame({"gene_id": ids[table.index].to_numpy(), NAME: fit.target})

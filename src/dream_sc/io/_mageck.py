@@ -10,6 +10,7 @@ import pandas as pd
 from dream_sc import _validate
 
 from . import _guides
+from ._files import path_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +58,10 @@ def guide_strengths(
     >>> strength = ds.io.guide_strengths("sgrna_summary.txt", gene="GFI1B")
     >>> ds.tl.set_dosage(adata, strength, scale="log2")
     """
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    if not path_of(path).is_file():
+        raise FileNotFoundError(f"{path} is not there: give sgrna_summary.txt of mageck test")
+    with readable(path, "sgrna_summary.txt of mageck test"):
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     table = table.rename(columns={"sgRNA": GUIDE})
     if "eff" in table and LFC not in table:
         raise ValueError(

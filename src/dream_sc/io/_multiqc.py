@@ -12,6 +12,8 @@ from dream_sc import _validate
 from dream_sc._keys import TRANS
 from dream_sc._logging import logger
 
+from ._files import folder_to_write
+
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -68,7 +70,7 @@ def to_multiqc(
 
     Examples
     --------
-    >>> ds.io.to_multiqc(adata, "qc")  # then: multiqc qc
+    >>> paths = ds.io.to_multiqc(adata, "qc")  # then: multiqc qc
     """
     from ._results import responses
 
@@ -83,8 +85,7 @@ def to_multiqc(
     guides = guides[[c for c in GUIDE_COLUMNS if c in guides]].rename_axis("Guide")
     called = of.table[of.responders(fdr)].sort_values(["lfdr", "log_bf"], ascending=[True, False], kind="stable")
     genes = called.head(n_genes)[[c for c in GENE_COLUMNS if c in called]].rename_axis("Gene")
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder_to_write(folder)
     parts = {
         "summary": (_summary(of, name, fdr), "Dose-response: runs", "One row per cis gene"),
         "guides": (guides, f"Dosage of {name} by guide", "log2 relative to NTC cells"),

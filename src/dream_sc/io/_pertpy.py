@@ -15,6 +15,7 @@ from dream_sc._logging import logger
 
 from . import _guides
 from ._counts import counts
+from ._files import file_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,8 +74,11 @@ def from_pertpy(
 
     Examples
     --------
-    >>> pt.pp.GuideAssignment().assign_by_threshold(guides, assignment_threshold=5)
+    `guides` has been through ``pertpy.pp.GuideAssignment().assign_by_threshold(guides, assignment_threshold=5)``.
+
     >>> adata = ds.io.from_pertpy(genes, guides, targets="gene", control="NT")
+    >>> sorted(set(adata.uns["guides_target"].tolist()))
+    ['A', 'NTC']
     """
     if moi is not None:
         _validate.one_of("moi", moi, ("low", "high"))
@@ -119,6 +123,8 @@ def _holder(data: Any, genes: AnnData, guides: Any) -> AnnData:
         if guides not in getattr(data, "mod", {}):
             raise KeyError(f"guides={guides!r} is no modality; there are {list(getattr(data, 'mod', {}))}")
         return data.mod[guides]
+    if not (hasattr(guides, "layers") and hasattr(guides, "obs")):
+        raise TypeError(f"guides= is a {type(guides).__name__}: give an AnnData of guides, or the name of a modality")
     return guides
 
 
@@ -229,5 +235,5 @@ def to_pertpy(
         }
     ).sort_values("p_value", kind="stable", ignore_index=True)
     if path is not None:
-        out.to_csv(path, index=False)
+        out.to_csv(file_to_write(path), index=False)
     return out

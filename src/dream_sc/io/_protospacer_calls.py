@@ -6,7 +6,6 @@ import bz2
 import csv
 import gzip
 import lzma
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from dream_sc._data import results
 from dream_sc._keys import GUIDES
 
 from . import _guides
+from ._files import path_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +83,8 @@ def protospacer_calls(
     >>> ds.io.protospacer_calls(adata, "outs/crispr_analysis/protospacer_calls_per_cell.csv", targets=library)
     >>> ds.pp.assign_guides(adata, "guides")
     """
+    from dream_sc.pp._guide_matrix import refuse_other
+
     from ._cellranger import reference_targets
 
     started = results.now()
@@ -91,6 +93,7 @@ def protospacer_calls(
         _validate.without_effect({"feature_reference": feature_reference}, "with targets=")
     adata = results.own(adata, copy)
     _validate.resolve(adata, None)
+    refuse_other(adata, None, key_added, "io.protospacer_calls")
     found = read_calls(path)
     x = of_cells(found, list(adata.obs_names), str(path))
     names, known = found.guides.tolist(), None
@@ -144,8 +147,13 @@ def read_calls(path: str | PathLike[str]) -> Calls:
     row: list[int] = []
     column: list[int] = []
     values: list[int] = []
-    opened: Any = OPEN.get(Path(path).suffix, open)
-    with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
+    if not path_of(path).exists():
+        raise FileNotFoundError(f"path={str(path)!r} is not there: give protospacer_calls_per_cell.csv of a run")
+    opened: Any = OPEN.get(path_of(path).suffix, open)
+    with (
+        readable(path, "the calls of guides of Cell Ranger"),
+        opened(path, "rt", newline="", encoding="utf-8-sig") as file,
+    ):
         lines = csv.reader(file)
         header = next(lines, [])
         lacking = [name for name in (CELL, CALL, UMIS) if name not in header]

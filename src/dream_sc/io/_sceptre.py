@@ -14,6 +14,7 @@ from dream_sc._logging import logger
 
 from . import _guides
 from ._counts import counts
+from ._files import file_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,5 +206,5 @@ def to_sceptre(
         }
     ).sort_values("p_value", kind="stable", ignore_index=True)
     if path is not None:
-        out.to_csv(path, index=False)
+        out.to_csv(file_to_write(path), index=False)
     return out

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._guides import guides, guides_data
     from ._heatmap import heatmap, heatmap_data
     from ._memory import memory, memory_data
+    from ._power import power, power_data
     from ._priors import priors, priors_data
     from ._technical import technical, technical_data
     from ._volcano import volcano, volcano_data
@@ -46,6 +47,8 @@ __all__ = [
     "heatmap_data",
     "memory",
     "memory_data",
+    "power",
+    "power_data",
     "priors",
     "priors_data",
     "technical",
@@ -104,6 +107,10 @@ __getattr__, __dir__ = lazy(
         "_memory": (
             "memory",
             "memory_data",
+        ),
+        "_power": (
+            "power",
+            "power_data",
         ),
         "_priors": (
             "priors",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._keys import TITRATION, ZERO
-from dream_sc.get._curves import acting_level, curves
+from dream_sc.get._curves import acting_level, curves, values_of_many
 
 from ._style import GRAY, GREEN, MANY, ORANGE, blue, ink, paper
 
@@ -22,8 +22,6 @@ ALL_CELLS = "with escaping cells"
 FIT, EC50 = "fit, 95 % band", "EC50, 95 % interval"
 MOST_CONTROLS = 12  # drawn with an interval each
 BESIDE = 0.4  # half the width of a group of guides without dosages
-BLOCK = 200  # features at a time
-LARGEST = 60.0  # parameter up to which numbers of 32 bits are used
 
 
 def draw(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: str, ax: Any) -> None:
@@ -168,37 +166,14 @@ def medians(fit: TransFit, rows: np.ndarray, doses: np.ndarray, *, log2fc: bool)
     ValueError
         If the fit is without dosages.
     """
-    from dream_sc._core.response import posterior_record as core
-
     if not np.isfinite(fit.info["axis"]["low"]):
         raise ValueError(f".uns[{fit.key!r}] is a fit without dosages, so that there are no curves to draw")
     zero = fit.info["axis"].get(ZERO)
     x = np.asarray(doses, float) if zero is None else np.maximum(np.asarray(doses, float) - zero, 0.0)
-    out, step = np.full((len(rows), len(x)), np.nan), 1 if len(rows) < MANY else 2
-    kinds: dict[tuple[str, int], list[int]] = {}
-    found = {}
-    for i, r in enumerate(rows):
-        if np.isfinite(fit.records[r, 0]):
-            found[i] = core.unpack(fit.records[r])
-            kinds.setdefault((found[i][0].name, len(found[i][2])), []).append(i)
-    for members in kinds.values():
-        curve = found[members[0]][0]
-        for start in range(0, len(members), BLOCK):
-            some = members[start : start + BLOCK]
-            draws = np.stack([found[i][2][::step] for i in some])
-            consts = np.stack([found[i][1] for i in some])[:, None]
-            # a switch has one level at all dosages but that of NTC
-            at = np.where(x == 0.0, 0.0, 1.0) if curve.by_acting else x
-            # records have 16 bits, so that 32 are enough where no exponential is too large for them
-            kind = np.float32 if np.abs(draws).max() < LARGEST else np.float64
-            own: Any = draws.astype(kind), consts.astype(kind)
-            value, ntc = curve.log_curve(at.astype(kind), *own), curve.log_curve(np.zeros(1, kind), *own)
-            if log2fc:
-                moved = fit.likelihood.change(value, ntc)
-            else:
-                unit = np.array([fit.unit(int(rows[i]))[1] for i in some])[:, None, None]
-                moved = unit * (fit.likelihood.expected(value) - fit.likelihood.expected(ntc))
-            out[some] = _median(np.asarray(moved, np.float32))
+    out = np.full((len(rows), len(x)), np.nan)
+    scale, every = "log2fc" if log2fc else "delta", 1 if len(rows) < MANY else 2
+    for some, moved in values_of_many(fit, rows, x, scale, every=every):
+        out[some] = _median(np.asarray(moved, np.float32))
     return out
 
 

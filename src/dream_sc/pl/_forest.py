@@ -73,6 +73,7 @@ def forest_data(
     """
     _validate.one_of("value", value, (_effects.EC50, "effect"))
     _effects.check_fdr(fdr)
+    _validate.whole("n", n)
     fit = trans_fit(data, key, mod, gene_symbols)
     frame = _effects.table_of(fit, features)
     effect = _effects.effect_of(fit)[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._keys import TRANS
+from dream_sc._keys import GROUP, TRANS
 from dream_sc.get._names import trans_fit
 from dream_sc.get._symbols import cis_label
 
@@ -36,6 +36,7 @@ def heatmap_data(
     features: str | Sequence[str] | None = None,
     *,
     order: Literal["ec50", "cluster", "given"] = "ec50",
+    groups: str | None = None,
     fdr: float = 0.05,
     key: str = TRANS,
     mod: str | None = None,
@@ -52,6 +53,8 @@ def heatmap_data(
     order
         "ec50": features that fall on knock-down, then those that rise, each by the dosage of half their change (the
         EC50 where `p_ec50_inside` is above 0.95). "cluster": neighbours have curves of like shape. "given": as named.
+    groups
+        `key_added` of `tl.group_responses`: only features that have a group, group by group, each in this order.
     fdr
         Features with a smaller q-value are called.
     key
@@ -64,7 +67,7 @@ def heatmap_data(
     Returns
     -------
     Features x 61 log2 dosages over the observed range: log2 fold changes of counts, differences of shares and scores.
-    `.attrs["log2_ec50"]` has the EC50 of each row where it may be reported.
+    `.attrs["log2_ec50"]` has the EC50 of each row where it may be reported, `.attrs["groups"]` its group, if asked for.
 
     Raises
     ------
@@ -84,8 +87,12 @@ def heatmap_data(
     if features is None:
         frame = frame[_effects.is_called(frame, fdr)]
     frame = frame[np.isfinite(fit.records[frame["row"].to_numpy(int), 0])]
+    if groups is not None:
+        frame = frame.assign(**{GROUP: _groups(fit, groups, data, mod)[frame["row"].to_numpy(int)]})
+        frame = frame[frame[GROUP].notna()]
     if not len(frame):
-        raise ValueError(f"no feature has a curve and is called at fdr={fdr}: name some as features=")
+        what = "a group" if groups is not None else "a curve"
+        raise ValueError(f"no feature has {what} and is called at fdr={fdr}: name some as features=")
     if order == "given":
         frame = frame.loc[_as_given(fit, frame, features)]
     doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], N_DOSES)
@@ -94,9 +101,24 @@ def heatmap_data(
     if order != "given":
         rows = _by_ec50(values, doses, ec50.to_numpy(float)) if order == "ec50" else _by_shape(values)
         values, frame, ec50 = values[rows], frame.iloc[rows], ec50.iloc[rows]
+    if groups is not None:
+        rows = np.argsort(frame[GROUP].cat.codes.to_numpy(), kind="stable")
+        values, frame, ec50 = values[rows], frame.iloc[rows], ec50.iloc[rows]
     out = pd.DataFrame(values, frame.index, pd.Index(doses, name="log2_dosage"))
     out.attrs["log2_ec50"] = ec50.tolist()
+    if groups is not None:
+        out.attrs["groups"] = frame[GROUP].astype(str).tolist()
     return out
+
+
+def _groups(fit: TransFit, key: str, data: Any, mod: str | None) -> pd.Categorical:
+    """Groups of the rows of a fit, missing where there is none."""
+    if fit.feature is not None:
+        raise ValueError(f"groups={key!r}: features with several categories have no groups")
+    from dream_sc.get._groups import CALL
+    from dream_sc.get._stored import table
+
+    return table(data, mod, "varm", key, CALL)[1][GROUP].array
 
 
 def _as_given(fit: TransFit, frame: pd.DataFrame, features: Any) -> list[str]:
@@ -138,6 +160,7 @@ def heatmap(
     features: str | Sequence[str] | None = None,
     *,
     order: Literal["ec50", "cluster", "given"] = "ec50",
+    groups: str | None = None,
     fdr: float = 0.05,
     limit: float | None = None,
     key: str = TRANS,
@@ -161,6 +184,8 @@ def heatmap(
     order
         "ec50": features that fall on knock-down, then those that rise, each by the dosage of half their change.
         "cluster": neighbours have curves of like shape. "given": as named.
+    groups
+        `key_added` of `tl.group_responses`: only features that have a group, group by group, with a line between them.
     fdr
         Features with a smaller q-value are called.
     limit
@@ -193,10 +218,13 @@ def heatmap(
     """
     if limit is not None and not limit > 0:
         raise ValueError(f"limit={limit}: colours end at a change above 0")
-    table = heatmap_data(data, features, order=order, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
+    table = heatmap_data(
+        data, features, order=order, groups=groups, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols
+    )
     fit = trans_fit(data, key, mod, gene_symbols)
     named = len(table) <= MOST_NAMED
-    ax = axes(ax, (4.6, max(1.4 + 0.14 * len(table), 2.6) if named else 5.5), figsize=figsize, title=title)
+    width = 4.6 if groups is None else 5.6
+    ax = axes(ax, (width, max(1.4 + 0.14 * len(table), 2.6) if named else 5.5), figsize=figsize, title=title)
     doses, values = table.columns.to_numpy(float), table.to_numpy()
     most = limit or max(float(np.nanpercentile(np.abs(values), LIMIT)), 1e-9)
     step = doses[1] - doses[0]
@@ -220,13 +248,28 @@ def heatmap(
     else:
         ax.set_yticks([])
         ax.set_ylabel(f"{len(table):,} features", fontsize=LABEL)
+    if groups is not None:
+        _name_groups(ax, table.attrs["groups"])
     ax.set_xlim(doses[0] - step / 2, doses[-1] + step / 2)
     ax.set_xlabel(dosage_label(cis_label(data, fit.adata, fit.info, gene_symbols), doses=_is_dose(fit)))
-    bar = ax.figure.colorbar(image, ax=ax, shrink=min(1.0, 0.2 + 8 / max(len(table), 10)), aspect=18, extend="both")
+    shrink = min(1.0, 0.2 + 8 / max(len(table), 10))
+    pad = 0.02 if groups is None else 0.24
+    bar = ax.figure.colorbar(image, ax=ax, shrink=shrink, aspect=18, extend="both", pad=pad)
     bar.set_label(f"{_effects.WORDS[fit.likelihood.effect]} against NTC", size=LABEL)
     bar.ax.tick_params(labelsize=TICK)
     bar.outline.set_visible(False)
     return ax
+
+
+def _name_groups(ax: Axes, groups: list[str]) -> None:
+    """Lines between the groups of rows, and their names in the middle of each."""
+    starts = [i for i, group in enumerate(groups) if i == 0 or group != groups[i - 1]]
+    for start, end in zip(starts, [*starts[1:], len(groups)], strict=True):
+        if start:
+            ax.axhline(start - 0.5, color="black", lw=0.8)
+        at = (start + end - 1) / 2
+        name = f"{groups[start]} ({end - start})"
+        ax.annotate(name, (1.01, at), xycoords=("axes fraction", "data"), va="center", fontsize=TICK, rotation=0)
 
 
 def _is_dose(fit: TransFit) -> bool:

@@ -81,7 +81,7 @@ def adjust_size_factors(
     started = results.now()
     data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
-    _validate.storable(key_added)
+    _validate.new_size_factors(adata, key_added)
     s = _validate.size_factors(adata, size_factor_key)
     guide = _validate.labels(adata, guide_key, "guide_key")
     is_control = _validate.controls(_validate.labels(adata, target_key, "target_key"), control, target_key)
@@ -182,7 +182,7 @@ def refit_size_factors(
     data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
     holder = adata if cis_mod is None else _validate.resolve(data, cis_mod)
-    _validate.storable(key_added)
+    _validate.new_size_factors(adata, key_added)
     s = _validate.size_factors(adata, size_factor_key)
     cells = guide_cells(adata, holder, cis_key)
     # all NTC guides are one point

@@ -93,6 +93,7 @@ def guide_matrix(
     options: dict[str, Any] = {"layer": layer, "targets": targets, "min_umis": min_umis, "exclude": exclude}
     found = read_guides(data, adata, guides, raw=True, **options)
     check_overwrite(adata, guides, found, key_added)
+    refuse_other(adata, guides, key_added, "pp.guide_matrix")
     n = np.diff(found.carried.indptr)
     if not n.any():
         raise ValueError(f"no cell has a guide with at least min_umis={min_umis} UMIs: lower it")
@@ -111,6 +112,15 @@ def guide_matrix(
     }
     results.write(adata, "pp.guide_matrix", slots, started)
     return data if copy else None
+
+
+def refuse_other(adata: AnnData, guides: Any, key: str, label: str) -> None:
+    """Refuse to put a matrix of guides in the place of what is none."""
+    if key in adata.obsm and key != guides and key + GUIDE_IDS not in adata.uns:
+        raise ValueError(
+            f"{label}: .obsm[{key!r}] would be overwritten, and is no matrix of guides of dream_sc: choose another "
+            f"key_added than {key!r}"
+        )
 
 
 def check_overwrite(adata: AnnData, guides: Any, found: Guides, key_added: str) -> None:

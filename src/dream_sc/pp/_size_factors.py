@@ -92,11 +92,11 @@ def size_factors(
     _validate.one_of("method", method, get_args(Method))
     data = results.own(data, copy)
     adata = _validate.resolve(data, mod)
-    _validate.storable(key_added)
-    _validate.gene_features(adata, "pp.size_factors")
+    _validate.new_size_factors(adata, key_added)
+    genes = _validate.gene_features(adata, "pp.size_factors")
     groups = _groups(adata, guide_key, target_key, control) if method == "stable" else None
     names = [] if exclude is None else [exclude] if isinstance(exclude, str) else list(exclude)
-    keep = np.ones(adata.n_vars, dtype=bool)
+    keep = genes.copy()
     for name in names:
         keep[_validate.feature(adata, name, "exclude")] = False
     s = compute(adata, layer, method, keep, limit=memory_limit, groups=groups)
@@ -126,7 +126,7 @@ def compute(
     """Size factors with mean 1 over the features to keep; `groups` are those of `_groups`."""
     held = {} if groups is None else {f"sums of {adata.n_vars} features by guide": _sums_bytes(groups, adata.n_vars)}
     counts = results.counts(adata, layer, limit, held)
-    keep = np.ones(adata.n_vars, dtype=bool) if keep is None else keep
+    keep = _validate.other_features(adata) == "" if keep is None else keep
     s = totals(counts, keep) if method == "total" else _median_ratios(counts, keep)
     if method == "stable":
         # from totals, a feature that dominates them would seem the most stable of all

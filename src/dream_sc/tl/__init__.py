@@ -11,10 +11,21 @@ if TYPE_CHECKING:
     from ._fit_cis import fit_cis
     from ._fit_technical import fit_technical
     from ._fit_trans import fit_trans
+    from ._group_responses import group_responses
     from ._screen import screen
     from ._set_dosage import set_dosage
 
-__all__ = ["calibrate", "check_confounding", "compare", "fit_cis", "fit_technical", "fit_trans", "screen", "set_dosage"]
+__all__ = [
+    "calibrate",
+    "check_confounding",
+    "compare",
+    "fit_cis",
+    "fit_technical",
+    "fit_trans",
+    "group_responses",
+    "screen",
+    "set_dosage",
+]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -25,6 +36,7 @@ __getattr__, __dir__ = lazy(
         "_fit_cis": ("fit_cis",),
         "_fit_technical": ("fit_technical",),
         "_fit_trans": ("fit_trans",),
+        "_group_responses": ("group_responses",),
         "_screen": ("screen",),
         "_set_dosage": ("set_dosage",),
     },

@@ -69,7 +69,9 @@ def calibrate(
         Put p-values from the regroupings in place of those from simulated null features: ranks of the theoretical
         p-values among those of the regroupings, an exponential tail beyond, and step-up q-values. The regroupings of
         one half of the NTC guides are tested on the other half and the reverse (table "held_out"). What was there is
-        kept in the columns `pvalue_theory` and `qvalue_theory`.
+        kept in the columns `pvalue_theory` and `qvalue_theory`. `qvalue_graded` is raised where it was below the new
+        q-value (`qvalue_graded_theory` keeps it), and `class`, `on_knockdown` and `confidence` are those of the new
+        calls.
     rng
         Seed; the same seed gives the same result.
     progress
@@ -162,7 +164,7 @@ def _too_few(fit: Calibrated, pool: np.ndarray, replace: bool) -> str:
         "in ten has are hardly among them, all regroupings share the same few guides (their standard errors are too "
         "small), and error rates far below 0.05 cannot be known; 6 or more NTC guides would tell"
     )
-    warnings.warn(text, UserWarning, stacklevel=3)
+    warnings.warn(text, UserWarning, stacklevel=4)  # past `calibrate` and the check of its arguments
     return text
 
 
@@ -197,7 +199,7 @@ def _held_out(fit: Calibrated, pool: np.ndarray, n: int, seed: int, wrap: Any) -
 
 def _replaced(fit: Calibrated, run: Refits) -> pd.DataFrame:
     """The table of the fit with p- and q-values by the regroupings; the theoretical ones in columns of their own."""
-    from dream_sc._core.response import calibration, confidence, decision
+    from dream_sc._core.response import calibration, confidence, decision, direction
 
     theory = fit.fitted.null.p_value(decision.strength(fit.observed, fit.fitted.prior))
     p = calibration.recalibrated(calibration.empirical_null(run.nulls.pvalue), theory)
@@ -206,12 +208,18 @@ def _replaced(fit: Calibrated, run: Refits) -> pd.DataFrame:
     learns, q = fit.inputs.prepared.learns, np.full(len(p), np.nan)
     some = slice(None) if learns is None else learns  # direct targets have no q-value
     q[some] = calibration.step_up(p[some])
-    for (name, kept), values in zip(THEORY_COLUMNS.items(), (p, q), strict=True):
-        if kept not in frame:
+    for name, kept in THEORY_COLUMNS.items():
+        if name in frame and kept not in frame:
             frame.insert(frame.columns.get_loc(name) + 1, kept, frame[name])
+    for name, values in (("pvalue", p), ("qvalue", q)):
         every = np.full(len(frame), np.nan)
         every[fit.inputs.prepared.fitted] = values
         frame[name] = np.where(reported, every, np.nan)
+    graded = THEORY_COLUMNS["qvalue_graded"]
+    if graded in frame:  # what follows the dosage responds
+        frame["qvalue_graded"] = np.maximum(frame[graded], frame["qvalue"].where(frame[graded].notna()))
     if CONFIDENCE in frame:
+        of_calls = direction.of_calls(frame, fit.inputs.prepared.likelihood.effect)
+        frame = frame.assign(**{name: pd.Categorical(values) for name, values in of_calls.items()})
         frame[CONFIDENCE] = pd.Categorical(confidence.confidence(frame))
     return frame

@@ -16,6 +16,7 @@ from dream_sc.pp._size_factors import stable, totals
 
 from . import _confounding as checks
 from ._response_inputs import response_inputs, technical_counts
+from ._without_dosage import refuse_without_dosage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +125,8 @@ def check_confounding(
     Raises
     ------
     KeyError, ValueError
-        If an earlier step or a column is missing, or the technical fit is not of counts.
+        If an earlier step or a column is missing, the technical fit is not of counts, or the guides have no dosages
+        (``dosage="none"`` of `tl.fit_trans`).
 
     Examples
     --------
@@ -146,9 +148,10 @@ def check_confounding(
             f".uns[{technical_key!r}] is a technical fit of {like.name} data, but size "
             "factors and depth are of counts: check the modality of counts"
         )
+    refuse_without_dosage(holder, cis_key)
     seed, cells = results.seed_of(rng), guide_cells(adata, holder, cis_key)
     batch_key = technical["params"]["batch_key"] if batch_key is None else batch_key
-    columns = [covariates] if isinstance(covariates, str) else list(covariates or [])
+    columns = _validate.names("covariates", covariates)
     taken = [c for c in columns if c in checks.BUILT_IN]
     if taken:
         raise ValueError(f"the covariates {taken} have the names of checks that are always made: rename the columns")
@@ -186,7 +189,7 @@ def _size_and_depth(found: checks.Found, adata: AnnData, technical: Any, limit: 
     s = _validate.size_factors(adata, params["size_factor_key"])
     checks.numbers(found, checks.SIZE_FACTOR, np.log2(s), SIZE_FACTOR_ADVICE, checks.SMALLEST)
     cells, counts = found.cells, results.counts(adata, params["layer"], limit)
-    keep = np.asarray(adata.var_names != cells.cis_gene)
+    keep = np.asarray(adata.var_names != cells.cis_gene) & (_validate.other_features(adata) == "")
     # all control guides as one
     groups = np.where(cells.guide >= 0, np.where(cells.control, 0, np.cumsum(~cells.control))[cells.guide], -1)
     try:
@@ -223,7 +226,15 @@ def _expression(
     from dream_sc._core.response.prepare import expected
 
     technical_key, cis_key = keys
-    inputs = response_inputs(adata, holder, technical_key=technical_key, cis_key=cis_key, slopes=False, limit=limit)
+    inputs = response_inputs(
+        adata,
+        holder,
+        technical_key=technical_key,
+        cis_key=cis_key,
+        slopes=False,
+        limit=limit,
+        label="tl.check_confounding",
+    )
     measured, ok = inputs.prepared, inputs.prepared.fitted
     checks.offsets(found, inputs.guides["offset"].to_numpy(float), OFFSET_ADVICE)
     at_ntc = expected(measured.stats, technical_counts(inputs.opened), ok)

@@ -59,6 +59,12 @@ class CisDesign:
         }
 
 
+def check_sizes(min_cells_per_guide: int, min_count: float) -> None:
+    """Refuse sizes below which there is nothing."""
+    _validate.whole("min_cells_per_guide", min_cells_per_guide)
+    _validate.at_least("min_count", min_count, 0.0)
+
+
 def _refuse_unknown(wanted: list[str], known: Iterable[str]) -> None:
     """Refuse targets that no guide has: with a typo, half of the guides would be missing."""
     there = set(known) - {""}
@@ -173,13 +179,21 @@ def guide_priors(known: Any, table: pd.DataFrame) -> np.ndarray:
     """What is known of the log2 dosages of guides before, mean and sd ``(G, 2)``; NaN of guides without."""
     columns = ["log2_dosage", "sd"]
     if not isinstance(known, pd.DataFrame):
+        wrong = [
+            k for k, v in known.items() if not (isinstance(v, tuple | list | np.ndarray) and len(v) == len(columns))
+        ]
+        if wrong:
+            raise ValueError(
+                f"guide_prior of {wrong[:SHOWN]} is not a pair: give the log2 dosage and its sd, "
+                "{guide: (log2_dosage, sd)}"
+            )
         known = pd.DataFrame.from_dict(dict(known), orient="index", columns=columns)
     lacking = [c for c in columns if c not in known]
     if lacking:
         raise ValueError(f"guide_prior has no column {lacking}; it has {list(known.columns)}: it needs {columns}")
     if "is_control" in known:  # controls are known by definition, and may be others here
         known = known[~known["is_control"].astype(bool)]
-    values = known[columns].astype(float)
+    values = known[columns].apply(pd.to_numeric, errors="coerce").astype(float)
     bad = ~np.isfinite(values).all(axis=1) | (values["sd"] <= 0)
     if bad.any():
         raise ValueError(

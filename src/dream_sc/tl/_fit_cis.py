@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from dream_sc import _compile, _validate
+from dream_sc import _validate
 from dream_sc._data import covariates, made_from, results, stored
 from dream_sc._data.groups import group_codes
 from dream_sc._data.guide_combinations import never_apart
@@ -16,7 +16,8 @@ from dream_sc._keys import CIS, CIS_COLUMNS, CIS_POSITION, GUIDE, GUIDE_COLUMNS,
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar
 
-from ._cis_design import CisDesign, ControlGroup, by_covariate, guide_priors, of_guides, of_labels
+from ._cis_counts import cells_of
+from ._cis_design import CisDesign, ControlGroup, by_covariate, check_sizes, guide_priors, of_guides, of_labels
 from ._cis_offsets import at_offsets, cis_offsets
 from ._cis_resolution import diagnostics
 from ._confounded_groups import refuse_confounded, refuse_confounded_design
@@ -165,9 +166,10 @@ def fit_cis(
     _validate.new_column(adata, Slots(key_added).guide, key_added, (guide_key, target_key, guide_covariate_key))
     sampling = {"nsamples": nsamples, "niters": niters, "device": device}
     _check(sampling, control_group, pooling, inference, guide_prior)
+    check_sizes(min_cells_per_guide, min_count)
     seed, technical = results.seed_of(rng), _counted(adata, technical_key)
     gene = _validate.feature(adata, cis_gene, "cis gene")
-    wanted = _validate.label_texts(cis_gene if cis_targets in (None, "") else cis_targets)
+    wanted = _validate.label_texts(cis_gene if cis_targets is None else cis_targets)
     layout = {
         "guide_key": guide_key,
         "target_key": target_key,
@@ -178,7 +180,8 @@ def fit_cis(
     }
     design, layout = _design(data, adata, technical, layout, wanted, min_cells_per_guide, seed)
     layer = technical["params"]["layer"] if layer is None else layer
-    cells = _cells(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
+    cells = cells_of(adata, gene, cis_gene, layer, technical_key, technical, design, min_count, memory_limit, progress)
+    _check_ambient(cells, inference, layout["guides"])
     made_from.check(adata, technical_key, "tl.fit_cis", layer)
     if guide_offsets:
         groups = group_codes(adata, technical)
@@ -238,10 +241,19 @@ def _check(sampling: dict[str, Any], control_group: str, pooling: str, inference
 
     _validate.one_of("inference", inference, ENGINES)
     _validate.one_of("control_group", control_group, get_args(ControlGroup))
-    _validate.one_of("pooling", pooling, ("all", "target"))
     _validate.sampling(inference, **sampling)
     if inference != "laplace" and (pooling != "all" or guide_prior is not None):
         raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")
+
+
+def _check_ambient(cells: CisCells, inference: str, guides: Any) -> None:
+    """Refuse ambient counts where they are not offered."""
+    if cells.floor is not None and (inference != "laplace" or guides is not None):
+        raise ValueError(
+            "the technical fit has ambient=, which tl.fit_cis takes into account with inference='laplace' and one "
+            f"guide per cell, not with inference={inference!r} and guides={guides!r}: leave these out, or call "
+            "dream_sc.tl.fit_technical without ambient="
+        )
 
 
 def _counted(adata: AnnData, technical_key: str) -> Any:
@@ -301,76 +313,6 @@ def _with_priors(cells: CisCells, table: pd.DataFrame, known: Any, pooling: str)
     if pooling == "target":
         cells = replace(cells, population=pd.factorize(table["target"])[0].astype(np.int64))
     return cells if known is None else replace(cells, known=guide_priors(known, table))
-
-
-def _cells(
-    adata: AnnData,
-    gene: int,
-    name: str,
-    layer: str | None,
-    key: str,
-    technical: Any,
-    design: CisDesign,
-    least: float,
-    limit: int | str | None,
-    progress: bool | None,
-) -> CisCells:
-    from dream_sc._core.types import CisCells
-
-    _compile.ready("cis", progress, then=("trans",))
-    params, used = technical["params"], design.used
-    y = results.counts(adata, layer, limit).column(gene, used)
-    _validate.counts(y, results.source(layer))
-    row = adata.varm[key].iloc[gene]
-    if y[used].sum() == 0:
-        raise ValueError(f"the cis gene {name!r} has no count in any cell of its guides and the controls")
-    if not np.isfinite(row["mu"]):
-        raise ValueError(
-            f"the cis gene {name!r} has no baseline, its status in .varm[{key!r}] is {row['status']!r}: without counts "
-            "in control cells there is no dosage relative to them"
-        )
-    s = _validate.size_factors(adata, params["size_factor_key"])
-    control = used & design.is_control[design.code]
-    all_cells = bool(params.get("use_all_cells"))
-    mean = y[control].sum() / s[control].sum() if all_cells else row["mu"]
-    if mean < least or mean == 0:
-        raise ValueError(
-            f"the cis gene {name!r} has a mean of {mean:.3g} counts in control cells, less than min_count={least}: its "
-            "dosage cannot be told from noise; lower min_count, or call tl.fit_trans(dosage='none', cis_targets=...)"
-        )
-    effects = adata.varm[Slots(key).effects][gene][group_codes(adata, technical)]
-    exposure = s * row["mu"] * 2.0 ** (effects + covariates.log_factors(adata, technical, key, gene, used))
-    o = float(row["overdispersion"])
-    if all_cells:  # all cells differ in dosage, and the overdispersion must not hold that
-        o = _of_controls(y[control], exposure[control] / row["mu"])
-    return CisCells(
-        y[used],
-        exposure[used],
-        design.code[used].astype(np.int64),
-        design.table["is_control"].to_numpy(bool),
-        o,
-        design.sets,
-    )
-
-
-def _of_controls(y: np.ndarray, s: np.ndarray) -> float:
-    """Overdispersion of one gene in control cells, given their counts and size factors, effects of groups in them."""
-    from scipy import sparse
-
-    from dream_sc._core.priors import TechnicalPriors
-    from dream_sc._core.sums import guide_sums
-    from dream_sc._core.sums.block import CountBlock
-    from dream_sc._core.technical.counts import technical as fit_counts
-
-    every, one = np.ones(len(y), dtype=bool), np.zeros(len(y), dtype=np.int64)
-    bins, group_of_bin = guide_sums.size_factor_bins(s, one, every)
-    sums = guide_sums.RowSums(bins, len(group_of_bin), 1)
-    tails = guide_sums.TailSums(every, 1, float(y.max()))
-    block = CountBlock.of(sparse.csr_matrix(y[:, None].astype(np.float64)))
-    sums.add(block)
-    tails.add(block)
-    stats = guide_sums.technical_stats(sums, tails, s, group_of_bin, 1)
-    return float(fit_counts(stats, TechnicalPriors()).overdispersion[0])
 
 
 def _cell_table(adata: AnnData, fit: Any, design: CisDesign) -> pd.DataFrame:

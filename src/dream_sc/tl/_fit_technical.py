@@ -9,6 +9,8 @@ import numpy as np
 from dream_sc import _validate
 from dream_sc._data import covariates as _covariates
 from dream_sc._data import made_from, results, shares
+from dream_sc._data.ambient import as_param, check_ambient, measured, read_share, slots_of
+from dream_sc._data.groups import check_units, technical_groups
 from dream_sc._data.guide_matrix import read_guides
 from dream_sc._keys import ID, MADE_FROM, SIZE_FACTOR, TECHNICAL, Slots
 from dream_sc._logging import logger
@@ -18,7 +20,7 @@ from . import _technical_counts
 from ._confounded_groups import refuse_confounded, refuse_confounded_guides
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -44,6 +46,8 @@ def fit_technical(
     control: str | list[str] = "NTC",
     guides: str | None = None,
     size_factor_key: str = SIZE_FACTOR,
+    unit_key: str | None = None,
+    ambient: float | str | Mapping[str, float] | None = None,
     denominator_layer: str | None = None,
     category_key: str | None = None,
     category_layers: Sequence[str] | None = None,
@@ -103,6 +107,15 @@ def fit_technical(
         with NTC guides only. Where there are none or few, as in screens with many guides per cell, `use_all_cells`.
     size_factor_key
         Column of `.obs` with size factors, of counts. If it is the default and missing, totals are used.
+    unit_key
+        Column of `.obs` with the units within guides: clones, animals, wells. They are the replicates of
+        `tl.fit_trans`, which learns for each feature how much units differ. The same label under two guides is two
+        units. For counts of cells with one guide; each cell needs a unit.
+    ambient
+        Share of ambient counts (RNA that leaked from other cells) among the counts of a cell, from 0 to 0.9: a number,
+        a column of `.obs`, or a mapping of the groups of `batch_key` to numbers, as SoupX, CellBender or DecontX
+        estimate them. `tl.fit_cis` and `tl.fit_trans` take off what is expected of them; the tables of this step are of
+        all counts. For counts of cells with one guide.
     denominator_layer
         Layer of what a binomial's counts are out of.
     category_key
@@ -154,6 +167,9 @@ def fit_technical(
     of each column. `.uns[key_added]["covariates"]` holds their names, the columns' means and sds (centre, scale) and
     the learned scales of the priors (prior_scale, log2 per sd).
 
+    With `ambient` also `.varm[key_added + "_ambient"]` (features x groups: how the ambient counts of a group fall on
+    features) and `.obsm[key_added + "_ambient"]` (expected ambient counts of each cell, and their share).
+
     For shares, mu is the share in the reference group, its sd is on the logit ("binomial") or log scale, overdispersion
     is rho, and effects are shifts of the logit, or of the log usage of a category, centred over the feature's
     categories; NaN where a category has no count in the group or in the reference: its usage is 0 there. With
@@ -185,11 +201,13 @@ def fit_technical(
         "control": labels,
         "guides": guides,
         "size_factor_key": size_factor_key,
+        "unit_key": unit_key,
+        "ambient": as_param(ambient),
         "denominator_layer": denominator_layer,
         "category_key": category_key,
         "overdispersed": overdispersed,
         "use_all_cells": use_all_cells,
-        "category_layers": category_layers and list(category_layers),
+        "category_layers": _validate.names("category_layers", category_layers) or None,
         "inference": inference,
         "min_cells": min_cells,
     }
@@ -206,7 +224,9 @@ def fit_technical(
     _validate.new_key(adata, key_added, "tl.fit_technical")
     _has_layers(adata, layer, category_layers)
     if like.statistics == "counts":
-        _validate.gene_features(adata, "tl.fit_technical")
+        _validate.gene_features(adata, "tl.fit_technical")  # says what is left out
+    check_units(adata, unit_key, guides, like.statistics)
+    check_ambient(ambient, guides, like.statistics)
     found = None if guides is None else read_guides(data, adata, _validate.guides_key(guides))
     is_control = _controls(adata, target_key, labels, found, use_all_cells)
     groups, group = technical_groups(adata, batch_key, reference, is_control | use_all_cells)
@@ -216,10 +236,13 @@ def fit_technical(
     params["covariates"] = design and design.formula
     chosen = Inference.of(inference, results.seed_of(rng), **options)
     row = np.where(is_control | use_all_cells, group, -1)
+    share = None if ambient is None else read_share(adata, ambient, groups, group)
     m = _technical_counts.Modality(
         like, layer, denominator_layer, category_key, category_layers, row, len(groups), memory_limit
     )
     slots, info = _fit_modality(adata, m, chosen, params, key_added, design, progress)
+    leaked = None if share is None else measured(adata, layer, share, group, len(groups), memory_limit)
+    slots |= slots_of(key_added, leaked)
     params |= {name: value for name, value in options.items() if value is not None}
     about = {"groups": list(groups), "n_control_cells": int(is_control.sum())}
     info = results.run_info(started, chosen.seed, params) | info | about
@@ -359,31 +382,3 @@ def _check_options(p: dict[str, Any], options: dict[str, Any], covariates: Any) 
             of_svi, f'with inference={p["inference"]!r} on {like.statistics}, only with "svi" on counts'
         )
     return like
-
-
-def technical_groups(
-    adata: AnnData, batch_key: str | None, reference: str | None, is_control: np.ndarray
-) -> tuple[list[str], np.ndarray]:
-    """Names of the technical groups, the reference first, and the group of each cell."""
-    if batch_key is None:
-        if reference is not None:
-            raise ValueError(f"reference={reference!r} was given without batch_key: name the column of the groups")
-        return ["all"], np.zeros(adata.n_obs, dtype=np.int64)
-    labels = _validate.labels(adata, batch_key, "batch_key")
-    if (labels == "").any():
-        raise ValueError(f".obs[{batch_key!r}] holds missing labels: fill them, or drop these cells")
-    names = np.unique(labels)
-    n_control = {str(n): int((is_control & (labels == n)).sum()) for n in names}
-    without = [n for n, k in n_control.items() if k == 0]
-    if without:
-        raise ValueError(
-            f"the groups {without} of .obs[{batch_key!r}] have no control cells, so their technical effect is not "
-            "known: drop these cells, or merge the groups"
-        )
-    if reference is None:
-        reference = max(n_control, key=lambda n: n_control[n])
-    reference = str(reference)
-    _validate.one_of("reference", reference, [str(n) for n in names])
-    ordered = [reference, *(str(n) for n in names if str(n) != reference)]
-    code = {n: i for i, n in enumerate(ordered)}
-    return ordered, np.array([code[str(n)] for n in labels], dtype=np.int64)

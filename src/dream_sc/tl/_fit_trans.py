@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results
-from dream_sc._keys import ACTING, CIS, FLAGS, ID, MADE_FROM, TECHNICAL, TRANS, ZERO, Slots
+from dream_sc._keys import ACTING, CIS, FLAGS, ID, MADE_FROM, MEANINGS, TECHNICAL, TRANS, ZERO, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
@@ -100,7 +100,7 @@ def fit_trans(
         share, or the score.
     function_type
         "single_hill", "additive_hill", "polynomial", or "auto": null, switch, one and two Hills compared per feature;
-        null and switch where guides have one dosage only; for "multinomial" null and one Hill.
+        null and switch where guides have one dosage only; for "multinomial" null, switch and one Hill.
     dosage
         "guide": the guides' dosages. "cell": cells of a guide are split by their own dosage; this takes
         co-expression of cis and trans counts within a guide for effect. "none": guides act or do not, and null and
@@ -334,6 +334,7 @@ def _kept(
 def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
     """What `.uns` says of the fit beside its parameters."""
     from dream_sc._core.response.posterior_record import LAYOUT_VERSION
+    from dream_sc.get._columns import explained
 
     axis, opened = inputs.prepared.axis, inputs.opened
     steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
@@ -352,6 +353,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
         },
         "guides": guides,
         FLAGS: flags(inputs, dict(frame.items())),
+        MEANINGS: explained(inputs.opened.likelihood.name),
         "posterior_layout": LAYOUT_VERSION,
         "convergence": {str(k): int(v) for k, v in frame["status"].value_counts().items()},
     }

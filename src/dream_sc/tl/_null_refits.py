@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dream_sc import _validate
+from dream_sc._data import made_from
 from dream_sc._data import stored as _stored
 
 from ._response_inputs import ResponseInputs, response_inputs, technical_counts
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LEAST_NTC = 2
 DEPTH_STRATA = 5
 NULL_LFDR = 0.5  # features above it are taken for null by the fit
+COUNTS = "counts"  # in messages
 SAME = 1e-3  # of log Bayes factors computed twice
 
 
@@ -38,6 +40,18 @@ class Calibrated:
     stats: Any  # GuideStats of the features to fit
     fitted: Any  # calibration.Fitted
     names: np.ndarray
+    key: str
+
+    @property
+    def unit(self) -> str:
+        """What was observed, for messages."""
+        return {"counts": COUNTS, "shares": "reads"}.get(self.inputs.prepared.likelihood.statistics, "scores")
+
+    @property
+    def changed(self) -> str:
+        """What is not as it was when the fit was made, as far as it can be told."""
+        found = list(dict.fromkeys(made_from.behind(self.inputs.opened.adata, self.key, self.holder)))
+        return f" ({' and '.join(found)} changed)" if found else ""
 
     @property
     def present(self) -> np.ndarray:
@@ -109,6 +123,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         control=guides.control,
         guide_escape=guides.escape * by_guide,
         from_zero=guides.from_zero,
+        guide_reach=guides.reach,
         overdispersion=measured.overdispersion[measured.fitted],
         group_effect_sd=measured.group_effect_sd,
         priors=measured.priors,
@@ -117,7 +132,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         null=null,
     )
     stats, names = measured.stats.take(measured.fitted), np.asarray(adata.var_names)[measured.fitted]
-    return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names)
+    return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names, key)
 
 
 def _settings(params: Any, hyper: Any) -> Settings:
@@ -161,7 +176,10 @@ def posing(fit: Calibrated, pool: np.ndarray, n: int, seed: int, wrap: Any) -> R
     )
     counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= prepare.MIN_COUNT
     if not counted.any():
-        raise ValueError(f"no feature has {prepare.MIN_COUNT} counts in the cells of the {len(pool)} NTC guides")
+        raise ValueError(
+            f"no feature has {prepare.MIN_COUNT} {fit.unit} in the cells of the {len(pool)} NTC guides: use "
+            "null='simulation'"
+        )
     stats, fitted = fit.stats.take(counted), fit.fitted.take(counted)
     nulls = calibration.null_refits(
         fitted, [(stats, s) for s in sources], own_null=True, seed=seed, n=len(sources), progress=wrap
@@ -185,8 +203,8 @@ def _observed(fit: Calibrated) -> Any:
     known = np.isfinite(stored)
     if not np.allclose(decision.log_bf_of(evidence, fit.fitted.prior)[known], stored[known], rtol=SAME, atol=SAME):
         raise ValueError(
-            "the counts, size factors or technical fit are not those of the trans fit any more: call "
-            "dream_sc.tl.fit_trans(data) again first"
+            f"the {fit.unit}{', size factors' if fit.unit == COUNTS else ''} or technical fit are not those of the "
+            f"trans fit any more{fit.changed}: call dream_sc.tl.fit_trans(data) again first"
         )
     return evidence
 
@@ -221,6 +239,7 @@ def permuted(fit: Calibrated, n: int, within: str | None, seed: int, wrap: Any) 
 
 def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
     """Sums over rows whose cells are permuted, one pass over the counts for each."""
+    from dream_sc._core.response import ambient
     from dream_sc._core.response.calibration import permuted_cells
     from dream_sc._core.response.prepare import bounds_of, count_sums
 
@@ -241,7 +260,13 @@ def _permuted_sums(fit: Calibrated, n: int, seed: int) -> Iterator[Any]:
             covariates=opened.covariates,
             bounds=bounds,
         )
-        yield sums.stats.take(fit.inputs.prepared.fitted)
+        stats = sums.stats
+        if cells.ambient is not None:
+            level = ambient.level(technical_counts(opened), cells, opened.guides.control)
+            stats = ambient.removed(stats, cells.ambient, level, row, cells.size_factor)
+        # units differ as they did, and so does what ambient counts add
+        stats = replace(stats, weights=fit.inputs.prepared.stats.weights)
+        yield stats.take(fit.inputs.prepared.fitted)
 
 
 def simulated(fit: Calibrated, n: int, seed: int, wrap: Any) -> Refits:

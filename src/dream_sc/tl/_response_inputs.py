@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._data import made_from, results, stored
+from dream_sc._data import ambient, made_from, results, stored
 from dream_sc._data.cis_cells import zero_of
 from dream_sc._data.covariates import cell_bins
-from dream_sc._data.groups import group_codes
+from dream_sc._data.groups import group_codes, unit_codes
 from dream_sc._data.guide_matrix import guides_of_cells
 from dream_sc._keys import NO_DOSAGE, STICKS, Slots
 from dream_sc._logging import logger
@@ -64,6 +64,8 @@ class Opened:
         from dream_sc._core.sums.guide_sums import row_bytes
 
         n = self.adata.n_vars
+        # what units add to the noise of rows is as large as the sums; so are ambient counts, and what they add
+        n_rows *= 1 + (self.cells.unit is not None) + 2 * (self.cells.ambient is not None)
         sums = ((n_rows, "rows, one per guide and technical group"), (n_weighted, "of them weighted by dosage"))
         held = {f"sums of {n} features in {k} {what}": row_bytes(k, n) for k, what in sums if k}
         return results.counts(self.adata, self.layer, limit, held).blocks(self.cells.used)
@@ -103,17 +105,25 @@ def response_inputs(
     limit: int | str | None = None,
     min_denominator: int | None = None,
     fresh: bool = True,
+    label: str = "tl.fit_trans",
 ) -> ResponseInputs:
     """Open the earlier fits and measure; `holder` is the object with the cis fit.
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
     `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
     With a `dosage` of "none" guides act or do not, whatever the cis fit says of their dosages.
-    `fresh`: refuse earlier fits that were made from other things than are there now.
+    `fresh`: refuse earlier fits that were made from other things than are there now, in the name of the step `label`.
     """
     if known is not None:
         stored.check_learned(known, "hyper=")
-    opened = open_fits(adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh)
+    opened = open_fits(
+        adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh, label=label
+    )
+    if dosage == "cell" and opened.cells.unit is not None:
+        raise ValueError(
+            'dosage="cell" sorts the cells of a guide by their own dosages, not by the units of unit_key= of the '
+            'technical fit: use dosage="guide", or call dream_sc.tl.fit_technical without unit_key='
+        )
     opened = replace(opened, direct=direct_targets(adata, opened.cis))
     given: dict[str, Any] = {"offsets": offsets, "known": known, "limit": limit, "min_denominator": min_denominator}
     if dosage == NO_DOSAGE:
@@ -128,11 +138,6 @@ def response_inputs(
 
 def _without_dosage(opened: Opened, **given: Any) -> ResponseInputs:
     """The same of guides that act at one level or do not, whatever their dosages."""
-    if opened.likelihood.categories:
-        raise ValueError(
-            f'dosage="{NO_DOSAGE}" is not offered for features with several categories: fit one category against the '
-            "others, as shares with a denominator"
-        )
     opened = replace(opened, guides=without_dosage(opened.cis["guides"]), no_dosage=True)
     found = _measured(opened, by_cell=False, slopes=False, **given)
     return replace(found, prepared=replace(found.prepared, one_dosage=False))
@@ -167,14 +172,14 @@ def _measured(
 
 
 def open_fits(
-    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, fresh: bool
+    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, fresh: bool, label: str
 ) -> Opened:
     """The earlier fits, `fresh` ones only if so, and what they say of cells and guides."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     check_cis_gene(holder, cis, cis_key)
     layer = technical["params"]["layer"] if layer is None else layer
-    cells = _cells(adata, holder, technical, cis, cis_key)
+    cells = _cells(adata, holder, (technical_key, technical), cis, cis_key)
     if not cells.used.any():
         raise ValueError(
             "no cell takes part in the cis fit: the cells of the modality and those of the one with the cis fit have "
@@ -183,8 +188,8 @@ def open_fits(
     if cis["guides"]["is_control"].to_numpy(bool)[cells.guide[cells.used]].all():
         raise ValueError(_only_controls(adata, holder, cis, cis_key))
     if fresh:
-        made_from.check(adata, technical_key, "tl.fit_trans", layer)
-        made_from.check(holder, cis_key, "tl.fit_trans", cis["params"].get("layer"))
+        made_from.check(adata, technical_key, label, layer)
+        made_from.check(holder, cis_key, label, cis["params"].get("layer"))
     return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis))
 
 
@@ -228,12 +233,12 @@ def _guides(cis: Any) -> Guides:
     )
 
 
-def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: str) -> Cells:
+def _cells(adata: AnnData, holder: AnnData, step: tuple[str, Any], cis: Any, cis_key: str) -> Cells:
     """The cells of `adata`, matched by name with those of the cis fit."""
     from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Cells
 
-    table, cells = cis["guides"], holder.obsm[cis_key]
+    (technical_key, technical), table, cells = step, cis["guides"], holder.obsm[cis_key]
     # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
     code = pd.Series(range(len(table)), index=table["guide"].astype(str))
     by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
@@ -249,6 +254,8 @@ def _cells(adata: AnnData, holder: AnnData, technical: Any, cis: Any, cis_key: s
         dosage=dosage,
         dosage_sd=sd,
         size_factor=_validate.size_factors(adata, technical["params"]["size_factor_key"]) if counts else None,
+        unit=unit_codes(adata, technical["params"].get("unit_key")),
+        ambient=ambient.stored(adata, technical, technical_key),
     )
 
 
@@ -270,6 +277,7 @@ def _counts(
 ) -> Prepared:
     """Counts, with these offsets of guides, or with estimated ones."""
     from dream_sc._core.response import prepare
+    from dream_sc._core.response.status import OF_CIS_GENE
 
     prepared = prepare.counts(
         partial(opened.counts, limit=limit),
@@ -283,8 +291,17 @@ def _counts(
         covariates=opened.covariates,
         offset=offset,
     )
+    kinds = _validate.other_features(opened.adata)
+    reason = np.where((kinds != "") & (prepared.reason != OF_CIS_GENE), _validate.NO_GENE + kinds, prepared.reason)
+    prepared = replace(prepared, reason=reason)
     if prepared.n_stable == 0:
         logger.info("tl.fit_trans: too few features with counts for offsets of guides, none are used")
+    if prepared.unit_sd is not None:
+        logger.info(
+            "tl.fit_trans: units within guides differ by a factor with a coefficient of variation of %.2f (median over "
+            "features)",
+            float(np.median(prepared.unit_sd[prepared.fitted])),
+        )
     return prepared
 
 

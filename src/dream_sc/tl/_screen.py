@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -11,8 +11,10 @@ from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results, stored
 from dream_sc._keys import CELLS, GUIDE, ID, KINDS, MADE_FROM, NAMES, NTC, TECHNICAL
 from dream_sc._logging import logger
+from dream_sc._memory.budget import memory_budget
 from dream_sc._progress import stage
 
+from ._cis_design import check_sizes
 from ._trans_settings import check
 
 if TYPE_CHECKING:
@@ -21,14 +23,20 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from distributed import Client
     from mudata import MuData
 
     from dream_sc._core.curves import FunctionType
     from dream_sc._screen.store import Store
-    from dream_sc._screen.targets import Least, Library
+    from dream_sc._screen.targets import Least, Library, Target
     from dream_sc._screen.tasks import Steps
+    from dream_sc._screen.workers import Fits
 
     from ._cis_design import ControlGroup
+
+
+Effort = Literal["auto", "full", "first_pass"]
+MANY_DRAWS, FEWER_DRAWS = 1000, 250  # of full fits, and after a first pass
 
 
 def screen(
@@ -55,19 +63,24 @@ def screen(
     function_type: FunctionType = "auto",
     guide_effects: bool = True,
     guide_offsets: bool = True,
-    nsamples: int = 1000,
+    nsamples: int | None = None,
+    n_null_targets: int = 0,
     technical_key: str = TECHNICAL,
+    effort: Effort = "auto",
     store: str | PathLike[str] | None = None,
     n_jobs: int | None = None,
+    client: Client | None = None,
     memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Fit every target of a library, and say which features respond to which target.
 
-    There is one technical fit. Then each target has a `tl.fit_cis` and a `tl.fit_trans`, on the cells of its guides and
-    the controls. What is fitted for a target is what these two give for it alone, and does not depend on which other
-    targets are asked for; `qvalue_union` does, which is over all pairs in the table.
+    There is one technical fit and one pass over the counts, which sums up every guide. What the NTC guides say of each
+    feature is worked out once: its level, the prior of guide effects, the null distribution of the evidence. Then each
+    target has its dosages and a first pass over all features; those that may respond have the evidence of
+    `tl.fit_trans`, and those that rather respond its draws (`effort`). What is fitted for a target does not depend on
+    which other targets are asked for; `qvalue_union` does, which is over all pairs in the table.
 
     Parameters
     ----------
@@ -91,16 +104,31 @@ def screen(
         As in `tl.fit_cis`; a target whose cis gene has a lower mean count is left out.
     features
         Names of the features to report, as in `tl.fit_trans`. `qvalue_union` is then over the pairs reported.
-    function_type, guide_effects, guide_offsets, nsamples
+    function_type, guide_effects, guide_offsets
         As in `tl.fit_trans`, and `guide_offsets` also in `tl.fit_cis`.
+    nsamples
+        Posterior draws behind the intervals; by default 1,000 in a full fit of each target, and 250 of what is called
+        or near after a first pass.
+    n_null_targets
+        So many groups of NTC guides are relabelled as targets, "null_1" and so on, and fitted against the other NTC
+        guides without dosages; each of their calls is false. Groups overlap; their pairs count in `qvalue_union`.
     technical_key
         Name of the technical fit; it is written into `data` if it is not there.
+    effort
+        "full": a `tl.fit_cis` and a `tl.fit_trans` for each target, on the cells of its guides and the controls, with
+        the numbers of these two calls. "first_pass": what targets share is worked out once, and the kernel sees only
+        pairs that a first pass leaves; it needs labels of cells, a technical fit of control cells without covariates,
+        200 features and six NTC guides. "auto": the first pass where it can be had, and the log says so.
     store
         Folder for finished targets, a parquet file each. The same call goes on where it was interrupted, and several
         processes may work on one store. A store of other data or settings is refused; a damaged file is made again.
     n_jobs
         Processes that fit targets, -1 for one per core; the threads are shared among them. By default one target is
         fitted at a time, on all threads. The table does not depend on it.
+    client
+        A `distributed.Client`, whose workers fit targets in place of `n_jobs`. It needs the first pass, and a `store`
+        that all workers see: tasks are the path of a file there and a name. A target whose worker is lost is tried
+        again by another one. The table does not depend on it.
     memory_limit
         Of each fit, as in `tl.fit_trans`.
     rng
@@ -120,6 +148,9 @@ def screen(
     feature of the data, or has too few counts for dosages (`min_count`), is fitted all the same, as perturbed or not:
     `dosage` is "none" there, and `reason` says why.
 
+    Where the first pass is all that a pair had, its `note` says so: `log2fc_full` and its interval are then those of a
+    straight line over log2 dosage, and the columns of the EC50 are missing.
+
     Raises
     ------
     ValueError, KeyError
@@ -133,10 +164,17 @@ def screen(
     True
     """
     from dream_sc._screen import tasks, union
-    from dream_sc._screen.targets import FITTED, Least, library, of_library
+    from dream_sc._screen.targets import FITTED, Least, library, null_targets, of_library
+    from dream_sc._screen.workers import Together, Workers
 
-    _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, nsamples)
-    seed, adata, jobs = results.seed_of(rng), _validate.resolve(data, mod), _jobs(n_jobs)
+    draws = MANY_DRAWS if nsamples is None else nsamples
+    _check(min_guides, min_cells, min_cells_per_guide, control_group, pooling, function_type, draws)
+    check_sizes(min_cells_per_guide, min_count)
+    memory_budget(memory_limit)
+    _validate.whole("n_null_targets", n_null_targets, 0)
+    _validate.one_of("effort", effort, get_args(Effort))
+    seed, adata = results.seed_of(rng), _validate.resolve(data, mod)
+    workers = Workers(_jobs(n_jobs), _client(client, n_jobs, store))
     features = None if features is None else _validate.label_texts(features)
     for name in features or ():
         _validate.feature(adata, name, "features")
@@ -167,7 +205,7 @@ def screen(
         "features": features,
         "function_type": function_type,
         "guide_effects": guide_effects,
-        "nsamples": nsamples,
+        "nsamples": draws,
     }
     of_cis = {
         "guide_key": guide_key,
@@ -179,14 +217,20 @@ def screen(
     both = {"technical_key": technical_key, "guide_offsets": guide_offsets, "memory_limit": memory_limit, "rng": seed}
     both["progress"] = False
     steps = tasks.Steps(technical_key, params["layer"], params["guides"], of_cis | both, of_trans | both)
-    kept = None if store is None else _store(store, adata, technical, cells, steps, least)
+    if n_null_targets:
+        targets += null_targets(cells, targets, n_null_targets, seed, least)
     wanted = [t for t in targets if t.status == FITTED]
+    needs = {"client=": client is not None, "n_null_targets=": n_null_targets > 0}
+    fits = _fits(effort, adata, cells, wanted, steps, [name for name, given in needs.items() if given])
+    if nsamples is None and type(fits) is Together:
+        steps.trans["nsamples"] = FEWER_DRAWS
+    kept = None if store is None else _store(store, adata, technical, cells, steps, least, type(fits) is Together)
     _say(targets, FITTED)
     if wanted:
         _compile.ready("cis", progress, then=("trans",))
         _compile.ready("trans", progress)
     with stage(progress, "screen", len(wanted), "targets") as running:
-        parts = tasks.run(adata, wanted, cells, steps, store=kept, n_jobs=jobs, progress=running)
+        parts = tasks.run(wanted, fits, store=kept, workers=workers, progress=running)
     return union.table_of(parts + tasks.left_out([t for t in targets if t.status != FITTED], kept))
 
 
@@ -229,6 +273,39 @@ def _jobs(n_jobs: int | None) -> int:
     return int(joblib.effective_n_jobs(int(n_jobs)))
 
 
+def _client(client: Any, n_jobs: int | None, store: Any) -> Any:
+    """The client, refused where its workers could not work."""
+    if client is None:
+        return None
+    if not all(hasattr(client, name) for name in ("submit", "scheduler_info", "cancel")):
+        raise TypeError(f"client={client!r} is no distributed.Client: make one with distributed.Client(cluster)")
+    if n_jobs is not None:
+        raise ValueError("n_jobs= has no effect with client=: leave one of them out")
+    if store is None:
+        raise ValueError("client= needs store=, a folder that all workers see: tasks carry its path, not matrices")
+    if not client.scheduler_info().get("workers"):
+        raise ValueError("client= has no workers: wait for them with client.wait_for_workers(1), or scale the cluster")
+    return client
+
+
+def _fits(
+    effort: str, adata: AnnData, cells: Library, wanted: Sequence[Target], steps: Steps, needed_by: list[str]
+) -> Fits:
+    """How targets are fitted: each by itself, or out of what is measured once for all, as some arguments need it."""
+    from dream_sc._screen.all_targets import all_targets, why_not
+    from dream_sc._screen.workers import Single, Together
+
+    technical = adata.uns[steps.technical_key]
+    why = 'effort="full"' if effort == "full" else why_not(adata, cells, technical, steps)
+    needed_by = ['effort="first_pass"'] * (effort == "first_pass") + needed_by
+    if why and needed_by:
+        raise ValueError(f"{needed_by[0]} needs the first pass, which is not offered: {why}")
+    if why:
+        logger.info("tl.screen: each target has a fit of its own (%s)", why)
+        return Single(adata, cells, steps)
+    return Together(lambda: all_targets(adata, cells, wanted, steps, steps.trans["memory_limit"]))
+
+
 def _technical(
     adata: AnnData, key: str, given: dict[str, Any], limit: int | str | None, seed: int, progress: bool | None
 ) -> Any:
@@ -260,7 +337,9 @@ def _technical(
     return technical
 
 
-def _store(store: Any, adata: AnnData, technical: Any, cells: Library, steps: Steps, least: Least) -> Store:
+def _store(
+    store: Any, adata: AnnData, technical: Any, cells: Library, steps: Steps, least: Least, together: bool
+) -> Store:
     """The store, refused if it is of anything else."""
     from importlib.metadata import version
 
@@ -284,6 +363,7 @@ def _store(store: Any, adata: AnnData, technical: Any, cells: Library, steps: St
         "technical fits": str(technical.get(ID)),
     }
     settings = {"version of dream-sc": version("dream-sc"), "min_guides": least.guides, "min_cells": least.cells}
+    settings["effort"] = "first_pass" if together else "full"
     of_steps = asdict(steps)
     settings |= of_steps.pop("cis") | of_steps.pop("trans") | of_steps
     no_matter = ("memory_limit", "progress")

@@ -25,6 +25,11 @@ def with_single_cells(inputs: ResponseInputs, settings: Any, limit: int | str | 
         return inputs
     opened, prepared = inputs.opened, inputs.prepared
     _check_minibatch(settings, opened.likelihood, covariates=prepared.stats.covariates is not None)
+    if opened.cells.ambient is not None or opened.cells.unit is not None:
+        raise ValueError(
+            "minibatch_size= takes single cells, for which ambient= and unit_key= of the technical fit are not "
+            "offered: leave it out, so that sums over guides are fitted"
+        )
     used, positions = opened.cells.used, np.flatnonzero(prepared.fitted)
     counts = results.counts(opened.adata, opened.layer, limit)
 

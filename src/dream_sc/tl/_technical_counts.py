@@ -117,6 +117,7 @@ def _fit(
         tails.add(block)
     stats = guide_sums.technical_stats(sums, tails, s, group_of_bin, n_groups, z)
     ok = (stats.counts.sum(1) >= MIN_COUNT) & (stats.tail[:, 0] >= min_cells)  # its first column: cells above 0
+    ok &= _validate.other_features(adata) == ""
     if not ok.any():
         also = f", in {min_cells} cells or more," if min_cells else ""
         raise ValueError(
@@ -152,6 +153,8 @@ def _with_guide(inference: Any, n_features: int, n_groups: int) -> Any:
 def _slots(adata: AnnData, fit: Any, ok: np.ndarray, key: str, min_cells: int) -> dict[tuple[str, str], Any]:
     also = f", or in fewer than {min_cells} of them" if min_cells else ""
     status = np.full(adata.n_vars, f"filtered: fewer than {MIN_COUNT} counts in control cells{also}", dtype=object)
+    kinds = _validate.other_features(adata)
+    status[kinds != ""] = f"filtered: {_validate.NO_GENE}" + kinds[kinds != ""]
     status[ok] = np.where(fit.converged, "converged", NOT_CONVERGED)
     table = {name: spread(getattr(fit, name), ok) for name in TECHNICAL_COLUMNS if name != "status"}
     frame = pd.DataFrame(table | {"status": pd.Categorical(status)}, index=adata.var_names)

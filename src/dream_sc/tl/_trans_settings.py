@@ -121,8 +121,13 @@ def same_distribution(hyper: dict[str, Any] | None, own: str) -> None:
 
 def check_categories(settings: Settings) -> None:
     """Refuse curves that an engine does not offer for features with several categories."""
-    from dream_sc._core.curves import single_hill
+    from dream_sc._core.curves import SWITCH, single_hill
 
+    if settings.inference == "svi" and settings.function_type == SWITCH.name:
+        raise ValueError(
+            f'inference="svi" of features with categories needs dosages, but dosage="{NO_DOSAGE}" was given: use '
+            'inference="laplace"'
+        )
     if settings.inference == "svi" and settings.function_type not in ("auto", single_hill.CURVE.name):
         raise ValueError(
             f'inference="svi" of features with categories is of one Hill, not '

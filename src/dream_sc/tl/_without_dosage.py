@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,19 @@ def check_guides(holder: AnnData, cis_key: str, dosage: str, cis_targets: Any) -
         raise ValueError(
             f'dosage="{NO_DOSAGE}" has to know which guides act: name their target label(s) as cis_targets=, or call '
             "dream_sc.tl.fit_cis first, whose guides are taken then"
+        )
+
+
+def refuse_without_dosage(holder: AnnData, cis_key: str) -> None:
+    """Refuse to check what goes with the dosage where there is none."""
+    entry = holder.uns.get(cis_key)
+    of_acting = [key for key, e in holder.uns.items() if isinstance(e, Mapping) and e.get("step") == STEP]
+    if cis_key in of_acting or (entry is None and of_acting):
+        raise ValueError(
+            f'.uns[{of_acting[0] if entry is None else cis_key!r}] is of a fit without dosages (dosage="{NO_DOSAGE}"), '
+            "and tl.check_confounding looks for what changes with the dosage: it is not offered for such a fit. Where "
+            "the cis gene is measured, call dream_sc.tl.fit_cis first; else compare size factors and covariates of "
+            "control and targeted cells in .obs, and call dream_sc.tl.calibrate"
         )
 
 

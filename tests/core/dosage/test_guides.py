@@ -212,3 +212,21 @@ def test_offsets_are_recovered_and_small_guides_have_none(rng: np.random.Generat
     assert var[3] > var[:3].max()
     few = offsets(counts[:30], expected[:30], np.full(30, 0.3), 1 / cells)
     np.testing.assert_array_equal(few, 0.0)
+
+
+def test_ambient_counts_are_no_dosage(rng: np.random.Generator) -> None:
+    """With a floor of ambient counts in every cell, dosages are those of the cells; without it, the floor's."""
+    dosages = np.array([-4.0, -2.0, -1.0, 0.6])
+    n, cells = len(dosages), 400
+    guide = np.append(np.repeat(np.arange(n), cells), n + np.repeat(np.arange(6), 100))
+    e, x = 6 * rng.lognormal(0, 0.2, len(guide)), np.append(dosages, np.zeros(6))[guide]
+    floor = 0.25 * e
+    counts, control = _draw(rng, e * 2.0**x + floor), np.arange(n + 6) >= n
+    told = cis(CisCells(counts, e, guide, control, PHI**-0.5, floor=floor), PRIORS)
+    untold = cis(CisCells(counts, e + floor, guide, control, PHI**-0.5), PRIORS)
+    assert (np.abs(told.guide_mean[:n] - dosages) < 3.5 * np.hypot(told.guide_sd[:n], told.baseline_sd)).all()
+    np.testing.assert_allclose(told.guide_mean[1:n], dosages[1:], atol=0.2)
+    assert untold.guide_mean[0] > -2.6
+    mine = guide == 1
+    assert np.median(told.cell_median[mine]) == pytest.approx(-2.0, abs=0.25)
+    assert np.median(told.cell_median[control[guide]]) == pytest.approx(0.0, abs=0.1)

@@ -11,10 +11,11 @@ from scipy.stats import multivariate_normal, norm
 
 from dream_sc._core.likelihoods import likelihood
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response.decision import local_fdr, log_bf_of, q_values
 from dream_sc._core.response.departures import learn_departures
 from dream_sc._core.response.evidence import evaluate
 from dream_sc._core.response.joint_departures import Pair, _together, as_one, pairs_of, with_pairs
-from dream_sc._core.response.learned import Departures, Wide, restored_wide, stored_departures
+from dream_sc._core.response.learned import Departures, Wide, learn, restored_wide, stored_departures
 from dream_sc._core.response.problem import Problem, null_evidence, problem
 from dream_sc._core.response.settings import Settings
 from dream_sc._core.response.simulated_nulls import simulated_alike
@@ -75,6 +76,29 @@ def test_a_guide_with_a_programme_is_found(guide: int) -> None:
     assert 0.3 < found.sd[guide] < 1.1
     assert 0.1 < found.share[guide] < 0.3
     assert (found.partner == -1).all()
+
+
+@pytest.mark.parametrize(("n_acting", "n_ntc"), [(8, 4), (15, 4), (12, 2)])
+def test_few_ntc_guides_do_not_depart_where_all_others_act_alike(n_acting: int, n_ntc: int) -> None:
+    """A knock-out with more guides than controls: the guides act, it is not the controls that depart."""
+    rng = np.random.default_rng(4)
+    n_g, n = n_acting + n_ntc, 300
+    acts = np.arange(n_g) < n_acting
+    change = np.where(rng.random(n) < 0.3, rng.choice([-1, 1], n) * rng.uniform(0.7, 1.7, n), 0.0)
+    log_mean = rng.normal(0.5, 1.2, (n, 1)) + change[:, None] * acts + rng.normal(0, 0.035, (n, n_g))
+    w = np.full(n_g, 150.0)
+    counts = rng.poisson(np.exp(log_mean) * w).astype(float)
+    stats = GuideStats(counts, w, 1.1 * w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
+    dosage = RowDosage(np.where(acts, -1.0, 0.0), np.zeros(n_g), np.zeros(n_g), ~acts)
+    p = problem(stats, dosage, np.full(n, 0.3), alpha_sd=0.3, axis=Axis.of(np.array([-1.0])), priors=TransPriors())
+    found = learn_departures(p, Settings(function_type="switch"), GENERAL, n_g)
+    assert found is not None
+    assert not found.own.any()
+    e = evaluate(p, Settings(function_type="switch"), GENERAL._replace(departures=found))
+    prior = learn(e.values, e.comparison.grid, p.priors, wide=e.wide)
+    called = q_values(local_fdr(log_bf_of(e, prior), prior)) < 0.05
+    assert called[change != 0].mean() > 0.9
+    assert (called & (change == 0)).sum() <= 0.1 * called.sum()
 
 
 def test_two_guides_go_together_only_where_they_share_a_programme() -> None:

@@ -124,3 +124,42 @@ def test_of_a_feature_that_controls_say_nothing_of_one_cell_is_capped_and_one_gu
     feature, cell, taken = capped.cap(noted, sums.closed()[0].copy(), ROW, *OF_ROW, S)
     assert (feature.tolist(), cell.tolist()) == ([6], [8])
     assert taken[0] >= 36
+
+
+def test_one_wild_control_cell_is_capped_though_its_mean_and_overdispersion_hold_it(rng: np.random.Generator) -> None:
+    """The technical step has seen the cell: it says that the feature has a large mean and is bursty."""
+    control = np.arange(N_G) < 4
+    of_control = control[GUIDE]
+    y = _counts(np.full((N, T), 0.5), rng)
+    y[4, 9] = 0.0
+    clean = _sums(y)
+    y[0, 9] = 5000.0
+    mean, overdispersion = np.full((T, 2), 0.5), np.full(T, 0.5)
+    mean[9], overdispersion[9] = (y[of_control, 9] / S[of_control]).mean(), 15.0
+    bounds = capped.bounds_of(mean, overdispersion, S, ROW >= 0)
+    noted, sums = capped.Noted(bounds), RowSums(ROW, 2 * N_G, T)
+    for block in _blocks(y, "by cell"):
+        sums.add(block)
+        noted.add(block)
+    counts = sums.closed()[0].copy()
+    feature, cell, taken = capped.cap(noted, counts, ROW, *OF_ROW, S, control)
+    assert (feature.tolist(), cell.tolist()) == ([9], [0])
+    assert 5000.0 - taken[0] < 40.0
+    assert abs(counts[9] - clean[9]).max() < 40.0
+    assert bounds.overdispersion[9] == pytest.approx(1.5)
+
+
+def test_a_bursty_feature_is_not_taken_for_a_wild_one(rng: np.random.Generator) -> None:
+    """Overdispersion far above that of other features, shown by many cells in all guides."""
+    y = _counts(np.full((N, T), 0.5), rng)
+    bursts = rng.choice(N, 60, replace=False)
+    y[bursts, 9] = rng.integers(40, 90, 60)
+    mean, overdispersion = np.full((T, 2), 0.5), np.full(T, 0.5)
+    mean[9], overdispersion[9] = y[:, 9].mean(), y[:, 9].std() / y[:, 9].mean()
+    bounds = capped.bounds_of(mean, overdispersion, S, ROW >= 0)
+    noted, sums = capped.Noted(bounds), RowSums(ROW, 2 * N_G, T)
+    for block in _blocks(y, "by cell"):
+        sums.add(block)
+        noted.add(block)
+    feature, _, _ = capped.cap(noted, sums.closed()[0].copy(), ROW, *OF_ROW, S, np.arange(N_G) < 4)
+    assert 9 not in feature.tolist()

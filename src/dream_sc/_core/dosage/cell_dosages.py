@@ -42,7 +42,7 @@ def cell_dosages(cells: CisCells, level: float, phi: float, guides: GuideDosages
     out = np.zeros((len(cells.counts), 4))
     counts, guide = cells.counts.astype(float), cells.guide.astype(np.int64)
     exposure, load = cells.exposure * 2.0**level, len(counts) * x.shape[1]
-    in_runs(each_cell, len(counts), counts, exposure, phi, guide, x, log_prior, out, load=load)
+    in_runs(each_cell, len(counts), counts, exposure, cells.floors, phi, guide, x, log_prior, out, load=load)
     return out
 
 

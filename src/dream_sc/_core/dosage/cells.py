@@ -18,6 +18,14 @@ def log_count(y: float, e: float, phi: float, x: float) -> float:
     return log_density(y, log(e) + LN2 * x, phi)
 
 
+@inline
+def log_count_above(y: float, e: float, floor: float, phi: float, x: float) -> float:
+    """The same with ambient counts `floor` beside those of the cell itself."""
+    if floor > 0.0:
+        return log_density(y, log(e * exp(LN2 * x) + floor), phi)
+    return log_count(y, e, phi, x)
+
+
 @part
 def integrate(
     y: float, e: float, phi: float, mean: float, sd: float, nodes: Vector, log_w: Vector
@@ -68,6 +76,7 @@ def each_cell(
     last: int,
     counts: Vector,
     exposure: Vector,
+    floor: Vector,
     phi: float,
     guide: Indices,
     x: Matrix,
@@ -81,7 +90,7 @@ def each_cell(
         g = guide[i]
         top = -np.inf
         for j in range(n):
-            p[j] = log_prior[g, j] + log_count(counts[i], exposure[i], phi, x[g, j])
+            p[j] = log_prior[g, j] + log_count_above(counts[i], exposure[i], floor[i], phi, x[g, j])
             top = max(top, p[j])
         total, m1, m2 = 0.0, 0.0, 0.0
         for j in range(n):

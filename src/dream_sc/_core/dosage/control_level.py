@@ -6,6 +6,7 @@ sd of the effects.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 SDS = np.geomspace(0.01, 0.64, 12)  # log2, of the effects
 ENOUGH = 100.0  # counts of an NTC guide from which on its likelihood is taken for normal
 N_LEVELS, LEVEL_SDS = 41, 6.0
+LEAST_LEVEL = -5.0  # log2, of controls whose counts are about all ambient
 WIDE = 0.3  # log2: sd of the effects that the range of levels allows for
 NODES, _RAW = np.polynomial.hermite_e.hermegauss(17)
 WEIGHTS = _RAW / _RAW.sum()
@@ -78,7 +80,20 @@ class _Likelihood(NamedTuple):
 
 
 def control_level(lat: Lattice, cells: CisCells, priors: CisPriors) -> ControlLevel:
-    """Level of the NTC guides from all counts of their cells."""
+    """Level of the NTC guides from all counts of their cells.
+
+    Ambient counts are a part of what is expected of these cells; the rest then moves by so much more.
+    """
+    if cells.floor is None:
+        return _of_all_counts(lat, cells, priors)
+    use = np.append(cells.is_control, np.zeros(len(cells.sets), dtype=bool))[cells.guide]
+    found = _of_all_counts(lat, replace(cells, exposure=cells.exposure + cells.floor, floor=None), priors)
+    more = 1.0 + float(cells.floor[use].sum() / cells.exposure[use].sum())
+    level = float(np.log2(max(more * 2.0**found.level - (more - 1.0), 2.0**LEAST_LEVEL)))
+    return ControlLevel(level, more * found.error, more * found.sd, more * found.mean, more**2 * found.var)
+
+
+def _of_all_counts(lat: Lattice, cells: CisCells, priors: CisPriors) -> ControlLevel:
     controls = np.flatnonzero(cells.is_control)
     use = np.append(cells.is_control, np.zeros(len(cells.sets), dtype=bool))[cells.guide]
     code, n = np.searchsorted(controls, cells.guide[use]), len(controls)

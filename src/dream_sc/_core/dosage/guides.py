@@ -106,7 +106,8 @@ def _guides(cells: CisCells, guides: NDArray[np.int64], level: float) -> list[Gu
         mine, (mean, sd) = order[start[g] : start[g + 1]], before[g]
         known = (float(mean) + level, float(sd)) if np.isfinite(mean) else None
         y, e = cells.counts[mine].astype(float), cells.exposure[mine].astype(float)
-        out.append(Guide(y, e, offset=float(offset[g]), known=known))
+        floor = None if cells.floor is None else cells.floor[mine]
+        out.append(Guide(y, e, offset=float(offset[g]), known=known, floor=floor))
     return out
 
 

@@ -85,9 +85,14 @@ def lattice(
     return Lattice(z, step, phi, spreads, slice(pad, pad + n))
 
 
-def log_density(lat: Lattice, y: Floats, e: Floats, at: Floats) -> Floats:
-    """Log density ``(N, X)`` of each count at each log2 dosage, less its terms without a mean."""
+def log_density(lat: Lattice, y: Floats, e: Floats, at: Floats, floor: Floats | None = None) -> Floats:
+    """Log density ``(N, X)`` of each count at each log2 dosage, less its terms without a mean.
+
+    `floor` ``(N,)``: ambient counts expected beside those of the cell itself.
+    """
     ratio = (e / lat.phi)[:, None] * np.exp2(at)
+    if floor is not None:
+        ratio += (floor / lat.phi)[:, None]
     out = np.log(ratio)
     out *= y[:, None]
     np.log1p(ratio, out=ratio)
@@ -105,6 +110,7 @@ class Guide:
     extra: Floats | None = None  # (N,) variance of each cell beside the spread, of other guides of its
     offset: float = 0.0  # log2, in the exposure of all its cells
     known: tuple[float, float] | None = None  # mean and sd of what is known of its mean before
+    floor: Floats | None = None  # (N,) ambient counts expected beside those of the cell itself, of cells with one guide
 
     def parts(self) -> list[tuple[Floats, Floats, float]]:
         """Cells with the same variance beside the spread."""
@@ -138,7 +144,8 @@ def log_likelihood(
         placed = [_placed(b, points.start - first - (len(b) - n) // 2, last - first) for b in bands]
         at = np.append(lat.z[first:last], level)
         for some in range(0, len(y), CELLS):
-            log_p = log_density(lat, y[some : some + CELLS], e[some : some + CELLS], at)
+            floor = None if guide.floor is None else guide.floor[some : some + CELLS]
+            log_p = log_density(lat, y[some : some + CELLS], e[some : some + CELLS], at, floor)
             top = log_p.max(1, keepdims=True)
             p = np.exp(log_p - top)
             for j, (low, band) in enumerate(placed):

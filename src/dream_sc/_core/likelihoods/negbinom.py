@@ -29,18 +29,25 @@ def log_normaliser(y: float, phi: float) -> float:
 
 
 def torch_log_density(y, log_mean, weights, variance):  # type: ignore[no-untyped-def]
-    """`log_density` on tensors, for the Pyro models; `variance` is ``1 / phi``."""
+    """`log_density` on tensors, for the Pyro models; `variance` is ``1 / phi`` but for what units within guides add."""
     from torch.nn.functional import softplus
 
+    variance = variance if weights is None else variance + weights
     x = log_mean + variance.log()
     return y * x - (y + 1.0 / variance) * softplus(x)
 
 
 @part
 def prepare(y: Vector, weights: Vector, overdispersion: float, scale2: Vector, total: Vector, shift: Vector) -> None:
-    """Totals are ``y + phi``, and ``log phi`` is taken off the log mean."""
+    """Totals are ``y + phi``, and ``log phi`` is taken off the log mean.
+
+    Weights, where there are any, are the squared overdispersions that units within guides add.
+    """
     for r in range(y.size):
-        phi = 1.0 / (overdispersion**2 * scale2[r])
+        variance = overdispersion**2 * scale2[r]
+        if weights.size:
+            variance += weights[r]
+        phi = 1.0 / variance
         total[r], shift[r] = y[r] + phi, log(phi)
 
 
@@ -60,12 +67,15 @@ def contrasts(rows: Rows, predictor: Floats, curve: Floats) -> tuple[Floats, Flo
         fitted[:, mine] *= factor[:, None]
     total, mean, fit = (by_guide(m, rows) for m in (rows.counts, expected, fitted))
     extra = by_guide(fitted**2 * rows.scale2, rows) * (rows.overdispersion[:, None] / fit) ** 2
+    if rows.weights.size:
+        extra += by_guide(fitted**2 * rows.weights, rows) / fit**2
     return np.log((total + 0.5) / (mean + 0.5)), 1.0 / (fit + 0.5) + extra, np.log(fit / mean)
 
 
 def simulate(rng: np.random.Generator, rows: Rows, predictor: Floats) -> tuple[Floats, Floats]:
     """Sums of counts."""
-    phi = 1.0 / (rows.overdispersion[:, None] ** 2 * rows.scale2[None])
+    variance = rows.overdispersion[:, None] ** 2 * rows.scale2[None]
+    phi = 1.0 / (variance + rows.weights if rows.weights.size else variance)
     return rng.poisson(rng.gamma(phi, np.exp(predictor) / phi)).astype(float), rows.weights
 
 

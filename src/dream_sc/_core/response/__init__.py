@@ -9,5 +9,5 @@
   (`guide_contrasts`, `guide_support`, `leave_one_guide_out`), and `all_features` with their status.
 
 `settings` go along. `categories` has the stations of features with several categories, `calibration` walks on nulls,
-`observed` is for plots.
+`observed` is for plots, `response_groups` sorts finished curves.
 """

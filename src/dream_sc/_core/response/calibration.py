@@ -156,6 +156,7 @@ class Fitted:
     null: decision.NullDistribution
     guide_escape: Floats | float = 0.0  # (G,) share of cells without effect, or one for all
     from_zero: bool = False  # whether controls are at dose 0
+    guide_reach: Floats | None = None  # (G,) log2; the mean if None
 
     def rearranged(self, stats: GuideStats, source: Ints) -> tuple[GuideStats, RowDosage, Axis]:
         """Sums, dosages and axis with each guide's dosage from its source."""
@@ -166,10 +167,12 @@ class Fitted:
         spread = self.dosage.spread[rows] if self.guide_spread is None else self.guide_spread[new]
         kept = stats.some_rows(rows)
         control = self.control[source]
-        doses = self.guide_mean[source[(source >= 0) & ~control]]
+        targeting = source[(source >= 0) & ~control]
+        doses, reach = self.guide_mean[targeting], None if self.guide_reach is None else self.guide_reach[targeting]
         error, level = self.dosage.error[source], self.dosage.level_error
         escape = np.broadcast_to(self.guide_escape, self.control.shape)[new]
-        return kept, RowDosage(mean, spread, error, control, level, escape), Axis.of(doses, from_zero=self.from_zero)
+        axis = Axis.of(doses, reach=reach, from_zero=self.from_zero)
+        return kept, RowDosage(mean, spread, error, control, level, escape), axis
 
     def take(self, features: Any) -> Fitted:
         """The same for some of the features."""

@@ -82,23 +82,23 @@ def distinct_dosages(axis: Axis) -> int:
     return count
 
 
-def candidates(function_type: str, axis: Axis, *, one_level: bool = False) -> list[Curve]:
+def candidates(function_type: str, axis: Axis, *, one_level: bool = False, one_step: bool = False) -> list[Curve]:
     """Curves to compare, the null first. A second Hill needs at least five distinct dosages.
 
-    Guides of `one_level` of dosage say nothing of a curve.
+    Guides of `one_level` of dosage say nothing of a curve. With `one_step` only curves of one step compete.
     """
     if function_type != "auto":
         return [NULL, curve(function_type)]
     n = distinct_dosages(axis)
     some = (c for c in RESPONSES if c.min_dosages is not None and n >= c.min_dosages)
-    return [NULL, *(c for c in some if c.by_acting or not one_level)]
+    return [NULL, *(c for c in some if (c.by_acting or not one_level) and (c.one_step or not one_step))]
 
 
 def set_up(
     p: Problem, settings: Settings, wide: tuple[float, float] | Wide, kept: Kept | None = None
 ) -> tuple[Problem, Comparison]:
     """The problem with what depends on the settings and the wide guide effects, and the curves that compete."""
-    curves = candidates(settings.function_type, p.axis, one_level=p.one_level)
+    curves = candidates(settings.function_type, p.axis, one_level=p.one_level, one_step=settings.one_step)
     knots = np.array(p.priors.tau_grid if settings.guide_effects else [1e-6 * p.priors.unit])
     p = with_wide(replace(p, several=len(curves) > 2), *wide)
     grid = knots

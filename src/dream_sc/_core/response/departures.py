@@ -3,11 +3,13 @@
 Most guides share one wide component, which NTC guides tell (see `wide_effects`). A guide with a programme of its own,
 such as one with off-targets, has more of them. How many, its rows in all features tell: each is either where a curve
 through the other guides would have it, or is not. Curves that go through the guide compete with departures of it,
-feature by feature, so that what many features respond to is not taken for a departure.
+feature by feature, so that what many features respond to is not taken for a departure. What an NTC guide does on its
+own, only other NTC guides tell: where many guides act alike, a few NTC guides that depart would explain it as well.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,15 +36,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
 
 MOST_FEATURES, LEAST_FEATURES, MOST_EFFECTS = 300, 50, 20_000  # pairs of a feature and a guide
 LIBERAL = 0.15, 0.6  # weight and sd (natural log) of wide effects where candidates are looked for
 CLEAR = 8.0  # log Bayes factor above which a feature responds whatever a guide does: its curve has to be exact
 N_CURVES = 6  # candidates of each kind of curve
 TAUS = (1, 3, 4, 5)  # which of the prior's grid
+MANY = 1e9  # features' worth of a weight that stays
 STRENGTH = 3.0  # features' worth of weight of the wide effects of guides in general
 LEAST_GAIN = 6.0  # of log likelihood that an own weight has to bring
 LEAST_WEIGHT = 0.02
+LEAST_NTC = 3  # guides among which one can be told to depart
 LEAST_RATIO = 2.0  # of an own weight to that of guides in general
 MOST_WEIGHT = 0.98
 N_ITER, TOL = 60, 1e-3
@@ -75,14 +80,27 @@ def learn_departures(p: Problem, settings: Settings, wide: Wide, n_guides: int) 
     if c.columns is None:
         return None
     sds = np.array(p.priors.wide_sds)
-    parts = each_block(partial(_candidates, q, c, sds), len(q.counts))
+    found = _all_candidates(q, c, sds)
+    if len(found.log_prior) < LEAST_FEATURES:
+        return None
+    ntc = ~q.targeting
+    own = Own.none(q, sds, wide)
+    if q.background is None and ntc.sum() >= LEAST_NTC:
+        p_ntc = q.guides(ntc)
+        of_ntc = _own(_all_candidates(p_ntc, replace(c, columns={}), sds), p_ntc, sds, wide, Own.none(p_ntc, sds, wide))
+        own = own.put(ntc, of_ntc)
+    q = q.in_kernel()
+    own = _own(found, q, sds, wide, own if len(q.targeting) == len(ntc) else Own.none(q, sds, wide))
+    return _conclude(found, q, sds, wide, n_guides, own)
+
+
+def _all_candidates(p: Problem, c: Comparison, sds: Floats) -> Candidates:
+    """Candidates of all features for which a guide may matter."""
+    parts = each_block(partial(_candidates, p, c, sds), len(p.counts))
     log_prior, density, distance, variance = (
         np.concatenate(x) for x in zip(*(part[:4] for part in parts), strict=True)
     )
-    found = Candidates(log_prior, density, distance, variance, parts[0].kind, parts[0].tau)
-    if len(found.log_prior) < LEAST_FEATURES:
-        return None
-    return _conclude(found, q.in_kernel(), sds, wide, n_guides)
+    return Candidates(log_prior, density, distance, variance, parts[0].kind, parts[0].tau)
 
 
 def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
@@ -96,7 +114,7 @@ def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
     which = np.flatnonzero(q.targeting)
     looked = [(columns, *look(q, start, columns.positions)) for columns in (c.columns or {}).values()]
     masses = [ratio + columns.log_weight for columns, ratio, _ in looked]
-    keep = np.max([logsumexp(mass, axis=1) for mass in masses], axis=0) < CLEAR
+    keep = np.max([np.zeros(len(at)), *(logsumexp(mass, axis=1) for mass in masses)], axis=0) < CLEAR
     n_t, q = int(keep.sum()), q.take(keep)
     start = Look(*(values[keep] for values in start))
     moves, logs, kinds = [np.zeros((n_t, 1, len(q.targeting)))], [np.zeros((n_t, 1))], [0]
@@ -177,31 +195,60 @@ def _em(c: Candidates, start: Floats, before: Floats, open_: Floats, priors: tup
     return Learned(weight, of_kind, of_tau, share)
 
 
-def _conclude(c: Candidates, p: Problem, sds: Floats, wide: Wide, n_guides: int) -> Departures:
-    """Which guides get an own weight, and how large; and which of them go together."""
+class Own(NamedTuple):
+    """Which of `G` guides have wide effects of their own."""
+
+    weight: Floats  # (G, M) of the components of each guide's effects
+    place: Ints  # (G,) the component that is its own
+    own: Bools  # (G,)
+
+    @classmethod
+    def none(cls, p: Problem, sds: Floats, wide: Wide) -> Own:
+        """All guides as guides in general."""
+        nearest = 1 + int(np.abs(np.log(sds / max(wide.sd, 1e-9))).argmin())
+        general = np.zeros(1 + len(sds))
+        general[0], general[nearest] = 1.0 - wide.weight, wide.weight
+        n_g = len(p.targeting)
+        return cls(np.tile(general, (n_g, 1)), np.full(n_g, nearest), np.zeros(n_g, dtype=bool))
+
+    def put(self, which: Bools, other: Own) -> Own:
+        """The same with those of some guides in place."""
+        weight, place, own = self.weight.copy(), self.place.copy(), self.own.copy()
+        weight[which], place[which], own[which] = other
+        return Own(weight, place, own)
+
+
+def _own(c: Candidates, p: Problem, sds: Floats, wide: Wide, held: Own) -> Own:
+    """Which guides get an own weight, and how large; NTC guides beside targeting ones stay as they are `held`."""
     n_g, n_m = c.density.shape[3], 1 + len(sds)
-    nearest = 1 + int(np.abs(np.log(sds / max(wide.sd, 1e-9))).argmin())
-    general = np.zeros(n_m)
-    general[0], general[nearest] = 1.0 - wide.weight, wide.weight
-    common, priors = np.tile(general, (n_g, 1)), _priors(c, p)
-    start = np.tile(np.append(1.0 - LIBERAL[0], np.full(len(sds), LIBERAL[0] / len(sds))), (n_g, 1))
-    found = _em(c, start, STRENGTH * common, np.ones((n_g, n_m)), priors)
+    general, priors = Own.none(p, sds, wide).weight, _priors(c, p)
+    free = p.targeting if p.targeting.any() else ~p.targeting
+    start = np.where(free[:, None], np.append(1.0 - LIBERAL[0], np.full(n_m - 1, LIBERAL[0] / (n_m - 1))), held.weight)
+    before = np.where(free[:, None], STRENGTH * general, MANY * held.weight)
+    found = _em(c, start, before, (free[:, None] | (held.weight > 0)).astype(float), priors)
     # one sd for each guide: that nearest to the root mean square
     rms = np.sqrt((found.weight[:, 1:] * sds**2).sum(1) / found.weight[:, 1:].sum(1))
     place = 1 + np.abs(np.log(sds / rms[:, None])).argmin(1)
-    some = np.flatnonzero(1.0 - found.weight[:, 0] > max(LEAST_RATIO * wide.weight, LEAST_WEIGHT))
+    some = np.flatnonzero(free & (1.0 - found.weight[:, 0] > max(LEAST_RATIO * wide.weight, LEAST_WEIGHT)))
     own = np.zeros(n_g, dtype=bool)
     if len(some):
-        found = _one_sd(c, found, general, some, place[some], priors)
-        own[some] = _gains(c, found, general, some) > LEAST_GAIN
+        found = _one_sd(c, found, held.weight, some, place[some], priors)
+        own[some] = _gains(c, found, general[0], some) > LEAST_GAIN
         own &= 1.0 - found.weight[:, 0] > LEAST_RATIO * wide.weight
-    weight = np.where(own, np.minimum(1.0 - found.weight[:, 0], MOST_WEIGHT), wide.weight)
-    sd = np.where(own, sds[place - 1], wide.sd)
+    mine = Own(found.weight, place, own)
+    return held.put(own, Own(mine.weight[own], mine.place[own], mine.own[own]))
+
+
+def _conclude(c: Candidates, p: Problem, sds: Floats, wide: Wide, n_guides: int, own: Own) -> Departures:
+    """Their weights and sds, the share of features in which each guide departs, and which of them go together."""
+    found = _em(c, own.weight, MANY * own.weight, (own.weight > 0).astype(float), _priors(c, p))
+    weight = np.where(own.own, np.minimum(1.0 - own.weight[:, 0], MOST_WEIGHT), wide.weight)
+    sd = np.where(own.own, sds[own.place - 1], wide.sd)
     joint, total = _log_likelihood(c, found.weight, found.of_kind, found.of_tau)
     tau2 = np.array([p.priors.tau_grid[k] for k in TAUS])[c.tau] ** 2
     residuals = Residuals(c.distance, c.variance, tau2, np.exp(joint - total[:, None]))
-    pairs = learn_pairs(residuals, np.flatnonzero(own & p.targeting), weight, sd)
-    return _of_all(p, n_guides, wide, (weight, sd, found.share, own), pairs)
+    pairs = learn_pairs(residuals, np.flatnonzero(own.own & p.targeting), weight, sd)
+    return _of_all(p, n_guides, wide, (weight, sd, found.share, own.own), pairs)
 
 
 def _priors(c: Candidates, p: Problem) -> tuple[Floats, Floats]:
@@ -213,18 +260,16 @@ def _priors(c: Candidates, p: Problem) -> tuple[Floats, Floats]:
 
 
 def _one_sd(
-    c: Candidates, free: Learned, general: Floats, some: Ints, place: Ints, priors: tuple[Floats, Floats]
+    c: Candidates, free: Learned, held: Floats, some: Ints, place: Ints, priors: tuple[Floats, Floats]
 ) -> Learned:
-    """Weights of the components at `place` of `some` guides; the other guides are as guides in general."""
-    n_g, n_m = free.weight.shape
-    open_, start, before = np.zeros((n_g, n_m)), np.tile(general, (n_g, 1)), np.zeros((n_g, n_m))
-    before[:], open_[:] = 1e9 * general, general > 0  # those of the others stay
-    before[some], open_[some] = 0.0, 0.0
+    """Weights of the components at `place` of `some` guides; the other guides keep those that are `held`."""
+    open_, start, before = (held > 0).astype(float), held.copy(), MANY * held
+    before[some], open_[some], start[some] = 0.0, 0.0, 0.0
     open_[some, 0] = open_[some, place] = 1.0
-    start[some] = 0.0
     start[some, place] = np.minimum(1.0 - free.weight[some, 0], MOST_WEIGHT)
     start[some, 0] = 1.0 - start[some, place]
-    before[some, 0], before[some, place] = STRENGTH * general[0], STRENGTH * (1.0 - general[0])
+    share = held[some, 0]
+    before[some, 0], before[some, place] = STRENGTH * share, STRENGTH * (1.0 - share)
     return _em(c, start, before, open_, priors)
 
 
@@ -243,7 +288,7 @@ def _of_all(
     p: Problem,
     n_guides: int,
     wide: Wide,
-    found: tuple[Floats, Floats, Floats, NDArray[np.bool_]],
+    found: tuple[Floats, Floats, Floats, Bools],
     pairs: list[Pair],
 ) -> Departures:
     """What was found of the guides of a problem, among all those of the cis step."""

@@ -102,8 +102,18 @@ class OfDraws(NamedTuple):
     flags: dict[str, NDArray[np.bool_]]  # (T,) whether an engine converged, and whether draws had to be improved
 
 
-def of_draws(d: Decision, cells: SingleCells | None, *, progress: Callable[[Any], Any], kept: Kept | None) -> OfDraws:
-    """Columns, records and flags of the best non-null curve of each feature."""
+def of_draws(
+    d: Decision,
+    cells: SingleCells | None,
+    *,
+    progress: Callable[[Any], Any],
+    kept: Kept | None,
+    coarse: bool = False,
+) -> OfDraws:
+    """Columns, records and flags of the best non-null curve of each feature.
+
+    `coarse`: weight draws of coarser lattices, and leave the records empty.
+    """
     n_t = len(d.best)
     columns: dict[str, Any] = {}
     records = np.full((n_t, posterior_record.WIDTH), np.nan, dtype=np.float16)
@@ -120,7 +130,7 @@ def of_draws(d: Decision, cells: SingleCells | None, *, progress: Callable[[Any]
 
     def call(job: Job) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
         mine = None if cells is None else cells.take(job.features)
-        return _describe_block(d.take(job.features), job.curve, mine, quick=job.quick, looked=looked)
+        return _describe_block(d.take(job.features), job.curve, mine, quick=job.quick, looked=looked, coarse=coarse)
 
     alone = d.evidence.settings.inference != "laplace"  # Pyro's state is one for all threads
     for job, (found, record, said) in each(call, jobs, progress, alone=alone, kept=under(kept, "rows")):
@@ -142,13 +152,14 @@ def _describe_block(
     *,
     quick: bool,
     looked: dict[int, tuple[Table, summary.Said | None]],
+    coarse: bool,
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Columns, records and flags of one block of features with curve `m`."""
     e = d.evidence
     if _by_look(e, m, quick):
         return _describe_looked(d, m, *looked[m])
     p, c, settings = e.problem, e.comparison.curves[m], e.settings
-    drawn = draws_of(e, d.prior, m, quick=quick)
+    drawn = draws_of(e, d.prior, m, quick=quick, coarse=coarse)
     out, const, fast = drawn.params, drawn.consts, settings.inference == "laplace"
     said: dict[str, Any] = {"improved": drawn.improved & fast, "converged": np.ones(len(out), dtype=bool)}
     if not fast:
@@ -161,6 +172,8 @@ def _describe_block(
     columns = None if c.by_acting or p.axis.from_zero else e.comparison.columns
     if c.one_step and columns is not None:
         found["p_ec50_inside"] *= plateau.probability(p, c, columns[c.name], drawn.tau)
+    if coarse:
+        return found, np.full((len(out), posterior_record.WIDTH), np.nan, dtype=np.float16), said
     return found, posterior_record.pack_block(_full_width(out, c), c, const), said
 
 
@@ -211,7 +224,7 @@ def _look_up(e: Evidence, prior: Prior, m: int, table: Table) -> Looked:
     )
 
 
-def draws_of(e: Evidence, prior: Prior, m: int, *, quick: bool) -> Draws:
+def draws_of(e: Evidence, prior: Prior, m: int, *, quick: bool, coarse: bool = False) -> Draws:
     """Draws of curve `m` by the fast engine, or out of the table of the first look where there is one."""
     p, c, settings = e.problem, e.comparison.curves[m], e.settings
     if _by_look(e, m, quick):
@@ -229,6 +242,7 @@ def draws_of(e: Evidence, prior: Prior, m: int, *, quick: bool) -> Draws:
         seed=settings.seed,
         degree=settings.degree,
         quick=quick,
+        smaller=coarse,
         n=min(settings.nsamples, QUICK_DRAWS) if quick else settings.nsamples,
     )
 

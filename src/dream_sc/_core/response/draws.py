@@ -33,6 +33,7 @@ FINE_TOL = 0.05  # of a proposal, which weights correct
 BOX_DROP = 6.0  # a local lattice covers what is within e^-6 of the mode
 # points per axis of the local lattices, by number of shape parameters
 LATTICE_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((8, 6), (9, 7)), 4: ()}
+SMALLER_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((6, 5), (8, 6)), 4: ()}
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 6),), 4: ()}
 PROPOSALS, QUICK_PROPOSALS = (200, 200, 250), (100, 150)  # points of each round of importance sampling
 SHAPE_DF = 5.0  # of that proposal, a Student t
@@ -166,6 +167,7 @@ def draws(
     seed: int,
     degree: int = 6,
     quick: bool = False,
+    smaller: bool = False,
 ) -> Draws:
     """Posterior draws of the features' curve parameters.
 
@@ -179,6 +181,8 @@ def draws(
         ``(K,)`` sd of the guide effects on the coarse lattice.
     quick
         Coarser lattices: for features that are not called.
+    smaller
+        A coarser lattice of shapes alone: for the called ones of a screen, with few draws.
     """
     shapes0, consts0 = coarse
     n_t = len(p.counts)
@@ -189,7 +193,7 @@ def draws(
     shapes = np.repeat(shapes0[None], n_t, 0)
     step = np.repeat(steps(shapes0)[None], n_t, 0)
     s_post = np.where((consts0[None] == consts[:, None]).all(-1), s_post, -np.inf)
-    stages = (QUICK_SIZES if quick else LATTICE_SIZES)[curve.n_shape]
+    stages = (QUICK_SIZES if quick else SMALLER_SIZES if smaller else LATTICE_SIZES)[curve.n_shape]
     on_lattice = curve.n_shape <= 2
     for i, sizes in enumerate(stages):
         shapes, step = local_lattices(shapes, s_post, step, sizes)

@@ -19,9 +19,10 @@ from dream_sc._core.response.problem import Problem, evidence, problem
 
 from .comparison import set_up
 from .departures import learn_departures
-from .first_pass import Columns, Null, first_look, null_of
+from .first_pass import Columns, Null, first_look, look_from_one, null_of
 from .joint_departures import with_pairs
 from .learned import Prior, Wide, restored_wide
+from .ntc_level import look_again
 from .wide_effects import learn_wide
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ class Evidence:
     values: Floats  # (T, M, K) log evidence
     masses: tuple[NDArray[np.float32], ...]  # (T, S) log, of each curve's shapes, up to a constant per feature
     feature: Ints | None = None  # (T,) of each link of features with several categories
-    learns: NDArray[np.bool_] | None = None  # (T,) features that something is learned from; None for all
+    learns: NDArray[np.bool_] | None = None  # (T,) of `Prepared`
 
     @property
     def learning(self) -> Evidence:
         """That of the features that something is learned from."""
-        return self if self.learns is None else self.take(self.learns)
+        return self if self.learns is None or not self.learns.any() else self.take(self.learns)
 
     def take(self, features: Any) -> Evidence:
         """That of some features."""
@@ -87,8 +88,9 @@ def gather(
 ) -> Evidence:
     """Gather the evidence of every feature that can be fitted."""
     used, links = prepared.used, prepared.links
-    if links is not None and settings.function_type == "auto":  # how much two Hills turn, no single link can tell
-        settings = replace(settings, function_type=ONE_HILL.name)
+    if links is not None:  # how much two Hills turn, no single link can tell
+        of_pyro = settings.inference != "laplace" and settings.function_type == "auto"
+        settings = replace(settings, one_step=True, function_type=ONE_HILL.name if of_pyro else settings.function_type)
     p = problem(
         prepared.stats.take(used),
         prepared.dosage,
@@ -108,7 +110,7 @@ def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_gu
         return Wide(0.0, 0.0)
     if settings.learned is not None:
         return restored_wide(settings.learned)
-    q = p if learns is None else p.take(learns)
+    q = p if learns is None or not learns.any() else p.take(learns)
     grid = np.array(p.priors.tau_grid)
     wide = Wide(*learn_wide(q, grid))
     found = learn_departures(q, settings, wide, n_guides)
@@ -147,8 +149,11 @@ class Found(NamedTuple):
     masses: tuple[NDArray[np.float32], ...]  # (T, S) of each curve's shapes, up to a constant per feature
 
 
-def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
-    """Evidence of one block of features; `whole` spends all effort on all of them, as where there is no first look."""
+def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Prior | None = None) -> Found:
+    """Evidence of one block of features; `whole` spends all effort on all of them, as where there is no first look.
+
+    Given the `prior` of the guide effects, the first look is from the sd that is likeliest under it.
+    """
     grid, taus = c.grid, p.taus(c.grid)
     null = null_of(p, taus)
     values = np.full((len(taus), len(c.curves), len(grid)), -np.inf)
@@ -162,9 +167,10 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
             values[:, m] = logsumexp(log_z, axis=1)
             masses.append(logsumexp(log_z + (start + weight)[:, None], axis=2))
     else:
-        factors, looked = _look(p, c.columns, null, taus)
+        factors, looked = _look(p, c.columns, null, taus, None if prior is None else prior.log_tau(grid) + weight)
         masses = [looked[each.name] for each in c.curves[1:]]
         values[:, 1:] = null.log_z[:, None] + factors
+        look_again(p, c, null, taus, values, masses)
         by_curve = logsumexp(values[:, 1:], axis=2) - logsumexp(null.log_z, axis=1)[:, None]
         rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
         if len(rows):
@@ -176,8 +182,13 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False) -> Found:
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
 
 
-def _look(p: Problem, columns: dict[str, Columns], null: Null, taus: Floats) -> tuple[Floats, dict[str, Floats]]:
+def _look(
+    p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, log_tau: Floats | None
+) -> tuple[Floats, dict[str, Floats]]:
     """The first look, which runs on the CPU: a large block is shared out between its threads."""
+    if log_tau is not None:
+        at = np.where(taus > 0, null.log_z + log_tau, -np.inf).argmax(1)
+        return look_from_one(p, columns, null, taus, at)
 
     def call(s: slice) -> tuple[Floats, dict[str, Floats]]:
         q = p.take(s)

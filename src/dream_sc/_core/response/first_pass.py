@@ -106,8 +106,8 @@ def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Flo
     w = np.exp(log_exposure)
     start = d.guide_start[:-1]
     share = np.add.reduceat(w[:, :, None] * group, start, axis=1) / np.add.reduceat(w, start, axis=1)[:, :, None]
-    targeting = p.targeting[p.guide]
-    common = w[:, targeting] @ group[targeting]
+    which = p.targeting[p.guide] | ~p.targeting.any()  # all rows of a problem of NTC guides only
+    common = w[:, which] @ group[which]
     common /= common[:, :1]
     way = np.einsum("tcd,td->tc", cov, np.broadcast_to(common, mode.shape))
     way = way / (way * common).sum(1, keepdims=True)
@@ -151,6 +151,15 @@ def first_look(
         (masses[name],) = _look_at(q, rows, null, taus, at[rows, here], [columns[name]])
         out[name] = out[name_of_last] + (logsumexp(masses[name], axis=1) - last[rows, here])[:, None]
     return np.stack([out[name] for name in columns], 1), masses
+
+
+def look_from_one(
+    p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, at: Ints
+) -> tuple[Floats, dict[str, Floats]]:
+    """As `first_look`, all from one tau of each feature, `at` ``(T,)`` among the `taus`."""
+    found = _look_at(p.in_kernel(), np.arange(len(taus)), null, taus, at, list(columns.values()))
+    factors = np.stack([logsumexp(mass, axis=1) for mass in found], 1)
+    return np.repeat(factors[:, :, None], taus.shape[1], 2), dict(zip(columns, found, strict=True))
 
 
 def _two_taus(log_z: Floats, valid: NDArray[np.bool_], ntc: Floats | None) -> Ints:

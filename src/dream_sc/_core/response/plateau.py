@@ -81,7 +81,7 @@ def _of_lines(p: Problem, c: Curve) -> tuple[Floats, Floats]:
     move = np.concatenate([middle, -middle])
     nodes, weights = at_guides(p)
     f = at_dosages(nodes, above, start, p.axis)[:, None] * move[:, None, None]  # (L, 2 D, G + 1, J)
-    f = np.log((weights * np.exp(f)).sum(-1))
+    f = logsumexp(f, b=weights, axis=-1)
     curves = (f[..., :-1] - f[..., -1:]).reshape(-1, f.shape[-1] - 1)
     moves = p.priors.unit * MOVES
     positions = np.clip((curves - moves[0]) / (moves[1] - moves[0]), 0.0, len(moves) - 1.0)

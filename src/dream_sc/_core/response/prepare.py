@@ -16,7 +16,9 @@ from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage,
 from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
+from . import ambient, replicates
 from .guide_offsets import guide_offsets
+from .overdispersion import with_silent, without_wild
 from .rows import layout
 from .status import OF_CIS_GENE
 
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 MIN_COUNT = 10  # of a feature in the cells used
-SILENT_COUNT = 30  # of a feature that control cells say nothing of
-NEIGHBOURS = 50  # features of similar mean, whose overdispersion it gets
 FEW_GUIDES = 2  # targeting ones, which do not determine an EC50
 
 
@@ -68,6 +68,7 @@ class Prepared:
     links: Links | None = None  # which of T make which feature
     cells: SingleCells | None = None  # behind the rows, of the features to fit
     direct: Bools | None = None  # (F,) features that guides act on themselves, from which nothing is learned
+    unit_sd: Floats | None = None  # (T,) coefficient of variation of units within guides, where these are told apart
 
     @classmethod
     def of_sums(
@@ -108,15 +109,18 @@ class Prepared:
 
     @property
     def learns(self) -> Bools | None:
-        """``(F',)`` of the features that are fitted, those that something is learned from; None for all of them."""
+        """``(F',)`` of the features that are fitted, those that have q-values and that something is learned from.
+
+        None: all of them have. Where none has, something has to be learned from all.
+        """
         out = None if self.direct is None else ~self.direct[self.fitted]
-        return None if out is None or out.all() or not out.any() else out
+        return None if out is None or out.all() else out
 
     @cached_property
     def few_guides(self) -> Bools:
         """``(F,)`` features with reads or scores in too few targeting guides for an EC50."""
         targeting = ~np.asarray(self.dosage.control)
-        if self.stats.weights is None:
+        if self.stats.weights is None or self.likelihood.statistics == "counts":
             n_here = int(np.isin(np.flatnonzero(targeting), self.stats.guide).sum())
             return np.full(len(self.reason), n_here <= FEW_GUIDES)
         told = np.zeros((len(self.stats.weights), len(targeting)), dtype=bool)
@@ -134,7 +138,7 @@ class Prepared:
     def mean(self) -> Floats:
         """``(T,)`` mean count at size factor 1, share, or score in sds from its centre."""
         stats = self.stats
-        if stats.weights is None:
+        if stats.weights is None or self.likelihood.statistics == "counts":
             return np.asarray(stats.counts.sum(1) / stats.exposure.sum())
         total = np.maximum(stats.weights.sum(1), 1e-300)
         if self.scale is None:
@@ -192,7 +196,7 @@ def count_sums(
     stats, weighted = guide_sums.guide_stats(sums, s, rows.guide, rows.group)
     n_capped = None
     if noted is not None:
-        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s)
+        feature, cell, taken = capped.cap(noted, stats.counts, row, rows.guide, rows.group, s, rows.dosage.control)
         n_capped = np.bincount(feature, minlength=n_features)
         if distance is not None:
             to = np.searchsorted(sums.weighted_rows, row[cell])
@@ -267,14 +271,24 @@ def counts(
     bounds = bounds_of(technical, cells) if covariates is None else None
     sums = count_sums(opened, rows, size_factor, len(is_cis), distance=distance, covariates=covariates, bounds=bounds)
     stats = replace(sums.stats, n_guides=len(guides.control))  # some may have no cell here
-    technical = with_silent(technical, stats)
-    reason = _reason(stats.counts.sum(1), technical.overdispersion, is_cis)
+    technical = with_silent(without_wild(technical, bounds, sums.n_capped), stats)
+    if cells.ambient is not None:
+        level = ambient.level(technical, cells, guides.control)
+        stats = ambient.removed(stats, cells.ambient, level, rows.row_of_cell, size_factor)
+        technical = ambient.own(technical, level)
+        sums = replace(sums, within=ambient.without(sums.within, cells.ambient, rows, distance))
+    reason = reasons(stats.counts.sum(1), technical.overdispersion, is_cis)
     n_stable = None
     if offset is None:
         ok = (reason == "") & np.isfinite(technical.baseline)
         offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
+    unit_sd = None
+    if rows.unit is not None:
+        every = np.ones(len(stats.counts), dtype=bool)
+        mean = expected(stats, technical, every)
+        stats, unit_sd = replicates.with_units(stats, mean, technical.overdispersion, rows.unit)
     return Prepared(
         stats=stats,
         dosage=rows.dosage,
@@ -290,32 +304,11 @@ def counts(
         n_capped=sums.n_capped,
         slope=_slope(stats, sums.within, technical.overdispersion, factor),
         direct=direct,
+        unit_sd=unit_sd,
     )
 
 
-def with_silent(technical: Technical, stats: GuideStats) -> Technical:
-    """Overdispersion of features that are silent in control cells but not elsewhere: that of others of their mean.
-
-    Their mean is that of the guide in which it is largest.
-    """
-    known = np.isfinite(technical.overdispersion) & (technical.baseline > 0)
-    silent = np.flatnonzero(~np.isfinite(technical.overdispersion) & (stats.counts.sum(1) >= SILENT_COUNT))
-    if not len(silent) or not known.any():
-        return technical
-    of_guide = (np.arange(stats.n_guides)[:, None] == stats.guide).astype(float)
-    exposure = of_guide @ stats.exposure
-    some = exposure > 0
-    mean = ((stats.counts[silent] @ of_guide.T)[:, some] / exposure[some]).max(1)
-    order = np.argsort(technical.baseline[known], kind="stable")
-    sorted_mean, of_known = np.log(technical.baseline[known][order]), technical.overdispersion[known][order]
-    overdispersion, half = technical.overdispersion.copy(), NEIGHBOURS // 2
-    for t, at in zip(silent, np.searchsorted(sorted_mean, np.log(mean)), strict=True):
-        low = max(0, min(at - half, len(order) - NEIGHBOURS))
-        overdispersion[t] = np.median(of_known[low : low + NEIGHBOURS])
-    return replace(technical, overdispersion=overdispersion)
-
-
-def _reason(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
+def reasons(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.object_]:
     """Why a feature ``(T,)`` of so many counts is not fitted, "" of one that is."""
     out = np.full(len(is_cis), "", dtype=object)
     out[total < MIN_COUNT] = f"fewer than {MIN_COUNT} counts in the cells used"

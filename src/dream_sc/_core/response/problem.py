@@ -41,7 +41,7 @@ class Problem:
     """Counts and design with rows sorted by guide, ready for the kernel."""
 
     counts: Floats  # (T, R)
-    weights: Floats  # (T, R), (T, 0) of a negative binomial: see `GuideStats`
+    weights: Floats  # (T, R), or (T, 0) of a negative binomial: see `GuideStats`
     overdispersion: Floats  # (T,)
     level: Floats  # (T,) of the predictor
     design: Design
@@ -163,7 +163,7 @@ class Problem:
     @property
     def mean(self) -> Floats:
         """What a feature has of information ``(T,)``: its mean count, or the sum of its weights."""
-        if self.weights.size:
+        if self.likelihood.statistics != "counts":
             return np.asarray(self.weights.sum(1))
         return np.asarray(self.counts.sum(1) / np.exp(self.design.log_w).sum())
 

@@ -13,6 +13,8 @@ from dream_sc._core.types import Axis, RowDosage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .ambient import Ambient
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 N_CELL_BINS = 8
 CELLS_PER_BIN = 10
 ONE_DOSAGE, ONE_DOSAGE_SDS = 0.2, 3.0  # range of dosages, log2 or in their sds, below which they are taken for one
+SHARP_SD = 0.5  # log2: a guide whose dosage has a larger sd, and larger than most, is taken to reach less far
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Guides:
     control: Bools  # (G,)
     level_error: float  # sd of the NTC level, which all guides share
     from_zero: bool = False  # whether controls are at dose 0: see `Axis`
+    reach: Floats | None = None  # (G,) the dosage up to which the data say something; the mean if None
 
     @classmethod
     def of(
@@ -48,7 +52,8 @@ class Guides:
     ) -> Guides:
         """From the dosages and sds ``(G,)`` of all cells of a guide, and of those that do not escape."""
         mean, sd = (np.where(escape > 0, acting, every) for acting, every in zip(of_acting, of_all, strict=True))
-        return cls(mean, sd, np.where(control, 0.0, within_sd), escape, control, level_error, from_zero)
+        reach = None if from_zero else reach_of(of_all, of_acting, escape, control)
+        return cls(mean, sd, np.where(control, 0.0, within_sd), escape, control, level_error, from_zero, reach)
 
     def targeting(self, guide: Ints) -> Bools:
         """``(G,)`` targeting guides with a row, given the guides ``(R,)`` of the rows: a modality may lack some."""
@@ -67,12 +72,28 @@ class Guides:
             raise ValueError(
                 "no cell that counts under a guide of the cis gene is among these cells, only controls are"
             )
-        return Axis.of(self.mean[here], from_zero=self.from_zero)
+        reach = self.mean if self.reach is None else self.reach
+        return Axis.of(self.mean[here], reach=reach[here], from_zero=self.from_zero)
 
     def one_dosage(self, guide: Ints) -> bool:
         """Whether the dosages of the targeting guides cannot be told apart, so that there is no place for an EC50."""
         here = self.targeting(guide)
         return alike(self.mean[here], self.sd[here])
+
+
+def reach_of(of_all: tuple[Floats, Floats], of_acting: tuple[Floats, Floats], escape: Floats, control: Bools) -> Floats:
+    """How far from NTC the data of each guide ``(G,)`` say something of curves, log2.
+
+    A dosage whose sd is above that of most guides, and above `SHARP_SD`, reaches less far by as much. Of a guide with
+    escaping cells, the dosage of its acting cells counts, or that of all cells where that reaches further.
+    """
+    known = ~control & np.isfinite(of_all[1])
+    sharp = max(SHARP_SD, float(np.median(of_all[1][known]))) if known.any() else SHARP_SD
+    every, acting = (
+        np.sign(x) * np.maximum(np.abs(x) - np.maximum(sd - sharp, 0.0), 0.0) for x, sd in (of_all, of_acting)
+    )
+    further = (escape > 0) & (np.abs(acting) > np.abs(every))
+    return np.where(further, acting, every)
 
 
 def alike(dosage: Floats, sd: Floats) -> bool:
@@ -89,6 +110,8 @@ class Cells:
     dosage: Floats  # (N,) log2 relative to NTC
     dosage_sd: Floats  # (N,)
     size_factor: Floats | None = None  # (N,) of counts
+    unit: Ints | None = None  # (N,) replicate within its guide: clone, animal, well
+    ambient: Ambient | None = None  # what leaked from other cells, of counts
 
     @property
     def used(self) -> Bools:
@@ -105,6 +128,7 @@ class Layout:
     group: Ints  # (R,)
     dosage: RowDosage
     cell_dosage: Floats | None = None  # (N,) log2, NaN of control cells; None where rows are bins of dosage
+    unit: Ints | None = None  # (R,) None where units are not told apart
 
     @property
     def n_rows(self) -> int:
@@ -123,6 +147,8 @@ def layout(cells: Cells, guides: Guides, *, by_cell: bool) -> Layout:
     pairs, of_pair = _numbered(cells.guide[used], cells.group[used])
     if by_cell:
         part = _dosage_bins(cells.dosage[used], of_pair)
+    elif cells.unit is not None:
+        part = cells.unit[used]
     elif cells.size_factor is None:
         part = np.zeros(len(used), dtype=np.int64)
     else:
@@ -140,7 +166,7 @@ def layout(cells: Cells, guides: Guides, *, by_cell: bool) -> Layout:
     d = RowDosage(
         guides.mean[guide], guides.spread[guide], guides.sd, guides.control, guides.level_error, guides.escape[guide]
     )
-    return Layout(row, guide, group, d, x)
+    return Layout(row, guide, group, d, x, None if cells.unit is None else rows[:, 1])
 
 
 def _numbered(one: Ints, other: Ints) -> tuple[Ints, Ints]:

@@ -19,4 +19,5 @@ class Settings:
     device: str = "auto"
     seed: int = 0
     minibatch_size: int | None = None  # cells of a step of "svi" on single cells
+    one_step: bool = False  # whether only curves of one step compete
     learned: dict[str, Any] | None = None  # numbers of an earlier fit; learned anew where there are none

@@ -3,6 +3,10 @@
 One cell is no evidence: it may hold hundreds of counts of a gene of which the other cells of its guide hold two.
 Counts far beyond what control cells show are noted in the pass over the counts. Once the sums are complete, each is
 compared with the other cells of its own guide. So a strong response is not capped, nor are bursts in several cells.
+
+A wild control cell has itself in the mean and the overdispersion that it is held against. So the overdispersion is
+taken to be at most a few times that of other features of the same mean, unless other cells have such counts too, and
+what is taken off control cells is taken off the mean.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -11,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.stats import nbinom
 
 from dream_sc._core.compiled import Indices, Vector, entry
@@ -30,6 +35,8 @@ UNLIKELY = 1e-6  # expected number of cells with such a count, among all cells o
 SILENT = 1e-9  # least mean of control cells
 N_SWEEPS = 5
 SPARE_COUNTS = 2.0  # of the other cells of a guide, whose mean is not known exactly
+NEIGHBOURS = 51  # features of similar mean
+MOST_BEYOND = 3.0  # times their overdispersion, which one feature has by itself
 
 
 @entry(typical=SPARSE)
@@ -70,7 +77,8 @@ class Bounds(NamedTuple):
     feature: Floats  # (T,)
     cell: Floats  # (N,) infinite where a cell takes no part
     expected: Floats  # (T, C) count of a control cell of each group at size factor 1
-    overdispersion: Floats  # (T,)
+    overdispersion: Floats  # (T,) at most a few times that of other features of the same mean
+    measured: Floats  # (T,) as it was measured
 
 
 def bounds_of(expected: Floats, overdispersion: Floats, size_factor: Floats, used: NDArray[np.bool_]) -> Bounds:
@@ -79,10 +87,25 @@ def bounds_of(expected: Floats, overdispersion: Floats, size_factor: Floats, use
     # features that are silent in control cells: their counts are all noted, and compared within guides only
     o = np.maximum(np.where(known, overdispersion, np.median(overdispersion[known]) if known.any() else 1.0), 0.01)
     expected = np.maximum(np.where(known[:, None], expected, 0.0), SILENT)
-    limit = np.where(known, _quantile(expected.max(1), o, UNLIKELY / n), 0.0)
+    usual = np.minimum(o, MOST_BEYOND * _of_neighbours(o, expected.max(1), known))
+    limit = np.where(known, _quantile(expected.max(1), usual, UNLIKELY / n), 0.0)
     # a quantile grows by less than the mean does
     cell = np.where(used, np.maximum(size_factor, 1.0), np.inf)
-    return Bounds(limit, cell, expected, o)
+    return Bounds(limit, cell, expected, usual, o)
+
+
+def _of_neighbours(overdispersion: Floats, mean: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Median overdispersion ``(T,)`` of the features of similar mean; that of a feature itself where it is not known.
+
+    With fewer features than neighbours it is that of all.
+    """
+    out, order = overdispersion.copy(), np.flatnonzero(known)
+    order = order[np.argsort(mean[order], kind="stable")]
+    if len(order) <= NEIGHBOURS:
+        out[order] = np.median(overdispersion[order]) if len(order) else 0.0
+    else:
+        out[order] = median_filter(overdispersion[order], NEIGHBOURS, mode="mirror")
+    return out
 
 
 def _quantile(mean: Floats, overdispersion: Floats, tail: float) -> Floats:
@@ -127,7 +150,13 @@ class Noted:
 
 
 def cap(
-    noted: Noted, counts: Floats, row_of_cell: Ints, guide: Ints, group: Ints, size_factor: Floats
+    noted: Noted,
+    counts: Floats,
+    row_of_cell: Ints,
+    guide: Ints,
+    group: Ints,
+    size_factor: Floats,
+    control: NDArray[np.bool_] | None = None,
 ) -> tuple[Ints, Ints, Floats]:
     """Take what is beyond the caps off the sums `counts` ``(T, R)`` of rows, in place.
 
@@ -137,6 +166,8 @@ def cap(
         ``(R,)`` of the rows.
     size_factor
         ``(N,)`` of the cells.
+    control
+        ``(G,)`` control guides, whose cells the expected counts are of.
 
     Returns
     -------
@@ -145,39 +176,54 @@ def cap(
     feature, cell, count = noted.closed()
     if not len(feature):
         return feature, cell, count
-    b, row, s = noted.bounds, row_of_cell[cell], size_factor[cell]
-    used = row_of_cell >= 0
+    b, row, used = noted.bounds, row_of_cell[cell], row_of_cell >= 0
     n_guides, n = int(guide.max()) + 1, int(used.sum())
-    n_cells = np.bincount(guide[row_of_cell[used]], minlength=n_guides)[guide[row]]
+    of_guide, whole = guide[row], b.expected[feature]  # (n, C)
+    n_cells = np.bincount(guide[row_of_cell[used]], minlength=n_guides)[of_guide]
     exposure = np.bincount(row_of_cell[used], size_factor[used], len(guide))
-    whole = b.expected[feature]  # (n, C)
-    own = whole[np.arange(len(row)), group[row]] * s
-    rows_of = [np.flatnonzero(guide == g) for g in range(n_guides)]
-    of_guide = guide[row]
+    own = whole[np.arange(len(row)), group[row]] * size_factor[cell]
     total, mean = np.empty(len(row)), np.empty(len(row))
     for g in np.unique(of_guide):
-        mine, at = of_guide == g, rows_of[g]
+        mine, at = of_guide == g, np.flatnonzero(guide == g)
         total[mine] = counts[np.ix_(feature[mine], at)].sum(1)
         mean[mine] = whole[mine][:, group[at]] @ exposure[at]
-    _, pair = np.unique(feature * n_guides + of_guide, return_inverse=True)
-    value, capped = count.copy(), np.zeros(len(count), dtype=bool)
+    of_control = np.zeros(n_guides, dtype=bool) if control is None else control[:n_guides]
+    is_control, in_controls = of_control[of_guide], counts[np.ix_(np.unique(feature), of_control[guide])].sum(1)
+    place, pair = (np.unique(key, return_inverse=True)[1] for key in (feature, feature * n_guides + of_guide))
+    value = count.copy()
     for _ in range(N_SWEEPS):
         off = np.bincount(pair, count - value)[pair]
         others = total - off - value
-        left = np.maximum(mean - own, SILENT * 1e-6)
+        # what was taken off control cells was in their mean
+        taken = np.bincount(place, (count - value) * is_control) / np.maximum(in_controls, 1.0)
+        kept = 1.0 - taken[place]
+        left = np.maximum((mean - own) * kept, SILENT * 1e-6)
         ratio = np.maximum((others + SPARE_COUNTS) / left, 1.0)  # of the guide's other cells to control cells
-        m = own * ratio
-        # other entries that were noted tell of bursts
-        squares = np.bincount(pair, value**2)[pair] - value**2
         at_own = np.maximum(others, SPARE_COUNTS) / np.maximum(n_cells - 1, 1)
-        o2 = np.maximum(b.overdispersion[feature] ** 2, squares / np.maximum(n_cells - 1, 1) / at_own**2 - 1.0)
-        size = 1.0 / np.maximum(o2, 1e-4)
+        o2 = _overdispersion2(b, feature, (place, pair), value, at_own, n_cells, n)
+        m, size = own * kept * ratio, 1.0 / np.maximum(o2, 1e-4)
         p = size / (size + m)
-        beyond = ~capped & (n_cells > 1) & (nbinom.sf(count - 1, size, p) < UNLIKELY / n)
-        if not beyond.any():
+        beyond = (n_cells > 1) & (nbinom.sf(count - 1, size, p) < UNLIKELY / n)
+        new = np.where(beyond, np.minimum(nbinom.isf(1.0 / n, size, p), value), value)
+        if (new == value).all():
             break
-        value[beyond] = np.minimum(nbinom.isf(1.0 / n, size, p), count)[beyond]
-        capped |= beyond
-    taken = count - value
+        value = new
+    capped, taken = value < count, count - value
     np.subtract.at(counts, (feature[capped], row[capped]), taken[capped])
     return feature[capped], cell[capped], taken[capped]
+
+
+def _overdispersion2(
+    b: Bounds, feature: Ints, places: tuple[Ints, Ints], value: Floats, at_own: Floats, n_cells: Ints, n: int
+) -> Floats:
+    """Squared overdispersion that each noted count is held against: other counts that were noted tell of bursts.
+
+    `places` are those of a count's feature, and of its feature and guide.
+    """
+    place, pair = places
+    in_guide = np.bincount(pair, value**2)[pair] - value**2
+    bursts = in_guide / np.maximum(n_cells - 1, 1) / at_own**2 - 1.0
+    # over all guides: what was measured, as far as it is not of this count alone
+    everywhere = (np.bincount(place, value**2)[place] - value**2) / n / b.expected[feature].max(1) ** 2
+    measured = np.minimum(b.measured[feature] ** 2, everywhere)
+    return np.asarray(np.maximum.reduce([b.overdispersion[feature] ** 2, bursts, measured]))

@@ -78,8 +78,7 @@ def test_evidence_of_a_feature_is_that_of_its_links() -> None:
 def test_two_categories_are_a_binomial() -> None:
     stats, feature, *_ = simulate(np.full(60, 2), seed=1)
     found, rows = fitted(stats, feature)
-    learned = found.learned | {"curves": ["null", "single_hill"]}
-    settings = Settings(function_type="single_hill", nsamples=400, learned=learned)
+    settings = Settings(one_step=True, nsamples=400, learned=found.learned)
     alone = fit(Prepared.of_sums(stats, DOSAGE, np.ones(len(feature)), **PLAIN), settings)
     np.testing.assert_allclose(found.lfdr, alone.columns["lfdr"], atol=1e-3)
     np.testing.assert_allclose(found.log_bf, alone.columns["log_bf"], atol=1e-3)
@@ -108,6 +107,47 @@ def test_responders_are_found_and_their_usage_covered(most: int, large: float) -
     assert ((low <= k) & (k <= high))[yes].mean() > 0.8
     of_feature = np.repeat(np.arange(90), [len(m) for m in moved])
     np.testing.assert_allclose(np.bincount(of_feature, rows.by_category["baseline"]), 1.0, atol=0.05)
+
+
+def knocked_out(n_features: int, seed: int):  # type: ignore[no-untyped-def]
+    """Features of three categories of which every third goes to other shares wherever a guide acts, and their truth."""
+    rng = np.random.default_rng(seed)
+    acts, responds = DOSES != 0, np.arange(n_features) % 3 == 0
+    y, total, moved = [], [], []
+    for i in range(n_features):
+        share = np.array([0.5, 0.3, 0.2])
+        after = np.array([0.2, 0.3, 0.5]) if responds[i] else share
+        at = np.where(acts[:, None], after, share) * np.exp(rng.normal(0, 0.05, (N_G, 3)))
+        counts = np.stack([rng.multinomial(400, p / p.sum()) for p in at])
+        moved.append(after - share)
+        for j in range(2):
+            y.append(counts[:, j])
+            total.append(counts[:, j:].sum(1))
+    one, zero = np.ones(N_G), np.zeros(N_G, dtype=int)
+    sums = np.array(y, float), one, one, np.arange(N_G), zero, N_G, 1, np.array(total, float), "multinomial"
+    return GuideStats(*sums), np.repeat(np.arange(n_features), 2), responds, np.concatenate(moved)
+
+
+@pytest.mark.parametrize("function_type", ["auto", "switch"])
+def test_a_switch_of_usage_is_one_of_each_category(function_type: str) -> None:
+    """Usage that is the same in all acting guides, whatever their dosage: called, not graded, the change right."""
+    stats, feature, responds, moved = knocked_out(36, seed=5)
+    found, rows = fitted(stats, feature, replace(SETTINGS, function_type=function_type))
+    called = found.q_value < 0.05
+    np.testing.assert_array_equal(called, responds)
+    names = np.array([c.name for c in found.evidence.comparison.curves])
+    assert set(names[found.best[called]]) == {"switch"}
+    if function_type == "auto":
+        assert (found.q_graded[called] > 0.05).all()
+    else:
+        assert np.isnan(found.graded.lfdr).all()
+    of_called = np.repeat(called, 3)
+    assert set(rows.by_category["class"][of_called]) == {"switch"}
+    got, low, high = (rows.by_category[f"delta_p_full{end}"][of_called] for end in ("", "_q025", "_q975"))
+    truth = moved[of_called]
+    np.testing.assert_allclose(got, truth, atol=0.06)
+    assert ((low <= truth) & (truth <= high)).mean() > 0.85
+    assert np.isnan(rows.by_category.get("log2_ec50", np.full(len(moved), np.nan))[of_called]).all()
 
 
 def test_a_feature_does_not_depend_on_the_others() -> None:

@@ -53,7 +53,8 @@ def strength(e: CategoryEvidence) -> Floats:
     """Strength ``(F,)`` of the evidence, which null features are compared by."""
     links, n = e.links, e.links.values.shape[1]
     even = replace(e.prior, weights=np.append(0.5, np.full(n - 1, 0.5 / (n - 1))))
-    sd = null_scale.movement_sd(links.problem, links.values, links.comparison.grid, even)
+    p = links.problem.seen_by(links.comparison.curves[-1])  # a switch that is alone moves with no dosage
+    sd = null_scale.movement_sd(p, links.values, links.comparison.grid, even)
     known = 1.0 / np.sqrt(e.spans.sum(1.0 / sd**2))
     return null_scale.strength(calls.log_bayes_factor(e.marginal, e.prior), known, links.problem.priors)
 

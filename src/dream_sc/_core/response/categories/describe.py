@@ -207,7 +207,7 @@ def _support(d: Decision, m: int, features: Ints, drawn: LinkDraws, *, quick: bo
     link = d.evidence.spans.links(features)[0][surest]
     p = e.problem.take(link)
     draws = np.concatenate([drawn.params[surest], drawn.shapes], 2)
-    curves = summary.at_dosages(draws, c, drawn.consts, p.dose_mean)
+    curves = summary.at_dosages(draws, c, drawn.consts, p.seen_by(c).dose_mean)
     at = np.log(p.dose_escape + (1 - p.dose_escape) * np.exp(curves))
     tau = drawn.tau[surest]
     found, influence = guide_support.columns(p, np.median(draws[..., 0], 1), at, tau, prior.log_odds)

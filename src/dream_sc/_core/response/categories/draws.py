@@ -94,7 +94,7 @@ def _weights(
     ratio = log_f - np.repeat(own, n_each, axis=1) - points.log_q
     still = np.repeat(points.still, n_each, axis=1)
     if still.any():
-        d = movement(points.theta[..., 1], of_links, p.axis)[0]
+        d = movement(points.theta[..., 1], of_links, c, p.axis)[0]
         ratio -= np.where(still, 2.0 * np.log(np.maximum(np.abs(d), 1e-150)) - points.log_square, 0.0)
     ratio = np.where(np.isfinite(ratio), ratio, -HOPELESS).reshape(len(ratio), -1, n_each)
     return ratio, spans.sum(logsumexp(ratio, axis=2) - np.log(n_each))

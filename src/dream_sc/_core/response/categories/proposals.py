@@ -100,9 +100,8 @@ def propose(p: Problem, c: Curve, x: Local, spans: Spans, log_bf: Floats, n: int
     lattice, first = x.links, spans.start
     mine = np.repeat(np.arange(len(first)), spans.length)
     shapes, cell, inside, at = _shapes(p, c, x, spans, log_bf, n, seed)
-    squares = _log_squares(lattice, p.axis)
-    one_hill = shapes.shape[-1] == 2
-    still = ~_which_move(at, spans, seed) & one_hill
+    squares = _log_squares(lattice, c, p.axis)
+    still = ~_which_move(at, spans, seed) & c.one_step
     of_links = lagged(shapes[mine], x.lag)
     found = []
     for t, f in enumerate(mine):
@@ -110,8 +109,8 @@ def propose(p: Problem, c: Curve, x: Local, spans: Spans, log_bf: Floats, n: int
         approximation = _approximation(
             lattice, t, cell[f], moves * lattice.step[t], at[t] + x.null[t], each, [seed, t - int(first[f])]
         )
-        bend = np.repeat(~still[t] & one_hill, each)
-        candidates = _of_stick(approximation, np.repeat(of_links[t], each, axis=0), bend, p.axis)
+        bend = np.repeat(~still[t] & c.one_step, each)
+        candidates = _of_link(approximation, np.repeat(of_links[t], each, axis=0), bend, c, p.axis)
         found.append((*candidates, squares[t][approximation.cell, approximation.k]))
     theta, log_tau, log_q, log_square = (np.stack(part) for part in zip(*found, strict=True))
     return Points(theta, log_tau, log_q, log_square, still, shapes, of_links)
@@ -148,7 +147,7 @@ def _approximation(
     return _Approximation(centre, lattice.cov[t][cell, k], np.log(lattice.tau[t])[k] + by_tau, log_mass, cell, k, rng)
 
 
-def _of_stick(a: _Approximation, shapes: Floats, bend: Bools, axis: Axis) -> tuple[Floats, Floats, Floats]:
+def _of_link(a: _Approximation, shapes: Floats, bend: Bools, c: Curve, axis: Axis) -> tuple[Floats, Floats, Floats]:
     """Candidates of one link: parameters, log tau, log density of the proposal.
 
     The approximation is that of the density without the square of the movement; to `bend` it is to put that back.
@@ -159,7 +158,7 @@ def _of_stick(a: _Approximation, shapes: Floats, bend: Bools, axis: Axis) -> tup
     chol = np.linalg.cholesky(a.cov[:, order][:, :, order] + 1e-14 * np.eye(dim))
     far = np.zeros(n)
     if bend.any():
-        d, d1 = movement(a.centre[:, 1], shapes, axis)
+        d, d1 = movement(a.centre[:, 1], shapes, c, axis)
         far = np.clip(d / np.maximum(d1 * chol[:, 0, 0], 1e-150), -FAR, FAR)
     first, log_first = _first(far, bend, a.rng)
     rest = a.rng.normal(size=(n, dim - 1))
@@ -194,19 +193,21 @@ def _first(far: Floats, bend: Bools, rng: np.random.Generator) -> tuple[Floats, 
     return z, np.logaddexp(np.log1p(-DEFENCE) + core, np.log(DEFENCE) + tail)
 
 
-def movement(b: Floats, shapes: Floats, axis: Axis) -> tuple[Floats, Floats]:
-    """Movement of one Hill between the ends of the axis, and its derivative by the amplitude."""
+def movement(b: Floats, shapes: Floats, c: Curve, axis: Axis) -> tuple[Floats, Floats]:
+    """Movement of a curve of one step between the ends of the axis, and its derivative by the amplitude."""
+    if c.by_acting:
+        return b, np.ones_like(b)
     rate = LN2 * np.exp(shapes[..., 1])
     low, high = (rate * (end - shapes[..., 0]) for end in (axis.low, axis.high))
     sp = partial(np.logaddexp, 0.0)
     return sp(b + high) - sp(high) - sp(b + low) + sp(low), expit(b + high) - expit(b + low)
 
 
-def _log_squares(lattice: importance.Lattice, axis: Axis) -> Floats:
-    """Log of the expected square of the movement of one Hill ``(T, S, K)``, which its evidence has for a factor."""
-    if lattice.shapes.shape[-1] != 2:
+def _log_squares(lattice: importance.Lattice, c: Curve, axis: Axis) -> Floats:
+    """Log of the expected square of the movement of one step ``(T, S, K)``, which its evidence has for a factor."""
+    if not c.one_step:
         return np.zeros(lattice.log_z.shape)
-    d, d1 = movement(lattice.mode[..., 1], lattice.shapes[:, :, None], axis)
+    d, d1 = movement(lattice.mode[..., 1], lattice.shapes[:, :, None], c, axis)
     return np.asarray(np.log(np.maximum(d**2 + d1**2 * lattice.cov[..., 1, 1], 1e-300)))
 
 

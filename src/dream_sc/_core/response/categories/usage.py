@@ -2,7 +2,8 @@
 
 A category's log odds get a curve of their own, so that a row of the table is a category as it is a feature elsewhere:
 a Hill, since with one Hill and its lags the shares move along a line between two points of the simplex, or, where the
-draws do not keep to that line and a Hill would be off, a polynomial of the log odds.
+draws do not keep to that line and a Hill would be off, a polynomial of the log odds. A switch of the feature is one of
+each of its categories.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from scipy.special import expit
 from dream_sc._core.curves.polynomial import CURVE as POLYNOMIAL
 from dream_sc._core.curves.single_hill import CURVE as HILL
 from dream_sc._core.curves.single_hill import from_ntc_to_low
+from dream_sc._core.curves.switch import CURVE as SWITCH
 from dream_sc._core.likelihoods.binomial import ec50_of_share
 from dream_sc._core.response.summary import N_GRID
 
@@ -45,9 +47,13 @@ class Usage(NamedTuple):
     consts: Floats  # (C, 2) of the polynomial
     as_hill: NDArray[np.bool_]  # (C,) which of the two it is
     feature: Ints  # (C,)
+    switch: Floats | None = None  # (C, N, 2) level and log odds ratio where the feature's curve is a switch
 
     def parts(self) -> Iterator[tuple[NDArray[np.bool_], Curve, Floats, Floats]]:
         """Categories with the same curve: which, the curve, its draws and its constants."""
+        if self.switch is not None:
+            yield np.ones(len(self.feature), dtype=bool), SWITCH, self.switch, np.zeros_like(self.consts)
+            return
         for curve_, params, which in ((HILL, self.hill, self.as_hill), (POLYNOMIAL, self.polynomial, ~self.as_hill)):
             if which.any():
                 yield which, curve_, params[which], self.consts[which] * (curve_ is POLYNOMIAL)
@@ -77,6 +83,8 @@ def usage(drawn: LinkDraws, c: Curve, axis: Axis) -> Usage:
     spans = drawn.spans
     of_category = np.repeat(np.arange(len(spans.start)), spans.length + 1)
     of_link = np.repeat(np.arange(len(spans.start)), spans.length)
+    if c.by_acting:
+        return _of_acting(drawn, c, of_link, of_category)
     x = np.append(axis.points(N_GRID), 0.0)
     params = np.concatenate([drawn.params, lagged(drawn.shapes[of_link], drawn.lag)], 2)
     log_odds = c.log_curve(x, params, drawn.consts[of_link][:, None])
@@ -94,6 +102,17 @@ def usage(drawn: LinkDraws, c: Curve, axis: Axis) -> Usage:
     # powers of the log dose do not reach to dose 0
     by_hill = (off < TOLERANCE) | (off <= other) | axis.from_zero
     return Usage(hill, polynomial, consts, by_hill, of_category)
+
+
+def _of_acting(drawn: LinkDraws, c: Curve, of_link: Ints, of_category: Ints) -> Usage:
+    """Categories where cells act and where they do not."""
+    spans = drawn.spans
+    log_odds = c.log_curve(np.array([0.0, 1.0]), drawn.params, drawn.consts[of_link][:, None])
+    at = _logit(log_shares(log_odds, spans.start, spans.length))
+    n_c, n, _ = at.shape
+    none = np.zeros((n_c, 2))
+    switch = np.stack([at[..., 0], at[..., 1] - at[..., 0]], -1)
+    return Usage(np.zeros((n_c, n, 4)), np.zeros((n_c, n, 7)), none, none[:, 0] > 0, of_category, switch)
 
 
 def _polynomial(values: Floats, x: Floats, consts: Floats) -> Floats:

@@ -1,0 +1,297 @@
+"""The trans step of one target of a library, given what all targets share.
+
+All features have a first pass. Those that it leaves a response possible have the evidence of the kernel, as in a fit of
+one target, and those that rather respond are described by draws. Of the others the first pass is all that is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dream_sc._core.parallel import each_block
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import all_features
+from dream_sc._core.response.comparison import candidates, compare
+from dream_sc._core.response.decision import (
+    Decision,
+    conclude,
+    log_bayes_factor,
+    marginals,
+    null_distribution,
+)
+from dream_sc._core.response.departures import learn_departures
+from dream_sc._core.response.describe import calls_of, of_draws
+from dream_sc._core.response.direction import CALLED, with_direction
+from dream_sc._core.response.evidence import Evidence, block_evidence
+from dream_sc._core.response.graded import Graded
+from dream_sc._core.response.guide_contrasts import log_ratios
+from dream_sc._core.response.joint_departures import pairs_of
+from dream_sc._core.response.learned import learn
+from dream_sc._core.response.null_scale import strength
+from dream_sc._core.response.prepare import Prepared
+from dream_sc._core.response.problem import problem
+from dream_sc._core.response.rows import Guides
+from dream_sc._core.response.wide_effects import with_wide
+from dream_sc._core.types import GuideStats, RowDosage
+
+from . import first_pass_columns, null_draws
+from .first_pass import log_factors
+from .first_pass_columns import Contrasts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dream_sc._core.response.comparison import Comparison
+    from dream_sc._core.response.learned import Prior, Wide
+    from dream_sc._core.response.problem import Problem
+    from dream_sc._core.response.settings import Settings
+
+    from .controls import Controls
+    from .null_draws import Classes, NullDraws
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+# log Bayes factor after the first pass, or posterior odds: below, a pair is left there
+NO_HOPE, NO_ODDS = 0.0, -1.5
+NEAR = 0.5  # lfdr of what is described
+AWAY, NOT_AWAY = 3.0, 1.0  # distances of guides from the level, in sds
+ALONE = 0.01  # share of features in which a guide is away alone, above which its departures are learned
+
+
+class Looked(NamedTuple):
+    """Evidence of `T` features."""
+
+    marginal: Floats  # (T, M) log evidence of each curve over that of the null
+    rows: Ints  # of the features that the kernel saw
+    seen: Evidence | None  # of these
+
+
+def joined(stats: GuideStats, controls: Controls) -> GuideStats:
+    """The rows of a target's guides and those of the controls, as one guide more."""
+    own, more = stats, controls.stats
+    return GuideStats(
+        counts=np.concatenate([own.counts, more.counts], 1),
+        exposure=np.append(own.exposure, more.exposure),
+        exposure2=np.append(own.exposure2, more.exposure2),
+        guide=np.append(own.guide, np.full(len(more.guide), own.n_guides)),
+        group=np.append(own.group, more.group),
+        n_guides=own.n_guides + 1,
+        n_groups=max(own.n_groups, more.n_groups),
+    )
+
+
+def dosage_of(guides: Guides, guide: Ints) -> RowDosage:
+    """Guides of rows of these guides."""
+    return RowDosage(
+        guides.mean[guide], guides.spread[guide], guides.sd, guides.control, guides.level_error, guides.escape[guide]
+    )
+
+
+def fit(prepared: Prepared, controls: Controls, classes: Classes, settings: Settings) -> dict[str, Any]:
+    """Columns ``(F,)`` of the table of one target.
+
+    Parameters
+    ----------
+    prepared
+        Sums of the target's guides and, as one guide more, of the controls.
+    controls
+        Of all features.
+    classes
+        Null draws, which are made here where they are lacking.
+    """
+    mine, learns = controls.take(prepared.used), prepared.learns
+    p, wide = _problem(prepared, mine), mine.prior.wide
+    design = _design(p, mine, wide, settings)
+    if settings.guide_effects and _one_departs(design):
+        found = learn_departures(p if learns is None else p.take(learns), settings, wide, len(p.targeting))
+        if found is not None and found.own.any():
+            design = _design(p, mine, wide._replace(departures=found), settings)
+    looked = design.look()
+    prior = _prior(looked, learns, mine.prior)
+    more = log_bayes_factor(looked.marginal, prior) + prior.log_odds > NO_ODDS
+    more[looked.rows] = False
+    if more.any():
+        looked = design.closely(looked, np.flatnonzero(more))
+        prior = _prior(looked, learns, mine.prior)
+    null = _null_of(design, prepared, controls, classes)
+    force = strength(log_bayes_factor(looked.marginal, prior), design.movement_sd(), p.priors)
+    of_null = strength(log_bayes_factor(null.marginal, prior), null.sd, p.priors)
+    empty = replace(design.evidence(np.zeros(0, dtype=np.int64)), learns=learns)
+    d = conclude(empty, prior, null_distribution(of_null), looked.marginal, force)
+    return _columns(d, looked, design, prepared)
+
+
+def _one_departs(design: Design) -> bool:
+    """Whether a guide is away from the level, and most others are not, in more features than guides in general."""
+    guides, p = design.contrasts(), design.problem
+    z = np.abs(guides.ratio / np.sqrt(guides.variance))[p.mean >= np.median(p.mean)][:, guides.targeting]
+    if z.shape[1] < 2 or not len(z):
+        return False
+    alone = [((z[:, g] > AWAY) & (np.median(np.delete(z, g, 1), axis=1) < NOT_AWAY)).mean() for g in range(z.shape[1])]
+    return bool(max(alone) > ALONE + design.wide.weight / 2)
+
+
+class Design(NamedTuple):
+    """The problem of `T` features, the curves that compete, and what the controls say."""
+
+    problem: Problem
+    comparison: Comparison
+    controls: Controls
+    wide: Wide
+    settings: Settings
+
+    def evidence(self, rows: Ints) -> Evidence:
+        """That of some features by the kernel."""
+        p, c = self.problem.take(rows), self.comparison
+        parts = each_block(lambda s: block_evidence(p.take(s), c, prior=self.controls.prior), len(rows))
+        if not parts:
+            return Evidence(p, c, self.settings, self.wide, np.zeros((0, len(c.curves), len(c.grid))), ())
+        values, masses = zip(*parts, strict=True)
+        of_curves = tuple(np.concatenate(mass) for mass in zip(*masses, strict=True))
+        return Evidence(p, c, self.settings, self.wide, np.concatenate(values), of_curves)
+
+    def look(self) -> Looked:
+        """The first pass, and the kernel where it leaves a response possible."""
+        factors = log_factors(self.problem, self.comparison.columns or {}, self.controls.tau)
+        marginal = np.concatenate([np.zeros((len(factors), 1)), factors], 1)
+        nothing = Looked(marginal, np.zeros(0, dtype=np.int64), None)
+        return self.closely(nothing, np.flatnonzero(factors.max(1) > NO_HOPE))
+
+    def closely(self, looked: Looked, rows: Ints) -> Looked:
+        """The same with the evidence of the kernel for some features more."""
+        if not len(rows):
+            return looked
+        found, marginal, every = self.evidence(rows), looked.marginal.copy(), np.append(looked.rows, rows)
+        by_model = marginals(found.values, self.comparison.grid, self.controls.prior)
+        marginal[rows] = by_model - by_model[:, :1]
+        seen = found if looked.seen is None else _both(looked.seen, found, self.problem.take(every))
+        return Looked(marginal, every, seen)
+
+    def contrasts(self) -> Contrasts:
+        """Distances of the guides from the level that controls tell; the controls have the variance of their mean."""
+        curve, controls = self.comparison.curves[-1], self.controls
+        p, tau = self.problem.seen_by(curve), controls.tau
+        level = controls.background.at(tau[:, None]).mode[:, 0, 0]
+        ratio, variance, dosage, _ = log_ratios(p, level, np.zeros((len(level), len(p.dose_mean))))
+        variance = variance + tau[:, None] ** 2 / np.where(p.targeting, 1.0, controls.n_guides)
+        return Contrasts(ratio, variance, dosage, p.targeting, p.axis, curve.by_acting, level)
+
+    def movement_sd(self) -> Floats:
+        """How well the movement ``(T,)`` over the observed dosages is known, natural log."""
+        guides = self.contrasts()
+        return np.asarray((guides.axis.high - guides.axis.low) * guides.line[1])
+
+
+def _both(one: Evidence, other: Evidence, p: Problem) -> Evidence:
+    """The evidence of the features of both, which `p` is of."""
+    masses = tuple(np.concatenate(mass) for mass in zip(one.masses, other.masses, strict=True))
+    return replace(one, problem=p, values=np.concatenate([one.values, other.values]), masses=masses)
+
+
+def _problem(prepared: Prepared, controls: Controls) -> Problem:
+    """The problem of the features that are fitted, with the NTC guides summed up."""
+    used = prepared.used
+    p = problem(
+        prepared.stats.take(used),
+        prepared.dosage,
+        prepared.overdispersion[used],
+        alpha_sd=prepared.group_effect_sd,
+        axis=prepared.axis,
+        priors=prepared.priors,
+    )
+    return replace(p, background=controls.background)
+
+
+def _design(p: Problem, controls: Controls, wide: Wide, settings: Settings) -> Design:
+    """The problem with what depends on settings and guide effects, and the curves that compete."""
+    curves = candidates(settings.function_type, p.axis, one_level=p.one_level)
+    p = with_wide(replace(p, several=len(curves) > 2, tau_weight=controls.tau_weight), *wide)
+    c = replace(compare(p, curves, controls.grid, settings.degree), pairs=pairs_of(p, wide))
+    return Design(p, c, controls, wide, settings)
+
+
+def _prior(looked: Looked, learns: NDArray[np.bool_] | None, known: Prior) -> Prior:
+    """The prior of the models, learned over the features of the target; that of the guide effects is known."""
+    some = looked.marginal if learns is None else looked.marginal[learns]
+    found = learn(some[:, :, None], np.ones(1), TransPriors(), wide=known.wide)
+    return replace(known, weights=found.weights)
+
+
+def _null_of(design: Design, prepared: Prepared, controls: Controls, classes: Classes) -> NullDraws:
+    """Null draws of the class of a design, or of the design itself where those of its class compare other curves."""
+    curves, own = tuple(c.name for c in design.comparison.curves), _guides(prepared)
+    usual = null_draws.guides_like(own.mean[:-1])
+    for guides in (usual, own):
+        key = (curves, tuple(guides.mean[:-1].tolist()))
+        if key not in classes.found:
+            found = _null_design(guides, prepared, controls, classes, design.settings)
+            if guides is usual and tuple(c.name for c in found.comparison.curves) != curves:
+                continue
+            classes.found[key] = null_draws.NullDraws(found.look().marginal, found.movement_sd())
+        return classes.found[key]
+    raise AssertionError("a design compares the curves that it compares")
+
+
+def _guides(prepared: Prepared) -> Guides:
+    """The guides of a target, and the controls as one guide at last."""
+    d, (_, first) = prepared.dosage, np.unique(prepared.stats.guide, return_index=True)
+    escape = np.broadcast_to(d.escape, d.mean.shape)[first]
+    control = np.asarray(d.control)
+    return Guides(d.mean[first], d.error, d.spread[first], escape, control, level_error=d.level_error)
+
+
+def _null_design(
+    guides: Guides, prepared: Prepared, controls: Controls, classes: Classes, settings: Settings
+) -> Design:
+    """The design of simulated features without a response."""
+    which, rows, n = null_draws.picked(controls, classes.seed), classes.rows, len(guides.mean) - 1
+    mine, n_r = controls.take(which), len(rows.exposure)
+    stats = GuideStats(
+        np.zeros((len(which), n * n_r)),
+        np.tile(rows.exposure, n),
+        np.tile(rows.exposure2, n),
+        np.repeat(np.arange(n), n_r),
+        np.tile(rows.group, n),
+        n,
+        prepared.stats.n_groups,
+    )
+    every = joined(stats, mine)
+    p = problem(
+        every,
+        dosage_of(guides, every.guide),
+        mine.overdispersion,
+        alpha_sd=prepared.group_effect_sd,
+        axis=guides.axis(every.guide),
+        priors=prepared.priors,
+    )
+    p = null_draws.simulated(replace(p, background=mine.background), mine, classes.seed)
+    return _design(p, mine, mine.prior.wide, settings)
+
+
+def _columns(d: Decision, looked: Looked, design: Design, prepared: Prepared) -> dict[str, Any]:
+    """Columns ``(F,)``: of draws where a feature rather responds, of the first pass elsewhere."""
+    out = first_pass_columns.columns(d, prepared, design.contrasts())
+    place = np.full(len(d.lfdr), -1)
+    place[looked.rows] = np.arange(len(looked.rows))
+    which = np.flatnonzero(((d.lfdr < NEAR) | (d.q_value < CALLED)) & (place >= 0))
+    if not len(which) or looked.seen is None:
+        return out
+    described = np.zeros(len(place), dtype=bool)
+    described[which] = True
+    asked = all_features.spread(prepared.fitted, described.astype(float)) == 1.0
+    some = _some(d, which, looked.seen.take(place[which]))
+    found = of_draws(some, None, progress=lambda x: x, kept=None, coarse=True)
+    columns = with_direction(found.columns | calls_of(some), prepared.likelihood.effect)
+    mine = all_features.columns(prepared, asked, columns, found.flags)
+    return {name: np.where(asked, mine.get(name, values), values) for name, values in out.items()}
+
+
+def _some(d: Decision, which: Ints, evidence: Evidence) -> Decision:
+    """The decision of some features, which have this evidence."""
+    per_feature = ("log_bf", "lfdr", "q_value", "p_value", "q_graded", "best", "model")
+    some = {name: getattr(d, name)[which] for name in per_feature}
+    return replace(d, evidence=evidence, graded=Graded(d.graded.log_bf[which], d.graded.lfdr[which]), **some)
