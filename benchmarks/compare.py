@@ -8,11 +8,15 @@ response. Beside it stand separate fits of a four-parameter curve in each contex
 amplitude.
 
     python benchmarks/compare.py [--seeds 10] [--features 200] [--scenarios plain,knock_down]
+
+With the folder of a real screen as --data or in the environment variable DREAM_SC_DATA (see real_schraivogel.py), its
+two lanes are compared as contexts: no feature should differ between lanes.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -239,14 +243,38 @@ def coverage(
     return out
 
 
+def lanes(folder: str | None) -> None:
+    """Two lanes of a real screen as contexts, for each of its targets."""
+    from real_schraivogel import CONTROL, RUNS, load
+
+    import dream_sc as ds
+
+    adata = load(folder)
+    if adata is None:
+        print("no real screen: give its folder as --data")
+        return
+    rows = []
+    ds.tl.fit_technical(adata, batch_key="batch", control=CONTROL)
+    for name, (gene, label) in RUNS.items():
+        ds.tl.fit_cis(adata, gene, cis_targets=label)
+        ds.tl.fit_trans(adata, progress=False)
+        ds.tl.compare(adata, "batch", n_null=200, progress=False)
+        table = ds.get.compare(adata)
+        p = table["pvalue_differs"].dropna()
+        calls = int((table["qvalue_differs"] < 0.05).sum())
+        rows.append({"target": name, "features": len(p), "calls": calls, "p_below_0.05": (p < 0.05).sum()})
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--features", type=int, default=200)
     parser.add_argument("--null", type=int, default=200, help="simulated features for p-values")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
+    parser.add_argument("--data", default=os.environ.get("DREAM_SC_DATA"))
     args = parser.parse_args()
-    for name in args.scenarios.split(","):
+    for name in filter(None, args.scenarios.split(",")):
         rows = pd.DataFrame([one(seed, args.features, SCENARIOS[name], args.null) for seed in range(args.seeds)])
         covered = rows.filter(regex="^(covered|n)_").sum()
         plain = rows.drop(columns=covered.index)
@@ -259,6 +287,7 @@ def main() -> None:
             f"... log2_ec50, separate fits: {covered['covered_z_log2_ec50'] / max(covered['n_log2_ec50'], 1):.3f}",
             flush=True,
         )
+    lanes(args.data)
 
 
 if __name__ == "__main__":

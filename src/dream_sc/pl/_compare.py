@@ -89,7 +89,9 @@ def compare_data(
     levels = np.asarray(adata.varm[Slots(key).guide_levels])[row].astype(float) / unit
     parts = []
     for i, (which, k) in enumerate(((names[0], 0), (context, at + 1))):
-        parts.append(_curve(np.nan_to_num(curves[i]), np.asarray(info[CURVE_DOSAGES])[at], which))
+        x = np.asarray(info[CURVE_DOSAGES])[at]
+        some = slice(1 if ZERO in info else 0, None)  # dose 0 has no log
+        parts.append(_curve(np.nan_to_num(curves[i])[:, some], x[some], which))
         parts.append(_guides(info, levels[2 * k], levels[2 * k + 1], which))
     return pd.concat(parts, ignore_index=True)
 

@@ -180,7 +180,7 @@ def _learned(found: list[Found]) -> pd.DataFrame:
         | {
             "shared_guide_effects": each.decision.rho,
             "guide_sd": float(np.exp(each.decision.prior.tau_log_mean)),
-            "log2_dosage_full": each.shared.measured.full,
+            "log2_dosage_full": each.shared.measured.full + (found[0].context.inputs.zero or 0.0),
         }
         for each in found
     ]

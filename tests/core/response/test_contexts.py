@@ -221,6 +221,10 @@ def test_the_same_seed_and_any_block_give_the_same_numbers():
     two, _ = decide(measured, n_null=20, seed=5)
     np.testing.assert_array_equal(one.p_value, two.p_value)
     np.testing.assert_array_equal(one.values, two.values)
+    order = np.random.default_rng(0).permutation(12)
+    other, _ = decide(measured.take(order), n_null=20, seed=5)
+    np.testing.assert_allclose(other.p_value, one.p_value[order], rtol=1e-6)
+    np.testing.assert_allclose(other.lfdr, one.lfdr[order], rtol=1e-6)
     learns = np.arange(12) < 10
     some, _ = decide(measured, n_null=0, learns=learns)
     assert np.isnan(some.q_value[~learns]).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-Hypothesis = Literal["null", "equal", "amplitude", "dosage", "free", "only"]
 HYPOTHESES = (NULL.name, "equal", "amplitude", "dosage", "free", "only")
 DIFFERS = np.array([False, False, True, True, True, True])  # of the hypotheses in their order
 START = np.array([0.8, 0.15, 0.0125, 0.0125, 0.0125, 0.0125])  # weights before anything is learned

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
+from dream_sc._core.response.simulated_nulls import by_content
+
 from .guide_levels import simulate
 
 if TYPE_CHECKING:
@@ -49,12 +51,11 @@ def simulate_same(
     Half of them respond, if enough features do.
     """
     rng = np.random.default_rng(seed)
-    null, equal = (_models(probability[:, i], rng) for i in (0, 1))
+    counts = measured.sums[0].stats.counts
+    null, equal = (_models(probability[:, i], counts, rng) for i in (0, 1))
     n_responding = 0 if (probability[:, 1] > LIKELY).sum() < FEW else n // 2
     pick = np.concatenate([np.resize(equal, n_responding), np.resize(null, n - n_responding)])
     responds = np.arange(n) < n_responding
-    order = np.argsort(pick, kind="stable")
-    pick, responds = pick[order], responds[order]
     curve, level, base, values = _of_blocks(measured, blocks, grid, prior, pick, responds, rng)
     weights = softmax(values + prior.log_tau(grid), axis=1)
     tau = grid[np.minimum((weights.cumsum(1) < rng.random((n, 1))).sum(1), len(grid) - 1)]
@@ -68,9 +69,10 @@ def simulate_same(
     return Simulated(replace(measured, sums=(out[0], out[1])), responds)
 
 
-def _models(probability: Floats, rng: np.random.Generator) -> Ints:
-    """Features that probably are of a kind, or the likeliest tenth, in random order."""
-    return rng.permutation(np.flatnonzero(probability >= min(LIKELY, float(np.quantile(probability, 0.9)))))
+def _models(probability: Floats, counts: Floats, rng: np.random.Generator) -> Ints:
+    """Features that probably are of a kind, or the likeliest tenth, in an order that depends on their counts alone."""
+    likely = np.flatnonzero(probability >= min(LIKELY, float(np.quantile(probability, 0.9))))
+    return rng.permutation(likely[by_content(counts[likely])])
 
 
 def _of_blocks(
