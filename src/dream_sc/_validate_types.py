@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # labels of cells may be numbers and flags; of matrices of guides the functions say more
 LABELS = ("control", "cis_targets", "reference")
-AS_THEY_ARE = ("data", *LABELS, "cis_genes", "guides", "hyper")
+OF_LISTS = ("function_type", "distribution")  # their names are in lists that a file may be added to
+AS_THEY_ARE = ("data", *LABELS, *OF_LISTS, "cis_genes", "guides", "hyper", "ambient")
 PACKAGE = "dream_sc"
 CHECKED = "checks_types"  # attribute of a function that does already
 DATA = ("AnnData", "MuData")
