@@ -175,7 +175,9 @@ def _check(name: str, value: Any, kinds: tuple[Kind, ...]) -> None:
     if name == "rng":
         raise TypeError(f"rng={_validate.shown(value)} is not a seed: use an int or a numpy Generator")
     words = " or ".join(kind.words for kind in kinds)
-    seen = "" if value is None or isinstance(value, str) else f", a {type(value).__name__},"
+    kind = type(value).__name__
+    article = "an" if kind[0].lower() in "aeiou" else "a"
+    seen = "" if value is None or isinstance(value, str) else f", {article} {kind},"
     message = f"{name}={_validate.shown(value)}{seen} is not allowed: use {words}"
     numbers = isinstance(value, int | float | np.number) and any(kind.name in ("int", "float") for kind in kinds)
     raise ValueError(message) if numbers else TypeError(message)

@@ -201,7 +201,7 @@ def test_other_files_are_left_alone(ready: ad.AnnData, tmp_path: Path) -> None:
         ds.tl.fit_trans(ready.copy(), checkpoint=tmp_path, **SMALL)
     with pytest.raises(ValueError, match="is a file"):
         ds.tl.fit_trans(ready.copy(), checkpoint=tmp_path / "mine.npz", **SMALL)
-    with pytest.raises(TypeError, match="checkpoint=3 is no path"):
+    with pytest.raises(TypeError, match="checkpoint=3, an int, is not allowed: use a text or a path"):
         ds.tl.fit_trans(ready.copy(), checkpoint=3, **SMALL)
     assert (tmp_path / "mine.npz").read_bytes() == b"mine"
 
