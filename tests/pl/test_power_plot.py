@@ -37,7 +37,7 @@ def test_over_fold_changes_and_of_widths(table):
 
 
 def test_what_cannot_be_drawn_is_refused(table):
-    with pytest.raises(TypeError, match=r"design\.power"):
+    with pytest.raises(TypeError, match="table="):
         ds.pl.power([1, 2])
     with pytest.raises(KeyError, match="lacks"):
         ds.pl.power_data(table.drop(columns="power"))

@@ -128,6 +128,20 @@ def test_calibration_takes_the_same_off(screen: ad.AnnData) -> None:
     assert len(ds.get.calibration(screen, key="calibrated")) > 0
 
 
+def test_ntc_guides_that_pose_are_counted_by_their_counts(screen: ad.AnnData) -> None:
+    ds.tl.calibrate(screen, n=1, key="trans_number", key_added="posing")
+    n_fitted = ds.get.trans(screen, key="trans_number")["qvalue"].notna().sum()
+    assert ds.get.calibration(screen, key="posing")["n_tests"].iloc[0] >= 0.9 * n_fitted
+
+
+def test_a_screen_takes_the_same_off(screen: ad.AnnData) -> None:
+    table = ds.tl.screen(screen, technical_key="technical_number", progress=False)
+    assert (ds.get.screen(table, "targets")["status"] == "fitted").all()
+    assert (table["qvalue"] < 0.05).sum() > 0
+    with pytest.raises(ValueError, match="control_group='complement' is for cells with several guides"):
+        ds.tl.screen(screen, technical_key="technical_number", control_group="complement", progress=False)
+
+
 def test_a_fit_without_a_share_leaves_none_behind(screen: ad.AnnData) -> None:
     adata = screen.copy()
     ds.tl.fit_technical(adata, batch_key="batch", key_added="technical_number")

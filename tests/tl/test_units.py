@@ -78,6 +78,24 @@ def test_calibration_sees_the_same_units(screen: ad.AnnData) -> None:
     assert np.isfinite(ds.get.calibration(screen, key="calibration_units").select_dtypes("number").to_numpy()).any()
 
 
+def test_ntc_guides_that_pose_are_counted_by_their_counts(screen: ad.AnnData) -> None:
+    tests = {}
+    for key in ("technical", "technical_units"):
+        ds.tl.calibrate(screen, n=2, key=f"trans_{key}", key_added=f"posing_{key}")
+        tests[key] = int(ds.get.calibration(screen, key=f"posing_{key}")["n_tests"].iloc[0])
+    assert tests["technical_units"] == tests["technical"] > 100
+
+
+def test_steps_that_know_no_units_say_so(screen: ad.AnnData) -> None:
+    adata = screen.copy()
+    adata.obs["line"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
+    with pytest.raises(ValueError, match=r"with unit_key=, which tl\.compare does not know"):
+        ds.tl.compare(adata, "line", key="trans_technical_units", n_null=0, progress=False)
+    with pytest.raises(ValueError, match="fit the pilot without unit_key="):
+        ds.design.power(adata, {"n_cells_per_guide": 50}, key="trans_technical_units")
+    assert "replicates within guides by clone" in ds.get.summary(adata, key="trans_technical_units")
+
+
 def test_the_log_says_how_much_units_differ(screen: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger=logger.name):
         ds.tl.fit_trans(

@@ -55,8 +55,9 @@ def cells_of(adata: AnnData, at: np.ndarray, steps: Steps) -> AnnData:
 
     x = _rows(adata.X if steps.layer is None else adata.layers[steps.layer], at)
     slots, key, g = Slots(steps.technical_key), steps.technical_key, steps.guides
-    per_feature = (key, slots.effects, slots.effects_sd, slots.covariates, slots.covariates_sd)
-    matrix = {} if g is None else {g: adata.obsm[g].iloc[at] if hasattr(adata.obsm[g], "iloc") else adata.obsm[g][at]}
+    per_feature = (key, slots.effects, slots.effects_sd, slots.covariates, slots.covariates_sd, slots.ambient)
+    per_cell = [name for name in (g, slots.ambient) if name is not None and name in adata.obsm]
+    matrix = {name: x.iloc[at] if hasattr(x, "iloc") else x[at] for name in per_cell for x in [adata.obsm[name]]}
     of_guides = () if g is None else (g + GUIDE_IDS, g + GUIDE_TARGETS)
     return anndata.AnnData(
         x if steps.layer is None else None,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .store import Part
 
 CALLED = 0.05  # q-value
+ONLY_OVER_ALL = "called over all targets only: pairs of other targets that are clear carry it"
 
 
 def pairs_of(name: str, frame: pd.DataFrame, features: Sequence[str] | None) -> pd.DataFrame:
@@ -37,6 +38,9 @@ def table_of(parts: Sequence[Part]) -> pd.DataFrame:
     else:
         out = pd.DataFrame(columns=["target", "feature", *PAIR_COLUMNS])
     out.insert(out.columns.get_loc("qvalue") + 1, QVALUE_UNION, over_all(out))
+    only = (out[QVALUE_UNION] < CALLED).to_numpy(bool) & ~(out["qvalue"] < CALLED).to_numpy(bool)
+    if only.any():
+        out.loc[only, ["confidence", "note"]] = ["low", ONLY_OVER_ALL]
     for name in (c for c in PAIR_TEXTS if c in out):
         out[name] = pd.Categorical(out[name])
     rows = [part.about for part in parts]

@@ -76,7 +76,10 @@ def read_pilot(pilot: Any, *, key: str, mod: str | None) -> Pilot:
     """The pilot: an object with its fits, numbers, or what is usual."""
     if pilot is None or isinstance(pilot, Mapping):
         _validate.without_effect({"mod": mod}, "pilot= is no MuData, whose modality it names")
-        return _of_numbers({} if pilot is None else dict(pilot))
+        given = {} if pilot is None else dict(pilot)
+        for name in given.keys() - {*NUMBERS}:
+            raise KeyError(f"pilot= has {name!r}, which is not known{_validate.close(name, NUMBERS)}: {HOW}")
+        return _of_numbers({name: value for name, value in given.items() if value is not None})
     if not hasattr(pilot, "uns") and not hasattr(pilot, "mod"):
         raise TypeError(f"pilot={type(pilot).__name__} is not allowed: {HOW}")
     from dream_sc.get._names import trans_fit
@@ -85,9 +88,6 @@ def read_pilot(pilot: Any, *, key: str, mod: str | None) -> Pilot:
 
 
 def _of_numbers(given: dict[str, Any]) -> Pilot:
-    for name in given:
-        if name not in NUMBERS:
-            raise KeyError(f"pilot= has {name!r}, which is not known{_validate.close(name, NUMBERS)}: {HOW}")
     level = _positive("level", given.get("level", LEVELS))
     asked = tuple(level.tolist()) if "level" in given and len(level) <= len(QUANTILES) else None
     if asked is None:
@@ -135,6 +135,12 @@ def _of_fit(fit: TransFit, data: Any) -> Pilot:
     """What a fit of counts has learned."""
     if fit.likelihood.effect != "log2fc":
         raise ValueError(f"pilot= has a trans fit of distribution {fit.distribution!r}: forecasts are of counts")
+    technical = fit.adata.uns.get(fit.info["params"]["technical_key"], {})
+    if technical.get("params", {}).get("unit_key") is not None:
+        raise ValueError(
+            "pilot= was fitted with units within guides (unit_key=), whose differences a plan of guides and cells does "
+            "not hold: fit the pilot without unit_key=, so that they count as differences between guides"
+        )
     learned, frame = fit.info["hyper"], fit.frame
     weights = dict(zip(map(str, learned["curves"]), np.asarray(learned["model_weights"], float), strict=True))
     null = weights.pop(NULL.name)

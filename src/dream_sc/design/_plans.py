@@ -118,9 +118,16 @@ def _complete(name: Any, row: dict[str, Any], pilot: Pilot) -> Plan:
 
 def _dosages(value: Any) -> Floats:
     try:
-        found = np.atleast_1d(np.asarray(value, dtype=float)).ravel()
+        found = np.atleast_1d(np.asarray(value, dtype=float))
     except (TypeError, ValueError):
         found = np.zeros(0)
+    if found.ndim > 1:
+        raise ValueError(
+            f"plan= has log2_dosages={value!r}: a plan has one list of dosages; give several plans as a table with "
+            "a row each, whose log2_dosages are lists"
+        )
+    if len(found) and not found.any():
+        raise ValueError("plan= has log2_dosages that are all 0: guides that do not move the dosage show no response")
     if not len(found) or not np.isfinite(found).all():
         raise ValueError(
             f"plan= has log2_dosages={value!r}: use log2 dosages relative to control, such as [-3, -2, -1]"

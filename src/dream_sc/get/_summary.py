@@ -195,7 +195,7 @@ def _done(s: _Steps) -> list[str]:
         + ("(log2 dose)" if "zero" in axis else "(log2, relative to NTC)")
         if s.has_dosages
         else "no dosages: guides act or do not",
-        f"distribution {s.fit.distribution}; {groups}; {covariates}{size}",
+        f"distribution {s.fit.distribution}; {groups}; {covariates}{size}{_nuisances(technical, '; ')}",
         f"steps: {' -> '.join(_steps(s))}",
         f"curves: {own['function_type']}; engine: {own['inference']}; dosage of each {own['dosage']}; seed "
         f"{s.info['seed']}"
@@ -310,6 +310,14 @@ def _calibration(s: _Steps) -> Remark:
     return Remark("doubtful" if high else "good", told)
 
 
+def _nuisances(technical: Any, before: str) -> str:
+    """What the technical fit was told of units within guides and of ambient counts."""
+    unit, share = technical.get("unit_key"), technical.get("ambient")
+    of_unit = "" if unit is None else f"{before}replicates within guides by {unit}"
+    of_share = "" if share is None else f"{before}expected ambient counts taken off"
+    return of_unit + of_share
+
+
 def _methods(s: _Steps) -> str:
     version = s.info["versions"].get("dream-sc", "unknown")
     technical = s.technical["params"]
@@ -324,9 +332,10 @@ def _methods(s: _Steps) -> str:
         str(s.params["function_type"]), f"no response or {s.params['function_type']}"
     )
     to_what = f"the dosage{s.of_gene}" if s.has_dosages else f"guides of {s.targets}"
+    told = _nuisances(technical, ", ")
     return (
         f"Responses to {to_what} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
-        f"{s.fit.likelihood.noise} of each feature were estimated in control cells{batch}{size}, with a "
+        f"{s.fit.likelihood.noise} of each feature were estimated in control cells{batch}{size}{told}, with a "
         f"{s.fit.distribution} likelihood. The dosage{s.of_gene} {dosage}, relative to {n_control} non-targeting "
         f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {len(s.guides) - n_control} "
         f"targeting guides, marginal likelihoods of {curves} were compared, with random effects of guides; features "

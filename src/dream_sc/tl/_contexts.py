@@ -120,8 +120,30 @@ def read_fit(data: Any, mod: str | None, key: str) -> Fit:
             "dosages of guides: call dream_sc.tl.fit_trans(data) with dosage='guide' first"
         )
     holder = adata if info["cis_mod"] is None else _validate.resolve(data, info["cis_mod"])
-    _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
+    cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")
+    _refuse_unknown(adata.uns.get(params["technical_key"], {}), cis, params)
     return Fit(data, adata, holder, info, mod)
+
+
+def _refuse_unknown(technical: Any, cis: Any, params: Any) -> None:
+    """Refuse fits with settings that contexts are not fitted with."""
+    of_technical = technical.get("params", {})
+    for name in ("unit_key", "ambient"):
+        if of_technical.get(name) is not None:
+            raise ValueError(
+                f".uns[{params['technical_key']!r}] is a technical fit with {name}=, which tl.compare does not know: "
+                f"call dream_sc.tl.fit_technical without {name}=, then fit_cis and fit_trans again"
+            )
+    if cis["params"].get("guide_prior"):
+        raise ValueError(
+            f".uns[{params['cis_key']!r}] is a cis fit with guide_prior=, and each context has dosages of its own: "
+            "call dream_sc.tl.fit_cis without it, or give dosages by dream_sc.tl.set_dosage, which are kept as they are"
+        )
+    if not params["guide_effects"]:
+        raise ValueError(
+            "the trans fit is without guide effects (guide_effects=False), and tl.compare tells what guides share "
+            "between contexts from what they do not: call dream_sc.tl.fit_trans with guide_effects=True"
+        )
 
 
 def contexts_of(fit: Fit, by: str, reference: str | None) -> tuple[list[str], pd.Series]:

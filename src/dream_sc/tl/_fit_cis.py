@@ -203,6 +203,7 @@ def fit_cis(
             "min_count": min_count,
         }
         | {name: value for name, value in sampling.items() if value is not None}
+        | ({} if guide_prior is None else {"guide_prior": True})
         | layout,
     ) | {
         "cis_gene": cis_gene,

@@ -171,9 +171,8 @@ def posing(fit: Calibrated, pool: np.ndarray, n: int, seed: int, wrap: Any) -> R
     mean = np.full(len(fit.fitted.control), np.nan)
     mean[fit.present] = fit.fitted.guide_mean[fit.present]
     sources = calibration.posing_sources(mean, fit.fitted.control, pool, n, seed)
-    known = (
-        fit.stats.counts if fit.stats.weights is None else fit.stats.weights * fit.inputs.prepared.likelihood.unit**2
-    )
+    like = fit.inputs.prepared.likelihood
+    known = fit.stats.counts if like.statistics == "counts" else fit.stats.weights * like.unit**2
     counted = known[:, np.isin(fit.stats.guide, pool)].sum(1) >= prepare.MIN_COUNT
     if not counted.any():
         raise ValueError(

@@ -185,6 +185,10 @@ def screen(
     }
     technical = _technical(adata, technical_key, given, memory_limit, seed, progress)
     params = technical["params"]
+    if control_group == "complement" and params["guides"] is None:
+        raise ValueError(
+            "control_group='complement' is for cells with several guides (guides=), and these have one: leave it out"
+        )
     cells = library(
         adata,
         target_key=params["target_key"],

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response.confidence import UNLIKELY
 from dream_sc._core.types import Axis
 
 from .ec50_width import N_WIDTHS, expected_width, fine_curves
@@ -95,7 +96,11 @@ class Forecast:
         return [self._outlook(gene, shapes[gene.shape], (curves, fine), threshold) for gene in genes]
 
     def threshold(self, curves: Curves) -> float:
-        """Log Bayes factor from which on a feature has a q-value below the FDR, among this population."""
+        """Log Bayes factor from which on a feature has a q-value below the FDR, among this population.
+
+        It is also more probably a response than not: strong responses would carry features that say nothing over the
+        FDR.
+        """
         found = [
             self._others(level, curves, responds) for level in range(len(self.population.mean)) for responds in (0, 1)
         ]
@@ -105,7 +110,8 @@ class Forecast:
         running = np.cumsum((lfdr * weight)[order]) / np.cumsum(weight[order])
         kept = lfdr[order][running <= self.fdr]
         # one with a local FDR below it is called whatever the others are
-        return float(logit(1.0 - min(max(kept[-1] if len(kept) else 0.0, self.fdr), 1 - 1e-9)) - self.prior.log_odds)
+        lfdr_of_last = min(max(kept[-1] if len(kept) else 0.0, self.fdr), UNLIKELY)
+        return float(logit(1.0 - lfdr_of_last) - self.prior.log_odds)
 
     def _others(self, level: int, curves: Curves, responds: int) -> tuple[Floats, Floats]:
         """Log Bayes factors of features of one level, and how much each counts."""
