@@ -12,8 +12,8 @@ from matplotlib.text import Text
 import dream_sc as ds
 
 ODD = ("$", "$x_{", r"$\frac{1}$", "a$b$c", "50%_^x", r"\alpha", "$$")
-ONE = {"dose_response"}  # which take a feature
-SKIPPED = {"memory", "de_comparison"}  # of sizes, and of another tool's table
+ONE = {"dose_response", "compare"}  # which take a feature
+SKIPPED = {"memory", "power", "de_comparison"}  # of sizes and plans, and of another tool's table
 PLOTS = [name for name in ds.pl.__all__ if not name.endswith("_data") and name not in SKIPPED]
 
 
@@ -33,6 +33,8 @@ def odd() -> ad.AnnData:
     ds.tl.fit_trans(adata, function_type="single_hill")
     ds.tl.calibrate(adata, n=2)
     ds.tl.check_confounding(adata)
+    adata.obs["line"] = ["$l_{" if i % 2 else "k$" for i in range(adata.n_obs)]
+    ds.tl.compare(adata, "line", n_null=0, progress=False)
     return adata
 
 

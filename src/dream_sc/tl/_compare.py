@@ -75,7 +75,8 @@ def compare(
     reference, each with the ends of its 95 % interval: `delta_log2_ec50` and `log2_amplitude_ratio` (of free curves;
     read them where both contexts respond), and `delta_log2fc_full`, of the fold change at the strongest dosage that
     both contexts reach, if the contexts differ (`delta_log_odds_full` of shares, `delta_delta_full` of scores).
-    `status` is "compared", "cis_gene" or "filtered"; `note` says why.
+    `status` is "compared", "cis_gene" or "filtered"; `note` says why, or that the responses of a
+    compared feature go in opposite directions.
 
     With more than two contexts a row is that of the context which differs most clearly, with a bound of the local FDR
     over all contexts; `.uns[key_added]["of_contexts"]` has a row per feature and context. `get.compare` reads both.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # what a difference of effects is called, by what the effect of one context is called, and its unit where it has one
 EFFECTS = {"counts": "log2fc", "shares": "log_odds", "scores": "delta"}
 COMPARED = "compared"
+OPPOSITE, SURE = "the responses go in opposite directions", 0.95  # and the probability from which on it is said
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ def table_of(reference: Context, found: Found, names: pd.Index) -> pd.DataFrame:
         "pvalue_differs": d.p_value,
         "log_bf_differs": d.log_bf,
         "status": np.full(len(d.lfdr), COMPARED, dtype=object),
+        "note": np.array(
+            [OPPOSITE if yes else None for yes in _differ_both(found) & (columns["opposite"] > SURE)], object
+        ),
     }
     of_effect = f"delta_{effect_name(like)}_full"
     for name, source, factor in (
@@ -74,6 +78,11 @@ def table_of(reference: Context, found: Found, names: pd.Index) -> pd.DataFrame:
     out["note"][~some] = note[~some]
     out["context"][:] = found.context.name
     return tidy(pd.DataFrame(out, index=names))
+
+
+def _differ_both(found: Found) -> np.ndarray:
+    """Features that respond in both contexts, not in the same way."""
+    return np.isin(found.columns["hypothesis"], ("amplitude", "dosage", "free"))
 
 
 def _responds_in(reference: Context, found: Found) -> np.ndarray:

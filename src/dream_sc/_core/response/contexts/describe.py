@@ -31,10 +31,12 @@ def described(measured: Measured, decision: Decision, blocks: list[Block], effec
 
     EC50s and amplitudes are those of the free curves; they are read where both contexts respond. The difference of the
     effect is taken at the strongest dosage that both contexts reach, over all hypotheses of a difference. It is in
-    `effect_unit`; all are missing where nothing responds.
+    `effect_unit`; all are missing where nothing responds. `opposite` is the probability of free curves that one rises
+    and the other falls.
     """
     n = len(decision.lfdr)
     out = {name: np.full((3, n), np.nan) for name in ("log2_ec50", "log2_amplitude_ratio", "effect")}
+    opposite = np.zeros(n)
     log_tau, first = decision.prior.log_tau(decision.grid), 0
     for block in blocks:
         found = block.evidence
@@ -45,7 +47,10 @@ def described(measured: Measured, decision: Decision, blocks: list[Block], effec
         free = found.posteriors["free"]
         weights, theta = weights_over(free, log_tau), free.theta.astype(float)
         out["log2_ec50"][:, rows] = quantiles(theta[:, :, 1, 0] - theta[:, :, 0, 0], weights)
-        size = np.abs(measured.shapes.amplitude(theta[..., 2])) + LEAST_AMPLITUDE
+        amplitude = measured.shapes.amplitude(theta[..., 2])
+        against = (amplitude[:, :, 0] * amplitude[:, :, 1] < 0) * weights
+        opposite[rows] = against.sum(1) / weights.sum(1)
+        size = np.abs(amplitude) + LEAST_AMPLITUDE
         out["log2_amplitude_ratio"][:, rows] = quantiles(np.log2(size[:, :, 1] / size[:, :, 0]), weights)
         out["effect"][:, rows] = quantiles(*_changes(measured, block, log_tau, decision.prior.weights)) / effect_unit
     best = np.where(
@@ -53,7 +58,11 @@ def described(measured: Measured, decision: Decision, blocks: list[Block], effec
         np.where(DIFFERS, -1.0, decision.probability).argmax(1),
         np.where(DIFFERS, decision.probability, -1.0).argmax(1),
     )
-    return out | {"hypothesis": np.array(HYPOTHESES)[best], "responds_first": _first_alone(decision, blocks)}
+    return out | {
+        "hypothesis": np.array(HYPOTHESES)[best],
+        "responds_first": _first_alone(decision, blocks),
+        "opposite": opposite,
+    }
 
 
 def _changes(measured: Measured, block: Block, log_tau: Floats, prior: Floats) -> tuple[Floats, Floats]:
