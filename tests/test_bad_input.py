@@ -149,6 +149,9 @@ def tiny() -> ad.AnnData:
     ds.tl.fit_trans(adata, function_type="single_hill")
     ds.tl.calibrate(adata, n=2)
     ds.tl.check_confounding(adata)
+    adata.obs["line"] = np.where(np.arange(adata.n_obs) % 2, "one", "other")
+    ds.tl.compare(adata, "line", n_null=0, progress=False)
+    ds.tl.group_responses(adata)
     return adata
 
 

@@ -45,8 +45,9 @@ def fitted() -> ad.AnnData:
 
 
 def test_every_reader_and_plot_takes_the_column() -> None:
+    of_no_features = {"columns", "memory", "memory_data", "power", "power_data", "screen"}
     for space in (ds.get, ds.pl):
-        for name in set(space.__all__) - {"columns", "memory", "memory_data", "screen"}:  # of no features
+        for name in set(space.__all__) - of_no_features:
             assert "gene_symbols" in inspect.signature(getattr(space, name)).parameters, name
 
 

@@ -165,7 +165,7 @@ def test_what_is_no_share_is_refused(screen: ad.AnnData) -> None:
     refused(ValueError, "0.95 for 1500 of 1500 cells", ambient="large")
     refused(KeyError, "lacking", ambient="lacking")
     refused(KeyError, "batch_2", ambient={"batch_1": 0.1})
-    refused(TypeError, "is not a share", ambient=True)
+    refused(ValueError, "ambient=True, a bool, is not allowed", ambient=True)
     refused(ValueError, "of counts", ambient=0.1, distribution="normal")
     refused(ValueError, "assign_guides", ambient=0.1, guides="guides", batch_key=None)
     for given in ({"inference": "svi"}, {"guides": "guides", "guide_key": "guide"}):

@@ -116,7 +116,8 @@ def guide_matrix(
 
 def refuse_other(adata: AnnData, guides: Any, key: str, label: str) -> None:
     """Refuse to put a matrix of guides in the place of what is none."""
-    if key in adata.obsm and key != guides and key + GUIDE_IDS not in adata.uns:
+    same = isinstance(guides, str) and guides == key  # it may be an object, too
+    if key in adata.obsm and not same and key + GUIDE_IDS not in adata.uns:
         raise ValueError(
             f"{label}: .obsm[{key!r}] would be overwritten, and is no matrix of guides of dream_sc: choose another "
             f"key_added than {key!r}"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from dream_sc._core.curves.single_hill import CURVE as ONE_HILL
 from dream_sc._core.parallel import BLOCK, each_block, under
 from dream_sc._core.response.problem import Problem, evidence, problem
 
@@ -89,8 +88,7 @@ def gather(
     """Gather the evidence of every feature that can be fitted."""
     used, links = prepared.used, prepared.links
     if links is not None:  # how much two Hills turn, no single link can tell
-        of_pyro = settings.inference != "laplace" and settings.function_type == "auto"
-        settings = replace(settings, one_step=True, function_type=ONE_HILL.name if of_pyro else settings.function_type)
+        settings = replace(settings, one_step=True)
     p = problem(
         prepared.stats.take(used),
         prepared.dosage,

@@ -111,7 +111,7 @@ def _block(
     else:
         drawn = draw_links(d.evidence, m, features, quick=quick)
     converged = np.ones(len(features))
-    if e.settings.inference != "laplace":
+    if e.settings.inference != "laplace" and not c.by_acting:  # of a switch the draws of the fast engine stay
         drawn, converged = _replace_draws(d.evidence, features, drawn)
     shares = usage(_with_level_error(drawn, p.level_error, e.settings.seed), c, p.axis)
     columns, records = _categories(shares, p.axis, like, one_hill=c is HILL)
