@@ -77,7 +77,7 @@ def test_more_of_anything_takes_more(change):
         ({"n_cells": 2.5}, "n_cells=2.5"),
         ({"sparsity": 1.5}, "share of zeros, from 0 to 1"),
         ({"sparsity": -0.1}, "share of zeros"),
-        ({"sparsity": float("nan")}, "share of zeros"),
+        ({"sparsity": float("nan")}, "finite number"),
         ({"distribution": "poisson"}, "distribution='poisson' is not known"),
         ({"inference": "mcmc"}, "inference='mcmc'"),
         ({"n_ntc_cells": 200}, "n_ntc_cells=200 is more than n_cells=100"),

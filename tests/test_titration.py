@@ -120,7 +120,7 @@ def test_true_curve_says_what_it_lacks(adata: ad.AnnData) -> None:
     ("keyword", "value", "message"),
     [
         ("n_cells", 0, "1 or more"),
-        ("n_genes", 2.5, "1 or more"),
+        ("n_genes", 2.5, "whole number"),
         ("n_guides", 0, "1 or more"),
         ("n_ntc_guides", 0, "1 or more"),
         ("ntc_fraction", 1.5, "between 0 and 1"),
@@ -128,7 +128,7 @@ def test_true_curve_says_what_it_lacks(adata: ad.AnnData) -> None:
         ("guide_shift_sd", -0.1, "negative"),
         ("escaper_fraction", 1.2, "between 0 and 1"),
         ("group_confounding", -0.1, "between 0 and 1"),
-        ("size_factor_sd", np.nan, "negative"),
+        ("size_factor_sd", np.nan, "finite number"),
         ("dosage_range", (1.0, -3.0), "reversed"),
         ("cis_mean", 0.0, "above 0"),
     ],
