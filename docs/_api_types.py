@@ -24,6 +24,10 @@ PROJECTS: dict[str, tuple[str, dict[str, str]]] = {
         "https://anndata.readthedocs.io/en/stable/",
         {"anndata.AnnData": "generated/anndata.AnnData.html#$"},
     ),
+    "distributed": (
+        "https://distributed.dask.org/en/stable/",
+        {"distributed.Client": "api.html#$"},
+    ),
     "matplotlib": (
         "https://matplotlib.org/stable/",
         {
@@ -81,6 +85,7 @@ PROJECTS: dict[str, tuple[str, dict[str, str]]] = {
 # where a class says that it lives -> under which name its project documents it
 DOCUMENTED_AS = {
     "anndata._core.anndata.AnnData": "anndata.AnnData",
+    "distributed.client.Client": "distributed.Client",
     "matplotlib.axes._axes.Axes": "matplotlib.axes.Axes",
     "mudata._core.mudata.MuData": "mudata.MuData",
     "numpy.random._generator.Generator": "numpy.random.Generator",
