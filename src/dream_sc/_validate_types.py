@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # labels of cells may be numbers and flags; of matrices of guides the functions say more
 LABELS = ("control", "cis_targets", "reference")
 OF_LISTS = ("function_type", "distribution")  # their names are in lists that a file may be added to
-AS_THEY_ARE = ("data", *LABELS, *OF_LISTS, "cis_genes", "guides", "hyper")
+AS_THEY_ARE = ("data", *LABELS, *OF_LISTS, "cis_genes", "guides", "hyper", "client")
 PACKAGE = "dream_sc"
 CHECKED = "checks_types"  # attribute of a function that does already
 DATA = ("AnnData", "MuData")

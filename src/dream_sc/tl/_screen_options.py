@@ -74,7 +74,7 @@ def client_of(client: Any, n_jobs: int | None, store: Any) -> Any:
     if client is None:
         return None
     if not all(hasattr(client, name) for name in ("submit", "scheduler_info", "cancel")):
-        raise TypeError(f"client={client!r} is no distributed.Client: make one with distributed.Client(cluster)")
+        raise TypeError(f"client={client!r} is no distributed.Client: give one, such as distributed.Client(cluster)")
     if n_jobs is not None:
         raise ValueError("n_jobs= has no effect with client=: leave one of them out")
     if store is None:
