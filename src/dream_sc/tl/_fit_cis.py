@@ -202,8 +202,7 @@ def fit_cis(
             "min_cells_per_guide": min_cells_per_guide,
             "min_count": min_count,
         }
-        | {name: value for name, value in sampling.items() if value is not None}
-        | ({} if guide_prior is None else {"guide_prior": True})
+        | {k: v for k, v in (sampling | {"guide_prior": guide_prior is not None or None}).items() if v is not None}
         | layout,
     ) | {
         "cis_gene": cis_gene,

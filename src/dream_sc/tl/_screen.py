@@ -15,7 +15,16 @@ from dream_sc._memory.budget import memory_budget
 from dream_sc._progress import stage
 
 from ._cis_design import check_sizes
-from ._screen_options import FEWER_DRAWS, MANY_DRAWS, check_effort, check_screen, client_of, fits_of, jobs_of
+from ._screen_options import (
+    FEWER_DRAWS,
+    MANY_DRAWS,
+    check_controls,
+    check_effort,
+    check_screen,
+    client_of,
+    fits_of,
+    jobs_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -185,10 +194,7 @@ def screen(
     }
     technical = _technical(adata, technical_key, given, memory_limit, seed, progress)
     params = technical["params"]
-    if control_group == "complement" and params["guides"] is None:
-        raise ValueError(
-            "control_group='complement' is for cells with several guides (guides=), and these have one: leave it out"
-        )
+    check_controls(control_group, params["guides"])
     cells = library(
         adata,
         target_key=params["target_key"],

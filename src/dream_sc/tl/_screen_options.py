@@ -24,6 +24,14 @@ Effort = Literal["auto", "full", "first_pass"]
 MANY_DRAWS, FEWER_DRAWS = 1000, 250  # of full fits, and after a first pass
 
 
+def check_controls(control_group: str, guides: str | None) -> None:
+    """Refuse all other cells as controls where each cell has one guide."""
+    if control_group == "complement" and guides is None:
+        raise ValueError(
+            "control_group='complement' is for cells with several guides (guides=), and these have one: leave it out"
+        )
+
+
 def check_screen(
     min_guides: int,
     min_cells: int,
