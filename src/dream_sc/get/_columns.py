@@ -32,8 +32,9 @@ EFFECTS = {
 _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "on_knockdown": "what the feature does where the cis gene is knocked down: down, up, or mixed for peaks and "
     "troughs; empty without a response",
-    "qvalue": "false discovery rate if you keep this feature and all better ones; none for direct targets",
-    "confidence": "of a call (q < 0.05). low: lfdr above 0.5, no evidence is left without the most influential guide "
+    "qvalue": "false discovery rate if you keep this feature and all better ones (lfdr itself where that is above 0.5: "
+    "what rather does not respond is never called); none for direct targets",
+    "confidence": "of a call (q < 0.05). low: no evidence is left without the most influential guide "
     "(log_bf_loo of 0 or less), fewer than two guides support it (n_guides_support), or pareto_k is above 0.7. high: "
     "not low, no switch, lfdr below 0.01, log_bf_loo above log(10), three guides that support it, and "
     "p_trend_within_targeting below 0.05. moderate: all others; empty where not called",
@@ -60,7 +61,8 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "log_bf_loo": "log Bayes factor without the most influential guide; at 0 or below the call rests on one guide",
     "lfdr_graded": "probability that the feature does not follow the dosage: of no response, or of one level for all "
     "acting guides; none where no curve was compared",
-    "qvalue_graded": "false discovery rate of following the dosage; where it is below 0.05, a curve describes the call",
+    "qvalue_graded": "false discovery rate of following the dosage, or lfdr_graded itself where that is above 0.5; "
+    "below 0.05 a curve describes the call",
     "log_bf_graded": "log Bayes factor of the curves against the better of no response and switch",
     "n_guides_support": "targeting guides that differ from NTC by themselves, in the direction of the curve",
     "p_trend_within_targeting": "p-value of a trend over dosage among the targeting guides alone; none below three",

@@ -67,9 +67,10 @@ def calibrate(
         Modality of a MuData.
     replace
         Put p-values from the regroupings in place of those from simulated null features: ranks of the theoretical
-        p-values among those of the regroupings, an exponential tail beyond, and step-up q-values. The regroupings of
-        one half of the NTC guides are tested on the other half and the reverse (table "held_out"). What was there is
-        kept in the columns `pvalue_theory` and `qvalue_theory`. `qvalue_graded` is raised where it was below the new
+        p-values among those of the regroupings, an exponential tail beyond, and step-up q-values. A feature with an
+        `lfdr` above 0.5 has at least that as its q-value, so that it is not called. The regroupings of one half of
+        the NTC guides are tested on the other half and the reverse (table "held_out"). What was there is kept in the
+        columns `pvalue_theory` and `qvalue_theory`. `qvalue_graded` is raised where it was below the new
         q-value (`qvalue_graded_theory` keeps it), and `class`, `on_knockdown` and `confidence` are those of the new
         calls.
     rng
@@ -208,6 +209,7 @@ def _replaced(fit: Calibrated, run: Refits) -> pd.DataFrame:
     learns, q = fit.inputs.prepared.learns, np.full(len(p), np.nan)
     some = slice(None) if learns is None else learns  # direct targets have no q-value
     q[some] = calibration.step_up(p[some])
+    q = decision.none_unlikely(q, frame["lfdr"].to_numpy(float)[fit.inputs.prepared.fitted])
     for name, kept in THEORY_COLUMNS.items():
         if name in frame and kept not in frame:
             frame.insert(frame.columns.get_loc(name) + 1, kept, frame[name])
@@ -219,7 +221,7 @@ def _replaced(fit: Calibrated, run: Refits) -> pd.DataFrame:
     if graded in frame:  # what follows the dosage responds
         frame["qvalue_graded"] = np.maximum(frame[graded], frame["qvalue"].where(frame[graded].notna()))
     if CONFIDENCE in frame:
-        of_calls = direction.of_calls(frame, fit.inputs.prepared.likelihood.effect)
+        of_calls = direction.of_calls(frame)
         frame = frame.assign(**{name: pd.Categorical(values) for name, values in of_calls.items()})
         frame[CONFIDENCE] = pd.Categorical(confidence.confidence(frame))
     return frame

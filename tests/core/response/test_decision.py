@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
@@ -47,7 +49,29 @@ def test_local_fdr_is_bayes_rule() -> None:
 
 def test_q_values_are_running_means() -> None:
     lfdr = np.array([0.5, 0.01, 0.2, 0.01, 0.9])
-    np.testing.assert_allclose(decision.q_values(lfdr), [0.72 / 4, 0.01, 0.22 / 3, 0.01, 1.62 / 5])
+    np.testing.assert_allclose(decision.q_values(lfdr)[:4], [0.72 / 4, 0.01, 0.22 / 3, 0.01])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.001, 0.5))
+def test_what_rather_does_not_respond_is_never_called(values: list[float], level: float) -> None:
+    lfdr = np.array(values)
+    q, order = decision.q_values(lfdr), np.argsort(lfdr)
+    assert (np.diff(q[order]) >= -1e-12).all()
+    assert (q <= lfdr + 1e-12).all()
+    np.testing.assert_array_equal(q[lfdr > 0.5], lfdr[lfdr > 0.5])
+    called = q < level
+    assert (lfdr[called] <= 0.5).all()
+    # the best of those that the running mean calls, so that their own mean is below the level as well
+    running = np.array([lfdr[lfdr <= each].mean() for each in lfdr])
+    np.testing.assert_array_equal(called & (np.abs(running - level) > 1e-9), (running < level - 1e-9) & (lfdr <= 0.5))
+    assert not called.any() or lfdr[called].mean() < level + 1e-12
+
+
+def test_clear_responses_carry_nothing_over_the_level() -> None:
+    lfdr = np.append(np.zeros(100), [0.4, 0.9, 0.9])
+    assert (decision.q_values(lfdr) < 0.05).sum() == 101
+    nothing = np.full(3, np.nan)  # no curve was compared
+    np.testing.assert_array_equal(decision.none_unlikely(nothing, nothing), nothing)
 
 
 def test_p_values_are_uniform_under_their_null_and_fall_beyond_it(rng: np.random.Generator) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response.confidence import UNLIKELY
+from dream_sc._core.response.decision import LIKELY_NULL
 from dream_sc._core.types import Axis
 
 from .ec50_width import N_WIDTHS, expected_width, fine_curves
@@ -110,7 +110,7 @@ class Forecast:
         running = np.cumsum((lfdr * weight)[order]) / np.cumsum(weight[order])
         kept = lfdr[order][running <= self.fdr]
         # one with a local FDR below it is called whatever the others are
-        lfdr_of_last = min(max(kept[-1] if len(kept) else 0.0, self.fdr), UNLIKELY)
+        lfdr_of_last = min(max(kept[-1] if len(kept) else 0.0, self.fdr), LIKELY_NULL)
         return float(logit(1.0 - lfdr_of_last) - self.prior.log_odds)
 
     def _others(self, level: int, curves: Curves, responds: int) -> tuple[Floats, Floats]:

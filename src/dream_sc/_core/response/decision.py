@@ -54,14 +54,27 @@ def local_fdr(log_bf: Floats, prior: Prior) -> Floats:
 
 
 def q_values(lfdr: Floats) -> Floats:
-    """Running mean of the sorted local FDR: expected share of false calls among all features as good."""
+    """Running mean of the sorted local FDR: expected share of false calls among all features as good.
+
+    That of a feature that rather does not respond is at least its own local FDR, see `none_unlikely`.
+    """
     order = np.argsort(lfdr, kind="stable")
     running = np.cumsum(lfdr[order]) / np.arange(1, len(lfdr) + 1)
     out = np.empty_like(lfdr)
     # ties share the largest value of their group
     last = np.searchsorted(lfdr[order], lfdr[order], side="right") - 1
     out[order] = running[last]
-    return out
+    return none_unlikely(out, lfdr)
+
+
+def none_unlikely(q: Floats, lfdr: Floats) -> Floats:
+    """Q-values by which no feature is called that is more probably a null than a response.
+
+    A running mean alone lets clear responses carry features that say nothing over any false discovery rate. Above
+    0.5 the q-value is at least the local FDR, which no running mean exceeds. So it stays monotone in the local FDR;
+    fewer are called, the best of those that the mean alone would call, and their mean local FDR is smaller.
+    """
+    return np.where(lfdr > LIKELY_NULL, np.maximum(q, lfdr), q)
 
 
 def _q_of(some: NDArray[np.bool_] | None, lfdr: Floats) -> Floats:

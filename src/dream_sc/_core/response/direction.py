@@ -40,22 +40,14 @@ def with_direction(columns: dict[str, Any], effect: str) -> dict[str, Any]:
     }
 
 
-def of_calls(columns: Any, effect: str) -> dict[str, Any]:
-    """Columns `class` and `on_knockdown` ``(T,)`` where other features are called than those that they were made for.
+def of_calls(columns: Any) -> dict[str, Any]:
+    """Columns `class` and `on_knockdown` ``(T,)`` where fewer features are called than when they were made.
 
-    A feature without a class that is called now has one level for all acting guides, unless it follows the dosage:
-    then its class is the direction of its change. One that is called no more has none, where it rather does not
-    respond.
+    A feature that is called no more has neither, where it rather does not respond. (One that is called now responds
+    more probably than not, so that it has them already.)
     """
     q, lfdr = (np.asarray(columns[name], dtype=float) for name in ("qvalue", "lfdr"))
-    graded = np.asarray(columns["qvalue_graded"], dtype=float)
     kind, way = (np.asarray(columns[name]).astype(object) for name in ("class", "on_knockdown"))
-    change, called = knockdown_change(columns, effect), q < CALLED
-    none = np.asarray([each == NULL.name for each in kind]) & called
-    other = np.where(change < 0, "increasing", "decreasing")
-    kind = np.where(none, np.where(graded < CALLED, other, SWITCH.name), kind)
-    way = np.where(none & np.isfinite(change), np.where(change < 0, DOWN, UP), way)
-    lost = (lfdr > 0.5) & ~called
-    way = way.astype(object)
+    lost = (lfdr > 0.5) & ~(q < CALLED)
     way[lost] = None
     return {"class": np.where(lost, NULL.name, kind), "on_knockdown": way}
