@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import anndata as ad
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import dream_sc as ds
+from dream_sc.pl._style import name_panel
 
 ODD = ("$", "$x_{", r"$\frac{1}$", "a$b$c", "50%_^x", r"\alpha", "$$")
 ONE = {"dose_response", "compare"}  # which take a feature
@@ -62,3 +65,35 @@ def test_a_title_has_the_name_as_it_stands(odd: ad.AnnData, feature: str) -> Non
     ax = ds.pl.dose_response(odd, feature)
     ax.figure.canvas.draw()
     assert feature.replace("$", r"\$") in ax.get_title(loc="left") + ax.get_title() + ax.get_title(loc="right")
+
+
+@pytest.mark.parametrize("name", ["TP53", "gene_0215", "lncRNA_" * 3 + "$a$_b", "ENSG00000012048.23_" * 9, "W" * 200])
+@pytest.mark.parametrize("ncols", [1, 2, 3, 6])
+@pytest.mark.parametrize("width", [2.2, 3.6, 4.4])
+def test_a_title_stays_within_its_panel(name: str, ncols: int, width: float) -> None:
+    figure = Figure(figsize=(width * ncols, 3.0), layout="constrained")
+    panels = figure.subplots(1, ncols, squeeze=False).ravel()
+    for ax in panels:
+        ax.set_ylabel("count at size factor 1")
+        ax.plot([-3, 0], [0.0, 2000.5])
+        name_panel(ax, name, r"rises on knock-down, q = $2.9\times10^{-10}$")
+    figure.draw_without_rendering()
+    extents = [ax.title.get_window_extent() for ax in panels]
+    assert extents[0].x0 >= 0
+    assert extents[-1].x1 <= figure.bbox.x1
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(extents))
+    text = panels[0].get_title()
+    assert "rises on knock-down, q" in text.replace("\n", " ")
+    if len(name) <= 36:
+        assert name.replace("$", r"\$") in text
+
+
+@pytest.mark.parametrize("own", ["wide", "bare", "tiny"])
+def test_a_title_stays_within_axes_of_the_user(own: str) -> None:
+    figure = Figure(figsize=(1.2, 1.0) if own == "tiny" else (5.0, 3.0))
+    ax = figure.add_axes((0.3, 0.2, 0.4, 0.5)) if own == "bare" else figure.subplots()
+    name_panel(ax, "gene_0215", "rises on knock-down, q = 0.01")
+    figure.draw_without_rendering()
+    extent = ax.title.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.x1

@@ -287,6 +287,55 @@ def test_a_browser_draws_it(evil: Path) -> None:
     assert "of 40</p>" in drawn
 
 
+# writes what is drawn on the canvas into the page: names (left, top, right, bottom) and centres of points
+RECORDER = """<script>
+const seen = { names: [], points: [] }, context = CanvasRenderingContext2D.prototype;
+const { fillText, arc } = context;
+context.fillText = function (text, x, y, ...rest) {
+  if (this.textAlign === "left") seen.names.push([x, y - 9, x + this.measureText(text).width, y + 3]);
+  return fillText.call(this, text, x, y, ...rest);
+};
+context.arc = function (x, y, r, ...rest) {
+  if (r < 5) seen.points.push([x, y]);
+  return arc.call(this, x, y, r, ...rest);
+};
+window.addEventListener("load", () => setTimeout(() => {
+  const node = document.createElement("pre");
+  node.id = "seen";
+  node.textContent = JSON.stringify(seen);
+  document.body.append(node);
+}, 1500));
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser is here")
+def test_names_in_the_volcano_cover_neither_names_nor_points(titration_fit: AnnData, tmp_path: Path) -> None:
+    text = ds.report(titration_fit, tmp_path / "a.html").read_text(encoding="utf-8")
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', RECORDER, text)
+    page = tmp_path / "recorded.html"
+    page.write_text(text, encoding="utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=6000"]
+    drawn = subprocess.run(
+        [*command, "--dump-dom", f"file://{page}"], capture_output=True, text=True, check=False, timeout=120
+    ).stdout
+    seen = json.loads(re.findall(r'<pre id="seen">(.*?)</pre>', drawn)[-1])
+    # drawn anew where the page changes its width: the last ten names at most, of the last time
+    names, points = np.array(seen["names"]), np.array(seen["points"])
+    n = len(ds.get.trans(titration_fit).dropna(subset=["qvalue", "log2fc_full"]))
+    assert len(points) % n == 0
+    times = len(points) // n
+    assert len(names) % times == 0
+    names, points = names[-(len(names) // times) :], points[-n:]
+    assert len(names) >= 5
+    for i, (left, top, right, bottom) in enumerate(names):
+        inside = (points > [left, top]).all(1) & (points < [right, bottom]).all(1)
+        assert not inside.any()
+        others = np.delete(names, i, axis=0)
+        apart = (others[:, 2] <= left) | (others[:, 0] >= right) | (others[:, 3] <= top) | (others[:, 1] >= bottom)
+        assert apart.all()
+
+
 @pytest.mark.parametrize("mod", ["psi", "score", "robust", "usage", "layers"])
 def test_every_kind_of_data(modalities: MuData, mod: str, tmp_path: Path) -> None:
     page = Page(ds.report(modalities, tmp_path / "a.html", mod=mod))

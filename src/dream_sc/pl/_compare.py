@@ -12,7 +12,7 @@ from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, ZERO, Slots
 from dream_sc.get import compare as compare_table
 from dream_sc.get._symbols import cis_label, labels, labels_of
 
-from ._style import CATEGORIES, SMALL, TITLE, axes, dosage_label, one_panel, panels, plain, titled
+from ._style import CATEGORIES, SMALL, axes, dosage_label, name_panel, one_panel, panels, plain, titled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,13 +211,13 @@ def _panel(ax: Any, data: Any, feature: str, context: str | None, given: dict[st
     ax.set_xlabel(dosage_label(gene, doses=ZERO in info))
     ax.set_ylabel(UNITS[str(info["effect"])])
     ax.legend(frameon=False, fontsize=SMALL)
-    ax.set_title(_title(data, feature, str(table["context"].iloc[-1]), given), fontsize=TITLE)
+    name_panel(ax, feature, _title(data, feature, str(table["context"].iloc[-1]), given))
 
 
 def _title(data: Any, feature: str, context: str, given: dict[str, Any]) -> str:
     row = compare_table(data, context=context, **given).loc[feature]
     if not np.isfinite(row["lfdr_differs"]):
-        return f"{plain(feature)}: {row['status']}"
+        return str(row["status"])
     q = row["qvalue_differs"]
-    says = f"{plain(feature)}: {row['hypothesis']}"
+    says = str(row["hypothesis"])
     return f"{says}, q = {q:.2g}" if np.isfinite(q) else says

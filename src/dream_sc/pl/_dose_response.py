@@ -17,10 +17,10 @@ from . import _curve, _usage
 from ._curve import ALL_CELLS, CONTROLS, EC50, FIT, LEVEL, TARGETING, TRUTH
 from ._style import (
     SMALL,
-    TITLE,
     at_zero,
     axes,
     dosage_label,
+    name_panel,
     number,
     one_panel,
     panels,
@@ -37,10 +37,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEGEND = (TARGETING, ALL_CELLS, CONTROLS, LEVEL, FIT, EC50, TRUTH)  # order of the entries
-ONE_LINE, LONG_TITLE = 32, 36  # characters of a title, and of a name in it
 SURE = 0.95  # `p_ec50_inside` above which an EC50 is shown
 SCALES = {"log2fc": r"$\log_2$ fold change against NTC", "delta": "difference to NTC"}
-WIDE = 5.8  # inches, of a panel with names of categories beside it
+WIDE, BESIDE = 5.8, 1.9  # inches, of a panel with names of categories beside it, and of these
 
 
 def dose_response_data(
@@ -265,9 +264,7 @@ def _panel(data: Any, cells: _points.Cells, fit: TransFit, name: str, scale: str
     text = _in_words(row) if leads else f"part of {plain(label['feature'])}"
     if categories and row["class"] != "null":
         text = f"{plain(row['category'])} {text}"
-    if len(name) + len(text) > ONE_LINE:
-        text = f"\n{text}"
-    ax.set_title(f"{plain(name, LONG_TITLE)}: {text}{q}", fontsize=TITLE)
+    name_panel(ax, name, f"{text}{q}", beside=BESIDE if categories else 0.0)
     return categories
 
 

@@ -12,7 +12,8 @@ ORANGE, GRAY, GREEN = "#D55E00", "#8A8A8A", "#009E73"
 CATEGORIES = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00")
 REST = "#C8C8C8"
 TITLE, LABEL, TICK, SMALL = 10, 9, 8, 7.5  # font sizes in points
-LONGEST = 32  # characters of a name in a figure
+LONGEST, LONG_TITLE = 32, 36  # characters of a name in a figure, and in a title
+LEAST_TITLE, TICK_NAMES = 6, 0.8  # points of a title in a narrow panel; inches that names of ticks take
 MANY = 1000  # points from which on they are drawn fainter, as pixels
 
 
@@ -73,6 +74,53 @@ def titled(ax: Any, title: str | None) -> None:
     """Set a title that the user gave; it may hold math text."""
     if title is not None:
         ax.set_title(title, fontsize=TITLE)
+
+
+def name_panel(ax: Any, name: object, text: str, *, beside: float = 0.0) -> None:
+    """Set the title "name: text" so that it stays within the panel's part of the figure.
+
+    A title that is too wide gets a second line, then smaller letters; in a very narrow panel the text has as many lines
+    as it takes, and the middle of the name is left out.
+
+    Parameters
+    ----------
+    beside
+        Inches of the panel that a legend at its right takes.
+    """
+    free = (_panel_inches(ax) - TICK_NAMES - beside) * 72
+    shown = plain(name, LONG_TITLE)
+    for size in range(TITLE, LEAST_TITLE - 1, -1):
+        for title in (f"{shown}: {text}", f"{shown}:\n{text}"):
+            ax.set_title(title, fontsize=size)
+            if _points_wide(ax) <= free:
+                return
+    lines = [""]
+    for word in text.split(" "):
+        ax.set_title(f"{lines[-1]} {word}".strip(), fontsize=LEAST_TITLE)
+        lines[-1:] = [ax.get_title()] if not lines[-1] or _points_wide(ax) <= free else [lines[-1], word]
+    for longest in range(LONG_TITLE, 3, -1):
+        ax.set_title(f"{plain(name, longest)}:", fontsize=LEAST_TITLE)
+        if _points_wide(ax) <= free:
+            break
+    ax.set_title("\n".join([ax.get_title(), *lines]), fontsize=LEAST_TITLE)
+
+
+def _points_wide(ax: Any) -> float:
+    """Width of the title, in points."""
+    return float(ax.title.get_window_extent().width) / ax.figure.dpi * 72
+
+
+def _panel_inches(ax: Any) -> float:
+    """Width of the part of the figure that belongs to a panel, with the names of its ticks."""
+    figure, spec = ax.figure, ax.get_subplotspec()
+    whole = figure.bbox.width / figure.dpi
+    if spec is None:
+        at = ax.get_position()
+        return float(whole * (at.width + 2 * min(at.x0, 1 - at.x1)))
+    grid = spec.get_gridspec()
+    given, n = grid.get_subplot_params(figure), grid.ncols
+    share = spec.get_position(figure).width / (given.right - given.left)
+    return float(whole * min(share * (1 + given.wspace * (n - 1) / n), 1.0))
 
 
 def legend_above(ax: Any, ncols: int) -> None:

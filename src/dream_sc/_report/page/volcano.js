@@ -96,16 +96,25 @@ function drawPoints(c) {
   c.globalAlpha = 1;
 }
 
+// Names of the clearest features, where there is room: off each other, and off the points.
 function drawNames(c, box) {
   const taken = [];
+  const covers = (x, y, width) =>
+    tested.some((k) => px(k) > x - 4 && px(k) < x + width + 4 && py(k) > y - 13 && py(k) < y + 6);
   c.fillStyle = color("ink");
   for (const i of tested.filter(isCalled).slice(0, NAMED)) {
     const text = R.names[i].length > 18 ? `${R.names[i].slice(0, 17)}…` : R.names[i], width = c.measureText(text).width;
-    for (const [dx, dy] of [[6, 4], [-6 - width, 4], [-width / 2, -8], [-width / 2, 16]]) {
+    const near = [[6, 4], [-6 - width, 4], [-width / 2, -8], [-width / 2, 17]];
+    const far = [12, 24, 40].flatMap((d) => [[d, -d], [-d - width, -d], [d, d + 8], [-d - width, d + 8]]);
+    for (const [dx, dy] of [...near, ...far]) {
       const x = px(i) + dx, y = py(i) + dy;
       const free = x > box.left && x + width < box.right && y > box.top + 8 && y < box.bottom
-        && taken.every((t) => x > t.x + t.width + 3 || x + width + 3 < t.x || Math.abs(y - t.y) > 12);
+        && taken.every((t) => x > t.x + t.width + 3 || x + width + 3 < t.x || Math.abs(y - t.y) > 13)
+        && !covers(x, y, width);
       if (!free) continue;
+      if (far.some(([fx, fy]) => fx === dx && fy === dy)) {
+        line(c, px(i), py(i), dx > 0 ? x - 1 : x + width + 1, dy > 0 ? y - 8 : y - 2);
+      }
       c.textAlign = "left";
       c.fillText(text, x, y);
       taken.push({ x, y, width });
