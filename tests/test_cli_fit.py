@@ -103,12 +103,35 @@ def test_errors_are_one_line(
     assert not list(tmp_path.rglob("*.tsv"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cis", "GFI1"], "'GFI1' (the cis gene) is not there; did you mean ['GFI1B']?"),
+        (["--cis", "gene_0003"], "no cell's target is ['gene_0003']: .obs['target'] holds ['GFI1B', 'NTC']"),
+        (["--cis", "GFI1B", "--cis-targets", "GFI1B", "GFI2"], "--cis-targets names ['GFI2'], which no guide targets"),
+        (["--cis", "GFI1", "--dosage", "none"], "no cell's target is ['GFI1']"),
+    ],
+)
+def test_a_misspelt_cis_gene_is_told_before_any_fit(
+    arguments: list[str], message: str, screen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(screen), *arguments, "-o", str(tmp_path / "x")]) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert "technical effects" not in said
+
+
 def test_messages_as_json(screen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", str(screen), "--cis", "nobody", "-o", str(tmp_path / "x"), "--json"]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().err.strip().splitlines()]
     assert {"time", "level", "message"} == set(lines[0])
     assert lines[-1]["level"] == "error"
+    assert "nobody" in lines[-1]["message"]
+    command = ["fit", str(screen), "--cis", "GFI1B", "-o", str(tmp_path / "y"), "--json", "--control", "none"]
+    assert main(command) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.strip().splitlines()]
     assert any(line["message"] == "technical effects" for line in lines)
+    assert "it holds ['GFI1B', 'NTC']. Set --control to the label" in lines[-1]["message"]
 
 
 def test_config_says_what_the_data_say(screen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -217,7 +217,7 @@ def controls(target: np.ndarray, control: str | list[str], target_key: str) -> n
             seen = sorted(set(target) - {""})
             raise ValueError(
                 f"no cell has the control label {label!r} in .obs[{target_key!r}]; it holds {seen[:12]}"
-                f"{close(label, seen, cutoff=0.6)} Set control= to the label of the non-targeting cells."
+                f"{close(label, seen, cutoff=0.6) or '.'} Set control= to the label of the non-targeting cells."
             )
     return np.isin(target, wanted)
 

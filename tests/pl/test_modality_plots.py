@@ -17,7 +17,7 @@ from statsmodels.stats.proportion import proportion_confint
 import dream_sc as ds
 from dream_sc.get._names import trans_fit
 from dream_sc.pl._dose_response import EC50, LEVEL
-from dream_sc.pl._usage import areas
+from dream_sc.pl._usage import areas, levels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,3 +234,32 @@ def test_a_backed_file(modalities: MuData, tmp_path: Path) -> None:
     backed = read_h5ad(tmp_path / "a.h5ad", backed="r")
     pd.testing.assert_frame_equal(ds.pl.dose_response_data(backed, "e1"), ds.pl.dose_response_data(psi, "e1"))
     backed.file.close()
+
+
+@pytest.mark.parametrize("by", ["category_key", "category_layers"])
+def test_categories_without_dosages_are_drawn_by_feature_and_by_category(by: str) -> None:
+    adata, rng = ds.datasets.titration(500, 6, rng=3, n_guides=5), np.random.default_rng(1)
+    total = rng.poisson(6.0, (adata.n_obs, 3))
+    first = rng.binomial(total, np.where(adata.obs["target"] == "GFI1B", 0.75, 0.3)[:, None])
+    parts = [first.astype(float), (total - first).astype(float)]
+    if by == "category_key":
+        var = pd.DataFrame({"donor": [f"d{i // 2}" for i in range(6)]}, [f"j{i}" for i in range(6)])
+        usage = AnnData(sparse.csr_matrix(np.stack(parts, 2).reshape(adata.n_obs, -1)), adata.obs.copy(), var)
+        how, feature, category = {by: "donor"}, "d1", "j2"
+    else:
+        usage = AnnData(sparse.csr_matrix(total.astype(float)), adata.obs.copy())
+        usage.var_names = [f"d{i}" for i in range(3)]
+        usage.layers["inc"], usage.layers["exc"] = (sparse.csr_matrix(x) for x in parts)
+        how, feature, category = {by: ["inc", "exc"]}, "d1", "d1:inc"
+    ds.tl.fit_technical(usage, distribution="multinomial", **how)
+    ds.tl.fit_trans(usage, dosage="none", cis_targets="GFI1B")
+    for name in (feature, category):
+        ax = ds.pl.dose_response(usage, name)
+        assert ax.get_title().startswith(f"{name}: ")
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["NTC guides", "acting guides"]
+    found = levels(trans_fit(usage, "trans", None, None), feature)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    leading = found[category.removeprefix("d1:")]
+    np.testing.assert_allclose([leading.iloc[0], leading.iloc[-1]], [0.3, 0.75], atol=0.05)
+    panels = ds.pl.dose_response(usage, [feature, category])
+    assert len(panels) == 2

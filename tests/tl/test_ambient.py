@@ -123,6 +123,22 @@ def test_results_survive_a_file(screen: ad.AnnData, tmp_path: Path) -> None:
     np.testing.assert_allclose(table, screen.uns["cis_number"]["guides"]["log2_dosage"], atol=0.15)
 
 
+def test_groups_with_a_slash_survive_a_file(screen: ad.AnnData, tmp_path: Path) -> None:
+    adata = screen[:, :20].copy()
+    adata.obs["lane/day"] = adata.obs["batch"].astype(str).str.replace("_", "/")
+    for key in [*adata.uns]:
+        del adata.uns[key]
+    ds.tl.fit_technical(adata, batch_key="lane/day", ambient={"batch/1": 0.1, "batch/2": 0.2})
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    again = ad.read_h5ad(tmp_path / "screen.h5ad")
+    assert list(again.uns["technical"]["groups"]) == ["batch/1", "batch/2"]
+    shares = again.uns["technical"]["params"]["ambient"]
+    assert dict(zip(shares["group"], shares["share"], strict=True)) == {"batch/1": 0.1, "batch/2": 0.2}
+    found = ds.get.technical(again)
+    pd.testing.assert_frame_equal(found, ds.get.technical(adata))
+    assert "effect_batch/2" in found or any("batch/2" in name for name in found)
+
+
 def test_calibration_takes_the_same_off(screen: ad.AnnData) -> None:
     ds.tl.calibrate(screen, null="permutation", within="cell", n=1, key="trans_number", key_added="calibrated")
     assert len(ds.get.calibration(screen, key="calibrated")) > 0

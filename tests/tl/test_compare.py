@@ -151,6 +151,29 @@ def test_shares_and_scores_of_a_mudata(modalities: Any) -> None:
         ds.tl.compare(data, "line", mod="usage", n_null=0)
 
 
+def test_cells_without_a_label_are_counted_and_odd_names_survive_a_file(
+    titration_fit: ad.AnnData, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    adata = titration_fit.copy()
+    adata.obs["line"] = np.where(np.arange(adata.n_obs) % 2 == 0, "K/562", "HL/60")
+    adata.obs.loc[adata.obs_names[::10], "line"] = np.nan
+    n_of_fit = int(adata.obs["cis_guide"].notna().sum())
+    n_without = int((adata.obs["cis_guide"].notna() & adata.obs["line"].isna()).sum())
+    assert n_without > 10
+    with caplog.at_level("WARNING", "dream_sc"):
+        ds.tl.compare(adata, "line", reference="K/562", n_null=0)
+    assert f"tl.compare: {n_without} of {n_of_fit} cells of the fit have no label in .obs['line']" in caplog.text
+    assert int(adata.uns["compare"]["n_cells"].sum()) == n_of_fit - n_without
+    adata.write_h5ad(tmp_path / "compared.h5ad")
+    again = ad.read_h5ad(tmp_path / "compared.h5ad")
+    assert set(again.uns["compare"]) == set(adata.uns["compare"])
+    assert list(again.uns["compare"]["contexts"]) == ["K/562", "HL/60"]
+    np.testing.assert_array_equal(again.uns["compare"]["n_cells"], adata.uns["compare"]["n_cells"])
+    pd.testing.assert_frame_equal(ds.get.compare(again), ds.get.compare(adata), check_categorical=False)
+    some = list(adata.var_names[1:3])
+    pd.testing.assert_frame_equal(ds.pl.compare_data(again, some), ds.pl.compare_data(adata, some))
+
+
 def test_errors_say_what_to_do(titration_fit: ad.AnnData) -> None:
     adata = titration_fit.copy()
     with pytest.raises(KeyError, match="line"):

@@ -101,7 +101,9 @@ def test_there_is_no_curve_but_two_levels(fitted: ad.AnnData) -> None:
 def test_tables_and_texts_know_it(fitted: ad.AnnData) -> None:
     table = ds.get.trans(fitted)
     assert table["log2_dosage_full"].isna().all()
-    assert ds.get.doses(fitted, ["g0"])[["log2_dosage", "q025", "q975"]].isna().all(axis=None)
+    for asked in ({}, {"features": ["g0"], "fold_change": 1.0}):
+        with pytest.raises(ValueError, match=r"a fit without dosages.*log2fc_full of dream_sc\.get\.trans"):
+            ds.get.doses(fitted, **asked)
     effects = ds.get.guide_effects(fitted, ["g0"])
     acting = effects[~effects["is_control"]]
     np.testing.assert_allclose(acting["fitted"], table.loc["g0", "log2fc_full"], atol=0.02)

@@ -77,6 +77,7 @@ def _fit(chosen: dict[str, Any], *, overwrite: bool) -> None:
     data = read(chosen["data"], backed=bool(chosen.get("backed")))
     folder.mkdir(parents=True, exist_ok=True)
     _has_symbols(data, chosen)
+    _has_cis_gene(data, chosen)
     _say_sizes(data, chosen)
     _steps(data, chosen, folder / ".checkpoint")
     say("writing results")
@@ -91,6 +92,20 @@ def _has_symbols(data: Any, chosen: Mapping[str, Any]) -> None:
     adata = data.mod.get(chosen.get("mod")) if hasattr(data, "mod") else data
     if chosen.get("gene_symbols") is not None and adata is not None:
         symbols(adata, chosen["gene_symbols"])
+
+
+def _has_cis_gene(data: Any, chosen: Mapping[str, Any]) -> None:
+    """Refuse a cis gene or targets that are not there, before the fits and not between them."""
+    from dream_sc import _validate
+    from dream_sc.tl._cis_design import check_targets
+
+    adata = _validate.resolve(data, chosen.get("mod"))
+    if chosen.get("dosage") != NO_DOSAGE:
+        _validate.feature(adata, chosen["cis"], "cis gene")
+    key = chosen.get("target_key", "target")
+    if chosen.get("guides") is None and key in adata.obs:  # else a step says what is wrong with the guides
+        target = _validate.labels(adata, key, "target_key")
+        check_targets(target, _validate.label_texts(chosen.get("cis_targets") or chosen["cis"]), key)
 
 
 def _say_sizes(data: Any, chosen: Mapping[str, Any]) -> None:

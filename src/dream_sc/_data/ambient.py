@@ -73,9 +73,9 @@ def check_ambient(ambient: Any, guides: str | None, statistics: str) -> None:
 
 
 def as_param(ambient: Any) -> Any:
-    """The argument as it is stored."""
+    """The argument as it is stored; a mapping as a table, since files take a "/" in a key for a group of keys."""
     if isinstance(ambient, Mapping):
-        return {str(name): float(value) for name, value in ambient.items()}
+        return pd.DataFrame({"group": [str(name) for name in ambient], "share": [float(v) for v in ambient.values()]})
     return ambient if ambient is None or isinstance(ambient, str) else float(ambient)
 
 

@@ -98,11 +98,7 @@ def curves(
     fit: TransFit, rows: Sequence[int] | np.ndarray, doses: Any = None, ci: float = 0.95, scale: str = "expected"
 ) -> pd.DataFrame:
     """Curves of rows of the fit, which have a posterior, one after another."""
-    if not np.isfinite(fit.info["axis"]["low"]):
-        raise ValueError(
-            f".uns[{fit.key!r}] is a fit without dosages, so that there is no curve: columns such as log2fc_full of "
-            "dream_sc.get.trans are the change in the cells in which a guide acts"
-        )
+    refuse_without_dosage(fit)
     if doses is None:
         doses = np.linspace(fit.info["axis"]["low"], fit.info["axis"]["high"], 101)
     zero, frames = fit.info["axis"].get(ZERO), []
@@ -114,6 +110,15 @@ def curves(
         columns: dict[str, Any] = dict(zip(COLUMNS, (x, *q), strict=True))
         frames.append(pd.DataFrame(fit.labels(r) | columns))
     return pd.concat(frames, ignore_index=True) if frames else _empty(fit)
+
+
+def refuse_without_dosage(fit: TransFit) -> None:
+    """Refuse a fit without dosages, which has no curve."""
+    if not np.isfinite(fit.info["axis"]["low"]):
+        raise ValueError(
+            f".uns[{fit.key!r}] is a fit without dosages, so that there is no curve: columns such as "
+            f"{fit.likelihood.effect}_full of dream_sc.get.trans are the change in the cells in which a guide acts"
+        )
 
 
 def _empty(fit: TransFit) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from dream_sc import _validate
 from dream_sc._keys import TRANS, ZERO
 
-from ._curves import values
+from ._curves import refuse_without_dosage, values
 from ._names import TransFit, names_of, trans_fit
 from ._responders import called
 
@@ -69,7 +69,7 @@ def doses(
     Raises
     ------
     KeyError, ValueError
-        If the fit or a feature is not there, or a level is not between 0 and 1.
+        If the fit or a feature is not there, the fit is without dosages, or a level is not between 0 and 1.
 
     Examples
     --------
@@ -86,6 +86,7 @@ def doses(
     if not (changes != 0).all():
         raise ValueError(f"fold_change={fold_change}: each is a log2 fold change other than 0")
     fit = trans_fit(data, key, mod, gene_symbols)
+    refuse_without_dosage(fit)
     names = list(called(fit).index) if features is None else names_of(features)
     parts = []
     for r in [int(r) for name in names for r in fit.fitted(str(name))]:

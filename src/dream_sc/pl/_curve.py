@@ -64,12 +64,19 @@ def levels(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: s
     ax.axhline(shown(level), color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
     ax.fill_between([1 - BESIDE, 1 + BESIDE], low, high, color=ink(), alpha=0.15, lw=0, label=FIT)
     ax.plot([1 - BESIDE, 1 + BESIDE], [median] * 2, color=ink(), lw=1.6, label=FIT)
-    control = points["is_control"].astype(bool).to_numpy()
-    at = np.empty(len(points))
-    for place, some in ((0.0, control), (1.0, ~control)):
-        at[some] = place + np.linspace(-0.7 * BESIDE, 0.7 * BESIDE, int(some.sum()))
-    guides(fit, points.assign(log2_dosage=at, log2_dosage_acting=at, sd=0.0), shown, scale, ax)
+    guides(fit, beside(points, ax), shown, scale, ax)
+
+
+def beside(points: pd.DataFrame, ax: Any) -> pd.DataFrame:
+    """Guides of a fit without dosages at places instead: NTC guides around 0, acting ones around 1, named on the axis."""
+    control = points["is_control"].astype(bool)
+    at = pd.Series(0.0, points.index)
+    for place, some in ((0.0, points[control]), (1.0, points[~control])):
+        names = some["guide"].unique()  # a guide has a row in each category
+        where = place + np.linspace(-0.7 * BESIDE, 0.7 * BESIDE, len(names))
+        at[some.index] = some["guide"].map(dict(zip(names, where, strict=True))).to_numpy(float)
     ax.set_xticks([0, 1], ["NTC guides", "acting guides"])
+    return points.assign(log2_dosage=at, log2_dosage_acting=at, sd=0.0)
 
 
 def guides(fit: TransFit, points: pd.DataFrame, shown: Any, scale: str, ax: Any) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from dream_sc.get._curves import curves
+from dream_sc.get._curves import acting_level, curves
 
 from ._style import CATEGORIES, GRAY, REST, SMALL, ink, paper, plain
 
@@ -19,7 +20,20 @@ MOST = len(CATEGORIES) + 1  # categories with an area of their own, or one less 
 def areas(fit: TransFit, name: str) -> pd.DataFrame:
     """Median usage, dosages x categories, which add up to 1: the one that moves most first, then by usage."""
     curve = curves(fit, fit.fitted(name))
-    usage = curve.pivot(index="log2_dosage", columns="category", values="median")
+    return _in_order(fit, name, curve.pivot(index="log2_dosage", columns="category", values="median"))
+
+
+def levels(fit: TransFit, name: str) -> pd.DataFrame:
+    """The same of a fit without dosages: places x categories, NTC guides around 0 and acting ones around 1."""
+    rows = fit.fitted(name)
+    ntc = [float(fit.row(r)["baseline"]) for r in rows]
+    acting = [float(np.median(acting_level(fit, r))) for r in rows]
+    names = [fit.labels(r)["category"] for r in rows]
+    return _in_order(fit, name, pd.DataFrame([ntc, ntc, acting, acting], [-0.5, 0.5, 0.5, 1.5], names))
+
+
+def _in_order(fit: TransFit, name: str, usage: pd.DataFrame) -> pd.DataFrame:
+    """Usage that adds up to 1, the category that moves most first, then by usage; of many the rest as one."""
     usage = usage.div(usage.sum(axis=1), axis=0)
     leading = str(fit.row(fit.find(name)[0])["category"])
     order = usage.max().sort_values(ascending=False, kind="stable").index

@@ -75,18 +75,23 @@ def _refuse_unknown(wanted: list[str], known: Iterable[str]) -> None:
         )
 
 
-def of_labels(
-    guide: np.ndarray, target: np.ndarray, is_control: np.ndarray, wanted: list[str], min_cells: int, target_key: str
-) -> CisDesign:
-    """From labels of cells with one guide each."""
-    acting = np.isin(target, wanted) & ~is_control
-    if not acting.any():
+def check_targets(target: np.ndarray, wanted: list[str], target_key: str) -> None:
+    """Refuse targets that no cell has."""
+    if not np.isin(target, wanted).any():
         seen = sorted(set(target) - {""})
         raise ValueError(
             f"no cell's target is {wanted}: .obs[{target_key!r}] holds {seen[:SHOWN]}. "
             "Name the target label(s) of the guides that act on the gene as cis_targets="
         )
     _refuse_unknown(wanted, target)
+
+
+def of_labels(
+    guide: np.ndarray, target: np.ndarray, is_control: np.ndarray, wanted: list[str], min_cells: int, target_key: str
+) -> CisDesign:
+    """From labels of cells with one guide each."""
+    acting = np.isin(target, wanted) & ~is_control
+    check_targets(np.where(is_control, "", target), wanted, target_key)
     take = (is_control | acting) & (guide != "")
     counted = pd.DataFrame({"guide": guide, "target": target, "is_control": is_control})[take]
     both = counted.groupby("guide")["is_control"].nunique().loc[lambda n: n > 1].index

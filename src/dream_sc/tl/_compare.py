@@ -47,7 +47,7 @@ def compare(
         AnnData or MuData on which `tl.fit_trans` has run, on the cells of all contexts together.
     by
         Column of `.obs` with the context of each cell, such as a cell line, a treatment or a donor. Cells where it is
-        missing take no part.
+        missing take no part, and the log says how many these are.
     reference
         The context that the others are compared with; by default that with most cells.
     key
@@ -154,7 +154,7 @@ def _slots(adata: AnnData, contexts: list[Context], found: list[Found], key: str
     info |= {
         "learned": _learned(found),
         "guides": pd.concat([_guides(c) for c in contexts], ignore_index=True),
-        "n_cells": {c.name: c.n_cells for c in contexts},
+        "n_cells": np.array([c.n_cells for c in contexts]),  # in the order of the contexts
         "targeting": guides,
         "effect": effect_name(like),
         "effect_unit": like.effect_unit,

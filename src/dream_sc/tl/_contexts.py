@@ -150,7 +150,15 @@ def contexts_of(fit: Fit, by: str, reference: str | None) -> tuple[list[str], pd
     """Names of the contexts, the reference first, and that of each cell that has one, by the cell's name."""
     labels = pd.Series(_validate.labels(fit.adata, by, "by"), index=fit.adata.obs_names)
     used = fit.holder.obs[Slots(fit.params["cis_key"]).guide].notna()
-    takes_part = used.reindex(labels.index, fill_value=False) & (labels != "")
+    of_fit = used.reindex(labels.index, fill_value=False)
+    takes_part = of_fit & (labels != "")
+    if n_without := int((of_fit & (labels == "")).sum()):
+        logger.warning(
+            "tl.compare: %d of %d cells of the fit have no label in .obs[%r], and take no part",
+            n_without,
+            int(of_fit.sum()),
+            by,
+        )
     found = [str(name) for name in np.unique(labels[takes_part])]
     if len(found) < 2:
         raise ValueError(
