@@ -152,6 +152,38 @@ def test_the_reference_of_the_run_is_found(outs: Path, tmp_path: Path) -> None:
     assert list(again.uns["guides_target"]) == ["NTC", "GFI1B", "GFI1B"]
 
 
+@pytest.mark.parametrize("which", ["outs", "run", "sample", "count", "h5", "folder"])
+def test_a_sample_of_cellranger_multi(which: str, tmp_path: Path) -> None:
+    """Matrix and calls are in the folder of the sample, the reference in that of the run."""
+    outs = tmp_path / "run" / "outs"
+    sample = outs / "per_sample_outs" / "screen"
+    (sample / "count" / "crispr_analysis").mkdir(parents=True)
+    (outs / "multi" / "count").mkdir(parents=True)
+    write_h5(sample / "count" / "sample_filtered_feature_bc_matrix.h5", tags=False)
+    write_folder(sample / "count" / "sample_filtered_feature_bc_matrix")
+    text = CALLS + "AAAC-1,1,sg1,20\nAAAG-1,1,sg2,7\nAACA-1,2,nt1|sg2,30|9\n"
+    (sample / "count" / "crispr_analysis" / "protospacer_calls_per_cell.csv").write_text(text)
+    write_reference(outs / "multi" / "count" / "feature_reference.csv")
+    (outs / "config.csv").write_text("[gene-expression]\n")
+    name = "sample_filtered_feature_bc_matrix"
+    places = {"outs": outs, "run": tmp_path / "run", "sample": sample, "count": sample / "count"}
+    places |= {"h5": sample / "count" / f"{name}.h5", "folder": sample / "count" / name}
+    adata = ds.io.read_cellranger(places[which])
+    _genes_are_right(adata)
+    assert list(adata.uns["guides_ids"]) == ["nt1", "sg1", "sg2"]
+    assert list(adata.uns["guides_target"]) == ["NTC", "GFI1B", "GFI1B"]
+    assert adata.obs["n_guides"].tolist() == [1, 1, 2, 0]
+
+
+def test_several_samples_of_cellranger_multi_are_named(tmp_path: Path) -> None:
+    for sample in ("day_1", "day_2"):
+        folder = tmp_path / "outs" / "per_sample_outs" / sample / "count"
+        folder.mkdir(parents=True)
+        write_h5(folder / "sample_filtered_feature_bc_matrix.h5")
+    with pytest.raises(ValueError, match=r"2 samples, \['day_1', 'day_2'\] among them: name one of their folders"):
+        ds.io.read_cellranger(tmp_path / "outs")
+
+
 def test_targets_in_place_of_a_reference(tmp_path: Path) -> None:
     """Where Cell Ranger was run with a reference that calls all guides Non-Targeting, they can be given."""
     h5 = write_h5(tmp_path / "m.h5")

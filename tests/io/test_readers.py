@@ -43,6 +43,29 @@ def test_igvf_with_one_guide_per_cell(igvf: Any, caplog: pytest.LogCaptureFixtur
     pd.testing.assert_frame_equal(again.obs, adata.obs)
 
 
+def test_igvf_as_the_pipeline_stores_it(igvf: Any, tmp_path: Path) -> None:
+    """Guides named by an index and a column, calls as narrow whole numbers, hashtags, types made of "targeting"."""
+    import mudata as md
+
+    mdata = igvf()
+    guides = mdata.mod["guide"]
+    guides.var["type"] = pd.Categorical(np.where(guides.var["targeting"], "targeting", "non-targeting"))
+    guides.var["targeting"] = guides.var["targeting"].astype(str)
+    guides.var.index.name = "guide_id"
+    guides.layers["guide_assignment"] = guides.layers["guide_assignment"].astype(np.uint16)
+    guides.obs["batch_number"] = guides.obs["batch"].factorize()[0] + 1
+    hashing = ad.AnnData(np.ones((guides.n_obs, 2)), pd.DataFrame(index=guides.obs_names))
+    stored = md.MuData({"gene": mdata.mod["gene"], "guide": guides, "hashing": hashing})
+    stored.uns["pairs_to_test"] = {"gene_id": ["ENSG1"], "guide_id": ["g1"]}
+    stored.write(tmp_path / "inference_mudata.h5mu")
+    adata = ds.io.from_igvf(tmp_path / "inference_mudata.h5mu")
+    want = ds.io.from_igvf(igvf())
+    assert _texts(adata.obs["guide"]) == _texts(want.obs["guide"])
+    assert _texts(adata.obs["target"]) == _texts(want.obs["target"]) == ["ENSG1", "NTC", "NTC", ""]
+    np.testing.assert_array_equal(adata.X.toarray(), want.X.toarray())
+    assert adata.obs["batch_number"].tolist() == [1, 2, 2, 1]
+
+
 def test_igvf_with_many_guides_per_cell(igvf: Any) -> None:
     adata = ds.io.from_igvf(igvf("high"))
     assert "guide" not in adata.obs

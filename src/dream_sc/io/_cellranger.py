@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MATRICES = ("filtered_feature_bc_matrix", "sample_filtered_feature_bc_matrix")
+SAMPLES = "per_sample_outs"  # of cellranger multi: a folder per sample, with its cells in "count"
 CALLS = "protospacer_calls_per_cell.csv"
 REFERENCE = "feature_reference.csv"
 TARGET_ID, TARGET_NAME = "target_gene_id", "target_gene_name"
@@ -53,11 +54,12 @@ def read_cellranger(
     path
         ``filtered_feature_bc_matrix.h5``, the folder of that name with ``matrix.mtx.gz``, ``features.tsv.gz`` and
         ``barcodes.tsv.gz``, or the folder ``outs`` of a run, whose guide calls
-        (``crispr_analysis/protospacer_calls_per_cell.csv``) are then read too.
+        (``crispr_analysis/protospacer_calls_per_cell.csv``) are then read too. Of ``cellranger multi``: ``outs`` if it
+        has one sample, else the folder of a sample, ``outs/per_sample_outs/NAME``.
     feature_reference
         The feature reference CSV of the run, with columns id, name, read, pattern, sequence, feature_type,
         target_gene_id and target_gene_name. By default targets are read from the h5, or from ``feature_reference.csv``
-        in the folder ``outs``, where they are there.
+        in the folder ``outs`` (or its ``multi/count``), where they are there.
     targets
         Target of each guide, in place of that file.
     var_names
@@ -78,8 +80,8 @@ def read_cellranger(
     FileNotFoundError
         If there is no matrix.
     ValueError
-        If a file is damaged or of another kind, files do not fit together, the reference lacks guides, or says of all
-        that they are Non-Targeting.
+        If a run has several samples, a file is damaged or of another kind, files do not fit together, the reference
+        lacks guides, or says of all that they are Non-Targeting.
 
     Examples
     --------
@@ -230,6 +232,14 @@ def _matrix_of(path: Path) -> Path:
                 return folder / f"{name}.h5"
             if (folder / name).is_dir():
                 return folder / name
+    samples = [p for folder in folders[:2] for p in sorted((folder / SAMPLES).glob("*")) if p.is_dir()]
+    if len(samples) == 1:
+        return _matrix_of(samples[0])
+    if samples:
+        raise ValueError(
+            f"{path} is of cellranger multi, with {len(samples)} samples, {[p.name for p in samples[:8]]} among them: "
+            f"name one of their folders, such as {samples[0]}, and put samples together with anndata.concat"
+        )
     raise FileNotFoundError(
         f"{path} holds neither matrix.mtx(.gz) nor {MATRICES[0]}.h5 nor the folder {MATRICES[0]}: name one of these, "
         "or the folder outs of a run"
@@ -239,8 +249,9 @@ def _matrix_of(path: Path) -> Path:
 def _beside(given: Path, matrix: Path, *names: str) -> Path | None:
     """A further file of the run, in the folder that was named or that of the matrix."""
     folders = [given, matrix.parent, matrix.parent.parent] if given.is_dir() else [given.parent]
+    folders += [p.parent for p in matrix.parents if p.name == SAMPLES]  # outs of the run of a sample
     if given == matrix and given.is_dir():  # the folder of a matrix: what belongs to it is beside that folder
-        folders = [given.parent]
+        folders[:3] = [given.parent]
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 

@@ -68,7 +68,7 @@ def levels(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: s
 
 
 def beside(points: pd.DataFrame, ax: Any) -> pd.DataFrame:
-    """Guides of a fit without dosages at places instead: NTC guides around 0, acting ones around 1, named on the axis."""
+    """Guides of a fit without dosages at places instead: NTC guides around 0, acting ones around 1."""
     control = points["is_control"].astype(bool)
     at = pd.Series(0.0, points.index)
     for place, some in ((0.0, points[control]), (1.0, points[~control])):
