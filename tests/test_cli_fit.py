@@ -106,7 +106,7 @@ def test_errors_are_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cis", "GFI1"], "'GFI1' (the cis gene) is not there; did you mean ['GFI1B']?"),
+        (["--cis", "GFI1"], "cis gene 'GFI1' is not in var_names; did you mean ['GFI1B']?"),
         (["--cis", "gene_0003"], "no cell's target is ['gene_0003']: .obs['target'] holds ['GFI1B', 'NTC']"),
         (["--cis", "GFI1B", "--cis-targets", "GFI1B", "GFI2"], "--cis-targets names ['GFI2'], which no guide targets"),
         (["--cis", "GFI1", "--dosage", "none"], "no cell's target is ['GFI1']"),
