@@ -106,10 +106,11 @@ def stale() -> None:
 
 def signs() -> None:
     """Random rows, and features of simulated screens."""
-    _, failed, text = tested("tests/test_directions_agree.py", "-m", "slow or not slow")
-    examples = sum(int(n) for n in re.findall(r"(\d+) passing examples", text))
+    passed, failed, text = tested("tests/test_directions_agree.py", "-m", "slow or not slow")
+    examples = sum(int(n) for n in re.findall(r"(\d+) passing", text))
     what = "random rows in which `on_knockdown`, `score`, fold change and title agree"
     row(what, examples, "always", failed.total())
+    row("screens of which every call agrees so: tests", passed.total() - passed["test_whatever_is_found"], "all")
 
 
 PARTS = {"docs": docs, "questions": questions, "formats": formats, "stale": stale, "signs": signs}

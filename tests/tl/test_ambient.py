@@ -124,19 +124,21 @@ def test_results_survive_a_file(screen: ad.AnnData, tmp_path: Path) -> None:
 
 
 def test_groups_with_a_slash_survive_a_file(screen: ad.AnnData, tmp_path: Path) -> None:
+    import anndata
+
     adata = screen[:, :20].copy()
     adata.obs["lane"] = adata.obs["batch"].astype(str).str.replace("_", "/")
     for key in [*adata.uns]:
         del adata.uns[key]
     ds.tl.fit_technical(adata, batch_key="lane", ambient={"batch/1": 0.1, "batch/2": 0.2})
     adata.write_h5ad(tmp_path / "screen.h5ad")
-    again = ad.read_h5ad(tmp_path / "screen.h5ad")
+    again = anndata.read_h5ad(tmp_path / "screen.h5ad")
     assert list(again.uns["technical"]["groups"]) == ["batch/1", "batch/2"]
     shares = again.uns["technical"]["params"]["ambient"]
     assert dict(zip(shares["group"], shares["share"], strict=True)) == {"batch/1": 0.1, "batch/2": 0.2}
     found = ds.get.technical(again)
     pd.testing.assert_frame_equal(found, ds.get.technical(adata))
-    assert "effect_batch/2" in found or any("batch/2" in name for name in found)
+    assert any("batch/2" in name for name in found)
 
 
 def test_calibration_takes_the_same_off(screen: ad.AnnData) -> None:
