@@ -41,7 +41,8 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "category": "category of the feature that moves most, whose numbers these are",
     "effect_full": "{} at the strongest observed knock-down (for doses: at the top dose)",
     "effect_half": "{} at half of the strongest knock-down, in log2 (for doses: at half the top dose)",
-    "effect_max": "{} at the strongest observed activation; none where nothing was activated",
+    "effect_max": "{} at the strongest observed activation; none where nothing was activated. Its interval is of the "
+    "curve in model: too narrow where one Hill stands for two",
     "effect_range": "largest less smallest value of the curve within the observed dosages, in the unit of the effect",
     "log2_dosage_full": "dosage at which the effect at full is taken, log2, relative to NTC (for doses: in their unit)",
     "log2_dosage_max": "dosage at which the effect at the strongest activation is taken, log2",
