@@ -113,7 +113,8 @@ def test_the_map_has_the_values_and_pale_pairs(table):
     assert [label.get_text() for label in ax.get_yticklabels()] == list(frame.index)
     assert [label.get_text() for label in ax.get_xticklabels()] == list(frame.columns)
     assert ax.get_title() == "all"
-    ax = ds.pl.screen(table, "shared")
+    ax = ds.pl.screen(table, "shared", limit=0.5)
+    assert ax.get_images()[0].get_clim() == (-0.5, 0.5)
     np.testing.assert_allclose(ax.get_images()[0].get_array(), ds.pl.screen_data(table, "shared"))
 
 

@@ -65,7 +65,8 @@ def screen(
     fdr
         Pairs with a smaller `qvalue_union` are called.
     limit
-        Fold change at which the colours of "fold_changes" end; by default such that 98 % of the calls are within.
+        Value at which the colours of "fold_changes" and "shared" end; by default such that 98 % of the calls, or of the
+        values of two targets, are within.
     ax
         Axes to draw on.
     figsize
@@ -90,26 +91,30 @@ def screen(
     """
     if limit is not None and not limit > 0:
         raise ValueError(f"limit={limit}: colours end at a change above 0")
-    if show != "fold_changes":
-        _validate.without_effect({"limit": limit}, f"with show={show!r}, only with 'fold_changes'")
+    if show not in ("fold_changes", "shared"):
+        _validate.without_effect({"limit": limit}, f"with show={show!r}, only with 'fold_changes' and 'shared'")
     table = screen_data(data, show, targets=targets, features=features, n_features=n_features, order=order, fdr=fdr)
     if show == "responders":
         return _responders(table, ax, figsize, title)
     if show == "ec50":
         return _ec50s(table, ax, figsize, title)
-    if show == "shared":
-        ax = axes(ax, _size(len(table), len(table)), figsize=figsize, title=title)
-        image = _map(ax, table, np.ones(table.shape), 1.0)
-        _bar(ax, image, "shared responders, opposite ones negative", extend="neither")
-        return ax
     ax = axes(ax, _size(*table.shape), figsize=figsize, title=title)
+    if show == "shared":
+        others = table.to_numpy()[~np.eye(len(table), dtype=bool)]
+        image = _map(ax, table, np.ones(table.shape), limit or _end(others))
+        _bar(ax, image, "shared responders")
+        return ax
     called = np.array(table.attrs["called"], dtype=bool).reshape(table.shape)
-    seen = np.abs(table.to_numpy()[called if called.any() else np.isfinite(table.to_numpy())])
-    most = limit or max(float(np.nanpercentile(seen, LIMIT)) if np.isfinite(seen).any() else 1.0, 1e-9)
-    image = _map(ax, table, np.where(called, 1.0, PALE), most)
+    image = _map(ax, table, np.where(called, 1.0, PALE), limit or _end(table.to_numpy()[called]))
     ax.set_xlabel(f"{table.shape[1]:,} features", fontsize=LABEL)
-    _bar(ax, image, rf"$\log_2$ fold change {_effects.AT['full']}", extend="both")
+    _bar(ax, image, r"$\log_2$ fold change on knock-down")
     return ax
+
+
+def _end(values: np.ndarray) -> float:
+    """Value at which colours end, such that most are within."""
+    known = np.abs(values[np.isfinite(values)])
+    return float(np.percentile(known, LIMIT)) or 1.0 if len(known) else 1.0
 
 
 def _size(n_rows: int, n_columns: int) -> tuple[float, float]:
@@ -147,12 +152,12 @@ def _map(ax: Axes, table: pd.DataFrame, opacity: np.ndarray, most: float) -> Any
     return image
 
 
-def _bar(ax: Axes, image: Any, label: str, *, extend: str) -> None:
+def _bar(ax: Axes, image: Any, label: str) -> None:
     """The scale of colours."""
     from matplotlib.cm import ScalarMappable
 
     scale = ScalarMappable(image.norm, image.cmap)  # opaque, whatever the map
-    bar = ax.figure.colorbar(scale, ax=ax, shrink=0.6, aspect=18, extend=extend, pad=0.02)
+    bar = ax.figure.colorbar(scale, ax=ax, shrink=0.6, aspect=18, extend="both", pad=0.02)
     bar.set_label(label, size=LABEL)
     bar.ax.tick_params(labelsize=TICK)
     bar.outline.set_visible(False)
