@@ -172,7 +172,7 @@ def _responders(table: pd.DataFrame, ax: Axes | None, figsize: tuple[float, floa
     for way, color in directions().items():
         n = table[way].to_numpy(float)
         if n.any():
-            draw = {"color": color, "label": f"{way} on knock-down", "lw": 0}
+            draw: dict[str, Any] = {"color": color, "label": f"{way} on knock-down", "lw": 0}
             ax.barh(place, n, 0.8, left=done, **draw) if few else ax.bar(place, n, 1.0, bottom=done, **draw)
         done += n
     if few:
