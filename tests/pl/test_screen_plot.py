@@ -157,7 +157,7 @@ def test_what_cannot_be_drawn_is_refused(table, tmp_path):
         ds.pl.screen(table, fdr=0.001)
     with pytest.raises(ValueError, match="nothing is called for these targets"):
         ds.pl.screen(table, targets="D")
-    with pytest.raises(ValueError, match="no called pair has an EC50"):
+    with pytest.raises(ValueError, match="has an EC50 that may be drawn"):
         ds.pl.screen(table, "ec50", features="f2")
     with pytest.raises(KeyError, match="no target"):
         ds.pl.screen(table, targets="E")

@@ -241,14 +241,15 @@ class Kept:
     def noting(self, blocks: Iterable[CountBlock]) -> Iterator[CountBlock]:
         """The blocks, noted."""
         for block in blocks:
-            major = np.repeat(np.arange(block.n_major), np.diff(block.indptr)) if not block.by_cell else None
-            feature = block.feature + (block.indices if major is None else major)
-            here = np.flatnonzero(self.place[feature] >= 0)
-            if major is None:
-                cell = np.searchsorted(block.indptr, here, side="right") - 1
+            place, pointers = self.place[block.features], block.indptr
+            if block.by_cell:
+                here = np.flatnonzero((place >= 0)[block.indices])
+                cell, feature = np.searchsorted(pointers, here, side="right") - 1, block.indices[here]
             else:
-                cell = block.indices[here]
-            self.parts.append((block.cell + cell, self.place[feature[here]], block.data[here].astype(np.float64)))
+                mine = np.flatnonzero(place >= 0)
+                here = np.concatenate([np.arange(0), *(np.arange(pointers[j], pointers[j + 1]) for j in mine)])
+                cell, feature = block.indices[here], np.repeat(mine, np.diff(pointers)[mine])
+            self.parts.append((block.cell + cell, place[feature], block.data[here].astype(np.float64)))
             yield block
 
     def matrix(self) -> Any:

@@ -203,7 +203,10 @@ def _ec50s(pairs: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
     out = called.assign(**{_effects.EC50: _effects.sure_ec50(called), "on_knockdown": _effects.direction(called, FULL)})
     out = out.loc[out[_effects.EC50].notna(), ["target", "feature", _effects.EC50, "on_knockdown"]]
     if not len(out):
-        raise ValueError("no called pair has an EC50 within the dosages of its guides (p_ec50_inside above 0.95)")
+        raise ValueError(
+            f"none of {len(called):,} called pairs has an EC50 that may be drawn: p_ec50_inside is to be above "
+            f"{_effects.SURE}, and is {called['p_ec50_inside'].max():.2g} at most; few guides seldom tell an EC50"
+        )
     middle = out.groupby("target")[_effects.EC50].median()
     place = {name: i for i, name in enumerate(targets)}
     keys = [out["target"].map(middle), out["target"].map(place), out[_effects.EC50]]
