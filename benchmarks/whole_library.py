@@ -7,6 +7,7 @@ log2 for reasons of their own.
 
     python benchmarks/whole_library.py write library.h5ad     # a minute; --targets 40 writes a smaller one
     python benchmarks/whole_library.py run library.h5ad       # --store FOLDER goes on where it was interrupted
+    python benchmarks/whole_library.py finished library.h5ad --store FOLDER    # what is in the store so far
     python benchmarks/whole_library.py permuted --n 10        # guides of cells permuted: every call is false
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import h5py
 import numba as nb
 import numpy as np
 import pandas as pd
@@ -162,12 +164,21 @@ def run(given: argparse.Namespace) -> None:
         f"{n} pairs, {1000 * used / n:.3f} ms of processor time a pair"
     )
     print(ds.get.screen(table, "targets")["status"].value_counts().to_string())
-    against_truth(table, adata)
+    against_truth(table, adata.varm["responds"])
 
 
-def against_truth(table: pd.DataFrame, adata: ad.AnnData) -> None:
-    """Calls that are false, and responding pairs that are called."""
-    truth = adata.varm["responds"]
+def finished(given: argparse.Namespace) -> None:
+    """The targets in a store, also one that is not finished, against the truth."""
+    with h5py.File(given.data) as file:
+        truth = ad.io.read_elem(file["varm/responds"])
+    table = ds.get.screen(given.store)
+    n = table["target"].nunique()
+    print(f"{n} targets, {(~table['target'].astype(str).isin(truth.columns)).sum() / len(table) * n:.0f} of them null")
+    against_truth(table, truth)
+
+
+def against_truth(table: pd.DataFrame, truth: pd.DataFrame) -> None:
+    """Calls that are false, and responding pairs that are called; `truth` is features x targets that are not null."""
     for column in ("qvalue_union", "qvalue"):
         call = table.loc[(table[column] < Q).to_numpy(bool), ["target", "feature"]].astype(str)
         null = ~call["target"].isin(truth.columns)
@@ -209,7 +220,7 @@ def permuted(given: argparse.Namespace) -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("write", "run", "permuted"), nargs="?", default="permuted")
+    parser.add_argument("what", choices=("write", "run", "finished", "permuted"), nargs="?", default="permuted")
     parser.add_argument("data", type=Path, nargs="?", help="h5ad that is written or read")
     for name in ("targets", "null", "genes", "cells"):
         parser.add_argument(f"--{name}", type=int)
@@ -226,6 +237,8 @@ def arguments() -> argparse.Namespace:
         usual = {"targets": 20, "null": 0, "genes": 400, "cells": 6000}
     for name, value in usual.items():
         setattr(given, name, value if getattr(given, name) is None else getattr(given, name))
+    if given.what == "finished" and given.store is None:
+        parser.error("finished needs --store")
     if given.what != "permuted" and given.data is None:
         parser.error(f"{given.what} needs the name of a file")
     return given
@@ -236,4 +249,4 @@ if __name__ == "__main__":
     if given.what == "write":
         library(given).write_h5ad(given.data)
     else:
-        {"run": run, "permuted": permuted}[given.what](given)
+        {"run": run, "finished": finished, "permuted": permuted}[given.what](given)
