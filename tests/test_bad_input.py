@@ -209,7 +209,7 @@ def _required(case: Case, tiny: ad.AnnData, junctions: ad.AnnData, folder: Path)
     given = {name: known.get(name) for name in missing if name != case.argument}
     if case.function == "pp.combine_guides" and case.argument != "guides":
         given["guides"] = "guide_umis"
-    if case.function == "get.screen" and case.argument != "data":
+    if case.function in ("get.screen", "pl.screen", "pl.screen_data") and case.argument != "data":
         given["data"] = pd.DataFrame({"target": ["t"], "feature": ["f"], "qvalue_union": [0.1]})
     return given
 

@@ -31,7 +31,7 @@ def wrote(step: str, slots: Sequence[str], seconds: float | None = None) -> None
     """
     if not logger.isEnabledFor(logging.INFO):
         return
-    lines = [f"{step}: done" + ("" if seconds is None else f" ({_duration(seconds)})")]
+    lines = [f"{step}: done" + ("" if seconds is None else f" ({duration(seconds)})")]
     lines += [f"    added {slot}" for slot in slots]
     logger.info("\n".join(lines))
 
@@ -51,7 +51,7 @@ def about(what: str) -> Iterator[None]:
         logger.removeFilter(named)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import dream_sc as ds
 from dream_sc._core.sums import guide_sums
+from dream_sc._core.sums.block import CountBlock
 from dream_sc._data import results
 from dream_sc._screen import tasks
+from dream_sc._screen.all_targets import Kept
 from dream_sc.tl import _fit_technical
 
 if TYPE_CHECKING:
@@ -70,6 +73,20 @@ def test_what_is_not_described_has_the_numbers_of_the_first_pass(table: pd.DataF
     assert left["log2_ec50"].isna().all()
     with_dosage = left[left["target"] == "GFI1B"]
     assert (with_dosage["log2fc_full_q025"] < with_dosage["log2fc_full_q975"]).all()
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+def test_counts_of_the_cis_genes_are_those_of_the_matrix(form: str) -> None:
+    x = sparse.random(60, 40, 0.3, random_state=np.random.default_rng(0), format=form)
+    columns = np.array([31, 4, 17])
+    if form == "csr":
+        parts = [CountBlock.of(x[:25], 0, 0), CountBlock.of(x[25:], 25, 0)]
+    else:
+        parts = [CountBlock.of(x[:, :20], 0, 0), CountBlock.of(x[:, 20:], 0, 20)]
+    kept = Kept(columns, x.shape)
+    assert list(kept.noting(parts)) == parts
+    np.testing.assert_array_equal(kept.matrix().toarray(), x.toarray()[:, columns])
+    assert Kept(np.array([], dtype=int), x.shape).matrix().shape == (60, 0)
 
 
 def test_counts_are_read_once(library: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from dream_sc._data import results
 from dream_sc._data.groups import group_codes
 from dream_sc._keys import POSITION_COLUMNS, SYMBOL_COLUMNS, Slots
 
+from .forecast import say_memory
 from .targets import LEAST_NTC
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def all_targets(
     )
     genes = sorted({t.gene for t in targets if t.gene is not None})
     columns = np.array([adata.var_names.get_loc(name) for name in genes], dtype=np.int64)
-    sums, counts = _read(adata, steps, code, group, s, of_technical, columns, limit)
+    of_table = len(targets), adata.n_vars if steps.trans["features"] is None else len(steps.trans["features"])
+    sums, counts = _read(adata, steps, code, group, s, of_technical, columns, of_table, limit)
     mine = np.flatnonzero(code >= 0)
     cis = CisCounts(counts[mine].tocsc(), {g: i for i, g in enumerate(genes)}, code[mine], group[mine], s[mine])
     ntc = np.flatnonzero(table["is_control"].to_numpy(bool))
@@ -198,6 +200,7 @@ def _read(
     s: np.ndarray,
     technical: Technical,
     columns: np.ndarray,
+    of_table: tuple[int, int],
     limit: int | str | None,
 ) -> tuple[GuideSums, Any]:
     """One pass over the counts: sums of all guides, and the counts of some features in all cells."""
@@ -209,6 +212,7 @@ def _read(
     none, nothing = np.zeros(n_guides), np.zeros(len(code))
     cells = Cells(code, group, nothing, nothing, s)
     rows = layout(cells, Guides(none, none, none, none, none > 0, level_error=0.0), by_cell=False)
+    say_memory(rows.n_rows, adata.n_vars, *of_table)
     held = {f"sums of {adata.n_vars} features in {rows.n_rows} rows": row_bytes(rows.n_rows, adata.n_vars)}
     blocks = results.counts(adata, steps.layer, limit, held).blocks(cells.used)
     kept = Kept(columns, adata.shape)
@@ -237,14 +241,15 @@ class Kept:
     def noting(self, blocks: Iterable[CountBlock]) -> Iterator[CountBlock]:
         """The blocks, noted."""
         for block in blocks:
-            major = np.repeat(np.arange(block.n_major), np.diff(block.indptr)) if not block.by_cell else None
-            feature = block.feature + (block.indices if major is None else major)
-            here = np.flatnonzero(self.place[feature] >= 0)
-            if major is None:
-                cell = np.searchsorted(block.indptr, here, side="right") - 1
+            place, pointers = self.place[block.features], block.indptr
+            if block.by_cell:
+                here = np.flatnonzero((place >= 0)[block.indices])
+                cell, feature = np.searchsorted(pointers, here, side="right") - 1, block.indices[here]
             else:
-                cell = block.indices[here]
-            self.parts.append((block.cell + cell, self.place[feature[here]], block.data[here].astype(np.float64)))
+                mine = np.flatnonzero(place >= 0)
+                here = np.concatenate([np.arange(0), *(np.arange(pointers[j], pointers[j + 1]) for j in mine)])
+                cell, feature = block.indices[here], np.repeat(mine, np.diff(pointers)[mine])
+            self.parts.append((block.cell + cell, place[feature], block.data[here].astype(np.float64)))
             yield block
 
     def matrix(self) -> Any:

@@ -14,6 +14,7 @@ import pandas as pd
 from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, NO_DOSAGE, PAIR_COLUMNS, TRANS, Slots
 from dream_sc._logging import about, logger
 
+from .forecast import Pace
 from .store import Part
 from .targets import FAILED
 from .union import CALLED, pairs_of
@@ -188,6 +189,7 @@ def work(fit: Callable[[], Part], target: Target, store: Store | None, threads: 
 def run(targets: Sequence[Target], make: Fits, *, store: Store | None, workers: Workers, progress: Any) -> list[Part]:
     """The parts of all targets in their order; what the `store` has is not made again."""
     found: dict[str, Part] = {}
+    pace = Pace(workers.size)
     while lacking := [t for t in targets if t.name not in found]:
         kept = {t.name: _finished(store, t) for t in lacking}
         there = {name: part for name, part in kept.items() if part is not None}
@@ -202,6 +204,7 @@ def run(targets: Sequence[Target], make: Fits, *, store: Store | None, workers: 
                 found[part.about["target"]], made = part, made + 1
                 progress.advance()
                 _say(part, len(found), len(targets))
+                pace.fitted(part.about["seconds"], len(targets) - len(found))
         if made == 0 and len(found) < len(targets):  # all that is lacking is in the hands of others
             time.sleep(PAUSE)
     return [found[t.name] for t in targets]

@@ -100,6 +100,11 @@ class Workers:
     n_jobs: int = 1
     client: Any = None
 
+    @property
+    def size(self) -> int:
+        """How many targets are fitted at a time."""
+        return self.n_jobs if self.client is None else max(1, len(self.client.scheduler_info().get("workers", ())))
+
     def each(self, targets: Iterable[Target], fits: Fits, store: Store | None) -> Iterator[Part | None]:
         """Parts of targets, as they are made."""
         if self.client is None and self.n_jobs == 1:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ._memory import memory, memory_data
     from ._power import power, power_data
     from ._priors import priors, priors_data
+    from ._screen import screen
+    from ._screen_data import screen_data
     from ._technical import technical, technical_data
     from ._volcano import volcano, volcano_data
 
@@ -51,6 +53,8 @@ __all__ = [
     "power_data",
     "priors",
     "priors_data",
+    "screen",
+    "screen_data",
     "technical",
     "technical_data",
     "volcano",
@@ -116,6 +120,8 @@ __getattr__, __dir__ = lazy(
             "priors",
             "priors_data",
         ),
+        "_screen": ("screen",),
+        "_screen_data": ("screen_data",),
         "_technical": (
             "technical",
             "technical_data",

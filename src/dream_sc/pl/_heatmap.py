@@ -99,7 +99,7 @@ def heatmap_data(
     values = medians(fit, frame["row"].to_numpy(int), doses, log2fc=fit.likelihood.effect == "log2fc")
     ec50 = _effects.sure_ec50(frame)
     if order != "given":
-        rows = _by_ec50(values, doses, ec50.to_numpy(float)) if order == "ec50" else _by_shape(values)
+        rows = _by_ec50(values, doses, ec50.to_numpy(float)) if order == "ec50" else by_shape(values)
         values, frame, ec50 = values[rows], frame.iloc[rows], ec50.iloc[rows]
     if groups is not None:
         rows = np.argsort(frame[GROUP].cat.codes.to_numpy(), kind="stable")
@@ -139,7 +139,7 @@ def _by_ec50(values: np.ndarray, doses: np.ndarray, ec50: np.ndarray) -> np.ndar
     return np.lexsort((half, ~falls))
 
 
-def _by_shape(values: np.ndarray) -> np.ndarray:
+def by_shape(values: np.ndarray) -> np.ndarray:
     """Order of rows by average linkage of the correlation distance between curves."""
     from scipy.cluster.hierarchy import leaves_list, linkage
 
