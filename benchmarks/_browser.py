@@ -1,4 +1,4 @@
-"""A headless Chromium that opens a page, is told what to do there, and says what it saw: by the protocol of its DevTools.
+"""A headless Chromium that opens a page, does there what it is told, and says what it saw: by the DevTools protocol.
 
 tornado, which `distributed` (group "test") brings, speaks to its socket.
 """

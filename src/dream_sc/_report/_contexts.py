@@ -1,4 +1,4 @@
-"""Do contexts respond differently? What `tl.compare` found of a fit: in words, a short table, both curves of its rows."""
+"""Do contexts respond differently? What `tl.compare` found: in words, a short table, and both curves of each row."""
 
 from __future__ import annotations
 
