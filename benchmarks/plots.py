@@ -70,7 +70,11 @@ def plots(adata: AnnData) -> dict[str, Callable[[], Any]]:
     """What is timed, by name."""
     table = ds.get.trans(adata, sort=True)
     other = pd.DataFrame({"log2FoldChange": table["log2fc_full"], "padj": table["qvalue"]})
-    pl, names, differ = ds.pl, list(table.index[:12]), list(ds.get.compare(adata, sort=True).index[:12])
+    pl, names, differ = (
+        ds.pl,
+        list(table.index[table["qvalue"].notna()][:12]),
+        list(ds.get.compare(adata, sort=True).index[:12]),
+    )
     plan = {"n_cells_per_guide": [25, 50, 100, 200], "log2_dosages": [-3, -2, -1]}
     forecast, sizes = ds.design.power(None, plan, log2fc=[0.5, 1]), ds.memory.estimate(adata.n_vars, adata.n_obs)
     return {

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 MOST, LEAST = 40, 5  # rows of the table: those that differ, and always some
 DIGITS = 4
-ALIKE = ("null", "equal")
+ALIKE = "equal"
+NONE = "no response"
 IN_WORDS = {  # a hypothesis: of one feature, and of several
-    "null": "no response",
-    "equal": "the same curve",
+    ALIKE: "the same curve",
     "amplitude": "another amplitude",
     "dosage": "another EC50",
     "free": "another curve",
@@ -90,19 +90,20 @@ def _said(part: pd.DataFrame, name: Any, reference: str, fdr: float) -> str:
     differ = part[part["qvalue_differs"] < fdr]
     text = f"{name} against {reference}: {len(differ):,} of {len(part):,} features respond differently (q < {fdr:g})"
     ways = differ["hypothesis"].astype(str).value_counts()
-    told = [f"{ways[way]:,} {IN_WORDS[way]}" for way in IN_WORDS if way not in ALIKE and way in ways]
-    same = int(((part["hypothesis"] == "equal") & ~(part["qvalue_differs"] < fdr)).sum())
+    told = [f"{ways[way]:,} {IN_WORDS[way]}" for way in IN_WORDS if way != ALIKE and way in ways]
+    same = int(((part["hypothesis"] == ALIKE) & ~(part["qvalue_differs"] < fdr)).sum())
     return f"{text}{': ' + ', '.join(told) if told else ''}. {same:,} have the same curve in both."
 
 
 def _row(name: Any, row: dict[str, Any], effect: str) -> dict[str, Any]:
     """What the table says of a feature."""
     way = str(row["hypothesis"])
-    both = row["responds_in"] == "both"
+    where = row["responds_in"]  # missing where a feature responds in no context
+    both, none = where == "both", where is None or where != where
     return {
         "name": str(name),
         "context": str(row["context"]),
-        "way": IN_WORDS.get(way, way) if way != "only" else f"only in {row['responds_in']}",
+        "way": NONE if none else IN_WORDS.get(way, way) if both else f"only in {where}",
         "q": row["qvalue_differs"],
         "effect": _interval(row, effect),
         "ec50": _interval(row, "delta_log2_ec50") if both else "",
