@@ -37,6 +37,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "_api_types",
     "_mathml",
+    "_see_also",
 ]
 
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}

@@ -1,4 +1,4 @@
-"""Every public function has an example, and it runs as written.
+"""Every public function has an example, and it runs as written; its page names neighbours.
 
 Each runs by itself, with `ds`, a titration with its fits as `adata`, and what else it names.
 """
@@ -6,6 +6,7 @@ Each runs by itself, with `ds`, a titration with its fits as `adata`, and what e
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import inspect
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +26,7 @@ FUNCTIONS = {
     f"{namespace}.{name}": f
     for namespace in NAMESPACES
     for name in import_module(f"dream_sc.{namespace}").__all__
-    if inspect.isfunction(f := getattr(import_module(f"dream_sc.{namespace}"), name))
+    if callable(f := getattr(import_module(f"dream_sc.{namespace}"), name))
 } | {"report": ds.report}
 JUNCTIONS = {"left": (101, 200), "skip": (101, 300), "right": (261, 300)}  # of one cassette exon
 
@@ -166,6 +167,36 @@ def test_a_function_has_an_example(name: str) -> None:
     text = inspect.getdoc(FUNCTIONS[name]) or ""
     assert "Examples\n--------" in text, name
     assert doctest.DocTestParser().get_examples(text), name
+
+
+@pytest.fixture(scope="module")
+def pages() -> Any:
+    """The part of the documentation's configuration that names neighbours."""
+    path = Path(ds.__file__).parents[2] / "docs" / "_see_also.py"
+    if not path.exists():
+        pytest.skip("the documentation is not beside the package")
+    spec = importlib.util.spec_from_file_location("_see_also", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_page_names_neighbours(name: str, pages: Any) -> None:
+    found = pages.public()
+    near = pages.neighbours(name, found)
+    assert near, f"{name}: put it into a group of docs/_see_also.py"
+    assert name not in near
+    lines = ["Do it."]
+    pages.add_neighbours(None, "function", f"dream_sc.{name}", FUNCTIONS[name], None, lines)
+    assert sum(line.startswith("   * :py:") for line in lines) == len(near)
+
+
+def test_neighbours_are_public(pages: Any) -> None:
+    assert {name for group in pages.TOGETHER for name in group} <= set(pages.public())
+    assert set(pages.public()) == set(FUNCTIONS)
 
 
 @pytest.mark.slow

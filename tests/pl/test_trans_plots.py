@@ -354,6 +354,14 @@ def test_tables_of_other_tools_are_recognised(fitted: AnnData, table: pd.DataFra
     assert len(_drawn(ax)) == len(data)
 
 
+def test_one_feature_has_no_correlation(fitted: AnnData, table: pd.DataFrame) -> None:
+    best = table["qvalue"].idxmin()
+    other = pd.DataFrame({"log2FoldChange": [1.0], "padj": 0.01}, [best])
+    ax = ds.pl.de_comparison(fitted, other, at="full")  # warnings are errors here
+    assert ax.get_title() == "1 feature"
+    assert len(_drawn(ax)) == 1
+
+
 def test_the_mean_over_targeting_cells_is_what_a_comparison_estimates(fitted: AnnData, table: pd.DataFrame) -> None:
     target, scaled = fitted.obs["target"] == "GFI1B", fitted.X.toarray() / fitted.obs[["size_factor"]].to_numpy()
     lfc = np.log2(scaled[target].mean(0) / scaled[~target].mean(0))

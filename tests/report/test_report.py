@@ -44,9 +44,14 @@ class Page(HTMLParser):
         self.close()
         assert self._open == []
         self.data = json.loads(self.scripts[0])
+        *_, curves, guides, _ = self.scripts
+        for name, text in (("curves", curves), ("guides", guides)):
+            self.data[name]["values"] = text
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
         if tag not in ("meta", "link", "input"):
             self._open.append(tag)
 
@@ -55,7 +60,10 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         where = self._open[-1] if self._open else ""
-        {"script": self.scripts, "style": self.styles}.get(where, self.said).append(data)
+        if where == "script":
+            self.scripts[-1] += data
+        else:
+            (self.styles if where == "style" else self.said).append(data)
 
     @property
     def text(self) -> str:
@@ -64,7 +72,7 @@ class Page(HTMLParser):
     def column(self, name: str) -> np.ndarray:
         column = next(c for c in self.data["columns"] if c["name"] == name)
         if column["kind"] == "words":
-            return np.array(column["levels"], dtype=object)[_array(column["codes"], "u4")]
+            return np.array(column["levels"], dtype=object)[_array(column["codes"], column["codes_kind"])]
         return _array(column["values"], column["kind"])
 
     def numbers(self, part: str, i: int) -> np.ndarray | None:
@@ -98,10 +106,10 @@ def test_it_asks_nobody_for_anything(page: Page) -> None:
     assert "url(" not in page.styles[0]
     assert "@import" not in page.styles[0]
     for word in ("fetch(", "XMLHttpRequest", "import(", "sendBeacon", "WebSocket", "innerHTML", "eval("):
-        assert word not in page.scripts[1], word
+        assert word not in page.scripts[-1], word
     policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a) or ""
     assert policy.startswith("default-src 'none';")
-    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}';" in policy
 
 
@@ -254,7 +262,7 @@ def test_names_are_shown_and_not_run(evil: Path) -> None:
     page = Page(evil)
     assert page.data["names"][0] == EVIL
     assert page.data["guides"]["targets"][0] == EVIL
-    assert [tag for tag, _ in page.tags].count("script") == 2
+    assert [tag for tag, _ in page.tags].count("script") == 4
     assert "img" not in [tag for tag, _ in page.tags]
     assert page.text.count("document.body.dataset.hacked=1") >= 4  # in the title and in the table of guides
     hidden = _stored.as_json({"a": "<!-- & \u2028 </script>"})
@@ -359,6 +367,38 @@ def test_every_kind_of_data(modalities: MuData, mod: str, tmp_path: Path) -> Non
     np.testing.assert_allclose(found[2], points["upper_acting"], atol=1e-3)
 
 
+def test_contexts_that_were_compared(titration_fit: AnnData, tmp_path: Path) -> None:
+    adata = titration_fit.copy()
+    page = Page(ds.report(adata, tmp_path / "a.html"))
+    assert page.data["contexts"] is None
+    assert "contexts-table" not in [a.get("id") for _, a in page.tags]
+    adata.obs["line"] = np.where(np.arange(adata.n_obs) % 2 == 0, "A", "<b>B")
+    ds.tl.compare(adata, "line", reference="A", n_null=0)
+    page = Page(ds.report(adata, tmp_path / "a.html"))
+    table = ds.get.compare(adata, sort=True)
+    table = table[table["lfdr_differs"].notna()]
+    called, same = int((table["qvalue_differs"] < 0.05).sum()), int((table["hypothesis"] == "equal").sum())
+    assert f"<b>B against A: {called} of {len(table)} features respond differently (q < 0.05)" in page.text
+    assert f"{same} have the same curve in both." in page.text
+    rows = page.data["contexts"]["rows"]
+    assert [row["name"] for row in rows] == list(table.index[: max(5, called)])
+    for row in rows:
+        wanted = ds.pl.compare_data(adata, row["name"])
+        assert row["contexts"] == ["A", "<b>B"]
+        for part, name in zip(row["parts"], row["contexts"], strict=True):
+            of = wanted[wanted["context"] == name]
+            curve, guides = of[of["kind"] == "curve"], of[of["kind"] == "guide"]
+            np.testing.assert_allclose(part["curve"], curve[["log2_dosage", "change", "lower", "upper"]].T, rtol=1e-3)
+            np.testing.assert_allclose(part["guides"][2], guides["change"], rtol=1e-3)
+            assert part["names"] == list(guides["guide"])
+    best = table.iloc[0]
+    low, high = (f"{best[f'delta_log2fc_full_{end}']:.2f}".replace("-", "−") for end in ("q025", "q975"))
+    assert f"({low} to {high})" in page.text
+    # a comparison of another fit does not belong here
+    adata.uns["compare"]["params"]["key"] = "other"
+    assert Page(ds.report(adata, tmp_path / "a.html")).data["contexts"] is None
+
+
 def test_without_dosages_there_is_one_level(titration_fit: AnnData, tmp_path: Path) -> None:
     adata = titration_fit.copy()
     ds.tl.fit_trans(adata, dosage="none", cis_targets="GFI1B", key_added="acting", progress=False)
@@ -416,7 +456,7 @@ def test_numbers_come_back() -> None:
     assert (levels[2] == 0).all()
     words = _stored.words(pd.Series(["b", None, "a", "b"]))
     assert words["levels"] == ["b", "", "a"]
-    assert _array(words["codes"], "u4").tolist() == [0, 1, 2, 0]
+    assert _array(words["codes"], words["codes_kind"]).tolist() == [0, 1, 2, 0]
     assert _stored.quantised(np.empty((0, 3)))["values"] == ""
 
 

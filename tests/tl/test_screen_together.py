@@ -154,6 +154,13 @@ def test_null_targets_have_no_calls(library: AnnData) -> None:
     assert (targets["n_control_cells"].drop("gene_0002") < targets.loc["gene_0002", "n_control_cells"]).all()
 
 
+def test_a_group_of_ntc_guides_does_not_depend_on_which_came_before(library: AnnData, tmp_path: Path) -> None:
+    ds.tl.screen(library, ["gene_0002"], n_null_targets=1, store=tmp_path / "store", **SILENT)
+    found = ds.tl.screen(library, ["gene_0002"], n_null_targets=2, store=tmp_path / "store", **SILENT)
+    wanted = ds.tl.screen(library, ["gene_0002"], n_null_targets=2, **SILENT)
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-6, check_categorical=False)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -35,13 +35,14 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     demo.add_argument("--quiet", action="store_true", help="no progress bars, only the table")
 
-    from . import config, fit, power, report, screen
+    from . import compare, config, fit, power, report, screen
     from .memory import add_parser
 
     fit.add_parser(commands)
     screen.add_parser(commands)
     config.add_parser(commands)
     report.add_parser(commands)
+    compare.add_parser(commands)
     add_parser(commands, _positive)
     power.add_parser(commands, _positive)
     compiling = commands.add_parser(
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _info()
     if given.command == "compile":
         return _compile(given)
-    if given.command in ("fit", "config", "memory", "power", "report"):
+    if given.command in ("fit", "config", "memory", "power", "report", "compare"):
         from importlib import import_module
 
         return int(import_module(f".{given.command}", __package__).run(given))

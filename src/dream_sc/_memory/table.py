@@ -115,6 +115,14 @@ class Estimate(pd.DataFrame):
     """Bytes by step and component, with a row "total" for each step.
 
     `.fits`, `.advice`, `.machine` and `.input_bytes` say what follows from it. Parts of it are plain DataFrames.
+
+    Examples
+    --------
+    >>> estimate = ds.memory.estimate(5000, 50_000)
+    >>> estimate.fits(ram="64GB")
+    True
+    >>> estimate.totals().columns.tolist()
+    ['RAM', 'VRAM']
     """
 
     _metadata = ["sizes", "guide"]  # noqa: RUF012 -- pandas adds lists

@@ -14,7 +14,7 @@ from dream_sc.get._summary import Parts, parts
 from dream_sc.get._symbols import cis_label
 from dream_sc.pl import _effects
 
-from . import _curves
+from . import _contexts, _curves
 from ._checks import LIGHTS, checks, in_words
 from ._stored import array, words
 
@@ -69,6 +69,7 @@ def embedded(data: Any, fit: TransFit, fdr: float) -> dict[str, Any]:
         "level": array(frame["level"], "f4"),
         "curves": _curves.curves(fit, frame["row"].to_numpy(int)),
         "guides": _curves.guides(data, fit, frame),
+        "contexts": _contexts.pictures(fit, fdr),
     }
 
 
@@ -129,6 +130,7 @@ def context(data: Any, fit: TransFit, title: str | None, fdr: float) -> dict[str
         "guides": _guide_rows(table),
         "calibration": _calibration(fit),
         "confounding": _confounding(fit),
+        "contexts": _contexts.section(fit, fdr),
         "meanings": columns("main", distribution=cast("Distribution", fit.distribution)),
         "called": called.head(NO_JS),
         "versions": sorted(fit.info["versions"].items()),

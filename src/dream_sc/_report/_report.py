@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("data.js", "draw.js", "curve.js", "volcano.js", "table.js", "guides.js", "start.js")
+SCRIPTS = ("data.js", "draw.js", "curve.js", "volcano.js", "table.js", "guides.js", "contexts.js", "start.js")
 
 
 def report(
@@ -36,8 +36,8 @@ def report(
     The file holds all that it shows, and asks no other host for anything: it may be sent by mail, and opened in any
     browser. What was found and how far it can be trusted comes first, in words. A volcano plot, a table that can be
     searched and sorted, and the curve of the feature that is clicked belong together. Then come the dosages of guides,
-    the results of `tl.check_confounding` and `tl.calibrate` where these have run under their default names, a methods
-    paragraph and versions. The table can be saved as text, and the curve as a figure.
+    the results of `tl.compare`, `tl.check_confounding` and `tl.calibrate` where these have run under their default
+    names, a methods paragraph and versions. The table can be saved as text, and the curve as a figure.
 
     Curves of all features are in the file. What was observed in each guide is there for as many features as fit into 2
     million numbers, the surest first (20,000 genes with 30 guides); where these are not counts, for 500 features. It
@@ -93,12 +93,16 @@ def report(
 
     script = "".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    embedded = _data.embedded(data, fit, fdr)
+    # apart from the rest, since a browser that reads JSON reads all of it
+    large = {f"{name}-values": embedded[name].pop("values") for name in ("curves", "guides")}
     text = environment.get_template("page.html").render(
         **_data.context(data, fit, title, fdr),
         style=(PAGE / "style.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        data=as_json(_data.embedded(data, fit, fdr)),
+        data=as_json(embedded),
+        large=large,
     )
     _write(out, text)
     logger.info("report: wrote %s, %.1f MB", out, out.stat().st_size / 1e6)

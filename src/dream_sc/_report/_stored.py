@@ -25,11 +25,15 @@ def array(values: ArrayLike, kind: str) -> str:
 def words(values: pd.Series) -> dict[str, Any]:
     """A column of words: each of them once, and which it is in each row; "" where it is missing."""
     codes, levels = pd.factorize(values.astype(object).where(values.notna(), "").astype(str))
-    return {"levels": [str(level) for level in levels], "codes": array(codes, "u4")}
+    kind = next(kind for kind in ("u1", "u2", "u4") if len(levels) <= np.iinfo(np.dtype(kind)).max)
+    return {"levels": [str(level) for level in levels], "codes": array(codes, kind), "codes_kind": kind}
 
 
-def quantised(values: np.ndarray, *, fine: bool = False) -> dict[str, str]:
-    """Numbers ``(R, ...)`` in 8 bits (16 if `fine`), from the least to the largest of each row; NaN is kept."""
+def quantised(values: np.ndarray, *, fine: bool = False) -> dict[str, Any]:
+    """Numbers ``(R, ...)`` in 8 bits (16 if `fine`), from the least to the largest of each row; NaN is kept.
+
+    `width` is how many each row has.
+    """
     flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
     known = np.isfinite(flat)
     low = np.where(known, flat, np.inf).min(1, initial=np.inf)
@@ -39,7 +43,8 @@ def quantised(values: np.ndarray, *, fine: bool = False) -> dict[str, str]:
     most = LEVELS_FINE if fine else LEVELS
     level = 1 + np.rint((most - 1) * np.where(known, flat - low[:, None], 0.0) / unit)
     level = np.where(known, level, NOT_THERE)
-    return {"low": array(low, "f4"), "high": array(high, "f4"), "values": array(level, "u2" if fine else "u1")}
+    text = {"low": array(low, "f4"), "high": array(high, "f4"), "values": array(level, "u2" if fine else "u1")}
+    return text | {"width": flat.shape[1]}
 
 
 def as_json(value: Any) -> str:

@@ -37,7 +37,9 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
     if target.ntc_guides:
         mine = control & table["guide"].isin(target.ntc_guides).to_numpy(bool)
         control = control & ~mine
-        every = replace(every, controls=_without(every, np.flatnonzero(control)))
+        # null draws are of the controls that are left: those of another target would depend on which came first
+        own = replace(every.classes, found={})
+        every = replace(every, controls=_without(every, np.flatnonzero(control)), classes=own)
     else:
         mine = table["target"].isin(target.labels).to_numpy(bool)
     codes = np.flatnonzero(mine)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dream_sc.get._names import TransFit
 
+LEAST = 3  # features of a correlation
 # tool: columns of its table, of feature ("" is the index), log2 fold change, adjusted p-value, p-value, and target
 FORMATS: dict[str, tuple[str, str, str, str, str]] = {
     "scanpy": ("names", "logfoldchanges", "pvals_adj", "pvals", "group"),
@@ -218,9 +219,11 @@ def de_comparison(
     both = de_comparison_data(data, table, at=at, target=target, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
     tool = both.attrs["tool"]
     any_call = both["called"] | both["called_table"]
-    used = both[any_call] if any_call.sum() > 2 else both
+    used = both[any_call] if any_call.sum() >= LEAST else both
     if title is None:
-        title = f"r = {used['log2fc'].corr(used['log2fc_table']):.3f}, {len(used):,} features"
+        few = used[["log2fc", "log2fc_table"]].notna().all(axis=1).sum() < LEAST
+        r = "" if few else f"r = {used['log2fc'].corr(used['log2fc_table']):.3f}, "
+        title = f"{r}{len(used):,} feature{'s' if len(used) != 1 else ''}"
     ax = axes(ax, (4.4, 4.0), figsize=figsize, title=title)
     many = len(both) >= MANY
     for name, mask, color in (

@@ -4,21 +4,24 @@ const N = R.names.length;
 const KINDS = { f4: Float32Array, f8: Float64Array, i4: Int32Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array };
 
 function array(text, kind) {
-  const raw = atob(text);
-  const bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  if (Uint8Array.fromBase64) return new KINDS[kind](Uint8Array.fromBase64(text).buffer);
+  return part(text, kind, 0, null);
+}
+
+// Some elements of an array: of large ones only those that are looked at are ever read back.
+function part(text, kind, from, count) {
+  const size = KINDS[kind].BYTES_PER_ELEMENT, first = from * size, last = count === null ? Infinity : first + count * size;
+  const start = Math.floor(first / 3), raw = atob(text.slice(4 * start, 4 * Math.ceil(last / 3)));
+  const bytes = new Uint8Array(Math.min(last, 3 * start + raw.length) - first);
+  for (let i = 0, at = first - 3 * start; i < bytes.length; i++, at++) bytes[i] = raw.charCodeAt(at);
   return new KINDS[kind](bytes.buffer);
 }
 
 const COLUMNS = {};
 for (const c of R.columns) {
-  if (c.kind === "words") {
-    const codes = array(c.codes, "u4");
-    c.at = (i) => c.levels[codes[i]];
-  } else {
-    const numbers = array(c.values, c.kind);
-    c.at = (i) => numbers[i];
-  }
+  let values = null;
+  c.all = () => (values ??= c.kind === "words" ? array(c.codes, c.codes_kind) : array(c.values, c.kind));
+  c.at = c.kind === "words" ? (i) => c.levels[c.all()[i]] : (i) => c.all()[i];
   COLUMNS[c.name] = c;
 }
 const q = COLUMNS.qvalue.at;
@@ -29,23 +32,23 @@ const level = array(R.level, "f4");
 const ec50 = Object.fromEntries(Object.entries(R.ec50).map(([name, text]) => [name, array(text, "f4")]));
 
 // Numbers that were stored as levels from the least to the largest of a row; level 0 is a missing one.
-function quantised(of, kind, most) {
-  const low = array(of.low, "f4"), high = array(of.high, "f4");
-  const levels = array(of.values, kind), place = array(of.place, "i4");
-  const width = low.length ? levels.length / low.length : 0;
+function quantised(of, id, kind, most) {
+  let text = null, low, high, place;
   return (i) => {
+    if (text === null) {
+      text = document.getElementById(id).textContent;
+      [low, high, place] = [array(of.low, "f4"), array(of.high, "f4"), array(of.place, "i4")];
+    }
     const p = place[i];
     if (p < 0) return null;
-    const out = new Float64Array(width), unit = (high[p] - low[p]) / (most - 1);
-    for (let k = 0; k < width; k++) {
-      const l = levels[p * width + k];
-      out[k] = l === 0 ? NaN : low[p] + (l - 1) * unit;
-    }
+    const out = new Float64Array(of.width), unit = (high[p] - low[p]) / (most - 1);
+    const levels = part(text, kind, p * of.width, of.width);
+    for (let k = 0; k < of.width; k++) out[k] = levels[k] === 0 ? NaN : low[p] + (levels[k] - 1) * unit;
     return out;
   };
 }
-const curveOf = quantised(R.curves, "u1", 255);
-const guidesOf = quantised(R.guides, "u2", 65535);
+const curveOf = quantised(R.curves, "curves-values", "u1", 255);
+const guidesOf = quantised(R.guides, "guides-values", "u2", 65535);
 
 function number(v, digits = 3) {
   if (v === null || !Number.isFinite(v)) return "";

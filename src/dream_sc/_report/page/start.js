@@ -17,11 +17,20 @@ document.getElementById("previous").addEventListener("click", () => step(-1));
 document.getElementById("next").addEventListener("click", () => step(1));
 document.getElementById("save-curve").addEventListener("click", saveCurve);
 drawHead();
-volcanoLegend();
 if (tested.some(isCalled)) control("which").value = "called";
 filter();
-drawAllGuides();
-if (N) pick(shown.length ? shown[0] : 0);
+if (N) {
+  showCurve(shown.length ? shown[0] : 0);
+  drawRows();
+}
+// the curve and the table are on the screen before the figures that take longer
+requestAnimationFrame(() => setTimeout(() => {
+  drawVolcano();
+  volcanoLegend();
+  drawAllGuides();
+  showContext(0);
+  performance.mark("drawn");
+}));
 let width = innerWidth;
 addEventListener("resize", () => {
   drawVolcano();
@@ -29,6 +38,7 @@ addEventListener("resize", () => {
   width = innerWidth;
   showCurve(picked);
   drawAllGuides();
+  showContext(contextShown);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawVolcano);
 // a canvas keeps the colours it was drawn in, so that it is drawn again for paper

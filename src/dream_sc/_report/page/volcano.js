@@ -1,13 +1,15 @@
 // All features that were tested: a canvas, since there may be tens of thousands of points.
 const canvas = document.getElementById("volcano"), tip = document.getElementById("tip");
 const LOWEST_Q = 1e-300, NEAR = 12, NAMED = 10;
+const QS = COLUMNS.qvalue.all(), EFFECTS = COLUMNS[R.effect].all();
 const tested = [];
-for (let i = 0; i < N; i++) if (Number.isFinite(q(i)) && Number.isFinite(effect(i))) tested.push(i);
 const heights = new Float64Array(N);
 let most = 1e-9, top = 1;
-for (const i of tested) {
-  heights[i] = -Math.log10(Math.max(q(i), LOWEST_Q));
-  most = Math.max(most, Math.abs(effect(i)));
+for (let i = 0; i < N; i++) {
+  if (!Number.isFinite(QS[i]) || !Number.isFinite(EFFECTS[i])) continue;
+  tested.push(i);
+  heights[i] = -Math.log10(Math.max(QS[i], LOWEST_Q));
+  most = Math.max(most, Math.abs(EFFECTS[i]));
   top = Math.max(top, heights[i]);
 }
 let px = null, py = null, cells = null;
@@ -25,7 +27,7 @@ function drawVolcano() {
   c.font = "12px system-ui, sans-serif";
   const box = { left: 52, right: width - 12, top: 10, bottom: height - 44 };
   const sx = scale(-1.06 * most, 1.06 * most, box.left, box.right), sy = scale(0, 1.06 * top, box.bottom, box.top);
-  px = (i) => sx(effect(i));
+  px = (i) => sx(EFFECTS[i]);
   py = (i) => sy(heights[i]);
   drawAxes(c, box, sx, sy, width);
   drawPoints(c);
@@ -37,6 +39,11 @@ function drawVolcano() {
     c.arc(px(picked), py(picked), 8, 0, 7);
     c.stroke();
   }
+  cells = null;
+}
+
+// points by where they are, made when the pointer first comes
+function fillCells() {
   cells = new Map();
   for (const i of tested) {
     const key = `${Math.floor(px(i) / NEAR)},${Math.floor(py(i) / NEAR)}`;
@@ -126,7 +133,8 @@ function drawNames(c, box) {
 function nearest(event) {
   const rect = canvas.getBoundingClientRect(), x = event.clientX - rect.left, y = event.clientY - rect.top;
   let best = -1, least = NEAR * NEAR;
-  if (!cells) return best;
+  if (!px) return best;
+  if (!cells) fillCells();
   for (let a = -1; a <= 1; a++) {
     for (let b = -1; b <= 1; b++) {
       for (const i of cells.get(`${Math.floor(x / NEAR) + a},${Math.floor(y / NEAR) + b}`) || []) {
