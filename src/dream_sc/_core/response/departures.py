@@ -274,13 +274,10 @@ def _noisier(c: Candidates, p: Problem, sds: Floats, own: Own) -> Own:
     ways = targeting_noise.Ways(c.log_prior, c.kind, c.tau, *_priors(c, p))
     alone, which = np.log(_mixed(c, own.weight)), np.flatnonzero(p.targeting)
     of_guides = np.log(np.maximum(c.density[:, 1:, :, which], LEAST_DENSITY))
-    tau2 = np.array([p.priors.tau_grid[k] for k in TAUS])[c.tau] ** 2
-    variance = c.variance[:, None] + tau2[:, None]
     noisy, sd, at, value = np.ones(len(which), dtype=bool), 0.0, 0, 0.0
     for _ in range(2):  # the second time without guides that depart by more
         rest = alone.sum(2) - alone[..., which[noisy]].sum(2)
-        level = targeting_noise.level_terms(c.distance, variance, np.isin(np.arange(len(own.own)), which[noisy]), sds)
-        sd, at, value = targeting_noise.shared_sd(ways, rest, of_guides[..., noisy].sum(3), level, sds)
+        sd, at, value = targeting_noise.shared_sd(ways, rest, of_guides[..., noisy].sum(3), sds)
         rows, by_more = rest + of_guides[:, at][..., noisy].sum(2), (1.0 - own.weight[:, 0]) * own.sd**2 > sd**2
         for i in np.flatnonzero(noisy & (own.own & by_more)[which]):
             mine = rows - of_guides[:, at, :, i] + alone[..., which[i]]

@@ -51,27 +51,7 @@ class Ways(NamedTuple):
         return float(total.sum())
 
 
-def level_terms(distance: Floats, variance: Floats, noisy: NDArray[np.bool_], sds: Floats) -> Floats:
-    """What integrating the level of a feature adds to its log density ``(T, M, L)``, for each sd of the noisy guides.
-
-    Levels are at their modes, which noisy guides drew to themselves. The integral is Gaussian, under a flat prior.
-
-    Parameters
-    ----------
-    distance, variance
-        ``(T, L, G)`` of each guide from the level and curve, and its variance by counts and guide effects.
-    noisy
-        ``(G,)`` guides whose variance has the square of the sd besides.
-    """
-    out = np.empty((distance.shape[0], len(sds), distance.shape[1]))
-    for m, sd in enumerate(sds):
-        weight = 1.0 / (variance + noisy * sd**2)
-        total = weight.sum(2)
-        out[:, m] = 0.5 * (weight * distance).sum(2) ** 2 / total - 0.5 * np.log(total)
-    return out
-
-
-def shared_sd(ways: Ways, rows: Floats, of_guides: Floats, level: Floats, sds: Floats) -> tuple[float, int, float]:
+def shared_sd(ways: Ways, rows: Floats, of_guides: Floats, sds: Floats) -> tuple[float, int, float]:
     """Sd that all effects of the targeting guides have besides, the nearest of `sds`, and the log likelihood with it.
 
     Parameters
@@ -80,15 +60,12 @@ def shared_sd(ways: Ways, rows: Floats, of_guides: Floats, level: Floats, sds: F
         ``(T, L)`` log density of the rows of the other guides.
     of_guides
         ``(T, M, L)`` of the rows of the targeting guides, with each of the `sds` ``(M,)``.
-    level
-        ``(T, M, L)`` that the integral over the level adds. The log likelihood is that without it.
     """
     order = np.argsort(sds)
-    values = np.array([ways.log_likelihood(rows + of_guides[:, m] + level[:, m]) for m in order])
+    values = np.array([ways.log_likelihood(rows + of_guides[:, m]) for m in order])
     k, x = int(values.argmax()), np.log(sds[order])
     sd = float(x[k])
     if 0 < k < len(values) - 1:  # the top of the parabola through three of them
         a, b, _ = np.polyfit(x[k - 1 : k + 2] - x[k], values[k - 1 : k + 2] - values[k], 2)
         sd = float(x[k] - b / (2 * a)) if a < 0 else sd
-    at = int(order[k])
-    return float(np.exp(sd)), at, ways.log_likelihood(rows + of_guides[:, at])
+    return float(np.exp(sd)), int(order[k]), float(values[k])
