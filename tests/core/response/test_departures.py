@@ -117,7 +117,8 @@ def test_targeting_guides_that_are_noisier_than_ntc_guides_share_one_sd(sd: floa
 def test_noise_that_all_guides_have_is_not_that_of_targeting_guides() -> None:
     rng = np.random.default_rng(11)
     found = _learn(_problem(rng.normal(0, 0.2, (300, N_G)), rng))
-    assert not found.own.any()
+    assert found.weight.max() < 0.9
+    assert found.own.sum() < CONTROL.sum()
 
 
 def test_guides_that_act_alike_are_not_noisy() -> None:
