@@ -1,11 +1,12 @@
 """Shares, usage and scores: error rate, power and coverage on simulated modalities beside a simulated titration.
 
     python benchmarks/modalities.py [--distribution binomial multinomial normal studentt] [--seeds 10] [--features 500]
-        [--cells 5000] [--shift 0.1] [--rho 0.1] [--categories 2 8] [--first-seed 0]
+        [--cells 5000] [--shift 0.1] [--rho 0.1] [--rise 0] [--categories 2 8] [--first-seed 0]
 
 For every seed: a titration of the cis gene with 12 graded and 6 NTC guides in 2 batches gives the dosage. Beside it a
 modality, 30 % of whose features follow a Hill of the cells' true dosages; all are shifted by batch and by guide (sd
-`shift` of the log odds, or of the score in its sd). Shares vary between cells by a correlation `rho` of a cell's reads;
+`shift` of the log odds, or of the score in its sd). Shares vary between cells by a correlation `rho` of a cell's reads,
+which rises by `rise` log2 per log2 of knock-down;
 coverage is 2 to 50 % of cells. Scores are missing in 10 % of cells. All steps by their defaults, dosages estimated.
 Reported over seeds: false discovery proportion at q < 0.05, power by the size of the change over the observed dosages,
 coverage of 95 % intervals over responders that are called, and over those that change by much, called or not.
@@ -41,9 +42,11 @@ def titration(seed: int, n_cells: int) -> ad.AnnData:
 class Truth:
     """Hills of `t` features, and what shifts them beside the dosage."""
 
-    def __init__(self, rna: ad.AnnData, t: int, shift: float, rng: np.random.Generator):
+    def __init__(self, rna: ad.AnnData, o: argparse.Namespace, rng: np.random.Generator):
+        t, shift = o.features, o.shift
         self.rng, self.t = rng, t
         self.x = rna.obs["true_log2_dosage"].to_numpy(float)
+        self.rho = np.minimum(o.rho * 2.0 ** (-o.rise * self.x), 0.9)[:, None]
         self.responds = rng.random(t) < 0.3
         self.k, self.n = rng.uniform(-2.0, 0.6, t), np.exp(rng.normal(np.log(2), 0.4, t))
         guide, batch = rna.obs["guide"].astype("category").cat.codes, rna.obs["batch"].astype("category").cat.codes
@@ -66,15 +69,15 @@ def reads(truth: Truth, share: float, n_cells: int) -> np.ndarray:
     return np.where(covered, 1 + truth.rng.poisson(1.0, n_cells), 0)
 
 
-def spread(rng: np.random.Generator, p: np.ndarray, rho: float) -> np.ndarray:
-    """Shares of cells ``(N, K)`` around `p`."""
-    if rho <= 0:
+def spread(rng: np.random.Generator, p: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    """Shares of cells ``(N, K)`` around `p`, by correlations ``(N, 1)``."""
+    if rho.max() <= 0:
         return p
     gamma = rng.gamma(np.maximum(p * (1 - rho) / rho, 1e-6))
     return gamma / np.maximum(gamma.sum(1, keepdims=True), 1e-300)
 
 
-def usage(truth: Truth, rho: float, categories: tuple[int, int], ends: np.ndarray) -> tuple[list, list, list]:
+def usage(truth: Truth, categories: tuple[int, int], ends: np.ndarray) -> tuple[list, list, list]:
     """Counts of the categories of each feature, and their true shares at `ends` ``(X,)``."""
     counts, shares, cover = [], [], truth.rng.choice([0.02, 0.1, 0.5], truth.t)
     for i in range(truth.t):
@@ -83,13 +86,13 @@ def usage(truth: Truth, rho: float, categories: tuple[int, int], ends: np.ndarra
         high = truth.rng.dirichlet(np.full(k, 2.0)) if truth.responds[i] else low
         p = low + (high - low) * truth.hill(truth.x, slice(i, i + 1))
         p = p * np.exp(truth.effects((k,)))
-        p = spread(truth.rng, p / p.sum(1, keepdims=True), rho)
+        p = spread(truth.rng, p / p.sum(1, keepdims=True), truth.rho)
         counts.append(truth.rng.multinomial(reads(truth, cover[i], len(p)), p))
         shares.append(low + (high - low) * truth.hill(ends, slice(i, i + 1)))
     return counts, shares, list(cover)
 
 
-def shares_modality(truth: Truth, rho: float, ends: np.ndarray) -> tuple[ad.AnnData, np.ndarray]:
+def shares_modality(truth: Truth, ends: np.ndarray) -> tuple[ad.AnnData, np.ndarray]:
     """Binomial features, and their true shares ``(T, X)``."""
     low = truth.rng.uniform(0.1, 0.9, truth.t)
     high = np.where(truth.responds, truth.rng.uniform(0.05, 0.95, truth.t), low)
@@ -97,7 +100,7 @@ def shares_modality(truth: Truth, rho: float, ends: np.ndarray) -> tuple[ad.AnnD
     for i, cover in enumerate(truth.rng.choice([0.02, 0.1, 0.5], truth.t)):
         p = low[i] + (high[i] - low[i]) * truth.hill(truth.x, slice(i, i + 1))[:, 0]
         p = expit(logit(p) + truth.effects((1,))[:, 0])
-        both = spread(truth.rng, np.stack([p, 1 - p], 1), rho)
+        both = spread(truth.rng, np.stack([p, 1 - p], 1), truth.rho)
         n.append(reads(truth, cover, len(p)))
         y.append(truth.rng.binomial(n[-1], np.clip(both[:, 0], 0, 1)))
     out = ad.AnnData(sparse.csr_matrix(np.stack(y, 1).astype(np.float32)))
@@ -118,19 +121,19 @@ def scores_modality(truth: Truth, heavy: bool, ends: np.ndarray) -> tuple[ad.Ann
 def one(distribution: str, seed: int, o: argparse.Namespace) -> dict[str, np.ndarray | float]:
     rng = np.random.default_rng([seed, 1])
     rna = titration(seed, o.cells)
-    truth = Truth(rna, o.features, o.shift, rng)
+    truth = Truth(rna, o, rng)
     table = ds.get.guides(rna)
     doses = table.loc[~table["is_control"].astype(bool), "log2_dosage"]
     ends = np.array([min(doses.min(), -0.05), 0.0, max(doses.max(), 0.05)])
     options = {"distribution": distribution}
     if distribution == "multinomial":
-        counts, shares, _ = usage(truth, o.rho, tuple(o.categories), ends)
+        counts, shares, _ = usage(truth, tuple(o.categories), ends)
         other = ad.AnnData(sparse.csr_matrix(np.concatenate(counts, 1).astype(np.float32)))
         other.var["donor"] = np.repeat([f"d{i}" for i in range(o.features)], [c.shape[1] for c in counts])
         mean = np.concatenate(shares, 1).T
         options["category_key"] = "donor"
     elif distribution == "binomial":
-        other, mean = shares_modality(truth, o.rho, ends)
+        other, mean = shares_modality(truth, ends)
         options["denominator_layer"] = "denominator"
     else:
         other, mean = scores_modality(truth, distribution == "studentt", ends)
@@ -182,7 +185,7 @@ def report(distribution: str, runs: list[dict], o: argparse.Namespace) -> None:
     fdp = np.array([((r["q"] < 0.05) & ~r["responds"]).sum() / max((r["q"] < 0.05).sum(), 1) for r in runs])
     error = fdp.std(ddof=1) / np.sqrt(len(fdp)) if len(fdp) > 1 else np.nan
     called, responds, change = every["q"] < 0.05, every["responds"], every["change"]
-    print(f"\n{distribution}, {len(runs)} seeds, guide shifts {o.shift}, rho {o.rho}")
+    print(f"\n{distribution}, {len(runs)} seeds, guide shifts {o.shift}, rho {o.rho}, rise {o.rise}")
     print(f"  FDP at q < 0.05  {fdp.mean():.3f} +- {error:.3f} (worst seed {fdp.max():.3f})")
     null = ~responds & np.isfinite(every["p"])
     small, smaller = ((every["p"][null] < level).mean() for level in (0.05, 0.005))
@@ -210,6 +213,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=5000)
     parser.add_argument("--shift", type=float, default=0.1)
     parser.add_argument("--rho", type=float, default=0.1)
+    parser.add_argument("--rise", type=float, default=0.0, help="of log2 rho per log2 of knock-down")
     parser.add_argument("--categories", type=int, nargs=2, default=[2, 8])
     o = parser.parse_args()
     for distribution in o.distribution:

@@ -94,6 +94,7 @@ def pose(adata: ad.AnnData, real: pd.DataFrame, rng: np.random.Generator) -> pd.
         cells.loc[mine, "x_true"] *= 2.0**shift
         table.loc[name, columns] = row[columns].to_numpy(float)
     adata.obsm["cis"], adata.uns["cis"]["guides"] = cells, table.reset_index()
+    adata.uns["cis"]["made_from"].pop("results")  # what edited tables are told by
     ds.tl.fit_trans(adata, progress=False)
     return called(adata, "trans").index
 

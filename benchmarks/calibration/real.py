@@ -117,6 +117,7 @@ def refit(adata: ad.AnnData, chosen: list[str], real: pd.DataFrame, gene: str, l
         cells.loc[mine, "x_true"] *= 2.0**shift
         table.loc[name, DOSAGE] = row[DOSAGE].to_numpy(float)
     adata.obsm["cis"], adata.uns["cis"]["guides"] = cells, table.reset_index()
+    adata.uns["cis"]["made_from"].pop("results")  # what edited tables are told by
     ds.tl.fit_trans(adata, progress=False)
     return ds.get.trans(adata).drop(index=gene)
 

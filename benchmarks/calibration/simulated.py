@@ -93,6 +93,7 @@ def with_true_dosages(adata: Any) -> pd.DataFrame:
     guides["within_sd"], guides["escaper_fraction"] = known["within_sd"].to_numpy(), 0.0
     other.uns["cis"]["diagnostics"]["ntc_level_sd"] = 0.0
     other.uns["cis"]["guides"] = guides
+    other.uns["cis"]["made_from"].pop("results")  # what an edited table is told by
     ds.tl.fit_trans(other, hyper=adata.uns["trans"]["hyper"], progress=False)
     return ds.get.trans(other)
 

@@ -140,3 +140,10 @@ def test_one_cell_makes_no_call() -> None:
     assert table["n_capped_cells"].iloc[gene] == 1
     assert table["n_capped_cells"].sum() == 1
     assert table["qvalue"].iloc[gene] > 0.05
+
+
+def test_the_log_says_where_targeting_guides_are_noisier(fitted: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger=logger.name):
+        tell(fitted.uns["trans"]["guides"].assign(departs=1.0), 0.01, 1000)
+    (message,) = (r.getMessage() for r in caplog.records)
+    assert "12 of 12 targeting guides shift nearly every feature by more than NTC guides do" in message

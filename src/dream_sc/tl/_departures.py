@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FEW_FEATURES = 10
 TOLD = 0.05  # share of features from which on a guide is told of
 MOST_NAMED = 6
+EVERYWHERE = 0.95  # share of features from which on a guide is noisy rather than one that departs
 
 
 def in_order(hyper: Mapping[str, Any] | None, guides: pd.Series) -> dict[str, Any] | None:
@@ -65,6 +66,16 @@ def tell(guides: pd.DataFrame, wide_weight: float, n_features: int) -> None:
     call, are in the table of the guides only.
     """
     guides = guides[~guides["is_control"].astype(bool)]
+    noisy = guides[DEPARTS] > EVERYWHERE
+    if noisy.sum() > 1:
+        logger.warning(
+            "tl.fit_trans: %d of %d targeting guides shift nearly every feature by more than NTC guides do, each "
+            "differently; a response has to stand out from that. Off-target effects, or NTC guides that do not cut, "
+            "do so",
+            noisy.sum(),
+            len(guides),
+        )
+        guides = guides[~noisy]
     many = guides[guides[DEPARTS] > max(TOLD, 2 * wide_weight, FEW_FEATURES / max(n_features, 1))].sort_values(
         DEPARTS, ascending=False, kind="stable"
     )

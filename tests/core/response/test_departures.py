@@ -101,6 +101,45 @@ def test_few_ntc_guides_do_not_depart_where_all_others_act_alike(n_acting: int, 
     assert (called & (change == 0)).sum() <= 0.1 * called.sum()
 
 
+@pytest.mark.parametrize("sd", [0.12, 0.25])
+def test_targeting_guides_that_are_noisier_than_ntc_guides_share_one_sd(sd: float) -> None:
+    rng = np.random.default_rng(10)
+    p = _problem(rng.normal(0, sd, (300, N_G)) * ~CONTROL, rng)
+    found = _learn(p)
+    np.testing.assert_array_equal(found.own, ~CONTROL)
+    assert found.weight[~CONTROL].min() > 0.99
+    assert len(set(found.sd[~CONTROL])) == 1
+    np.testing.assert_allclose(found.sd[0], sd, rtol=0.12)
+    np.testing.assert_array_equal(found.weight[CONTROL], GENERAL.weight)
+    assert (found.partner == -1).all()
+
+
+def test_noise_that_all_guides_have_is_not_that_of_targeting_guides() -> None:
+    rng = np.random.default_rng(11)
+    found = _learn(_problem(rng.normal(0, 0.2, (300, N_G)), rng))
+    assert found.weight.max() < 0.9
+    assert found.own.sum() < CONTROL.sum()
+
+
+def test_guides_that_act_alike_are_not_noisy() -> None:
+    """A knock-out: the shift that all targeting guides share is no disagreement, however large it is."""
+    rng = np.random.default_rng(12)
+    together = rng.normal(0, 0.5, (300, 1)) * (rng.random((300, 1)) < 0.3)
+    found = _learn(_problem(together * ~CONTROL + rng.normal(0, 0.03, (300, N_G)), rng))
+    assert not found.own.any()
+
+
+def test_a_guide_with_a_programme_is_told_among_noisy_ones() -> None:
+    rng = np.random.default_rng(13)
+    shift = rng.normal(0, 0.12, (300, N_G)) * ~CONTROL
+    shift[:, 4] += rng.normal(0, 1.2, 300) * (rng.random(300) < 0.3)
+    found = _learn(_problem(shift, rng))
+    others = np.delete(np.arange(CONTROL.sum() + (~CONTROL).sum())[~CONTROL], 4)
+    np.testing.assert_allclose(found.sd[others], 0.12, rtol=0.2)
+    assert found.sd[4] > 2 * found.sd[others].max()
+    assert found.weight[4] < 0.9
+
+
 def test_two_guides_go_together_only_where_they_share_a_programme() -> None:
     rng = np.random.default_rng(4)
     together = _learn(_problem(_shift({0: 0, 3: 0}, rng), rng))

@@ -9,9 +9,9 @@ own, only other NTC guides tell: where many guides act alike, a few NTC guides t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -20,6 +20,7 @@ from dream_sc._core.laplace import departures as kernel
 from dream_sc._core.laplace.lookup import MOVES, Look, look
 from dream_sc._core.parallel import each_block
 
+from . import targeting_noise
 from .comparison import set_up
 from .first_pass import look_from, null_of
 from .joint_departures import Pair, Residuals, learn_pairs
@@ -50,6 +51,7 @@ LEAST_WEIGHT = 0.02
 LEAST_NTC = 3  # guides among which one can be told to depart
 LEAST_RATIO = 2.0  # of an own weight to that of guides in general
 MOST_WEIGHT = 0.98
+LEAST_DENSITY = 1e-300
 N_ITER, TOL = 60, 1e-3
 
 
@@ -91,6 +93,12 @@ def learn_departures(p: Problem, settings: Settings, wide: Wide, n_guides: int) 
         own = own.put(ntc, of_ntc)
     q = q.in_kernel()
     own = _own(found, q, sds, wide, own if len(q.targeting) == len(ntc) else Own.none(q, sds, wide))
+    if own.own[q.targeting].mean() >= targeting_noise.LEAST_SHARE:
+        # from the levels that the NTC guides tell, beside targeting guides that depart
+        alone = _of_all(q, n_guides, wide, (*own.effects(wide), np.zeros(len(own.own)), own.own), [])
+        sds = np.append(sds, unit * np.array(targeting_noise.MORE_SDS))
+        found = _all_candidates(*set_up(p.take(some), settings, wide._replace(departures=alone)), sds)
+        own = _noisier(found, q, sds, own)
     return _conclude(found, q, sds, wide, n_guides, own)
 
 
@@ -195,12 +203,14 @@ def _em(c: Candidates, start: Floats, before: Floats, open_: Floats, priors: tup
     return Learned(weight, of_kind, of_tau, share)
 
 
-class Own(NamedTuple):
+@dataclass(frozen=True)
+class Own:
     """Which of `G` guides have wide effects of their own."""
 
     weight: Floats  # (G, M) of the components of each guide's effects
     place: Ints  # (G,) the component that is its own
     own: Bools  # (G,)
+    sd: Floats  # (G,) natural log
 
     @classmethod
     def none(cls, p: Problem, sds: Floats, wide: Wide) -> Own:
@@ -209,13 +219,29 @@ class Own(NamedTuple):
         general = np.zeros(1 + len(sds))
         general[0], general[nearest] = 1.0 - wide.weight, wide.weight
         n_g = len(p.targeting)
-        return cls(np.tile(general, (n_g, 1)), np.full(n_g, nearest), np.zeros(n_g, dtype=bool))
+        own = np.zeros(n_g, dtype=bool)
+        return cls(np.tile(general, (n_g, 1)), np.full(n_g, nearest), own, np.full(n_g, wide.sd))
 
-    def put(self, which: Bools, other: Own) -> Own:
+    def put(self, which: Bools | Ints, other: Own) -> Own:
         """The same with those of some guides in place."""
-        weight, place, own = self.weight.copy(), self.place.copy(), self.own.copy()
-        weight[which], place[which], own[which] = other
-        return Own(weight, place, own)
+        mine = [values.copy() for values in self.arrays]
+        for values, new in zip(mine, other.arrays, strict=True):
+            values[which] = new
+        return Own(*mine)
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """All of them."""
+        return self.weight, self.place, self.own, self.sd
+
+    def effects(self, wide: Wide) -> tuple[Floats, Floats]:
+        """Weight and sd of each guide's wide effects, those in general where it has no own."""
+        weight = np.where(self.own, np.minimum(1.0 - self.weight[:, 0], targeting_noise.WEIGHT), wide.weight)
+        return weight, np.where(self.own, self.sd, wide.sd)
+
+    def some(self, which: Bools | Ints) -> Own:
+        """Those of some guides."""
+        return Own(*(values[which] for values in self.arrays))
 
 
 def _own(c: Candidates, p: Problem, sds: Floats, wide: Wide, held: Own) -> Own:
@@ -235,15 +261,42 @@ def _own(c: Candidates, p: Problem, sds: Floats, wide: Wide, held: Own) -> Own:
         found = _one_sd(c, found, held.weight, some, place[some], priors)
         own[some] = _gains(c, found, general[0], some) > LEAST_GAIN
         own &= 1.0 - found.weight[:, 0] > LEAST_RATIO * wide.weight
-    mine = Own(found.weight, place, own)
-    return held.put(own, Own(mine.weight[own], mine.place[own], mine.own[own]))
+    return held.put(own, Own(found.weight, place, own, sds[place - 1]).some(own))
+
+
+def _noisier(c: Candidates, p: Problem, sds: Floats, own: Own) -> Own:
+    """Targeting guides with one sd besides in all features, where that says more than what each has by itself.
+
+    A guide that departs by more keeps its own weight and sd where these say more of it.
+    """
+    n_more = 1 + len(sds) - own.weight.shape[1]
+    own = replace(own, weight=np.pad(own.weight, ((0, 0), (0, n_more))))
+    ways = targeting_noise.Ways(c.log_prior, c.kind, c.tau, *_priors(c, p))
+    alone, which = np.log(_mixed(c, own.weight)), np.flatnonzero(p.targeting)
+    of_guides = np.log(np.maximum(c.density[:, 1:, :, which], LEAST_DENSITY))
+    noisy, sd, at, value = np.ones(len(which), dtype=bool), 0.0, 0, 0.0
+    for _ in range(2):  # the second time without guides that depart by more
+        rest = alone.sum(2) - alone[..., which[noisy]].sum(2)
+        sd, at, value = targeting_noise.shared_sd(ways, rest, of_guides[..., noisy].sum(3), sds)
+        rows, by_more = rest + of_guides[:, at][..., noisy].sum(2), (1.0 - own.weight[:, 0]) * own.sd**2 > sd**2
+        for i in np.flatnonzero(noisy & (own.own & by_more)[which]):
+            mine = rows - of_guides[:, at, :, i] + alone[..., which[i]]
+            noisy[i] = ways.log_likelihood(mine) < value + LEAST_GAIN
+        if noisy.all() or not noisy.any():
+            break
+    if not noisy.any() or value < ways.log_likelihood(alone.sum(2)) - own.own.sum():
+        return own  # a weight of each guide explains some by chance
+    noisy = which[noisy]
+    weight = np.zeros((len(noisy), 1 + len(sds)))
+    weight[:, 0], weight[:, 1 + at] = 1.0 - targeting_noise.WEIGHT, targeting_noise.WEIGHT
+    every = np.ones(len(noisy), dtype=bool)
+    return own.put(noisy, Own(weight, np.full(len(noisy), 1 + at), every, np.full(len(noisy), sd)))
 
 
 def _conclude(c: Candidates, p: Problem, sds: Floats, wide: Wide, n_guides: int, own: Own) -> Departures:
     """Their weights and sds, the share of features in which each guide departs, and which of them go together."""
     found = _em(c, own.weight, MANY * own.weight, (own.weight > 0).astype(float), _priors(c, p))
-    weight = np.where(own.own, np.minimum(1.0 - own.weight[:, 0], MOST_WEIGHT), wide.weight)
-    sd = np.where(own.own, sds[own.place - 1], wide.sd)
+    weight, sd = own.effects(wide)
     joint, total = _log_likelihood(c, found.weight, found.of_kind, found.of_tau)
     tau2 = np.array([p.priors.tau_grid[k] for k in TAUS])[c.tau] ** 2
     residuals = Residuals(c.distance, c.variance, tau2, np.exp(joint - total[:, None]))
