@@ -1,4 +1,4 @@
-"""A first look at every feature: the evidence of curves on a fixed set of shapes and amplitudes, by table look-up.
+"""A first pass over every feature: the evidence of curves on a fixed set of shapes and amplitudes, by table look-up.
 
 A guide's likelihood, its effect integrated, depends on one number: how far the curve moves it from the null's mean.
 It is tabulated over that number once for each feature and guide, by component of the guide effects, which are smooth.
