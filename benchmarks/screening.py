@@ -1,4 +1,4 @@
-"""Does the first look lose calls? Every feature by it, against every curve, shape and tau by the kernel.
+"""Does the first pass lose calls? Every feature by it, against every curve, shape and tau by the kernel.
 
 Sums over guides are simulated directly, with guide shifts of 0.1 log2, for two designs: 12 guides and 6 NTC guides, and
 20 with 100 NTC guides that the engine sums up. Calls are made from both sets of evidence in the same way.
@@ -36,7 +36,7 @@ class Result:
     design: tuple[int, int]
     n: int
     called: int
-    lost: int  # called with all effort, not after the first look
+    lost: int  # called with all effort, not after the first pass
     gained: int
     log_bf_ratio: float  # median over the calls
     worst_lost: float  # least q-value, all effort, among the lost

@@ -146,7 +146,6 @@ def main() -> None:
         ratio = seconds["calibrate"] / seconds["trans"]
         print(f"{N_PERMUTATIONS} permutations take {ratio:.1f} times the trans step, bar {CALIBRATE_BAR:.0f}")
     peak = result["peak"]
-    peak = result["peak"]
     print(f"peak       {peak / 1e9:8.2f} GB, bar {MEMORY_BAR / 1e9:.0f} GB: {held(peak < MEMORY_BAR)}")
     print(f"called     {result['called']:8d} genes at q < 0.05")
     print(f"small run that fills the cache of kernels: {first:.1f} s; {os.cpu_count()} cores, load before {load:.2f}")

@@ -433,6 +433,11 @@ def test_progress_tells_every_function_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert registry["laplace.modes.run"].source.__module__ == modes.__name__
 
 
+def test_one_process_leaves_nothing_that_the_next_session_would_tell_of() -> None:
+    ahead.ready(["technical"], 1)
+    assert [f.name for f in ahead.functions(["technical"]) if f.missing()] == []
+
+
 def test_a_child_that_is_forked_while_a_thread_compiles_goes_on(tmp_path: Path) -> None:
     code = (
         MODE.format(package=str(PACKAGE)).replace("print(", "go = lambda: (", 1)

@@ -1,4 +1,4 @@
-"""The first look at every feature against sums over exact densities, and the draws made from it."""
+"""The first pass at every feature against sums over exact densities, and the draws made from it."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _weak(rng: np.random.Generator, n: int, level_error: float = 0.0) -> Problem
 
 
 def _set_up(p: Problem) -> tuple[Columns, Lattice, tuple[np.ndarray, np.ndarray]]:
-    """The first look's curves, the lattice and the log masses of shapes and taus on all of it."""
+    """The first pass's curves, the lattice and the log masses of shapes and taus on all of it."""
     kind = curve("single_hill")
     c = compare(p, [curve("null"), kind], GRID, 6)
     lattice, taus = c.lattices["single_hill"], np.repeat(GRID[None], len(p.counts), 0)

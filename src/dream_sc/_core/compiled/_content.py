@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -34,21 +35,34 @@ def _called(function: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _globals_in(code: CodeType, known: dict[str, Any]) -> Iterator[Any]:
-    owner: Any = None
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            value = known.get(step.argval)
-            owner = value if isinstance(value, ModuleType) else None
+    """What the names in a code object stand for at this moment."""
+    for name, *attributes in _names_in(code):
+        value = known.get(name)
+        yield value
+        for attribute in attributes:
+            if not isinstance(value, ModuleType):
+                break
+            value = getattr(value, attribute, None)
             yield value
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and owner is not None:
-            value = getattr(owner, step.argval, None)
-            owner = value if isinstance(value, ModuleType) else None
-            yield value
-        elif step.opname != "EXTENDED_ARG":
-            owner = None
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _globals_in(constant, known)
+
+
+@cache  # small functions become part of many, and each is read again for all of them
+def _names_in(code: CodeType) -> tuple[tuple[str, ...], ...]:
+    """The global names that a code object reads, each with the attributes that are taken from it in a row."""
+    found: list[tuple[str, ...]] = []
+    follows = False
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            found.append((step.argval,))
+            follows = True
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and follows:
+            found[-1] += (step.argval,)
+        elif step.opname != "EXTENDED_ARG":
+            follows = False
+    return tuple(found)
 
 
 def content_of(function: Callable[..., Any]) -> Iterator[str]:

@@ -169,6 +169,11 @@ class Function:
             table[i] = address
         self.bound = True
 
+    def compile_missing(self) -> None:
+        """Compile what is compiled ahead and is not kept, of a function that is loaded."""
+        for sig in self.missing().values():
+            self.dispatcher.compile(sig)
+
     def compile_only(self) -> None:
         """Compile what is missing and keep it, without anything that it needs: it cannot be called in this process.
 

@@ -107,6 +107,8 @@ def ready(
         time.sleep(PAUSE)
     for function in wanted:
         function.load()
+        if function.open and function in todo:  # no other process did: it would be told of in each session
+            function.compile_missing()
         tell(len(todo) - len(missing(todo)), len(todo))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,4 +60,4 @@ def told_apart(mean: Floats, sd: Floats) -> bool:
     """Whether dosages ``(G,)`` differ by more than their errors, by Cochran's Q."""
     w = np.maximum(sd, LEAST_SD) ** -2.0
     q = float((w * (mean - (w @ mean) / w.sum()) ** 2).sum())
-    return len(mean) > 1 and bool(chi2.sf(q, len(mean) - 1) < TOLD_P)
+    return len(mean) > 1 and bool(chdtrc(len(mean) - 1, q) < TOLD_P)

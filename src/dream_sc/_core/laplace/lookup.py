@@ -1,4 +1,4 @@
-"""A first look at every feature: the evidence of curves on a fixed set of shapes and amplitudes, by table look-up.
+"""A first pass over every feature: the evidence of curves on a fixed set of shapes and amplitudes, by table look-up.
 
 A guide's likelihood, its effect integrated, depends on one number: how far the curve moves it from the null's mean.
 It is tabulated over that number once for each feature and guide, by component of the guide effects, which are smooth.
@@ -136,17 +136,19 @@ def _add_guide(position: float, g: int, n_moves: int, pack: Singles, unit: Singl
     i, y, v0, v1, v2, v3 = _weights(position, n_moves)
     x, w0, w1, w2, w3 = F32(y), F32(v0), F32(v1), F32(v2), F32(v3)
     at, own = (g * n_moves + i) * ROW, g * LANES
+    # an index that is not seen to be positive is read lane by lane: the loop counts from the start of what it reads
+    near, mine = pack[at : at + 4 * ROW], unit[own : own + LANES]
     for lane in range(LANES):
-        k = at + lane
-        a = w0 * pack[k] + w1 * pack[k + ROW] + w2 * pack[k + 2 * ROW] + w3 * pack[k + 3 * ROW]
+        k = lane
+        a = w0 * near[k] + w1 * near[k + ROW] + w2 * near[k + 2 * ROW] + w3 * near[k + 3 * ROW]
         k += WIDE
-        b = w0 * pack[k] + w1 * pack[k + ROW] + w2 * pack[k + 2 * ROW] + w3 * pack[k + 3 * ROW]
-        k = at + ROW + LANES + lane
-        a1, a2 = pack[k], pack[k + LANES]
-        a1, a2 = a1 + x * (pack[k + ROW] - a1), a2 + x * (pack[k + ROW + LANES] - a2)
+        b = w0 * near[k] + w1 * near[k + ROW] + w2 * near[k + 2 * ROW] + w3 * near[k + 3 * ROW]
+        k = ROW + LANES + lane
+        a1, a2 = near[k], near[k + LANES]
+        a1, a2 = a1 + x * (near[k + ROW] - a1), a2 + x * (near[k + ROW + LANES] - a2)
         k += WIDE
-        b1, b2 = pack[k], pack[k + LANES]
-        b1, b2 = b1 + x * (pack[k + ROW] - b1), b2 + x * (pack[k + ROW + LANES] - b2)
+        b1, b2 = near[k], near[k + LANES]
+        b1, b2 = b1 + x * (near[k + ROW] - b1), b2 + x * (near[k + ROW + LANES] - b2)
         # exp(-d) as (1 - d / 32)^32
         rest = max(ONE - abs(a - b) * INV_32, ZERO)
         rest = rest * rest
@@ -154,7 +156,7 @@ def _add_guide(position: float, g: int, n_moves: int, pack: Singles, unit: Singl
         rest = rest * rest
         rest = rest * rest
         rest = rest * rest
-        move, first = unit[own + lane], a >= b
+        move, first = mine[lane], a >= b
         sums[lane] += max(a, b) + rest * (ONE - rest * (HALF - BEND * rest))
         sums[LANES + lane] += move * (a1 if first else b1)
         sums[2 * LANES + lane] += move * move * (a2 if first else b2)
@@ -208,7 +210,7 @@ def _columns(
     """
     middle, n_guides = n_moves // 2, unit.size // LANES
     null, fixed, sums = np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32), np.zeros(3 * LANES, F32)
-    at, every = np.zeros(n_guides), np.zeros(n_guides, dtype=np.int64)
+    half, at, every = np.zeros(LANES), np.zeros(n_guides), np.zeros(n_guides, dtype=np.int64)
     still, n_still = np.zeros(n_guides, dtype=np.int64), 0
     for g in range(n_guides):
         at[g], every[g] = float(middle), g
@@ -233,12 +235,13 @@ def _columns(
             looser = max(-float(sums[2 * LANES + lane]), LEAST_GAIN * precise)
             shifts[c, lane] = sums[LANES + lane] / looser
             gain = 0.5 * sums[LANES + lane] * shifts[c, lane]
-            half = 0.5 * vlog(looser / precise)
-            out[c, lane] = sums[lane] + gain - half
-            if gain > LARGE_GAIN and out[c, lane] > NO_MATTER:
+            half[lane] = 0.5 * vlog(looser / precise)
+            out[c, lane] = sums[lane] + gain - half[lane]
+        for lane in range(LANES):
+            if 0.5 * sums[LANES + lane] * shifts[c, lane] > LARGE_GAIN and out[c, lane] > NO_MATTER:
                 for i in range(which.size):
                     at[which[i]] = positions[c, i]
-                out[c, lane] = _followed(at, shifts[c, lane], unit, held, step, lane, n_moves, pack) - half
+                out[c, lane] = _followed(at, shifts[c, lane], unit, held, step, lane, n_moves, pack) - half[lane]
 
 
 @entry

@@ -57,7 +57,7 @@ class Comparison:
     curves: list[Curve]  # the null first
     lattices: dict[str, Lattice]
     grid: Floats  # (K,) of tau
-    columns: dict[str, Columns] | None  # of the first look, where there is one
+    columns: dict[str, Columns] | None  # of the first pass, where there is one
     degree: int = 6
     pairs: tuple[Pair, ...] = ()  # of guides that depart together
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from dream_sc._core import engines
 from dream_sc._core.parallel import blocks, each, under
@@ -178,7 +178,7 @@ def _describe_block(
 
 
 def _by_look(e: Evidence, m: int, quick: bool) -> bool:
-    """Whether a curve is described by the table of the first look."""
+    """Whether a curve is described by the table of the first pass."""
     one_step = e.comparison.curves[m].one_step
     return quick and one_step and e.comparison.columns is not None and e.settings.inference == "laplace"
 
@@ -201,7 +201,7 @@ def _looked(d: Decision, jobs: list[Job]) -> dict[int, tuple[Table, summary.Said
 def _describe_looked(
     d: Decision, m: int, table: Table, said: summary.Said | None
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
-    """As `_describe_block`, by the table of the first look."""
+    """As `_describe_block`, by the table of the first pass."""
     p, c = d.evidence.problem, d.evidence.comparison.curves[m]
     drawn, column, place = _look_up(d.evidence, d.prior, m, table)
     found: dict[str, Any]
@@ -225,7 +225,7 @@ def _look_up(e: Evidence, prior: Prior, m: int, table: Table) -> Looked:
 
 
 def draws_of(e: Evidence, prior: Prior, m: int, *, quick: bool, coarse: bool = False) -> Draws:
-    """Draws of curve `m` by the fast engine, or out of the table of the first look where there is one."""
+    """Draws of curve `m` by the fast engine, or out of the table of the first pass where there is one."""
     p, c, settings = e.problem, e.comparison.curves[m], e.settings
     if _by_look(e, m, quick):
         return _look_up(e, prior, m, _table(e, m)).draws
@@ -275,7 +275,7 @@ def _support(d: Decision, m: int, out: Floats, const: Floats, tau: Floats) -> di
 
 def level_shifts(sd: float, n: int, seed: int) -> Floats:
     """Draws ``(n,)`` of the error of the NTC level, the same for every feature, as the error is."""
-    return np.asarray(sd * np.random.default_rng([seed, 1]).permutation(norm.ppf((np.arange(n) + 0.5) / n)))
+    return np.asarray(sd * np.random.default_rng([seed, 1]).permutation(ndtri((np.arange(n) + 0.5) / n)))
 
 
 def _with_level_error(draws: Floats, c: Curve, sd: float, seed: int) -> Floats:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
-from scipy.stats import chi2, norm, qmc
+from scipy.special import logsumexp, ndtri
+
+from dream_sc._core.stats.sobol import sobol_points, student_scale
 
 from . import importance
 from .importance import Draws, Lattice
@@ -141,9 +142,8 @@ def _adapt(
         spread[:, np.arange(d), np.arange(d)] += floor + 1e-6
         floor = 0.02 * np.einsum("tii->ti", spread)
         chol = np.linalg.cholesky(spread) * INFLATE
-        sobol = qmc.Sobol(1 + d, seed=np.random.default_rng([seed, i])).random(1 << int(np.ceil(np.log2(n))))[:n]
-        sobol = np.clip(sobol, 1e-9, 1 - 1e-9)
-        z = norm.ppf(sobol[:, 1:]) * np.sqrt(SHAPE_DF / chi2.ppf(sobol[:, :1], SHAPE_DF))
+        sobol = sobol_points(1 + d, n, np.random.default_rng([seed, i]))
+        z = ndtri(sobol[:, 1:]) * student_scale(sobol[:, :1], SHAPE_DF)
         shapes = mean[:, None] + np.einsum("tij,sj->tsi", chol, z)
         last = i == len(proposals) - 1
         taus = tau.tau if last else tau.best

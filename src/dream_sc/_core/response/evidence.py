@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 # log Bayes factors against the null, or of two Hills against one
-NO_HOPE = 0.5  # after a first look, of one Hill and of two: left there
-NO_SECOND = -5.0  # of two Hills against one, after a first look
+NO_HOPE = 0.5  # after a first pass, of one Hill and of two: left there
+NO_SECOND = -5.0  # of two Hills against one, after a first pass
 HOPELESS_SECOND = -2.5  # of two Hills, at the likeliest tau of one: not tried at others
 MATTERS = 5.0  # taus whose evidence is this far below the best keep what the leaders say
 TAU_TRIES = 3  # of two Hills
@@ -148,9 +148,9 @@ class Found(NamedTuple):
 
 
 def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Prior | None = None) -> Found:
-    """Evidence of one block of features; `whole` spends all effort on all of them, as where there is no first look.
+    """Evidence of one block of features; `whole` spends all effort on all of them, as where there is no first pass.
 
-    Given the `prior` of the guide effects, the first look is from the sd that is likeliest under it.
+    Given the `prior` of the guide effects, the first pass is from the sd that is likeliest under it.
     """
     grid, taus = c.grid, p.taus(c.grid)
     null = null_of(p, taus)
@@ -183,7 +183,7 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Pri
 def _look(
     p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, log_tau: Floats | None
 ) -> tuple[Floats, dict[str, Floats]]:
-    """The first look, which runs on the CPU: a large block is shared out between its threads."""
+    """The first pass, which runs on the CPU: a large block is shared out between its threads."""
     if log_tau is not None:
         at = np.where(taus > 0, null.log_z + log_tau, -np.inf).argmax(1)
         return look_from_one(p, columns, null, taus, at)
@@ -209,7 +209,7 @@ def _everywhere(p: Problem, c: Comparison, each: Curve) -> Floats:
 def _closely(
     p: Problem, c: Comparison, rows: Ints, looked: Floats, values: Floats, masses: list[Floats], log_tau: Floats
 ) -> None:
-    """Evidence and masses of some features by the kernel, in place, given what a first look says ``(T', M - 1)``.
+    """Evidence and masses of some features by the kernel, in place, given what a first pass says ``(T', M - 1)``.
 
     Two Hills keep their ratio to one where it leaves them no hope.
     """
@@ -243,7 +243,7 @@ def _run(p: Problem, c: Curve, lattice: Lattice, which: Ints, taus: Floats, degr
 
 
 def _near(p: Problem, c: Comparison, each: Curve, mass: Floats, log_tau: Floats) -> tuple[Floats, Floats]:
-    """Log evidence ``(T, K)`` of a curve, and the masses ``(T, S)`` of its shapes, given those of a first look."""
+    """Log evidence ``(T, K)`` of a curve, and the masses ``(T, S)`` of its shapes, given those of a first pass."""
     lattice, taus = c.lattices[each.name], p.taus(c.grid)
     top = np.argsort(-mass, axis=1, kind="stable")[:, : each.n_closer]
     by_tau = logsumexp(_run(p, each, lattice, top[:, :LEADERS], taus, c.degree), axis=1)

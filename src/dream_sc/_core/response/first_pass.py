@@ -1,6 +1,6 @@
-"""Curves on a fixed set of shapes and amplitudes, and the evidence of every feature for them: a first look.
+"""Curves on a fixed set of shapes and amplitudes, and the evidence of every feature for them: a first pass.
 
-Features for which it leaves no hope of a response go no further; what it says of them is what is reported. The
+Features with little evidence after this pass are not refined: what it says of them is what is reported. The
 amplitudes are those of given movements between the ends of the axis, which their prior is about.
 """
 
@@ -37,7 +37,7 @@ class Columns(NamedTuple):
     shape: Ints  # (N,) sorted
     amplitudes: Floats  # (N, A)
     log_weight: Floats  # (N,) prior mass
-    positions: Floats  # (N, G) where each targeting guide is moved to, in steps of `screen.MOVES`
+    positions: Floats  # (N, G) where each targeting guide is moved to, in steps of `lookup.MOVES`
     first: Ints  # (S,) first column of each shape
     move: Floats  # (N, A) movements, signed
 

@@ -1,4 +1,4 @@
-"""Posterior draws of curves of one step for features that are not called, out of the table of curves of the first look.
+"""Posterior draws of curves of one step for features that are not called, out of the table of curves of the first pass.
 
 The table has each curve at a few places within its cell of the grid of shapes and movements. They are the same for all
 features, so what the curves say of fold changes, slopes and classes is worked out once and looked up. Draws are taken
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import qmc
 
 from dream_sc._core.curves._base import moment_mass
 from dream_sc._core.laplace import lookup
 from dream_sc._core.laplace.lookup import MOVES, Look
+from dream_sc._core.stats.sobol import sobol_points
 
 from . import importance, summary
 from .first_pass import Null, look_from
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 N_DRAWS = 256
 PLACES = 16  # in the cell of each curve
 MODE_TOL = 1e-4  # of the null, from whose mode level and group effects are drawn
-FINER = 3  # steps of the tables of the guides in each of a first look's
+FINER = 3  # steps of the tables of the guides in each of a first pass's
 FINE = 64  # steps of the prior mass within a cell
 
 
 class Table(NamedTuple):
-    """The curves of the first look, at several places within the cell of each."""
+    """The curves of the first pass, at several places within the cell of each."""
 
     order: Ints  # (N,) columns of the look, so that neighbours are alike
     params: Floats  # (N, PLACES, 3) amplitude, log2 EC50 and log n; (N, PLACES, 1) of a switch
@@ -60,7 +60,7 @@ class Looked(NamedTuple):
 def table_of(p: Problem, c: Curve, shapes: Floats, columns: Columns, seed: int) -> Table:
     """Places in the cells of the columns, `shapes` ``(S, 2)`` of the lattice: evenly over the prior mass there."""
     base, wanted, priors = shapes[columns.shape][:, None], columns.move[:, None], p.priors
-    u = qmc.Sobol(4, seed=seed).random(PLACES)
+    u = sobol_points(4, PLACES, seed)
     at = _at_shapes(p, shapes, base, u) if shapes.shape[1] else np.repeat(base, PLACES, 1)
     edges = priors.unit * c.moves
     cell = np.searchsorted(edges, np.abs(wanted[:, 0, 0])) - 1
@@ -125,7 +125,7 @@ def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Float
 
 
 def closer_look(p: Problem, at: Look, positions: Floats) -> tuple[Singles, Singles]:
-    """As `screen.look`, with tables of finer moves: the level follows their differences, which have to be right."""
+    """As `lookup.look`, with tables of finer moves: the level follows their differences, which have to be right."""
     size = (len(p.counts), len(positions))
     out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     moves = p.priors.unit * np.linspace(MOVES[0], MOVES[-1], FINER * (len(MOVES) - 1) + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, ndtr, ndtri
 
 from .guide_contrasts import log_ratios, slope_over
 from .null_scale import log_moment_bf
@@ -43,11 +43,11 @@ def columns(
     z = ratio * np.sign(fitted) / np.sqrt(wide)
     out = {"n_guides_support": ((z > SUPPORT_Z) & targeting).sum(1).astype(float)}
     q = ((ratio - fitted) ** 2 / variance).sum(1)
-    out["heterogeneity_p"] = chi2.sf(q, max(ratio.shape[1] - 2, 1))
+    out["heterogeneity_p"] = chdtrc(max(ratio.shape[1] - 2, 1), q)
     out["p_trend_within_targeting"] = np.full(len(ratio), np.nan)
     if targeting.sum() >= 3 and np.ptp(dosage[targeting]) > 0:
         slope, information = slope_over(dosage[targeting], ratio[:, targeting], wide[:, targeting])
-        out["p_trend_within_targeting"] = 2 * norm.sf(np.abs(slope) * np.sqrt(information))
+        out["p_trend_within_targeting"] = 2 * ndtr(-np.abs(slope) * np.sqrt(information))
     information = slope_over(dosage, ratio, wide)[1]
     span = p.axis.high - p.axis.low
     move = 0.5 * min_detectable(span / np.sqrt(information), p.priors, log_odds)
@@ -67,4 +67,4 @@ def min_detectable(sd: Floats, priors: TransPriors, log_odds: float) -> Floats:
         middle = 0.5 * (low + high)
         short = log_moment_bf(middle, sd, priors) < need
         low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return np.asarray(high + norm.ppf(DETECT_POWER) * sd)
+    return np.asarray(high + ndtri(DETECT_POWER) * sd)

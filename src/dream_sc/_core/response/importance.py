@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
-from scipy.stats import chi2, norm, qmc
+from scipy.special import logsumexp, ndtri
 
 from dream_sc._core.curves import chosen, place
 from dream_sc._core.curves._base import shape_log_weight
 from dream_sc._core.laplace import quadrature
 from dream_sc._core.laplace.kernel_density import log_kernels
 from dream_sc._core.stats.pareto import smooth
+from dream_sc._core.stats.sobol import sobol_points, student_scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,10 +134,10 @@ def _propose(lattice: Lattice, n: int, seed: int) -> tuple[Points, Floats]:
     """Points of every feature and the log density of the proposal."""
     n_t, n_s, n_k = lattice.log_z.shape
     dim, d = lattice.mode.shape[-1], lattice.shapes.shape[-1]
-    sobol = qmc.Sobol(3 + d + dim, seed=seed).random(1 << int(np.ceil(np.log2(n))))[:n]
-    sobol = np.clip(sobol[np.argsort(sobol[:, 0], kind="stable")], 1e-9, 1 - 1e-9)
-    stretch = np.sqrt(DF / chi2.ppf(sobol[:, 1], DF))
-    z = norm.ppf(sobol[:, 3 + d :])
+    sobol = sobol_points(3 + d + dim, n, seed)
+    sobol = sobol[np.argsort(sobol[:, 0], kind="stable")]
+    stretch = student_scale(sobol[:, 1], DF)
+    z = ndtri(sobol[:, 3 + d :])
     jitter = sobol[:, 2 : 3 + d] - 0.5  # tau first
     u0 = (np.arange(n) + 0.5) / n
     theta, shapes = np.zeros((n_t, n, dim)), np.zeros((n_t, n, d))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from dream_sc._core.likelihoods import likelihood, normal
 from dream_sc._core.sums.pair_sums import robust_means, score_sums
@@ -102,4 +102,4 @@ def _noise(sums: ScoreStats, rows: Layout, guides: Guides, sd: Floats) -> Floats
     df = np.maximum(n - 1.0, 0.0).sum(1)
     more = (df > max(n_controls - 1, 1)) & (left > 0)
     df, left = np.where(more, df, 1.0), np.where(more, left, 1.0)
-    return np.where(more, np.sqrt(left / df) * t.ppf(UPPER, df) / norm.ppf(UPPER), sd)
+    return np.where(more, np.sqrt(left / df) * stdtrit(df, UPPER) / ndtri(UPPER), sd)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 GROUPS = ("early", "proportional", "threshold", "buffered")
-TURNING = "turning"  # rises and falls on the way: none of the groups
 N_POINTS = 121
 THIRD = 1 / 3  # of the way in log2 dosage: half of the change before it is early, within the last third buffered
 STEEP, MOST = 1.0, 0.8  # log2 of dosage within which this share of the change is done at a threshold

@@ -8,6 +8,7 @@ import numpy as np
 
 from dream_sc._core.curves import LN2, NULL
 from dream_sc._core.response import all_features, status
+from dream_sc._core.response.describe import calls_of
 from dream_sc._core.response.guide_contrasts import slope_over
 from dream_sc._core.response.guide_support import SUPPORT_Z, min_detectable
 from dream_sc._core.response.summary import MIN_SIDE
@@ -47,16 +48,8 @@ class Contrasts(NamedTuple):
 def columns(d: Decision, prepared: Prepared, guides: Contrasts) -> dict[str, Any]:
     """Columns ``(F,)`` of all features that are fitted, as if none rather responded."""
     slope, sd = guides.line
-    found: dict[str, Any] = {
-        "lfdr": d.lfdr,
-        "qvalue": d.q_value,
-        "pvalue": d.p_value,
-        "log_bf": d.log_bf,
-        "lfdr_graded": d.graded.lfdr,
-        "qvalue_graded": d.q_graded,
-        "log_bf_graded": d.graded.log_bf,
-        "baseline": np.exp(guides.level),
-    }
+    found = calls_of(d) | {"baseline": np.exp(guides.level)}
+    del found["model"]  # which of the curves is the best one is not worth saying
     ends = _ends(prepared.axis, guides)
     for part, at in ends.items():
         found |= _effect(f"log2fc_{part}", slope * at / LN2, np.abs(sd * at) / LN2)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import median_filter
-from scipy.stats import nbinom
 
 from dream_sc._core.compiled import Indices, Vector, entry
 from dream_sc._core.parallel import in_runs, n_threads_for
@@ -110,6 +109,8 @@ def _of_neighbours(overdispersion: Floats, mean: Floats, known: NDArray[np.bool_
 
 def _quantile(mean: Floats, overdispersion: Floats, tail: float) -> Floats:
     """Count that a negative binomial exceeds with the probability `tail` at most."""
+    from scipy.stats import nbinom  # takes most of a second to import
+
     size = overdispersion**-2.0
     return np.asarray(nbinom.isf(tail, size, size / (size + mean)))
 
@@ -173,6 +174,8 @@ def cap(
     -------
     Feature and cell of each count that was capped, and what was taken off.
     """
+    from scipy.stats import nbinom
+
     feature, cell, count = noted.closed()
     if not len(feature):
         return feature, cell, count

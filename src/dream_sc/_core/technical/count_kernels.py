@@ -6,8 +6,35 @@ from math import exp, log, log1p
 
 import numpy as np
 
-from dream_sc._core.compiled import Cube, Indices, Matrix, Vector, entry, part
+from dream_sc._core.compiled import Cube, Indices, Matrix, Vector, entry, inline, part
+from dream_sc._core.compiled.vector_math import vexp, vlog
 from dream_sc._core.laplace.linalg import cholesky, solve
+
+
+@inline
+def _expect(
+    theta: Vector,
+    log_s: Vector,
+    group: Indices,
+    z: Matrix,
+    phi: float,
+    eta: Vector,
+    ratio: Vector,
+    log_one: Vector,
+) -> None:
+    """Log means of the rows, the means over `phi`, and the logs of one more than these."""
+    first = theta.size - z.shape[1]  # parameter of the first covariate
+    for b in range(eta.size):
+        eta[b] = theta[0] + log_s[b]
+        if group[b] > 0:
+            eta[b] += theta[group[b]]
+        for j in range(z.shape[1]):
+            eta[b] += z[b, j] * theta[first + j]
+    # loops with nothing but these in them become vector instructions
+    for b in range(eta.size):
+        ratio[b] = vexp(eta[b]) / phi
+    for b in range(eta.size):
+        log_one[b] = vlog(1.0 + ratio[b])
 
 
 @part
@@ -37,23 +64,17 @@ def _mode(
     n, n_z = theta.size, z.shape[1]
     first = n - n_z  # parameter of the first covariate
     value = -np.inf
+    eta, ratio, log_one = np.zeros(y.size), np.zeros(y.size), np.zeros(y.size)
     for _ in range(50):
         for i in range(n):
             grad[i] = 0.0
             for j in range(n):
                 hess[i, j] = 0.0
+        _expect(theta, log_s, group, z, phi, eta, ratio, log_one)
         value = 0.0
         for b in range(y.size):
-            eta = theta[0] + log_s[b]
-            c = group[b]
-            if c > 0:
-                eta += theta[c]
-            for j in range(n_z):
-                eta += z[b, j] * theta[first + j]
-            m = exp(eta)
-            q = m / (m + phi)
-            total = y[b] + phi * n_cells[b]
-            value += y[b] * eta - total * log1p(m / phi)
+            c, q, total = group[b], ratio[b] / (1.0 + ratio[b]), y[b] + phi * n_cells[b]
+            value += y[b] * eta[b] - total * log_one[b]
             d1, k = y[b] - total * q, total * q * (1.0 - q)
             grad[0] += d1
             hess[0, 0] += k

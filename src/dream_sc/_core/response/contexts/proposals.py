@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
-from scipy.stats import chi2, norm, qmc
+from scipy.special import gammaln, logsumexp, ndtri
+
+from dream_sc._core.stats.sobol import sobol_points, student_scale
 
 from . import modes
 from .lattice_draws import LatticeDraws, starts
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 DF, WIDER = 5.0, 1.3  # of the t distributions; factor on the covariance
 LEAST_WEIGHT = 0.02  # of a mode
-EDGE = 1e-9  # of uniform numbers
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def draw(shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Shari
     cells = LatticeDraws.of(shapes, tables, sharing)
     found = modes.find(shapes, pair, tau, sharing.layout, log_prior, starts(shapes, tables, sharing))
     bumps = _Bumps.of(found)
-    numbers = qmc.Sobol(sharing.n_free + 3, seed=np.random.default_rng(seed)).random(n)
-    numbers = np.clip(numbers, EDGE, 1 - EDGE)
+    numbers = sobol_points(sharing.n_free + 3, n, np.random.default_rng(seed))
     phi = np.concatenate([cells.draw(numbers[: n // 2]), bumps.draw(numbers[n // 2 :])], 1)
     log_q = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
     return Draws(phi, log_prior(phi) - log_q)
@@ -86,7 +85,7 @@ class _Bumps:
         cumulative = self.weight.cumsum(1)
         which = np.minimum((cumulative[:, None] < numbers[:, :1]).sum(-1), self.weight.shape[1] - 1)
         rows = np.arange(len(which))[:, None]
-        z = norm.ppf(numbers[:, 2 : 2 + n_p]) * np.sqrt(DF / chi2.ppf(numbers[:, 1], DF))[:, None]
+        z = ndtri(numbers[:, 2 : 2 + n_p]) * student_scale(numbers[:, 1], DF)[:, None]
         return self.at[rows, which] + np.einsum("tdpq,dq->tdp", self.root[rows, which], z)
 
     def log_density(self, phi: Floats) -> Floats:
