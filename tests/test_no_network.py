@@ -30,7 +30,7 @@ import matplotlib
 matplotlib.use("Agg")
 import dream_sc as ds
 
-adata = ds.datasets.titration(300, 6, rng=0, n_guides=6, mean_range=(0.0, 3.0))
+adata = ds.datasets.titration(300, 24, rng=0, n_guides=6, mean_range=(0.0, 3.0))
 ds.pp.size_factors(adata, method="stable")
 ds.tl.fit_technical(adata, batch_key="batch")
 ds.tl.fit_cis(adata, "GFI1B")
