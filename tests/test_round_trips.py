@@ -36,7 +36,7 @@ def whole() -> ad.AnnData:
     ds.tl.group_responses(adata)
     ds.tl.check_confounding(adata)
     guides = ds.get.guides(adata)
-    dosages = dict(zip(guides["guide"], 2 ** guides["log2_dosage"], strict=True))
+    dosages = dict(zip(guides.index, 2 ** guides["log2_dosage"], strict=True))
     ds.tl.set_dosage(adata, dosages, key_added="known", cis_gene="GFI1B")
     ds.tl.fit_trans(adata, cis_key="known", key_added="known_trans", function_type="single_hill", nsamples=50)
     return adata
