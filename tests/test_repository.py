@@ -114,3 +114,26 @@ def test_the_entry_for_the_registry_agrees_with_the_package() -> None:
 def test_actions_are_kept_up_to_date() -> None:
     updates = _yaml(".github/dependabot.yml")["updates"]
     assert [update["package-ecosystem"] for update in updates] == ["github-actions"]
+
+
+CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}  # by another name there
+
+
+def test_the_recipe_for_conda_has_the_dependencies_of_the_package() -> None:
+    project, text = _project(), (ROOT / "conda" / "recipe.yaml").read_text()
+    recipe = yaml.safe_load(text)
+    wanted = [re.match(r"([\w.-]+)>=([\w.]+)$", d).groups() for d in project["project"]["dependencies"]]  # type: ignore[union-attr]
+    run = dict(line.split(" >=") for line in recipe["requirements"]["run"])
+    assert run.pop("python") == project["project"]["requires-python"].removeprefix(">=")
+    assert run == {CONDA.get(name, name): least for name, least in wanted}
+    assert recipe["context"]["version"] == project["project"]["version"]
+    assert recipe["package"]["name"] == project["project"]["name"]
+    (entry,) = project["project"]["scripts"].items()
+    assert recipe["build"]["python"]["entry_points"] == [" = ".join(entry)]
+    assert {recipe["about"][k] for k in ("homepage", "documentation")} <= set(project["project"]["urls"].values())
+    assert (ROOT / recipe["about"]["license_file"]).is_file()
+
+
+def test_the_changelog_names_what_is_not_released_first() -> None:
+    sections = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert sections[0] in ("Unreleased", _project()["project"]["version"])

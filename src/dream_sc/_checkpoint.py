@@ -1,39 +1,54 @@
 """Finished blocks of a long fit in a folder, so that a fit which was interrupted goes on where it was.
 
-A manifest says which data and settings the blocks are of. Every file is written under another name first, and the
-zip format's checksums tell a damaged one: its block is computed again.
+A manifest says which data and settings the blocks are of. Every file is written under another name first, and starts
+with a checksum over all that follows: the block of a damaged one is computed again. One process works on a folder.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import struct
 import threading
+import tokenize
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ._data.results import versions
 from ._logging import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
-FORMAT = "1"
-MANIFEST = "checkpoint.json"
+FORMAT = "2"
+MANIFEST, LOCK = "checkpoint.json", ".lock"
+LARGEST_MANIFEST = 2**24  # bytes; a manifest has some kB
+START = b"dream_sc block\n"
+N_CHECK = 32  # bytes of the checksum of a block
+OWN = re.compile(r"([a-z]+-)+\d{5,}\.block(\.\d+\.\d+\.tmp)?|checkpoint\.json\.\d+\.\d+\.tmp")
 DAMAGE = (
     OSError,
     ValueError,
-    KeyError,
     TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    SyntaxError,
     EOFError,
-    RecursionError,
+    RuntimeError,  # with RecursionError and NotImplementedError
     MemoryError,
+    struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -56,8 +71,9 @@ class Checkpoint:
         if not file.exists():
             return None
         try:
-            with file.open("rb") as raw, np.load(raw, allow_pickle=False) as stored:
-                return _joined(json.loads(str(stored["tree"])), stored)
+            with np.load(io.BytesIO(_content(file)), allow_pickle=False) as stored:
+                leaves = dict(stored)
+            return _joined(json.loads(str(leaves.pop("tree"))), leaves)
         except DAMAGE as error:
             logger.warning("%s is damaged (%s): its block is computed again", file, error)
             return None
@@ -66,26 +82,62 @@ class Checkpoint:
         """Write the result of a block: nested tuples and dicts of arrays of numbers or text."""
         leaves: dict[str, Any] = {}
         leaves["tree"] = np.array(json.dumps(_split(result, leaves)))
-        _write(self._file(i), lambda file: np.savez(file, **leaves))
+        body = io.BytesIO()
+        np.savez(body, **leaves)
+        _write(self._file(i), START + _check(body.getvalue()), body.getvalue())
 
     def remove(self) -> None:
-        """Take all of it away, the manifest last: what is left by an interruption is still a checkpoint."""
-        for file in [*self.path.glob("*.npz"), *self.path.glob("*.tmp"), self.path / MANIFEST]:
-            file.unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        """Take all of it away, the manifest last: what is left by an interruption is still a checkpoint.
+
+        Results are in the object by now, so that a file that cannot be removed is said and is no error.
+        """
+        try:
+            made = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["made"] is True
+            for file in self.path.iterdir():
+                if OWN.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
+            for name in (MANIFEST, LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            if made and not self.path.is_symlink() and not any(self.path.iterdir()):
+                self.path.rmdir()
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            logger.warning("checkpoint: %s cannot be removed (%s): delete it by hand", self.path, error)
 
     def _file(self, i: int) -> Path:
-        return self.path / f"{self.stage}{i:05d}.npz"
+        return self.path / f"{self.stage}{i:05d}.block"
+
+
+def _check(body: bytes) -> bytes:
+    return blake2b(body, digest_size=N_CHECK).digest()
+
+
+def _content(file: Path) -> bytes:
+    """What follows the checksum of a file, never more than the file has bytes."""
+    if not file.is_file():
+        raise ValueError("it is no file")
+    whole = file.read_bytes()
+    start = len(START) + N_CHECK
+    body = whole[start:]
+    if whole[:start] != START + _check(body):
+        raise ValueError("its checksum is of other bytes")
+    with zipfile.ZipFile(io.BytesIO(body)) as members:
+        infos = members.infolist()
+        if any(m.compress_type for m in infos) or sum(m.file_size for m in infos) > len(body):
+            raise ValueError("it is compressed, which blocks never are")
+    return body
 
 
 def usable(path: Any) -> Path:
     """The folder, if there is none or if it is one of a checkpoint."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint={path!r} is no path: name a folder for finished blocks")
-    folder = Path(path)
+    if not str(path).strip():
+        raise ValueError(f"checkpoint={str(path)!r} is no name: name a folder for finished blocks")
+    folder = Path(path).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"checkpoint={str(path)!r} is a file: name a folder that is empty or does not exist")
+    if folder.is_symlink() and not folder.exists():
+        raise ValueError(f"checkpoint={str(path)!r} is a link to what does not exist: name a folder")
     known = not folder.exists() or (folder / MANIFEST).exists()
     if not known and any(not file.name.startswith((".", MANIFEST)) for file in folder.iterdir()):
         raise ValueError(
@@ -94,7 +146,42 @@ def usable(path: Any) -> Path:
     return folder
 
 
-def open_checkpoint(path: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> Checkpoint:
+@contextmanager
+def opened(path: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Checkpoint]:
+    """The checkpoint of a fit, as of `open_checkpoint`; no other process may use it meanwhile."""
+    made = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _locked(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    try:
+        yield open_checkpoint(path, settings, data, made=made)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _locked(path: Path) -> FileLock | None:
+    """The lock of a folder; the system takes it back from a process that died."""
+    if (path / LOCK).is_symlink():
+        raise ValueError(f"checkpoint: {path / LOCK} is a link: delete the folder")
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"checkpoint={str(path)!r} is in use by another fit: wait for it, or name another folder"
+        ) from error
+    except NotImplementedError:
+        logger.warning("checkpoint: %s is on a file system without locks: start one fit only with it", path)
+        return None
+    return lock
+
+
+def open_checkpoint(
+    path: Path, settings: Mapping[str, Any], data: Mapping[str, Any], *, made: bool = True
+) -> Checkpoint:
     """The checkpoint of a fit, a new one or one to go on with.
 
     Parameters
@@ -103,6 +190,8 @@ def open_checkpoint(path: Path, settings: Mapping[str, Any], data: Mapping[str, 
         What the result depends on beside the data, compared by how it is written.
     data
         Arrays, and nested tuples, dicts and dataclasses of them, by the names that a message uses.
+    made
+        Whether the folder is removed with a new checkpoint: it was not there before.
 
     Raises
     ------
@@ -115,20 +204,25 @@ def open_checkpoint(path: Path, settings: Mapping[str, Any], data: Mapping[str, 
     manifest = path / MANIFEST
     if manifest.exists():
         try:
+            if not manifest.is_file() or manifest.stat().st_size > LARGEST_MANIFEST:
+                raise ValueError("it is no file, or far too large")
             stored = json.loads(manifest.read_text(encoding="utf-8"))
             differences = _differences(stored["settings"], wanted) + _different_data(stored["data"], prints)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
             raise ValueError(f"checkpoint: {manifest} is damaged ({error}): delete the folder") from error
         if differences:
             raise ValueError(
                 f"checkpoint={str(path)!r} is of another fit: {'; '.join(differences)}. Call with what it is of, or "
                 "name another folder, or delete it"
             )
-        logger.info("%d finished blocks are in %s", len(list(path.glob("*.npz"))), path)
+        logger.info("%d finished blocks are in %s", len(list(path.glob("*.block"))), path)
     else:
-        path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"settings": wanted, "data": prints}, indent=1)
-        _write(manifest, lambda file: file.write(text.encode()))
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _explained(error, path) from error
+        text = json.dumps({"settings": wanted, "data": prints, "made": made}, indent=1)
+        _write(manifest, text.encode())
     return Checkpoint(path)
 
 
@@ -169,12 +263,26 @@ def _different_data(stored: Mapping[str, str], prints: Mapping[str, str]) -> lis
     return [f"the {name} differ" for name in names]
 
 
-def _write(path: Path, fill: Callable[[Any], Any]) -> None:
+def _explained(error: OSError, path: Path) -> OSError:
+    """What the system says of a file, with the argument that it comes from."""
+    text = f"checkpoint: {path} cannot be written ({error.strerror or error}). Blocks that are finished stay, so that "
+    text += "the same call goes on with them once that is mended; or name another folder"
+    return OSError(error.errno, text)
+
+
+def _write(path: Path, *parts: bytes) -> None:
     """Write a file that is there as a whole or not at all."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    with temporary.open("wb") as file:
-        fill(file)
-    os.replace(temporary, path)
+    try:
+        temporary.unlink(missing_ok=True)  # never through a link that someone put there
+        with temporary.open("xb") as file:
+            for part in parts:
+                file.write(part)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _split(x: Any, leaves: dict[str, Any]) -> Any:
@@ -194,4 +302,4 @@ def _joined(tree: Any, leaves: Any) -> Any:
         return {name: _joined(value, leaves) for name, value in tree.items()}
     if isinstance(tree, list):
         return tuple(_joined(value, leaves) for value in tree)
-    return leaves[tree]
+    return leaves.pop(tree)  # each is named once

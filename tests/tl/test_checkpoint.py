@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import os
 import pickle
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,13 +153,13 @@ def test_a_damaged_block_is_computed_again(
     whole, folder = ready.copy(), tmp_path / "checkpoint"
     ds.tl.fit_trans(whole, **SMALL)
     _interrupt(ready, folder)
-    first, second, third = sorted(folder.glob("evidence-*.npz"))[:3]
+    first, second, third = sorted(folder.glob("evidence-*.block"))[:3]
     first.write_bytes(first.read_bytes()[:100])  # cut off
     content = bytearray(second.read_bytes())
     content[len(content) // 2] ^= 0xFF  # a bit of an array
     second.write_bytes(bytes(content))
     third.write_bytes(b"")
-    (folder / "evidence-00000.npz.1.2.tmp").write_bytes(b"half")  # of a writer that was killed
+    (folder / "evidence-00000.block.1.2.tmp").write_bytes(b"half")  # of a writer that was killed
     adata, after = ready.copy(), _counting(monkeypatch)
     with caplog.at_level(logging.WARNING, "dream_sc"):
         ds.tl.fit_trans(adata, checkpoint=folder, **SMALL)
@@ -176,21 +180,43 @@ def test_a_block_that_holds_objects_is_never_unpickled(tmp_path: Path) -> None:
 
     objects = np.empty(1, dtype=object)
     objects[0] = Runs()
+    file = tmp_path / "evidence-00000.block"
+
+    def planted(body: bytes) -> None:
+        """A block whose checksum is right: who can write there can make one."""
+        file.write_bytes(_checkpoint.START + _checkpoint._check(body) + body)
+
+    def npz(save: Any = np.savez, **arrays: Any) -> bytes:
+        body = io.BytesIO()
+        save(body, **arrays)
+        return body.getvalue()
+
     for tree in ('"x1"', "[" * 100_000, "5", '{"a": ["x9"]}', "null"):
-        np.savez(tmp_path / "evidence-00000.npz", tree=np.array(tree), x1=objects, allow_pickle=True)
+        planted(npz(tree=np.array(tree), x1=objects, allow_pickle=True))
         assert kept.load(0) is None
-    np.savez(tmp_path / "evidence-00000.npz", tree=objects, allow_pickle=True)
+    planted(npz(tree=objects, allow_pickle=True))
     assert kept.load(0) is None
-    (tmp_path / "evidence-00000.npz").write_bytes(pickle.dumps(Runs()))
+    planted(pickle.dumps(Runs()))
     assert kept.load(0) is None
+    # what is small on disk and large in memory: compressed, and one array named many times
+    planted(npz(np.savez_compressed, tree=np.array('"x1"'), x1=np.zeros(10**6)))
+    assert file.stat().st_size < 10_000
+    assert kept.load(0) is None
+    planted(npz(tree=np.array(json.dumps(["x1"] * 1000)), x1=np.zeros(100)))
+    assert kept.load(0) is None
+    planted(npz(tree=np.array('"x1"'), x1=np.zeros(100)))
+    assert kept.load(0).tolist() == [0.0] * 100
     assert not ran.exists()
 
 
 def test_a_damaged_manifest_is_refused(ready: ad.AnnData, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    for text in ("{", "[]", json.dumps({"settings": {}}), "[" * 100_000):
-        (folder / _checkpoint.MANIFEST).write_text(text)
+    for text in ("{", "[]", json.dumps({"settings": {}}), "[" * 100_000, "[" * 2**25, "folder"):
+        (folder / _checkpoint.MANIFEST).unlink(missing_ok=True)
+        (folder / _checkpoint.MANIFEST).mkdir() if text == "folder" else (folder / _checkpoint.MANIFEST).write_text(
+            text
+        )
         with pytest.raises(ValueError, match=r"checkpoint\.json is damaged .*delete the folder"):
             ds.tl.fit_trans(ready.copy(), checkpoint=folder, **SMALL)
 
@@ -230,6 +256,120 @@ def test_a_write_that_fails_leaves_no_block(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "new").exists()
 
 
+def test_every_flipped_bit_and_every_cut_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = _checkpoint.Checkpoint(tmp_path, "evidence-")
+    kept.save(0, (np.arange(6.0).reshape(2, 3), {"text": np.array(["a", "bc"])}))
+    file = tmp_path / "evidence-00000.block"
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for at in [*range(200), *rng.integers(len(whole), size=300)]:
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        file.write_bytes(bytes(damaged))
+        assert kept.load(0) is None
+        file.write_bytes(whole[:at])
+        assert kept.load(0) is None
+    assert caplog.text.count("is damaged") == 1000
+    file.write_bytes(whole)
+    assert kept.load(0)[0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_what_is_no_file_is_computed_again(tmp_path: Path) -> None:
+    kept = _checkpoint.Checkpoint(tmp_path, "evidence-")
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"of someone else")
+    os.mkfifo(tmp_path / "evidence-00000.block")  # reading it would wait for ever
+    (tmp_path / "evidence-00001.block").symlink_to(outside)
+    for i in range(2):
+        assert kept.load(i) is None
+        temporary = f"evidence-0000{i}.block.{os.getpid()}.{threading.get_ident()}.tmp"
+        (tmp_path / temporary).symlink_to(outside)
+        kept.save(i, np.arange(3))
+        assert kept.load(i).tolist() == [0, 1, 2]
+    assert outside.read_bytes() == b"of someone else"
+    (tmp_path / "evidence-00002.block").mkdir()
+    assert kept.load(2) is None
+    with pytest.raises(OSError, match=r"checkpoint: .*evidence-00002.block cannot be written"):
+        kept.save(2, np.arange(3))
+
+
+def test_files_of_the_user_stay(tmp_path: Path) -> None:
+    """The folder is removed with all of it where the fit made it, and it holds nothing else."""
+    before = tmp_path / "before"
+    before.mkdir()
+    with _checkpoint.opened(before, {}, {}) as kept:
+        kept.under("evidence").save(0, np.arange(3))
+        kept.remove()
+    assert not list(before.iterdir())
+    new = tmp_path / "new"
+    for name in ("my_results.npz", "run-00001.npz", "notes.block", "a.tmp"):
+        with _checkpoint.opened(new, {}, {}) as kept:
+            kept.under("evidence").save(0, np.arange(3))
+            (new / "evidence-00000.block.1.2.tmp").write_bytes(b"half")
+            (new / name).write_bytes(b"mine")
+            kept.remove()
+        assert [file.name for file in new.iterdir()] == [name]
+        (new / name).unlink()
+        new.rmdir()
+    with _checkpoint.opened(new, {}, {}) as kept:
+        kept.remove()
+    assert not new.exists()
+
+
+def test_a_linked_folder_is_emptied_and_stays(ready: ad.AnnData, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    learned = {"function_type": "single_hill", "features": ["gene_0003"]}
+    out = ds.tl.fit_trans(ready, checkpoint=tmp_path / "link", copy=True, **learned, **SMALL)
+    assert "trans" in out.uns
+    assert not list((tmp_path / "disk").iterdir())
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "is no name"), (" ", "is no name"), ("dangling", "is a link to")])
+def test_names_that_are_none(tmp_path: Path, name: str, message: str) -> None:
+    if name == "dangling":
+        (tmp_path / name).symlink_to(tmp_path / "nothing")
+        name = str(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        _checkpoint.usable(name)
+
+
+def test_the_home_folder_is_written_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _checkpoint.usable("~/x") == tmp_path / "x"
+
+
+def test_one_fit_at_a_time_uses_a_folder(tmp_path: Path) -> None:
+    with _checkpoint.opened(tmp_path / "new", {}, {}) as kept:
+        kept.under("evidence").save(0, np.arange(3))
+        with pytest.raises(ValueError, match="is in use by another fit: wait for it, or name another"):
+            with _checkpoint.opened(tmp_path / "new", {}, {}):
+                pass
+    with pytest.raises(KeyboardInterrupt), _checkpoint.opened(tmp_path / "new", {}, {}):
+        raise KeyboardInterrupt
+    with _checkpoint.opened(tmp_path / "new", {}, {}) as kept:  # an interruption gives it back
+        assert kept.under("evidence").load(0).tolist() == [0, 1, 2]
+
+
+def test_a_full_disk_names_the_argument_and_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _checkpoint.opened(tmp_path / "new", {}, {}) as kept:
+        kept = kept.under("evidence")
+        kept.save(0, np.arange(3))
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "replace", full)
+        with pytest.raises(
+            OSError, match=r"checkpoint: .*evidence-00001.block cannot be written \(No space left"
+        ) as error:
+            kept.save(1, np.arange(3))
+        assert error.value.errno == errno.ENOSPC
+        assert kept.load(0).tolist() == [0, 1, 2]
+        assert not list((tmp_path / "new").glob("*.tmp"))
+
+
 def test_features_with_categories_go_on_too(modalities: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dream_sc._core.response.categories import describe as chain_rows
 
@@ -243,7 +383,7 @@ def test_features_with_categories_go_on_too(modalities: Any, tmp_path: Path, mon
         patch.setattr(chain_rows, "_block", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ds.tl.fit_trans(data, **keys)
-    assert list(folder.glob("evidence-*.npz"))
+    assert list(folder.glob("evidence-*.block"))
     assert "again" not in data["usage"].varm
     whole = modalities.copy()
     ds.tl.fit_trans(whole, **{**keys, "checkpoint": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from scipy import sparse
 
 import dream_sc as ds
 from dream_sc._screen import tasks
-from dream_sc._screen.store import open_store, read_parts
+from dream_sc._screen.store import Part, open_store, read_parts
 from dream_sc._screen.union import over_all
 
 if TYPE_CHECKING:
@@ -366,6 +367,36 @@ def test_a_claim_is_of_one_process_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "s" / "screen.json").write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
         open_store(tmp_path / "s", {"rng": 0}, {"x": np.arange(3)})
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(tmp_path / "s", {}, {})
+    part = Part(pd.DataFrame({"lfdr": [0.1]}), {"target": "a", "n_rows": 1})
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"of someone else")
+    file = store.file("a", ())
+    file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}.tmp").symlink_to(outside)
+    store.save("a", (), part)
+    assert store.load("a", ()).about["target"] == "a"
+    assert outside.read_bytes() == b"of someone else"
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(
+            OSError, match=r"parts/b\..*cannot be written \(No space left on device\). Parts that are finished stay"
+        ):
+            store.save("b", (), part)
+    assert [f.name for f in (tmp_path / "s" / "parts").iterdir()] == [file.name]
+    (tmp_path / "s" / "screen.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="is damaged"):
+        open_store(tmp_path / "s", {}, {})
+    with pytest.raises(ValueError, match="is no name"):
+        open_store("", {}, {})
+    with pytest.raises(OSError, match="store: /proc/none/s cannot be made"):
+        open_store("/proc/none/s", {}, {})
 
 
 def test_what_goes_with_the_table_is_in_its_file(table: pd.DataFrame, tmp_path: Path) -> None:

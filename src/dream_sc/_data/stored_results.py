@@ -45,10 +45,11 @@ def edited(adata: AnnData, key: str) -> list[str]:
     if not isinstance(made, Mapping):  # of an earlier version
         return []
     out = []
-    if str(made[FEATURES]) == of_names(adata.var_names):
-        for name, before in made[TABLES].items():
+    # what is empty is left out by anndata where objects are put together
+    if str(made.get(FEATURES)) == of_names(adata.var_names):
+        for name, before in made.get(TABLES, {}).items():
             now = adata.varm.get(name)
-            columns = list(map(str, made[COLUMNS].get(name, ())))
+            columns = list(map(str, made.get(COLUMNS, {}).get(name, ())))
             if now is not None and _digest(now, adata.var_names, columns) != str(before):
                 out.append(f".varm[{name!r}]")
     if OF_GUIDES in made and _of_guides(entry[GUIDES]) != str(made[OF_GUIDES]):

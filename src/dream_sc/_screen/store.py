@@ -97,8 +97,12 @@ def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) 
     folder = _usable(path)
     wanted = {"format of the store": FORMAT} | {name: str(value) for name, value in settings.items()}
     prints = {name: digest(value) for name, value in data.items()}
-    for name in (PARTS, LOCKS):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    try:
+        for name in (PARTS, LOCKS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"store: {folder} cannot be made ({error.strerror}): name a folder that you may write"
+        raise OSError(error.errno, text) from error
     with FileLock(folder / LOCKS / "manifest.lock"):
         if not (folder / MANIFEST).exists():
             text = json.dumps({"settings": wanted, "data": prints}, indent=1)
@@ -124,14 +128,16 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         return {"settings": dict(found["settings"]), "data": dict(found["data"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"store: {file} is damaged ({error}): delete the folder") from error
 
 
 def _usable(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"store={path!r} is no path: name a folder for the parts of the screen")
-    folder = Path(path)
+    folder = Path(path).expanduser()
+    if not str(path).strip():
+        raise ValueError(f"store={str(path)!r} is no name: name a folder for the parts of the screen")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"store={str(path)!r} is a file: name a folder that is empty or does not exist")
     own = (MANIFEST, PARTS)
@@ -151,7 +157,7 @@ def read_parts(path: Any) -> list[Part]:
     FileNotFoundError
         If the folder is no store.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"{folder} is no store of a screen: dream_sc.tl.screen(data, store=...) makes one")
     found = [read_part(file, "it is left out") for file in sorted((folder / PARTS).glob("*.parquet"))]
@@ -182,7 +188,12 @@ def whole_parquet(frame: pd.DataFrame, path: Path, attributes: Mapping[str, str]
 def _whole(path: Path, write: Any) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
+        part.unlink(missing_ok=True)  # never through a link that someone put there
         write(part)
         os.replace(part, path)
+    except OSError as error:
+        text = f"{path} cannot be written ({error.strerror or error}). Parts that are finished stay, so that the "
+        text += "same call goes on with them once that is mended; or name another folder"
+        raise OSError(error.errno, text) from error
     finally:
         part.unlink(missing_ok=True)

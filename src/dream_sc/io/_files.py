@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# what h5py, scipy, pandas, gzip and zlib raise of files that are damaged or of another kind
-DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, AttributeError, MemoryError, OverflowError)
-
 
 def path_of(path: Any, name: str = "path") -> Path:
     """A path; refuses what is none."""
@@ -47,13 +44,14 @@ def folder_to_write(folder: Any) -> Path:
 def readable(path: Any, what: str) -> Iterator[None]:
     """Turn whatever goes wrong in reading a file into an error that names it, and what it should be.
 
-    Errors that say so already, and files that are not there, pass.
+    Errors that say so already, files that are not there and libraries that are missing pass. Of damaged files h5py,
+    zarr, anndata, scipy, pandas, gzip and zlib raise errors of a dozen kinds, some derived from Exception alone.
     """
     try:
         yield
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, PermissionError, ImportError):
         raise
-    except DAMAGED as error:
+    except Exception as error:
         if str(path) in str(error) and isinstance(error, ValueError):
             raise
         text = " ".join(str(error).split())[:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from ._without_dosage import STEP, acting_guides, as_holder, check_acting, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from os import PathLike
 
     import numpy as np
@@ -143,7 +145,8 @@ def fit_trans(
         what is available by default.
     checkpoint
         Folder for finished blocks of features, for fits that take long. After an interruption the same call goes on
-        where it was, with the numbers of a fit that was not interrupted. It is removed once the results are written.
+        where it was, with the numbers of a fit that was not interrupted. It is removed once the results are written,
+        with its folder if the fit made that. One fit at a time works with it.
     device
         Of the posteriors of "svi" and "nuts": "cpu", "cuda" (or "cuda:1", ...), or "auto", the default: a GPU if torch
         finds one. All else, and "laplace" as a whole, runs on the CPU; with it the argument is refused.
@@ -194,7 +197,9 @@ def fit_trans(
     ------
     ValueError, KeyError
         If an earlier step is missing, a cell lacks a covariate of the technical fit, an argument is not known, there is
-        no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions.
+        no GPU for `device="cuda"`, or `checkpoint` is of other data, settings or versions, or in use.
+    OSError
+        If `checkpoint` cannot be written, as on a full disk. Finished blocks stay.
 
     Examples
     --------
@@ -249,14 +254,15 @@ def fit_trans(
         **_categories(inputs.opened.technical["params"]),
     }
     inputs = with_single_cells(inputs, settings, memory_limit)
-    kept = _kept(checkpoint, inputs, params | {"rng": seed, "features": features}, hyper)
-    _compile.ready("trans", progress)
-    found = _fit(inputs, settings, features, _bars(progress, hyper is None), kept)
-    frame, more = table_of(inputs, found)
-    info = results.run_info(started, seed, params) | _about(inputs, found, frame, params) | more | {"cis_mod": cis_mod}
-    _write(adata, holder, key_added, (_with_targets(frame, inputs, holder), found, info), own, started)
-    if kept is not None:
-        kept.remove()
+    with _kept(checkpoint, inputs, params | {"rng": seed, "features": features}, hyper) as kept:
+        _compile.ready("trans", progress)
+        found = _fit(inputs, settings, features, _bars(progress, hyper is None), kept)
+        frame, more = table_of(inputs, found)
+        info = results.run_info(started, seed, params) | _about(inputs, found, frame, params)
+        info |= more | {"cis_mod": cis_mod}
+        _write(adata, holder, key_added, (_with_targets(frame, inputs, holder), found, info), own, started)
+        if kept is not None:
+            kept.remove()
     return data if copy else None
 
 
@@ -310,10 +316,10 @@ def _kept(
     inputs: ResponseInputs,
     settings: dict[str, Any],
     hyper: dict[str, Any] | None,
-) -> Checkpoint | None:
+) -> AbstractContextManager[Checkpoint | None]:
     """The checkpoint, refused if it is of a fit that depends on anything else."""
     if checkpoint is None:
-        return None
+        return nullcontext()
     from dream_sc import _checkpoint
 
     measured, s = inputs.prepared, inputs.sticks
@@ -328,7 +334,7 @@ def _kept(
         "categories": None if s is None else (s.features, s.feature, s.category, s.following, s.column_names),
         "numbers of hyper=": hyper,
     }
-    return _checkpoint.open_checkpoint(_checkpoint.usable(checkpoint), settings, data)
+    return _checkpoint.opened(_checkpoint.usable(checkpoint), settings, data)
 
 
 def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params: dict[str, Any]) -> dict[str, Any]:

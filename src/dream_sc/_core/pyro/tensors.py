@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,20 @@ if TYPE_CHECKING:
     )
 
 
+# Pyro's handlers and parameters and torch's random numbers are of the whole process: one fit of Pyro at a time
+_PYRO = threading.RLock()
+
+
 @contextmanager
 def isolated(seed: int, device: torch.device) -> Iterator[None]:
     """Seeded random numbers, an empty parameter store and one thread, all put back afterwards.
 
-    The tensors are small: more threads than one spend their time waiting for each other.
+    The tensors are small: more threads than one spend their time waiting for each other. Fits in other threads of the
+    process wait for their turn.
     """
-    devices, threads = [device] if device.type == "cuda" else [], torch.get_num_threads()
-    with torch.random.fork_rng(devices=devices), pyro.get_param_store().scope():
+    devices = [device] if device.type == "cuda" else []
+    with _PYRO, torch.random.fork_rng(devices=devices), pyro.get_param_store().scope():
+        threads = torch.get_num_threads()
         torch.manual_seed(seed)
         torch.set_num_threads(1)
         try:
