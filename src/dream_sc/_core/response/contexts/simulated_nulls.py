@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +66,7 @@ def simulate_same(
         moved = curve[c] + tau[:, None] * own
         picked = sums.take(pick)
         out.append(simulate(picked, base[c] + level[:, c, None] + moved[:, picked.stats.guide], rng))
-    return Simulated(replace(measured, sums=(out[0], out[1])), responds)
+    return Simulated(measured.with_sums(*out), responds)
 
 
 def _models(probability: Floats, counts: Floats, rng: np.random.Generator) -> Ints:
