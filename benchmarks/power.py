@@ -1,8 +1,8 @@
 """Is the forecast of power right? Plans of screens are forecast, then simulated cell by cell and fitted.
 
 Each plan has its own guides, dosages, cells, depth and guide effects. A screen has features of three levels, a third of
-them with one of two fold changes; its observed power is the share of those that `fit_trans` calls, at q < 0.05 and a local
-FDR below 0.5. The lowest levels are features of low counts: 0.1 and 0.5 in a cell. Run
+them with one of two fold changes; its observed power is the share of those that `fit_trans` calls, at q < 0.05 and a
+local FDR below 0.5. Of the levels 0.1, 0.5 and 2 counts in a cell, the first two are low. Run
 ``python benchmarks/power.py [number of plans] [features of each kind]``.
 """
 
