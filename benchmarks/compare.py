@@ -339,6 +339,7 @@ def main() -> None:
     parser.add_argument("--null", type=int, default=200, help="simulated features for p-values")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--data", default=os.environ.get("DREAM_SC_DATA"))
+    parser.add_argument("--seed", type=int, default=0, help="of the regroupings")
     parser.add_argument("--regroupings", type=int, default=0, help="of NTC guides, on real cells, in place of targets")
     args = parser.parse_args()
     for name in filter(None, args.scenarios.split(",")):
@@ -355,7 +356,7 @@ def main() -> None:
             flush=True,
         )
     if args.regroupings:
-        regroup(args.data, args.regroupings, args.null)
+        regroup(args.data, args.regroupings, args.null, args.seed)
     else:
         lanes(args.data)
 
