@@ -99,9 +99,12 @@ def main() -> None:
     for name in args.scenarios.split(","):
         found = pd.concat([one(seed, args.features, name, args.draws) for seed in range(args.seeds)])
         found["called"] = ~found["kind"].isin(KINDS[:2])
-        table = found.groupby("kind")[["oracle", "ours"]].mean().loc[list(KINDS[1:])]
+        table = found.groupby("kind")[["oracle", "ours"]].mean().reindex(KINDS[1:])
         table.loc["amplitude, seen"] = found[(found["kind"] == "amplitude") & found["seen"]][["oracle", "ours"]].mean()
-        table["n"] = found.groupby("kind").size()
+        table["n"] = [
+            *found.groupby("kind").size().reindex(KINDS[1:]),
+            (found["seen"] & (found["kind"] == "amplitude")).sum(),
+        ]
         print(f"{name}, {args.seeds} screens of {args.features} features: share that is called at q < 0.05")
         print(table.round(3).to_string())
         for who in ("oracle", "ours"):

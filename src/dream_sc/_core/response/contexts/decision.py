@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from dream_sc._core.parallel import each_block
+from dream_sc._core.parallel import blocks, each_block
 from dream_sc._core.response.decision import null_distribution, q_values
 from dream_sc._core.response.learned import Prior, learn
 
@@ -82,22 +82,20 @@ def learn_rho(measured: Measured, grid: Floats) -> float:
     A half where too few features tell.
     """
     from .lattice_draws import first_look
-    from .pair_likelihood import Pair
 
     n = len(measured.sums[0].overdispersion)
     some = np.unique(np.linspace(0, n - 1, min(n, 2 * MOST_FOR_RHO)).astype(int))
-    levels = levels_of(measured.take(some), grid, USUAL_RHO)
-    still = np.flatnonzero(first_look(measured.shapes, levels.tables)[:, 1:].max(1) < 0)
-    if len(still) < LEAST_FOR_RHO:
-        return USUAL_RHO
-    pair: Pair = levels.pair.take(still[:MOST_FOR_RHO])
-    flat = Curves.flat(len(pair.mean), pair.n_targeting)
     log_tau = Prior.start(measured.priors).log_tau(grid)
-    found = []
-    for rho in RHOS:
-        each = log_likelihood(pair, flat, grid, rho)[:, 0]
-        found.append(logsumexp(each + log_tau, axis=1).sum() + np.log(4 * rho * (1 - rho)))
-    return RHOS[int(np.argmax(found))]
+    found, n_still = np.log([4 * rho * (1 - rho) for rho in RHOS]), 0
+    for s in blocks(len(some)):
+        levels = levels_of(measured.take(some[s]), grid, USUAL_RHO)
+        still = np.flatnonzero(first_look(measured.shapes, levels.tables)[:, 1:].max(1) < 0)[: MOST_FOR_RHO - n_still]
+        pair, n_still = levels.pair.take(still), n_still + len(still)
+        flat = Curves.flat(len(still), pair.n_targeting)
+        found += [logsumexp(log_likelihood(pair, flat, grid, rho)[:, 0] + log_tau, axis=1).sum() for rho in RHOS]
+        if n_still == MOST_FOR_RHO:
+            break
+    return RHOS[int(np.argmax(found))] if n_still >= LEAST_FOR_RHO else USUAL_RHO
 
 
 def decide(
