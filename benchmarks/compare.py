@@ -10,7 +10,11 @@ amplitude.
     python benchmarks/compare.py [--seeds 10] [--features 200] [--scenarios plain,knock_down]
 
 With the folder of a real screen as --data or in the environment variable DREAM_SC_DATA (see real_schraivogel.py), its
-two lanes are compared as contexts: no feature should differ between lanes.
+two lanes are compared as contexts: no feature should differ between lanes. With --regroupings 600, NTC guides drawn at
+random pose as the guides of UBR5 so often, with the dosages of these in each lane, and the lanes are compared: again
+none should differ.
+
+    python benchmarks/compare.py --scenarios "" --data FOLDER --regroupings 600 --null 100
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import argparse
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -266,6 +270,68 @@ def lanes(folder: str | None) -> None:
     print(pd.DataFrame(rows).to_string(index=False))
 
 
+def posing(folder: str | None) -> Measured | None:
+    """Sums of NTC guides alone in two lanes; the first guides are at the dosages that those of UBR5 have there."""
+    from real_schraivogel import CONTROL, POSED, load
+
+    import dream_sc as ds
+    from dream_sc.tl import _contexts
+
+    adata = load(folder)
+    if adata is None:
+        return None
+    adata = adata[adata.obs["target"].isin([CONTROL, POSED])].copy()
+    ds.tl.fit_technical(adata, batch_key="batch", control=CONTROL)
+    ds.tl.fit_cis(adata, POSED)
+    ds.tl.fit_trans(adata, progress=False)
+    fit = _contexts.read_fit(adata, None, "trans")
+    names, labels = _contexts.contexts_of(fit, "batch", None)
+    pair = _contexts.shared(*(_contexts.fit_context(fit, name, "batch", labels, 0) for name in names))
+    found = pair.measured
+    ntc = np.cumsum(~found.targeting) - 1
+    sums = [renumbered(each, np.where(found.targeting, -1, ntc)) for each in found.sums]
+    targeting = np.arange((~found.targeting).sum()) < found.targeting.sum()
+    return Measured((sums[0], sums[1]), found.dosages, targeting, found.axis, found.priors)
+
+
+def renumbered(sums: Sums, number: np.ndarray) -> Sums:
+    """The same with other numbers ``(G,)`` of the guides; those with -1 are left out."""
+    stats = sums.stats
+    rows = np.flatnonzero(number[stats.guide] >= 0)
+    parts = {name: getattr(stats, name)[rows] for name in ("exposure", "exposure2", "group")}
+    guide = number[stats.guide[rows]]
+    stats = replace(stats, counts=stats.counts[:, rows], guide=guide, n_guides=int((number >= 0).sum()), **parts)
+    return replace(sums, stats=stats)
+
+
+def regroup(folder: str | None, n: int, n_null: int, seed: int = 0) -> None:
+    """NTC guides that pose as targeting ones in both lanes: how often does any feature differ, and the p-values."""
+    measured = posing(folder)
+    if measured is None:
+        print("no real screen: give its folder as --data")
+        return
+    rng, rows = np.random.default_rng(seed), []
+    started = time.process_time()
+    for i in range(n):
+        number = rng.permutation(len(measured.targeting))
+        first, second = (renumbered(each, number) for each in measured.sums)
+        decision, _ = decide(measured.with_sums(first, second), seed=i, n_null=n_null)
+        differs = decision.lfdr < 0.5
+        p = decision.p_value
+        rows.append(
+            {"calls": ((decision.q_value < 0.05) & differs).sum(), "p": (p < 0.05).mean(), "p2": (p < 0.2).mean()}
+        )
+        if i % 50 == 49 or i == n - 1:
+            table = pd.DataFrame(rows)
+            se = table["p"].std() / len(table) ** 0.5
+            print(
+                f"{len(table)} regroupings of {len(p)} features: any difference called in "
+                f"{(table['calls'] > 0).mean():.4f}, p < 0.05 in {table['p'].mean():.4f} +- {se:.4f}, "
+                f"p < 0.2 in {table['p2'].mean():.4f} ({(time.process_time() - started) / len(table):.2f} s each)",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
@@ -273,6 +339,8 @@ def main() -> None:
     parser.add_argument("--null", type=int, default=200, help="simulated features for p-values")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--data", default=os.environ.get("DREAM_SC_DATA"))
+    parser.add_argument("--seed", type=int, default=0, help="of the regroupings")
+    parser.add_argument("--regroupings", type=int, default=0, help="of NTC guides, on real cells, in place of targets")
     args = parser.parse_args()
     for name in filter(None, args.scenarios.split(",")):
         rows = pd.DataFrame([one(seed, args.features, SCENARIOS[name], args.null) for seed in range(args.seeds)])
@@ -287,7 +355,10 @@ def main() -> None:
             f"... log2_ec50, separate fits: {covered['covered_z_log2_ec50'] / max(covered['n_log2_ec50'], 1):.3f}",
             flush=True,
         )
-    lanes(args.data)
+    if args.regroupings:
+        regroup(args.data, args.regroupings, args.null, args.seed)
+    else:
+        lanes(args.data)
 
 
 if __name__ == "__main__":

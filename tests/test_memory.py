@@ -37,6 +37,22 @@ def test_a_total_for_each_step_is_the_sum_of_its_components():
     assert total(e) > IMPORTS["laplace"]["fit_trans"] + e.sizes.matrix
 
 
+def test_contexts_that_are_compared_are_a_step_more():
+    e = ds.memory.estimate(2000, 5000, n_contexts=2)
+    assert list(e.totals().index) == [*STEPS, "compare"]
+    three = ds.memory.estimate(2000, 5000, n_contexts=4)
+    parts = [x[(x["step"] == "compare")].set_index("component")["RAM"] for x in (e, three)]
+    # the cells of one context are there at a time; what is told of each context but the reference is kept
+    assert parts[1]["draws"] == pytest.approx(3 * parts[0]["draws"], rel=1e-6)
+    assert e.added("compare") > 0
+    large = ds.memory.estimate(20_000, 400_000, n_contexts=2)
+    half = large[(large["step"] == "compare") & (large["component"] == "counts")]["RAM"].iloc[0]
+    assert half == pytest.approx(1.5 * large.sizes.matrix, rel=0.05)
+    assert "compare" in str(e)
+    with pytest.raises(ValueError, match="n_contexts=1"):
+        ds.memory.estimate(2000, 5000, n_contexts=1)
+
+
 def test_counts_are_values_and_indices():
     e = ds.memory.estimate(30_000, 50_000, sparsity=0.85)
     counts = e[(e["step"] == "fit_trans") & (e["component"] == "counts")]["RAM"].iloc[0]

@@ -46,6 +46,7 @@ def estimate(
     storage: Storage | None = None,
     memory_limit: int | str | None = None,
     n_threads: int | None = None,
+    n_contexts: int = 0,
 ) -> Estimate:
     """Estimate the memory of the three steps from sizes alone.
 
@@ -76,6 +77,8 @@ def estimate(
         As in the fits; None stands for a machine with room for blocks of 256 MB.
     n_threads
         By default those granted to this process.
+    n_contexts
+        Contexts that `tl.compare` compares, with equally many cells each: 2 or more add a step "compare".
 
     Returns
     -------
@@ -137,7 +140,7 @@ def estimate_for(
         Of a path: whether it would be opened with ``backed="r"``.
     **options
         Those of `estimate` that the data do not say: function_type, use_all_cells, inference, autoguide, nsamples,
-        minibatch_size, device, memory_limit, n_threads, and any that shall differ from what the data say.
+        minibatch_size, device, memory_limit, n_threads, n_contexts, and any that shall differ from what the data say.
 
     Returns
     -------

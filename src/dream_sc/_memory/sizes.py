@@ -43,6 +43,7 @@ class Sizes:
     device: str = "cpu"
     storage: str = "sparse"
     n_threads: int = 1
+    n_contexts: int = 0  # that are compared after the fits; 0: none are
     memory_limit: int | None = None  # of reading
     stored: int | None = None  # values stored, where they were counted
     held: int | None = None  # bytes of the data in memory, where they were counted
@@ -128,7 +129,15 @@ def check(sizes: Sizes) -> Sizes:
     for name in ("n_features", "n_cells", "n_groups", "n_guides", "n_ntc_cells", "nsamples", "n_threads"):
         _validate.whole(name, getattr(sizes, name))
     _validate.whole("n_cis_guides", sizes.n_cis_guides, 0)
-    for name, most in (("n_ntc_cells", "n_cells"), ("n_cis_guides", "n_guides"), ("n_groups", "n_cells")):
+    _validate.whole("n_contexts", sizes.n_contexts, 0)
+    if sizes.n_contexts == 1:
+        raise ValueError("n_contexts=1 is not allowed: tl.compare needs two contexts at least, and 0 leaves it out")
+    for name, most in (
+        ("n_ntc_cells", "n_cells"),
+        ("n_cis_guides", "n_guides"),
+        ("n_groups", "n_cells"),
+        ("n_contexts", "n_cells"),
+    ):
         if getattr(sizes, name) > getattr(sizes, most):
             raise ValueError(
                 f"{name}={getattr(sizes, name)!r} is more than {most}={getattr(sizes, most)!r}: it is a part of them"

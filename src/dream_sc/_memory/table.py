@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from . import contexts
 from . import steps as formulas
 from .budget import in_words, memory_budget
 from .sizes import CSR, Sizes
@@ -58,6 +59,8 @@ def device_memory(s: Sizes) -> tuple[float, float]:
 
 def _phases(s: Sizes, step: str, guide: str) -> tuple[list[Phase], list[Phase]]:
     """What RAM and what VRAM hold in each phase of a step."""
+    if step == contexts.STEP:
+        return contexts.compare(s), []
     ram: list[Phase] = getattr(formulas, step.removeprefix("fit_"))(s)
     if s.inference == "laplace":
         return ram, []
@@ -83,6 +86,16 @@ def _largest(phases: list[Phase]) -> Phase:
     return max(phases, key=lambda phase: sum(phase.values()), default={})
 
 
+def _steps(s: Sizes) -> tuple[str, ...]:
+    """The steps that are estimated."""
+    return (*formulas.STEPS, contexts.STEP) if s.n_contexts else formulas.STEPS
+
+
+def _imports(s: Sizes, step: str) -> int:
+    """Bytes of interpreter, imports and compiled code; the comparison of contexts follows the trans step."""
+    return IMPORTS[s.inference].get(step, IMPORTS[s.inference]["fit_trans"])
+
+
 def table(s: Sizes) -> Estimate:
     """The estimate for all steps."""
     from dream_sc._core.likelihoods import likelihood
@@ -93,11 +106,11 @@ def table(s: Sizes) -> Estimate:
 
         guide = guide_of(s, *device_memory(s))
     rows = []
-    for step in formulas.STEPS:
+    for step in _steps(s):
         own = s if step != "fit_cis" else replace(s, distribution=likelihood().name)
         ram, vram = (_largest(p) for p in _phases(own, step, guide))
         ram = {name: ALLOCATOR * value for name, value in ram.items()}
-        there: Phase = {"imports": IMPORTS[s.inference][step], **s.inputs()}
+        there: Phase = {"imports": _imports(s, step), **s.inputs()}
         ram = _added(there, ram)
         if vram:
             from .svi import CONTEXT
@@ -145,7 +158,7 @@ class Estimate(pd.DataFrame):
     def added(self, step: str) -> int:
         """What a step adds to imports and input."""
         rows = self[(self["step"] == step) & (self["component"] != TOTAL)]
-        return int(rows["RAM"].sum() - IMPORTS[self.sizes.inference][step] - sum(self.sizes.inputs().values()))
+        return int(rows["RAM"].sum() - _imports(self.sizes, step) - sum(self.sizes.inputs().values()))
 
     def fits(self, ram: int | str | None = None, vram: int | str | None = None) -> bool:
         """Whether all steps fit.
@@ -264,10 +277,10 @@ def describe(e: Estimate) -> str:
     wide = e.pivot(index="component", columns="step", values=["RAM", "VRAM"])
     order = [n for n in (*formulas.COMPONENTS, TOTAL) if n in wide.index]
     shown = ("RAM", "VRAM") if gpu else ("RAM",)
-    head = [f"{step.removeprefix('fit_')} {kind}" for kind in shown for step in formulas.STEPS]
+    head = [f"{step.removeprefix('fit_')} {kind}" for kind in shown for step in _steps(s)]
     lines.append(f"{'GB':<30}" + "".join(f"{name:>16}" for name in head))
     for name in order:
-        values = [wide.loc[name, (kind, step)] for kind in shown for step in formulas.STEPS]
+        values = [wide.loc[name, (kind, step)] for kind in shown for step in _steps(s)]
         cells = ["-" if pd.isna(v) or v == 0 else f"{v / GB:.3f}" for v in values]
         lines.append(f"{name:<30}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join([*lines, "", e.advice()])

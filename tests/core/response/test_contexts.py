@@ -20,6 +20,8 @@ from dream_sc._core.response.contexts.measured import Measured
 from dream_sc._core.response.contexts.pair_likelihood import Curves, Pair, log_likelihood
 from dream_sc._core.response.contexts.proposals import draw
 from dream_sc._core.response.contexts.shapes import Dosages, Shapes
+from dream_sc._core.response.contexts.simulated_nulls import Nulls
+from dream_sc._core.response.decision import null_distribution
 from dream_sc._core.types import Axis, GuideStats
 
 G, N = 8, 3  # targeting and NTC guides
@@ -237,9 +239,47 @@ def test_p_values_are_among_features_of_the_same_kind():
     simulated_bf = np.concatenate([rng.normal(-5, 1, 200), rng.normal(0, 1, 200)])
     responds = np.arange(400) >= 200
     probability = np.array([[0.9, 0.0], [0.0, 0.9]]) @ np.eye(2, 6)
-    p = p_values(np.array([-2.0, -2.0]), probability, simulated_bf, responds)
+    nulls = Nulls(simulated_bf, np.full(400, 0.2))
+    p = p_values(np.array([-2.0, -2.0]), np.full(2, 0.2), probability, nulls, responds)
     assert p[0] < 0.02
     assert p[1] > 0.9
+
+
+def test_p_values_hold_for_features_that_say_little_and_much():
+    rng = np.random.default_rng(7)
+
+    def some(n: int) -> Nulls:
+        # without a difference, evidence is far below 0 where a difference would be known well, and varies more
+        sd = np.exp(rng.uniform(np.log(0.05), np.log(2.0), n))
+        return Nulls(-3.0 + 1.5 * np.log(sd) + (0.5 - 0.2 * np.log(sd)) * rng.gumbel(size=n), sd)
+
+    features, apart = some(6000), []
+    none = np.zeros(100, dtype=bool)
+    for part in np.array_split(np.arange(6000), 20):
+        mine, probability = features.take(part), np.tile(np.eye(1, 6), (300, 1))
+        apart.append(p_values(mine.log_bf, mine.sd, probability, some(100), none))
+    p = np.concatenate(apart)
+    for third in np.array_split(np.argsort(features.sd), 3):
+        assert 0.03 < (p[third] < 0.05).mean() < 0.075
+        assert 0.15 < (p[third] < 0.2).mean() < 0.26
+    # one distribution of all says that those which say little differ
+    plain = null_distribution(some(2000).log_bf).p_value(features.log_bf)
+    assert (plain[features.sd > 1.2] < 0.05).mean() > 0.1
+
+
+def test_the_first_look_is_a_sum_over_the_lattice():
+    s = shapes()
+    tables = np.random.default_rng(8).normal(0, 3.0, (2, 2, *s.lattice.theta.shape[:3]))
+    tables[1, 1] -= 900.0
+    prior = s.lattice.log_prior - logsumexp(s.lattice.log_prior)
+    found, each = first_look(s, tables), tables + prior
+    np.testing.assert_allclose(found[:, 1], logsumexp(tables.sum(1) + prior, axis=(1, 2, 3)))
+    for i, own in ((2, 2), (3, 0)):
+        joint = logsumexp(each, axis=2 + own).sum(1) - logsumexp(prior, axis=own)
+        np.testing.assert_allclose(found[:, i], logsumexp(joint, axis=(1, 2)))
+    alone = logsumexp(each, axis=(2, 3, 4))
+    np.testing.assert_allclose(found[:, 4], alone.sum(1))
+    np.testing.assert_allclose(found[:, 5], logsumexp(alone, axis=1) - np.log(2))
 
 
 def test_quantiles_of_weighted_draws():

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
-from dream_sc._core.parallel import each_block
+from dream_sc._core.parallel import blocks, each_block
 from dream_sc._core.response.decision import null_distribution, q_values
 from dream_sc._core.response.learned import Prior, learn
 
@@ -16,7 +16,7 @@ from .evidence import Evidence, Posterior, evidence
 from .hypotheses import DIFFERS, START
 from .measured import levels_of
 from .pair_likelihood import Curves, log_likelihood
-from .simulated_nulls import simulate_same
+from .simulated_nulls import Nulls, Usual, simulate_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ TAUS = np.geomspace(0.02, 0.5, 5)  # sd of the guide effects, natural log
 RHOS, USUAL_RHO = (0.1, 0.3, 0.5, 0.7, 0.9), 0.5
 LEAST_FOR_RHO, MOST_FOR_RHO = 30, 500  # features without a response
 N_NULL = 400  # simulated features
+LEAST_INFORMATION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def gather(
         part = measured.take(s)
         levels = levels_of(part, grid, rho)
         found = evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start)
-        return Block(replace(levels, tables=levels.tables[:0]), found)  # a table is larger than all else
+        return Block(replace(levels, tables=levels.tables[:0].copy()), found)  # a table is larger than all else
 
     return each_block(call, len(measured.sums[0].overdispersion), progress)
 
@@ -81,22 +82,20 @@ def learn_rho(measured: Measured, grid: Floats) -> float:
     A half where too few features tell.
     """
     from .lattice_draws import first_look
-    from .pair_likelihood import Pair
 
     n = len(measured.sums[0].overdispersion)
     some = np.unique(np.linspace(0, n - 1, min(n, 2 * MOST_FOR_RHO)).astype(int))
-    levels = levels_of(measured.take(some), grid, USUAL_RHO)
-    still = np.flatnonzero(first_look(measured.shapes, levels.tables)[:, 1:].max(1) < 0)
-    if len(still) < LEAST_FOR_RHO:
-        return USUAL_RHO
-    pair: Pair = levels.pair.take(still[:MOST_FOR_RHO])
-    flat = Curves.flat(len(pair.mean), pair.n_targeting)
     log_tau = Prior.start(measured.priors).log_tau(grid)
-    found = []
-    for rho in RHOS:
-        each = log_likelihood(pair, flat, grid, rho)[:, 0]
-        found.append(logsumexp(each + log_tau, axis=1).sum() + np.log(4 * rho * (1 - rho)))
-    return RHOS[int(np.argmax(found))]
+    found, n_still = np.log([4 * rho * (1 - rho) for rho in RHOS]), 0
+    for s in blocks(len(some)):
+        levels = levels_of(measured.take(some[s]), grid, USUAL_RHO)
+        still = np.flatnonzero(first_look(measured.shapes, levels.tables)[:, 1:].max(1) < 0)[: MOST_FOR_RHO - n_still]
+        pair, n_still = levels.pair.take(still), n_still + len(still)
+        flat = Curves.flat(len(still), pair.n_targeting)
+        found += [logsumexp(log_likelihood(pair, flat, grid, rho)[:, 0] + log_tau, axis=1).sum() for rho in RHOS]
+        if n_still == MOST_FOR_RHO:
+            break
+    return RHOS[int(np.argmax(found))] if n_still >= LEAST_FOR_RHO else USUAL_RHO
 
 
 def decide(
@@ -129,23 +128,44 @@ def decide(
     q_value[some] = q_values(lfdr[some])
     if n_null:
         simulated = simulate_same(measured, found, grid, rho, prior, probability, n=n_null, seed=seed)
-        again = log_bf_of(values_of(gather(simulated.measured, grid, rho, progress=progress)), grid, prior)
-        p_value = p_values(log_bf, probability, again, simulated.responds)
+        of_null = gather(simulated.measured, grid, rho, progress=progress)
+        null = Nulls(log_bf_of(values_of(of_null), grid, prior), difference_sd(measured, of_null, grid, prior))
+        known = difference_sd(measured, found, grid, prior)
+        p_value = p_values(log_bf, known, probability, null, simulated.responds)
     decision = Decision(values, grid, rho, prior, probability, log_bf, lfdr, q_value, p_value)
     return decision, found
 
 
-def p_values(log_bf: Floats, probability: Floats, simulated: Floats, responds: NDArray[np.bool_]) -> Floats:
-    """Upper-tail probability ``(T,)`` of the log Bayes factor among `simulated` features without a difference.
+def p_values(log_bf: Floats, sd: Floats, probability: Floats, nulls: Nulls, responds: NDArray[np.bool_]) -> Floats:
+    """Upper-tail probability ``(T,)`` of the log Bayes factor among simulated features without a difference.
 
     It is that among features that respond in both contexts alike, or in none, as a feature likely is: a feature with a
-    response can tell a difference by chance, one without it hardly can.
+    response can tell a difference by chance, one without it hardly can. `sd` ``(T,)`` is how well each is known.
     """
-    if not responds.any():
-        return null_distribution(simulated).p_value(log_bf)
-    null, equal = (null_distribution(simulated[some]).p_value(log_bf) for some in (~responds, responds))
     share = probability[:, 1] / np.maximum(probability[:, ~DIFFERS].sum(1), 1e-300)
-    return np.asarray((1 - share) * null + share * equal)
+    out: Floats = np.zeros(len(log_bf))
+    for some, weight in ((~responds, 1 - share), (responds, share)) if responds.any() else ((~responds, 1.0),):
+        usual = Usual.of(nulls.take(some))
+        out = out + weight * null_distribution(usual.left_out).p_value(usual.less(log_bf, sd))
+    return out
+
+
+def difference_sd(measured: Measured, blocks: list[Block], grid: Floats, prior: Prior) -> Floats:
+    """How well a feature tells a difference of movements over the axis ``(T,)``, as of responses linear in dosage."""
+    span, out = measured.axis.high - measured.axis.low, []
+    for block in blocks:
+        pair, values = block.levels.pair, block.evidence.values
+        joint = values + prior.log_tau(grid) + np.log(prior.weights)[:, None]
+        tau = np.exp(softmax(joint, axis=(1, 2)).sum(1) @ np.log(grid))
+        variance: Floats = np.zeros(len(tau))
+        for c, dosages in enumerate(pair.dosages):
+            x = np.zeros(pair.mean.shape[2])
+            x[: pair.n_targeting] = (dosages.at * dosages.weight).sum(1)
+            w = 1.0 / (pair.variance[:, c] + tau[:, None] ** 2)
+            information = w @ x**2 - (w @ x) ** 2 / w.sum(1)
+            variance = variance + span**2 / np.maximum(information, LEAST_INFORMATION / measured.priors.unit**2)
+        out.append(np.sqrt(variance))
+    return np.concatenate(out)
 
 
 def probabilities(values: Floats, grid: Floats, prior: Prior) -> Floats:

@@ -16,26 +16,34 @@ if TYPE_CHECKING:
 
     from .hypotheses import Sharing
     from .pair_likelihood import Pair
-    from .shapes import Shapes
+    from .shapes import Dosages, Shapes
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
 
 MOST_STARTS = 5
+LEAST = 1e-300
 TEMPER = 0.6  # of the lattice: its points are too far apart to have the height of a narrow posterior
 
 
-def tables_of(shapes: Shapes, pair: Pair, tau: Floats) -> Floats:
+def lattice_curves(shapes: Shapes, dosages: tuple[Dosages, Dosages]) -> tuple[Floats, Floats]:
+    """The curves of the lattice ``(K N B, G)`` at the dosages of each context."""
+    first, second = (shapes.curve(shapes.lattice.theta, d)[0] for d in dosages)
+    return first.reshape(-1, first.shape[-1]), second.reshape(-1, second.shape[-1])
+
+
+def tables_of(shapes: Shapes, pair: Pair, tau: Floats, curves: tuple[Floats, Floats] | None = None) -> Floats:
     """Log likelihood ``(T, 2, K, N, B)`` of each context alone on the lattice, less that of no response.
 
-    Levels are summed out; guide effects have the sd `tau` ``(T,)``.
+    Levels are summed out; guide effects have the sd `tau` ``(T,)``. `curves` ``(K N B, G)`` are those of the lattice at
+    the dosages of each context, if they were worked out before.
     """
     n, size = pair.n_targeting, shapes.lattice.theta.shape[:3]
+    curves = curves or lattice_curves(shapes, pair.dosages)
     w, (held, pull) = modes.weights_of(pair, tau)
     out = np.empty((len(tau), 2, *size))
-    for c in range(2):
-        f = shapes.curve(shapes.lattice.theta, pair.dosages[c])[0].reshape(-1, n)
+    for c, f in enumerate(curves):
         wc, z = w[:, c], pair.mean[:, c, :n]
         total, precision = (wc * z).sum(1) + pull[:, c], wc.sum(1) + held[:, c]
         fit = (wc * z) @ f.T - 0.5 * wc @ (f**2).T
@@ -173,15 +181,22 @@ def first_look(shapes: Shapes, tables: Floats) -> Floats:
 
     They are right where posteriors are wide, as where nothing responds.
     """
-    lattice = shapes.lattice
-    prior = lattice.log_prior - logsumexp(lattice.log_prior)
-    each = tables + prior
-    alone = logsumexp(each, axis=(2, 3, 4))
-    out = np.zeros((len(tables), 6))
-    out[:, 1] = logsumexp(tables.sum(1) + prior, axis=(1, 2, 3))
-    for i, own in ((2, 2), (3, 0)):  # amplitudes of their own, EC50s of their own
-        shared = logsumexp(prior, axis=own)
-        out[:, i] = logsumexp(logsumexp(each, axis=2 + own).sum(1) - shared, axis=(1, 2))
+    lattice, n = shapes.lattice, len(tables)
+    log_prior = lattice.log_prior - logsumexp(lattice.log_prior)
+    prior = np.exp(log_prior)
+    top = tables.max((2, 3, 4), keepdims=True)
+    each = np.exp(tables - top) * prior
+    top = top[..., 0, 0, 0]
+    same = tables.sum(1)
+    top_same = same.max((1, 2, 3))
+    out = np.zeros((n, 6))
+    with np.errstate(divide="ignore"):  # contexts whose curves are out of question for each other
+        out[:, 1] = top_same + np.log(np.exp(same - top_same[:, None, None, None]).reshape(n, -1) @ prior.ravel())
+        alone = top + np.log(each.sum((2, 3, 4)))
+        for i, own in ((2, 2), (3, 0)):  # amplitudes of their own, EC50s of their own
+            shared = each.sum(2 + own)
+            joint = shared[:, 0] * shared[:, 1] / np.maximum(prior.sum(own), LEAST)
+            out[:, i] = top.sum(1) + np.log(joint.sum((1, 2)))
     out[:, 4] = alone.sum(1)
-    out[:, 5] = logsumexp(alone, axis=1) - np.log(2.0)
+    out[:, 5] = np.logaddexp(*alone.T) - np.log(2.0)
     return out

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from .guide_levels import guide_levels
-from .lattice_draws import first_look, tables_of
+from .lattice_draws import first_look, lattice_curves, tables_of
 from .pair_likelihood import Curves, Pair, log_likelihood
 from .shapes import Shapes
 
@@ -41,12 +41,24 @@ class Measured:
     def take(self, features: Any) -> Measured:
         """Those of some features."""
         first, second = self.sums
-        return replace(self, sums=(first.take(features), second.take(features)))
+        return self.with_sums(first.take(features), second.take(features))
+
+    def with_sums(self, first: Sums, second: Sums) -> Measured:
+        """The same guides at the same dosages with other sums; what rests on dosages alone is kept."""
+        out = replace(self, sums=(first, second))
+        for name in ("shapes", "lattice_curves"):
+            out.__dict__[name] = getattr(self, name)
+        return out
 
     @cached_property
     def shapes(self) -> Shapes:
         """The curves over the axis."""
         return Shapes(self.axis, self.priors)
+
+    @cached_property
+    def lattice_curves(self) -> tuple[Floats, Floats]:
+        """The curves of the lattice ``(K N B, G)`` at the dosages of each context, of targeting guides."""
+        return lattice_curves(self.shapes, self.dosages)
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -81,11 +93,11 @@ def levels_of(measured: Measured, taus: Floats, rho: float) -> Levels:
     """Levels of the guides, first about the level of all, then about the curves that these suggest."""
     shapes, usual = measured.shapes, np.full(len(measured.sums[0].overdispersion), np.exp(measured.priors.tau_log_mean))
     pair, level, base = _pair(measured, [None, None], None)
-    tables = tables_of(shapes, pair, usual)
+    tables = tables_of(shapes, pair, usual, measured.lattice_curves)
     curves = _expected(measured, tables)
     pair, level, base = _pair(measured, curves, ABOUT_CURVE)
-    start = _likeliest_tau(measured, pair, tables_of(shapes, pair, usual), taus, rho)
-    return Levels(pair, level, base, tables_of(shapes, pair, start), start)
+    start = _likeliest_tau(measured, pair, tables_of(shapes, pair, usual, measured.lattice_curves), taus, rho)
+    return Levels(pair, level, base, tables_of(shapes, pair, start, measured.lattice_curves), start)
 
 
 def _pair(
@@ -114,8 +126,7 @@ def _expected(measured: Measured, tables: Floats) -> list[Floats | None]:
     flat = tables.reshape(*tables.shape[:2], -1) + shapes.lattice.log_prior.reshape(-1)
     same = softmax(tables.sum(1).reshape(len(tables), -1) + shapes.lattice.log_prior.reshape(-1), axis=1)
     out: list[Floats | None] = []
-    for c in range(2):
-        f = shapes.curve(shapes.lattice.theta, measured.dosages[c])[0].reshape(-1, measured.n_targeting)
+    for c, f in enumerate(measured.lattice_curves):
         curve = share[:, 1:2] * (same @ f) + share[:, 2:] * (softmax(flat[:, c], axis=1) @ f)
         every = np.zeros((len(curve), len(measured.order)))
         every[:, measured.order[: measured.n_targeting]] = curve

@@ -166,8 +166,10 @@ class Shapes:
         k = np.linspace(p.ec50_mean - 6 * p.ec50_sd, p.ec50_mean + 6 * p.ec50_sd, 301)
         log_n, beta = np.linspace(*self._steep, 52), np.linspace(*self._betas, 106)
         away = np.where(np.abs(beta) < self._least, self._least, beta)
-        theta = np.stack(np.meshgrid(k, log_n, away, indexing="ij"), -1)
-        total = logsumexp(self.log_prior(theta), axis=0) + np.log(k[1] - k[0])
+        total = np.empty((len(log_n), len(away)))
+        for i, each in enumerate(log_n):  # all at once are 1.6 million curves
+            theta = np.stack(np.meshgrid(k, each, away, indexing="ij"), -1)[:, 0]
+            total[i] = logsumexp(self.log_prior(theta), axis=0) + np.log(k[1] - k[0])
         return RegularGridInterpolator((log_n, beta), total - 2.0 * np.log(np.abs(self.amplitude(away))))
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 LIKELY = 0.5  # probability from which on features serve as models
+EACH = 20  # simulated features for each coefficient
+LEAST_SPREAD = 0.25  # of the mean
 FEW = 5  # features with a response, below which they are no models
 
 
@@ -33,6 +35,66 @@ class Simulated:
 
     measured: Measured
     responds: NDArray[np.bool_]  # (n,)
+
+
+@dataclass(frozen=True)
+class Nulls:
+    """Evidence of a difference in simulated features without one."""
+
+    log_bf: Floats  # (n,)
+    sd: Floats  # (n,) how well a difference would be known
+
+    def take(self, some: NDArray[np.generic]) -> Nulls:
+        """Some of them."""
+        return Nulls(self.log_bf[some], self.sd[some])
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The log Bayes factor that is usual without a difference, by how well a difference would be known.
+
+    It is far below 0 where the counts are many, and near 0 where they say nothing: one distribution of all would give
+    small p-values to features with hardly a count. A parabola in the log of the sd, and a line for the spread about it.
+    """
+
+    ends: tuple[float, float]  # of the log sd
+    at: Floats  # coefficients of what is usual
+    spread: Floats  # and of the spread
+    mean_spread: float
+    left_out: Floats  # (n,) simulated features less what is usual, each without its own part in that
+
+    @classmethod
+    def of(cls, nulls: Nulls) -> Usual:
+        """From simulated features; fewer than `EACH` of them for a coefficient tell fewer coefficients."""
+        log_sd, n = np.log(nulls.sd), len(nulls.sd)
+        ends = (float(np.quantile(log_sd, 0.02)), float(np.quantile(log_sd, 0.98)))
+        basis = _powers(log_sd, ends, int(np.clip(n // EACH, 1, 3)))
+        inverse = np.linalg.pinv(basis)
+        own = np.minimum((basis * inverse.T).sum(1), 0.9)
+        at = inverse @ nulls.log_bf
+        rest = (nulls.log_bf - basis @ at) / (1.0 - own)
+        line = basis[:, :2]
+        spread = np.linalg.pinv(line) @ np.abs(rest)
+        mean = float(np.abs(rest).mean())
+        return cls(ends, at, spread, mean, rest / _width(line @ spread, mean))
+
+    def less(self, log_bf: Floats, sd: Floats) -> Floats:
+        """Log Bayes factors less what is usual, in their own spread: 1 is one of features that tell as much as most."""
+        basis = _powers(np.log(sd), self.ends, len(self.at))
+        return np.asarray(
+            (log_bf - basis @ self.at) / _width(basis[:, : len(self.spread)] @ self.spread, self.mean_spread)
+        )
+
+
+def _powers(log_sd: Floats, ends: tuple[float, float], n: int) -> Floats:
+    """The first `n` powers ``(T, n)`` of numbers from -1 to 1 between the ends, and those of the ends beyond."""
+    half = max((ends[1] - ends[0]) / 2, 1e-6)
+    return np.vander(np.clip((log_sd - sum(ends) / 2) / half, -1.0, 1.0), n, increasing=True)
+
+
+def _width(spread: Floats, mean: float) -> Floats:
+    """Spread in units of the mean one, of which it is a part at least."""
+    return np.maximum(spread / max(mean, 1e-12), LEAST_SPREAD)
 
 
 def simulate_same(
@@ -66,7 +128,7 @@ def simulate_same(
         moved = curve[c] + tau[:, None] * own
         picked = sums.take(pick)
         out.append(simulate(picked, base[c] + level[:, c, None] + moved[:, picked.stats.guide], rng))
-    return Simulated(replace(measured, sums=(out[0], out[1])), responds)
+    return Simulated(measured.with_sums(*out), responds)
 
 
 def _models(probability: Floats, counts: Floats, rng: np.random.Generator) -> Ints:

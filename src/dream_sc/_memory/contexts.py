@@ -1,0 +1,73 @@
+"""What comparing contexts holds at once, phase by phase: a context's cells while it is fitted, then the sums of all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from dream_sc._core.parallel import BLOCK
+
+from . import steps
+from .lattices import AXIS
+
+if TYPE_CHECKING:
+    from .sizes import Sizes
+    from .steps import Phase
+
+STEP = "compare"
+F8, F4 = 8, 4
+PARAMETERS, HYPOTHESES = 6, 6  # of two curves
+TABLES = 5  # of the lattice, at once: likelihoods, their exponentials, products of both contexts
+LEVELS = 8  # arrays of guides, of a context: levels, variances, what the rows have beside them
+ROW = 40 * F8 + 400  # of a feature's row in the table
+POINTS = 25 * 3  # of a stored curve and its band
+
+
+@cache
+def curves_of_lattice() -> int:
+    """Curves of the lattice, on the axis of a usual titration."""
+    from dream_sc._core.priors import TransPriors
+    from dream_sc._core.response.contexts.shapes import Shapes
+    from dream_sc._core.types import Axis
+
+    return int(Shapes(Axis.of(AXIS), TransPriors()).lattice.log_prior.size)
+
+
+@cache
+def drawn() -> int:
+    """Bytes of the draws that are kept of a feature that may respond."""
+    from dream_sc._core.response.contexts.decision import TAUS
+    from dream_sc._core.response.contexts.evidence import N_DRAWS, N_EQUAL, N_FREE
+
+    return (N_EQUAL + 2 * N_DRAWS + 2 * N_FREE) * F4 * (PARAMETERS + len(TAUS))
+
+
+def compare(s: Sizes) -> list[Phase]:
+    """Phases of `tl.compare`, with contexts of equally many cells; those of the fast engine."""
+    from dream_sc._core.response.contexts.decision import TAUS
+
+    n, t = s.n_contexts, s.n_sticks
+    own = replace(s, n_cells=-(-s.n_cells // n), n_ntc_cells=max(s.n_ntc_cells // n, 1), n_contexts=0, held=None)
+    # a context is copied into memory, also where the counts are in a file
+    own = replace(own, storage="dense" if s.is_dense else "sparse", stored=None if s.stored is None else s.stored // n)
+    arrays = 1 if s.likelihood.statistics == "counts" else 2
+    sums: float = F8 * t * own.n_rows * 3 * arrays
+    copied = own.inputs()
+    phases: list[Phase] = []
+    for phase in (*steps.technical(own), *steps.cis(own), *steps.trans(own)[:-2]):
+        more = dict(phase)
+        for name, size in (*copied.items(), ("sufficient statistics", (n - 1) * sums)):
+            more[name] = more.get(name, 0.0) + size
+        phases.append(more)
+    at_once = own.n_threads * min(BLOCK, t) * 2 * curves_of_lattice() * F8
+    pairs = n - 1  # results of all of them are kept until they are written
+    levels = F8 * t * LEVELS * 2 * own.n_guides + F8 * t * 2 * own.n_rows
+    comparing: Phase = {
+        "sufficient statistics": n * sums,
+        "posterior": pairs * (levels + F8 * t * HYPOTHESES * len(TAUS)),
+        "draws": pairs * steps.RESPOND * t * drawn(),
+        "tables": pairs * t * (ROW + 2 * POINTS * F4 * 2),
+        "workspace": TABLES * at_once,
+    }
+    return [phase | steps.cells(own) for phase in (*phases, comparing)]
