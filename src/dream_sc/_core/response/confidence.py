@@ -32,8 +32,8 @@ def confidence(columns: Mapping[str, Any]) -> NDArray[np.object_]:
     low: `lfdr` is above 0.2, without its most influential guide there is no evidence (`log_bf_loo` of 0 or less), fewer
     than two guides support the call by themselves, or `pareto_k` is above 0.7. high: not low, a curve, `lfdr` below
     0.01, evidence of 10 to 1 without the most influential guide, three guides that support it, and a trend among the
-    targeting guides alone (`p_trend_within_targeting` below 0.05). moderate: all others. A number that is missing makes no call low, and none high; but draws without weights have no
-    `pareto_k`.
+    targeting guides alone (`p_trend_within_targeting` below 0.05). moderate: all others. A number that is missing makes
+    no call low, and none high; but draws without weights have no `pareto_k`.
     """
     q, lfdr, without_one, n_guides, p_trend, k = (np.asarray(columns[name], dtype=float) for name in NEEDED)
     low = (lfdr > LOW_LFDR) | (without_one <= 0) | (n_guides < LEAST_GUIDES) | (k > MOST_PARETO_K)
