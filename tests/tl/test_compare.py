@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
+from dream_sc.tl._compare_tables import NOT_HERE, with_calls
 
 SILENCED = "gene_0001"
 
@@ -67,6 +68,14 @@ def test_every_feature_has_a_row_and_a_reason(compared: ad.AnnData) -> None:
     inside = table["lfdr_differs"].dropna()
     assert ((inside >= 0) & (inside <= 1)).all()
     assert table.loc[table["hypothesis"] == "null", "responds_in"].isna().all()
+
+
+def test_calls_of_the_fit_that_have_no_response_here_are_noted() -> None:
+    names = [f"f{i}" for i in range(4)]
+    table = pd.DataFrame({"hypothesis": ["null", "null", "equal", "null"], "note": [None, None, None, "why"]}, names)
+    out = with_calls(table, np.array([True, False, True, True]))
+    assert list(out["note"].astype(object).where(out["note"].notna(), None)) == [NOT_HERE, None, None, "why"]
+    assert list(out["hypothesis"]) == ["null", "null", "equal", "null"]
 
 
 def test_it_leaves_the_fits_alone(titration_fit: ad.AnnData) -> None:
