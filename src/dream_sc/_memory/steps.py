@@ -146,8 +146,7 @@ def block(s: Sizes, held: float) -> float:
     size = min(LARGEST_BLOCK, room / COPIES)
     stored = 1 - s.sparsity
     if not s.is_dense:
-        size = min(size, s.n_stored * CSR)
-        return size if size >= s.n_stored * CSR else 2 * size
+        return min(2 * size, s.n_stored * CSR)  # the last block is there while the next one is read
     # a slab has room for its values twice and indices; two of them are there while the second is compressed
     slab = min(size / (2 * VALUE + INDEX), s.n_cells * s.n_columns)
     number = 1 if slab >= s.n_cells * s.n_columns else 2
