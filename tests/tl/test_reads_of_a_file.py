@@ -18,7 +18,7 @@ from dream_sc._data import made_from
 if TYPE_CHECKING:
     from pathlib import Path
 
-N_CELLS, N_GENES = 1500, 210
+N_CELLS, N_GENES = 3000, 240
 
 
 @pytest.fixture(scope="module", params=["csr", "csc"])
