@@ -7,6 +7,7 @@ from typing import Any
 
 import anndata as ad
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -41,6 +42,12 @@ def odd() -> ad.AnnData:
     return adata
 
 
+def screen_of(adata: ad.AnnData) -> pd.DataFrame:
+    """A table of targets and features with odd names, as of `tl.screen`."""
+    table = ds.get.trans(adata).rename_axis("feature").reset_index()
+    return pd.concat([table.assign(target=name, qvalue_union=0.01, log2fc_full=1.0) for name in ODD], ignore_index=True)
+
+
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_plot_draws_them(odd: ad.AnnData, name: str) -> None:
     options: dict[str, Any] = {"features": list(ODD)} if name in ONE else {}
@@ -50,7 +57,7 @@ def test_a_plot_draws_them(odd: ad.AnnData, name: str) -> None:
         options = {"features": list(ODD)}
     elif name == "volcano":
         options = {"label": list(ODD)}
-    getattr(ds.pl, name)(odd, **options)
+    getattr(ds.pl, name)(odd if name != "screen" else screen_of(odd), **options)
     figure = plt.gcf()
     figure.canvas.draw()  # math text that is none fails here
     texts = [t.get_text() for t in figure.findobj(Text) if "$" in t.get_text()]

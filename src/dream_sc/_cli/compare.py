@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dream_sc._keys import COMPARE
 
 from . import report, said
+from .fit import has_symbols
 from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def _compare(given: argparse.Namespace) -> None:
     if there and not given.overwrite:
         raise ValueError(f"{folder} holds results ({there[0]}) already: name another --output, or give --overwrite")
     data = read(given.data)
+    has_symbols(data, {"mod": given.mod, "gene_symbols": given.gene_symbols})
     how = {name: getattr(given, name) for name in ARGUMENTS if getattr(given, name) is not None}
     tl.compare(data, how.pop("by"), **how)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +99,9 @@ def _write(data: Any, given: argparse.Namespace, folder: Path) -> None:
     several = hasattr(data, "mod")
     with whole(folder / COMPARED[several]) as path:
         data.write(path) if several else data.write_h5ad(path, compression="gzip")
+    if key != COMPARE:
+        say(f"no {report.NAME}: it shows the comparison under the key {COMPARE!r} only, and this one is {key!r}")
+        return
     report.beside(data, folder, **of, **({"key": given.key} if given.key else {}))
 
 

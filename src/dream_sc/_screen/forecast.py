@@ -8,7 +8,7 @@ from dream_sc._logging import duration, logger
 from dream_sc._memory.budget import SMALL, in_words, memory_budget
 
 SUM_BYTES = 12  # of a sum: in double precision while it is made, in single precision later
-PAIR_BYTES = 500  # of a row of the table and of the part that it comes from
+PAIR_BYTES = 650  # of a row of the table while it is put together, and of the part that it comes from
 TENFOLD = 10  # fitted targets for each worker after which the time is said again
 
 

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from .store import Part
 
 CALLED = 0.05  # q-value
-ONLY_OVER_ALL = "called over all targets only: pairs of other targets that are clear carry it"
+# of pairs that are called over all targets only
+ONLY_OVER_ALL = {
+    "confidence": "low",
+    "note": "called over all targets only: pairs of other targets that are clear carry it",
+}
 
 
 def pairs_of(name: str, frame: pd.DataFrame, features: Sequence[str] | None) -> pd.DataFrame:
@@ -32,22 +36,33 @@ def table_of(parts: Sequence[Part]) -> pd.DataFrame:
     """The table of all pairs; what is known of targets goes with it, see `targets_of`."""
     some = [part.frame for part in parts if len(part.frame)]
     if some:
-        # texts come back as categories of each part
-        out = pd.concat([f.assign(**{c: f[c].astype(object) for c in f.select_dtypes("category")}) for f in some])
-        out = out.reset_index(drop=True)
+        out = pd.concat(_with_the_same_categories(some), ignore_index=True)
     else:
         out = pd.DataFrame(columns=["target", "feature", *PAIR_COLUMNS])
     out.insert(out.columns.get_loc("qvalue") + 1, QVALUE_UNION, over_all(out))
     only = (out[QVALUE_UNION] < CALLED).to_numpy(bool) & ~(out["qvalue"] < CALLED).to_numpy(bool)
     if only.any():
-        out.loc[only, ["confidence", "note"]] = ["low", ONLY_OVER_ALL]
+        out.loc[only, list(ONLY_OVER_ALL)] = list(ONLY_OVER_ALL.values())
     for name in (c for c in PAIR_TEXTS if c in out):
-        out[name] = pd.Categorical(out[name])
+        text = out[name].astype("category").cat.remove_unused_categories()
+        out[name] = text.cat.reorder_categories(sorted(text.cat.categories))
     rows = [part.about for part in parts]
-    calls = out["target"].astype(str)[(out[QVALUE_UNION] < CALLED).to_numpy(bool)].value_counts()
+    calls = out["target"][(out[QVALUE_UNION] < CALLED).to_numpy(bool)].astype(str).value_counts()
     rows = [row | {"n_calls_union": int(calls.get(row["target"], 0)) if row["n_rows"] else None} for row in rows]
     # a text, since tables copy what goes with them at each step
     out.attrs = {TARGETS_OF_SCREEN: json.dumps([{c: r.get(c) for c in TARGET_COLUMNS_OF_SCREEN} for r in rows])}
+    return out
+
+
+def _with_the_same_categories(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Tables whose texts are categories, the same in all: together they take a byte or two a row, texts take eight."""
+    out = [frame.copy(deep=False) for frame in frames]
+    for name in (c for c in PAIR_TEXTS if any(c in frame for frame in frames)):
+        texts = {text for frame in frames if name in frame for text in frame[name].dropna().unique()}
+        categories = sorted(texts | ({ONLY_OVER_ALL[name]} if name in ONLY_OVER_ALL else set()))
+        for frame in out:
+            if name in frame:
+                frame[name] = pd.Categorical(frame[name], categories=categories)
     return out
 
 
