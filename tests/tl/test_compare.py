@@ -207,3 +207,27 @@ def test_errors_say_what_to_do(titration_fit: ad.AnnData) -> None:
     adata.uns["trans"]["params"]["dosage"] = "none"
     with pytest.raises(ValueError, match="dosages of guides"):
         ds.tl.compare(adata, "line")
+
+
+def test_a_comparison_keeps_to_the_memory_or_is_refused(
+    titration_fit: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dream_sc._memory import guard
+
+    adata = titration_fit.copy()
+    adata.obs["line"] = np.where(np.arange(adata.n_obs) % 3 > 0, "A", "B")
+    monkeypatch.setattr(guard, "SMALL", 0)
+    before = set(adata.uns) | set(adata.varm)
+    refused = r"tl\.compare: it needs about .* more than the memory_limit='1MB'.* would do: memory_limit='(\d+)MB'"
+    with pytest.raises(ValueError, match=refused) as error:
+        ds.tl.compare(adata, "line", n_null=0, memory_limit="1MB")
+    assert set(adata.uns) | set(adata.varm) == before
+    with pytest.raises(ValueError, match="memory_limit='little' is no amount of memory"):
+        ds.tl.compare(adata, "line", memory_limit="little")
+    least = str(error.value).split("memory_limit='")[2].split("'")[0]
+    ds.tl.compare(adata, "line", n_null=0, memory_limit=least)
+    found = adata.uns["compare"]["memory"]
+    assert set(found) == {"measured", "peak", "estimated", "estimated_total"}
+    assert found["estimated"] <= int(least.removesuffix("MB")) * 10**6
+    sizes = guard._estimate("compare", {"data": adata, "by": "line", "key": "trans", "mod": None}).sizes
+    assert (sizes.n_contexts, sizes.context_cells) == (2, int((adata.obs["line"] == "A").sum()))

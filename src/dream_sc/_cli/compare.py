@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SAYS = "dream-sc compare"
 COMPARED = ("compared.h5ad", "compared.h5mu")
-ARGUMENTS = ("by", "reference", "key", "mod", "n_null", "rng", "key_added")  # of tl.compare
+ARGUMENTS = ("by", "reference", "key", "mod", "n_null", "memory_limit", "rng", "key_added")  # of tl.compare
 SHOWN = ("mod", "gene_symbols")
 PANELS = 3  # columns of the figure
 
@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--mod", metavar="NAME", help="modality of an h5mu file")
     p.add_argument("--gene-symbols", metavar="COLUMN", help="column of .var with the names to show")
     p.add_argument("--n-figures", type=int, default=6, metavar="WHOLE", help="features to draw; default: %(default)s")
+    p.add_argument("--memory-limit", metavar="TEXT", help="such as 4GB, that this may add; half of what is available")
     p.add_argument("--rng", type=int, metavar="WHOLE", help="seed; 0 by default")
     p.add_argument("--overwrite", action="store_true", help="replace the results in the folder")
     p.add_argument("--json", action="store_true", help="messages as lines of JSON on standard error")

@@ -10,6 +10,8 @@ import pandas as pd
 from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results
 from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, MADE_FROM, OF_CONTEXTS, TRANS, ZERO, Slots
+from dream_sc._memory.budget import memory_budget
+from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
 from ._compare_tables import Found, curves_array, effect_name, levels_array, omnibus, table_of, with_calls
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
+@watched("compare")
 def compare(
     data: AnnData | MuData,
     by: str,
@@ -28,6 +31,7 @@ def compare(
     key: str = TRANS,
     mod: str | None = None,
     n_null: int = 400,
+    memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool | None = None,
     key_added: str = COMPARE,
@@ -57,6 +61,9 @@ def compare(
         Modality of a MuData.
     n_null
         Number of features to simulate without a difference, for p-values; 0: none, which saves their time.
+    memory_limit
+        Bytes, or a text such as "4GB", that this may add to what is in memory; by default half of what is available.
+        Where that is too little for the cells of a context and the sums of all, the call is refused.
     rng
         Seed; the same seed gives the same result.
     progress
@@ -98,6 +105,7 @@ def compare(
     started = results.now()
     if n_null != 0:
         _validate.whole("n_null", n_null, 20)
+    memory_budget(memory_limit)
     seed, data = results.seed_of(rng), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.compare")
