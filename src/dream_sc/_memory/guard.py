@@ -62,6 +62,8 @@ def watched(step: str) -> Callable[[Function], Function]:
             given = dict(bound.arguments)
             estimate = _estimate(step, given)
             plan = _plan(step, estimate, given)
+            if estimate is not None and plan is not None:
+                estimate = _with_threads(estimate, plan)
             bound.arguments.update(_off_gpu(step, estimate, given))
             with Watch() as watch, _capped(plan):
                 out = _call(function, step, bound, estimate)

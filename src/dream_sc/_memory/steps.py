@@ -143,7 +143,7 @@ def block(s: Sizes, held: float) -> float:
 
     if s.storage == "sparse":
         return 0.0
-    room = LARGEST_BLOCK * COPIES
+    room: float = LARGEST_BLOCK * COPIES
     if s.memory_limit is not None:
         beside = beside_blocks(s.memory_limit, s.n_cells) if s.is_backed else 0
         room = max(s.memory_limit - held - beside, 0)

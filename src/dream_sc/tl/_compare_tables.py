@@ -139,7 +139,9 @@ def omnibus(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     from dream_sc._core.response.decision import q_values
 
-    every = pd.concat([t.assign(feature=t.index.astype(str)) for t in tables], ignore_index=True)
+    texts = [name for name in COMPARE_TEXTS if name in tables[0]]  # whose categories differ between contexts
+    plain = [t.assign(feature=t.index.astype(str), **{n: t[n].astype(object) for n in texts}) for t in tables]
+    every = pd.concat(plain, ignore_index=True)
     known = every["qvalue_differs"].notna().to_numpy()
     q = np.full(len(every), np.nan)
     q[known] = q_values(every["lfdr_differs"].to_numpy(float)[known])
