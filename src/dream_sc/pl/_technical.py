@@ -91,7 +91,7 @@ def technical(
     gene_symbols
         Column of `.var` with the names by which features are asked for and labelled, as in `get.trans`.
     group
-        Technical group whose effects to draw; the noise by default.
+        Technical group whose effects to draw; the noise by default. Those of the reference are 0, as the title says.
     ax
         Axes to draw on.
     figsize
@@ -142,6 +142,8 @@ def technical(
     elif like.statistics == "shares":
         ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel(like.words.level)
+    if group is not None and str(group) == str(entry["groups"][0]) and title is None:
+        ax.set_title(f"{plain(group)} is the reference: the effects of the other groups are against it")
     if group is None:
         ax.set_ylim(bottom=0)
         ax.set_ylabel(like.words.noise)
