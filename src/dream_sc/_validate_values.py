@@ -19,7 +19,7 @@ def close(name: str, names: Iterable[str], cutoff: float = 0.5, *, listed: bool 
     known = [str(n) for n in names]
     same = [n for n in known if n.casefold() == str(name).casefold()]  # but for upper and lower case
     matches = [*same, *(m for m in get_close_matches(str(name), known, n=4, cutoff=cutoff) if m not in same)]
-    told = listed and len(matches) == len(set(known))
+    told = listed and len(matches) == len(set(known)) > 1
     return f"; did you mean {matches}?" if matches and not told else ""
 
 

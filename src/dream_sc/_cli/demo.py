@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +121,8 @@ def _write(adata: AnnData, frame: pd.DataFrame, output: Path) -> list[Path]:
     rows, columns = PANELS
     genes = best_genes(frame, rows * columns)
     if genes:
-        figure = pl.dose_response(adata, genes, ncols=columns)[0].figure  # one legend for all panels
+        curves: Any = pl.dose_response(adata, genes, ncols=columns)  # one legend for all panels
+        figure = curves[0].figure
         paths.append(output / "dose_response.png")
         figure.savefig(paths[-1], dpi=200)
         plt.close(figure)

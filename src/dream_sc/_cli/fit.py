@@ -202,7 +202,8 @@ def _figures(data: Any, of: dict[str, Any], n: int, folder: Path, *, dosages: bo
     folder.mkdir(exist_ok=True)
     features = get.responders(data, **of).index[:n].tolist()
     if features:
-        figure = pl.dose_response(data, features, **of)[0].figure  # one legend for all panels
+        curves: Any = pl.dose_response(data, features, **of)  # one legend for all panels
+        figure = curves[0].figure
         _save(figure, folder / "dose_response.png")
         plt.close(figure)
     drawn = (("cis", pl.cis), ("technical", pl.technical)) if dosages else (("technical", pl.technical),)
