@@ -77,3 +77,17 @@ def test_demo(tmp_path, capsys):
     assert (table["true_model"] != "null").mean() > 0.8
     adata = ad.read_h5ad(tmp_path / "titration.h5ad")
     pd.testing.assert_index_equal(dream_sc.get.trans(adata).index, adata.var_names, check_names=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name guide_key= and target_key=, or", "name --guide-key and --target-key, or"),
+        ("call it again, or name another key=", "call it again, or name another --key"),
+        ("guide_key='sgRNA' is no column (target_key= too).", "--guide-key 'sgRNA' is no column (--target-key too)."),
+        ("target_key=.x", "--target-key .x"),
+    ],
+)
+def test_flags_stand_in_place_of_arguments(text: str, expected: str) -> None:
+    flags = {"guide_key": "--guide-key", "target_key": "--target-key", "key": "--key"}
+    assert said(ValueError(text), flags) == expected

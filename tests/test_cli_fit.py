@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from dream_sc._cli.fit import with_size_factors
 from dream_sc._cli.main import main
 from dream_sc._cli.read import read
 
+SAID = "said.txt"
+
 
 @pytest.fixture(scope="module")
 def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,9 +37,20 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fitted(screen: Path) -> Path:
     folder = screen.parent / "out"
-    command = ["fit", str(screen), "--cis", "GFI1B", "--batch-key", "batch", "-o", str(folder), "--quiet"]
-    assert main([*command, "--n-figures", "2"]) == 0
+    command = ["fit", str(screen), "--cis", "GFI1B", "--batch-key", "batch", "-o", str(folder), "--json"]
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert main([*command, "--n-figures", "2"]) == 0
+    (screen.parent / SAID).write_text(said.getvalue())
     return folder
+
+
+def test_messages_name_files_by_their_last_name(fitted: Path) -> None:
+    lines = (fitted.parent / SAID).read_text().splitlines()
+    messages = [json.loads(line)["message"] for line in lines]
+    n = len(pd.read_csv(fitted / "trans.tsv", sep="\t"))
+    assert f"wrote {fitted / 'trans.tsv'}, {n} rows" in messages
+    assert not any(f".{os.getpid()}." in message for message in messages)
 
 
 def test_what_is_written(fitted: Path, screen: Path) -> None:

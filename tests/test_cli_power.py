@@ -29,6 +29,15 @@ def test_a_pilot_file_says_the_rest(capsys, tmp_path, titration_fit):
     assert "--guide-sd: these are read off" in capsys.readouterr().err
 
 
+def test_a_pilot_that_cannot_be_read_is_named(capsys, tmp_path):
+    nothing, damaged = tmp_path / "nofile.h5ad", tmp_path / "damaged.h5ad"
+    assert main(["power", str(nothing)]) == 2
+    assert capsys.readouterr().err.startswith(f"dream-sc power: no file at {nothing}: give")
+    damaged.write_bytes(b"no hdf5")
+    assert main(["power", str(damaged)]) == 2
+    assert f"{damaged} cannot be read as an h5ad or h5mu file" in capsys.readouterr().err
+
+
 def test_an_error_names_what_to_give(capsys):
     assert main(["power", "--n-cells-per-guide", "50"]) == 2
     assert "dream-sc power: plan= needs log2_dosages" in capsys.readouterr().err

@@ -79,5 +79,5 @@ def test_errors_name_flags(
 
 def test_collect_needs_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["collect", str(tmp_path)]) == 1
-    assert "is no store of a screen" in capsys.readouterr().err
+    assert f"{tmp_path} is no store of a screen: give the folder that tl.screen or" in capsys.readouterr().err
     assert main(["collect", str(tmp_path / "none")]) == 1

@@ -211,6 +211,8 @@ def _fitted(space: dict[str, Any]) -> None:
 
 def _checked(space: dict[str, Any]) -> None:
     _fitted(space)
+    if "own" in space:  # the same cells and genes under other names of columns
+        pd.testing.assert_frame_equal(ds.get.trans(space["own"]), ds.get.trans(space["adata"]))
     assert {"calibration", "confounding"} <= set(space["adata"].uns)
 
 
@@ -294,6 +296,11 @@ def _same_by_every_door(space: dict[str, Any]) -> None:
         assert (found.X != space["genes"].X).nnz == 0, name
     assert list(space["genes"].uns["guides_target"]) == list(space["adata"].uns["guides_target"])
     assert "by_strength" in space["adata"].uns
+    written, table = space["written"], ds.get.trans(space["adata"])
+    for name in ("class", "model"):
+        kept = table[name].astype(object).reindex(written.index)
+        assert (written[name].fillna("") == kept.fillna("")).all(), name
+    assert (written["model"] == "null").any()
     assert {p.name for p in Path("results").iterdir()} >= {"per_element_output.tsv", "trans.tsv", "results.xlsx"}
     assert len(list(Path("qc").glob("*_mqc.tsv"))) >= 2
 

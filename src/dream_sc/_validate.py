@@ -95,7 +95,7 @@ def matrix(adata: AnnData, layer: str | None) -> Any:
             "them from it"
         ) from error
     if layer is not None and layer not in known:
-        raise KeyError(f"layer={layer!r} is not there; there are {known}{close(layer, known)}")
+        raise KeyError(f"layer={layer!r} is not there; there are {known}{close(layer, known, listed=True)}")
     if x is None:
         raise ValueError(f".X is empty: name a layer of counts, layer= one of {known}")
     return x
@@ -154,7 +154,7 @@ def column(adata: AnnData, key: str, what: str) -> Any:
     """A column of `.obs` without missing labels."""
     if key not in adata.obs:
         known = list(adata.obs.columns)
-        raise KeyError(f"{what}={key!r} is not a column of .obs; there are {known}{close(key, known)}")
+        raise KeyError(f"{what}={key!r} is not a column of .obs; there are {known}{close(key, known, listed=True)}")
     return adata.obs[key]
 
 
@@ -340,5 +340,5 @@ def modality(data: Any, mod: Any) -> AnnData:
     if not isinstance(mod, str):
         raise TypeError(f"mod= is a {type(mod).__name__}, {shown(mod)}: name one modality of {known}")
     if mod not in known:
-        raise KeyError(f"modality mod={mod!r} is not there; there are {known}{close(mod, known)}")
+        raise KeyError(f"modality mod={mod!r} is not there; there are {known}{close(mod, known, listed=True)}")
     return data.mod[mod]

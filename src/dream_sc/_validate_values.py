@@ -14,12 +14,13 @@ SHORT = (*PLAIN, list, tuple, dict, set, frozenset, range, bytes)
 LONGEST = 120  # characters of a value in a message
 
 
-def close(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
-    """Say which of the names come close to an unknown one."""
+def close(name: str, names: Iterable[str], cutoff: float = 0.5, *, listed: bool = False) -> str:
+    """Say which of the names come close to an unknown one; not all of them, if the message has `listed` them."""
     known = [str(n) for n in names]
     same = [n for n in known if n.casefold() == str(name).casefold()]  # but for upper and lower case
     matches = [*same, *(m for m in get_close_matches(str(name), known, n=4, cutoff=cutoff) if m not in same)]
-    return f"; did you mean {matches}?" if matches else ""
+    told = listed and len(matches) == len(set(known)) > 1
+    return f"; did you mean {matches}?" if matches and not told else ""
 
 
 def text(name: str, value: Any) -> str:
@@ -75,7 +76,7 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     if not isinstance(value, PLAIN):
         raise TypeError(f"{name}= is a {type(value).__name__}, {shown(value)}; use one of {options}")
     if value not in options or (isinstance(value, bool) and not any(value is each for each in options)):
-        near = close(value, [o for o in options if isinstance(o, str)]) if isinstance(value, str) else ""
+        near = close(value, [o for o in options if isinstance(o, str)], listed=True) if isinstance(value, str) else ""
         raise ValueError(f"{name}={value!r} is not known; use one of {options}{near}")
 
 

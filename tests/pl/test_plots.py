@@ -71,6 +71,11 @@ def test_technical_draws_a_group(fitted) -> None:
     drawn = np.asarray(ax.containers[0].lines[0].get_ydata(), dtype=float)
     np.testing.assert_allclose(drawn, table.loc[table["mu"].notna(), "effect_batch_2"].to_numpy(float))
     assert "batch_2" in ax.get_ylabel()
+    reference, other = fitted.uns["technical"]["groups"][:2]
+    assert ds.pl.technical(fitted, group=other).get_title() == ""
+    title = ds.pl.technical(fitted, group=reference).get_title().replace("\n", " ")
+    assert title == f"{reference}: the reference, 0 by definition"
+    assert ds.pl.technical(fitted, group=reference, title="mine").get_title() == "mine"
     with pytest.raises(ValueError, match="batch_7"):
         ds.pl.technical(fitted, group="batch_7")
 

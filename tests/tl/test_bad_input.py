@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
+from dream_sc import _validate
 from dream_sc._data import results
 
 
@@ -592,6 +593,13 @@ def test_curves_of_few_doses_or_features(trans: ad.AnnData) -> None:
         ds.get.dose_response(trans, "gene_0001", ci=95)
     with pytest.raises(ValueError, match="log2fc"):
         ds.get.dose_response(trans, "gene_0001", scale="log")
+
+
+def test_names_that_are_listed_are_not_offered_again() -> None:
+    with pytest.raises(ValueError, match=r"use one of \['L2', 'L1'\]$"):
+        _validate.one_of("context", "L3", ["L2", "L1"])
+    with pytest.raises(ValueError, match=r"did you mean \['L2', 'L1'\]\?$"):
+        _validate.one_of("context", "L3", ["L2", "L1", "another"])
 
 
 def test_a_target_is_not_offered_as_a_control() -> None:

@@ -12,6 +12,7 @@ from scipy import sparse
 
 import dream_sc as ds
 from dream_sc.tl._compare_tables import NOT_HERE, with_calls
+from dream_sc.pl._style import number
 
 SILENCED = "gene_0001"
 
@@ -118,7 +119,9 @@ def test_the_table_of_the_plot_has_curves_and_guides(compared: ad.AnnData) -> No
     assert moved["B"] < 0.2
     assert (curves["lower"] <= curves["upper"]).all()
     axes = ds.pl.compare(compared, [SILENCED, "GFI1B"])
-    assert [SILENCED in axes[0].get_title(), "only" in axes[0].get_title()] == [True, True]
+    title = axes[0].get_title().replace("\n", " ")
+    assert title.startswith(f"{SILENCED}: only in A, q = ")
+    assert title.endswith(number(ds.get.compare(compared).loc[SILENCED, "qvalue_differs"]))
     with pytest.raises(ValueError, match="one feature"):
         ds.pl.compare(compared, [SILENCED, "GFI1B"], ax=axes[0])
 

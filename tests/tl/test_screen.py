@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -163,6 +164,17 @@ def test_the_second_call_fits_nothing(
     again = ds.tl.screen(library, store=store, **SMALL)
     _same(again, table)
     assert ds.get.screen(again, "targets").equals(ds.get.screen(table, "targets"))
+
+
+def test_the_log_says_of_each_target_what_was_found(library: AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    """Why a target has no dosages is no failure: its calls are said all the same."""
+    with caplog.at_level("INFO", logger="dream_sc"):
+        ds.tl.screen(library, ["promoter", "gene_0004"], **SMALL)
+    assert re.search(
+        r"tl.screen: 1 of 1, promoter, without dosages \('promoter' is no feature of the data\): \d+ calls? of \d+ "
+        r"features, \d+\.\d s",
+        caplog.text,
+    )
 
 
 def test_a_damaged_part_is_made_again(

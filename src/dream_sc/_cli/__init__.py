@@ -21,5 +21,7 @@ def said(error: BaseException, flags: Mapping[str, str]) -> str:
     """
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     for name, flag in sorted(flags.items(), key=lambda pair: -len(pair[0])):
-        text = re.sub(rf"(?<![\w.\-]){re.escape(name)}= ?", f"{flag} ", text)
+        argument = rf"(?<![\w.\-]){re.escape(name)}="
+        text = re.sub(rf"{argument}(?= ?(?:[,;:)`]|\.(?!\S)|$)) ?", flag, text)  # a name without a value
+        text = re.sub(rf"{argument} ?", f"{flag} ", text)
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,6 +112,7 @@ def best_genes(frame: pd.DataFrame, n: int) -> list[str]:
 
 
 def _write(adata: AnnData, frame: pd.DataFrame, output: Path) -> list[Path]:
+    import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
     from dream_sc import pl
@@ -120,14 +121,11 @@ def _write(adata: AnnData, frame: pd.DataFrame, output: Path) -> list[Path]:
     rows, columns = PANELS
     genes = best_genes(frame, rows * columns)
     if genes:
-        figure = Figure(figsize=(3.6 * columns, 3.1 * rows), layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for i, (gene, ax) in enumerate(zip(genes, axes, strict=False)):
-            pl.dose_response(adata, gene, legend=i == 0, ax=ax)
-        for ax in axes[len(genes) :]:
-            ax.set_axis_off()
+        curves: Any = pl.dose_response(adata, genes, ncols=columns)  # one legend for all panels
+        figure = curves[0].figure
         paths.append(output / "dose_response.png")
         figure.savefig(paths[-1], dpi=200)
+        plt.close(figure)
     for name, draw in (("cis", pl.cis), ("technical", pl.technical)):
         figure = Figure(figsize=(6.0, 4.0), layout="constrained")
         draw(adata, ax=figure.subplots())

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FITTED = ("fitted.h5ad", "fitted.h5mu")
+TABLE = "trans.tsv"
 SAYS = "dream-sc fit"
 FEW_FEATURES: Literal["total"] = "total"  # size factors where too few features are there for the stable ones
-PANELS = 3  # columns of the figure of curves
 
 
 def add_parser(commands: Any) -> None:
@@ -185,12 +185,14 @@ def _labels(obs: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
 def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
     """Write everything; a file is there whole or not at all."""
     from dream_sc import get, io
+    from dream_sc.io._excel import write_tsv
 
     of = {name: chosen[name] for name in ("mod", "gene_symbols") if chosen.get(name) is not None}
     with whole(folder / "responders.tsv") as path:
         get.responders(data, columns="main", **of).to_csv(path, sep="\t", index_label="feature", float_format="%.6g")
-    with whole(folder / "trans.tsv") as path:
-        io.to_tsv(data, path, **of)
+    with whole(folder / TABLE) as path:
+        n = write_tsv(path, data, **of)
+    say(f"wrote {folder / TABLE}, {n} rows")
     with whole(folder / "summary.txt") as path:
         path.write_text(get.summary(data, **of) + "\n", encoding="utf-8")
     io.to_multiqc(data, folder / "multiqc", **of)
@@ -205,6 +207,7 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
 
 
 def _figures(data: Any, of: dict[str, Any], n: int, folder: Path, *, dosages: bool) -> None:
+    import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
     from dream_sc import get, pl
@@ -212,15 +215,10 @@ def _figures(data: Any, of: dict[str, Any], n: int, folder: Path, *, dosages: bo
     folder.mkdir(exist_ok=True)
     features = get.responders(data, **of).index[:n].tolist()
     if features:
-        rows = -(-len(features) // PANELS)
-        figure = Figure(figsize=(4.4 * PANELS, 3.4 * rows), layout="constrained")
-        axes = list(figure.subplots(rows, PANELS, squeeze=False).flat)
-        for i, ax in enumerate(axes):
-            if i < len(features):
-                pl.dose_response(data, features[i], legend=i == 0, ax=ax, **of)
-            else:
-                ax.set_axis_off()
+        curves: Any = pl.dose_response(data, features, **of)  # one legend for all panels
+        figure = curves[0].figure
         _save(figure, folder / "dose_response.png")
+        plt.close(figure)
     drawn = (("cis", pl.cis), ("technical", pl.technical)) if dosages else (("technical", pl.technical),)
     for name, draw in drawn:
         figure = Figure(figsize=(6.0, 4.0), layout="constrained")

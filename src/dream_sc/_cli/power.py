@@ -86,10 +86,16 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _read(path: str) -> Any:
-    if path.endswith(".h5mu"):
-        import mudata
+    """The pilot; what libraries say of files that are damaged, or not there, does not name them."""
+    from dream_sc.io._files import readable
 
-        return mudata.read_h5mu(path)
-    import anndata
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file at {path}: give an h5ad or h5mu file with the three fits")
+    with readable(path, "an h5ad or h5mu file"):
+        if path.endswith(".h5mu"):
+            import mudata
 
-    return anndata.read_h5ad(path)
+            return mudata.read_h5mu(path)
+        import anndata
+
+        return anndata.read_h5ad(path)

@@ -130,7 +130,8 @@ def _collect(given: argparse.Namespace) -> None:
     table = get.screen(folder)
     path = folder / TABLE if given.output is None else Path(given.output)
     _write(table, path)
-    say(f"{table['target'].nunique()} targets: {path}")
+    n = table["target"].nunique()
+    say(f"{n} {'target' if n == 1 else 'targets'}: {path}")
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 MOST, LEAST = 40, 5  # rows of the table: those that differ, and always some
 DIGITS = 4
 ALIKE = "equal"
-NONE = "no response"
-IN_WORDS = {  # a hypothesis: of one feature, and of several
-    ALIKE: "the same curve",
-    "amplitude": "another amplitude",
-    "dosage": "another EC50",
-    "free": "another curve",
-    "only": "in one context only",
-}
 EFFECTS = {"log2fc": "log2 fold changes", "log_odds": "changes of log odds", "delta": "changes of the score"}
 ENDS = ("_q025", "_q975")
 
@@ -87,6 +79,8 @@ def _chosen(table: pd.DataFrame, fdr: float) -> pd.DataFrame:
 
 def _said(part: pd.DataFrame, name: Any, reference: str, fdr: float) -> str:
     """How many features respond differently in a context, and in which way."""
+    from dream_sc.pl._compare import IN_WORDS
+
     differ = part[part["qvalue_differs"] < fdr]
     text = f"{name} against {reference}: {len(differ):,} of {len(part):,} features respond differently (q < {fdr:g})"
     ways = differ["hypothesis"].astype(str).value_counts()
@@ -97,13 +91,13 @@ def _said(part: pd.DataFrame, name: Any, reference: str, fdr: float) -> str:
 
 def _row(name: Any, row: dict[str, Any], effect: str) -> dict[str, Any]:
     """What the table says of a feature."""
-    way = str(row["hypothesis"])
-    where = row["responds_in"]  # missing where a feature responds in no context
-    both, none = where == "both", where is None or where != where
+    from dream_sc.pl._compare import in_words
+
+    both = row["responds_in"] == "both"
     return {
         "name": str(name),
         "context": str(row["context"]),
-        "way": NONE if none else IN_WORDS.get(way, way) if both else f"only in {where}",
+        "way": in_words(str(row["hypothesis"]), row["responds_in"]),
         "q": row["qvalue_differs"],
         "effect": _interval(row, effect),
         "ec50": _interval(row, "delta_log2_ec50") if both else "",

@@ -24,14 +24,14 @@ def say_memory(n_rows: int, n_features: int, n_targets: int, n_reported: int) ->
     """
     sums, table = SUM_BYTES * n_rows * n_features, PAIR_BYTES * n_targets * n_reported
     logger.info(
-        "tl.screen: about %s of memory beside the data: %s for sums of %d features in %d rows, %s for a table of %d "
-        "targets",
+        "tl.screen: about %s of memory beside the data: %s for sums of %d features in %d rows, %s for a table of %d %s",
         in_words(sums + table),
         in_words(sums),
         n_features,
         n_rows,
         in_words(table),
         n_targets,
+        "target" if n_targets == 1 else "targets",
     )
     return sums + table
 
@@ -68,5 +68,6 @@ class Pace:
         if n_left == 0 or n not in (self.n_workers, TENFOLD * self.n_workers):
             return None
         left = sum(self.seconds) / n * n_left / min(self.n_workers, n_left)
-        logger.info("tl.screen: about %s for the %d targets left, by %d fitted so far", duration(left), n_left, n)
+        others = "the target" if n_left == 1 else f"the {n_left} targets"
+        logger.info("tl.screen: about %s for %s left, by %d fitted so far", duration(left), others, n)
         return left

@@ -159,7 +159,9 @@ def read_parts(path: Any) -> list[Part]:
     """
     folder = Path(path).expanduser()
     if not (folder / MANIFEST).exists():
-        raise FileNotFoundError(f"{folder} is no store of a screen: dream_sc.tl.screen(data, store=...) makes one")
+        raise FileNotFoundError(
+            f"{folder} is no store of a screen: give the folder that tl.screen or `dream-sc screen` wrote"
+        )
     found = [read_part(file, "it is left out") for file in sorted((folder / PARTS).glob("*.parquet"))]
     return sorted((p for p in found if p is not None), key=lambda p: str(p.about["target"]))
 

@@ -17,7 +17,7 @@ from dream_sc._logging import about, logger
 
 from .forecast import Pace
 from .store import Part
-from .targets import FAILED
+from .targets import FAILED, FITTED
 from .union import CALLED, pairs_of
 
 if TYPE_CHECKING:
@@ -214,9 +214,14 @@ def run(targets: Sequence[Target], make: Fits, *, store: Store | None, workers: 
 def _say(part: Part, n: int, n_all: int) -> None:
     """A line in the log for a target that is done."""
     about = part.about
-    what = about["reason"] or f"{about.get('n_calls')} calls of {about.get('n_features')} features"
+    why = about["reason"]
     level = logging.WARNING if about["status"] == FAILED else logging.INFO
-    logger.log(level, "tl.screen: %d of %d, %s: %s, %.1f s", n, n_all, about["target"], what, about["seconds"])
+    how, what = "", why
+    if about["status"] == FITTED:
+        n_calls = about["n_calls"]
+        what = f"{n_calls} {'call' if n_calls == 1 else 'calls'} of {about['n_features']} features"
+        how = f", without dosages ({why})" if about["dosage"] == NO_DOSAGE else ""
+    logger.log(level, "tl.screen: %d of %d, %s%s: %s, %.1f s", n, n_all, about["target"], how, what, about["seconds"])
 
 
 @contextmanager

@@ -34,9 +34,9 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "troughs; empty without a response",
     "qvalue": "false discovery rate if you keep this feature and all better ones (lfdr itself where that is above 0.5: "
     "what rather does not respond is never called); none for direct targets",
-    "confidence": "of a call (q < 0.05). low: lfdr above 0.2, no evidence is left without the most influential guide "
-    "(log_bf_loo of 0 or less), fewer than two guides support it (n_guides_support), or pareto_k is above 0.7. high: "
-    "not low, no switch, lfdr below 0.01, log_bf_loo above log(10), three guides that support it, and "
+    "confidence": "of a call (q < 0.05), whatever its shape (p_class). low: lfdr above 0.2, no evidence is left without "
+    "the most influential guide (log_bf_loo of 0 or less), fewer than two guides support it (n_guides_support), or "
+    "pareto_k is above 0.7. high: not low, no switch, lfdr below 0.01, log_bf_loo above log(10), three guides that support it, and "
     "p_trend_within_targeting below 0.05. moderate: all others; empty where not called",
     "category": "category of the feature that moves most, whose numbers these are",
     "effect_full": "{} at the strongest observed knock-down (for doses: at the top dose)",
@@ -46,11 +46,12 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "effect_range": "largest less smallest value of the curve within the observed dosages, in the unit of the effect",
     "log2_dosage_full": "dosage at which the effect at full is taken, log2, relative to NTC (for doses: in their unit)",
     "log2_dosage_max": "dosage at which the effect at the strongest activation is taken, log2",
-    "log2_ec50": "dosage of half the response, log2, relative to NTC (for doses: of the user's unit)",
+    "log2_ec50": "dosage of half the response, log2, relative to NTC (for doses: of the user's unit); half of the "
+    "movement of the expected count (odds, score), not of its log2",
     "p_ec50_inside": "probability that the EC50 lies within the observed dosages; report it only where this is high",
     "class": "likeliest shape as the dosage rises: increasing, decreasing, threshold_increasing, threshold_decreasing "
     "(most of it within 1 log2), biphasic_min, biphasic_max; switch (one level for all acting guides), or null",
-    "p_class": "probability of this class",
+    "p_class": "probability of this class: how sure the shape is; confidence is of the call",
     "status": "the first that holds of cis_gene, not_asked, filtered, not_converged, low_accuracy (pareto_k above "
     "0.7), few_guides, converged",
     "note": "why the status is what it is, what else to be careful about, and what to do",

@@ -37,7 +37,7 @@ def to_tsv(
     mod: str | None = None,
     gene_symbols: str | None = None,
 ) -> Path:
-    """Write a table of results as text, with a header in which every column has a name.
+    r"""Write a table of results as text, with a header in which every column has a name.
 
     Parameters
     ----------
@@ -59,7 +59,8 @@ def to_tsv(
     Returns
     -------
     The path. The first column is called "gene" ("feature" where the fit is not of counts, "guide" for guides). Missing
-    values are empty.
+    values are empty. Some columns hold the word "null", which pandas takes for a missing value: read the file with
+    ``pd.read_csv(path, sep="\t", keep_default_na=False, na_values=[""])``.
 
     Raises
     ------
@@ -73,15 +74,31 @@ def to_tsv(
     ['gene', 'on_knockdown', 'qvalue']
     """
     from ._files import file_to_write
-    from ._results import responses
 
     _validate.one_of("table", table, ("trans", "responders", "guides"))
     out = file_to_write(path)
+    n = write_tsv(out, data, table, fdr=fdr, key=key, mod=mod, gene_symbols=gene_symbols)
+    logger.info("io.to_tsv: wrote %s, %d rows", out, n)
+    return out
+
+
+def write_tsv(
+    out: Path,
+    data: AnnData | MuData,
+    table: str = "trans",
+    *,
+    fdr: float = 0.05,
+    key: str = TRANS,
+    mod: str | None = None,
+    gene_symbols: str | None = None,
+) -> int:
+    """Write the table of `to_tsv` without a word in the log, as to a file that gets its name later; gives its rows."""
+    from ._results import responses
+
     frame = _tables(responses(data, key, mod, counts=False, gene_symbols=gene_symbols), fdr)[table]
     commas = out.name.removesuffix(".gz").endswith(".csv")
     frame.to_csv(out, sep="," if commas else "\t", index=False)
-    logger.info("io.to_tsv: wrote %s, %d rows", out, len(frame))
-    return out
+    return len(frame)
 
 
 def to_excel(

@@ -12,7 +12,7 @@ from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, ZERO, Slots
 from dream_sc.get import compare as compare_table
 from dream_sc.get._symbols import cis_label, labels, labels_of
 
-from ._style import CATEGORIES, SMALL, axes, dosage_label, name_panel, one_panel, panels, plain, titled
+from ._style import CATEGORIES, SMALL, axes, dosage_label, name_panel, number, one_panel, panels, plain, titled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,21 @@ UNITS = {
     "delta": "change against NTC, sds between cells",
 }
 CURVE, GUIDE = "curve", "guide"
+NONE = "no response"
+IN_WORDS = {  # a hypothesis: of one feature, and of several
+    "equal": "the same curve",
+    "amplitude": "another amplitude",
+    "dosage": "another EC50",
+    "free": "another curve",
+    "only": "in one context only",
+}
+
+
+def in_words(hypothesis: str, responds_in: Any) -> str:
+    """What a hypothesis says of one feature; `responds_in` is missing where it responds in no context."""
+    if responds_in is None or responds_in != responds_in:
+        return NONE
+    return IN_WORDS.get(hypothesis, hypothesis) if responds_in == "both" else f"only in {responds_in}"
 
 
 def compare_data(
@@ -132,7 +147,7 @@ def compare(
 
     Lines are the curves of both contexts with their 95 % bands, points the targeting guides at their dosages in each
     context with 95 % intervals of what was observed. All changes are against NTC cells of the same context, so that
-    the contexts may differ in level. The title says which hypothesis describes the feature, and the q-value.
+    the contexts may differ in level. The title says in words which hypothesis describes the feature, and the q-value.
 
     Parameters
     ----------
@@ -219,5 +234,5 @@ def _title(data: Any, feature: str, context: str, given: dict[str, Any]) -> str:
     if not np.isfinite(row["lfdr_differs"]):
         return str(row["status"])
     q = row["qvalue_differs"]
-    says = str(row["hypothesis"])
-    return f"{says}, q = {q:.2g}" if np.isfinite(q) else says
+    says = plain(in_words(str(row["hypothesis"]), row["responds_in"]))
+    return f"{says}, q = {number(q)}" if np.isfinite(q) else says

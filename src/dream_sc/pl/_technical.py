@@ -13,7 +13,7 @@ from dream_sc.get import _symbols
 from dream_sc.get._names import names_of
 
 from ._labels import label_points
-from ._style import GRAY, MANY, ORANGE, axes, blue, paper, plain
+from ._style import GRAY, MANY, ORANGE, axes, blue, name_panel, paper, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def technical(
     gene_symbols
         Column of `.var` with the names by which features are asked for and labelled, as in `get.trans`.
     group
-        Technical group whose effects to draw; the noise by default.
+        Technical group whose effects to draw; the noise by default. Those of the reference are 0, as the title says.
     ax
         Axes to draw on.
     figsize
@@ -142,6 +142,8 @@ def technical(
     elif like.statistics == "shares":
         ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel(like.words.level)
+    if group is not None and str(group) == str(entry["groups"][0]) and title is None:
+        name_panel(ax, group, "the reference, 0 by definition")
     if group is None:
         ax.set_ylim(bottom=0)
         ax.set_ylabel(like.words.noise)

@@ -180,8 +180,8 @@ def _groups(
     if own not in adata.obs:
         raise KeyError(
             f"method='stable' compares features between guides, but {name}={own!r} is not a column of .obs; there are "
-            f"{list(adata.obs.columns)}. Name the columns as guide_key= and target_key=, or set one that is not there "
-            "to None"
+            f"{list(adata.obs.columns)}. Name the columns as guide_key= and target_key=; in Python, None stands for "
+            "one that is not there"
         )
     label = _validate.labels(adata, str(own), name).astype(object)
     if target_key is not None:
