@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.stats import chi2
 
 from dream_sc._core.parallel import each_block
 from dream_sc._core.priors import TransPriors
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 NO_HOPE, NO_ODDS = 0.5, -1.5
 NEAR = 0.5  # lfdr of what is described
 AWAY, NOT_AWAY = 3.0, 1.0  # distances of guides from the level, in sds
+NOISIER, ERRORS = 1.1, 2.0  # median distance over that of equal guides, and its errors above, for all to be noisy
 ALONE = 0.01  # share of features in which a guide is away alone, above which its departures are learned
 
 
@@ -106,7 +108,7 @@ def fit(prepared: Prepared, controls: Controls, classes: Classes, settings: Sett
     mine, learns = controls.take(prepared.used), prepared.learns
     p, wide = _problem(prepared, mine), mine.prior.wide
     design = _design(p, mine, wide, settings)
-    if settings.guide_effects and _one_departs(design):
+    if settings.guide_effects and (_one_departs(design) or _all_noisier(design)):
         found = learn_departures(p if learns is None else p.take(learns), settings, wide, len(p.targeting))
         if found is not None and found.own.any():
             design = _design(p, mine, wide._replace(departures=found), settings)
@@ -133,6 +135,22 @@ def _one_departs(design: Design) -> bool:
         return False
     alone = [((z[:, g] > AWAY) & (np.median(np.delete(z, g, 1), axis=1) < NOT_AWAY)).mean() for g in range(z.shape[1])]
     return bool(max(alone) > ALONE + design.wide.weight / 2)
+
+
+def _all_noisier(design: Design) -> bool:
+    """Whether targeting guides differ from each other by more than NTC guides do, in features in general."""
+    guides, p = design.contrasts(), design.problem
+    some = p.mean >= np.median(p.mean)
+    ratio, weight = guides.ratio[some][:, guides.targeting], 1.0 / guides.variance[some][:, guides.targeting]
+    n, free = len(ratio), ratio.shape[1] - 1
+    if free < 1 or not n:
+        return False
+    level = (weight * ratio).sum(1) / weight.sum(1)
+    usual = chi2.median(free)
+    share = np.median((weight * (ratio - level[:, None]) ** 2).sum(1)) / usual
+    error = 0.5 / (usual * chi2.pdf(usual, free) * np.sqrt(n))
+    print("STAT", round(float(share), 3), round(float(error), 3))
+    return bool(share > NOISIER + ERRORS * error)
 
 
 class Design(NamedTuple):
