@@ -95,8 +95,9 @@ def simulated(p: Problem, controls: Controls, seed: int, wide: Wide) -> Problem:
     group = np.eye(mode.shape[1])[d.group]
     group[:, 0] = 1.0
     u = rng.normal(size=(n, len(p.targeting)))
-    weight, sd = (wide.weight, wide.sd) if wide.departures is None else (wide.departures.weight, wide.departures.sd)
-    u *= np.sqrt(tau[:, None] ** 2 + (rng.random(u.shape) < weight) * np.square(sd))
+    own = wide.departures
+    weight, sd = (np.asarray(x) for x in ((wide.weight, wide.sd) if own is None else (own.weight, own.sd)))
+    u *= np.sqrt(tau[:, None] ** 2 + (rng.random(u.shape) < weight) * sd**2)
     drawn, _ = p.likelihood.simulate(rng, p.rows, effects @ group.T + p.log_exposure + u[:, p.guide])
     counts = np.where(p.targeting[p.guide], drawn, p.counts)
     return replace(p, counts=counts, level=p.likelihood.level(counts, p.weights, d.log_w))
