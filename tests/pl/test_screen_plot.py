@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -175,3 +177,32 @@ def test_what_cannot_be_drawn_is_refused(table, tmp_path):
             ds.pl.screen(table, show, **wrong)
     with pytest.raises(ValueError, match="limit="):
         ds.pl.screen(table, limit=-1.0)
+
+
+def test_a_pair_that_is_there_twice_is_refused(table):
+    for show in ("fold_changes", "responders", "shared", "ec50"):
+        with pytest.raises(ValueError, match=r"32 pairs of a target and a feature are there more than once.*A with f0"):
+            ds.pl.screen_data(pd.concat([table, table]), show)
+
+
+def test_the_log_names_targets_without_a_call(table, caplog):
+    with caplog.at_level(logging.INFO, logger="dream_sc"):
+        ds.pl.screen(table, "responders")
+    assert "left out, since nothing is called at fdr=0.05: D;" in caplog.text
+
+
+def test_clusters_do_not_depend_on_the_order_of_rows(table):
+    for show in ("fold_changes", "shared"):
+        one = ds.pl.screen_data(table, show)
+        other = ds.pl.screen_data(table.sample(frac=1.0, random_state=3), show)
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_scale_of_shared_responders_is_of_an_index_between_targets(table):
+    ax = ds.pl.screen(table, "shared")
+    image = ax.get_images()[0]
+    np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), np.eye(3, dtype=bool))
+    assert image.get_clim() == (-1.0, 1.0)  # A and B share all
+    assert "index of shared responders" in ax.figure.axes[1].get_ylabel()
+    apart = ds.pl.screen(table, "shared", targets=["A", "C"])
+    assert apart.get_images()[0].get_clim() == (-0.4, 0.4)

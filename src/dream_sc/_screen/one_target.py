@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import NO_DOSAGE, PAIR_COLUMNS
+from dream_sc._keys import DEPARTS, DEPARTS_WITH, NO_DOSAGE, PAIR_COLUMNS
 
 if TYPE_CHECKING:
+    from dream_sc._core.response.learned import Departures
     from dream_sc._core.response.prepare import Prepared
     from dream_sc._core.response.rows import Guides
     from dream_sc._core.screen.controls import Controls
@@ -48,7 +49,12 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
     guides = _without_dosage(len(codes)) if no_dosage else _dosages(every, target, codes, stats)
     prepared = _prepared(every, target, stats, guides, no_dosage=no_dosage)
     settings = _compared(every) if no_dosage else every.settings
-    columns = fit(prepared, every.controls, every.classes, settings)
+
+    def told(found: Departures) -> None:
+        names = table["guide"].iloc[codes].astype(str).to_numpy(object)
+        _tell(found, names, every.controls.prior.wide_weight, int(prepared.fitted.sum()))
+
+    columns = fit(prepared, every.controls, every.classes, settings, tell=told)
     frame = _frame(every, target, columns, prepared)
     acting = guides.mean[:-1] * (np.nan if no_dosage else 1.0)
     return frame, {
@@ -58,6 +64,16 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
         "log2_dosage_min": float(acting.min()),
         "log2_dosage_max": float(acting.max()),
     }
+
+
+def _tell(found: Departures, guides: np.ndarray, wide_weight: float, n_features: int) -> None:
+    """Say which guides depart from the curves, as a fit of one target says it; the last of `found` are the controls."""
+    from dream_sc.tl._departures import tell
+
+    names, n = np.append(guides, ""), len(guides)
+    partner = np.where(found.partner >= 0, names[found.partner], "")
+    of_guides = {"guide": guides, "is_control": False, DEPARTS: found.share[:n], DEPARTS_WITH: partner[:n]}
+    tell(pd.DataFrame(of_guides), wide_weight, n_features)
 
 
 def _without(every: AllTargets, guides: np.ndarray) -> Controls:

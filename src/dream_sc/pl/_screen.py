@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 60  # rows or columns up to which they are named
 PALE = 0.35  # opacity of pairs that are not called
+STEPS = 10  # of an index, at one of which colours end
 ROW = 0.16  # inches
 
 
@@ -52,8 +53,9 @@ def screen(
     show
         "fold_changes": targets x features, blue below NTC and red above; pairs that are not called are pale, and those
         without a fold change gray. "responders": how many features respond to each target, by direction. "shared":
-        targets x targets, red where the same features respond in the same direction, blue in opposite ones. "ec50":
-        the EC50s of the features that respond to each target, with their median.
+        targets x targets, red where the same features respond in the same direction, blue in opposite ones: the index
+        of `screen_data`, from 1 to -1. A target with itself is gray. "ec50": the EC50s of the features that respond to
+        each target, with their median.
     targets, features
         Only these. By default the targets that anything responds to; with "fold_changes" the features that respond to
         most targets, else all features.
@@ -66,7 +68,7 @@ def screen(
         Pairs with a smaller `qvalue_union` are called.
     limit
         Value at which the colours of "fold_changes" and "shared" end; by default such that 98 % of the calls, or of the
-        values of two targets, are within.
+        values of two targets, are within, with "shared" at a tenth of the index.
     ax
         Axes to draw on.
     figsize
@@ -81,8 +83,8 @@ def screen(
     Raises
     ------
     FileNotFoundError, KeyError, ValueError
-        If there is no such file, a target, feature or column is not there, nothing is called, or an argument has no
-        effect.
+        If there is no such file, a target, feature or column is not there, a pair is there twice, nothing is called, or
+        an argument has no effect.
 
     Examples
     --------
@@ -100,9 +102,9 @@ def screen(
         return _ec50s(table, ax, figsize, title)
     ax = axes(ax, _size(*table.shape), figsize=figsize, title=title)
     if show == "shared":
-        others = table.to_numpy()[~np.eye(len(table), dtype=bool)]
-        image = _map(ax, table, np.ones(table.shape), limit or _end(others))
-        _bar(ax, image, "shared responders")
+        itself = np.eye(len(table), dtype=bool)
+        image = _map(ax, table.mask(itself), np.ones(table.shape), limit or _round(_end(table.to_numpy()[~itself])))
+        _bar(ax, image, "index of shared responders\n(1: the same, -1: opposite)")
         return ax
     called = np.array(table.attrs["called"], dtype=bool).reshape(table.shape)
     image = _map(ax, table, np.where(called, 1.0, PALE), limit or _end(table.to_numpy()[called]))
@@ -115,6 +117,11 @@ def _end(values: np.ndarray) -> float:
     """Value at which colours end, such that most are within."""
     known = np.abs(values[np.isfinite(values)])
     return float(np.percentile(known, LIMIT)) or 1.0 if len(known) else 1.0
+
+
+def _round(value: float) -> float:
+    """The next value of the scale of an index, which ends at 1."""
+    return float(min(np.ceil(value * STEPS - 1e-9) / STEPS, 1.0))
 
 
 def _size(n_rows: int, n_columns: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._keys import QVALUE_UNION
+from dream_sc._logging import logger
 from dream_sc.get import screen as get_screen
 
 from . import _effects
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Show = Literal["fold_changes", "responders", "shared", "ec50"]
 Order = Literal["cluster", "calls", "given"]
 N_FEATURES = 100
+MOST_SAID = 6  # targets without a call that the log names
 MOST_TARGETS = 2000  # pairs of which are compared
 FULL, MAX = "log2fc_full", "log2fc_max"
 COLUMNS = (QVALUE_UNION, "lfdr", "on_knockdown", FULL, _effects.EC50, "p_ec50_inside")
@@ -73,8 +75,8 @@ def screen_data(
     Raises
     ------
     FileNotFoundError, KeyError, ValueError
-        If there is no such file, a target, feature or column is not there, nothing is called, or an argument has no
-        effect.
+        If there is no such file, a target, feature or column is not there, a pair is there twice, nothing is called, or
+        an argument has no effect.
 
     Examples
     --------
@@ -115,21 +117,38 @@ def _asked(
     missing = [name for name in COLUMNS if name not in pairs]
     if missing:
         raise KeyError(f"the table lacks {missing}: give what dream_sc.tl.screen returned")
+    twice = pairs.duplicated(["target", "feature"])
+    if twice.any():
+        first = [f"{t} with {f}" for t, f in pairs.loc[twice, ["target", "feature"]].astype(str).to_numpy()[:3]]
+        raise ValueError(
+            f"{int(twice.sum()):,} pairs of a target and a feature are there more than once, such as "
+            f"{', '.join(first)}: give the table of one screen, with a row per pair"
+        )
     call = (pairs[QVALUE_UNION] < fdr).to_numpy(bool)
     if not call.any() and (targets is None or any_call):
         raise ValueError(f"no pair is called at fdr={fdr}: take a larger one, or other targets= and features=")
     if targets is None:
         some = pairs["target"].isin(pairs["target"][call].unique()).to_numpy(bool)
+        _say_left_out(list(dict.fromkeys(pairs["target"][~some].astype(str))), fdr)
         pairs, call = pairs[some], call[some]
     pairs = pairs.assign(target=pairs["target"].astype(str), feature=pairs["feature"].astype(str), called=call)
     return pairs, list(dict.fromkeys(pairs["target"] if targets is None else targets))
+
+
+def _say_left_out(targets: list[str], fdr: float) -> None:
+    """Name the targets without a call."""
+    if targets:
+        rest = f" and {len(targets) - MOST_SAID} more" if len(targets) > MOST_SAID else ""
+        names = ", ".join(targets[:MOST_SAID]) + rest
+        text = "pl.screen: left out, since nothing is called at fdr=%g: %s; targets= shows them"
+        logger.info(text, fdr, names)
 
 
 def _fold_changes(
     pairs: pd.DataFrame, targets: list[str], features: list[str] | None, n: int, order: Order
 ) -> pd.DataFrame:
     """Targets x features, with the calls as an attribute."""
-    called = pairs[pairs["called"]]
+    called = pairs[pairs["called"]].sort_values("target", kind="stable")  # sums of lfdr in one order
     if features is None:
         by = called.groupby("feature").agg(n=("lfdr", "size"), lfdr=("lfdr", "sum"))
         features = list(by.sort_values(["n", "lfdr"], ascending=[False, True], kind="stable").index[:n])
@@ -145,6 +164,9 @@ def _fold_changes(
     is_call = calls.eq(True).to_numpy(bool)
     sure = np.where(is_call, values.to_numpy(float), 0.0)
     sure[np.isnan(sure)] = 0.0
+    if order == "cluster":  # of names in one order: that of the table says nothing
+        names = np.argsort(np.array(values.index, dtype=str)), np.argsort(np.array(values.columns, dtype=str))
+        values, is_call, sure = values.iloc[names], is_call[np.ix_(*names)], sure[np.ix_(*names)]
     rows, columns = (_ordered(x, is_call.sum(axis), order) for x, axis in ((sure, 1), (sure.T, 0)))
     values = values.iloc[rows, columns].rename_axis(index=None, columns=None)
     values.attrs["called"] = is_call[np.ix_(rows, columns)].tolist()
@@ -182,6 +204,7 @@ def _shared(pairs: pd.DataFrame, targets: list[str], order: Order) -> pd.DataFra
         raise ValueError(
             f'show="shared" takes up to {MOST_TARGETS:,} targets, and here are {len(targets):,}: name some as targets='
         )
+    targets = sorted(targets) if order == "cluster" else targets
     called = pairs[pairs["called"]]
     sign = np.sign(_change(called))
     row = pd.Index(targets).get_indexer(called["target"])

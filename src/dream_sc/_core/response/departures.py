@@ -148,6 +148,8 @@ def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
     kernel.by_component(q.counts, q.weights, q.overdispersion, start.log_mean, lanes, tau, q.design, out)
     top = out.max(3)
     log_prior = np.repeat(log_prior, n_k, 1) + top.sum(2)
+    if p.background is not None:  # what NTC guides tell of the sd, which are not among the guides here
+        log_prior += np.tile(p.background.evidence(taus)[keep], (1, n_l))
     log_prior -= log_prior.max(1, keepdims=True)
     density = np.ascontiguousarray(np.moveaxis(np.exp(out - top[..., None]), 3, 1))
     r = q.rows

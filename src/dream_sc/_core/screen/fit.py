@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.stats import chi2
 
 from dream_sc._core.parallel import each_block
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import all_features
+from dream_sc._core.response import all_features, targeting_noise
 from dream_sc._core.response.comparison import candidates, compare
 from dream_sc._core.response.decision import (
     Decision,
@@ -42,10 +43,12 @@ from .first_pass import log_factors
 from .first_pass_columns import Contrasts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from dream_sc._core.response.comparison import Comparison
-    from dream_sc._core.response.learned import Prior, Wide
+    from dream_sc._core.response.learned import Departures, Prior, Wide
     from dream_sc._core.response.problem import Problem
     from dream_sc._core.response.settings import Settings
 
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 NO_HOPE, NO_ODDS = 0.5, -1.5
 NEAR = 0.5  # lfdr of what is described
 AWAY, NOT_AWAY = 3.0, 1.0  # distances of guides from the level, in sds
+NOISIER, ERRORS = 1.1, 3.0  # median distance over that of equal guides, and its errors above, for all to be noisy
 ALONE = 0.01  # share of features in which a guide is away alone, above which its departures are learned
 
 
@@ -91,7 +95,14 @@ def dosage_of(guides: Guides, guide: Ints) -> RowDosage:
     )
 
 
-def fit(prepared: Prepared, controls: Controls, classes: Classes, settings: Settings) -> dict[str, Any]:
+def fit(
+    prepared: Prepared,
+    controls: Controls,
+    classes: Classes,
+    settings: Settings,
+    *,
+    tell: Callable[[Departures], None] = lambda _: None,
+) -> dict[str, Any]:
     """Columns ``(F,)`` of the table of one target.
 
     Parameters
@@ -102,13 +113,16 @@ def fit(prepared: Prepared, controls: Controls, classes: Classes, settings: Sett
         Of all features.
     classes
         Null draws, which are made here where they are lacking.
+    tell
+        Is given the departures of guides from the curves, where there are some.
     """
     mine, learns = controls.take(prepared.used), prepared.learns
     p, wide = _problem(prepared, mine), mine.prior.wide
     design = _design(p, mine, wide, settings)
-    if settings.guide_effects and _one_departs(design):
+    if settings.guide_effects and (_one_departs(design) or _all_noisier(design)):
         found = learn_departures(p if learns is None else p.take(learns), settings, wide, len(p.targeting))
         if found is not None and found.own.any():
+            tell(found)
             design = _design(p, mine, wide._replace(departures=found), settings)
     looked = design.look()
     prior = _prior(looked, learns, mine.prior)
@@ -133,6 +147,21 @@ def _one_departs(design: Design) -> bool:
         return False
     alone = [((z[:, g] > AWAY) & (np.median(np.delete(z, g, 1), axis=1) < NOT_AWAY)).mean() for g in range(z.shape[1])]
     return bool(max(alone) > ALONE + design.wide.weight / 2)
+
+
+def _all_noisier(design: Design) -> bool:
+    """Whether targeting guides differ from each other by more than NTC guides do, in features in general."""
+    guides, p = design.contrasts(), design.problem
+    some = p.mean >= np.median(p.mean)
+    ratio, weight = guides.ratio[some][:, guides.targeting], 1.0 / guides.variance[some][:, guides.targeting]
+    n, free = len(ratio), ratio.shape[1] - 1
+    if free < 1 or not n:
+        return False
+    level = (weight * ratio).sum(1) / weight.sum(1)
+    usual = chi2.median(free)
+    share = np.median((weight * (ratio - level[:, None]) ** 2).sum(1)) / usual
+    error = 0.5 / (usual * chi2.pdf(usual, free) * np.sqrt(n))
+    return bool(share > NOISIER + ERRORS * error)
 
 
 class Design(NamedTuple):
@@ -178,6 +207,9 @@ class Design(NamedTuple):
         level = controls.background.at(tau[:, None]).mode[:, 0, 0]
         ratio, variance, dosage, _ = log_ratios(p, level, np.zeros((len(level), len(p.dose_mean))))
         variance = variance + tau[:, None] ** 2 / np.where(p.targeting, 1.0, controls.n_guides)
+        if self.wide.departures is not None and _are_noisy(self.wide):
+            found, codes = self.wide.departures, np.asarray(p.codes)
+            variance = variance + np.where(p.targeting, found.weight[codes] * found.sd[codes] ** 2, 0.0)
         return Contrasts(ratio, variance, dosage, p.targeting, p.axis, curve.by_acting, level)
 
     def movement_sd(self) -> Floats:
@@ -224,11 +256,14 @@ def _prior(looked: Looked, learns: NDArray[np.bool_] | None, known: Prior) -> Pr
 def _null_of(design: Design, prepared: Prepared, controls: Controls, classes: Classes) -> NullDraws:
     """Null draws of the class of a design, or of the design itself where those of its class compare other curves."""
     curves, own = tuple(c.name for c in design.comparison.curves), _guides(prepared)
+    if _are_noisy(design.wide):
+        found = _null_design(own, prepared, controls, classes, design)
+        return null_draws.NullDraws(found.look().marginal, found.movement_sd())
     usual = null_draws.guides_like(own.mean[:-1])
     for guides in (usual, own):
         key = (curves, tuple(guides.mean[:-1].tolist()))
         if key not in classes.found:
-            found = _null_design(guides, prepared, controls, classes, design.settings)
+            found = _null_design(guides, prepared, controls, classes, design)
             if guides is usual and tuple(c.name for c in found.comparison.curves) != curves:
                 continue
             classes.found[key] = null_draws.NullDraws(found.look().marginal, found.movement_sd())
@@ -244,10 +279,14 @@ def _guides(prepared: Prepared) -> Guides:
     return Guides(d.mean[first], d.error, d.spread[first], escape, control, level_error=d.level_error)
 
 
-def _null_design(
-    guides: Guides, prepared: Prepared, controls: Controls, classes: Classes, settings: Settings
-) -> Design:
-    """The design of simulated features without a response."""
+def _are_noisy(wide: Wide) -> bool:
+    """Whether the guides move every feature: null features do so as well."""
+    found = wide.departures
+    return found is not None and bool((found.own & (found.weight >= targeting_noise.WEIGHT)).any())
+
+
+def _null_design(guides: Guides, prepared: Prepared, controls: Controls, classes: Classes, design: Design) -> Design:
+    """The design of simulated features without a response, of guides as noisy as those of a `design`."""
     which, rows, n = null_draws.picked(controls, classes.seed), classes.rows, len(guides.mean) - 1
     mine, n_r = controls.take(which), len(rows.exposure)
     stats = GuideStats(
@@ -268,8 +307,9 @@ def _null_design(
         axis=guides.axis(every.guide),
         priors=prepared.priors,
     )
-    p = null_draws.simulated(replace(p, background=mine.background), mine, classes.seed)
-    return _design(p, mine, mine.prior.wide, settings)
+    wide = design.wide if _are_noisy(design.wide) else mine.prior.wide
+    p = null_draws.simulated(replace(p, background=mine.background), mine, classes.seed, wide)
+    return _design(p, mine, wide, design.settings)
 
 
 def _columns(d: Decision, looked: Looked, design: Design, prepared: Prepared) -> dict[str, Any]:

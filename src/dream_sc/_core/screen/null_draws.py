@@ -21,6 +21,7 @@ from dream_sc._core.response.simulated_nulls import by_content
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dream_sc._core.response.learned import Wide
     from dream_sc._core.response.problem import Problem
 
     from .controls import Controls
@@ -77,8 +78,11 @@ def picked(controls: Controls, seed: int) -> Ints:
     return np.resize(np.random.default_rng(seed).permutation(order), N_NULL)
 
 
-def simulated(p: Problem, controls: Controls, seed: int) -> Problem:
-    """The problem with new counts of the targeting guides, as without a response; `controls` are of its features."""
+def simulated(p: Problem, controls: Controls, seed: int, wide: Wide) -> Problem:
+    """The problem with new counts of the targeting guides, as without a response; `controls` are of its features.
+
+    `wide` are the wide guide effects, those of each guide where it has its own.
+    """
     rng, n, d = np.random.default_rng([seed, 1]), len(p.counts), p.design
     grid, prior = controls.grid, controls.prior
     every = np.repeat(grid[None], n, 0)
@@ -91,7 +95,9 @@ def simulated(p: Problem, controls: Controls, seed: int) -> Problem:
     group = np.eye(mode.shape[1])[d.group]
     group[:, 0] = 1.0
     u = rng.normal(size=(n, len(p.targeting)))
-    u *= np.sqrt(tau[:, None] ** 2 + (rng.random(u.shape) < prior.wide_weight) * prior.wide_sd**2)
+    own = wide.departures
+    weight, sd = (np.asarray(x) for x in ((wide.weight, wide.sd) if own is None else (own.weight, own.sd)))
+    u *= np.sqrt(tau[:, None] ** 2 + (rng.random(u.shape) < weight) * sd**2)
     drawn, _ = p.likelihood.simulate(rng, p.rows, effects @ group.T + p.log_exposure + u[:, p.guide])
     counts = np.where(p.targeting[p.guide], drawn, p.counts)
     return replace(p, counts=counts, level=p.likelihood.level(counts, p.weights, d.log_w))
