@@ -7,6 +7,7 @@ follows, and those whose guides do nothing.
     python benchmarks/screen.py --speed            # 30 targets x 2,000 genes, 10,000 cells
     python benchmarks/screen.py --fdp --seeds 3    # 10 targets and 5 null ones x 300 genes
     python benchmarks/screen.py --agree            # 20 targets x 400 genes, each also by a full fit
+    python benchmarks/screen.py --workers          # two workers of Dask against one, and the same table
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import pstats
+import tempfile
 import time
 from typing import Any
 
@@ -111,6 +113,30 @@ def speed(given: argparse.Namespace) -> None:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(r"dream_sc", 40)
 
 
+def workers(given: argparse.Namespace) -> None:
+    """Time by the clock with one and with two workers of Dask, in turns, and whether the tables are the same."""
+    from distributed import Client, LocalCluster
+
+    adata = library(given.targets, 0, given.genes, given.cells, seed=0, **design(given))
+    ds.tl.fit_technical(adata, progress=False)
+    tables, seconds = [], {1: [], 2: []}
+    for n in (1, 2, 1, 2):
+        how = {"processes": True, "threads_per_worker": 1, "dashboard_address": None}
+        with (
+            LocalCluster(n_workers=n, **how) as cluster,
+            Client(cluster) as client,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            rest = {"effort": given.effort, "client": client, "progress": False}
+            ds.tl.screen(adata, ["gene_0000", "gene_0001"], store=f"{folder}/loaded", **rest)
+            started = time.perf_counter()
+            tables.append(ds.tl.screen(adata, store=f"{folder}/all", **rest))
+            seconds[n].append(time.perf_counter() - started)
+        print(f"{n} worker(s): {seconds[n][-1]:.1f} s", flush=True)
+    same = all(table.equals(tables[0]) for table in tables)
+    print(f"{np.mean(seconds[1]) / np.mean(seconds[2]):.2f} times as fast with two; the same table: {same}")
+
+
 def design(given: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `library` that were given."""
     return {"responders": given.responders, "n_guides": given.guides, "n_ntc": given.ntc, "departs": given.departs}
@@ -182,7 +208,7 @@ def fdp(given: argparse.Namespace) -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("speed", "fdp", "agree", "profile"):
+    for name in ("speed", "fdp", "agree", "workers", "profile"):
         parser.add_argument(f"--{name}", action="store_true")
     for name in ("targets", "genes", "cells"):
         parser.add_argument(f"--{name}", type=int)
@@ -203,6 +229,10 @@ def arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = arguments()
-    chosen = [run for name, run in (("speed", speed), ("fdp", fdp), ("agree", agree)) if getattr(given, name)]
+    chosen = [
+        run
+        for name, run in (("speed", speed), ("fdp", fdp), ("agree", agree), ("workers", workers))
+        if getattr(given, name)
+    ]
     for run in chosen or [speed, fdp]:
         run(given)

@@ -58,6 +58,7 @@ def test_it_writes_what_python_finds(fitted: Path, tmp_path: Path, capsys: pytes
         (["--by", "line", "--n-null", "3"], "--n-null 3"),
         (["--by", "line", "--key", "other"], "'other'"),
         (["--by", "line", "--n-figures", "-1"], "--n-figures -1"),
+        (["--by", "line", "--gene-symbols", "names"], "'names'"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

@@ -18,6 +18,7 @@ import pytest
 import dream_sc as ds
 from dream_sc._cli import options
 from dream_sc._cli.config import read_off, text_of
+from dream_sc._cli.fit import with_size_factors
 from dream_sc._cli.main import main
 from dream_sc._cli.read import read
 
@@ -135,6 +136,28 @@ def test_a_misspelt_cis_gene_is_told_before_any_fit(
     said = capsys.readouterr().err
     assert message in said
     assert "technical effects" not in said
+
+
+@pytest.mark.parametrize("labels", ["own", "control", "several"])
+def test_size_factors_by_columns_of_any_name(screen: Path, labels: str) -> None:
+    adata = ad.read_h5ad(screen)
+    chosen: dict[str, object] = {"batch_key": "batch"}
+    if labels in ("own", "control"):
+        adata.obs["target"] = adata.obs["target"].astype(str).replace({"NTC": "non-targeting"})
+        chosen["control"] = ["non-targeting"]
+    if labels == "own":
+        adata.obs = adata.obs.rename(columns={"guide": "sgRNA", "target": "gene_target"})
+        chosen |= {"guide_key": "sgRNA", "target_key": "gene_target"}
+    given = dict(chosen, control="non-targeting")
+    given.pop("batch_key")
+    if labels == "several":  # guides per cell in a matrix: no column tells them
+        chosen["guides"] = "guides"
+        given = {"guide_key": None, "target_key": None}
+    other = adata.copy()
+    ds.pp.size_factors(other, method="stable", **given)
+    with_size_factors(adata, chosen)
+    np.testing.assert_array_equal(adata.obs["size_factor"], other.obs["size_factor"])
+    assert adata.uns["size_factors"]["size_factor"]["how"]["method"] == "stable"
 
 
 def test_messages_as_json(screen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -398,3 +398,19 @@ def test_dask_chunks_of_unknown_or_wrong_size(y: np.ndarray) -> None:
     wrong = x.map_blocks(lambda part: part[:3], dtype=y.dtype, chunks=x.chunks, meta=np.empty((0, 0), dtype=y.dtype))
     with pytest.raises(ValueError, match=r"a chunk of \.X is \(3, 41\), but dask takes it for \(20, 41\)"):
         list(open_counts(wrong, ".X").blocks())
+
+
+@pytest.mark.parametrize("size", [200, 16_000_000])
+def test_cells_are_taken_out_of_a_file(
+    y: np.ndarray, used: np.ndarray, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anndata.io import sparse_dataset, write_elem
+
+    monkeypatch.setattr(storage, "READ_AT_ONCE", size)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        write_elem(file, "x", CSR(y))
+        x = sparse_dataset(file["x"])
+        for at in (np.flatnonzero(used), np.arange(len(y)), np.array([], dtype=int), np.array([5, 2])):
+            found = storage.cells_in_memory(x, at)
+            assert found.dtype == y.dtype
+            np.testing.assert_array_equal(found.toarray(), y[at])

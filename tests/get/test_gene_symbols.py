@@ -45,7 +45,7 @@ def fitted() -> ad.AnnData:
 
 
 def test_every_reader_and_plot_takes_the_column() -> None:
-    of_no_features = {"columns", "memory", "memory_data", "power", "power_data", "screen"}
+    of_no_features = {"columns", "memory", "memory_data", "power", "power_data", "screen", "screen_data"}
     for space in (ds.get, ds.pl):
         for name in set(space.__all__) - of_no_features:
             assert "gene_symbols" in inspect.signature(getattr(space, name)).parameters, name

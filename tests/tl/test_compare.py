@@ -12,6 +12,7 @@ from scipy import sparse
 
 import dream_sc as ds
 from dream_sc.pl._style import number
+from dream_sc.tl._compare_tables import NOT_HERE, with_calls
 
 SILENCED = "gene_0001"
 
@@ -68,6 +69,14 @@ def test_every_feature_has_a_row_and_a_reason(compared: ad.AnnData) -> None:
     inside = table["lfdr_differs"].dropna()
     assert ((inside >= 0) & (inside <= 1)).all()
     assert table.loc[table["hypothesis"] == "null", "responds_in"].isna().all()
+
+
+def test_calls_of_the_fit_that_have_no_response_here_are_noted() -> None:
+    names = [f"f{i}" for i in range(4)]
+    table = pd.DataFrame({"hypothesis": ["null", "null", "equal", "null"], "note": [None, None, None, "why"]}, names)
+    out = with_calls(table, np.array([True, False, True, True]))
+    assert list(out["note"].astype(object).where(out["note"].notna(), None)) == [NOT_HERE, None, None, "why"]
+    assert list(out["hypothesis"]) == ["null", "null", "equal", "null"]
 
 
 def test_it_leaves_the_fits_alone(titration_fit: ad.AnnData) -> None:
@@ -201,3 +210,27 @@ def test_errors_say_what_to_do(titration_fit: ad.AnnData) -> None:
     adata.uns["trans"]["params"]["dosage"] = "none"
     with pytest.raises(ValueError, match="dosages of guides"):
         ds.tl.compare(adata, "line")
+
+
+def test_a_comparison_keeps_to_the_memory_or_is_refused(
+    titration_fit: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dream_sc._memory import guard
+
+    adata = titration_fit.copy()
+    adata.obs["line"] = np.where(np.arange(adata.n_obs) % 3 > 0, "A", "B")
+    monkeypatch.setattr(guard, "SMALL", 0)
+    before = set(adata.uns) | set(adata.varm)
+    refused = r"tl\.compare: it needs about .* more than the memory_limit='1MB'.* would do: memory_limit='(\d+)MB'"
+    with pytest.raises(ValueError, match=refused) as error:
+        ds.tl.compare(adata, "line", n_null=0, memory_limit="1MB")
+    assert set(adata.uns) | set(adata.varm) == before
+    with pytest.raises(ValueError, match="memory_limit='little' is no amount of memory"):
+        ds.tl.compare(adata, "line", memory_limit="little")
+    least = str(error.value).split("memory_limit='")[2].split("'")[0]
+    ds.tl.compare(adata, "line", n_null=0, memory_limit=least)
+    found = adata.uns["compare"]["memory"]
+    assert set(found) == {"measured", "peak", "estimated", "estimated_total"}
+    assert found["estimated"] <= int(least.removesuffix("MB")) * 10**6
+    sizes = guard._estimate("compare", {"data": adata, "by": "line", "key": "trans", "mod": None}).sizes
+    assert (sizes.n_contexts, sizes.context_cells) == (2, int((adata.obs["line"] == "A").sum()))

@@ -6,15 +6,15 @@ import logging
 
 import pytest
 
-from dream_sc._screen.forecast import Pace, say_memory
+from dream_sc._screen.forecast import Pace, keep_to, say_memory
 
 
 def test_memory_grows_with_rows_and_pairs(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="dream_sc"):
         found = say_memory(n_rows=1260, n_features=8500, n_targets=400, n_reported=8500)
-    assert found == pytest.approx(1.83e9, rel=0.01)
-    assert "about 1.83 GB of memory beside the data: 129 MB for sums of 8500 features in 1260 rows" in caplog.text
-    assert "1.7 GB for a table of 400 targets" in caplog.text
+    assert found == pytest.approx(2.34e9, rel=0.01)
+    assert "about 2.34 GB of memory beside the data: 129 MB for sums of 8500 features in 1260 rows" in caplog.text
+    assert "2.21 GB for a table of 400 targets" in caplog.text
     assert say_memory(n_rows=1260, n_features=8500, n_targets=400, n_reported=85) < found / 5
 
 
@@ -36,3 +36,12 @@ def test_workers_share_the_time_and_the_last_target_says_nothing() -> None:
     assert pace.fitted(2.0, 8) == 4.0
     assert Pace(8).fitted(1.0, 3) is None
     assert Pace(1).fitted(2.0, 0) is None
+
+
+def test_a_screen_that_cannot_keep_its_limit_is_refused() -> None:
+    keep_to(None, 10**15)
+    keep_to("2GB", 1_830_000_000)
+    with pytest.raises(
+        ValueError, match=r"needs about 1\.83 GB .* memory_limit='1GB'.*memory_limit='1830MB'.*features="
+    ):
+        keep_to("1GB", 1_830_000_000)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dream_sc._keys import COMPARE
 
 from . import report, said
+from .fit import has_symbols
 from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 SAYS = "dream-sc compare"
 COMPARED = ("compared.h5ad", "compared.h5mu")
-ARGUMENTS = ("by", "reference", "key", "mod", "n_null", "rng", "key_added")  # of tl.compare
+ARGUMENTS = ("by", "reference", "key", "mod", "n_null", "memory_limit", "rng", "key_added")  # of tl.compare
 SHOWN = ("mod", "gene_symbols")
 PANELS = 3  # columns of the figure
 
@@ -38,6 +39,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--mod", metavar="NAME", help="modality of an h5mu file")
     p.add_argument("--gene-symbols", metavar="COLUMN", help="column of .var with the names to show")
     p.add_argument("--n-figures", type=int, default=6, metavar="WHOLE", help="features to draw; default: %(default)s")
+    p.add_argument("--memory-limit", metavar="TEXT", help="such as 4GB, that this may add; half of what is available")
     p.add_argument("--rng", type=int, metavar="WHOLE", help="seed; 0 by default")
     p.add_argument("--overwrite", action="store_true", help="replace the results in the folder")
     p.add_argument("--json", action="store_true", help="messages as lines of JSON on standard error")
@@ -72,6 +74,7 @@ def _compare(given: argparse.Namespace) -> None:
     if there and not given.overwrite:
         raise ValueError(f"{folder} holds results ({there[0]}) already: name another --output, or give --overwrite")
     data = read(given.data)
+    has_symbols(data, {"mod": given.mod, "gene_symbols": given.gene_symbols})
     how = {name: getattr(given, name) for name in ARGUMENTS if getattr(given, name) is not None}
     tl.compare(data, how.pop("by"), **how)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,9 @@ def _write(data: Any, given: argparse.Namespace, folder: Path) -> None:
     several = hasattr(data, "mod")
     with whole(folder / COMPARED[several]) as path:
         data.write(path) if several else data.write_h5ad(path, compression="gzip")
+    if key != COMPARE:
+        say(f"no {report.NAME}: it shows the comparison under the key {COMPARE!r} only, and this one is {key!r}")
+        return
     report.beside(data, folder, **of, **({"key": given.key} if given.key else {}))
 
 

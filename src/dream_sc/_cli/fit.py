@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dream_sc._keys import NO_DOSAGE
+from dream_sc._keys import GUIDE, NO_DOSAGE, TARGET
 
 from . import options, report, said
 from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
@@ -76,7 +76,7 @@ def _fit(chosen: dict[str, Any], *, overwrite: bool) -> None:
     started = time.perf_counter()
     data = read(chosen["data"], backed=bool(chosen.get("backed")))
     folder.mkdir(parents=True, exist_ok=True)
-    _has_symbols(data, chosen)
+    has_symbols(data, chosen)
     _has_cis_gene(data, chosen)
     _say_sizes(data, chosen)
     _steps(data, chosen, folder / ".checkpoint")
@@ -85,7 +85,7 @@ def _fit(chosen: dict[str, Any], *, overwrite: bool) -> None:
     say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
 
 
-def _has_symbols(data: Any, chosen: Mapping[str, Any]) -> None:
+def has_symbols(data: Any, chosen: Mapping[str, Any]) -> None:
     """Refuse a column of symbols that is not there, before the fits and not after them."""
     from dream_sc.get._symbols import symbols
 
@@ -160,13 +160,26 @@ def with_size_factors(data: Any, chosen: Mapping[str, Any]) -> None:
     key = chosen.get("size_factor_key", "size_factor")
     if not hasattr(adata, "obs") or key in adata.obs:
         return
-    more = {name: chosen[name] for name in ("mod", "layer") if chosen.get(name) is not None}
+    more = {name: chosen[name] for name in ("mod", "layer", "memory_limit") if chosen.get(name) is not None}
     try:
-        pp.size_factors(data, method="stable", key_added=key, **more)
+        pp.size_factors(data, method="stable", key_added=key, **more, **_labels(adata.obs, chosen))
         say(f'size factors are not there: made by method "stable", as .obs[{key!r}]')
     except ValueError as error:
         pp.size_factors(data, method=FEW_FEATURES, key_added=key, **more)
         say(f'size factors are not there: made from totals, since method "stable" says: {error}', level="warning")
+
+
+def _labels(obs: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of guides and targets for `pp.size_factors`; None where a default is not there, or cells have several."""
+    several = chosen.get("guides") is not None
+    out: dict[str, Any] = {}
+    for name, default in (("guide_key", GUIDE), ("target_key", TARGET)):
+        given = None if several else chosen.get(name)
+        out[name] = given if given is not None else default if default in obs and not several else None
+    control = chosen.get("control")
+    if control is not None:
+        out["control"] = control[0] if isinstance(control, list) and len(control) == 1 else control
+    return out
 
 
 def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:

@@ -11,7 +11,7 @@ from dream_sc import _validate
 from dream_sc._core.parallel import in_runs, n_threads_for
 from dream_sc._core.sums.block import DISORDER, FRACTION, NEGATIVE, NOT_FINITE, OUTSIDE, CountBlock, run_end
 from dream_sc._core.sums.kernels import regroup
-from dream_sc._memory.budget import in_words, memory_budget
+from dream_sc._memory.budget import beside_blocks, in_words, memory_budget
 
 from .storage import MemoryDense, MemorySparse, Source, damaged, source_of
 
@@ -162,7 +162,8 @@ def open_counts(
             "adata[:, genes]"
         )
     room = budget - sum(own.values())
-    return Counts(source, tuple(x.shape), min(LARGEST_BLOCK, max(room // COPIES, least, 1)), room, elsewhere)
+    free = room if isinstance(source, MemorySparse | MemoryDense) else room - beside_blocks(budget, x.shape[0])
+    return Counts(source, tuple(x.shape), min(LARGEST_BLOCK, max(free // COPIES, least, 1)), room, elsewhere)
 
 
 def by_feature(block: CountBlock) -> CountBlock:

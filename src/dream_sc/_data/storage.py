@@ -20,6 +20,7 @@ from dream_sc._core.sums.block import CountBlock, run_end
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+READ_AT_ONCE = 16_000_000  # bytes, where cells are taken out of a file
 INDEX_BYTES = 4  # of the indices that dense counts get
 
 
@@ -335,6 +336,29 @@ class DaskChunks:
             return np.ascontiguousarray(chunk) if isinstance(chunk, np.ndarray) else chunk
         order = "csc" if getattr(self.x._meta, "format", "") == "csc" else "csr"
         return chunk if chunk.format not in ("csr", "csc") else chunk.asformat(order)
+
+
+def cells_in_memory(x: Any, at: np.ndarray) -> Any:
+    """Some cells, in memory; those of a csr in a file go to their places as they are read, without another copy."""
+    if _kind_name(x) != "csr" or not (np.diff(at) > 0).all():
+        return x[at]
+    source, used = FileSparse(x, "the matrix"), np.zeros(x.shape[0], dtype=bool)
+    used[at] = True
+    group = x.group
+    indptr = np.concatenate([[0], np.cumsum(np.diff(source._pointers())[at])])
+    indices, data = (np.empty(indptr[-1], dtype=group[name].dtype) for name in ("indices", "data"))
+    done = 0
+    for block in source.blocks(used, READ_AT_ONCE):
+        mine = np.repeat(used[block.cells], np.diff(block.indptr))
+        end = done + int(mine.sum())
+        indices[done:end], data[done:end] = block.indices[mine], block.data[mine]
+        done = end
+    return sparse.csr_matrix((data, indices, indptr), (len(at), x.shape[1]), copy=False)
+
+
+def _kind_name(x: Any) -> str:
+    """The format of a sparse matrix that is not in memory, "" of all else."""
+    return "" if sparse.issparse(x) or not hasattr(x, "group") else str(getattr(x, "format", ""))
 
 
 def damaged(where: str) -> str:

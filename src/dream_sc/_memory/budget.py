@@ -10,6 +10,10 @@ import numpy as np
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+SMALL = 100_000_000  # limits below it bound the reading only
+# of a limit, what blocks of a file leave to all else: code and buffers of HDF5 and small pieces that the allocator
+# keeps, vectors over cells, and what it keeps between larger pieces
+BESIDE_BLOCKS, BESIDE_CELL, BESIDE_SHARE = 40_000_000, 112, 0.05
 CGROUP = Path("/sys/fs/cgroup")
 CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 
@@ -41,6 +45,11 @@ def memory_budget(limit: int | str | None = None, name: str = "memory_limit") ->
     if isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1:
         raise ValueError(wrong)
     return int(limit)
+
+
+def beside_blocks(budget: int, n_cells: int) -> int:
+    """Bytes of a limit that blocks of counts from a file do not take; limits below 100 MB bound these only."""
+    return 0 if budget < SMALL else round(BESIDE_BLOCKS + BESIDE_CELL * n_cells + BESIDE_SHARE * budget)
 
 
 def available() -> int:

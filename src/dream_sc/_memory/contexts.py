@@ -44,13 +44,16 @@ def drawn() -> int:
 
 
 def compare(s: Sizes) -> list[Phase]:
-    """Phases of `tl.compare`, with contexts of equally many cells; those of the fast engine."""
+    """Phases of `tl.compare`, each context with as many cells as the largest; those of the fast engine."""
     from dream_sc._core.response.contexts.decision import TAUS
 
     n, t = s.n_contexts, s.n_sticks
-    own = replace(s, n_cells=-(-s.n_cells // n), n_ntc_cells=max(s.n_ntc_cells // n, 1), n_contexts=0, held=None)
+    cells = -(-s.n_cells // n) if s.context_cells is None else s.context_cells
+    share = cells / s.n_cells
+    own = replace(s, n_cells=cells, n_ntc_cells=max(int(s.n_ntc_cells * share), 1), n_contexts=0, held=None)
     # a context is copied into memory, also where the counts are in a file
-    own = replace(own, storage="dense" if s.is_dense else "sparse", stored=None if s.stored is None else s.stored // n)
+    stored = None if s.stored is None else round(s.stored * share)
+    own = replace(own, storage="dense" if s.is_dense else "sparse", stored=stored)
     arrays = 1 if s.likelihood.statistics == "counts" else 2
     sums: float = F8 * t * own.n_rows * 3 * arrays
     copied = own.inputs()

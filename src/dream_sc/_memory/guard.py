@@ -9,10 +9,12 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from dream_sc._keys import GUIDE
 from dream_sc._logging import logger
 
-from .budget import available, highest_resident, in_words, memory_budget
+from .budget import SMALL, available, highest_resident, in_words, memory_budget
 from .sizes import NO_DEVICE, device_of
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 PAUSE = 0.02  # seconds between looks at the resident set
 SURE = 1.35  # an estimate is never further above what is needed than this
-SMALL = 100_000_000  # limits below it bound the reading only
 UNKNOWN = (KeyError, ValueError, TypeError, AttributeError, IndexError)
 ASKED = (
     "mod",
@@ -61,6 +62,8 @@ def watched(step: str) -> Callable[[Function], Function]:
             given = dict(bound.arguments)
             estimate = _estimate(step, given)
             plan = _plan(step, estimate, given)
+            if estimate is not None and plan is not None:
+                estimate = _with_threads(estimate, plan)
             bound.arguments.update(_off_gpu(step, estimate, given))
             with Watch() as watch, _capped(plan):
                 out = _call(function, step, bound, estimate)
@@ -115,10 +118,14 @@ def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
             "cis_targets": given.get("cis_targets"),
             "backed": False,
         }
-        options = {name: given[name] for name in CHOICES if given.get(name) is not None}
+        options: dict[str, Any] = {name: given[name] for name in CHOICES if given.get(name) is not None}
+        if step == "compare":
+            given = given | _of_contexts(given, options)
         if step != "fit_technical":
             _from_earlier(step, given, asked, options)
         n_features, n_cells, found, counted = read_sizes(given["data"], asked)
+        if "context_cells" in options:
+            counted["context_cells"] = options.pop("context_cells")
         if given.get("memory_limit") is not None:
             options["memory_limit"] = memory_budget(given["memory_limit"])
         options["device"] = device_of(given.get("device"), given.get("inference", "laplace"))
@@ -126,6 +133,19 @@ def _estimate(step: str, given: dict[str, Any]) -> Estimate | None:
     except UNKNOWN as error:
         logger.debug("tl.%s: no estimate of its memory (%s)", step, error)
         return None
+
+
+def _of_contexts(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """What the trans fit that is compared says in place of arguments; the number of contexts goes into `options`."""
+    from dream_sc import _validate
+
+    adata = _validate.resolve(given["data"], given["mod"], views=True)
+    info = adata.uns[given["key"]]
+    labels = _validate.labels(adata, given["by"], "by")
+    sizes = np.unique(labels[labels != ""], return_counts=True)[1]
+    options |= {"n_contexts": len(sizes), "context_cells": int(sizes.max(initial=1))}
+    keys = {name: info["params"][name] for name in ("technical_key", "cis_key", "layer")}
+    return keys | {"cis_mod": info["cis_mod"], "cis_targets": None}
 
 
 def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], options: dict[str, Any]) -> None:
@@ -166,10 +186,29 @@ def _plan(step: str, estimate: Estimate | None, given: dict[str, Any]) -> int | 
     what = f"memory_limit={limit!r}" if asked == free else "free memory"
     listed = "; ".join(f"({i}) {text}" for i, text in enumerate(changes(estimate), 1))
     said = f"tl.{step}: it needs about {in_words(alone)} beside what is there, more than the {what} of {in_words(free)}"
-    if asked == free or alone > SURE * free:
+    if asked == free:
+        least = -(-least_limit(step, estimate) // 10**6)
+        said += f". The smallest limit that would do: memory_limit='{least}MB'"
+        raise ValueError(f"{said}. What saves most: {listed}")
+    if alone > SURE * free:
         raise ValueError(f"{said}. What saves most: {listed}")
     logger.warning("%s, and may fail. What saves most: %s", said, listed)
     return 1
+
+
+def least_limit(step: str, estimate: Estimate) -> int:
+    """The smallest limit in bytes that a step keeps to by its estimate, on one thread."""
+    from dataclasses import replace
+
+    from .table import table
+
+    sizes = replace(estimate.sizes, n_threads=1)
+    low, high = SMALL, max(SMALL, table(replace(sizes, memory_limit=None)).added(step))
+    while high - low > 10**6:  # what blocks take grows more slowly than the limit
+        middle = (low + high) // 2
+        fits = table(replace(sizes, memory_limit=middle)).added(step) <= middle
+        low, high = (low, middle) if fits else (middle, high)
+    return high
 
 
 def _off_gpu(step: str, estimate: Estimate | None, given: dict[str, Any]) -> dict[str, str]:

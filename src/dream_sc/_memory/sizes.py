@@ -47,6 +47,7 @@ class Sizes:
     memory_limit: int | None = None  # of reading
     stored: int | None = None  # values stored, where they were counted
     held: int | None = None  # bytes of the data in memory, where they were counted
+    context_cells: int | None = None  # of the largest context, where they were counted; else all are alike
 
     @property
     def likelihood(self) -> Likelihood:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dream_sc._core.parallel import BLOCK
 
+from .budget import beside_blocks
 from .lattices import lattices
 from .sizes import CSR, INDEX, VALUE, Sizes
 
@@ -142,12 +143,15 @@ def block(s: Sizes, held: float) -> float:
 
     if s.storage == "sparse":
         return 0.0
-    room = LARGEST_BLOCK * COPIES if s.memory_limit is None else max(s.memory_limit - held, 0)
+    room: float = LARGEST_BLOCK * COPIES
+    if s.memory_limit is not None:
+        beside = beside_blocks(s.memory_limit, s.n_cells) if s.is_backed else 0
+        room = max(s.memory_limit - held - beside, 0)
     size = min(LARGEST_BLOCK, room / COPIES)
     stored = 1 - s.sparsity
     if not s.is_dense:
-        size = min(size, s.n_stored * CSR)
-        return size if size >= s.n_stored * CSR else 2 * size
+        # the last block is there while the next one is read, and of small ones the allocator keeps what was freed
+        return min((COPIES if size < MAPPED else 2) * size, s.n_stored * CSR)
     # a slab has room for its values twice and indices; two of them are there while the second is compressed
     slab = min(size / (2 * VALUE + INDEX), s.n_cells * s.n_columns)
     number = 1 if slab >= s.n_cells * s.n_columns else 2

@@ -15,7 +15,7 @@ from dream_sc._data import results
 from dream_sc._data.groups import group_codes
 from dream_sc._keys import POSITION_COLUMNS, SYMBOL_COLUMNS, Slots
 
-from .forecast import say_memory
+from .forecast import keep_to, say_memory
 from .targets import LEAST_NTC
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _read(
     none, nothing = np.zeros(n_guides), np.zeros(len(code))
     cells = Cells(code, group, nothing, nothing, s)
     rows = layout(cells, Guides(none, none, none, none, none > 0, level_error=0.0), by_cell=False)
-    say_memory(rows.n_rows, adata.n_vars, *of_table)
+    keep_to(limit, say_memory(rows.n_rows, adata.n_vars, *of_table))
     held = {f"sums of {adata.n_vars} features in {rows.n_rows} rows": row_bytes(rows.n_rows, adata.n_vars)}
     blocks = results.counts(adata, steps.layer, limit, held).blocks(cells.used)
     kept = Kept(columns, adata.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dream_sc._logging import duration, logger
-from dream_sc._memory.budget import in_words
+from dream_sc._memory.budget import SMALL, in_words, memory_budget
 
 SUM_BYTES = 12  # of a sum: in double precision while it is made, in single precision later
 PAIR_BYTES = 650  # of a row of the table while it is put together, and of the part that it comes from
@@ -34,6 +34,24 @@ def say_memory(n_rows: int, n_features: int, n_targets: int, n_reported: int) ->
         "target" if n_targets == 1 else "targets",
     )
     return sums + table
+
+
+def keep_to(limit: int | str | None, needed: int) -> None:
+    """Refuse a screen that needs more bytes than its limit before the counts are read.
+
+    Raises
+    ------
+    ValueError
+        With the smallest limit that would do.
+    """
+    budget = memory_budget(limit)
+    if limit is None or budget < SMALL or needed <= budget:
+        return
+    raise ValueError(
+        f"tl.screen: it needs about {in_words(needed)} beside what is there, more than memory_limit={limit!r}. The "
+        f"smallest limit that would do: memory_limit='{-(-needed // 10**6)}MB'. What saves most: fewer features to "
+        "report, features=; fewer targets at a time, cis_genes="
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dream_sc._data.storage import cells_in_memory
 from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, NO_DOSAGE, PAIR_COLUMNS, TRANS, Slots
 from dream_sc._logging import about, logger
 
@@ -75,7 +76,7 @@ def cells_of(adata: AnnData, at: np.ndarray, steps: Steps) -> AnnData:
 
 def _rows(x: Any, at: np.ndarray) -> Any:
     """Rows of a matrix, wherever it lies."""
-    found = x[at]
+    found = cells_in_memory(x, at)
     return found.compute() if hasattr(found, "compute") else found
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results
 from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, MADE_FROM, OF_CONTEXTS, TRANS, ZERO, Slots
+from dream_sc._memory.budget import memory_budget
+from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
-from ._compare_tables import Found, curves_array, effect_name, levels_array, omnibus, table_of
+from ._compare_tables import Found, curves_array, effect_name, levels_array, omnibus, table_of, with_calls
 from ._contexts import Context, contexts_of, fit_context, read_fit, shared
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
+@watched("compare")
 def compare(
     data: AnnData | MuData,
     by: str,
@@ -28,6 +31,7 @@ def compare(
     key: str = TRANS,
     mod: str | None = None,
     n_null: int = 400,
+    memory_limit: int | str | None = None,
     rng: int | np.random.Generator = 0,
     progress: bool | None = None,
     key_added: str = COMPARE,
@@ -57,6 +61,9 @@ def compare(
         Modality of a MuData.
     n_null
         Number of features to simulate without a difference, for p-values; 0: none, which saves their time.
+    memory_limit
+        Bytes, or a text such as "4GB", that this may add to what is in memory; by default half of what is available.
+        Where that is too little for the cells of a context and the sums of all, the call is refused.
     rng
         Seed; the same seed gives the same result.
     progress
@@ -75,8 +82,8 @@ def compare(
     reference, each with the ends of its 95 % interval: `delta_log2_ec50` and `log2_amplitude_ratio` (of free curves;
     read them where both contexts respond), and `delta_log2fc_full`, of the fold change at the strongest dosage that
     both contexts reach, if the contexts differ (`delta_log_odds_full` of shares, `delta_delta_full` of scores).
-    `status` is "compared", "cis_gene" or "filtered"; `note` says why, or that the responses of a
-    compared feature go in opposite directions.
+    `status` is "compared", "cis_gene" or "filtered"; `note` says why, or that the responses of a compared feature go in
+    opposite directions, or that `tl.fit_trans` calls a feature with the hypothesis null.
 
     With more than two contexts a row is that of the context which differs most clearly, with a bound of the local FDR
     over all contexts; `.uns[key_added]["of_contexts"]` has a row per feature and context. `get.compare` reads both.
@@ -98,6 +105,7 @@ def compare(
     started = results.now()
     if n_null != 0:
         _validate.whole("n_null", n_null, 20)
+    memory_budget(memory_limit)
     seed, data = results.seed_of(rng), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.compare")
@@ -108,7 +116,7 @@ def compare(
     wrap = bar(progress, _bars(names, n_null), "features", size=features_of)
     found = [_against(contexts[0], other, seed, n_null, wrap) for other in contexts[1:]]
     params = {"by": by, "reference": names[0], "key": key, "n_null": n_null}
-    slots = _slots(adata, contexts, found, key_added)
+    slots = _slots(adata, contexts, found, key, key_added)
     info = results.run_info(started, seed, params) | {
         "cis_gene": contexts[0].inputs.cis_gene,
         "cis_mod": fit.info["cis_mod"],
@@ -141,9 +149,14 @@ def _against(reference: Context, other: Context, seed: int, n_null: int, wrap: A
     return Found(other, pair, decision, blocks, columns, curves_of(pair.measured, decision, blocks))
 
 
-def _slots(adata: AnnData, contexts: list[Context], found: list[Found], key: str) -> dict[tuple[str, str], Any]:
+def _slots(
+    adata: AnnData, contexts: list[Context], found: list[Found], trans_key: str, key: str
+) -> dict[tuple[str, str], Any]:
     """What is written."""
-    tables = [table_of(contexts[0], each, adata.var_names) for each in found]
+    from dream_sc._core.response import direction
+
+    called = adata.varm[trans_key]["qvalue"].to_numpy(float) < direction.CALLED
+    tables = [with_calls(table_of(contexts[0], each, adata.var_names), called) for each in found]
     info: dict[str, Any] = {CONTEXTS: [c.name for c in contexts]}
     frame = tables[0]
     if len(tables) > 1:

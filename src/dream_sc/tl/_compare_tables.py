@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dream_sc._core.curves import NULL
 from dream_sc._keys import COMPARE_TEXTS, compare_columns
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from dream_sc._core.likelihoods import Likelihood
     from dream_sc._core.response.contexts.decision import Block, Decision
     from dream_sc._core.response.contexts.describe import Drawn
@@ -23,6 +26,9 @@ COMPARED = "compared"
 OPPOSITE, SURE = "the responses go in opposite directions", 0.95  # and the probability from which on it is said
 
 
+NOT_HERE = "tl.fit_trans calls it: a shape that one Hill does not have, such as a peak, or evidence near the limit"
+
+
 @dataclass(frozen=True)
 class Found:
     """What was found of one context against the reference."""
@@ -33,6 +39,14 @@ class Found:
     blocks: list[Block]
     columns: dict[str, Any]  # of the core's description
     drawn: Drawn
+
+
+def with_calls(table: pd.DataFrame, called: NDArray[np.bool_]) -> pd.DataFrame:
+    """The same, with a note where the fit of all contexts calls a feature that has no response here."""
+    silent = called & (table["hypothesis"] == NULL.name).to_numpy(bool) & table["note"].isna().to_numpy(bool)
+    note = table["note"].astype(object)
+    note[silent] = NOT_HERE
+    return tidy(table.assign(note=note))
 
 
 def effect_name(like: Likelihood) -> str:
@@ -125,7 +139,9 @@ def omnibus(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     from dream_sc._core.response.decision import q_values
 
-    every = pd.concat([t.assign(feature=t.index.astype(str)) for t in tables], ignore_index=True)
+    texts = [name for name in COMPARE_TEXTS if name in tables[0]]  # whose categories differ between contexts
+    plain = [t.assign(feature=t.index.astype(str), **{n: t[n].astype(object) for n in texts}) for t in tables]
+    every = pd.concat(plain, ignore_index=True)
     known = every["qvalue_differs"].notna().to_numpy()
     q = np.full(len(every), np.nan)
     q[known] = q_values(every["lfdr_differs"].to_numpy(float)[known])

@@ -13,6 +13,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import stored
+from dream_sc._data.storage import cells_in_memory
 from dream_sc._keys import Slots
 from dream_sc._logging import logger
 
@@ -224,8 +225,17 @@ def _cells_of(fit: Fit, by: str, name: str, labels: pd.Series) -> tuple[Any, Ann
 
 def _part(adata: AnnData, names: pd.Index) -> AnnData:
     """The cells with these names, in memory."""
-    some = adata[adata.obs_names.isin(names)]
-    return some.to_memory() if adata.isbacked else some.copy()
+    mine = adata.obs_names.isin(names)
+    if not adata.isbacked:
+        return adata[mine].copy()
+    if getattr(adata.X, "format", "") != "csr":
+        return adata[mine].to_memory()
+    import anndata
+
+    rest = {name: dict(getattr(adata, name)) for name in ("uns", "obsm", "varm", "layers")}
+    part = anndata.AnnData(obs=adata.obs, var=adata.var, **rest)[mine].copy()
+    part.X = cells_in_memory(adata.X, np.flatnonzero(mine))
+    return part
 
 
 def _technical(source: AnnData, data: Any, adata: AnnData, key: str, by: str, mod: str | None, seed: int) -> None:

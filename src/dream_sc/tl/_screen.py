@@ -135,7 +135,7 @@ def screen(
         that all workers see: tasks are the path of a file there and a name. A target whose worker is lost is tried
         again by another one. The table does not depend on it.
     memory_limit
-        Of each fit, as in `tl.fit_trans`.
+        Of each fit, as in `tl.fit_trans`; with a first pass, of the sums of all guides and the table of all targets.
     rng
         Seed of each fit; the same seed gives the same result.
     progress
