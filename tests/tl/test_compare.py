@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
-from dream_sc.tl._compare_tables import NOT_HERE, with_calls
 from dream_sc.pl._style import number
+from dream_sc.tl._compare_tables import NOT_HERE, with_calls
 
 SILENCED = "gene_0001"
 

@@ -34,9 +34,10 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "troughs; empty without a response",
     "qvalue": "false discovery rate if you keep this feature and all better ones (lfdr itself where that is above 0.5: "
     "what rather does not respond is never called); none for direct targets",
-    "confidence": "of a call (q < 0.05), whatever its shape (p_class). low: lfdr above 0.2, no evidence is left without "
+    "confidence": "of a call (q < 0.05), whatever its shape (p_class). low: lfdr above 0.2, no evidence left without "
     "the most influential guide (log_bf_loo of 0 or less), fewer than two guides support it (n_guides_support), or "
-    "pareto_k is above 0.7. high: not low, no switch, lfdr below 0.01, log_bf_loo above log(10), three guides that support it, and "
+    "pareto_k is above 0.7. high: not low, no switch, lfdr below 0.01, log_bf_loo above log(10), three guides that "
+    "support it, and "
     "p_trend_within_targeting below 0.05. moderate: all others; empty where not called",
     "category": "category of the feature that moves most, whose numbers these are",
     "effect_full": "{} at the strongest observed knock-down (for doses: at the top dose)",
