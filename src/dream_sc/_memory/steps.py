@@ -6,17 +6,13 @@ them with sums weighted by dosage, `C` groups, `J` bins of counts. A number of s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from dream_sc._core.parallel import BLOCK
 
 from .budget import beside_blocks
 from .lattices import lattices
 from .sizes import CSR, INDEX, VALUE, Sizes
 
-if TYPE_CHECKING:
-    Phase = dict[str, float]
-
+Phase = dict[str, float]
 STEPS = ("fit_technical", "fit_cis", "fit_trans")
 COMPONENTS = (
     "imports",
