@@ -1,7 +1,7 @@
 """Seconds that each plot takes of a screen with 20,000 features: a small fit, whose features are repeated.
 
 `--features 1` and `--features 12` take so many of the responders of that fit, `--dark` a dark style. Bars are held
-against processor seconds, which other programs on the machine change less than those of the clock.
+against seconds of the clock; those of the processor stand beside them, which other programs change less.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def main() -> None:
         ax.figure.canvas.draw()
         whole = time.perf_counter() - start
         bar = HEATMAP_BAR if name.startswith("heatmap") else BAR
-        missed = "" if used < bar else ", missed"
+        missed = "" if drawn < bar else ", missed"
         print(f"| {name} | {drawn:.2f} | {used:.2f} | {whole:.2f} | {bar:g}{missed} |", flush=True)
         if args.output:
             args.output.mkdir(parents=True, exist_ok=True)
