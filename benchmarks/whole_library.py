@@ -8,6 +8,7 @@ log2 for reasons of their own.
     python benchmarks/whole_library.py write library.h5ad     # a minute; --targets 40 writes a smaller one
     python benchmarks/whole_library.py run library.h5ad       # --store FOLDER goes on where it was interrupted
     python benchmarks/whole_library.py finished library.h5ad --store FOLDER    # what is in the store so far
+    python benchmarks/whole_library.py workers library.h5ad --only 100         # one worker of Dask, then two
     python benchmarks/whole_library.py permuted --n 10        # guides of cells permuted: every call is false
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 import resource
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,31 @@ def run(given: argparse.Namespace) -> None:
     against_truth(table, adata.varm["responds"])
 
 
+def workers(given: argparse.Namespace) -> None:
+    """Time by the clock with one and with two workers of Dask that are warm, and whether the tables agree."""
+    from distributed import Client, LocalCluster
+
+    adata = ad.read_h5ad(given.data)
+    targets = np.random.default_rng(given.seed).permutation(sorted(set(adata.obs["target"]) - {"NTC"}))
+    ds.tl.fit_technical(adata, progress=False)
+    tables, seconds = [], []
+    for n in (1, 2):
+        how = {"processes": True, "threads_per_worker": 1, "dashboard_address": None}
+        with (
+            LocalCluster(n_workers=n, **how) as cluster,
+            Client(cluster) as client,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            rest = {"client": client, "progress": False}
+            ds.tl.screen(adata, list(targets[: 2 * n]), store=f"{folder}/loaded", **rest)
+            began = time.perf_counter()
+            tables.append(ds.tl.screen(adata, list(targets[: given.only]), store=f"{folder}/all", **rest))
+            seconds.append(time.perf_counter() - began)
+        print(f"{n} worker(s): {seconds[-1]:.1f} s for {tables[-1]['target'].nunique()} targets", flush=True)
+    same = tables[0].equals(tables[1])
+    print(f"{seconds[0] / seconds[1]:.2f} times as fast with two; the same table: {same}")
+
+
 def finished(given: argparse.Namespace) -> None:
     """The targets in a store, also one that is not finished, against the truth."""
     with h5py.File(given.data) as file:
@@ -220,7 +247,9 @@ def permuted(given: argparse.Namespace) -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("write", "run", "finished", "permuted"), nargs="?", default="permuted")
+    parser.add_argument(
+        "what", choices=("write", "run", "finished", "workers", "permuted"), nargs="?", default="permuted"
+    )
     parser.add_argument("data", type=Path, nargs="?", help="h5ad that is written or read")
     for name in ("targets", "null", "genes", "cells"):
         parser.add_argument(f"--{name}", type=int)
@@ -249,4 +278,4 @@ if __name__ == "__main__":
     if given.what == "write":
         library(given).write_h5ad(given.data)
     else:
-        {"run": run, "finished": finished, "permuted": permuted}[given.what](given)
+        {"run": run, "finished": finished, "workers": workers, "permuted": permuted}[given.what](given)
