@@ -74,7 +74,7 @@ def _print_report(frame: pd.DataFrame) -> None:
                 "true model": shown["true_model"].astype(str),
                 "on_knockdown": shown["on_knockdown"].astype(str),
                 "q": shown["qvalue"].map("{:.1e}".format),
-                "log2 EC50 [95 %]": [_interval(row, "log2_ec50") for _, row in shown.iterrows()],
+                "log2 EC50 [95 %]": [_interval(row, "log2_ec50") + _mark(row) for _, row in shown.iterrows()],
                 "true EC50": shown["true_log2_ec50"].map(_number),
                 "hill n": shown["hill_n"].map(_number),
                 "true n": shown["true_hill_n"].map(_number),
@@ -90,8 +90,16 @@ def _print_report(frame: pd.DataFrame) -> None:
     print(
         f"\n{len(called)} genes called at q < {Q_LEVEL}; {int(is_null.sum())} of them do not respond.\n"
         f"{n_responding} genes respond in truth; {int((~is_null).sum())} of them were called.\n"
-        "EC50: log2 dosage relative to NTC cells; log2FC full: strongest knock-down against NTC.\n"
+        "EC50: log2 dosage relative to NTC cells; ? = the dosages do not determine it (no plateau seen).\n"
+        "log2FC full: strongest knock-down against NTC.\n"
     )
+
+
+def _mark(row: pd.Series) -> str:
+    """`?` where an EC50 is not claimed."""
+    from dream_sc.get._main_table import INSIDE
+
+    return "  " if row["p_ec50_inside"] > INSIDE else " ?"
 
 
 def _number(value: float) -> str:
