@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -116,6 +117,28 @@ def test_the_script_of_the_nextflow_process_makes_what_it_declares(tmp_path: Pat
     if section == "script":
         assert f'"DREAMSC_SCREEN":\n    dream-sc: {version("dream-sc")}\n' in (tmp_path / "versions.yml").read_text()
         _check_calls(tmp_path / "screen" / "screen.parquet")
+
+
+def test_images_get_what_the_package_is_built_from_and_no_more() -> None:
+    of_package = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())
+    project, wheel = of_package["project"], of_package["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {"pyproject.toml", project["readme"], *project["license-files"]}
+    needed |= {Path(name).parts[0] for name in wheel["packages"]}
+    ignored = (EXAMPLES / "containers" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == needed
+    assert "*" in ignored
+    recipe = (EXAMPLES / "containers" / "dream-sc.def").read_text()
+    copied = recipe[recipe.index("%files") : recipe.index("%post")].split()[1:]
+    assert dict(zip(copied[::2], copied[1::2], strict=True)) == {name: f"/src/{name}" for name in needed}
+
+
+def test_the_image_is_run_by_a_user_who_is_not_root() -> None:
+    steps = [line.split() for line in (EXAMPLES / "containers" / "Dockerfile").read_text().splitlines() if line]
+    users = [(i, step[1]) for i, step in enumerate(steps) if step[0] == "USER"]
+    compiled = next(i for i, step in enumerate(steps) if step[:2] == ["RUN", "dream-sc"])
+    assert users
+    assert users[-1][1] not in ("root", "0")
+    assert users[-1][0] < compiled  # kernels are found by whom they were compiled by
 
 
 @pytest.mark.skipif(NEXTFLOW is None, reason="nextflow is not installed")
