@@ -6,6 +6,9 @@ cell: each target is perturbed or not (`dosage` is "none"), all cells without it
 start site is a feature as any other.
 
     python benchmarks/real_libraries.py --data FOLDER     # or DREAM_SC_DATA; --only schraivogel
+
+The same pairs are tested by pysceptre afterwards, where it is installed (`--peers FOLDER` or DREAM_SC_PEERS: a folder
+with it).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import _pysceptre
+import numpy as np
 import pandas as pd
 import real_gasperini
 import real_schraivogel
@@ -44,7 +49,7 @@ def screened(adata: AnnData, targets: Any, **how: Any) -> pd.DataFrame:
     return table
 
 
-def schraivogel(folder: str) -> None:
+def schraivogel(folder: str, *, peer: bool) -> None:
     """Targets with dosages; the calls, and what is known of them."""
     adata = real_schraivogel.load(folder)
     if adata is None:
@@ -63,9 +68,20 @@ def schraivogel(folder: str) -> None:
             print(f"{'found  ' if found else 'MISSED '} {feature} falls with {target}: q {row['qvalue_union']:.2g}")
     false = calls["target"].astype(str).isin(NEGATIVE).sum()
     print(f"calls of {', '.join(NEGATIVE)}, of which none is known: {false}")
+    if peer:
+        label, guide = (adata.obs[name].astype(str).to_numpy() for name in ("target", "guide"))
+        cells = {target: np.flatnonzero(label == mine[0]) for target, mine in targets.items()}
+        control = np.flatnonzero(label == real_schraivogel.CONTROL)
+        ntc = {
+            name: np.flatnonzero((guide == name) & (label == real_schraivogel.CONTROL)) for name in set(guide[control])
+        }
+        pairs = _pysceptre.tested(adata, table, cells, control)
+        design = _pysceptre.covariates(adata, np.log(adata.obs["size_factor"].to_numpy(float)))
+        other = _pysceptre.analysed(adata, pairs, cells, design, {name: ntc[name] for name in sorted(ntc)})
+        _pysceptre.beside(table, other, [(t, f) for t, features in EXPECTED.items() for f in features])
 
 
-def gasperini(folder: str) -> None:
+def gasperini(folder: str, *, peer: bool) -> None:
     """Targets without dosages; are the genes of start sites found, and which pairs of enhancers?"""
     path = Path(folder) / real_gasperini.FILE
     if not path.exists():
@@ -89,17 +105,29 @@ def gasperini(folder: str) -> None:
         names = [f"{t}: {symbol[f]}" for t, f in zip(some["target"], some["feature"], strict=True)]
         kind = "start sites" if is_tss else f"enhancers, {near} of them with a gene within the distance of the study"
         print(f"{len(some)} calls of {kind}: {', '.join(names)}")
+    if peer:
+        group = adata.uns["guide_table"].set_index("grna_id")["grna_group"].astype(str)
+        target = group.reindex(list(adata.uns["guides_ids"])).to_numpy()
+        has = adata.obsm["guides"].tocsc() > 0
+        cells = {label: np.unique(has[:, np.flatnonzero(target == label)].indices) for label in labels}
+        pairs = _pysceptre.tested(adata, table, cells, None)
+        columns = (np.log(adata.obs["total_gene_umis"]), np.log1p(adata.obs["n_guides"]))
+        design = _pysceptre.covariates(adata, *(c.to_numpy(float) for c in columns))
+        other = _pysceptre.analysed(adata, pairs, cells, design, None)
+        _pysceptre.beside(table, other, list(map(tuple, known[["target", "feature"]].astype(str).to_numpy())))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("DREAM_SC_DATA", "."))
     parser.add_argument("--only", choices=("schraivogel", "gasperini"))
+    parser.add_argument("--peers", help="folder with pysceptre, where it is not installed")
     given = parser.parse_args()
+    peer = _pysceptre.installed(given.peers)
     for name, call in (("schraivogel", schraivogel), ("gasperini", gasperini)):
         if given.only in (None, name):
             print(f"## {name}", flush=True)
-            call(given.data)
+            call(given.data, peer=peer)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import dream_sc as ds
 from dream_sc._cli.main import main
+from dream_sc._cli.read import count_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +60,33 @@ def test_jobs_and_their_collection(screen: Path, folder: Path) -> None:
     pd.testing.assert_frame_equal(
         ds.get.screen(other / "screen.parquet"), ds.get.screen(folder / "screen.parquet"), check_categorical=False
     )
+
+
+def test_counts_beyond_the_limit_stay_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened, read_h5ad, path = [], ad.read_h5ad, tmp_path / "wide.h5ad"
+    adata = ds.datasets.titration(3000, 40, rng=1, n_ntc_guides=9)
+    n, n_genes = adata.shape  # zeros are stored, so that the counts take more than their sums
+    places = np.tile(np.arange(n_genes), n), np.arange(n + 1) * n_genes
+    adata.X = sparse.csr_matrix((adata.X.toarray().ravel().astype(float), *places), adata.shape)
+    adata.write_h5ad(path)
+    size = count_bytes(path)
+    assert size >= 12 * n * n_genes
+    assert count_bytes(tmp_path) == 0
+
+    def noting(path: Path, backed: str | None = None) -> ad.AnnData:
+        opened.append(backed)
+        return read_h5ad(path, backed=backed)
+
+    monkeypatch.setattr(ad, "read_h5ad", noting)
+    for limit, where in ((str(size - 1), "r"), ("4GB", None)):
+        given = ["screen", str(path), "--batch-key", "batch", "-o", str(tmp_path / limit), "--memory-limit", limit]
+        assert main(given) == 0
+        assert opened.pop() == where
+        assert ("they stay in the file" in capsys.readouterr().err) == (where == "r")
+    tables = [ds.get.screen(tmp_path / limit / "screen.parquet") for limit in (str(size - 1), "4GB")]
+    pd.testing.assert_frame_equal(*tables, check_categorical=False)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import anndata as ad
@@ -15,7 +19,7 @@ import pytest
 from scipy import sparse
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SNAKEMAKE = shutil.which("snakemake")
+SNAKEMAKE, NEXTFLOW = shutil.which("snakemake"), shutil.which("nextflow")
 TARGETS = ("GATA1", "GFI1B", "MYB")
 
 
@@ -49,20 +53,104 @@ def test_snakemake_screens_in_batches_and_collects(tmp_path: Path) -> None:
         "batch_size: 20", "batch_size: 2"
     )
     (tmp_path / "config.yaml").write_text(config)
-    command = tmp_path / "bin" / "dream-sc"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dream_sc "$@"\n')
-    command.chmod(0o755)
-    environment = os.environ | {"PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = _with_commands(tmp_path / "bin")
     for arguments in (["--lint"], ["--cores", "2", "--configfile", "config.yaml"]):
         done = subprocess.run(
             [SNAKEMAKE, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    table = pd.read_parquet(tmp_path / "my_screen" / "screen.parquet")
+    _check_calls(tmp_path / "my_screen" / "screen.parquet")
+
+
+def _with_commands(folder: Path) -> dict[str, str]:
+    """The environment with `dream-sc` and `python` as those of this process."""
+    folder.mkdir()
+    for name, how in (("dream-sc", " -m dream_sc"), ("python", "")):
+        command = folder / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}"{how} "$@"\n')
+        command.chmod(0o755)
+    return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def _check_calls(path: Path) -> None:
+    """Each target has its ten genes among its calls, and hardly any other."""
+    table = pd.read_parquet(path)
     called = table[table["qvalue_union"] < 0.05]
     for i, target in enumerate(TARGETS):
         found = set(called.loc[called["target"] == target, "feature"])
         follow = {f"g{k}" for k in range(10 * i, 10 * i + 10)}
         assert len(found & follow) >= 9
         assert len(found - follow) <= 2
+
+
+def _process(text: str) -> tuple[dict[str, str], list[str]]:
+    """The scripts of the process of `main.nf` by their sections, as a shell runs them, and the outputs it declares."""
+    values = {"data": "screen.h5ad", "prefix": "screen", "task.cpus": "2", "args": "--control NTC --quiet"}
+    values |= {"task.process": "DREAMSC_SCREEN", "meta.id": "screen"}
+
+    def filled(part: str) -> str:
+        return re.sub(r"(?<!\\)\$\{([\w.]+)\}", lambda m: values[m[1]], part)
+
+    scripts = {
+        name: textwrap.dedent(filled(body)).replace("\\$", "$")
+        for name, body in re.findall(r"(script|stub):.*?\"\"\"\n(.*?)\"\"\"", text, re.DOTALL)
+    }
+    output = text[text.index("output:") : text.index("when:")]
+    return scripts, [filled(name) for name in re.findall(r"path\(?\s*\"([^\"]+)\"", output)]
+
+
+@pytest.mark.parametrize("section", ["stub", pytest.param("script", marks=pytest.mark.slow)])
+def test_the_script_of_the_nextflow_process_makes_what_it_declares(tmp_path: Path, section: str) -> None:
+    scripts, outputs = _process((EXAMPLES / "nextflow" / "main.nf").read_text())
+    assert outputs == ["screen", "screen/screen.parquet", "screen/targets.tsv", "versions.yml"]
+    _library(tmp_path / "screen.h5ad")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", scripts[section]],
+        cwd=tmp_path,
+        env=_with_commands(tmp_path / "bin"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all((tmp_path / name).exists() for name in outputs)
+    if section == "script":
+        assert f'"DREAMSC_SCREEN":\n    dream-sc: {version("dream-sc")}\n' in (tmp_path / "versions.yml").read_text()
+        _check_calls(tmp_path / "screen" / "screen.parquet")
+
+
+def test_images_get_what_the_package_is_built_from_and_no_more() -> None:
+    of_package = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())
+    project, wheel = of_package["project"], of_package["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {"pyproject.toml", project["readme"], *project["license-files"]}
+    needed |= {Path(name).parts[0] for name in wheel["packages"]}
+    ignored = (EXAMPLES / "containers" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == needed
+    assert "*" in ignored
+    recipe = (EXAMPLES / "containers" / "dream-sc.def").read_text()
+    copied = recipe[recipe.index("%files") : recipe.index("%post")].split()[1:]
+    assert dict(zip(copied[::2], copied[1::2], strict=True)) == {name: f"/src/{name}" for name in needed}
+
+
+def test_the_image_is_run_by_a_user_who_is_not_root() -> None:
+    steps = [line.split() for line in (EXAMPLES / "containers" / "Dockerfile").read_text().splitlines() if line]
+    users = [(i, step[1]) for i, step in enumerate(steps) if step[0] == "USER"]
+    compiled = next(i for i, step in enumerate(steps) if step[:2] == ["RUN", "dream-sc"])
+    assert users
+    assert users[-1][1] not in ("root", "0")
+    assert users[-1][0] < compiled  # kernels are found by whom they were compiled by
+
+
+@pytest.mark.skipif(NEXTFLOW is None, reason="nextflow is not installed")
+@pytest.mark.slow
+def test_nextflow_screens_a_file(tmp_path: Path) -> None:
+    assert NEXTFLOW is not None
+    environment = _with_commands(tmp_path / "bin") | {"NXF_OFFLINE": "true", "NXF_ANSI_LOG": "false"}
+    if subprocess.run([NEXTFLOW, "info"], cwd=tmp_path, env=environment, capture_output=True, check=False).returncode:
+        pytest.skip("nextflow has not downloaded what it runs on")
+    _library(tmp_path / "screen.h5ad")
+    given = ["--data", str(tmp_path / "screen.h5ad"), "--options=--control NTC"]
+    command = [NEXTFLOW, "run", str(EXAMPLES / "nextflow" / "main.nf"), *given]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _check_calls(next((tmp_path / "work").glob("*/*/screen/screen.parquet")))

@@ -14,12 +14,16 @@ import pandas as pd
 import pytest
 
 import dream_sc as ds
+from dream_sc._core import parallel
+from dream_sc._screen import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from anndata import AnnData
+
+    from dream_sc._screen.store import Part
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
@@ -71,6 +75,23 @@ def test_a_client_gives_the_same_table_though_a_worker_is_lost(library: AnnData,
     assert not list((tmp_path / "store" / ".shared").glob("*"))
     again = ds.tl.screen(library, client=client, store=tmp_path / "store", progress=False)
     pd.testing.assert_frame_equal(again, table, rtol=1e-6, check_categorical=False)
+
+
+def test_a_task_keeps_to_one_thread(library: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker calls as many tasks at a time as it was given threads, whatever the cores of its machine."""
+    seen, fit = [], tasks.fit_together
+
+    def noting(*given: Any) -> Part:
+        seen.append(parallel.n_threads_for(10**9))
+        return fit(*given)
+
+    monkeypatch.setattr(tasks, "fit_together", noting)
+    monkeypatch.setattr(parallel, "n_threads", lambda: 8 if parallel.MOST.get() is None else parallel.MOST.get())
+    how = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as inside:
+        ds.tl.screen(library, "promoter", client=inside, store=tmp_path / "s", progress=False)
+    ds.tl.screen(library, "promoter", progress=False)
+    assert seen == [1, 8]
 
 
 def test_what_a_client_needs(library: AnnData, client: Any, tmp_path: Path) -> None:

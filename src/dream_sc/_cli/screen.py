@@ -110,7 +110,7 @@ def _screen(given: argparse.Namespace) -> None:
         raise ValueError(f"give {' and '.join(lacking)}, as flags or with --config")
     started = time.perf_counter()
     folder = folder_of(chosen["output"])
-    data = read(chosen["data"], backed=bool(chosen.get("backed")))
+    data = read(chosen["data"], backed=bool(chosen.get("backed")) or _are_large(chosen))
     with_size_factors(data, chosen)
     arguments = {name: chosen[name] for name in TAKEN if chosen.get(name) is not None}
     arguments |= {name: vars(given)[name] for name in OWN if name != "cis_genes" and vars(given)[name]}
@@ -119,6 +119,19 @@ def _screen(given: argparse.Namespace) -> None:
     table = tl.screen(data, given.targets, store=folder, **arguments)
     _write(table, folder / TABLE)
     say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
+
+
+def _are_large(chosen: dict[str, Any]) -> bool:
+    """Whether the counts of a file alone are more than the limit of memory: then they stay there, and it is said."""
+    from dream_sc._memory.budget import in_words, memory_budget
+
+    from .read import count_bytes
+
+    limit, size = chosen.get("memory_limit"), count_bytes(chosen["data"])
+    if limit is None or size <= memory_budget(limit):
+        return False
+    say(f"the counts are {in_words(size)}, more than --memory-limit {limit}: they stay in the file, as with --backed")
+    return True
 
 
 def _collect(given: argparse.Namespace) -> None:

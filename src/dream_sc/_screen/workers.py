@@ -138,8 +138,9 @@ class Workers:
     ) -> Iterator[Part | None]:
         from distributed import as_completed
 
+        # a worker calls as many tasks at a time as it has threads
         futures = [
-            self.client.submit(tasks.work, fits.elsewhere(t, folder), t, store, None, retries=RETRIES, pure=False)
+            self.client.submit(tasks.work, fits.elsewhere(t, folder), t, store, 1, retries=RETRIES, pure=False)
             for t in targets
         ]
         try:

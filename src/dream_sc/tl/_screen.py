@@ -132,8 +132,9 @@ def screen(
         fitted at a time, on all threads. The table does not depend on it.
     client
         A `distributed.Client`, whose workers fit targets in place of `n_jobs`. It needs the first pass, and a `store`
-        that all workers see: tasks are the path of a file there and a name. A target whose worker is lost is tried
-        again by another one. The table does not depend on it.
+        that all workers see: tasks are the path of a file there and a name. A worker fits as many targets at a time
+        as it has threads, each on one of them. A target whose worker is lost is tried again by another one. The table
+        does not depend on it.
     memory_limit
         Of each fit, as in `tl.fit_trans`; with a first pass, of the sums of all guides and the table of all targets.
     rng
