@@ -9,6 +9,8 @@ import numpy as np
 
 from dream_sc._core.curves import NULL
 
+from .modes import kinds_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -42,6 +44,15 @@ class Sharing:
     def n_free(self) -> int:
         """Number of free parameters."""
         return int(self.layout.max()) + 1
+
+    @property
+    def kinds(self) -> Ints:
+        """Which of a curve's parameters each free one is."""
+        return kinds_of(self.layout)
+
+    def theta(self, phi: Floats, c: int) -> Floats:
+        """Curves ``(..., 3)`` in a context, of free parameters ``(..., P)``."""
+        return np.asarray(phi[..., self.layout[c]])
 
     def log_prior(self, shapes: Shapes, phi: Floats) -> Floats:
         """Log density ``(...)`` of free parameters ``(..., P)``: each curve by its prior, given what they share."""

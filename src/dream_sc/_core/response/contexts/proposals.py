@@ -55,7 +55,7 @@ def draw(shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Shari
         return sharing.log_prior(shapes, phi)
 
     cells = LatticeDraws.of(shapes, tables, sharing)
-    found = modes.find(shapes, pair, tau, sharing.layout, log_prior, starts(shapes, tables, sharing))
+    found = modes.find(shapes, pair, tau, sharing, log_prior, starts(shapes, tables, sharing))
     bumps = _Bumps.of(found)
     numbers = sobol_points(sharing.n_free + 3, n, np.random.default_rng(seed))
     phi = np.concatenate([cells.draw(numbers[: n // 2]), bumps.draw(numbers[n // 2 :])], 1)
