@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +66,7 @@ def gather(
         part = measured.take(s)
         levels = levels_of(part, grid, rho)
         found = evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start)
-        return Block(replace(levels, tables=levels.tables[:0].copy()), found)  # a table is larger than all else
+        return Block(levels.without_tables(), found)
 
     return each_block(call, len(measured.sums[0].overdispersion), progress)
 

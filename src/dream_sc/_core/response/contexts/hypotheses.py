@@ -28,7 +28,7 @@ START = np.array([0.8, 0.15, 0.0125, 0.0125, 0.0125, 0.0125])  # weights before 
 class Sharing:
     """What the curves of two contexts have in common.
 
-    A curve is an EC50, a steepness and an amplitude; `layout` ``(2, 3)`` says which free parameter each of these is,
+    A curve is an EC50, a steepness and an amplitude; `layout` ``(C, 3)`` says which free parameter each of these is,
     -1 in a context without response. `own` is the parameter that each context has for itself, None if there is none.
     """
 
@@ -38,7 +38,7 @@ class Sharing:
     @property
     def responds(self) -> list[int]:
         """Contexts with a response."""
-        return [c for c in range(2) if self.layout[c, 0] >= 0]
+        return [c for c in range(len(self.layout)) if self.layout[c, 0] >= 0]
 
     @property
     def n_free(self) -> int:

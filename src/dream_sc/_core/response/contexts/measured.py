@@ -87,6 +87,10 @@ class Levels:
     tables: Floats  # (T, C, K, N, B) log likelihood of each context on the lattice
     start: Floats  # (T,)
 
+    def without_tables(self) -> Levels:
+        """The same without the tables, which are larger than all else."""
+        return replace(self, tables=self.tables[:0].copy())
+
 
 def levels_of(measured: Measured, taus: Floats, rho: float) -> Levels:
     """Levels of the guides, first about the level of all, then about the curves that these suggest."""

@@ -8,7 +8,7 @@ whichever of the two they came from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy.special import gammaln, logsumexp, ndtri
@@ -19,6 +19,8 @@ from . import modes
 from .lattice_draws import LatticeDraws, starts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from .hypotheses import Sharing
@@ -30,6 +32,16 @@ if TYPE_CHECKING:
 
 DF, WIDER = 5.0, 1.3  # of the t distributions; factor on the covariance
 LEAST_WEIGHT = 0.02  # of a mode
+
+
+class Cells(Protocol):
+    """A density over cells around points, even within each."""
+
+    def draw(self, numbers: Floats) -> Floats:
+        """Draws ``(T, D, P)`` from uniform numbers ``(D, P + 3)``."""
+
+    def log_density(self, phi: Floats) -> Floats:
+        """Log density ``(T, D)``; -inf where there is no cell."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +68,22 @@ def draw(shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Shari
 
     cells = LatticeDraws.of(shapes, tables, sharing)
     found = modes.find(shapes, pair, tau, sharing, log_prior, starts(shapes, tables, sharing))
-    bumps = _Bumps.of(found)
-    numbers = sobol_points(sharing.n_free + 3, n, np.random.default_rng(seed))
+    return of_mixture(cells, found, log_prior, sharing.n_free, n=n, seed=seed)
+
+
+def of_mixture(
+    cells: Cells, found: Modes, log_prior: Callable[[Floats], Floats], n_free: int, *, n: int, seed: int
+) -> Draws:
+    """`n` draws, half of them from cells of the lattice and half about modes, by the density of both."""
+    bumps = Bumps.of(found)
+    numbers = sobol_points(n_free + 3, n, np.random.default_rng(seed))
     phi = np.concatenate([cells.draw(numbers[: n // 2]), bumps.draw(numbers[n // 2 :])], 1)
     log_q = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
     return Draws(phi, log_prior(phi) - log_q)
 
 
 @dataclass(frozen=True)
-class _Bumps:
+class Bumps:
     """A mixture of t distributions."""
 
     weight: Floats  # (T, S)
@@ -72,7 +91,7 @@ class _Bumps:
     root: Floats  # (T, S, P, P) Cholesky factor of the scale
 
     @classmethod
-    def of(cls, found: Modes) -> _Bumps:
+    def of(cls, found: Modes) -> Bumps:
         """At modes, each with the weight of its Laplace approximation, at least a little."""
         root = np.asarray(np.linalg.cholesky(WIDER * found.covariance), dtype=np.float64)
         log_w = found.value + np.log(np.einsum("tspp->tsp", root)).sum(-1)
