@@ -1,8 +1,8 @@
 """Does the EC50 or the amplitude change along with time points or doses? False calls, power and coverage.
 
 Screens are those of compare.py with four contexts at 0, 1, 2 and 3. 60 % of the features respond in no context, 25 %
-alike, in 7.5 % the EC50 moves by 1 log2 from the first to the last context and in 7.5 % the amplitude doubles or halves,
-both linearly in log2 (movement of 1.5 log2 at least, in the context where it is least; Hill coefficient 1 to 5).
+alike, in 7.5 % the EC50 moves by 1 log2 from the first to the last context, in 7.5 % the amplitude doubles or halves,
+each linearly in log2 (movement of 1.5 log2 at least, in the context where it is least; Hill coefficient 1 to 5).
 Scenarios add what must not look like a trend. Beside it stand the comparison of the first with the last context
 (`tl.compare` without an order), and separate fits of a four-parameter curve in each context with a regression of log2
 EC50 and log2 amplitude on the number, each weighted by its error.
@@ -179,9 +179,9 @@ def one(seed: int, n: int, s: Scenario, n_null: int) -> dict[str, float]:
     named = np.isin(found["hypothesis"], ["amplitude_trend", "dosage_trend"]) & has & (decision.q_value < 0.05)
     right = np.char.startswith(found["hypothesis"], np.where(truth.kind == "dosage", "dosage", "amplitude"))
     out["named_rightly"] = right[named].mean() if named.any() else np.nan
-    out["differs_fdp"] = (
-        (decision.q_differs < 0.05) & np.isin(truth.kind, ["null", "equal"])
-    ).sum() / max((decision.q_differs < 0.05).sum(), 1)
+    out["differs_fdp"] = ((decision.q_differs < 0.05) & np.isin(truth.kind, ["null", "equal"])).sum() / max(
+        (decision.q_differs < 0.05).sum(), 1
+    )
     for edge in (0.05, 0.2):
         out[f"p_below_{edge}"] = (decision.p_value[~has] < edge).mean()
     out |= coverage(measured, truth, found, slope, se)

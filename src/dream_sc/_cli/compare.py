@@ -103,7 +103,9 @@ def numbers_of(given: list[str]) -> dict[str, float] | bool:
         except ValueError:
             sign = ""
         if not sign:
-            raise ValueError(f"order={text!r} is no name with a number: write such as 6h=6 24h=24, or the word {LABELS}")
+            raise ValueError(
+                f"order={text!r} is no name with a number: write such as 6h=6 24h=24, or the word {LABELS}"
+            )
     return out
 
 

@@ -104,8 +104,8 @@ def compare(
 
     With more than two contexts a row is that of the context which differs most clearly, with a bound of the local FDR
     over all contexts; `.uns[key_added]["of_contexts"]` has a row per feature and context. `get.compare` reads both.
-    With `order`, a row per feature has `hypothesis` (null, equal, amplitude_trend, dosage_trend, both_trends, free: some
-    contexts differ in another way), `qvalue_trend`, `lfdr_trend` (probability that there is no linear trend),
+    With `order`, a row per feature has `hypothesis` (null, equal, amplitude_trend, dosage_trend, both_trends, free:
+    some contexts differ in another way), `qvalue_trend`, `lfdr_trend` (probability that there is no linear trend),
     `pvalue_trend` (against features simulated without a difference), `log_bf_trend`, `qvalue_differs` and
     `lfdr_differs` (of any difference), and `log2_ec50_slope` and `log2_amplitude_slope` per unit of the numbers, each
     with the ends of its 95 % interval; read them where the feature responds.
@@ -154,7 +154,9 @@ def compare(
         slots = _slots(adata, contexts, found, key, key_added)
     else:
         params["order"] = np.array(list(numbers.values()))
-        wrap = bar(progress, [f"trends over {by}"] + ["... simulated nulls"] * (n_null > 0), "features", size=features_of)
+        wrap = bar(
+            progress, [f"trends over {by}"] + ["... simulated nulls"] * (n_null > 0), "features", size=features_of
+        )
         slots = ordered_slots(adata, contexts, params["order"], seed, n_null, wrap, (key, key_added))
     info = results.run_info(started, seed, params) | {
         "cis_gene": contexts[0].inputs.cis_gene,

@@ -82,8 +82,8 @@ def _of_mapping(by: str, names: list[str], order: Any) -> dict[str, float]:
     lacking, unknown = sorted(set(names) - set(given)), sorted(set(given) - set(names))
     if lacking:
         raise ValueError(
-            f"order= has no number for {lacking} of .obs[{by!r}]: give one to each of {sorted(names)}, or set the labels "
-            "of cells that should not take part to missing"
+            f"order= has no number for {lacking} of .obs[{by!r}]: give one to each of {sorted(names)}, or set the "
+            "labels of cells that should not take part to missing"
         )
     if unknown:
         raise ValueError(f"order= names {unknown}, and .obs[{by!r}] holds {sorted(names)} among the cells of the fit")

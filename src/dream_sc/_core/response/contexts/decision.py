@@ -175,7 +175,7 @@ def probabilities(values: Floats, grid: Floats, prior: Prior) -> Floats:
 
 
 def log_bf_of(values: Floats, grid: Floats, prior: Prior, of: NDArray[np.bool_] = DIFFERS) -> Floats:
-    """Log Bayes factor ``(T,)`` of some hypotheses, those of a difference, against the others, mixed by their weights."""
+    """Log Bayes factor ``(T,)`` of some hypotheses (of a difference) against the others, mixed by their weights."""
     joint = logsumexp(values + prior.log_tau(grid), axis=2) + np.log(prior.weights)
     each = [logsumexp(joint[:, w], axis=1) - np.log(prior.weights[w].sum()) for w in (of, ~of)]
     return np.asarray(each[0] - each[1])

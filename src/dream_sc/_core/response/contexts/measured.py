@@ -103,9 +103,7 @@ def levels_of(measured: Measured, taus: Floats, rho: float) -> Levels:
     return Levels(pair, level, base, tables_of(shapes, pair, start, measured.lattice_curves), start)
 
 
-def _pair(
-    measured: Measured, curves: list[Floats | None], sd: float | None
-) -> tuple[Pair, Floats, tuple[Floats, ...]]:
+def _pair(measured: Measured, curves: list[Floats | None], sd: float | None) -> tuple[Pair, Floats, tuple[Floats, ...]]:
     """Levels of the guides about curves ``(T, G)`` of each context."""
     n, order, unit = measured.n_targeting, measured.order, measured.priors.unit
     mean, variance, base, level = [], [], [], []

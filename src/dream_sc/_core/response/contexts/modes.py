@@ -1,7 +1,7 @@
 """The likeliest curves of a feature from several starts, and how wide their posterior is there.
 
-A hypothesis has free parameters, and says which curve they give in each context that responds. Steps are by Levenberg and Marquardt; guide effects are taken as independent between contexts,
-which the weights of the draws make up for.
+A hypothesis has free parameters, and says which curve they give in each context that responds. Steps are by Levenberg
+and Marquardt; guide effects are taken as independent between contexts, which the weights of the draws make up for.
 """
 
 from __future__ import annotations

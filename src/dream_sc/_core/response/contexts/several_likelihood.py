@@ -44,8 +44,8 @@ def _of_guides(
     """What guides say of the levels of the contexts, and of the common errors of their dosages.
 
     Arrays are ``(T, D, C, G)``; `moved` is what an error of one sd moves a guide's level by. Returns the log likelihood
-    ``(T, D)`` at levels and errors of 0, the precision ``(T, D, P, P)`` and the pull ``(T, D, P)`` of the `C` levels and,
-    with `moved`, the `C` errors.
+    ``(T, D)`` at levels and errors of 0, the precision ``(T, D, P, P)`` and the pull ``(T, D, P)`` of the `C` levels
+    and, with `moved`, the `C` errors.
     """
     w = 1.0 / variance
     by = [w] if moved is None else [w, w * moved]

@@ -1,1 +1,1 @@
-"""Contexts in an order, as time points or doses: does the EC50 or the amplitude change along with their numbers?"""
+"""Do the EC50 or the amplitude change linearly over contexts in an order? Time points, doses of a second factor."""

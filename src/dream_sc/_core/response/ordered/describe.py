@@ -81,7 +81,7 @@ def curves_of(measured: Measured, decision: Decision, blocks: list[Block], n_poi
 
 
 def _resampled(block: Block, log_tau: Floats, probability: Floats) -> Floats:
-    """Draws ``(T', N, C, 3)`` of all hypotheses as often as they are likely; without an amplitude where none responds."""
+    """Draws ``(T', N, C, 3)`` of all hypotheses as often as they are likely; no amplitude where none responds."""
     found = block.evidence.posteriors
     weights = [probability[:, [i]] * weights_over(found[name], log_tau) for i, name in enumerate(HYPOTHESES) if i]
     theta = np.concatenate([found[name].theta for name in HYPOTHESES[1:]], 1)

@@ -147,13 +147,17 @@ class LineDraws:
     def _steps(self) -> Floats:
         """Widths ``(P,)`` of a cell."""
         f = self.family
-        return np.append(self.shapes.lattice.steps, [STEP * EC50_SD] * f.of_ec50 + [STEP * AMPLITUDE_SD] * f.of_amplitude)
+        return np.append(
+            self.shapes.lattice.steps, [STEP * EC50_SD] * f.of_ec50 + [STEP * AMPLITUDE_SD] * f.of_amplitude
+        )
 
     def draw(self, numbers: Floats) -> Floats:
         """Draws ``(T, D, P)`` from uniform numbers ``(D, P + 3)``."""
         cumulative = np.cumsum(np.exp(self.log_p.reshape(len(self.log_p), -1)), axis=1)
         last = cumulative.shape[1] - 1
-        at = np.stack([np.minimum(np.searchsorted(row, numbers[:, 0] * row[-1], side="right"), last) for row in cumulative])
+        at = np.stack(
+            [np.minimum(np.searchsorted(row, numbers[:, 0] * row[-1], side="right"), last) for row in cumulative]
+        )
         line, point = np.divmod(at, self.log_p.shape[2])
         nodes = NODES[self.pairs[line]] * STEP * np.array([EC50_SD, AMPLITUDE_SD])
         middle = self.family.free(self.shapes.lattice.theta.reshape(-1, 3)[point], nodes[..., 0], nodes[..., 1])
