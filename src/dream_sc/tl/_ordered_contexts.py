@@ -96,7 +96,7 @@ def ordered_slots(
     numbers: np.ndarray,
     seed: int,
     n_null: int,
-    progress: Callable[[object], object],
+    progress: Callable[[Any], Any],
     keys: tuple[str, str],
 ) -> dict[tuple[str, str], Any]:
     """What is written; `keys` are those of the trans fit and of the result."""

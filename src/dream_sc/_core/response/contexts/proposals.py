@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DF, WIDER = 5.0, 1.3  # of the t distributions; factor on the covariance
 LEAST_WEIGHT = 0.02  # of a mode
+FEW = 5.0  # draws' worth of weight of the covariance at the best mode
 
 
 class Cells(Protocol):
@@ -79,6 +80,31 @@ def of_mixture(
     numbers = sobol_points(n_free + 3, n, np.random.default_rng(seed))
     phi = np.concatenate([cells.draw(numbers[: n // 2]), bumps.draw(numbers[n // 2 :])], 1)
     log_q = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
+    return Draws(phi, log_prior(phi) - log_q)
+
+
+def adapted(
+    first: Draws, log_weight: Floats, cells: Cells, found: Modes, log_prior: Callable[[Floats], Floats], *, seed: int
+) -> Draws:
+    """The draws of a mixture with as many more, from a t distribution that has the moments of the first ones.
+
+    Along a curved ridge that is far wider than the curvature at a mode says. `log_weight` ``(T, D)`` are the weights of
+    the first draws for the posterior.
+    """
+    n_features, n, n_p = first.phi.shape
+    w = np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
+    few = FEW / (FEW + 1.0 / (w**2).sum(1))[:, None, None]  # few draws with weight say little of a covariance
+    mean = np.einsum("td,tdp->tp", w, first.phi)
+    away = first.phi - mean[:, None]
+    covariance = np.einsum("td,tdp,tdq->tpq", w, away, away)
+    at_best = found.covariance[np.arange(n_features), found.value.argmax(1)]
+    root = np.asarray(np.linalg.cholesky((1 - few) * covariance + few * at_best), dtype=np.float64)
+    wide = Bumps(np.ones((n_features, 1)), mean[:, None], root[:, None])
+    numbers = sobol_points(n_p + 3, n, np.random.default_rng(seed))
+    phi = np.concatenate([first.phi, wide.draw(numbers)], 1)
+    bumps = Bumps.of(found)
+    before = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
+    log_q = np.logaddexp(before, wide.log_density(phi)) - np.log(2.0)
     return Draws(phi, log_prior(phi) - log_q)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 N_EQUAL, N_DRAWS = 512, 256  # powers of 2; all trends are compared with equal curves
 SEEDS = {EQUAL: 1, AMPLITUDE: 2, DOSAGE: 3, BOTH: 4, FREE: 5}
 ONE = Sharing(np.array([[0, 1, 2]]))  # the curve of one context
+SECOND = 100  # added to a seed for the second of two rounds of draws
 FLAT = np.zeros(3)  # a curve without an amplitude
 
 
@@ -87,12 +88,27 @@ def _posteriors(
         found = modes.find(shapes, pair, start, family, family.log_prior, looked.starts(family, shapes))
         cells = LineDraws.of(shapes, tables, family)
         of_trend = proposals.of_mixture(cells, found, family.log_prior, family.n_free, n=N_DRAWS, seed=SEEDS[name])
+        if name == BOTH:  # its draws are what slopes are told from
+            theta = np.stack([family.theta(of_trend.phi, c) for c in range(n)], 2)
+            weight = _at_start(shapes, pair, theta, taus, rho, start) + of_trend.log_weight
+            of_trend = proposals.adapted(of_trend, weight, cells, found, family.log_prior, seed=SEEDS[name] + SECOND)
         drawn[name] = family, of_trend
     out = {}
     for name, (hypothesis, draws) in drawn.items():
         theta = np.stack([hypothesis.theta(draws.phi, c) for c in range(n)], 2)
         out[name] = _weighed(shapes, pair, theta, draws.log_weight, taus, rho)
     return out | {FREE: _free(shapes, pair, taus, rho, start, tables)}
+
+
+def _at_start(shapes: Shapes, pair: Pair, theta: Floats, taus: Floats, rho: float, start: Floats) -> Floats:
+    """Log likelihood ``(T, D)`` of draws at each feature's own sd `start` of the guide effects, one of `taus`."""
+    curves, out = _curves(shapes, pair, theta), np.empty(theta.shape[:2])
+    k = np.abs(taus - start[:, None]).argmin(1)
+    for i in np.unique(k):
+        rows = k == i
+        part = Curves(curves.value[rows], curves.variance[rows], curves.slope[rows])
+        out[rows] = log_likelihood(pair.take(rows), part, taus[[i]], rho)[..., 0]
+    return out
 
 
 def _weighed(shapes: Shapes, pair: Pair, theta: Floats, log_weight: Floats, taus: Floats, rho: float) -> Posterior:
