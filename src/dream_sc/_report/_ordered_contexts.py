@@ -20,7 +20,7 @@ WAYS = {
 def section(fit: TransFit, fdr: float) -> dict[str, Any] | None:
     """Words and rows of the trends under the default name; None where there are none of this fit."""
     from dream_sc.get import compare
-    from dream_sc.pl._ordered_contexts import trend_in_words
+    from dream_sc.pl._ordered_contexts import NONE, trend_in_words
 
     entry = fit.adata.uns.get(COMPARE)
     if entry is None or NUMBERS not in entry or entry["params"].get("key") != fit.key or COMPARE not in fit.adata.varm:
@@ -34,17 +34,12 @@ def section(fit: TransFit, fdr: float) -> dict[str, Any] | None:
     same = int(((table["hypothesis"] == "equal") & ~(table["qvalue_differs"] < fdr)).sum())
     text = f"{len(has):,} of {len(table):,} features have a trend over {entry['params']['by']} (q < {fdr:g})"
     shown = table.head(min(MOST, max(LEAST, len(has))))
-    rows = [
-        {
-            "name": str(name),
-            "trend": trend_in_words(row).rsplit(", q = ", 1)[0],
-            "q": row["qvalue_trend"],
-            "ec50": _interval(row, "log2_ec50_slope") if row["hypothesis"] != "null" else "",
-            "amplitude": _interval(row, "log2_amplitude_slope") if row["hypothesis"] != "null" else "",
-            "note": "" if row["note"] is None or row["note"] != row["note"] else str(row["note"]),
-        }
-        for name, row in zip(shown.index, shown.to_dict("records"), strict=True)
-    ]
+    rows = []
+    for name, row in zip(shown.index, shown.to_dict("records"), strict=True):
+        says = trend_in_words(row).rsplit(", q = ", 1)[0]
+        slopes = {of: "" if says == NONE else _interval(row, f"log2_{of}_slope") for of in ("ec50", "amplitude")}
+        note = "" if row["note"] is None or row["note"] != row["note"] else str(row["note"])
+        rows.append({"name": str(name), "trend": says, "q": row["qvalue_trend"], "note": note} | slopes)
     said = [f"{text}{': ' + told if told else ''}. {same:,} have the same curve in all. Numbers: {order}."]
     return {"said": said, "trends": rows, "rows": []}
 

@@ -12,8 +12,8 @@ from ._style import number
 
 SCALE, LIGHTEST, DARKEST = "viridis_r", 0.15, 1.0  # the yellow end is too light for lines on white
 MINUS = "\N{MINUS SIGN}"
+NONE = "no response"
 WAYS = {
-    "null": "no response",
     "equal": "the same curve",
     "amplitude_trend": "amplitude {amplitude}",
     "dosage_trend": "EC50 {ec50}",
@@ -37,7 +37,7 @@ def trend_in_words(row: Any) -> str:
     if not np.isfinite(row["lfdr_trend"]):
         return str(row["status"])
     slopes = {name: _signed(float(row[f"log2_{name}_slope"])) for name in ("ec50", "amplitude")}
-    says = WAYS[str(row["hypothesis"])].format(**slopes)
+    says = WAYS.get(str(row["hypothesis"]), NONE).format(**slopes)
     q = float(row["qvalue_trend"])
     return f"{says}, q = {number(q)}" if np.isfinite(q) else says
 

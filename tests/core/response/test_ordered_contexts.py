@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response.contexts import pair_likelihood, several_likelihood
+from dream_sc._core.response.contexts import pair_likelihood, joint_likelihood
 from dream_sc._core.response.contexts.evidence import total
 from dream_sc._core.response.contexts.guide_levels import Sums
 from dream_sc._core.response.contexts.lattice_draws import first_look, tables_of
@@ -78,7 +78,7 @@ def test_of_two_contexts_both_likelihoods_are_the_same() -> None:
     rng = np.random.default_rng(1)
     pair = some_pair(rng, contexts=2)
     curves = Curves(*(rng.normal(0, 0.5, (3, 2, 3, 2, G)) ** np.array([1, 2, 1])[:, None, None, None, None]))
-    one, other = (module(pair, curves, 0.1, 0.3) for module in (pair_likelihood._at_tau, several_likelihood.at_tau))
+    one, other = (module(pair, curves, 0.1, 0.3) for module in (pair_likelihood._at_tau, joint_likelihood.at_tau))
     np.testing.assert_allclose(one, other, rtol=1e-9)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import several_likelihood
+from . import joint_likelihood
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class Curves:
 def log_likelihood(pair: Pair, curves: Curves, taus: Floats, rho: float) -> Floats:
     """Log likelihood ``(T, D, K)`` at every tau ``(K,)``."""
     out = np.empty((*curves.value.shape[:2], len(taus)))
-    at_tau = _at_tau if len(pair.dosages) == 2 else several_likelihood.at_tau
+    at_tau = _at_tau if len(pair.dosages) == 2 else joint_likelihood.at_tau
     for k, tau in enumerate(taus):
         out[:, :, k] = at_tau(pair, curves, float(tau), rho)
     return out
