@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response.contexts import pair_likelihood, joint_likelihood
+from dream_sc._core.response.contexts import joint_likelihood, pair_likelihood
 from dream_sc._core.response.contexts.evidence import total
 from dream_sc._core.response.contexts.guide_levels import Sums
 from dream_sc._core.response.contexts.lattice_draws import first_look, tables_of
@@ -148,9 +148,12 @@ def test_evidence_is_the_integral_over_curves_and_changes() -> None:
     every = Curves(*(np.stack([e[i] for e in each], 1)[None] for i in range(3)))
     exact = log_likelihood(pair, every, taus, 0.3)[0, :, 0] + truth.log_prior(grid)
     assert found.values[0, HYPOTHESES.index(DOSAGE), 0] == pytest.approx(logsumexp(exact) + np.log(volume), abs=0.25)
-    without = np.isclose(grid[:, 3], 0.0)
-    same = exact[without] - truth.log_prior(grid[without]) + s.log_prior(grid[without][:, :3])
-    log_same = logsumexp(same) + np.log(volume / (change[1] - change[0]))
+    # without a change, on a finer grid
+    k, log_n, beta = np.linspace(-2.0, 0.6, 35), np.linspace(-1.0, 2.0, 19), np.linspace(1.8, 5.4, 41)
+    grid = np.stack(np.meshgrid(k, log_n, beta, indexing="ij"), -1).reshape(-1, 3)
+    each_same = Curves(*(np.stack([part] * C, 1)[None] for part in s.with_errors(grid, d)))
+    exact = log_likelihood(pair, each_same, taus, 0.3)[0, :, 0] + s.log_prior(grid)
+    log_same = logsumexp(exact) + np.log(np.prod([a[1] - a[0] for a in (k, log_n, beta)]))
     assert found.values[0, HYPOTHESES.index(EQUAL), 0] == pytest.approx(log_same, abs=0.25)
 
 
