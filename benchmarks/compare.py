@@ -157,14 +157,14 @@ def simulate(seed: int, n: int, s: Scenario) -> tuple[Measured, Truth]:
 
 
 def separate_fits(measured: Measured) -> tuple[np.ndarray, np.ndarray]:
-    """Four-parameter curves fitted to each context alone: ``(T, 2, 2)`` log2 EC50 and amplitude, and their SEs."""
+    """Four-parameter curves fitted to each context alone: ``(T, C, 2)`` log2 EC50 and amplitude, and their SEs."""
 
     def curve(x: np.ndarray, a: float, b: float, k: float, log_n: float) -> np.ndarray:
         h = 1.0 / (1.0 + np.exp(-LN2 * np.exp(log_n) * (x - k)))
         return a + np.log(np.exp(b) * h + 1.0 - h)
 
     n = len(measured.sums[0].overdispersion)
-    out, se = np.full((2, n, 2, 2), np.nan)
+    out, se = np.full((2, n, len(measured.sums), 2), np.nan)
     for c, (sums, dosages) in enumerate(zip(measured.sums, measured.dosages, strict=True)):
         x = np.append(dosages.at[:, 1], np.zeros(N_NTC))
         y, w = sums.stats.counts, sums.stats.exposure

@@ -245,6 +245,8 @@ def _compared(space: dict[str, Any]) -> None:
     _fitted(space)
     assert len(space["table"]) == SIZE[1]
     assert (space["table"]["lfdr_differs"].dropna() > 0.05).all()
+    assert space["trends"].attrs["order"] == {"6h": 6.0, "12h": 12.0, "24h": 24.0}
+    assert (space["trends"]["lfdr_trend"].dropna() > 0.05).all()
 
 
 def _gallery(space: dict[str, Any]) -> None:

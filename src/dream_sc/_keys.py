@@ -238,6 +238,25 @@ _COMPARE_COLUMNS = (
     "note",
 )
 CONTEXTS, OF_CONTEXTS, CURVE_DOSAGES = "contexts", "of_contexts", "log2_dosages"
+NUMBERS = "numbers"  # of contexts in an order, in the order of their names
+# columns of the table of `tl.compare` with `order=`
+ORDERED_COLUMNS = (
+    "hypothesis",
+    "qvalue_trend",
+    "lfdr_trend",
+    "pvalue_trend",
+    "log_bf_trend",
+    "qvalue_differs",
+    "lfdr_differs",
+    "log2_ec50_slope",
+    "log2_ec50_slope_q025",
+    "log2_ec50_slope_q975",
+    "log2_amplitude_slope",
+    "log2_amplitude_slope_q025",
+    "log2_amplitude_slope_q975",
+    "status",
+    "note",
+)
 
 
 def compare_columns(effect: str) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 SAYS = "dream-sc compare"
 COMPARED = ("compared.h5ad", "compared.h5mu")
-ARGUMENTS = ("by", "reference", "key", "mod", "n_null", "memory_limit", "rng", "key_added")  # of tl.compare
+ARGUMENTS = ("by", "reference", "order", "key", "mod", "n_null", "memory_limit", "rng", "key_added")  # of tl.compare
 SHOWN = ("mod", "gene_symbols")
 PANELS = 3  # columns of the figure
+LABELS = "labels"  # for `order=True`
 
 
 def add_parser(commands: Any) -> None:
@@ -33,6 +34,12 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--by", metavar="COLUMN", required=True, help="column of .obs with the context of each cell")
     p.add_argument("-o", "--output", metavar="FOLDER", required=True, help="folder to write into")
     p.add_argument("--reference", metavar="TEXT", help="the context to compare with; that with most cells by default")
+    p.add_argument(
+        "--order",
+        nargs="+",
+        metavar="NAME=NUMBER",
+        help="look for a trend over all contexts: the number of each, such as 6h=6 24h=24, or the word labels",
+    )
     p.add_argument("--n-null", type=int, metavar="WHOLE", help="features to simulate for p-values; 400, 0 for none")
     p.add_argument("--key", metavar="KEY", help="key_added of the fit; trans by default")
     p.add_argument("--key-added", metavar="KEY", help="name under which results are stored; compare by default")
@@ -76,10 +83,30 @@ def _compare(given: argparse.Namespace) -> None:
     data = read(given.data)
     has_symbols(data, {"mod": given.mod, "gene_symbols": given.gene_symbols})
     how = {name: getattr(given, name) for name in ARGUMENTS if getattr(given, name) is not None}
+    if given.order is not None:
+        how["order"] = numbers_of(given.order)
     tl.compare(data, how.pop("by"), **how)
     folder.mkdir(parents=True, exist_ok=True)
     _write(data, given, folder)
     say(f"done: {folder}")
+
+
+def numbers_of(given: list[str]) -> dict[str, float] | bool:
+    """The numbers of contexts as they are written in a shell; True for those that the labels are."""
+    if given == [LABELS]:
+        return True
+    out = {}
+    for text in given:
+        name, sign, number = text.rpartition("=")
+        try:
+            out[name] = float(number)
+        except ValueError:
+            sign = ""
+        if not sign:
+            raise ValueError(
+                f"order={text!r} is no name with a number: write such as 6h=6 24h=24, or the word {LABELS}"
+            )
+    return out
 
 
 def _write(data: Any, given: argparse.Namespace, folder: Path) -> None:
@@ -90,7 +117,7 @@ def _write(data: Any, given: argparse.Namespace, folder: Path) -> None:
     key = given.key_added or COMPARE
     table = get.compare(data, sort=True, key=key, **of)
     tables = {"contexts.tsv": table}
-    if table["context"].nunique() > 1:
+    if "context" in table and table["context"].nunique() > 1:
         tables["any_context.tsv"] = get.compare(data, sort=True, omnibus=True, key=key, **of)
     for name, each in tables.items():
         with whole(folder / name) as path:
@@ -106,18 +133,20 @@ def _write(data: Any, given: argparse.Namespace, folder: Path) -> None:
 
 
 def _figure(data: Any, table: Any, n: int, folder: Path, **of: Any) -> None:
-    """Both curves of the clearest differences, each in the context where it is."""
+    """Curves of the clearest differences, each in the context where it is, or of the clearest trends."""
     from matplotlib.figure import Figure
 
     from dream_sc import pl
 
-    shown = table[table["lfdr_differs"].notna()].head(n)
+    ordered = "context" not in table
+    shown = table[table["lfdr_trend" if ordered else "lfdr_differs"].notna()].head(n)
     if not len(shown):
         return
     rows = -(-len(shown) // PANELS)
     figure = Figure(figsize=(4.0 * PANELS, 3.3 * rows), layout="constrained")
     axes = list(figure.subplots(rows, PANELS, squeeze=False).flat)
-    for ax, name, context in zip(axes, shown.index, shown["context"].astype(str), strict=False):
+    contexts = [None] * len(shown) if ordered else shown["context"].astype(str)
+    for ax, name, context in zip(axes, shown.index, contexts, strict=False):
         pl.compare(data, name, context=context, ax=ax, **of)
     for ax in axes[len(shown) :]:
         ax.set_axis_off()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_sc._keys import COMPARE, CONTEXTS
+from dream_sc._keys import COMPARE, CONTEXTS, NUMBERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,13 @@ def _compared(fit: TransFit) -> tuple[pd.DataFrame, str] | None:
     from dream_sc.get import compare
 
     entry = fit.adata.uns.get(COMPARE)
-    if entry is None or CONTEXTS not in entry or entry["params"].get("key") != fit.key or COMPARE not in fit.adata.varm:
+    if (
+        entry is None
+        or CONTEXTS not in entry
+        or NUMBERS in entry
+        or entry["params"].get("key") != fit.key
+        or COMPARE not in fit.adata.varm
+    ):
         return None
     table = compare(fit.adata, sort=True, gene_symbols=fit.gene_symbols)
     return table[np.isfinite(table["lfdr_differs"].to_numpy(float))], str(table.attrs["reference"])

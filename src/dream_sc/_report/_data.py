@@ -14,7 +14,7 @@ from dream_sc.get._summary import Parts, parts
 from dream_sc.get._symbols import cis_label
 from dream_sc.pl import _effects
 
-from . import _contexts, _curves
+from . import _contexts, _curves, _ordered_contexts
 from ._checks import LIGHTS, checks, in_words
 from ._stored import array, words
 
@@ -130,7 +130,7 @@ def context(data: Any, fit: TransFit, title: str | None, fdr: float) -> dict[str
         "guides": _guide_rows(table),
         "calibration": _calibration(fit),
         "confounding": _confounding(fit),
-        "contexts": _contexts.section(fit, fdr),
+        "contexts": _contexts.section(fit, fdr) or _ordered_contexts.section(fit, fdr),
         "meanings": columns("main", distribution=cast("Distribution", fit.distribution)),
         "called": called.head(NO_JS),
         "versions": sorted(fit.info["versions"].items()),

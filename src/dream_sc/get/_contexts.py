@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import made_from
-from dream_sc._keys import COMPARE, CONTEXTS, OF_CONTEXTS
+from dream_sc._keys import COMPARE, CONTEXTS, NUMBERS, OF_CONTEXTS
 
 from ._stored import table
 from ._symbols import labels
@@ -28,7 +28,7 @@ def compare(
     mod: str | None = None,
     gene_symbols: str | None = None,
 ) -> pd.DataFrame:
-    """How the responses of contexts differ from that of the reference.
+    """How the responses of contexts differ from that of the reference, or change over ordered contexts.
 
     Parameters
     ----------
@@ -51,12 +51,13 @@ def compare(
     Returns
     -------
     A row per feature and context besides the reference; the columns are those that `tl.compare` describes.
-    `.attrs["reference"]` names the reference.
+    `.attrs["reference"]` names the reference. Of contexts that were compared with `order=`, a row per feature, and
+    `.attrs["order"]` has the number of each context.
 
     Raises
     ------
     KeyError, ValueError
-        If the comparison or the context is not there.
+        If the comparison or the context is not there, or `context` or `omnibus` are given for ordered contexts.
 
     Examples
     --------
@@ -68,8 +69,13 @@ def compare(
     adata, frame = table(data, mod, "varm", key, "compare(data, by)")
     info = _validate.step(adata, key, "compare(data, by)")
     made_from.warn_if_stale(adata, key, "get.compare")
-    names, reference = labels(adata, gene_symbols), str(info["params"]["reference"])
+    names = labels(adata, gene_symbols)
     out = frame.set_axis(names)
+    if NUMBERS in info:
+        given = {"context": context, "omnibus": omnibus or None}
+        _validate.without_effect(given, f"for .uns[{key!r}], whose rows are trends over all contexts")
+        return _ordered(out, info, sort)
+    reference = str(info["params"]["reference"])
     if OF_CONTEXTS in info and not omnibus:
         every = info[OF_CONTEXTS]
         at = pd.Index(adata.var_names).get_indexer(every["feature"].astype(str))
@@ -82,4 +88,12 @@ def compare(
         out = out.sort_values(["qvalue_differs", "lfdr_differs"], kind="stable")
     out = out.copy()
     out.attrs["reference"] = reference
+    return out
+
+
+def _ordered(frame: pd.DataFrame, info: Any, sort: bool) -> pd.DataFrame:
+    """The table of trends."""
+    out = frame.sort_values(["qvalue_trend", "lfdr_trend"], kind="stable") if sort else frame
+    out = out.copy()
+    out.attrs["order"] = {str(name): float(n) for name, n in zip(info[CONTEXTS], info[NUMBERS], strict=True)}
     return out

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
-from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, ZERO, Slots
+from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, NUMBERS, ZERO, Slots
 from dream_sc.get import compare as compare_table
 from dream_sc.get._symbols import cis_label, labels, labels_of
 
+from ._ordered_contexts import shades, trend_in_words
 from ._style import CATEGORIES, SMALL, axes, dosage_label, name_panel, number, one_panel, panels, plain, titled
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def compare_data(
     feature
         Name of a feature.
     context
-        The context beside the reference; by default, of several, that which differs most clearly.
+        The context beside the reference; by default, of several, that which differs most clearly. Of contexts that
+        were compared with `order=`: this one alone; by default all, in their order.
     key
         `key_added` of the comparison.
     mod
@@ -95,20 +97,33 @@ def compare_data(
     info = _validate.step(adata, key, "compare(data, by)")
     (name,) = labels_of(adata, [feature], gene_symbols)
     row = int(labels(adata, gene_symbols).get_loc(name))
-    names, others = [str(c) for c in info[CONTEXTS]], [str(c) for c in info[CONTEXTS]][1:]
-    if context is None:
-        context = str(adata.varm[key]["context"].iloc[row])
-    _validate.one_of("context", context, others)
-    at, unit = others.index(context), float(info["effect_unit"])
-    curves = np.asarray(adata.varm[Slots(key).curves])[row, 6 * at : 6 * at + 6].astype(float).reshape(2, 3, -1) / unit
+    names, unit = [str(c) for c in info[CONTEXTS]], float(info["effect_unit"])
+    every = np.asarray(adata.varm[Slots(key).curves])[row].astype(float) / unit
     levels = np.asarray(adata.varm[Slots(key).guide_levels])[row].astype(float) / unit
+    at, shown, curves = _shown(adata, info, key, row, context, names, every)
     parts = []
-    for i, (which, k) in enumerate(((names[0], 0), (context, at + 1))):
+    for i, (which, k) in enumerate(shown):
         x = np.asarray(info[CURVE_DOSAGES])[at]
         some = slice(1 if ZERO in info else 0, None)  # dose 0 has no log
         parts.append(_curve(np.nan_to_num(curves[i])[:, some], x[some], which))
         parts.append(_guides(info, levels[2 * k], levels[2 * k + 1], which))
     return pd.concat(parts, ignore_index=True)
+
+
+def _shown(
+    adata: Any, info: Any, key: str, row: int, context: str | None, names: list[str], every: np.ndarray
+) -> tuple[int, list[tuple[str, int]], np.ndarray]:
+    """Which dosages, which contexts by name and place, and their curves ``(contexts, 3, X)``."""
+    if NUMBERS in info:
+        if context is not None:
+            _validate.one_of("context", context, names)
+        some = [(name, k) for k, name in enumerate(names) if context in (None, name)]
+        return 0, some, every.reshape(len(names), 3, -1)[[k for _, k in some]]
+    if context is None:
+        context = str(adata.varm[key]["context"].iloc[row])
+    _validate.one_of("context", context, names[1:])
+    at = names[1:].index(context)
+    return at, [(names[0], 0), (context, at + 1)], every[6 * at : 6 * at + 6].reshape(2, 3, -1)
 
 
 def _curve(values: np.ndarray, x: np.ndarray, context: str) -> pd.DataFrame:
@@ -143,11 +158,13 @@ def compare(
     title: str | None = None,
     ncols: int | None = None,
 ) -> Axes | NDArray[np.object_]:
-    """Plot the responses of two contexts over each other.
+    """Plot the responses of two contexts, or of all ordered ones, over each other.
 
     Lines are the curves of both contexts with their 95 % bands, points the targeting guides at their dosages in each
     context with 95 % intervals of what was observed. All changes are against NTC cells of the same context, so that
     the contexts may differ in level. The title says in words which hypothesis describes the feature, and the q-value.
+    Contexts that were compared with `order=` are all drawn, from light to dark by their numbers, and the title says
+    which trend there is, per unit of the numbers.
 
     Parameters
     ----------
@@ -156,7 +173,8 @@ def compare(
     features
         One name, or several for a grid of panels.
     context
-        The context beside the reference; by default, of several, that which differs most clearly.
+        The context beside the reference; by default, of several, that which differs most clearly. Of contexts that
+        were compared with `order=`: this one alone.
     key
         `key_added` of the comparison.
     mod
@@ -206,7 +224,10 @@ def _panel(ax: Any, data: Any, feature: str, context: str | None, given: dict[st
     table = compare_data(data, feature, context=context, **given)
     adata = _validate.readable(data, given["mod"])
     info = adata.uns[given["key"]]
-    for color, (name, part) in zip(CATEGORIES, table.groupby("context", sort=False), strict=False):
+    ordered = NUMBERS in info
+    colors = shades(info) if ordered else dict(zip(table["context"].unique(), CATEGORIES, strict=False))
+    for name, part in table.groupby("context", sort=False):
+        color = colors[str(name)]
         curve, guides = part[part["kind"] == CURVE], part[part["kind"] == GUIDE]
         ax.fill_between(curve["log2_dosage"], curve["lower"], curve["upper"], color=color, alpha=0.15, lw=0)
         ax.plot(curve["log2_dosage"], curve["change"], color=color, lw=1.6, label=plain(name))
@@ -225,12 +246,16 @@ def _panel(ax: Any, data: Any, feature: str, context: str | None, given: dict[st
     gene = cis_label(data, adata, info, given["gene_symbols"])
     ax.set_xlabel(dosage_label(gene, doses=ZERO in info))
     ax.set_ylabel(UNITS[str(info["effect"])])
-    ax.legend(frameon=False, fontsize=SMALL)
-    name_panel(ax, feature, _title(data, feature, str(table["context"].iloc[-1]), given))
+    by = plain(str(info["params"]["by"])) if ordered else None
+    ax.legend(frameon=False, fontsize=SMALL, title=by, title_fontsize=SMALL)
+    says = _title(data, feature, None if ordered else str(table["context"].iloc[-1]), given)
+    name_panel(ax, feature, says)
 
 
-def _title(data: Any, feature: str, context: str, given: dict[str, Any]) -> str:
+def _title(data: Any, feature: str, context: str | None, given: dict[str, Any]) -> str:
     row = compare_table(data, context=context, **given).loc[feature]
+    if context is None:
+        return trend_in_words(row)
     if not np.isfinite(row["lfdr_differs"]):
         return str(row["status"])
     q = row["qvalue_differs"]

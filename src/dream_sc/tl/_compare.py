@@ -14,10 +14,22 @@ from dream_sc._memory.budget import memory_budget
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
-from ._compare_tables import Found, curves_array, effect_name, levels_array, omnibus, table_of, with_calls
+from ._compare_tables import (
+    Found,
+    curves_array,
+    effect_name,
+    guides_of,
+    levels_array,
+    omnibus,
+    table_of,
+    with_calls,
+)
 from ._contexts import Context, contexts_of, fit_context, read_fit, shared
+from ._ordered_contexts import numbers_of, ordered_slots
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -28,6 +40,7 @@ def compare(
     by: str,
     *,
     reference: str | None = None,
+    order: Mapping[str, float] | bool | None = None,
     key: str = TRANS,
     mod: str | None = None,
     n_null: int = 400,
@@ -53,7 +66,11 @@ def compare(
         Column of `.obs` with the context of each cell, such as a cell line, a treatment or a donor. Cells where it is
         missing take no part, and the log says how many these are.
     reference
-        The context that the others are compared with; by default that with most cells.
+        The context that the others are compared with; by default that with most cells. Not with `order`.
+    order
+        The number of each context, such as hours or the log of a dose, of three contexts or more: is there a linear
+        trend of the log2 EC50 or of the log2 amplitude? True: the labels are numbers, or an ordered categorical whose
+        categories are one unit apart.
     key
         `key_added` of the trans fit, whose settings are taken. Fits of features with several categories, and fits
         without dosages, are refused.
@@ -87,19 +104,33 @@ def compare(
 
     With more than two contexts a row is that of the context which differs most clearly, with a bound of the local FDR
     over all contexts; `.uns[key_added]["of_contexts"]` has a row per feature and context. `get.compare` reads both.
+    With `order`, a row per feature has `hypothesis` (null, equal, amplitude_trend, dosage_trend, both_trends, free:
+    some contexts differ in another way), `qvalue_trend`, `lfdr_trend` (probability that there is no linear trend),
+    `pvalue_trend` (against features simulated without a difference), `log_bf_trend`, `qvalue_differs` and
+    `lfdr_differs` (of any difference), and `log2_ec50_slope` and `log2_amplitude_slope` per unit of the numbers, each
+    with the ends of its 95 % interval; read them where the feature responds.
+
     `.varm[key_added + "_curves"]` and `.varm[key_added + "_guide_levels"]` hold what `pl.compare` draws.
 
     Raises
     ------
     ValueError, KeyError
-        If the fit is missing, has several categories or no dosages, if there are fewer than two contexts, or if one of
-        them cannot be fitted on its own, as where it has no control cells.
+        If the fit is missing, has several categories or no dosages, if there are fewer than two contexts, three with
+        `order`, if a context has no number, or if one of them cannot be fitted on its own, as where it has no control
+        cells.
 
     Examples
     --------
     >>> adata.obs["line"] = ["one" if i % 2 else "two" for i in range(adata.n_obs)]  # contexts that do not differ
     >>> ds.tl.compare(adata, "line", n_null=0)
     >>> bool((ds.get.compare(adata)["qvalue_differs"] < 0.05).any())
+    False
+
+    Three time points in their order:
+
+    >>> adata.obs["hours"] = [6 * (1 + i % 3) for i in range(adata.n_obs)]
+    >>> ds.tl.compare(adata, "hours", order=True, n_null=0, key_added="hours")
+    >>> bool((ds.get.compare(adata, key="hours")["qvalue_trend"] < 0.05).any())
     False
     """
     started = results.now()
@@ -111,12 +142,22 @@ def compare(
     _validate.new_key(adata, key_added, "tl.compare")
     fit = read_fit(data, mod, key)
     names, labels = contexts_of(fit, by, reference)
+    numbers = numbers_of(fit, by, names, order, reference)
+    names = names if numbers is None else list(numbers)
     _compile.ready("technical", progress, then=("cis",))
     contexts = [fit_context(fit, name, by, labels, seed) for name in names]
-    wrap = bar(progress, _bars(names, n_null), "features", size=features_of)
-    found = [_against(contexts[0], other, seed, n_null, wrap) for other in contexts[1:]]
-    params = {"by": by, "reference": names[0], "key": key, "n_null": n_null}
-    slots = _slots(adata, contexts, found, key, key_added)
+    params: dict[str, Any] = {"by": by, "key": key, "n_null": n_null}
+    if numbers is None:
+        params["reference"] = names[0]
+        wrap = bar(progress, _bars(names, n_null), "features", size=features_of)
+        found = [_against(contexts[0], other, seed, n_null, wrap) for other in contexts[1:]]
+        slots = _slots(adata, contexts, found, key, key_added)
+    else:
+        params["order"] = np.array(list(numbers.values()))
+        wrap = bar(
+            progress, [f"trends over {by}"] + ["... simulated nulls"] * (n_null > 0), "features", size=features_of
+        )
+        slots = ordered_slots(adata, contexts, params["order"], seed, n_null, wrap, (key, key_added))
     info = results.run_info(started, seed, params) | {
         "cis_gene": contexts[0].inputs.cis_gene,
         "cis_mod": fit.info["cis_mod"],
@@ -166,14 +207,13 @@ def _slots(
     x = [each.drawn.x + (zero or 0.0) for each in found]
     info |= {
         "learned": _learned(found),
-        "guides": pd.concat([_guides(c) for c in contexts], ignore_index=True),
+        "guides": guides_of(contexts),
         "n_cells": np.array([c.n_cells for c in contexts]),  # in the order of the contexts
         "targeting": guides,
         "effect": effect_name(like),
         "effect_unit": like.effect_unit,
         CURVE_DOSAGES: np.stack(x),
     }
-    info["guides"].index = info["guides"].index.astype(str)
     if zero is not None:
         info[ZERO] = zero
     slots = Slots(key)
@@ -199,10 +239,3 @@ def _learned(found: list[Found]) -> pd.DataFrame:
         for each in found
     ]
     return pd.DataFrame(rows, index=[each.context.name for each in found])
-
-
-def _guides(context: Context) -> pd.DataFrame:
-    """The guides of a context with their dosages in it."""
-    table = context.guides
-    names = ["guide", "target", "is_control", "n_cells", "log2_dosage", "sd"]
-    return table[names].assign(context=context.name).reset_index(drop=True)

@@ -80,7 +80,7 @@ def table_of(reference: Context, found: Found, names: pd.Index) -> pd.DataFrame:
     ):
         for suffix, row in zip(("", "_q025", "_q975"), columns[source], strict=True):
             values[name + suffix] = row * factor
-    status, note = _why_not(reference, found.context)
+    status, note = why_not([reference, found.context])
     out = {}
     for name in compare_columns(effect_name(like)):
         text = name in COMPARE_TEXTS
@@ -110,19 +110,27 @@ def _responds_in(reference: Context, found: Found) -> np.ndarray:
     return out
 
 
-def _why_not(reference: Context, other: Context) -> tuple[np.ndarray, np.ndarray]:
+def why_not(contexts: list[Context]) -> tuple[np.ndarray, np.ndarray]:
     """Status and words of features that were not compared."""
     from dream_sc._core.response.status import OF_CIS_GENE
 
-    reasons = {c.name: c.inputs.prepared.reason for c in (reference, other)}
-    first, second = reasons.values()
-    status = np.where((first == OF_CIS_GENE) | (second == OF_CIS_GENE), "cis_gene", "filtered").astype(object)
+    reasons = {c.name: c.inputs.prepared.reason for c in contexts}
+    of_cis_gene = np.logical_or.reduce([why == OF_CIS_GENE for why in reasons.values()])
+    status = np.where(of_cis_gene, "cis_gene", "filtered").astype(object)
     note = np.array(
-        ["; ".join(f"{name}: {why[i]}" for name, why in reasons.items() if why[i]) for i in range(len(first))],
+        ["; ".join(f"{name}: {why[i]}" for name, why in reasons.items() if why[i]) for i in range(len(status))],
         dtype=object,
     )
-    note[status == "cis_gene"] = None
+    note[of_cis_gene] = None
     return status, note
+
+
+def guides_of(contexts: list[Context]) -> pd.DataFrame:
+    """The guides of all contexts with their dosages in each."""
+    names = ["guide", "target", "is_control", "n_cells", "log2_dosage", "sd"]
+    out = pd.concat([c.guides[names].assign(context=c.name) for c in contexts], ignore_index=True)
+    out.index = out.index.astype(str)
+    return out
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:

@@ -285,46 +285,47 @@ def _quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Shared:
-    """Two contexts as the core compares them."""
+    """Contexts as the core compares them."""
 
     measured: Measured
     features: np.ndarray  # (F,) which of all are compared
     guides: list[str]  # the targeting ones, in the order of the dosages
 
 
-def shared(first: Context, second: Context) -> Shared:
-    """The features and the guides of two contexts, under common numbers.
+def shared(*contexts: Context) -> Shared:
+    """The features and the guides of two contexts or more, under common numbers.
 
     Raises
     ------
     ValueError
-        If no feature can be fitted in both, or fewer than two targeting guides have cells in both.
+        If no feature can be fitted in all, or fewer than two targeting guides have cells in all.
     """
     from dream_sc._core.priors import TransPriors
     from dream_sc._core.response.contexts.measured import Measured
 
-    pair = (first, second)
-    tables = [_with_cells(c) for c in pair]
+    first, names_of = contexts[0], " and ".join(repr(c.name) for c in contexts)
+    every = "both contexts" if len(contexts) == 2 else "all contexts"
+    tables = [_with_cells(c) for c in contexts]
     control = pd.concat([t["is_control"] for t in tables])
     control = control[~control.index.duplicated()].astype(bool)
     targeting = [g for g in control.index if not control[g]]
     both = [g for g in targeting if all(g in t.index for t in tables)]
     if len(both) < LEAST_SHARED:
         raise ValueError(
-            f"the contexts {first.name!r} and {second.name!r} share {len(both)} targeting guides with cells, {both}: "
+            f"the contexts {names_of} share {len(both)} targeting guides with cells, {both}: "
             f"comparing them needs {LEAST_SHARED} at least"
         )
     names = targeting + [g for g in control.index if control[g]]
-    features = first.inputs.prepared.fitted & second.inputs.prepared.fitted
+    features = np.logical_and.reduce([c.inputs.prepared.fitted for c in contexts])
     if not features.any():
-        raise ValueError(f"no feature can be fitted in both contexts, {first.name!r} and {second.name!r}")
-    axis = _axis(pair)
+        raise ValueError(f"no feature can be fitted in {every}, {names_of}")
+    axis = _axis(contexts)
     like = first.inputs.prepared.likelihood
     priors = TransPriors().in_unit(like.unit).over(axis, scores=like.statistics == "scores")
-    sums = [_sums(c, names, features, _scale(c, first, features)) for c in pair]
-    dosages = [_dosages_of(c, targeting) for c in pair]
+    sums = [_sums(c, names, features, _scale(c, first, features)) for c in contexts]
+    dosages = [_dosages_of(c, targeting) for c in contexts]
     is_targeting = np.arange(len(names)) < len(targeting)
-    measured = Measured((sums[0], sums[1]), (dosages[0], dosages[1]), is_targeting, axis, priors)
+    measured = Measured(tuple(sums), tuple(dosages), is_targeting, axis, priors)
     return Shared(measured, features, targeting)
 
 
@@ -334,10 +335,10 @@ def _with_cells(context: Context) -> pd.DataFrame:
     return table.iloc[present].assign(code=present).set_index(table["guide"].astype(str).iloc[present])
 
 
-def _axis(pair: tuple[Context, Context]) -> Axis:
+def _axis(contexts: tuple[Context, ...]) -> Axis:
     from dream_sc._core.types import Axis
 
-    each = [c.inputs.prepared.axis for c in pair]
+    each = [c.inputs.prepared.axis for c in contexts]
     return Axis.of(np.concatenate([a.guides for a in each]), from_zero=each[0].from_zero)
 
 

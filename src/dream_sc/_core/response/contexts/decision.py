@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +66,7 @@ def gather(
         part = measured.take(s)
         levels = levels_of(part, grid, rho)
         found = evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start)
-        return Block(replace(levels, tables=levels.tables[:0].copy()), found)  # a table is larger than all else
+        return Block(levels.without_tables(), found)
 
     return each_block(call, len(measured.sums[0].overdispersion), progress)
 
@@ -91,7 +91,7 @@ def learn_rho(measured: Measured, grid: Floats) -> float:
         levels = levels_of(measured.take(some[s]), grid, USUAL_RHO)
         still = np.flatnonzero(first_look(measured.shapes, levels.tables)[:, 1:].max(1) < 0)[: MOST_FOR_RHO - n_still]
         pair, n_still = levels.pair.take(still), n_still + len(still)
-        flat = Curves.flat(len(still), pair.n_targeting)
+        flat = Curves.flat(len(still), pair.n_targeting, len(pair.dosages))
         found += [logsumexp(log_likelihood(pair, flat, grid, rho)[:, 0] + log_tau, axis=1).sum() for rho in RHOS]
         if n_still == MOST_FOR_RHO:
             break
@@ -174,10 +174,10 @@ def probabilities(values: Floats, grid: Floats, prior: Prior) -> Floats:
     return np.asarray(np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
 
 
-def log_bf_of(values: Floats, grid: Floats, prior: Prior) -> Floats:
-    """Log Bayes factor ``(T,)`` of the hypotheses of a difference against the others, mixed by their weights."""
+def log_bf_of(values: Floats, grid: Floats, prior: Prior, of: NDArray[np.bool_] = DIFFERS) -> Floats:
+    """Log Bayes factor ``(T,)`` of some hypotheses (of a difference) against the others, mixed by their weights."""
     joint = logsumexp(values + prior.log_tau(grid), axis=2) + np.log(prior.weights)
-    each = [logsumexp(joint[:, w], axis=1) - np.log(prior.weights[w].sum()) for w in (DIFFERS, ~DIFFERS)]
+    each = [logsumexp(joint[:, w], axis=1) - np.log(prior.weights[w].sum()) for w in (of, ~of)]
     return np.asarray(each[0] - each[1])
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from dream_sc._core.curves import NULL
 
+from .modes import kinds_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,7 +28,7 @@ START = np.array([0.8, 0.15, 0.0125, 0.0125, 0.0125, 0.0125])  # weights before 
 class Sharing:
     """What the curves of two contexts have in common.
 
-    A curve is an EC50, a steepness and an amplitude; `layout` ``(2, 3)`` says which free parameter each of these is,
+    A curve is an EC50, a steepness and an amplitude; `layout` ``(C, 3)`` says which free parameter each of these is,
     -1 in a context without response. `own` is the parameter that each context has for itself, None if there is none.
     """
 
@@ -36,12 +38,21 @@ class Sharing:
     @property
     def responds(self) -> list[int]:
         """Contexts with a response."""
-        return [c for c in range(2) if self.layout[c, 0] >= 0]
+        return [c for c in range(len(self.layout)) if self.layout[c, 0] >= 0]
 
     @property
     def n_free(self) -> int:
         """Number of free parameters."""
         return int(self.layout.max()) + 1
+
+    @property
+    def kinds(self) -> Ints:
+        """Which of a curve's parameters each free one is."""
+        return kinds_of(self.layout)
+
+    def theta(self, phi: Floats, c: int) -> Floats:
+        """Curves ``(..., 3)`` in a context, of free parameters ``(..., P)``."""
+        return np.asarray(phi[..., self.layout[c]])
 
     def log_prior(self, shapes: Shapes, phi: Floats) -> Floats:
         """Log density ``(...)`` of free parameters ``(..., P)``: each curve by its prior, given what they share."""

@@ -27,14 +27,14 @@ LEAST = 1e-300
 TEMPER = 0.6  # of the lattice: its points are too far apart to have the height of a narrow posterior
 
 
-def lattice_curves(shapes: Shapes, dosages: tuple[Dosages, Dosages]) -> tuple[Floats, Floats]:
+def lattice_curves(shapes: Shapes, dosages: tuple[Dosages, ...]) -> tuple[Floats, ...]:
     """The curves of the lattice ``(K N B, G)`` at the dosages of each context."""
-    first, second = (shapes.curve(shapes.lattice.theta, d)[0] for d in dosages)
-    return first.reshape(-1, first.shape[-1]), second.reshape(-1, second.shape[-1])
+    each = (shapes.curve(shapes.lattice.theta, d)[0] for d in dosages)
+    return tuple(f.reshape(-1, f.shape[-1]) for f in each)
 
 
-def tables_of(shapes: Shapes, pair: Pair, tau: Floats, curves: tuple[Floats, Floats] | None = None) -> Floats:
-    """Log likelihood ``(T, 2, K, N, B)`` of each context alone on the lattice, less that of no response.
+def tables_of(shapes: Shapes, pair: Pair, tau: Floats, curves: tuple[Floats, ...] | None = None) -> Floats:
+    """Log likelihood ``(T, C, K, N, B)`` of each context alone on the lattice, less that of no response.
 
     Levels are summed out; guide effects have the sd `tau` ``(T,)``. `curves` ``(K N B, G)`` are those of the lattice at
     the dosages of each context, if they were worked out before.
@@ -42,7 +42,7 @@ def tables_of(shapes: Shapes, pair: Pair, tau: Floats, curves: tuple[Floats, Flo
     n, size = pair.n_targeting, shapes.lattice.theta.shape[:3]
     curves = curves or lattice_curves(shapes, pair.dosages)
     w, (held, pull) = modes.weights_of(pair, tau)
-    out = np.empty((len(tau), 2, *size))
+    out = np.empty((len(tau), len(curves), *size))
     for c, f in enumerate(curves):
         wc, z = w[:, c], pair.mean[:, c, :n]
         total, precision = (wc * z).sum(1) + pull[:, c], wc.sum(1) + held[:, c]
@@ -179,9 +179,9 @@ def _pick_each(log_p: Floats, u: Floats) -> Ints:
 def first_look(shapes: Shapes, tables: Floats) -> Floats:
     """Log Bayes factors ``(T, H)`` against no response, in the order of the hypotheses, by sums over the lattice.
 
-    They are right where posteriors are wide, as where nothing responds.
+    They are right where posteriors are wide, as where nothing responds. Of several contexts each has what is its own.
     """
-    lattice, n = shapes.lattice, len(tables)
+    lattice, (n, n_contexts) = shapes.lattice, tables.shape[:2]
     log_prior = lattice.log_prior - logsumexp(lattice.log_prior)
     prior = np.exp(log_prior)
     top = tables.max((2, 3, 4), keepdims=True)
@@ -195,8 +195,8 @@ def first_look(shapes: Shapes, tables: Floats) -> Floats:
         alone = top + np.log(each.sum((2, 3, 4)))
         for i, own in ((2, 2), (3, 0)):  # amplitudes of their own, EC50s of their own
             shared = each.sum(2 + own)
-            joint = shared[:, 0] * shared[:, 1] / np.maximum(prior.sum(own), LEAST)
+            joint = shared.prod(1) / np.maximum(prior.sum(own), LEAST) ** (n_contexts - 1)
             out[:, i] = top.sum(1) + np.log(joint.sum((1, 2)))
     out[:, 4] = alone.sum(1)
-    out[:, 5] = np.logaddexp(*alone.T) - np.log(2.0)
+    out[:, 5] = logsumexp(alone, axis=1) - np.log(n_contexts)
     return out

@@ -1,4 +1,4 @@
-"""What was measured of features in two contexts, and the guides' levels that come out of it."""
+"""What was measured of features in two contexts or more, and the guides' levels that come out of it."""
 
 from __future__ import annotations
 
@@ -30,22 +30,21 @@ ABOUT_CURVE = 0.2  # sd of a guide's level about its curve, in units of the prio
 
 @dataclass(frozen=True)
 class Measured:
-    """Sums of `T` features in two contexts, the reference first; guides have the same numbers in both."""
+    """Sums of `T` features in two contexts, the reference first, or in several; guides have the same numbers in all."""
 
-    sums: tuple[Sums, Sums]
-    dosages: tuple[Dosages, Dosages]  # of the targeting guides, in their order
+    sums: tuple[Sums, ...]
+    dosages: tuple[Dosages, ...]  # of the targeting guides, in their order
     targeting: NDArray[np.bool_]  # (G,)
-    axis: Axis  # of both contexts together
+    axis: Axis  # of all contexts together
     priors: TransPriors  # in the unit of the likelihood
 
     def take(self, features: Any) -> Measured:
         """Those of some features."""
-        first, second = self.sums
-        return self.with_sums(first.take(features), second.take(features))
+        return self.with_sums(*(each.take(features) for each in self.sums))
 
-    def with_sums(self, first: Sums, second: Sums) -> Measured:
+    def with_sums(self, *sums: Sums) -> Measured:
         """The same guides at the same dosages with other sums; what rests on dosages alone is kept."""
-        out = replace(self, sums=(first, second))
+        out = replace(self, sums=sums)
         for name in ("shapes", "lattice_curves"):
             out.__dict__[name] = getattr(self, name)
         return out
@@ -56,7 +55,7 @@ class Measured:
         return Shapes(self.axis, self.priors)
 
     @cached_property
-    def lattice_curves(self) -> tuple[Floats, Floats]:
+    def lattice_curves(self) -> tuple[Floats, ...]:
         """The curves of the lattice ``(K N B, G)`` at the dosages of each context, of targeting guides."""
         return lattice_curves(self.shapes, self.dosages)
 
@@ -67,7 +66,7 @@ class Measured:
 
     @property
     def full(self) -> float:
-        """Log2 dosage of the strongest effect that both contexts reach: of a knock-down, if there is one, or a dose."""
+        """Log2 dosage of the strongest effect that all contexts reach: of a knock-down, if there is one, or a dose."""
         ends = [d.at[:, 1] for d in self.dosages]
         low, high = max(float(e.min()) for e in ends), min(float(e.max()) for e in ends)
         return high if self.axis.from_zero or -low < high / 4 else low
@@ -83,16 +82,20 @@ class Levels:
     """Levels of the guides, where they came from, and the sd of guide effects about which to look for curves."""
 
     pair: Pair
-    level: Floats  # (T, 2) that the levels of the guides are less
-    base: tuple[Floats, Floats]  # (T, R) of each context: predictor of the rows without levels
-    tables: Floats  # (T, 2, K, N, B) log likelihood of each context on the lattice
+    level: Floats  # (T, C) that the levels of the guides are less
+    base: tuple[Floats, ...]  # (T, R) of each context: predictor of the rows without levels
+    tables: Floats  # (T, C, K, N, B) log likelihood of each context on the lattice
     start: Floats  # (T,)
+
+    def without_tables(self) -> Levels:
+        """The same without the tables, which are larger than all else."""
+        return replace(self, tables=self.tables[:0].copy())
 
 
 def levels_of(measured: Measured, taus: Floats, rho: float) -> Levels:
     """Levels of the guides, first about the level of all, then about the curves that these suggest."""
     shapes, usual = measured.shapes, np.full(len(measured.sums[0].overdispersion), np.exp(measured.priors.tau_log_mean))
-    pair, level, base = _pair(measured, [None, None], None)
+    pair, level, base = _pair(measured, [None] * len(measured.sums), None)
     tables = tables_of(shapes, pair, usual, measured.lattice_curves)
     curves = _expected(measured, tables)
     pair, level, base = _pair(measured, curves, ABOUT_CURVE)
@@ -100,9 +103,7 @@ def levels_of(measured: Measured, taus: Floats, rho: float) -> Levels:
     return Levels(pair, level, base, tables_of(shapes, pair, start, measured.lattice_curves), start)
 
 
-def _pair(
-    measured: Measured, curves: list[Floats | None], sd: float | None
-) -> tuple[Pair, Floats, tuple[Floats, Floats]]:
+def _pair(measured: Measured, curves: list[Floats | None], sd: float | None) -> tuple[Pair, Floats, tuple[Floats, ...]]:
     """Levels of the guides about curves ``(T, G)`` of each context."""
     n, order, unit = measured.n_targeting, measured.order, measured.priors.unit
     mean, variance, base, level = [], [], [], []
@@ -116,7 +117,7 @@ def _pair(
         base.append(rest)
         level.append(at)
     pair = Pair(np.stack(mean, 1), np.stack(variance, 1), measured.dosages, measured.priors.level_sd, unit)
-    return pair, np.stack(level, 1), (base[0], base[1])
+    return pair, np.stack(level, 1), tuple(base)
 
 
 def _expected(measured: Measured, tables: Floats) -> list[Floats | None]:
@@ -136,10 +137,10 @@ def _expected(measured: Measured, tables: Floats) -> list[Floats | None]:
 
 def _likeliest_tau(measured: Measured, pair: Pair, tables: Floats, taus: Floats, rho: float) -> Floats:
     """The sd of guide effects ``(T,)`` that goes best with the best curves of the lattice."""
-    shapes, n = measured.shapes, len(tables)
-    best = (tables + shapes.lattice.log_prior).reshape(n, 2, -1).argmax(-1)
+    shapes = measured.shapes
+    best = (tables + shapes.lattice.log_prior).reshape(*tables.shape[:2], -1).argmax(-1)
     theta = shapes.lattice.theta.reshape(-1, 3)[best]
-    found = [shapes.with_errors(theta[:, c], pair.dosages[c]) for c in range(2)]
+    found = [shapes.with_errors(theta[:, c], each) for c, each in enumerate(pair.dosages)]
     responds = (first_look(shapes, tables).max(1) > 0)[:, None, None, None]
     curves = Curves(*(np.stack([f[i] for f in found], 1)[:, None] * responds for i in range(3)))
     z = (np.log(taus) - measured.priors.tau_log_mean) / measured.priors.tau_log_sd

@@ -1,14 +1,13 @@
 """The likeliest curves of a feature from several starts, and how wide their posterior is there.
 
-A hypothesis has free parameters, of which each context's curve takes three: `layout` ``(2, 3)`` says which, -1 where a
-context does not respond. Steps are by Levenberg and Marquardt; guide effects are taken as independent between contexts,
-which the weights of the draws make up for.
+A hypothesis has free parameters, and says which curve they give in each context that responds. Steps are by Levenberg
+and Marquardt; guide effects are taken as independent between contexts, which the weights of the draws make up for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -30,6 +29,21 @@ CURVATURE_H = 0.05
 MIN_DAMPING, MAX_DAMPING = 1e-6, 1e6
 
 
+class Family(Protocol):
+    """The curves of a hypothesis."""
+
+    @property
+    def responds(self) -> list[int]:
+        """Contexts with a response."""
+
+    @property
+    def kinds(self) -> Ints:
+        """Which of a curve's three parameters each free parameter ``(P,)`` is, or moves."""
+
+    def theta(self, phi: Floats, c: int) -> Floats:
+        """Curves ``(..., 3)`` in a context, of free parameters ``(..., P)``."""
+
+
 @dataclass(frozen=True)
 class Modes:
     """Likeliest parameters from each of `S` starts."""
@@ -40,7 +54,7 @@ class Modes:
 
 
 def weights_of(pair: Pair, tau: Floats) -> tuple[Floats, Floats]:
-    """Weights ``(T, 2, G)`` of the targeting guides, and those ``(T, 2)`` and the sums of all NTC guides' levels."""
+    """Weights ``(T, C, G)`` of the targeting guides, and those ``(T, C)`` and the sums of all NTC guides' levels."""
     n = pair.n_targeting
     error = pair.unit * np.stack([np.log(2.0) * d.error for d in pair.dosages])  # as of a slope of 1
     w = 1.0 / (pair.variance[:, :, :n] + tau[:, None, None] ** 2 + error**2)
@@ -52,7 +66,7 @@ def find(
     shapes: Shapes,
     pair: Pair,
     tau: Floats,
-    layout: Ints,
+    family: Family,
     log_prior: Callable[[Floats], Floats],
     starts: Floats,
 ) -> Modes:
@@ -60,12 +74,11 @@ def find(
 
     `log_prior` gives the log density ``(...)`` of parameters ``(..., P)``.
     """
-    n, kinds = pair.n_targeting, kinds_of(layout)
+    n, kinds, used = pair.n_targeting, family.kinds, family.responds
     w, (held, pull) = weights_of(pair, tau)
-    used = [c for c in range(2) if layout[c, 0] >= 0]
 
     def residuals(phi: Floats) -> list[Floats]:
-        return [pair.mean[:, None, c, :n] - shapes.curve(phi[..., layout[c]], pair.dosages[c])[0] for c in used]
+        return [pair.mean[:, None, c, :n] - shapes.curve(family.theta(phi, c), pair.dosages[c])[0] for c in used]
 
     def likelihood(r: list[Floats]) -> Floats:
         out: Floats = np.zeros(r[0].shape[:2])
@@ -102,9 +115,9 @@ def find(
 
 
 def kinds_of(layout: Ints) -> Ints:
-    """Which of a curve's three parameters each free parameter ``(P,)`` is."""
+    """Which of a curve's three parameters each free parameter ``(P,)`` is, by a `layout` as that of `Sharing`."""
     out = np.zeros(int(layout.max()) + 1, dtype=np.int64)
-    for c in range(2):
+    for c in range(len(layout)):
         for j in range(3):
             if layout[c, j] >= 0:
                 out[layout[c, j]] = j

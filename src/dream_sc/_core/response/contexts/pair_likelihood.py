@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import joint_likelihood
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """What was measured of `T` features in two contexts, the reference first."""
+    """What was measured of `T` features in two contexts, the reference first, or in several."""
 
-    mean: Floats  # (T, 2, G) levels of the guides, less that of the context; targeting guides first
-    variance: Floats  # (T, 2, G)
-    dosages: tuple[Dosages, Dosages]  # of the targeting guides
+    mean: Floats  # (T, C, G) levels of the guides, less that of the context; targeting guides first
+    variance: Floats  # (T, C, G)
+    dosages: tuple[Dosages, ...]  # of the targeting guides
     level_sd: float  # of the level of NTC guides about that of the context
     unit: float = 1.0  # of the likelihood
 
@@ -42,24 +44,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of each feature in the two contexts."""
+    """Curves of each feature in the contexts."""
 
-    value: Floats  # (T, D, 2, G)
-    variance: Floats  # (T, D, 2, G) by the errors of the guides' dosages
-    slope: Floats  # (T, D, 2, G) by log2 dosage
+    value: Floats  # (T, D, C, G)
+    variance: Floats  # (T, D, C, G) by the errors of the guides' dosages
+    slope: Floats  # (T, D, C, G) by log2 dosage
 
     @classmethod
-    def flat(cls, n_features: int, n_guides: int) -> Curves:
-        """No response in both."""
-        nothing = np.zeros((n_features, 1, 2, n_guides))
+    def flat(cls, n_features: int, n_guides: int, n_contexts: int = 2) -> Curves:
+        """No response in any."""
+        nothing = np.zeros((n_features, 1, n_contexts, n_guides))
         return cls(nothing, nothing, nothing)
 
 
 def log_likelihood(pair: Pair, curves: Curves, taus: Floats, rho: float) -> Floats:
     """Log likelihood ``(T, D, K)`` at every tau ``(K,)``."""
     out = np.empty((*curves.value.shape[:2], len(taus)))
+    at_tau = _at_tau if len(pair.dosages) == 2 else joint_likelihood.at_tau
     for k, tau in enumerate(taus):
-        out[:, :, k] = _at_tau(pair, curves, float(tau), rho)
+        out[:, :, k] = at_tau(pair, curves, float(tau), rho)
     return out
 
 

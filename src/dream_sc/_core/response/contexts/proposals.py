@@ -8,7 +8,7 @@ whichever of the two they came from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy.special import gammaln, logsumexp, ndtri
@@ -19,6 +19,8 @@ from . import modes
 from .lattice_draws import LatticeDraws, starts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from .hypotheses import Sharing
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
 
 DF, WIDER = 5.0, 1.3  # of the t distributions; factor on the covariance
 LEAST_WEIGHT = 0.02  # of a mode
+FEW = 5.0  # draws' worth of weight of the covariance at the best mode
+
+
+class Cells(Protocol):
+    """A density over cells around points, even within each."""
+
+    def draw(self, numbers: Floats) -> Floats:
+        """Draws ``(T, D, P)`` from uniform numbers ``(D, P + 3)``."""
+
+    def log_density(self, phi: Floats) -> Floats:
+        """Log density ``(T, D)``; -inf where there is no cell."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +68,48 @@ def draw(shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Shari
         return sharing.log_prior(shapes, phi)
 
     cells = LatticeDraws.of(shapes, tables, sharing)
-    found = modes.find(shapes, pair, tau, sharing.layout, log_prior, starts(shapes, tables, sharing))
-    bumps = _Bumps.of(found)
-    numbers = sobol_points(sharing.n_free + 3, n, np.random.default_rng(seed))
+    found = modes.find(shapes, pair, tau, sharing, log_prior, starts(shapes, tables, sharing))
+    return of_mixture(cells, found, log_prior, sharing.n_free, n=n, seed=seed)
+
+
+def of_mixture(
+    cells: Cells, found: Modes, log_prior: Callable[[Floats], Floats], n_free: int, *, n: int, seed: int
+) -> Draws:
+    """`n` draws, half of them from cells of the lattice and half about modes, by the density of both."""
+    bumps = Bumps.of(found)
+    numbers = sobol_points(n_free + 3, n, np.random.default_rng(seed))
     phi = np.concatenate([cells.draw(numbers[: n // 2]), bumps.draw(numbers[n // 2 :])], 1)
     log_q = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
     return Draws(phi, log_prior(phi) - log_q)
 
 
+def adapted(
+    first: Draws, log_weight: Floats, cells: Cells, found: Modes, log_prior: Callable[[Floats], Floats], *, seed: int
+) -> Draws:
+    """The draws of a mixture with as many more, from a t distribution that has the moments of the first ones.
+
+    Along a curved ridge that is far wider than the curvature at a mode says. `log_weight` ``(T, D)`` are the weights of
+    the first draws for the posterior.
+    """
+    n_features, n, n_p = first.phi.shape
+    w = np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
+    few = FEW / (FEW + 1.0 / (w**2).sum(1))[:, None, None]  # few draws with weight say little of a covariance
+    mean = np.einsum("td,tdp->tp", w, first.phi)
+    away = first.phi - mean[:, None]
+    covariance = np.einsum("td,tdp,tdq->tpq", w, away, away)
+    at_best = found.covariance[np.arange(n_features), found.value.argmax(1)]
+    root = np.asarray(np.linalg.cholesky((1 - few) * covariance + few * at_best), dtype=np.float64)
+    wide = Bumps(np.ones((n_features, 1)), mean[:, None], root[:, None])
+    numbers = sobol_points(n_p + 3, n, np.random.default_rng(seed))
+    phi = np.concatenate([first.phi, wide.draw(numbers)], 1)
+    bumps = Bumps.of(found)
+    before = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
+    log_q = np.logaddexp(before, wide.log_density(phi)) - np.log(2.0)
+    return Draws(phi, log_prior(phi) - log_q)
+
+
 @dataclass(frozen=True)
-class _Bumps:
+class Bumps:
     """A mixture of t distributions."""
 
     weight: Floats  # (T, S)
@@ -72,7 +117,7 @@ class _Bumps:
     root: Floats  # (T, S, P, P) Cholesky factor of the scale
 
     @classmethod
-    def of(cls, found: Modes) -> _Bumps:
+    def of(cls, found: Modes) -> Bumps:
         """At modes, each with the weight of its Laplace approximation, at least a little."""
         root = np.asarray(np.linalg.cholesky(WIDER * found.covariance), dtype=np.float64)
         log_w = found.value + np.log(np.einsum("tspp->tsp", root)).sum(-1)

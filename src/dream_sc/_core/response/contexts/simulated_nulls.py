@@ -1,4 +1,4 @@
-"""Features simulated with the same response in both contexts, alike real ones: what p-values compare with."""
+"""Features simulated with the same response in all contexts, alike real ones: what p-values compare with."""
 
 from __future__ import annotations
 
@@ -146,10 +146,11 @@ def _of_blocks(
     responds: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> tuple[list[Floats], Floats, list[Floats], Floats]:
-    """Of picked features: curves ``(n, G)``, levels ``(n, 2)``, rest of the predictor, log evidence ``(n, K)``."""
+    """Of picked features: curves ``(n, G)``, levels ``(n, C)``, rest of the predictor, log evidence ``(n, K)``."""
     n, first = len(pick), 0
-    curve = [np.zeros((n, len(measured.targeting))) for _ in range(2)]
-    level, values, base = np.zeros((n, 2)), np.zeros((n, len(grid))), [np.zeros((n, 0)), np.zeros((n, 0))]
+    n_contexts = len(measured.sums)
+    curve = [np.zeros((n, len(measured.targeting))) for _ in range(n_contexts)]
+    level, values = np.zeros((n, n_contexts)), np.zeros((n, len(grid)))
     base = [np.zeros((n, len(s.stats.guide))) for s in measured.sums]
     targeting, numbers = measured.order[: measured.n_targeting], rng.random(n)
     for block in blocks:
@@ -173,10 +174,10 @@ def _of_blocks(
             total = softmax(log_weight.max(-1), axis=1).cumsum(1)
             draw = np.minimum((total < numbers[mine[close], None]).sum(1), total.shape[1] - 1)
             theta = posterior.theta[at[close], draw]
-            for c in range(2):
+            for c in range(n_contexts):
                 f = measured.shapes.curve(theta[:, c], pair.dosages[c])[0]
                 curve[c][np.ix_(mine[close], targeting)] = f
-        for c in range(2):
+        for c in range(n_contexts):
             rest = z[:, c] - curve[c][mine][:, measured.order]
             weight = 1.0 / (v[:, c] + np.exp(2 * prior.tau_log_mean))
             level[mine, c] = block.levels.level[here, c] + (weight * rest).sum(1) / weight.sum(1)

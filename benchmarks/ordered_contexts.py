@@ -1,0 +1,242 @@
+"""Does the EC50 or the amplitude change along with time points or doses? False calls, power and coverage.
+
+Screens are those of compare.py with four contexts at 0, 1, 2 and 3. 60 % of the features respond in no context, 25 %
+alike, in 7.5 % the EC50 moves by 1 log2 from the first to the last context, in 7.5 % the amplitude doubles or halves,
+each linearly in log2 (movement of 1.5 log2 at least, in the context where it is least; Hill coefficient 1 to 5).
+Scenarios add what must not look like a trend. Beside it stand the comparison of the first with the last context
+(`tl.compare` without an order), and separate fits of a four-parameter curve in each context with a regression of log2
+EC50 and log2 amplitude on the number, each weighted by its error.
+
+    python benchmarks/ordered_contexts.py [--seeds 5] [--features 200] [--scenarios plain,nuisances]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from compare import (
+    CIS_MEAN,
+    CIS_OVERDISPERSION,
+    LN2,
+    N_NTC,
+    N_TARGETING,
+    NODE_WEIGHTS,
+    NODES,
+    RANGE,
+    SIZE_FACTOR_SD,
+    WITHIN_SD,
+    Truth,
+    amplitude_of,
+    separate_fits,
+)
+from scipy.stats import norm
+
+from dream_sc._core.priors import TransPriors
+from dream_sc._core.response.calibration import step_up
+from dream_sc._core.response.contexts import decision as of_pairs
+from dream_sc._core.response.contexts.guide_levels import Sums
+from dream_sc._core.response.contexts.measured import Measured
+from dream_sc._core.response.contexts.shapes import Dosages
+from dream_sc._core.response.ordered.decision import decide
+from dream_sc._core.response.ordered.describe import described
+from dream_sc._core.response.ordered.hypotheses import places_of
+from dream_sc._core.types import Axis, GuideStats
+
+NUMBERS = np.array([0.0, 1.0, 2.0, 3.0])
+KINDS = ("null", "equal", "dosage", "amplitude", "apart")
+SHARES = (0.6, 0.25, 0.075, 0.075, 0.0)
+GUIDE_SD = 0.1  # log2
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What differs between the contexts besides the response, an entry for each."""
+
+    knock_down: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # factor on all log2 dosages
+    level: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # factor on the expression of every feature
+    depth: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # factor on the counts of every cell
+    cells: tuple[int, ...] = (200, 200, 200, 200)  # of each guide
+    shares: tuple[float, ...] = SHARES
+
+
+FEWER = (200, 130, 80, 40)
+NO_TREND = (0.6, 0.4, 0.0, 0.0, 0.0)
+SCENARIOS = {
+    "plain": Scenario(),
+    "knock_down": Scenario(knock_down=(1.0, 0.8, 0.65, 0.5)),
+    "nuisances": Scenario(level=(1.0, 1.6, 2.5, 4.0), depth=(1.0, 0.7, 0.5, 1 / 3), cells=FEWER),
+    "no_trend": Scenario(shares=NO_TREND),
+    "no_trend_nuisances": Scenario(
+        (1.0, 0.8, 0.65, 0.5), (1.0, 1.6, 2.5, 4.0), (1.0, 0.7, 0.5, 1 / 3), FEWER, shares=NO_TREND
+    ),
+    "one_apart": Scenario(shares=(0.6, 0.25, 0.0, 0.0, 0.15)),
+}
+
+
+def truth_of(rng: np.random.Generator, n: int, shares: tuple[float, ...], numbers: np.ndarray) -> Truth:
+    """Curves of all contexts."""
+    kind, at = rng.choice(KINDS, n, p=shares), (numbers - numbers.min()) / np.ptp(numbers)
+    theta = np.zeros((n, len(numbers), 3))
+    for t in range(n):
+        sign, steep = rng.choice([-1.0, 1.0]), np.clip(np.exp(rng.normal(LN2, 0.5)), 1.0, 5.0)
+        move, ec50, way = rng.uniform(1.5, 3.0), rng.uniform(-2.4, 0.6), rng.choice([-1.0, 1.0])
+        ends = (ec50, ec50)
+        if kind[t] in ("dosage", "apart"):
+            ec50 = rng.uniform(-2.0, -0.3)
+            ends = (ec50, ec50 + 1.0)[:: int(way)]
+        b = max((amplitude_of(sign * move, k, steep) for k in ends), key=abs)
+        theta[t, :, 0] = ends[0] + (ends[1] - ends[0]) * at
+        theta[t, :, 1], theta[t, :, 2] = np.log(steep), b
+        if kind[t] == "amplitude":
+            theta[t, :, 2] = b * 2.0 ** (at if way > 0 else 1.0 - at)
+        if kind[t] == "apart":
+            theta[t, :, 0] = ends[0]
+            theta[t, rng.integers(1, len(numbers) - 1), 0] = ends[1]
+    return Truth(kind, theta, np.repeat(kind[:, None] != "null", len(numbers), 1))
+
+
+def simulate(seed: int, n: int, s: Scenario, numbers: np.ndarray = NUMBERS) -> tuple[Measured, Truth]:
+    """Sums of all contexts."""
+    rng = np.random.default_rng([seed, 31])
+    truth = truth_of(rng, n, s.shares, numbers)
+    dosage = np.linspace(*RANGE, N_TARGETING) + rng.normal(0, 0.08, N_TARGETING)
+    mean, guides = 2.0 ** rng.uniform(0.0, 4.0, n), N_TARGETING + N_NTC
+    noise = np.exp(rng.normal(0, 0.2, n))
+    shared = rng.normal(0, GUIDE_SD * LN2 * 0.5**0.5, (n, guides))
+    sums, dosages = [], []
+    for c in range(len(numbers)):
+        x, cells, level = dosage * s.knock_down[c], s.cells[c], mean * s.level[c]
+        overdispersion = np.clip(0.35 + 0.3 / np.sqrt(level + 0.3), 0.2, 1.0) * noise
+        curve = np.zeros((n, guides))
+        nodes = np.exp(truth.change((x[:, None] + WITHIN_SD * NODES).ravel(), c)).reshape(n, N_TARGETING, -1)
+        curve[:, :N_TARGETING] = np.log(nodes @ (NODE_WEIGHTS / NODE_WEIGHTS.sum()))
+        exposure = np.full(guides, cells * s.depth[c])
+        exposure2 = exposure**2 / cells * np.exp(SIZE_FACTOR_SD**2)
+        own = rng.normal(0, GUIDE_SD * LN2 * 0.5**0.5, (n, guides))
+        log_mean = np.log(level[:, None] * exposure) + curve + shared + own
+        phi = 1.0 / (overdispersion[:, None] ** 2 * exposure2 / exposure**2)
+        counts = rng.poisson(rng.gamma(phi, np.exp(log_mean) / phi)).astype(float)
+        rows = np.arange(guides)
+        stats = GuideStats(counts, exposure, exposure2, rows, np.zeros(guides, dtype=np.int64), guides, 1)
+        sums.append(Sums(stats, overdispersion, 0.3))
+        of_cis = CIS_MEAN * cells * s.depth[c]
+        error = np.sqrt(1.0 / (of_cis * 2.0**x) + CIS_OVERDISPERSION**2 / cells) / LN2
+        level_error = np.sqrt((1.0 / of_cis + CIS_OVERDISPERSION**2 / cells) / N_NTC) / LN2
+        seen = x + rng.normal(0, error) + rng.normal(0, level_error)
+        dosages.append(Dosages.of(seen, np.full(len(x), WITHIN_SD), np.zeros(len(x)), error, float(level_error)))
+    axis = Axis.of(np.concatenate([d.at[:, 1] for d in dosages]))
+    return Measured(tuple(sums), tuple(dosages), np.arange(guides) < N_TARGETING, axis, TransPriors()), truth
+
+
+def of_contexts(measured: Measured, some: list[int]) -> Measured:
+    """Some of the contexts."""
+    sums, dosages = (tuple(each[c] for c in some) for each in (measured.sums, measured.dosages))
+    axis = Axis.of(np.concatenate([d.at[:, 1] for d in dosages]))
+    return Measured(sums, dosages, measured.targeting, axis, measured.priors)
+
+
+def regressions(measured: Measured, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes ``(T, 2)`` of log2 EC50 and log2 amplitude of separate fits on the number, weighted, and their SEs."""
+    estimate, se = separate_fits(measured)
+    with np.errstate(all="ignore"):
+        se = np.stack([se[..., 0], se[..., 1] / np.abs(estimate[..., 1]) / LN2], -1)
+        estimate = np.stack([estimate[..., 0], np.log2(np.abs(estimate[..., 1]))], -1)
+        w = np.where(np.isfinite(estimate) & np.isfinite(se) & (se > 0), se**-2.0, 0.0)
+        y, x = np.where(w > 0, estimate, 0.0), numbers[None, :, None]
+        centre = (w * x).sum(1) / w.sum(1)
+        away = x - centre[:, None]
+        information = (w * away**2).sum(1)
+        return (w * away * y).sum(1) / information, information**-0.5
+
+
+def one(seed: int, n: int, s: Scenario, n_null: int) -> dict[str, float]:
+    """False calls, power and coverage of one screen."""
+    measured, truth = simulate(seed, n, s)
+    started = time.process_time()
+    decision, blocks = decide(measured, places_of(NUMBERS), n_null=n_null)
+    found = described(measured, decision, blocks, NUMBERS)
+    seconds = time.process_time() - started
+    ends, _ = of_pairs.decide(of_contexts(measured, [0, len(NUMBERS) - 1]), n_null=0)
+    slope, se = regressions(measured, NUMBERS)
+    z = slope / se
+    p = np.where(np.isfinite(z), 2 * norm.sf(np.abs(z)), 1.0)
+    peer = step_up(np.minimum(2 * p.min(1), 1.0))
+    has = np.isin(truth.kind, ["dosage", "amplitude"])
+    seen = visible(truth)
+    out: dict[str, float] = {}
+    for name, called in (("", decision.q_value < 0.05), ("ends_", ends.q_value < 0.05), ("fits_", peer < 0.05)):
+        out[f"{name}calls"] = called.sum()
+        out[f"{name}fdp"] = (called & ~has).sum() / max(called.sum(), 1)
+        for kind in ("dosage", "amplitude"):
+            of = truth.kind == kind
+            out[f"{name}power_{kind}"] = called[of].mean() if of.any() else np.nan
+        of = seen & (truth.kind == "amplitude")
+        out[f"{name}power_amplitude_seen"] = called[of].mean() if of.any() else np.nan
+    named = np.isin(found["hypothesis"], ["amplitude_trend", "dosage_trend"]) & has & (decision.q_value < 0.05)
+    right = np.char.startswith(found["hypothesis"], np.where(truth.kind == "dosage", "dosage", "amplitude"))
+    out["named_rightly"] = right[named].mean() if named.any() else np.nan
+    out["differs_fdp"] = ((decision.q_differs < 0.05) & np.isin(truth.kind, ["null", "equal"])).sum() / max(
+        (decision.q_differs < 0.05).sum(), 1
+    )
+    for edge in (0.05, 0.2):
+        out[f"p_below_{edge}"] = (decision.p_value[~has] < edge).mean()
+    out |= coverage(measured, truth, found, slope, se)
+    return out | {"rho": decision.rho, "ms_per_feature": 1000 * seconds / n}
+
+
+def visible(truth: Truth) -> np.ndarray:
+    """Features whose movements over the range differ by 1 log2 between first and last context ``(T,)``."""
+    moves = [np.diff(truth.change(np.array(RANGE), c), axis=1)[:, 0] / LN2 for c in (0, len(NUMBERS) - 1)]
+    return np.asarray(np.abs(moves[1] - moves[0]) >= 1.0)
+
+
+def coverage(
+    measured: Measured, truth: Truth, found: dict[str, np.ndarray], slope: np.ndarray, se: np.ndarray
+) -> dict[str, float]:
+    """How often true slopes are inside 95 % intervals: of features that respond, with all EC50s inside all ranges."""
+    ends = [d.at[:, 1] for d in measured.dosages]
+    low, high = max(e.min() for e in ends), min(e.max() for e in ends)
+    ec50, amplitude = truth.theta[..., 0], np.abs(truth.theta[..., 2]) + 1e-9
+    inside = truth.responds.all(1) & ((ec50 > low) & (ec50 < high)).all(1) & np.isfinite(found["log2_ec50"][0])
+    inside &= truth.kind != "apart"
+    width, out = np.ptp(NUMBERS), {}
+    true = {
+        "log2_ec50": (ec50[:, -1] - ec50[:, 0]) / width,
+        "log2_amplitude": np.log2(amplitude[:, -1] / amplitude[:, 0]) / width,
+    }
+    for i, (name, value) in enumerate(true.items()):
+        _, low_end, high_end = found[name]
+        out[f"n_{name}"] = inside.sum()
+        out[f"covered_{name}"] = ((low_end <= value) & (value <= high_end))[inside].sum()
+        out[f"covered_fits_{name}"] = (np.abs(slope[:, i] - value) < 1.96 * se[:, i])[inside].sum()
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--features", type=int, default=200)
+    parser.add_argument("--null", type=int, default=100, help="simulated features for p-values")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
+    args = parser.parse_args()
+    for name in filter(None, args.scenarios.split(",")):
+        rows = pd.DataFrame([one(seed, args.features, SCENARIOS[name], args.null) for seed in range(args.seeds)])
+        covered = rows.filter(regex="^(covered|n)_").sum()
+        plain = rows.drop(columns=covered.index)
+        print(f"{name}, {args.seeds} screens of {args.features} features")
+        print(pd.DataFrame({"mean": plain.mean(), "se": plain.std() / len(plain) ** 0.5}).T.round(3).T.to_string())
+        for what in ("log2_ec50", "log2_amplitude"):
+            n = max(int(covered[f"n_{what}"]), 1)
+            print(
+                f"coverage of the slope of {what}: {covered[f'covered_{what}'] / n:.3f} of {n}, "
+                f"separate fits {covered[f'covered_fits_{what}'] / n:.3f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
