@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from dream_sc._checkpoint import digest
+from dream_sc._checkpoint import acquired, digest
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
@@ -66,17 +66,17 @@ class Store:
 
     @contextmanager
     def claimed(self, name: str, of: Any) -> Iterator[bool]:
-        """Whether this process is the one to fit a target; the system frees the claim of a process that died."""
+        """Whether this process is the one to fit a target; the system frees the claim of a process that died.
+
+        On a file system without locks nobody claims anything: a target may be fitted twice, with the same result.
+        """
         lock = FileLock(self.path / LOCKS / f"{self.file(name, of).stem}.lock")
+        mine = acquired(lock, 0.0)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
+            yield mine is not False
         finally:
-            lock.release()
+            if mine:
+                lock.release()
 
 
 def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) -> Store:
@@ -103,10 +103,7 @@ def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) 
     except OSError as error:
         text = f"store: {folder} cannot be made ({error.strerror}): name a folder that you may write"
         raise OSError(error.errno, text) from error
-    with FileLock(folder / LOCKS / "manifest.lock"):
-        if not (folder / MANIFEST).exists():
-            text = json.dumps({"settings": wanted, "data": prints}, indent=1)
-            _whole(folder / MANIFEST, lambda file: file.write_text(text, encoding="utf-8"))
+    _write_manifest(folder, json.dumps({"settings": wanted, "data": prints}, indent=1))
     stored = _manifest(folder)
     differ = [
         f"{name} is {stored['settings'].get(name)} there and {wanted.get(name)} here"
@@ -121,6 +118,20 @@ def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) 
             "folder, or delete it"
         )
     return Store(folder, digest((wanted, prints)))
+
+
+def _write_manifest(folder: Path, text: str) -> None:
+    """Write the manifest of a new store; that of one that is there stays."""
+    lock = FileLock(folder / LOCKS / "manifest.lock")
+    mine = acquired(lock, -1.0)  # it is held for a moment only
+    if mine is None:
+        logger.warning("store: %s is on a file system without locks: targets may be fitted twice", folder)
+    try:
+        if not (folder / MANIFEST).exists():
+            _whole(folder / MANIFEST, lambda file: file.write_text(text, encoding="utf-8"))
+    finally:
+        if mine:
+            lock.release()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
