@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import os
 import resource
 import shutil
@@ -61,7 +62,8 @@ def child(what: str, adata: Any, folder: Path, result: Path, limit: int | None) 
     except KeyboardInterrupt:
         return INTERRUPTED if "again" not in adata.uns else WRONG
     except OSError as error:
-        print(f"  says: {str(error)[:110]}", flush=True)
+        with contextlib.suppress(OSError):  # of a log that is longer than the limit allows
+            print(f"  says: {str(error)[:110]}", flush=True)
         return FULL if str(folder) in str(error) else WRONG
     if limit is None:
         table.to_pickle(result)

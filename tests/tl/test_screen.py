@@ -368,6 +368,22 @@ def test_a_store_on_a_file_system_without_locks(
     assert missing.is_file()
 
 
+def test_what_a_killed_process_left_is_removed(
+    library: AnnData, table: pd.DataFrame, store: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "store"
+    shutil.copytree(store, new)
+    missing = next((new / "parts").glob("gene_0002.*"))
+    missing.unlink()
+    left = [missing.with_name(f".{missing.name}.12.34.tmp"), new / ".screen.json.12.34.tmp"]
+    other = missing.with_name(".mine.tmp")
+    for file in (*left, other):
+        file.write_bytes(b"half")
+    _same(ds.tl.screen(library, store=new, **SMALL), table)
+    assert not any(file.exists() for file in left)
+    assert other.exists()
+
+
 def test_what_another_process_fits_is_waited_for(
     library: AnnData, table: pd.DataFrame, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,9 +70,12 @@ class Store:
 
         On a file system without locks nobody claims anything: a target may be fitted twice, with the same result.
         """
-        lock = FileLock(self.path / LOCKS / f"{self.file(name, of).stem}.lock")
+        file = self.file(name, of)
+        lock = FileLock(self.path / LOCKS / f"{file.stem}.lock")
         mine = acquired(lock, 0.0)
         try:
+            if mine:
+                _tidy(file)
             yield mine is not False
         finally:
             if mine:
@@ -127,6 +130,8 @@ def _write_manifest(folder: Path, text: str) -> None:
     if mine is None:
         logger.warning("store: %s is on a file system without locks: targets may be fitted twice", folder)
     try:
+        if mine:
+            _tidy(folder / MANIFEST)
         if not (folder / MANIFEST).exists():
             _whole(folder / MANIFEST, lambda file: file.write_text(text, encoding="utf-8"))
     finally:
@@ -196,6 +201,13 @@ def whole_parquet(frame: pd.DataFrame, path: Path, attributes: Mapping[str, str]
     frame = frame.copy(deep=False)
     frame.attrs = dict(attributes)
     _whole(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False, write_page_checksum=True))
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a process that died in the middle of a write left of a file, whose lock is this process's."""
+    for part in path.parent.glob(f".{path.name}.*.tmp"):
+        with suppress(OSError):  # it does no harm
+            part.unlink()
 
 
 def _whole(path: Path, write: Any) -> None:
