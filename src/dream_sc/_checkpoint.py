@@ -6,6 +6,7 @@ with a checksum over all that follows: the block of a damaged one is computed ag
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = "2"
 MANIFEST, LOCK = "checkpoint.json", ".lock"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems over a network say that have none
 LARGEST_MANIFEST = 2**24  # bytes; a manifest has some kB
 START = b"dream_sc block\n"
 N_CHECK = 32  # bytes of the checksum of a block
@@ -167,16 +169,28 @@ def _locked(path: Path) -> FileLock | None:
     if (path / LOCK).is_symlink():
         raise ValueError(f"checkpoint: {path / LOCK} is a link: delete the folder")
     lock = FileLock(path / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(
-            f"checkpoint={str(path)!r} is in use by another fit: wait for it, or name another folder"
-        ) from error
-    except NotImplementedError:
+    mine = acquired(lock, 0.0)
+    if mine is None:
         logger.warning("checkpoint: %s is on a file system without locks: start one fit only with it", path)
         return None
+    if not mine:
+        raise ValueError(f"checkpoint={str(path)!r} is in use by another fit: wait for it, or name another folder")
     return lock
+
+
+def acquired(lock: FileLock, seconds: float) -> bool | None:
+    """Whether a lock is this process's within so long; None where the file system has no locks."""
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    except NotImplementedError:
+        return None
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True
 
 
 def open_checkpoint(

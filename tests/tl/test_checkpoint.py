@@ -340,6 +340,38 @@ def test_the_home_folder_is_written_as_in_a_shell(tmp_path: Path, monkeypatch: p
     assert _checkpoint.usable("~/x") == tmp_path / "x"
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """As some over a network; the fit goes on, and its blocks are used by the next one."""
+
+    def no_locks(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr(logging.getLogger("dream_sc"), "propagate", True)
+    with _checkpoint.opened(tmp_path / "new", {}, {}) as kept:
+        kept.under("evidence").save(0, np.arange(3))
+    assert "is on a file system without locks: start one fit only with it" in caplog.text
+    with _checkpoint.opened(tmp_path / "new", {}, {}) as kept:
+        np.testing.assert_array_equal(kept.under("evidence").load(0), np.arange(3))
+
+
+def test_a_lock_that_cannot_be_taken_for_other_reasons_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", damaged)
+    with (
+        pytest.raises(OSError, match=r"checkpoint: .*new cannot be written \(Input/output error\)"),
+        _checkpoint.opened(tmp_path / "new", {}, {}),
+    ):
+        pass
+
+
 def test_one_fit_at_a_time_uses_a_folder(tmp_path: Path) -> None:
     with _checkpoint.opened(tmp_path / "new", {}, {}) as kept:
         kept.under("evidence").save(0, np.arange(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -340,6 +341,47 @@ ds.tl.screen(anndata.read_h5ad({str(tmp_path / "library.h5ad")!r}), store={str(s
     after = {file.name: file.stat().st_mtime_ns for file in (store / "parts").glob("*.parquet")}
     assert before.items() <= after.items()
     assert len(after) == 4
+
+
+def test_a_store_on_a_file_system_without_locks(
+    library: AnnData,
+    table: pd.DataFrame,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As some over a network: the log says so, and what is missing is fitted all the same."""
+    new = tmp_path / "store"
+    shutil.copytree(store, new)
+    missing = next((new / "parts").glob("gene_0002.*"))
+    missing.unlink()
+    (new / "screen.json").unlink()
+
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr(logging.getLogger("dream_sc"), "propagate", True)
+    _same(ds.tl.screen(library, store=new, **SMALL), table)
+    assert "is on a file system without locks: targets may be fitted twice" in caplog.text
+    assert missing.is_file()
+
+
+def test_what_a_killed_process_left_is_removed(
+    library: AnnData, table: pd.DataFrame, store: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "store"
+    shutil.copytree(store, new)
+    missing = next((new / "parts").glob("gene_0002.*"))
+    missing.unlink()
+    left = [missing.with_name(f".{missing.name}.12.34.tmp"), new / ".screen.json.12.34.tmp"]
+    other = missing.with_name(".mine.tmp")
+    for file in (*left, other):
+        file.write_bytes(b"half")
+    _same(ds.tl.screen(library, store=new, **SMALL), table)
+    assert not any(file.exists() for file in left)
+    assert other.exists()
 
 
 def test_what_another_process_fits_is_waited_for(

@@ -10,15 +10,15 @@ import json
 import os
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from dream_sc._checkpoint import digest
+from dream_sc._checkpoint import acquired, digest
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
@@ -66,17 +66,20 @@ class Store:
 
     @contextmanager
     def claimed(self, name: str, of: Any) -> Iterator[bool]:
-        """Whether this process is the one to fit a target; the system frees the claim of a process that died."""
-        lock = FileLock(self.path / LOCKS / f"{self.file(name, of).stem}.lock")
+        """Whether this process is the one to fit a target; the system frees the claim of a process that died.
+
+        On a file system without locks nobody claims anything: a target may be fitted twice, with the same result.
+        """
+        file = self.file(name, of)
+        lock = FileLock(self.path / LOCKS / f"{file.stem}.lock")
+        mine = acquired(lock, 0.0)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
+            if mine:
+                _tidy(file)
+            yield mine is not False
         finally:
-            lock.release()
+            if mine:
+                lock.release()
 
 
 def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) -> Store:
@@ -103,10 +106,7 @@ def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) 
     except OSError as error:
         text = f"store: {folder} cannot be made ({error.strerror}): name a folder that you may write"
         raise OSError(error.errno, text) from error
-    with FileLock(folder / LOCKS / "manifest.lock"):
-        if not (folder / MANIFEST).exists():
-            text = json.dumps({"settings": wanted, "data": prints}, indent=1)
-            _whole(folder / MANIFEST, lambda file: file.write_text(text, encoding="utf-8"))
+    _write_manifest(folder, json.dumps({"settings": wanted, "data": prints}, indent=1))
     stored = _manifest(folder)
     differ = [
         f"{name} is {stored['settings'].get(name)} there and {wanted.get(name)} here"
@@ -121,6 +121,22 @@ def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) 
             "folder, or delete it"
         )
     return Store(folder, digest((wanted, prints)))
+
+
+def _write_manifest(folder: Path, text: str) -> None:
+    """Write the manifest of a new store; that of one that is there stays."""
+    lock = FileLock(folder / LOCKS / "manifest.lock")
+    mine = acquired(lock, -1.0)  # it is held for a moment only
+    if mine is None:
+        logger.warning("store: %s is on a file system without locks: targets may be fitted twice", folder)
+    try:
+        if mine:
+            _tidy(folder / MANIFEST)
+        if not (folder / MANIFEST).exists():
+            _whole(folder / MANIFEST, lambda file: file.write_text(text, encoding="utf-8"))
+    finally:
+        if mine:
+            lock.release()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -185,6 +201,13 @@ def whole_parquet(frame: pd.DataFrame, path: Path, attributes: Mapping[str, str]
     frame = frame.copy(deep=False)
     frame.attrs = dict(attributes)
     _whole(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False, write_page_checksum=True))
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a process that died in the middle of a write left of a file, whose lock is this process's."""
+    for part in path.parent.glob(f".{path.name}.*.tmp"):
+        with suppress(OSError):  # it does no harm
+            part.unlink()
 
 
 def _whole(path: Path, write: Any) -> None:

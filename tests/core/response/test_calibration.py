@@ -416,3 +416,15 @@ def test_p_values_that_underflow_are_small_and_not_wrong(rng: np.random.Generato
 def test_step_up_is_that_of_benjamini_and_hochberg(n: int, rng: np.random.Generator) -> None:
     p = np.round(rng.random(n) ** 2, 2)  # ties, 0 and 1 among them
     np.testing.assert_allclose(calibration.step_up(p), multipletests(p, method="fdr_bh")[1], rtol=1e-14)
+
+
+def test_the_band_of_independent_p_values_is_that_of_order_statistics() -> None:
+    low, high = calibration.independent_band(np.array([0.5]), 1)  # of one, which is uniform
+    np.testing.assert_allclose([low[0], high[0]], [0.025, 0.975])
+    low, high = calibration.independent_band(np.array([0.1, 0.9]), 9)  # the least and the largest of nine
+    np.testing.assert_allclose([low[0], high[1]], [1 - 0.975 ** (1 / 9), 0.975 ** (1 / 9)])
+
+
+def test_the_standard_error_needs_two_refits() -> None:
+    assert calibration.standard_error(np.array([[0.1, 0.3]]))[0] == pytest.approx(0.1)
+    assert np.isnan(calibration.standard_error(np.array([[0.1]]))[0])

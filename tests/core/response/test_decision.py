@@ -118,3 +118,49 @@ def test_a_normal_density_on_few_points() -> None:
     mean, sd = learned._normal_on(x, np.array([9, 1, 0, 0, 0, 0, 0.0]), -2.8, 0.9)  # no sd below the grid's least
     assert mean == pytest.approx((x[0] + x[1]) / 2)
     assert sd < 0.4
+
+
+def test_ties_share_the_q_value_of_all_of_them() -> None:
+    """Whatever their order, none of them is called without the others."""
+    lfdr = np.array([0.3, 0.1, 0.3, 0.2])
+    np.testing.assert_allclose(decision.q_values(lfdr), [0.9 / 4, 0.1, 0.9 / 4, 0.15], rtol=1e-12)
+
+
+def test_p_values_are_ranks_in_the_body_and_exponential_beyond_it() -> None:
+    body = np.arange(1.0, 101.0)
+    null = decision.null_distribution(np.append(body, np.nan))
+    assert null.threshold == pytest.approx(95.05)  # the quantile of 95 %
+    excess = np.arange(96.0, 101.0) - 95.05
+    assert null.rate == pytest.approx(max((5 + 10.0) / (excess.sum() + 10.0), 0.5))
+    statistic = np.array([-1.0, 50.0, 95.0, 95.05, 96.0, 99.0, 1e6])
+    tail = 0.05 * np.exp(-null.rate * (statistic - 95.05))
+    want = [1.0, 52 / 101, 7 / 101, 6 / 101, tail[4], tail[5], 1e-300]
+    np.testing.assert_allclose(null.p_value(statistic), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 100.0])
+def test_the_rate_of_the_tail_is_shrunk_to_one_by_ten_features(size: float) -> None:
+    values = np.append(np.zeros(95), size * np.arange(1.0, 6.0))
+    null = decision.null_distribution(values)
+    assert null.threshold == pytest.approx(0.05 * size)
+    assert null.rate == pytest.approx(max(15 / (15 * size - 5 * 0.05 * size + 10), 0.5))
+
+
+def test_equal_null_features_are_a_tail_of_their_own() -> None:
+    null = decision.null_distribution(np.zeros(100))
+    assert null.threshold == np.nextafter(0.0, -np.inf)
+    assert null.rate == pytest.approx(110 / 10)
+    np.testing.assert_allclose(null.p_value(np.array([0.0, -1.0])), 1.0)
+
+
+@pytest.mark.parametrize(("times", "best"), [(2.9, 1), (3.1, 2)])
+def test_a_more_complex_curve_has_to_be_three_times_as_probable(times: float, best: int) -> None:
+    prior = learned.Prior(np.array([0.5, 0.4, 0.1]), np.log(0.1), 0.5)
+    marginal = np.log(np.array([[1.0, 1.0, 4.0 * times]]))  # times the ratio of the priors
+    assert decision.simplest(marginal, prior)[0] == best
+
+
+def test_the_bayes_factor_mixes_the_curves_by_their_prior() -> None:
+    prior = learned.Prior(np.array([0.7, 0.2, 0.1]), np.log(0.1), 0.5)
+    marginal = np.log(np.array([[2.0, 3.0, 12.0]]))
+    assert np.exp(decision.log_bayes_factor(marginal, prior)[0]) == pytest.approx((3 * 2 / 3 + 12 / 3) / 2)

@@ -69,6 +69,23 @@ def test_dosage_between_batches_is_a_correlation_ratio() -> None:
     assert found.raised
 
 
+def test_one_dosage_follows_no_batch() -> None:
+    prepared = _prepared(np.array([[60, 20]] * 5 + [[20, 60]] * 5))
+    prepared.dosage.mean = np.zeros_like(prepared.dosage.mean)
+    assert _found(prepared)["batches_follow_dosage"].value == 0.0
+
+
+@pytest.mark.parametrize(("share", "raised"), [(0.1, False), (0.15, True)])
+def test_guides_that_disagree_are_counted_among_known_features(share: float, raised: bool) -> None:
+    p = np.where(np.arange(20) < 20 * share, 1e-7, 2e-6)
+    found = flags(_prepared(EVEN), np.ones(2), None, np.append(p, np.full(5, np.nan)))
+    (one,) = (f for f in found if f.flag == "guides_disagree")
+    assert one.value == pytest.approx(share)
+    assert one.raised == raised
+    (none,) = (f for f in flags(_prepared(EVEN), np.ones(2), None, np.full(3, np.nan)) if f.flag == one.flag)
+    assert none.value == 0.0
+
+
 def test_offsets_that_follow_the_dosage() -> None:
     found = _found(_prepared(EVEN, 0.3 * DOSAGE))["size_factors_follow_dosage"]
     assert found.raised

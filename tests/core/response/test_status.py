@@ -79,6 +79,13 @@ def test_a_gap_is_of_no_interest_without_a_response() -> None:
     [
         ({}, "high"),
         ({"pareto_k": np.nan}, "high"),
+        ({"lfdr": 0.0099}, "high"),
+        ({"n_guides_support": 3.0}, "high"),
+        ({"log_bf_loo": 2.31}, "high"),  # 10 to 1
+        ({"log_bf_loo": 2.29}, "moderate"),
+        ({"p_trend_within_targeting": 0.049}, "high"),
+        ({"pareto_k": 0.69}, "high"),
+        ({"qvalue": 0.0499}, "high"),
         ({"lfdr": 0.02}, "moderate"),
         ({"lfdr": 0.19}, "moderate"),
         ({"lfdr": 0.21}, "low"),
