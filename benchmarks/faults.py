@@ -102,13 +102,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("fit", "screen"))
     parser.add_argument("--faults", type=int, default=200, help="runs with a fault")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and limits")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further fault after so many")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # of a process with threads that forks
     parallel.BLOCK = 2
     parallel.blocks.__defaults__ = (2,)
     decision.N_NULL = null_draws.N_NULL = 30
-    adata, rng = make(args.what), np.random.default_rng(0)
+    adata, rng = make(args.what), np.random.default_rng(args.seed)
     count: dict[str, int] = collections.Counter()
     root = Path(tempfile.mkdtemp())
     run(args.what, adata, root / "first")  # which loads compiled code, as no child has to
