@@ -50,6 +50,12 @@ class Measured:
             out.__dict__[name] = getattr(self, name)
         return out
 
+    def with_dosages(self, first: Dosages, second: Dosages) -> Measured:
+        """The same guides at other dosages; the axis stays."""
+        out = replace(self, dosages=(first, second))
+        out.__dict__["shapes"] = self.shapes
+        return out
+
     @cached_property
     def shapes(self) -> Shapes:
         """The curves over the axis."""

@@ -65,7 +65,7 @@ def log_likelihood(pair: Pair, curves: Curves, taus: Floats, rho: float) -> Floa
 
 def _at_tau(pair: Pair, curves: Curves, tau: float, rho: float) -> Floats:
     n, common = pair.n_targeting, rho * tau**2
-    total = _of_ntc(pair, tau, rho)
+    total = of_ntc(pair, tau, rho)
     v = [pair.variance[:, None, c, :n] + tau**2 + curves.variance[:, :, c] for c in range(2)]
     r = [pair.mean[:, None, c, :n] - curves.value[:, :, c] for c in range(2)]
     det = v[0] * v[1] - common**2
@@ -91,13 +91,15 @@ def _at_tau(pair: Pair, curves: Curves, tau: float, rho: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class _OfNtc:
+class OfNtc:
+    """What the NTC guides say of the levels of both contexts."""
+
     value: Floats  # (T,) log likelihood at a level of 0
     precision: Floats  # (3, T) of the two levels: first, both, second
     pull: Floats  # (2, T)
 
 
-def _of_ntc(pair: Pair, tau: float, rho: float) -> _OfNtc:
+def of_ntc(pair: Pair, tau: float, rho: float) -> OfNtc:
     """What the NTC guides say of the levels."""
     n, common = pair.n_targeting, rho * tau**2
     v, r = pair.variance[:, :, n:] + tau**2, pair.mean[:, :, n:]
@@ -107,7 +109,7 @@ def _of_ntc(pair: Pair, tau: float, rho: float) -> _OfNtc:
     value = -0.5 * (np.log(det) + r[:, 0] * y0 + r[:, 1] * y1).sum(-1) - 2.0 * np.log(pair.level_sd)
     own = pair.level_sd**-2.0
     precision = np.stack([p00.sum(-1) + own, p01.sum(-1), p11.sum(-1) + own])
-    return _OfNtc(value, precision, np.stack([y0.sum(-1), y1.sum(-1)]))
+    return OfNtc(value, precision, np.stack([y0.sum(-1), y1.sum(-1)]))
 
 
 def _integrated(matrix: dict[tuple[int, int], Floats], pull: list[Floats]) -> Floats:
