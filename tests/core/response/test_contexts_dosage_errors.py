@@ -80,7 +80,11 @@ def test_dosages_of_a_context_that_are_off_together_are_put_right():
     found = with_learned_dosages(measured, np.ones(len(kind), dtype=bool), TAUS, 0.5)
     apart = [float(np.mean(d.at[:, 1] - X)) for d in found.dosages]
     assert abs(apart[1] - apart[0]) < 0.2 * MOVED
-    assert all(d.level_error < 0.25 * LEVEL_ERROR for d in found.dosages)
+    assert found.loadings is not None
+    first, second = found.loadings.mean(2).T  # of the shift of each context
+    assert ((first - second) ** 2).sum() < (0.2 * LEVEL_ERROR) ** 2
+    # that all dosages of both are off together, responses tell less well
+    assert ((first + second) ** 2).sum() > ((first - second) ** 2).sum()
     assert all((d.error >= LEAST_ERROR * 0.05).all() for d in found.dosages)
     assert found.axis == measured.axis
     decision, _ = decide(measured, n_null=0)

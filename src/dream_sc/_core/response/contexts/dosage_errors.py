@@ -39,6 +39,7 @@ LEAST_EVIDENCE = 5.0  # log Bayes factor of a response, of features that are ask
 MOST_LOOKED = 1000  # features among which these are found
 LEAST_ERROR = 0.1  # of what the cis step says: the model is not as right as many features together say
 LEAST = 1e-3  # log2, error of a dosage
+N_TOGETHER = 3  # ways in which errors of many guides go together
 
 
 @dataclass(frozen=True)
@@ -168,17 +169,17 @@ def _line(shapes: Shapes, theta: Floats, dosages: Dosages) -> tuple[Floats, Floa
 
 
 def _moved(measured: Measured, mean: Floats, covariance: Floats) -> Measured:
-    """With dosages moved by `mean` ``(2 G,)`` and errors of this covariance, but for what both contexts share."""
+    """With dosages moved by `mean` ``(2 G,)``, and errors of this covariance: what goes together, and each guide's own.
+
+    What goes together are the first `N_TOGETHER` principal components: a shift of the axis, or its length.
+    """
     n = len(mean) // 2
-    both = covariance.sum(1)
-    apart = covariance - np.outer(both, both) / both.sum()  # all dosages of both move together: no difference
-    contrast = np.repeat([-1.0, 1.0], n) / n
-    diagonal = np.diag(apart)
-    own = slice(0, n), slice(n, None)
-    pairs = [(apart[s, s].sum() - diagonal[s].sum()) / (n * (n - 1)) for s in own]  # common to guides of a context
-    level = 0.5 * max(float(contrast @ apart @ contrast - diagonal.sum() / n**2), 0.0)
+    variance, axes = np.linalg.eigh(covariance)
+    first = axes[:, -N_TOGETHER:] * np.sqrt(np.maximum(variance[-N_TOGETHER:], 0.0))
+    rest = np.diag(covariance) - (first**2).sum(1)
     dosages = []
     for c, d in enumerate(measured.dosages):
-        error = np.sqrt(np.maximum(diagonal[own[c]] - max(pairs[c], 0.0), (LEAST_ERROR * d.error) ** 2))
-        dosages.append(replace(d.moved(mean[own[c], None]), error=error, level_error=level**0.5))
-    return measured.with_dosages(dosages[0], dosages[1])
+        own = slice(c * n, (c + 1) * n)
+        error = np.sqrt(np.maximum(rest[own], (LEAST_ERROR * d.error) ** 2))
+        dosages.append(replace(d.moved(mean[own, None]), error=error))
+    return measured.with_dosages(dosages[0], dosages[1], first.T.reshape(-1, 2, n))
