@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 MOST_FEATURES, N_PICKED = 100, 48  # features that are asked, and draws of each
 LEAST_EVIDENCE = 5.0  # log Bayes factor of a response, of features that are asked
 MOST_LOOKED = 1000  # features among which these are found
+TEMPER = 0.5  # of the features' precision: the errors that it leaves are as large as those of simulated screens
 LEAST_ERROR = 0.1  # of what the cis step says: the model is not as right as many features together say
 LEAST = 1e-3  # log2, error of a dosage
+N_BENDS = 3  # a shift, a stretch, and a square of it
 N_TOGETHER = 3  # ways in which errors of many guides go together
 
 
@@ -72,9 +74,24 @@ def with_learned_dosages(measured: Measured, learns: NDArray[np.bool_], grid: Fl
         factor = _factor(some.shapes, levels.pair.take([row]), float(levels.start[row]), rho, picked, root)
         total, pull = total + factor[0], pull + factor[1]
     # without the part that a feature has in what it is judged by, as far as one number for all can say
-    share = 1.0 - 1.0 / max(len(found.rows), 1)
-    covariance = np.linalg.inv(np.eye(len(root)) + share * total)
-    return _moved(measured, root @ (covariance @ (share * pull)), root @ covariance @ root.T)
+    share = TEMPER * (1.0 - 1.0 / max(len(found.rows), 1))
+    covariance = np.asarray(np.linalg.inv(np.eye(len(root)) + share * total), dtype=np.float64)
+    mean, covariance = root @ (covariance @ (share * pull)), root @ covariance @ root.T
+    return _moved(measured, *_without_common(measured.dosages, mean, covariance, root @ root.T))
+
+
+def _without_common(
+    dosages: tuple[Dosages, Dosages], mean: Floats, covariance: Floats, said: Floats
+) -> tuple[Floats, Floats]:
+    """Mean and covariance of the errors, with what bends the axis of both contexts alike as the cis step says.
+
+    Where the EC50s of many features lie, and how steep they are, would tell that if their priors were right.
+    """
+    x = np.concatenate([d.at[:, 1] for d in dosages])
+    bends = np.vander(x / max(np.abs(x).max(), 1e-12), N_BENDS, increasing=True)
+    by = covariance @ bends @ np.linalg.inv(bends.T @ covariance @ bends)
+    own = covariance - by @ bends.T @ covariance
+    return mean - by @ (bends.T @ mean), own + by @ (bends.T @ said @ bends) @ by.T
 
 
 def _root(dosages: tuple[Dosages, Dosages]) -> Floats:
