@@ -3,7 +3,8 @@
 Each plan has its own guides, dosages, cells, depth and guide effects. A screen has features of three levels, a third of
 them with one of two fold changes; its observed power is the share of those that `fit_trans` calls, at q < 0.05 and a
 local FDR below 0.5. Of the levels 0.1, 0.5 and 2 counts in a cell, the first two are low. Run
-``python benchmarks/power.py [number of plans] [features of each kind]``.
+``python benchmarks/power.py [number of plans] [features of each kind] [screens of each plan]``. Several screens of a
+plan average what is one screen's own: its features and what was learned from them.
 """
 
 from __future__ import annotations
@@ -114,7 +115,13 @@ def observed(adata: Any) -> pd.DataFrame:
     return found.reset_index().rename(columns=lambda name: name.removeprefix("true_"))
 
 
-def main(n_plans: int = N_PLANS, n_each: int = N_EACH) -> None:
+def over_screens(found: list[pd.DataFrame]) -> pd.DataFrame:
+    """The same for several screens of one plan together."""
+    together = pd.concat(found).groupby(["mean", "log2fc"])
+    return together.agg(called=("called", "mean"), n=("n", "sum"), width=("width", "mean")).reset_index()
+
+
+def main(n_plans: int = N_PLANS, n_each: int = N_EACH, n_screens: int = 1) -> None:
     """Print the comparison."""
     ds.settings.verbosity = "error"
     rows, seconds, spent = [], 0.0, 0.0
@@ -125,7 +132,7 @@ def main(n_plans: int = N_PLANS, n_each: int = N_EACH) -> None:
         table = ds.design.power(known, plan, log2fc=[0.0, *changes], means=MEANS)
         seconds += time.process_time() - start
         start = time.process_time()
-        found = observed(simulate(rng, plan, known, changes, n_each))
+        found = over_screens([observed(simulate(rng, plan, known, changes, n_each)) for _ in range(n_screens)])
         spent += time.process_time() - start
         both = _joined(table, found)
         rows.append(both.assign(plan=i, guide_sd=known["guide_sd"]))
@@ -144,11 +151,15 @@ def _joined(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([a, b[["called", "n", "width"]]], axis=1)
 
 
+def by_counting(some: pd.DataFrame) -> float:
+    """Mean absolute error of a forecast that is right, as so few features are counted."""
+    p = some["power"].clip(0.001, 0.999)
+    return float(np.sqrt(2 / np.pi * p * (1 - p) / some["n"]).mean())
+
+
 def report(some: pd.DataFrame, null: pd.DataFrame) -> None:
     """Errors of the forecast, beside what counting so few features adds to them."""
-    error = some["power"] - some["called"]
-    p = some["power"].clip(0.001, 0.999)
-    noise = np.sqrt(2 / np.pi * p * (1 - p) / some["n"]).mean()
+    error, noise = some["power"] - some["called"], by_counting(some)
     print(
         f"{len(some)} kinds of response: mean absolute error {error.abs().mean():.3f} ({noise:.3f} by counting alone)"
     )
@@ -159,7 +170,10 @@ def report(some: pd.DataFrame, null: pd.DataFrame) -> None:
     print(f"called without a response: forecast {null['power'].mean():.4f}, observed {null['called'].mean():.4f}")
     for mean, at in some.groupby("mean"):
         off, r = at["power"] - at["called"], np.corrcoef(at["power"], at["called"])[0, 1]
-        print(f"mean {mean}: mean absolute error {off.abs().mean():.3f}, bias {off.mean():+.3f}, correlation {r:.3f}")
+        print(
+            f"mean {mean}: mean absolute error {off.abs().mean():.3f} ({by_counting(at):.3f} by counting alone), "
+            f"bias {off.mean():+.3f}, correlation {r:.3f}"
+        )
     clear = some[(some["called"] > 0.5) & some["width"].notna()]
     ratio = np.log2(clear["ec50_width"] / clear["width"])
     print(f"width of the EC50's interval, forecast over observed: median {2 ** ratio.median():.2f}, ", end="")

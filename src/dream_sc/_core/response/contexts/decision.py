@@ -12,6 +12,7 @@ from dream_sc._core.parallel import blocks, each_block
 from dream_sc._core.response.decision import null_distribution, q_values
 from dream_sc._core.response.learned import Prior, learn
 
+from .dosage_errors import with_learned_dosages
 from .evidence import Evidence, Posterior, evidence
 from .hypotheses import DIFFERS, START
 from .measured import levels_of
@@ -118,6 +119,7 @@ def decide(
     grid, n = measured.priors.unit * TAUS, len(measured.sums[0].overdispersion)
     some = np.ones(n, dtype=bool) if learns is None or not learns.any() else learns
     rho = learn_rho(measured.take(some), grid)
+    measured = with_learned_dosages(measured, some, grid, rho)
     found = gather(measured, grid, rho, progress=progress)
     values = values_of(found)
     prior = learn(values[some], grid, measured.priors, start=START)

@@ -37,6 +37,7 @@ class Measured:
     targeting: NDArray[np.bool_]  # (G,)
     axis: Axis  # of all contexts together
     priors: TransPriors  # in the unit of the likelihood
+    loadings: Floats | None = None  # (F, 2, G) errors of dosages that go together; those of the NTC levels if None
 
     def take(self, features: Any) -> Measured:
         """Those of some features."""
@@ -47,6 +48,12 @@ class Measured:
         out = replace(self, sums=sums)
         for name in ("shapes", "lattice_curves"):
             out.__dict__[name] = getattr(self, name)
+        return out
+
+    def with_dosages(self, first: Dosages, second: Dosages, loadings: Floats) -> Measured:
+        """The same guides at other dosages, with errors that go together ``(F, 2, G)``; the axis stays."""
+        out = replace(self, dosages=(first, second), loadings=loadings)
+        out.__dict__["shapes"] = self.shapes
         return out
 
     @cached_property
@@ -116,7 +123,8 @@ def _pair(measured: Measured, curves: list[Floats | None], sd: float | None) -> 
         variance.append(v)
         base.append(rest)
         level.append(at)
-    pair = Pair(np.stack(mean, 1), np.stack(variance, 1), measured.dosages, measured.priors.level_sd, unit)
+    level_sd = measured.priors.level_sd
+    pair = Pair(np.stack(mean, 1), np.stack(variance, 1), measured.dosages, level_sd, unit, measured.loadings)
     return pair, np.stack(level, 1), tuple(base)
 
 

@@ -31,11 +31,24 @@ class Pair:
     dosages: tuple[Dosages, ...]  # of the targeting guides
     level_sd: float  # of the level of NTC guides about that of the context
     unit: float = 1.0  # of the likelihood
+    loadings: Floats | None = (
+        None  # (F, 2, G) log2, errors of dosages that go together; those of the NTC levels if None
+    )
 
     @property
     def n_targeting(self) -> int:
         """Number of targeting guides."""
         return len(self.dosages[0].error)
+
+    @property
+    def together(self) -> Floats:
+        """Errors of dosages that go together ``(F, 2, G)``, each as far as one sd moves the guides."""
+        if self.loadings is not None:
+            return self.loadings
+        sd = [d.level_error for d in self.dosages]
+        out = np.zeros((2, 2, self.n_targeting))
+        out[[0, 1], [0, 1]] = np.array(sd)[:, None]
+        return out[np.array(sd) > 0]
 
     def take(self, features: Any) -> Pair:
         """That of some features."""
@@ -68,7 +81,7 @@ def log_likelihood(pair: Pair, curves: Curves, taus: Floats, rho: float) -> Floa
 
 def _at_tau(pair: Pair, curves: Curves, tau: float, rho: float) -> Floats:
     n, common = pair.n_targeting, rho * tau**2
-    total = _of_ntc(pair, tau, rho)
+    total = of_ntc(pair, tau, rho)
     v = [pair.variance[:, None, c, :n] + tau**2 + curves.variance[:, :, c] for c in range(2)]
     r = [pair.mean[:, None, c, :n] - curves.value[:, :, c] for c in range(2)]
     det = v[0] * v[1] - common**2
@@ -81,26 +94,29 @@ def _at_tau(pair: Pair, curves: Curves, tau: float, rho: float) -> Floats:
         (1, 1): total.precision[2, :, None] + p11.sum(-1),
     }
     pull = [total.pull[c, :, None] + y[c].sum(-1) for c in range(2)]
-    which = [c for c in range(2) if pair.dosages[c].level_error > 0]
     p = {(0, 0): p00, (0, 1): p01, (1, 0): p01, (1, 1): p11}
-    moved = {c: curves.slope[:, :, c] * pair.dosages[c].level_error for c in which}
-    for i, c in enumerate(which):
+    moved: list[dict[int, Floats]] = []
+    for i, loading in enumerate(pair.together):
+        moved.append({c: curves.slope[:, :, c] * loading[c] for c in range(2) if loading[c].any()})
+        by = [np.asarray(sum(p[d, c] * each for c, each in moved[i].items())) for d in range(2)]
         for d in range(2):
-            matrix[d, 2 + i] = (p[d, c] * moved[c]).sum(-1)
-        for j, e in enumerate(which[: i + 1]):
-            matrix[2 + j, 2 + i] = (p[e, c] * moved[e] * moved[c]).sum(-1) + (1.0 if e == c else 0.0)
-        pull.append((y[c] * moved[c]).sum(-1))
+            matrix[d, 2 + i] = by[d].sum(-1)
+        for j in range(i + 1):
+            matrix[2 + j, 2 + i] = sum((each * by[c]).sum(-1) for c, each in moved[j].items()) + float(i == j)
+        pull.append(sum((y[c] * each).sum(-1) for c, each in moved[i].items()))
     return value + _integrated(matrix, pull)
 
 
 @dataclass(frozen=True)
-class _OfNtc:
+class OfNtc:
+    """What the NTC guides say of the levels of both contexts."""
+
     value: Floats  # (T,) log likelihood at a level of 0
     precision: Floats  # (3, T) of the two levels: first, both, second
     pull: Floats  # (2, T)
 
 
-def _of_ntc(pair: Pair, tau: float, rho: float) -> _OfNtc:
+def of_ntc(pair: Pair, tau: float, rho: float) -> OfNtc:
     """What the NTC guides say of the levels."""
     n, common = pair.n_targeting, rho * tau**2
     v, r = pair.variance[:, :, n:] + tau**2, pair.mean[:, :, n:]
@@ -110,7 +126,7 @@ def _of_ntc(pair: Pair, tau: float, rho: float) -> _OfNtc:
     value = -0.5 * (np.log(det) + r[:, 0] * y0 + r[:, 1] * y1).sum(-1) - 2.0 * np.log(pair.level_sd)
     own = pair.level_sd**-2.0
     precision = np.stack([p00.sum(-1) + own, p01.sum(-1), p11.sum(-1) + own])
-    return _OfNtc(value, precision, np.stack([y0.sum(-1), y1.sum(-1)]))
+    return OfNtc(value, precision, np.stack([y0.sum(-1), y1.sum(-1)]))
 
 
 def _integrated(matrix: dict[tuple[int, int], Floats], pull: list[Floats]) -> Floats:
