@@ -15,18 +15,31 @@ from dream_sc._core.compiled import Cube, Indices, Matrix, Vector, inline, part
 from dream_sc._core.curves import chosen
 
 from .curve_tables import fill_tables
-from .layout import Design, Tables
+from .layout import Anchor, Design, Tables, hold
 
 IDLE = -1
+
+
+class Points(NamedTuple):
+    """The points of one feature: every shape at every tau, the sd of the guide effects, that is asked for."""
+
+    shapes: Matrix  # (S, d)
+    consts: Matrix  # (S, 2)
+    starts: Matrix  # (S, n) parameters to start from, NaN where none are known; (0, n) without any
+    taus: Vector  # (K,)
+    valid: Indices  # those that are asked for
 
 
 class Lanes(NamedTuple):
     """Where each of `L` lanes is, and where the shapes that are solved were found."""
 
     shape: Indices  # (L,) its shape, or IDLE
-    at: Indices  # (L,) which of the feature's sds of the guide effects
+    at: Indices  # (L,) which of the valid taus
     n_steps: Indices  # (L,) Newton steps since it came there
+    theta: Matrix  # (n, L) parameters
+    tau: Vector  # (L,)
     first: Indices  # (1,) shape of the first lane of the tables that are made ahead
+    room: Matrix  # (d, L) for the shapes of these
     scale: Vector  # (d,) of the shapes, which distances are measured by
     solved: Matrix  # (S, n + 2 W) parameters, then the tables at the ends of the axis
     effects: Matrix  # (S, G M) of the guides, there
@@ -35,7 +48,7 @@ class Lanes(NamedTuple):
 
 
 @part
-def new_lanes(n_lanes: int, shapes: Matrix, n_kept: int, n_effects: int) -> Lanes:
+def new_lanes(n_lanes: int, shapes: Matrix, n: int, n_ends: int, n_effects: int) -> Lanes:
     """Lanes without anything to do."""
     n_s, n_d = shapes.shape
     scale = np.zeros(n_d)
@@ -48,9 +61,12 @@ def new_lanes(n_lanes: int, shapes: Matrix, n_kept: int, n_effects: int) -> Lane
         np.full(n_lanes, IDLE),
         np.zeros(n_lanes, np.int64),
         np.zeros(n_lanes, np.int64),
+        np.zeros((n, n_lanes)),
+        np.zeros(n_lanes),
         np.full(1, -n_lanes),
+        np.zeros((max(n_d, 1), n_lanes)),
         scale,
-        np.zeros((n_s, n_kept)),
+        np.zeros((n_s, n + n_ends)),
         np.zeros((n_s, n_effects)),
         np.zeros(n_s, np.int64),
         np.zeros(1, np.int64),
@@ -58,17 +74,16 @@ def new_lanes(n_lanes: int, shapes: Matrix, n_kept: int, n_effects: int) -> Lane
 
 
 @part
-def _make_ahead(
-    curve: int, shapes: Matrix, consts: Matrix, at: Matrix, first: int, design: Design, tabs: Tables
-) -> None:
+def make_tables(curve: int, points: Points, room: Matrix, first: int, design: Design, tabs: Tables) -> None:
     """Tables of the shapes from `first` on; where there are fewer than lanes, of the last one again."""
-    for lane in range(at.shape[1]):
+    shapes, consts = points.shapes, points.consts
+    for lane in range(room.shape[1]):
         i = min(first + lane, shapes.shape[0] - 1)
         for d in range(shapes.shape[1]):
-            at[d, lane] = shapes[i, d]
+            room[d, lane] = shapes[i, d]
         for d in range(2):
             tabs.consts[d, lane] = consts[i, d]
-    fill_tables(curve, at, design, tabs)
+    fill_tables(curve, room, design, tabs)
 
 
 @inline
@@ -97,24 +112,23 @@ def _copy_tables(ahead: Tables, j: int, tabs: Tables, lane: int) -> None:
 
 @part
 def take_shape(
-    curve: int,
-    i: int,
-    lane: int,
-    shapes: Matrix,
-    consts: Matrix,
-    design: Design,
-    room: Matrix,
-    ahead: Tables,
-    tabs: Tables,
-    lanes: Lanes,
+    curve: int, i: int, lane: int, points: Points, design: Design, ahead: Tables, tabs: Tables, lanes: Lanes
 ) -> None:
-    """Let a lane have shape `i`, and its tables, made for as many as there are lanes at a time; `room` is (d, L)."""
-    n_lanes, n_s = room.shape[1], shapes.shape[0]
-    if not lanes.first[0] <= i < lanes.first[0] + n_lanes:
-        lanes.first[0] = i
-        _make_ahead(curve, shapes, consts, room, i, design, ahead)
-    _copy_tables(ahead, i - lanes.first[0], tabs, lane)
-    lanes.shape[lane], lanes.at[lane], lanes.n_steps[lane] = min(i, n_s - 1), 0, 0
+    """Let a lane have shape `i`, and its tables, which are made for as many shapes as there are lanes at a time."""
+    first, n_lanes = lanes.first[0], lanes.room.shape[1]
+    if not first <= i < first + n_lanes:
+        lanes.first[0] = first = i
+        make_tables(curve, points, lanes.room, first, design, ahead)
+    _copy_tables(ahead, i - first, tabs, lane)
+    lanes.shape[lane], lanes.at[lane], lanes.n_steps[lane] = i, 0, 0
+
+
+@part
+def take_tau(at: int, lane: int, points: Points, anchor: Anchor, lanes: Lanes, held: Anchor) -> None:
+    """Let a lane be at one of the valid taus."""
+    lanes.at[lane], lanes.n_steps[lane] = at, 0
+    lanes.tau[lane] = points.taus[points.valid[at]]
+    hold(anchor, points.valid[at], lane, held)
 
 
 @part
@@ -138,16 +152,20 @@ def start(
     n_amp: int,
     amplitude: float,
     lane: int,
-    shapes: Matrix,
-    consts: Matrix,
+    points: Points,
     mode: Matrix,
     lanes: Lanes,
     tabs: Tables,
-    theta: Matrix,
     u: Cube,
 ) -> None:
-    """Start a lane at its nearest solved shape, or where nothing moves: `mode` (C, L) is that of level and groups."""
-    near = _nearest(lanes.shape[lane], shapes, consts, lanes.scale, lanes.order, lanes.n_solved[0])
+    """Start a lane where its shape is said to be, at the nearest solved shape, or anew."""
+    i, theta = lanes.shape[lane], lanes.theta
+    if points.starts.shape[0] > 0 and np.isfinite(points.starts[i, 0]):
+        start_anew(n_amp, amplitude, mode, lane, theta, u)
+        for j in range(theta.shape[0]):
+            theta[j, lane] = points.starts[i, j]
+        return
+    near = _nearest(i, points.shapes, points.consts, lanes.scale, lanes.order, lanes.n_solved[0])
     if near == IDLE:
         start_anew(n_amp, amplitude, mode, lane, theta, u)
         return
@@ -160,7 +178,7 @@ def start(
 
 @part
 def start_anew(n_amp: int, amplitude: float, mode: Matrix, lane: int, theta: Matrix, u: Cube) -> None:
-    """Start a lane where nothing is known."""
+    """Start a lane where nothing is known: `mode` (C, L) is that of level and group effects."""
     theta[0, lane] = mode[0, lane]
     for i in range(n_amp):
         theta[1 + i, lane] = amplitude
@@ -172,11 +190,11 @@ def start_anew(n_amp: int, amplitude: float, mode: Matrix, lane: int, theta: Mat
 
 
 @part
-def remember(lane: int, theta: Matrix, low: Matrix, high: Matrix, u: Cube, lanes: Lanes) -> None:
+def remember(lane: int, low: Matrix, high: Matrix, u: Cube, lanes: Lanes) -> None:
     """Keep where a lane's shape was found, for others to start from."""
-    i, n, w, n_parts = lanes.shape[lane], theta.shape[0], low.shape[0], u.shape[1]
+    i, n, w, n_parts = lanes.shape[lane], lanes.theta.shape[0], low.shape[0], u.shape[1]
     for j in range(n):
-        lanes.solved[i, j] = theta[j, lane]
+        lanes.solved[i, j] = lanes.theta[j, lane]
     for j in range(w):
         lanes.solved[i, n + j], lanes.solved[i, n + w + j] = low[j, lane], high[j, lane]
     for g in range(u.shape[0]):

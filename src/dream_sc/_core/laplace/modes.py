@@ -12,11 +12,11 @@ from math import log
 
 import numpy as np
 
-from dream_sc._core.compiled import Block, Cube, Indices, Matrix, Stack, Vector, entry, inline, part
+from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline, part
 from dream_sc._core.curves import chosen
 
-from .lanes import IDLE, Lanes, new_lanes, remember, start, start_anew, take_shape
-from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
+from .lanes import IDLE, Lanes, Points, make_tables, new_lanes, remember, start, start_anew, take_shape, take_tau
+from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, new_scratch, new_tables
 from .linalg import cholesky, solve
 from .marginal import LOG_2PI, evaluate
 
@@ -131,42 +131,34 @@ def _store(
                 covs[i, k, j, l] = step[l]
 
 
-@inline
-def _hold_tau(k: int, lane: int, taus: Vector, anchor: Anchor, tau: Vector, held: Anchor) -> None:
-    """Let a lane be at tau `k`."""
-    tau[lane] = taus[k]
-    hold(anchor, k, lane, held)
-
-
 @part
 def _begin(
     curve: int,
     n_amp: int,
     amplitude: float,
     anchor: Anchor,
+    points: Points,
     design: Design,
-    shapes: Matrix,
-    consts: Matrix,
-    taus: Vector,
-    valid: Indices,
-    room: Matrix,
     ahead: Tables,
     tabs: Tables,
     lanes: Lanes,
-    theta: Matrix,
-    tau: Vector,
     s: Scratch,
 ) -> int:
     """Give the first shapes to the lanes, or the first taus of a single shape; gives the number of lanes at work."""
-    n_s, n_lanes, together = shapes.shape[0], room.shape[1], shapes.shape[0] == 1
-    n_jobs = valid.size if together else n_s
+    n_s, n_lanes = points.shapes.shape[0], lanes.tau.size
+    together = n_s == 1
+    n_jobs = points.valid.size if together else n_s
+    if together:
+        make_tables(curve, points, lanes.room, 0, design, tabs)
     for lane in range(n_lanes):
         # lanes that have nothing to do are at the last place
         i = min(lane, n_jobs - 1)
-        take_shape(curve, 0 if together else i, lane, shapes, consts, design, room, ahead, tabs, lanes)
-        lanes.at[lane] = i if together else 0
-        _hold_tau(valid[lanes.at[lane]], lane, taus, anchor, tau, s.anchor)
-        start_anew(n_amp, amplitude, s.anchor.mode, lane, theta, s.u)
+        if together:
+            lanes.shape[lane] = 0
+        else:
+            take_shape(curve, i, lane, points, design, ahead, tabs, lanes)
+        take_tau(i if together else 0, lane, points, anchor, lanes, s.anchor)
+        start(curve, n_amp, amplitude, lane, points, s.anchor.mode, lanes, tabs, s.u)
         if lane >= n_jobs:
             lanes.shape[lane] = IDLE
     return min(n_jobs, n_lanes)
@@ -179,71 +171,46 @@ def _feature(
     amplitude: float,
     counts: Counts,
     design: Design,
-    shapes: Matrix,
-    consts: Matrix,
-    taus: Vector,
-    valid: Indices,
+    points: Points,
     tol: float,
     log_z: Matrix,
     modes: Cube,
     covs: Stack,
 ) -> None:
     """One feature: each lane has a shape, at one tau after another; of a single shape, the taus are shared out."""
-    n, n_s, n_lanes = n_amp + counts.anchor.mode.shape[1], shapes.shape[0], LANES
+    n, n_s, n_lanes, valid = n_amp + counts.anchor.mode.shape[1], points.shapes.shape[0], LANES, points.valid
     n_jobs = valid.size if n_s == 1 else n_s
     if n_jobs < LANES:  # lanes that fill a vector
         n_lanes = (n_jobs + FILL - 1) // FILL * FILL
     stride = n_lanes if n_s == 1 else 1
-    s, tabs, ahead = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes), new_tables(design, n_lanes)
-    theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), np.zeros(n_lanes)
-    chol, room = np.zeros((n_lanes, n, n)), np.zeros((max(shapes.shape[1], 1), n_lanes))
-    lanes, mode = new_lanes(n_lanes, shapes, n + 2 * tabs.low.shape[0], s.u.shape[0] * s.u.shape[1]), s.anchor.mode
-    low, high, grad, hess, gauss, one, square, u = tabs.low, tabs.high, s.grad, s.hess, s.gauss, s.one, s.square, s.u
-    n_busy = _begin(
-        curve,
-        n_amp,
-        amplitude,
-        counts.anchor,
-        design,
-        shapes,
-        consts,
-        taus,
-        valid,
-        room,
-        ahead,
-        tabs,
-        lanes,
-        theta,
-        tau,
-        s,
-    )
+    s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
+    ahead = new_tables(design, n_lanes if n_s > 1 else 0)
+    value, chol, low, high = np.zeros(n_lanes), np.zeros((n_lanes, n, n)), tabs.low, tabs.high
+    lanes = new_lanes(n_lanes, points.shapes, n, 2 * low.shape[0], s.u.shape[0] * s.u.shape[1])
+    theta, grad, hess, gauss, one, square, u = lanes.theta, s.grad, s.hess, s.gauss, s.one, s.square, s.u
+    n_busy = _begin(curve, n_amp, amplitude, counts.anchor, points, design, ahead, tabs, lanes, s)
     taken = n_busy if n_s > 1 else 1
     while n_busy > 0:
-        evaluate(curve, theta, n_amp, counts, tau, design, tabs, s, s.climb[0])
+        evaluate(curve, theta, n_amp, counts, lanes.tau, design, tabs, s, s.climb[0])
         for lane in range(n_lanes):
-            i, at = lanes.shape[lane], lanes.at[lane]
+            i, at, n_steps, factor = lanes.shape[lane], lanes.at[lane], lanes.n_steps[lane], chol[lane]
             if i == IDLE:
                 continue
-            done = _step(
-                lane, lanes.n_steps[lane], tol, theta, s.climb, grad, hess, gauss, one, square, chol[lane], value
-            )
             lanes.n_steps[lane] += 1
-            if not done:
+            if not _step(lane, n_steps, tol, theta, s.climb, grad, hess, gauss, one, square, factor, value):
                 continue
             if np.isfinite(value[lane]):
-                k = valid[at]
-                _store(curve, theta, chol[lane], lane, low, high, one, value[lane], log_z, modes, covs, i, k)
+                _store(curve, theta, factor, lane, low, high, one, value[lane], log_z, modes, covs, i, valid[at])
                 if at == 0:
-                    remember(lane, theta, low, high, u, lanes)
+                    remember(lane, low, high, u, lanes)
             else:
-                start_anew(n_amp, amplitude, mode, lane, theta, u)
+                start_anew(n_amp, amplitude, s.anchor.mode, lane, theta, u)
             if at + stride < valid.size:
-                lanes.at[lane], lanes.n_steps[lane] = at + stride, 0
-                _hold_tau(valid[at + stride], lane, taus, counts.anchor, tau, s.anchor)
+                take_tau(at + stride, lane, points, counts.anchor, lanes, s.anchor)
             elif taken < n_s:
-                take_shape(curve, taken, lane, shapes, consts, design, room, ahead, tabs, lanes)
-                _hold_tau(valid[0], lane, taus, counts.anchor, tau, s.anchor)
-                start(curve, n_amp, amplitude, lane, shapes, consts, mode, lanes, tabs, theta, u)
+                take_shape(curve, taken, lane, points, design, ahead, tabs, lanes)
+                take_tau(0, lane, points, counts.anchor, lanes, s.anchor)
+                start(curve, n_amp, amplitude, lane, points, s.anchor.mode, lanes, tabs, u)
                 taken += 1
             else:
                 lanes.shape[lane] = IDLE
@@ -263,6 +230,7 @@ def run(
     design: Design,
     shapes: Cube,
     consts: Cube,
+    starts: Cube,
     taus: Matrix,
     tol: float,
     log_z: Cube,
@@ -274,6 +242,7 @@ def run(
     `curve` is its place in the list, `amplitude` what the mode is looked for from first.
     `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `offset` is what covariates add to the
     predictor (T, R), (T, 0) without them; `shapes` and `consts` are (1 or T, S, ...);
+    `starts` are parameters of each shape to start from (T, S, n), NaN where none are known, or (0, 0, n);
     `taus` is (T, K), a negative tau is skipped.
     """
     shared, valid = shapes.shape[0] == 1, np.zeros(taus.shape[1], dtype=np.int64)
@@ -289,5 +258,6 @@ def run(
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
         its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
         one = counts_of(counts[t], weights[t], overdispersion[t], offset[t], its, design.scale2, design.likelihood)
-        at, given = valid[:n_valid], consts[i]
-        _feature(curve, n_amp, amplitude, one, design, shapes[i], given, taus[t], at, tol, log_z[t], modes[m], covs[m])
+        known = starts[t] if starts.shape[0] > 0 else starts.reshape(0, starts.shape[2])
+        points = Points(shapes[i], consts[i], known, taus[t], valid[:n_valid])
+        _feature(curve, n_amp, amplitude, one, design, points, tol, log_z[t], modes[m], covs[m])

@@ -246,9 +246,13 @@ def _near(p: Problem, c: Comparison, each: Curve, mass: Floats, log_tau: Floats)
     """Log evidence ``(T, K)`` of a curve, and the masses ``(T, S)`` of its shapes, given those of a first pass."""
     lattice, taus = c.lattices[each.name], p.taus(c.grid)
     top = np.argsort(-mass, axis=1, kind="stable")[:, : each.n_closer]
-    by_tau = logsumexp(_run(p, each, lattice, top[:, :LEADERS], taus, c.degree), axis=1)
+    leaders = _run(p, each, lattice, top[:, :LEADERS], taus, c.degree)
+    by_tau = logsumexp(leaders, axis=1)
     matters = by_tau > by_tau.max(1, keepdims=True) - MATTERS
-    exact = _run(p, each, lattice, top, np.where(matters, taus, -1.0), c.degree)
+    exact = np.where(matters[:, None], leaders, -np.inf)
+    if top.shape[1] > LEADERS:
+        others = _run(p, each, lattice, top[:, LEADERS:], np.where(matters, taus, -1.0), c.degree)
+        exact = np.concatenate([exact, others], axis=1)
     at_top = np.take_along_axis(mass, top, 1)
     found = logsumexp(exact, axis=1) + (logsumexp(mass, axis=1) - logsumexp(at_top, axis=1))[:, None]
     # the other taus keep their ratio to the best one
