@@ -78,6 +78,19 @@ class Evidence:
         )
 
 
+def problem_of(prepared: Prepared) -> Problem:
+    """The problem of the features that can be fitted."""
+    used = prepared.used
+    return problem(
+        prepared.stats.take(used),
+        prepared.dosage,
+        prepared.overdispersion[used],
+        alpha_sd=prepared.group_effect_sd,
+        axis=prepared.axis,
+        priors=prepared.priors,
+    )
+
+
 def gather(
     prepared: Prepared,
     settings: Settings,
@@ -86,20 +99,13 @@ def gather(
     kept: Kept | None = None,
 ) -> Evidence:
     """Gather the evidence of every feature that can be fitted."""
-    used, links = prepared.used, prepared.links
+    links = prepared.links
     if links is not None:  # how much two Hills turn, no single link can tell
         settings = replace(settings, one_step=True)
-    p = problem(
-        prepared.stats.take(used),
-        prepared.dosage,
-        prepared.overdispersion[used],
-        alpha_sd=prepared.group_effect_sd,
-        axis=prepared.axis,
-        priors=prepared.priors,
-    )
+    p = problem_of(prepared)
     learns = prepared.learns if links is None else None
     found = evaluate(p, settings, _wide(p, learns, settings, prepared.stats.n_guides), progress=progress, kept=kept)
-    return replace(found, learns=learns) if links is None else replace(found, feature=links.feature[used])
+    return replace(found, learns=learns) if links is None else replace(found, feature=links.feature[prepared.used])
 
 
 def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_guides: int) -> Wide:
