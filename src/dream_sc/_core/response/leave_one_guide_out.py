@@ -32,17 +32,19 @@ def leading_shapes(lattice: Lattice, mass: NDArray[np.float32]) -> Lattice:
 
 def _log_bf(
     p: Problem, c: Curve, some: Lattice, taus: Floats, log_prior: Floats, degree: int, starts: Floats | None = None
-) -> tuple[Floats, Floats]:
+) -> Floats:
     """Log Bayes factor of a curve on some of its shapes against the null, over the taus ``(T, K)``.
 
-    And where each shape was found at the first tau; `starts` are what is found so with all guides.
+    `starts` is where each shape was found with all guides.
     """
-    first = starts is None
-    log_z, mode, _ = evidence(p, c, some.shapes, some.consts, taus, modes=first, degree=degree, starts=starts)
+    log_z = evidence(p, c, some.shapes, some.consts, taus, degree=degree, starts=starts)[0]
+    return _over_null(p, log_z, some, taus, log_prior)
+
+
+def _over_null(p: Problem, log_z: Floats, some: Lattice, taus: Floats, log_prior: Floats) -> Floats:
     alternative = logsumexp(log_z + some.log_weight[..., None] + log_prior[:, None], axis=(1, 2))
     null = null_evidence(p, taus)[0]
-    found = np.where(np.isfinite(log_z[:, :, 0, None]), mode[:, :, 0], np.nan) if first else mode
-    return np.asarray(alternative - logsumexp(null + log_prior, axis=1)), found
+    return np.asarray(alternative - logsumexp(null + log_prior, axis=1))
 
 
 def two_taus(log_post: Floats, log_null: Floats, grid: Floats, prior: Prior) -> tuple[Floats, Floats]:
@@ -90,13 +92,15 @@ def least_log_bf(
     order = np.argsort(-influence[:, targeting], axis=1, kind="stable")[:, :MOST_GUIDES]
     top = targeting[order]
     goes_with = {g: h for pair in pairs for g, h in ((pair.one, pair.other), (pair.other, pair.one))}
-    full, found = _log_bf(p, c, some, *taus, degree)
+    log_z, mode, _ = evidence(p, c, some.shapes, some.consts, taus[0], modes=True, degree=degree)
+    full = _over_null(p, log_z, some, *taus)
+    starts = np.where(np.isfinite(log_z[:, :, 0, None]), mode[:, :, 0], np.nan)
     least = np.full(len(log_bf), np.inf)
     for g in np.unique(top):
         rows = np.flatnonzero((top == g).any(1))
         keep = ~np.isin(np.arange(len(p.targeting)), (g, goes_with.get(int(g), g)))
         part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
         q = p.take(rows).guides(keep)
-        without, _ = _log_bf(q, c, part, taus[0][rows], taus[1][rows], degree, found[rows])
+        without = _log_bf(q, c, part, taus[0][rows], taus[1][rows], degree, starts[rows])
         least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])
     return least
