@@ -269,7 +269,9 @@ def _genes(
 
 def _single_amplitude(ec50: float, n: float, move: float, span: tuple[float, float]) -> float:
     """Log2 of the upper over the lower asymptote that gives a movement between the ends, as far as it can be had."""
-    h = 1.0 / (1.0 + 2.0 ** (-n * (np.array(span) - ec50)))
+    from dream_sc._core.curves._hill import hill
+
+    h = hill(np.array(span), ec50, n)
     limit = np.log2(h[1] / h[0]) if move > 0 else np.log2((1 - h[1]) / (1 - h[0]))
     move = float(np.sign(move) * min(abs(move), 0.9 * abs(limit)))
     ratio = 2.0**move
@@ -278,23 +280,22 @@ def _single_amplitude(ec50: float, n: float, move: float, span: tuple[float, flo
 
 def _curves(var: pd.DataFrame, x: np.ndarray) -> np.ndarray:
     """True expected counts (genes, X) at size factor 1 and no group effect."""
+    from dream_sc._core.curves._hill import hill
 
-    def hill(k: Any, n: Any, at: np.ndarray) -> np.ndarray:
-        k, n = np.asarray(k, float)[:, None], np.asarray(n, float)[:, None]
-        return 1.0 / (1.0 + 2.0 ** (-n * (at - k)))
+    def column(values: Any) -> np.ndarray:
+        return np.asarray(values, float)[:, None]
 
     def shape(at: np.ndarray) -> np.ndarray:
         f = np.ones((len(var), len(at)))
         one = (var["true_model"] == "single_hill").to_numpy()
         two = (var["true_model"] == "additive_hill").to_numpy()
         v = var[one]
-        f[one] += (2.0 ** v["true_amplitude"].to_numpy()[:, None] - 1) * hill(
-            v["true_log2_ec50"], v["true_hill_n"].abs(), at
-        )
+        h = hill(at, column(v["true_log2_ec50"]), column(v["true_hill_n"].abs()))
+        f[one] += (2.0 ** column(v["true_amplitude"]) - 1) * h
         v = var[two]
         for suffix in ("", "_b"):
-            size = 2.0 ** v[f"true_amplitude{suffix}"].to_numpy()[:, None] - 1
-            f[two] += size * hill(v[f"true_log2_ec50{suffix}"], v[f"true_hill_n{suffix}"], at)
+            h = hill(at, column(v[f"true_log2_ec50{suffix}"]), column(v[f"true_hill_n{suffix}"]))
+            f[two] += (2.0 ** column(v[f"true_amplitude{suffix}"]) - 1) * h
         return f
 
     return var["true_baseline"].to_numpy()[:, None] * shape(x) / shape(np.zeros(1))

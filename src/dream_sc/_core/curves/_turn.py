@@ -15,7 +15,8 @@ import numpy as np
 
 from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline
 
-from ._base import LN2, Factor, sigmoid
+from . import _hill
+from ._base import LN2, Factor
 
 N_POINTS = 25  # of the axis on which a turn is looked for
 LEAST_WEIGHT = 1e-12
@@ -59,8 +60,8 @@ def _mass(log_curve: Any, lattice: Any, axis: Any, priors: Any, n: int = 64) -> 
     for i in range(2):
         # the moment prior of the movement is a chi distribution with three degrees of freedom
         d = np.linalg.norm(rng.normal(size=(n, 3)), axis=1) * rng.choice(scales, size=n, p=weights)
-        rate = signs[:, i] * LN2 * np.exp(shapes[:, 2 * i + 1])
-        ends = np.stack([sigmoid(rate * (end - shapes[:, 2 * i])) for end in (axis.low, axis.high)])
+        rate = _hill.rates(shapes[:, 2 * i + 1], signs[:, i])
+        ends = np.exp([_hill.log_values(rate, shapes[:, 2 * i], end)[0] for end in (axis.low, axis.high)])
         rest = ends.max(0)[:, None] - np.exp(d) * ends.min(0)[:, None]
         inside &= rest > 0
         params[..., 1 + i] = np.log(np.expm1(d) / np.where(rest > 0, rest, 1.0))
@@ -90,7 +91,7 @@ def _fill_hills(shape: Vector, consts: Vector, x: Vector, hills: Matrix) -> None
     for i in range(2):
         rate = consts[i] * LN2 * exp(shape[2 * i + 1])
         for j in range(x.size):
-            hills[i, j] = 1.0 / (1.0 + exp(-rate * (x[j] - shape[2 * i])))
+            hills[i, j], _ = _hill.values(rate, shape[2 * i], x[j], 1.0)
 
 
 @inline

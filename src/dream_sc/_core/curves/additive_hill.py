@@ -12,12 +12,11 @@ from math import exp, log
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, log_expit
 
 from dream_sc._core.compiled import Cube, Matrix, Vector, part
 from dream_sc._core.compiled.vector_math import vlog
 
-from . import _one_step, _turn
+from . import _hill, _one_step, _turn
 from ._base import LN2, Curve, Step, moment_mass, shape_log_weight, sigmoid, softplus, torch_moment
 from ._compiled import (
     LEAST,
@@ -30,7 +29,6 @@ from ._compiled import (
     nothing_left_out,
     sum_curvature,
 )
-from .single_hill import hill_means, torch_hill
 
 PARAMS = ("a", "b1", "b2", "log2_ec50", "log_n", "log2_ec50_b", "log_n_b")
 MOVES = np.geomspace(0.1, 5.0, 7)  # edges of the movements of each Hill in the first pass
@@ -87,8 +85,8 @@ def lattice(axis: Any, priors: Any, n_k: int = 7) -> tuple[Any, Any, Any]:
 
 def _ends(axis: Any, shapes: Any, consts: Any, i: int) -> tuple[Any, Any]:
     """Logs of a Hill's value at the end of the axis where it is low, and where it is high."""
-    rate = LN2 * np.exp(shapes[..., 2 * i + 1])
-    low, high = (log_expit(consts[..., i] * rate * (end - shapes[..., 2 * i])) for end in (axis.low, axis.high))
+    rate = _hill.rates(shapes[..., 2 * i + 1], consts[..., i])
+    low, high = (_hill.log_values(rate, shapes[..., 2 * i], end)[0] for end in (axis.low, axis.high))
     return np.minimum(low, high), np.maximum(low, high)
 
 
@@ -105,8 +103,8 @@ def tables(shapes: Any, consts: Any, nodes: Any, weights: Any) -> Any:
     """Values of the two Hills ``(S, 2, D)``, averaged over nodes ``(D, J)``."""
     out = []
     for i in range(2):
-        rate = (consts[:, i] * LN2 * np.exp(shapes[:, 2 * i + 1]))[:, None, None]
-        out.append((weights * expit(rate * (nodes - shapes[:, 2 * i, None, None]))).sum(-1))
+        rate = _hill.rates(shapes[:, 2 * i + 1], consts[:, i])
+        out.append(_hill.means(rate, shapes[:, 2 * i], nodes, weights)[0])
     return np.stack(out, 1)
 
 
@@ -146,7 +144,7 @@ def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
     terms = [torch.zeros_like(params["b1"] + at[..., 0])]
     for i, suffix in enumerate(("", "_b")):
         rate = consts[:, i : i + 1] * LN2 * params[f"log_n{suffix}"].exp()
-        log_h, _ = torch_hill(rate, params[f"log2_ec50{suffix}"], at, weights)
+        log_h, _ = _hill.torch_log_means(rate, params[f"log2_ec50{suffix}"], at, weights)
         terms.append(params[f"b{i + 1}"] + log_h)
     return torch.stack(terms).logsumexp(0)
 
@@ -154,13 +152,13 @@ def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
 def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
     """Moment prior on the movement of each Hill, of known sign, between the ends of the observed axis."""
     import torch
-    from torch.nn.functional import logsigmoid
 
     total = 0.0
     for i, suffix in enumerate(("", "_b")):
         sign = consts[:, i : i + 1]
         rate, b = sign * LN2 * params[f"log_n{suffix}"].exp(), params[f"b{i + 1}"]
-        ends = [logsigmoid(rate * (end - params[f"log2_ec50{suffix}"])) for end in (axis.low, axis.high)]
+        k = params[f"log2_ec50{suffix}"]
+        ends = [_hill.torch_log_values(rate, k, end)[0] for end in (axis.low, axis.high)]
         bottom = torch.where(sign > 0, ends[0], ends[1])
         top = torch.where(sign > 0, ends[1], ends[0])
         d = torch.logaddexp(b + top, torch.zeros_like(b)) - torch.logaddexp(b + bottom, torch.zeros_like(b))
@@ -175,32 +173,15 @@ def torch_prior(params: Any, axis: Any, priors: Any, consts: Any) -> Any:
 @part
 def _tables(shapes: Matrix, consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube) -> None:
     """Means of the Hills' values and of their complements."""
-    n_lanes = out.shape[2]
-    rate = np.zeros(n_lanes)
     for i in range(2):
-        h, hc = 2 * i, 2 * i + 1
-        for lane in range(n_lanes):
-            rate[lane] = consts[i, lane] * LN2 * exp(shapes[hc, lane])
-        for d in range(nodes.shape[0]):
-            for lane in range(n_lanes):
-                out[d, h, lane], out[d, hc, lane] = LEAST, LEAST
-            for j in range(nodes.shape[1]):
-                x, w = nodes[d, j], weights[d, j]
-                if w == 0.0:
-                    continue
-                for lane in range(n_lanes):
-                    p, c = hill_means(rate[lane], shapes[h, lane], x, w)
-                    out[d, h, lane] += p
-                    out[d, hc, lane] += c
+        _hill.fill_means(i, consts[i], shapes, nodes, weights, out)
 
 
 @part
 def _ends_compiled(shapes: Matrix, consts: Matrix, x: float, out: Matrix) -> None:
-    """Logs of the Hills' values and of their complements, without underflow."""
+    """Logs of the Hills' values and of their complements."""
     for i in range(2):
-        for lane in range(out.shape[1]):
-            z = consts[i, lane] * LN2 * exp(shapes[2 * i + 1, lane]) * (x - shapes[2 * i, lane])
-            out[2 * i, lane], out[2 * i + 1, lane] = -log1p_exp(-z), -log1p_exp(z)
+        _hill.fill_logs(i, consts[i], shapes, x, out)
 
 
 @part

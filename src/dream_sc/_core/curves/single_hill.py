@@ -8,18 +8,14 @@ the curve at NTC dosage.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from math import exp
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, log_expit
 
-from dream_sc._core.compiled import Cube, Matrix, inline, part
-from dream_sc._core.compiled.vector_math import vexp
+from dream_sc._core.compiled import Cube, Matrix, part
 
-from . import _one_step
+from . import _hill, _one_step
 from ._base import LN2, Curve, Step, shape_log_weight, sigmoid
-from ._compiled import LEAST, log1p_exp
 
 PARAMS = ("a", "b", "log2_ec50", "log_n")
 LARGEST = 600.0  # log amplitude of which the exponential is a number
@@ -67,9 +63,8 @@ def lattice_of(
 
 def _ends(axis: Any, shapes: Any) -> tuple[Any, Any, Any, Any]:
     """Logs of the Hill value and of its complement at the low and the high end of the axis."""
-    rate = LN2 * np.exp(shapes[..., 1])
-    low, high = (rate * (end - shapes[..., 0]) for end in (axis.low, axis.high))
-    return log_expit(low), log_expit(-low), log_expit(high), log_expit(-high)
+    rate, k = _hill.rates(shapes[..., 1]), shapes[..., 0]
+    return (*_hill.log_values(rate, k, axis.low), *_hill.log_values(rate, k, axis.high))
 
 
 def amplitude_mass(shapes: Any, consts: Any, axis: Any, priors: Any) -> Any:
@@ -79,8 +74,7 @@ def amplitude_mass(shapes: Any, consts: Any, axis: Any, priors: Any) -> Any:
 
 def tables(shapes: Any, consts: Any, nodes: Any, weights: Any) -> Any:
     """Hill values and complements ``(S, 2, D)``, averaged over nodes ``(D, J)``."""
-    z = (LN2 * np.exp(shapes[:, 1]))[:, None, None] * (nodes - shapes[:, 0, None, None])
-    return np.stack([(weights * expit(z)).sum(-1), (weights * expit(-z)).sum(-1)], 1)
+    return np.stack(_hill.means(_hill.rates(shapes[:, 1]), shapes[:, 0], nodes, weights), 1)
 
 
 def amplitudes(axis: Any, shapes: Any, consts: Any, move: Any) -> Any:
@@ -108,28 +102,17 @@ def steps(params: Any, consts: Any) -> list[Step]:
 # ---- torch -----------------------------------------------------------------------------------------------------------
 
 
-def torch_hill(rate: Any, k: Any, at: Any, weights: Any) -> tuple[Any, Any]:
-    """Log of the mean of ``sigmoid(rate (x - k))`` over nodes, and of its complement."""
-    from torch.nn.functional import logsigmoid
-
-    z = rate[..., None] * (at - k[..., None])
-    log_w = weights.log()
-    return (logsigmoid(z) + log_w).logsumexp(-1), (logsigmoid(-z) + log_w).logsumexp(-1)
-
-
 def torch_rows(params: Any, at: Any, weights: Any, consts: Any) -> Any:
     """Log curve up to its level ``(T, R)``, averaged over the nodes `at` ``(R, J)``."""
     import torch
 
-    log_h, log_c = torch_hill(LN2 * params["log_n"].exp(), params["log2_ec50"], at, weights)
+    log_h, log_c = _hill.torch_log_means(LN2 * params["log_n"].exp(), params["log2_ec50"], at, weights)
     return torch.logaddexp(params["b"] + log_h, log_c)
 
 
 def _torch_ends(params: Any, axis: Any) -> tuple[Any, Any, Any, Any]:
-    from torch.nn.functional import logsigmoid
-
-    low, high = (LN2 * params["log_n"].exp() * (end - params["log2_ec50"]) for end in (axis.low, axis.high))
-    return logsigmoid(low), logsigmoid(-low), logsigmoid(high), logsigmoid(-high)
+    rate, k = LN2 * params["log_n"].exp(), params["log2_ec50"]
+    return (*_hill.torch_log_values(rate, k, axis.low), *_hill.torch_log_values(rate, k, axis.high))
 
 
 def torch_movement(params: Any, axis: Any) -> tuple[Any, Any]:
@@ -150,42 +133,16 @@ def torch_log_mass(params: Any, axis: Any, priors: Any) -> Any:
 # ---- compiled --------------------------------------------------------------------------------------------------------
 
 
-@inline
-def hill_means(rate: float, k: float, x: float, w: float) -> tuple[float, float]:
-    """A Hill value and its complement, times a node's weight."""
-    z = rate * (x - k)
-    e = vexp(-abs(z))
-    p = w / (1.0 + e)
-    c = e * p
-    return (p if z >= 0 else c), (c if z >= 0 else p)
-
-
 @part
 def _tables(shapes: Matrix, consts: Matrix, nodes: Matrix, weights: Matrix, out: Cube) -> None:
     """Means of the Hill value and of its complement."""
-    n_lanes = out.shape[2]
-    rate = np.zeros(n_lanes)
-    for lane in range(n_lanes):
-        rate[lane] = LN2 * exp(shapes[1, lane])
-    for d in range(nodes.shape[0]):
-        for lane in range(n_lanes):
-            out[d, 0, lane], out[d, 1, lane] = LEAST, LEAST
-        for j in range(nodes.shape[1]):
-            x, w = nodes[d, j], weights[d, j]
-            if w == 0.0:
-                continue
-            for lane in range(n_lanes):
-                h, c = hill_means(rate[lane], shapes[0, lane], x, w)
-                out[d, 0, lane] += h
-                out[d, 1, lane] += c
+    _hill.fill_means(0, np.ones(out.shape[2]), shapes, nodes, weights, out)
 
 
 @part
 def _ends_compiled(shapes: Matrix, consts: Matrix, x: float, out: Matrix) -> None:
-    """Logs of the Hill value and of its complement, without underflow."""
-    for lane in range(out.shape[1]):
-        z = LN2 * exp(shapes[1, lane]) * (x - shapes[0, lane])
-        out[0, lane], out[1, lane] = -log1p_exp(-z), -log1p_exp(z)
+    """Logs of the Hill value and of its complement."""
+    _hill.fill_logs(0, np.ones(out.shape[1]), shapes, x, out)
 
 
 CURVE = Curve(

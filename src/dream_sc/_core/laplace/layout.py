@@ -107,7 +107,7 @@ class Scratch(NamedTuple):
     hess: Cube  # (n, n, L) negative Hessian, lower triangle
     gauss: Cube  # (n, n, L) a form of it that is positive definite
     variance: Cube  # (G, M, L) prior variances of the guide effects
-    climb: Matrix  # (4, L) of the Newton steps
+    climb: Matrix  # (4, L) of the Newton steps, and room for others
     buffer_a: Vector  # (L,) room within one function
     buffer_b: Vector  # (L,)
     buffer_c: Vector  # (L,)

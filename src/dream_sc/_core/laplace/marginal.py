@@ -151,22 +151,32 @@ def _sums(
 ) -> None:
     """Gradient and curvature times the Jacobian, summed over the rows of a guide, in `first` and `second`."""
     n, n_lanes = first.shape
-    for i in range(n):
+    start, stop, whole = guide_start[g], guide_start[g + 1], True
+    for i in range(1 + n_amp, n):
         for lane in range(n_lanes):
             first[i, lane], second[i, lane] = 0.0, 0.0
-    for lane in range(n_lanes):
-        run1[lane], run2[lane] = 0.0, 0.0
-    stop = guide_start[g + 1]
-    for r in range(guide_start[g], stop):
+    for r in range(start, stop):
         d, k = dose[r], n_amp + groups[r]
-        for lane in range(n_lanes):
-            run1[lane] += parts[m, r, 0, lane]
-            run2[lane] += parts[m, r, 1, lane]
+        if r > start and dose[r - 1] == d:
+            for lane in range(n_lanes):
+                run1[lane] += parts[m, r, 0, lane]
+                run2[lane] += parts[m, r, 1, lane]
+        else:
+            for lane in range(n_lanes):
+                run1[lane], run2[lane] = parts[m, r, 0, lane], parts[m, r, 1, lane]
         if groups[r] > 0:
             for lane in range(n_lanes):
                 first[k, lane] += parts[m, r, 0, lane]
                 second[k, lane] += parts[m, r, 1, lane]
         if r + 1 < stop and dose[r + 1] == d:
+            continue
+        if whole:  # most guides have one dosage
+            for lane in range(n_lanes):
+                first[0, lane], second[0, lane] = run1[lane], run2[lane]
+            for i in range(n_amp):
+                for lane in range(n_lanes):
+                    first[1 + i, lane], second[1 + i, lane] = run1[lane] * jac[d, i, lane], run2[lane] * jac[d, i, lane]
+            whole = False
             continue
         for lane in range(n_lanes):
             first[0, lane] += run1[lane]
@@ -175,8 +185,6 @@ def _sums(
             for lane in range(n_lanes):
                 first[1 + i, lane] += run1[lane] * jac[d, i, lane]
                 second[1 + i, lane] += run2[lane] * jac[d, i, lane]
-        for lane in range(n_lanes):
-            run1[lane], run2[lane] = 0.0, 0.0
     if loads.shape[1] > 0:
         covariate_errors.add_sums(g, m, guide_start, loads, parts, first, second)
 
@@ -198,39 +206,44 @@ def _add_guides(
     first: Matrix,
     second: Matrix,
     total: Matrix,
+    joined: Vector,
     pull: Vector,
     run1: Vector,
     run2: Vector,
 ) -> None:
     """Add the guides' gradients, and the curvature that integrating their effects takes away.
 
-    What the choice between components takes away goes into `hess`: without it `gauss` is positive definite.
+    What the choice between components takes away goes into `hess`: without it `gauss` is positive definite. Components
+    join one after another: `total` is the mean gradient of those so far, whose odds are `joined`.
     """
     n, n_lanes, n_parts = total.shape[0], total.shape[1], odds.shape[1]
     for g in range(odds.shape[0]):
+        _sums(g, 0, n_amp, guide_start, dose, groups, loads, jac, parts, total, second, run1, run2)
+        for lane in range(n_lanes):
+            joined[lane], pull[lane] = odds[g, 0, lane], odds[g, 0, lane] * shrink[g, 0, lane]
         for i in range(n):
-            for lane in range(n_lanes):
-                total[i, lane] = 0.0
-        for m in range(n_parts):
+            for j in range(i + 1):
+                for lane in range(n_lanes):
+                    gauss[i, j, lane] -= pull[lane] * second[i, lane] * second[j, lane]
+        for m in range(1, n_parts):
             _sums(g, m, n_amp, guide_start, dose, groups, loads, jac, parts, first, second, run1, run2)
+            share, between = run1, run2
             for lane in range(n_lanes):
+                both = joined[lane] + odds[g, m, lane]
+                share[lane] = odds[g, m, lane] / both if both > 0.0 else 0.0
+                between[lane], joined[lane] = joined[lane] * share[lane], both
                 pull[lane] = odds[g, m, lane] * shrink[g, m, lane]
             for i in range(n):
                 for lane in range(n_lanes):
-                    total[i, lane] += odds[g, m, lane] * first[i, lane]
+                    first[i, lane] -= total[i, lane]
+                    total[i, lane] += share[lane] * first[i, lane]
                 for j in range(i + 1):
                     for lane in range(n_lanes):
                         gauss[i, j, lane] -= pull[lane] * second[i, lane] * second[j, lane]
-                    if n_parts > 1:
-                        for lane in range(n_lanes):
-                            hess[i, j, lane] -= odds[g, m, lane] * first[i, lane] * first[j, lane]
+                        hess[i, j, lane] -= between[lane] * first[i, lane] * first[j, lane]
         for i in range(n):
             for lane in range(n_lanes):
                 grad[i, lane] += total[i, lane]
-            if n_parts > 1:
-                for j in range(i + 1):
-                    for lane in range(n_lanes):
-                        hess[i, j, lane] += total[i, lane] * total[j, lane]
 
 
 @part
@@ -291,6 +304,7 @@ def evaluate(
         s.first,
         s.second,
         s.total,
+        s.climb[3],
         s.buffer_a,
         s.buffer_b,
         s.buffer_c,

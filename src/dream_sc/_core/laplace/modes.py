@@ -15,8 +15,8 @@ import numpy as np
 from dream_sc._core.compiled import Block, Cube, Matrix, Stack, Vector, entry, inline, part
 from dream_sc._core.curves import chosen
 
-from .curve_tables import fill_tables
-from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, hold, new_scratch, new_tables
+from .lanes import IDLE, Lanes, Points, make_tables, new_lanes, remember, start, start_anew, take_shape, take_tau
+from .layout import Anchor, Anchors, Counts, Design, Scratch, Tables, counts_of, new_scratch, new_tables
 from .linalg import cholesky, solve
 from .marginal import LOG_2PI, evaluate
 
@@ -36,31 +36,9 @@ def _factor(matrix: Cube, lane: int, chol: Matrix, square: Matrix) -> bool:
 
 
 @part
-def climb(
-    curve: int,
-    theta: Matrix,
-    n_amp: int,
-    counts: Counts,
-    tau: Vector,
-    design: Design,
-    tabs: Tables,
-    tol: float,
-    s: Scratch,
-    chol: Cube,
-    value: Vector,
-) -> None:
-    """Damped Newton steps to the lanes' modes, in place; `value` becomes that at the mode, -inf where it failed."""
-    n_open = theta.shape[1]
-    for iteration in range(MOST_STEPS):
-        evaluate(curve, theta, n_amp, counts, tau, design, tabs, s, s.climb[0])
-        n_open = _step(iteration, tol, theta, s.climb, s.grad, s.hess, s.gauss, s.one, s.square, chol, value)
-        if n_open == 0:
-            break
-
-
-@part
 def _step(
-    iteration: int,
+    lane: int,
+    n_steps: int,
     tol: float,
     theta: Matrix,
     state: Matrix,
@@ -69,47 +47,40 @@ def _step(
     gauss: Cube,
     one: Vector,
     square: Matrix,
-    chol: Cube,
+    chol: Matrix,
     value: Vector,
-) -> int:
-    """One Newton step of every lane that is still open; gives the number of those that are open after it.
+) -> bool:
+    """One damped Newton step of a lane, after `n_steps`; True where it is done: `value` is that at the mode then.
 
-    `state` (4, L) holds density, radius, the density before, and whether a lane is open.
+    `state` (4, L) holds density, radius and the density before; the value is -inf where no mode is found.
     """
-    n, n_lanes = theta.shape
-    here, radius, previous, open_ = state[0], state[1], state[2], state[3]
-    step = np.zeros(n)
-    n_open = 0
-    for lane in range(n_lanes):
-        if iteration == 0:
-            radius[lane], previous[lane], open_[lane] = FIRST_RADIUS, -np.inf, 1.0
-        if open_[lane] == 0.0:
-            continue
-        value[lane] = here[lane]
-        if here[lane] < previous[lane] - 1e-3 and iteration > 0:
-            radius[lane] = max(0.5 * radius[lane], 1e-3)
-        previous[lane] = here[lane]
-        ok = _factor(hess, lane, chol[lane], square) or _factor(gauss, lane, chol[lane], square)
-        if not ok or not np.isfinite(here[lane]):
-            value[lane], open_[lane] = -np.inf, 0.0
-            continue
-        for i in range(n):
-            one[i] = grad[i, lane]
-        solve(chol[lane], n, one, step)
-        decrement, size = 0.0, 0.0
-        for i in range(n):
-            decrement += one[i] * step[i]
-            size = max(size, abs(step[i]))
-        shrink = min(1.0, radius[lane] / size)
-        for i in range(n):
-            theta[i, lane] += shrink * step[i]
-        if decrement < tol:
-            # what the last step gains is known to second order
-            value[lane] += 0.5 * decrement
-            open_[lane] = 0.0
-            continue
-        n_open += 1
-    return n_open
+    n, step = theta.shape[0], np.zeros(theta.shape[0])
+    here, radius, previous = state[0], state[1], state[2]
+    if n_steps == 0:
+        radius[lane], previous[lane] = FIRST_RADIUS, -np.inf
+    value[lane] = here[lane]
+    if here[lane] < previous[lane] - 1e-3:
+        radius[lane] = max(0.5 * radius[lane], 1e-3)
+    previous[lane] = here[lane]
+    ok = _factor(hess, lane, chol, square) or _factor(gauss, lane, chol, square)
+    if not ok or not np.isfinite(here[lane]):
+        value[lane] = -np.inf
+        return True
+    for i in range(n):
+        one[i] = grad[i, lane]
+    solve(chol, n, one, step)
+    decrement, size = 0.0, 0.0
+    for i in range(n):
+        decrement += one[i] * step[i]
+        size = max(size, abs(step[i]))
+    shrink = min(1.0, radius[lane] / size)
+    for i in range(n):
+        theta[i, lane] += shrink * step[i]
+    if decrement < tol:
+        # what the last step gains is known to second order
+        value[lane] += 0.5 * decrement
+        return True
+    return n_steps + 1 == MOST_STEPS
 
 
 @inline
@@ -128,66 +99,6 @@ def _log_laplace(
         solve(chol, n, one, step)
         out += log(d * d + d1 * d1 * step[1])
     return out
-
-
-@inline
-def _start(theta: Matrix, n_amp: int, start: float, mode: Matrix, lane: int) -> None:
-    theta[0, lane] = mode[0, lane]
-    for i in range(n_amp):
-        theta[1 + i, lane] = start
-    for i in range(1 + n_amp, theta.shape[0]):
-        theta[i, lane] = mode[i - n_amp, lane]
-
-
-@part
-def _starts(
-    curve: int,
-    n_amp: int,
-    start: float,
-    mode: Matrix,
-    old: Vector,
-    old_consts: Vector,
-    known: bool,
-    theta: Matrix,
-    low: Matrix,
-    high: Matrix,
-    consts: Matrix,
-) -> None:
-    """Starts of a chunk of shapes: from the best one before, moved so that the curve moves as much."""
-    for lane in range(theta.shape[1]):
-        same = consts[0, lane] == old_consts[0] and consts[1, lane] == old_consts[1]
-        if known and same:
-            chosen.match(curve, theta, old, low, high, consts, lane)
-        else:
-            _start(theta, n_amp, start, mode, lane)
-
-
-@part
-def _fill_lanes(
-    curve: int, first: int, shapes: Matrix, consts: Matrix, at: Matrix, design: Design, tabs: Tables
-) -> None:
-    """Tables of the shapes from `first` on; a chunk that is not full repeats its last shape."""
-    for lane in range(at.shape[1]):
-        i = min(first + lane, shapes.shape[0] - 1)
-        for d in range(shapes.shape[1]):
-            at[d, lane] = shapes[i, d]
-        for d in range(2):
-            tabs.consts[d, lane] = consts[i, d]
-    fill_tables(curve, at, design, tabs)
-
-
-@part
-def _remember(
-    theta: Matrix, low: Matrix, high: Matrix, consts: Matrix, lane: int, old: Vector, old_consts: Vector
-) -> None:
-    """Keep a lane's parameters and its tables at the ends of the axis."""
-    n, w = theta.shape[0], low.shape[0]
-    for i in range(n):
-        old[i] = theta[i, lane]
-    for i in range(w):
-        old[n + i], old[n + w + i] = low[i, lane], high[i, lane]
-    for i in range(2):
-        old_consts[i] = consts[i, lane]
 
 
 @part
@@ -221,80 +132,96 @@ def _store(
 
 
 @part
+def _begin(
+    curve: int,
+    n_amp: int,
+    amplitude: float,
+    anchor: Anchor,
+    points: Points,
+    design: Design,
+    ahead: Tables,
+    tabs: Tables,
+    lanes: Lanes,
+    s: Scratch,
+) -> int:
+    """Give the first shapes to the lanes, or the first taus of a single shape; gives the number of lanes at work."""
+    n_s, n_lanes = points.shapes.shape[0], lanes.tau.size
+    together = n_s == 1
+    n_jobs = points.valid.size if together else n_s
+    if together:
+        make_tables(curve, points, lanes.room, 0, design, tabs)
+    for lane in range(n_lanes):
+        # lanes that have nothing to do are at the last place
+        i = min(lane, n_jobs - 1)
+        if together:
+            lanes.shape[lane] = 0
+        else:
+            take_shape(curve, i, lane, points, design, ahead, tabs, lanes)
+        take_tau(i if together else 0, lane, points, anchor, lanes, s.anchor)
+        start(curve, n_amp, amplitude, lane, points, s.anchor.mode, lanes, tabs, s.u)
+        if lane >= n_jobs:
+            lanes.shape[lane] = IDLE
+    return min(n_jobs, n_lanes)
+
+
+@part
 def _feature(
     curve: int,
     n_amp: int,
-    start: float,
+    amplitude: float,
     counts: Counts,
     design: Design,
-    shapes: Matrix,
-    consts: Matrix,
-    taus: Vector,
+    points: Points,
     tol: float,
     log_z: Matrix,
     modes: Cube,
     covs: Stack,
 ) -> None:
-    """One feature: its shapes are the lanes, at one tau after another; of a single shape, the taus are."""
-    n, n_s, together = n_amp + counts.anchor.mode.shape[1], shapes.shape[0], shapes.shape[0] == 1
-    valid, n_valid = np.zeros(taus.size + FILL, dtype=np.int64), 0
-    for k in range(taus.size):
-        if taus[k] >= 0:
-            valid[n_valid] = k
-            n_valid += 1
-    n_lanes = min(LANES, n_s)
-    if together:  # lanes that fill a vector repeat the last tau
-        n_lanes = (n_valid + FILL - 1) // FILL * FILL
-        for k in range(n_valid, n_lanes):
-            valid[k] = valid[n_valid - 1]
+    """One feature: each lane has a shape, at one tau after another; of a single shape, the taus are shared out."""
+    n, n_s, n_lanes, valid = n_amp + counts.anchor.mode.shape[1], points.shapes.shape[0], LANES, points.valid
+    n_jobs = valid.size if n_s == 1 else n_s
+    if n_jobs < LANES:  # lanes that fill a vector
+        n_lanes = (n_jobs + FILL - 1) // FILL * FILL
+    stride = n_lanes if n_s == 1 else 1
     s, tabs = new_scratch(n, n_amp, design, n_lanes), new_tables(design, n_lanes)
-    theta, value, tau = np.zeros((n, n_lanes)), np.zeros(n_lanes), np.zeros(n_lanes)
-    for lane in range(n_lanes):
-        tau[lane] = taus[valid[lane]] if together else 0.0
-    chol, at = np.zeros((n_lanes, n, n)), np.zeros((max(shapes.shape[1], 1), n_lanes))
-    old, old_consts, known = np.zeros(n + 2 * tabs.low.shape[0]), np.zeros(2), False
-    for lane in range(n_lanes):
-        hold(counts.anchor, valid[lane] if together else valid[0], lane, s.anchor)
-    for first in range(0, n_s, n_lanes):
-        _fill_lanes(curve, first, shapes, consts, at, design, tabs)
-        _starts(curve, n_amp, start, s.anchor.mode, old, old_consts, known, theta, tabs.low, tabs.high, tabs.consts)
-        fresh, used = True, n_valid if together else min(n_lanes, n_s - first)
-        for round_ in range(1 if together else n_valid):
-            if not together:
-                for lane in range(n_lanes):
-                    tau[lane] = taus[valid[round_]]
-                    hold(counts.anchor, valid[round_], lane, s.anchor)
-            climb(curve, theta, n_amp, counts, tau, design, tabs, tol, s, chol, value)
-            best, most = -1, -np.inf
-            for lane in range(used):
-                i, k = (0, valid[lane]) if together else (first + lane, valid[round_])
-                if not np.isfinite(value[lane]):
-                    _start(theta, n_amp, start, s.anchor.mode, lane)
-                    _forget(s.u, lane)
-                    continue
-                _store(
-                    curve, theta, chol[lane], lane, tabs.low, tabs.high, s.one, value[lane], log_z, modes, covs, i, k
-                )
-                if log_z[i, k] > most:
-                    best, most = lane, log_z[i, k]
-            if fresh and best >= 0:
-                _remember(theta, tabs.low, tabs.high, tabs.consts, best, old, old_consts)
-                fresh, known = False, True
-
-
-@inline
-def _forget(u: Cube, lane: int) -> None:
-    """Set the starts of a lane's guide effects to zero."""
-    for g in range(u.shape[0]):
-        for m in range(u.shape[1]):
-            u[g, m, lane] = 0.0
+    ahead = new_tables(design, n_lanes if n_s > 1 else 0)
+    value, chol, low, high = np.zeros(n_lanes), np.zeros((n_lanes, n, n)), tabs.low, tabs.high
+    lanes = new_lanes(n_lanes, points.shapes, n, 2 * low.shape[0], s.u.shape[0] * s.u.shape[1])
+    theta, grad, hess, gauss, one, square, u = lanes.theta, s.grad, s.hess, s.gauss, s.one, s.square, s.u
+    n_busy = _begin(curve, n_amp, amplitude, counts.anchor, points, design, ahead, tabs, lanes, s)
+    taken = n_busy if n_s > 1 else 1
+    while n_busy > 0:
+        evaluate(curve, theta, n_amp, counts, lanes.tau, design, tabs, s, s.climb[0])
+        for lane in range(n_lanes):
+            i, at, n_steps, factor = lanes.shape[lane], lanes.at[lane], lanes.n_steps[lane], chol[lane]
+            if i == IDLE:
+                continue
+            lanes.n_steps[lane] += 1
+            if not _step(lane, n_steps, tol, theta, s.climb, grad, hess, gauss, one, square, factor, value):
+                continue
+            if np.isfinite(value[lane]):
+                _store(curve, theta, factor, lane, low, high, one, value[lane], log_z, modes, covs, i, valid[at])
+                if at == 0:
+                    remember(lane, low, high, u, lanes)
+            else:
+                start_anew(n_amp, amplitude, s.anchor.mode, lane, theta, u)
+            if at + stride < valid.size:
+                take_tau(at + stride, lane, points, counts.anchor, lanes, s.anchor)
+            elif taken < n_s:
+                take_shape(curve, taken, lane, points, design, ahead, tabs, lanes)
+                take_tau(0, lane, points, counts.anchor, lanes, s.anchor)
+                start(curve, n_amp, amplitude, lane, points, s.anchor.mode, lanes, tabs, u)
+                taken += 1
+            else:
+                lanes.shape[lane] = IDLE
+                n_busy -= 1
 
 
 @entry
 def run(
     curve: int,
     n_amp: int,
-    start: float,
+    amplitude: float,
     counts: Matrix,
     weights: Matrix,
     overdispersion: Vector,
@@ -303,6 +230,7 @@ def run(
     design: Design,
     shapes: Cube,
     consts: Cube,
+    starts: Cube,
     taus: Matrix,
     tol: float,
     log_z: Cube,
@@ -311,20 +239,25 @@ def run(
 ) -> None:
     """All features of a block; `log_z` is -inf where nothing was found.
 
-    `curve` is its place in the list, `start` the amplitudes that the mode is looked for from.
+    `curve` is its place in the list, `amplitude` what the mode is looked for from first.
     `weights` are those of the rows (T, R), (T, 0) of a negative binomial; `offset` is what covariates add to the
     predictor (T, R), (T, 0) without them; `shapes` and `consts` are (1 or T, S, ...);
+    `starts` are parameters of each shape to start from (T, S, n), NaN where none are known, or (0, 0, n);
     `taus` is (T, K), a negative tau is skipped.
     """
-    shared = shapes.shape[0] == 1
+    shared, valid = shapes.shape[0] == 1, np.zeros(taus.shape[1], dtype=np.int64)
     for t in range(counts.shape[0]):
-        wanted = False
+        n_valid = 0
         for k in range(taus.shape[1]):
-            wanted |= taus[t, k] >= 0.0
-        if not wanted:
+            if taus[t, k] >= 0.0:
+                valid[n_valid] = k
+                n_valid += 1
+        if n_valid == 0:
             continue
         i = np.int64(0) if shared else np.int64(t)
         m = np.int64(t) if modes.shape[0] > 1 else np.int64(0)
         its = Anchor(anchor.value[t], anchor.mode[t], anchor.precision[t])
         one = counts_of(counts[t], weights[t], overdispersion[t], offset[t], its, design.scale2, design.likelihood)
-        _feature(curve, n_amp, start, one, design, shapes[i], consts[i], taus[t], tol, log_z[t], modes[m], covs[m])
+        known = starts[t] if starts.shape[0] > 0 else starts.reshape(0, starts.shape[2])
+        points = Points(shapes[i], consts[i], known, taus[t], valid[:n_valid])
+        _feature(curve, n_amp, amplitude, one, design, points, tol, log_z[t], modes[m], covs[m])

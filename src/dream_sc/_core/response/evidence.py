@@ -78,6 +78,19 @@ class Evidence:
         )
 
 
+def problem_of(prepared: Prepared) -> Problem:
+    """The problem of the features that can be fitted."""
+    used = prepared.used
+    return problem(
+        prepared.stats.take(used),
+        prepared.dosage,
+        prepared.overdispersion[used],
+        alpha_sd=prepared.group_effect_sd,
+        axis=prepared.axis,
+        priors=prepared.priors,
+    )
+
+
 def gather(
     prepared: Prepared,
     settings: Settings,
@@ -86,20 +99,13 @@ def gather(
     kept: Kept | None = None,
 ) -> Evidence:
     """Gather the evidence of every feature that can be fitted."""
-    used, links = prepared.used, prepared.links
+    links = prepared.links
     if links is not None:  # how much two Hills turn, no single link can tell
         settings = replace(settings, one_step=True)
-    p = problem(
-        prepared.stats.take(used),
-        prepared.dosage,
-        prepared.overdispersion[used],
-        alpha_sd=prepared.group_effect_sd,
-        axis=prepared.axis,
-        priors=prepared.priors,
-    )
+    p = problem_of(prepared)
     learns = prepared.learns if links is None else None
     found = evaluate(p, settings, _wide(p, learns, settings, prepared.stats.n_guides), progress=progress, kept=kept)
-    return replace(found, learns=learns) if links is None else replace(found, feature=links.feature[used])
+    return replace(found, learns=learns) if links is None else replace(found, feature=links.feature[prepared.used])
 
 
 def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_guides: int) -> Wide:
@@ -246,9 +252,13 @@ def _near(p: Problem, c: Comparison, each: Curve, mass: Floats, log_tau: Floats)
     """Log evidence ``(T, K)`` of a curve, and the masses ``(T, S)`` of its shapes, given those of a first pass."""
     lattice, taus = c.lattices[each.name], p.taus(c.grid)
     top = np.argsort(-mass, axis=1, kind="stable")[:, : each.n_closer]
-    by_tau = logsumexp(_run(p, each, lattice, top[:, :LEADERS], taus, c.degree), axis=1)
+    leaders = _run(p, each, lattice, top[:, :LEADERS], taus, c.degree)
+    by_tau = logsumexp(leaders, axis=1)
     matters = by_tau > by_tau.max(1, keepdims=True) - MATTERS
-    exact = _run(p, each, lattice, top, np.where(matters, taus, -1.0), c.degree)
+    exact = np.where(matters[:, None], leaders, -np.inf)
+    if top.shape[1] > LEADERS:
+        others = _run(p, each, lattice, top[:, LEADERS:], np.where(matters, taus, -1.0), c.degree)
+        exact = np.concatenate([exact, others], axis=1)
     at_top = np.take_along_axis(mass, top, 1)
     found = logsumexp(exact, axis=1) + (logsumexp(mass, axis=1) - logsumexp(at_top, axis=1))[:, None]
     # the other taus keep their ratio to the best one

@@ -30,9 +30,18 @@ def leading_shapes(lattice: Lattice, mass: NDArray[np.float32]) -> Lattice:
     return lattice._replace(shapes=lattice.shapes[top], log_weight=lattice.log_weight[top], consts=lattice.consts[top])
 
 
-def _log_bf(p: Problem, c: Curve, some: Lattice, taus: Floats, log_prior: Floats, degree: int) -> Floats:
-    """Log Bayes factor of a curve on some of its shapes against the null, over the taus ``(T, K)``."""
-    log_z = evidence(p, c, some.shapes, some.consts, taus, degree=degree)[0]
+def _log_bf(
+    p: Problem, c: Curve, some: Lattice, taus: Floats, log_prior: Floats, degree: int, starts: Floats | None = None
+) -> Floats:
+    """Log Bayes factor of a curve on some of its shapes against the null, over the taus ``(T, K)``.
+
+    `starts` is where each shape was found with all guides.
+    """
+    log_z = evidence(p, c, some.shapes, some.consts, taus, degree=degree, starts=starts)[0]
+    return _over_null(p, log_z, some, taus, log_prior)
+
+
+def _over_null(p: Problem, log_z: Floats, some: Lattice, taus: Floats, log_prior: Floats) -> Floats:
     alternative = logsumexp(log_z + some.log_weight[..., None] + log_prior[:, None], axis=(1, 2))
     null = null_evidence(p, taus)[0]
     return np.asarray(alternative - logsumexp(null + log_prior, axis=1))
@@ -83,12 +92,15 @@ def least_log_bf(
     order = np.argsort(-influence[:, targeting], axis=1, kind="stable")[:, :MOST_GUIDES]
     top = targeting[order]
     goes_with = {g: h for pair in pairs for g, h in ((pair.one, pair.other), (pair.other, pair.one))}
-    full = _log_bf(p, c, some, *taus, degree)
+    log_z, mode, _ = evidence(p, c, some.shapes, some.consts, taus[0], modes=True, degree=degree)
+    full = _over_null(p, log_z, some, *taus)
+    starts = np.where(np.isfinite(log_z[:, :, 0, None]), mode[:, :, 0], np.nan)
     least = np.full(len(log_bf), np.inf)
     for g in np.unique(top):
         rows = np.flatnonzero((top == g).any(1))
         keep = ~np.isin(np.arange(len(p.targeting)), (g, goes_with.get(int(g), g)))
         part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
-        without = _log_bf(p.take(rows).guides(keep), c, part, taus[0][rows], taus[1][rows], degree)
+        q = p.take(rows).guides(keep)
+        without = _log_bf(q, c, part, taus[0][rows], taus[1][rows], degree, starts[rows])
         least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])
     return least

@@ -315,6 +315,7 @@ def evidence(
     tol: float = SCREEN_TOL,
     modes: bool = False,
     degree: int = 6,
+    starts: Floats | None = None,
 ) -> tuple[Floats, Floats, Floats]:
     """Log evidence at every (feature, shape, tau), and on request the conditional mode and covariance.
 
@@ -324,6 +325,8 @@ def evidence(
         ``(1 or T, S, ...)``: the lattice, shared or per feature.
     taus
         ``(T, K)`` sd of the guide effects; a negative value is skipped.
+    starts
+        ``(T, S, n)`` modes of each shape in a problem that is alike, from which it is looked for; NaN where unknown.
     """
     anchor, p = p.anchor(taus), p.in_kernel().seen_by(c)
     n_amp = c.n_free(degree)
@@ -349,6 +352,7 @@ def evidence(
         p.design,
         shapes,
         consts,
+        np.zeros((0, 0, n)) if starts is None or starts.shape[2] != n else np.ascontiguousarray(starts),
         np.ascontiguousarray(taus),
         tol,
         log_z,

@@ -26,7 +26,7 @@ from dream_sc._core.response.decision import (
 from dream_sc._core.response.departures import learn_departures
 from dream_sc._core.response.describe import calls_of, of_draws
 from dream_sc._core.response.direction import CALLED, with_direction
-from dream_sc._core.response.evidence import Evidence, block_evidence
+from dream_sc._core.response.evidence import Evidence, block_evidence, problem_of
 from dream_sc._core.response.graded import Graded
 from dream_sc._core.response.guide_contrasts import log_ratios
 from dream_sc._core.response.joint_departures import pairs_of
@@ -226,16 +226,7 @@ def _both(one: Evidence, other: Evidence, p: Problem) -> Evidence:
 
 def _problem(prepared: Prepared, controls: Controls) -> Problem:
     """The problem of the features that are fitted, with the NTC guides summed up."""
-    used = prepared.used
-    p = problem(
-        prepared.stats.take(used),
-        prepared.dosage,
-        prepared.overdispersion[used],
-        alpha_sd=prepared.group_effect_sd,
-        axis=prepared.axis,
-        priors=prepared.priors,
-    )
-    return replace(p, background=controls.background)
+    return replace(problem_of(prepared), background=controls.background)
 
 
 def _design(p: Problem, controls: Controls, wide: Wide, settings: Settings) -> Design:
