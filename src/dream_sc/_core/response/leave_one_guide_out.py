@@ -9,6 +9,8 @@ from scipy.special import logsumexp
 
 from dream_sc._core.response.problem import Problem, evidence, null_evidence
 
+from . import guide_sets
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -77,17 +79,20 @@ def least_log_bf(
 
     NaN with fewer than two targeting guides.
     """
-    targeting = np.flatnonzero(p.targeting)
-    if len(targeting) < 2 or not len(log_bf):
+    carriers = guide_sets.carriers(p)
+    if len(carriers) < 2 or not len(log_bf):
         return np.full(len(log_bf), np.nan)
-    order = np.argsort(-influence[:, targeting], axis=1, kind="stable")[:, :MOST_GUIDES]
-    top = targeting[order]
+    speaks = influence[:, p.targeting] if p.shared is None else influence @ carriers.T
+    top = np.argsort(-speaks, axis=1, kind="stable")[:, :MOST_GUIDES]
+    targeting = np.flatnonzero(p.targeting)
     goes_with = {g: h for pair in pairs for g, h in ((pair.one, pair.other), (pair.other, pair.one))}
     full = _log_bf(p, c, some, *taus, degree)
     least = np.full(len(log_bf), np.inf)
-    for g in np.unique(top):
-        rows = np.flatnonzero((top == g).any(1))
-        keep = ~np.isin(np.arange(len(p.targeting)), (g, goes_with.get(int(g), g)))
+    for u in np.unique(top):
+        rows = np.flatnonzero((top == u).any(1))
+        keep = ~carriers[u]
+        if goes_with:
+            keep[goes_with.get(int(targeting[u]), int(targeting[u]))] = False
         part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
         without = _log_bf(p.take(rows).guides(keep), c, part, taus[0][rows], taus[1][rows], degree)
         least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])
