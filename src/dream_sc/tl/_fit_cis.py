@@ -166,8 +166,7 @@ def fit_cis(
     started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
-    for column in (Slots(key_added).guide, Slots(key_added).guide_set):
-        _validate.new_column(adata, column, key_added, (guide_key, target_key, guide_covariate_key))
+    _check_columns(adata, key_added, (guide_key, target_key, guide_covariate_key))
     sampling = {"nsamples": nsamples, "niters": niters, "device": device}
     _check(sampling, control_group, pooling, inference, guide_prior)
     check_sizes(min_cells_per_guide, min_count)
@@ -188,9 +187,7 @@ def fit_cis(
     _check_ambient(cells, inference, layout["guides"])
     made_from.check(adata, technical_key, "tl.fit_cis", layer)
     if guide_offsets:
-        groups = group_codes(adata, technical)
-        found = cis_offsets(adata, gene, layer, technical_key, technical, groups, design, memory_limit)
-        cells = at_offsets(cells, *found)
+        cells = _at_offsets(adata, cells, gene, layer, technical_key, technical, design, memory_limit)
     cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), _bar(progress, cis_gene, inference)
     fit = run("cis", Inference.of(inference, seed, progress=wrap, **sampling), cells, CisPriors())
     info = results.run_info(
@@ -261,6 +258,27 @@ def _check(sampling: dict[str, Any], control_group: str, pooling: str, inference
     _validate.sampling(inference, **sampling)
     if inference != "laplace" and (pooling != "all" or guide_prior is not None):
         raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")
+
+
+def _check_columns(adata: AnnData, key_added: str, inputs: tuple[str | None, ...]) -> None:
+    """Refuse a `key_added` whose columns of `.obs` are the user's."""
+    for column in (Slots(key_added).guide, Slots(key_added).guide_set):
+        _validate.new_column(adata, column, key_added, inputs)
+
+
+def _at_offsets(
+    adata: AnnData,
+    cells: CisCells,
+    gene: int,
+    layer: str | None,
+    technical_key: str,
+    technical: Any,
+    design: CisDesign,
+    limit: int | str | None,
+) -> CisCells:
+    """The cells with what their size factors do to all genes of a guide alike taken off."""
+    groups = group_codes(adata, technical)
+    return at_offsets(cells, *cis_offsets(adata, gene, layer, technical_key, technical, groups, design, limit))
 
 
 def _check_ambient(cells: CisCells, inference: str, guides: Any) -> None:
