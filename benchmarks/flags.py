@@ -1,6 +1,7 @@
 """How often a trans fit flags a screen as a whole: sound ones, and ones in which something goes with the dosage.
 
     python benchmarks/flags.py [--seeds 10] [--clean 40] [--only clean many ...]
+    python benchmarks/flags.py --cis [--seeds 10] [--clean 20]
 
 Simulated screens of 360 genes and 4,000 cells, 13 graded and 6 NTC guides, two batches, guide shifts of sd 0.05 log2;
 counts are drawn anew from the truth of `datasets.titration`, with what the scenario adds. Given is the share of screens
@@ -25,6 +26,7 @@ SCENARIOS = {
     "many": ("90 % of genes respond", "many_responders"),
     "lopsided": ("strong guides mostly in one batch", "batches_follow_dosage"),
     "weak_batch": ("40 % of the knock-down (log2) in one batch", "knock_down_by_batch"),
+    "weak_guides": ("half of the knock-down (log2) of every third guide in one batch", "dosages_by_group"),
     "size_factors": ("size factors wrong by 2^(0.3 dosage)", "size_factors_follow_dosage"),
     "few_controls": ("one NTC guide, three targeting guides", "few_ntc_guides"),
 }
@@ -48,6 +50,8 @@ def simulate(name: str, seed: int) -> Any:
         batch = np.where(gen.random(len(dose)) < np.where(strong, 0.85, 0.35), 1, 0)
     if name == "weak_batch":
         dose = np.where(batch == 1, 0.4, 1.0) * dose
+    elif name == "weak_guides":
+        dose = np.where((batch == 1) & (code % 3 == 0), 0.5, 1.0) * dose
     cells.obs["batch"] = pd.Categorical.from_codes(batch, ["batch_1", "batch_2"])
     mean = ds.datasets.true_curve(adata, list(adata.var_names), dose).T
     mean *= cells.obs["true_size_factor"].to_numpy()[:, None] * 2.0 ** adata.varm["true_technical_effects"].T[batch]
@@ -75,12 +79,36 @@ def one(name: str, seed: int) -> dict[str, Any]:
     return out
 
 
+OF_CIS = ("clean", "clean_totals", "uneven", "lopsided", "few_controls", "weak_batch", "weak_guides")
+
+
+def of_cis(name: str, seed: int) -> tuple[bool, float]:
+    """Whether the cis step says that dosages differ between batches, and by how much, log2."""
+    from dream_sc._core.dosage.group_dosages import Differs
+
+    adata = simulate(name, seed)
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    said = adata.uns["cis"]["diagnostics"]
+    found = Differs(said["dosage_sd_between_groups"], said["dosage_sd_between_groups_p"])
+    return found.clear, found.sd
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--clean", type=int, default=40)
     parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
+    parser.add_argument("--cis", action="store_true", help="dosages that differ between batches, by the cis step")
     options = parser.parse_args()
+    if options.cis:
+        for name in OF_CIS:
+            n = options.seeds if name.startswith("weak") else options.clean
+            raised, sd = np.array([of_cis(name, seed) for seed in range(n)]).T
+            print(
+                f"{name} ({n}): said in {raised.mean():.2f}; sd {np.median(sd):.3f}, largest {sd.max():.3f}", flush=True
+            )
+        return
     for name in options.only:
         n = options.clean if name.startswith(("clean", "uneven")) else options.seeds
         runs = pd.DataFrame([one(name, seed) for seed in range(n)])

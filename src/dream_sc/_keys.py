@@ -62,6 +62,11 @@ class Slots:
         return f"{self.key}_guide"
 
     @property
+    def guide_set(self) -> str:
+        """`.obs`: the set of guides of each cell that has several of the cis gene, where enough cells have it."""
+        return f"{self.key}_guide_set"
+
+    @property
     def covariates(self) -> str:
         """`.varm`: coefficients of the covariates of the technical step."""
         return f"{self.key}_covariates"
@@ -264,6 +269,11 @@ def compare_columns(effect: str) -> tuple[str, ...]:
     return tuple(name.replace("effect", effect) for name in _COMPARE_COLUMNS)
 
 
+# in the diagnostics of a cis fit: sd of dosages between technical groups, log2, and the p-value of that
+GROUP_SD, GROUP_P = "dosage_sd_between_groups", "dosage_sd_between_groups_p"
+# of a cis fit, in its entry of `.uns`: a table of sets of guides, and the rows of their guides in that of the guides
+GUIDE_SETS, SET_MEMBERS = "guide_sets", "guide_set_members"
+GUIDE_SET_COLUMNS = ("guides", "n_cells", "log2_dosage", "sd", "within_sd")
 DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides of the trans step
 GUIDE_COLUMNS = (
     "guide",

@@ -203,7 +203,9 @@ def test_combinations_that_are_not_one_say_what_to_call(caplog: pytest.LogCaptur
     with pytest.raises(
         ValueError, match=rf"each of the {len(acting)} cells .* several.*combine_guides\(data, 'guides'\)"
     ):
-        ds.tl.fit_trans(adata)
+        ds.tl.fit_trans(adata, inference="svi")
+    ds.tl.fit_trans(adata)  # under the sets of guides
+    assert (ds.get.trans(adata)["n_cells"] == adata.n_obs).all()
     ds.pp.combine_guides(adata, "umis")
     acting_labels = adata.obs.loc[adata.obs["target"] == "GFI1B", "guide"].astype(str).unique()
     assert len(acting_labels) == 3  # of six guides

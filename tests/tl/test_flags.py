@@ -7,6 +7,7 @@ import logging
 import anndata as ad
 import numpy as np
 import pytest
+from scipy import sparse
 
 import dream_sc as ds
 
@@ -31,6 +32,7 @@ def test_a_sound_screen_has_no_flag(caplog: pytest.LogCaptureFixture, tmp_path) 
         "batches_follow_dosage",
         "size_factors_follow_dosage",
         "knock_down_by_batch",
+        "dosages_by_group",
     }
     assert not table["raised"].any()
     assert (table["advice"] == "").all()
@@ -62,3 +64,30 @@ def test_without_batches_there_is_nothing_to_say_of_them() -> None:
         "few_ntc_guides",
         "size_factors_follow_dosage",
     }
+
+
+def test_guides_that_act_differently_in_batches_are_said_by_the_cis_step(caplog: pytest.LogCaptureFixture) -> None:
+    adata = ds.datasets.titration(3000, 40, rng=3, mean_range=(0.0, 4.0))
+    batch = (adata.obs["batch"] == adata.obs["batch"].cat.categories[1]).to_numpy()
+    gene, rng = adata.var_names.get_loc("GFI1B"), np.random.default_rng(0)
+    x = adata.X.toarray()
+    acts = batch & (adata.obs["target"] != "NTC").to_numpy()
+    lost = x[acts, gene] + rng.poisson(2.0, acts.sum())  # in one batch guides knock down by less
+    x[acts, gene] = lost
+    adata.X = sparse.csr_matrix(x)
+    ds.tl.fit_technical(adata, batch_key="batch")
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        ds.tl.fit_cis(adata, "GFI1B")
+    assert "guide_covariate_key='batch' gives each guide a dosage in each level" in caplog.text
+    said = adata.uns["cis"]["diagnostics"]
+    assert said["dosage_sd_between_groups"] > 0.2
+    assert said["dosage_sd_between_groups_p"] < 1e-3
+    ds.tl.fit_trans(adata)
+    flag = adata.uns["trans"]["flags"].set_index("flag").loc["dosages_by_group"]
+    assert flag["raised"]
+    assert "guide_covariate_key" in flag["advice"]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        ds.tl.fit_cis(adata, "GFI1B", guide_covariate_key="batch")
+    assert "gives each guide" not in caplog.text
+    assert "dosage_sd_between_groups" not in adata.uns["cis"]["diagnostics"]

@@ -74,6 +74,36 @@ def test_responders_are_found(fitted: ad.AnnData) -> None:
     assert called[movers].mean() > 0.9
 
 
+def test_cells_with_several_guides_take_part_under_their_set(fitted: ad.AnnData) -> None:
+    table, members = fitted.uns["cis"]["guide_sets"], fitted.uns["cis"]["guide_set_members"]
+    guides = ds.get.guides(fitted)
+    carried = fitted.obsm["guides"][:, :12].toarray() > 0
+    several, of_cell = carried.sum(1) > 1, fitted.obs["cis_guide_set"]
+    assert not of_cell[~several].notna().any()
+    counted = of_cell.value_counts()
+    assert (table["n_cells"] == counted.reindex(table["guides"]).to_numpy()).all()
+    assert table["n_cells"].min() >= 5
+    names = fitted.uns["guides_ids"][:12]
+    for cell in np.flatnonzero(of_cell.notna())[:40]:
+        assert of_cell.iloc[cell] == "+".join(sorted(names[carried[cell]]))
+    of_guides = [[guides.index[i] for i in row if i >= 0] for row in members]
+    assert table["guides"].tolist() == ["+".join(g) for g in of_guides]
+    want = [guides["log2_dosage"].loc[g].sum() for g in of_guides]
+    np.testing.assert_allclose(table["log2_dosage"], want)
+    assert (table["sd"] >= [guides["sd"].loc[g].max() for g in of_guides]).all()
+    used = (carried.sum(1) <= 1).sum() + of_cell.notna().sum()
+    assert ds.get.trans(fitted)["n_cells"].max() == used
+    # the table of guides of the trans step is that of guides
+    assert fitted.uns["trans"]["guides"]["guide"].tolist() == guides.index.tolist()
+
+
+def test_engines_without_sets_take_cells_with_one_guide(fitted: ad.AnnData) -> None:
+    adata = fitted[:, :4].copy()
+    n = np.asarray(fitted.obsm["guides"][:, :12].sum(1)).ravel()
+    ds.tl.fit_trans(adata, inference="svi", niters=20, nsamples=20, features="gene_0001", function_type="single_hill")
+    assert ds.get.trans(adata).loc["gene_0001", "n_cells"] == (n <= 1).sum()
+
+
 def test_one_guide_per_cell_is_the_same_either_way() -> None:
     labels = ds.datasets.titration(1500, 30, rng=0)
     matrix = labels.copy()
@@ -87,6 +117,8 @@ def test_one_guide_per_cell_is_the_same_either_way() -> None:
     for each in (labels, matrix):
         ds.tl.fit_cis(each, "GFI1B")
         ds.tl.fit_trans(each)
+        assert "guide_sets" not in each.uns["cis"]
+        assert "cis_guide_set" not in each.obs
     pd.testing.assert_frame_equal(ds.get.guides(labels), ds.get.guides(matrix))
     pd.testing.assert_frame_equal(labels.varm["trans"], matrix.varm["trans"])
 

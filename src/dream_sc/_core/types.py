@@ -227,6 +227,7 @@ class RowDosage:
     control: NDArray[np.bool_] | None = None  # (G,) NTC guides; by default those at a dosage of 0
     level_error: float = 0.0  # sd of the NTC level
     escape: Floats | float = 0.0  # (R,), or one for all
+    members: Floats | None = None  # (G, S) guides of each label, where labels are sets of guides whose effects add up
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ SOUND = {  # a flag: its name for a reader, and what it says where it is not rai
     "batches_follow_dosage": ("Batches", "{value:.1%} of the variance of the dosage lies between technical groups"),
     "size_factors_follow_dosage": ("Size factors", "they change by {value:.2f} log2 over the range of dosages"),
     "knock_down_by_batch": ("Knock-down by batch", "guides move the cis gene alike in all technical groups"),
+    "dosages_by_group": ("Dosages by group", "guides differ by {value:.2f} log2 between technical groups"),
 }
 
 

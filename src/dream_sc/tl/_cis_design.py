@@ -166,11 +166,13 @@ def of_guides(
     logger.info("tl.fit_cis: %s", ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in out.n_cells.items()))
     if 2 * out.n_cells["several_guides"] > out.n_cells["targeting"]:
         logger.warning(
-            "tl.fit_cis: %d of %d targeted cells carry several guides of %s, and take no part in the trans step; "
-            "dream_sc.pp.combine_guides makes labels of the combinations that occur in many cells",
+            "tl.fit_cis: %d of %d targeted cells carry several guides of %s: sets that at least %d cells carry take "
+            "part in the trans step, with the sum of their guides' effects, and other sets do not; "
+            "dream_sc.pp.combine_guides makes labels of combinations, whose dosages are their own",
             out.n_cells["several_guides"],
             out.n_cells["targeting"],
             wanted,
+            min_cells,
         )
     return out
 

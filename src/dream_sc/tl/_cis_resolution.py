@@ -1,12 +1,15 @@
-"""Whether the cis step tells the dosages of guides, and what to do where it does not."""
+"""Whether the cis step tells the dosages of guides, and the same ones in all groups, and what to do where not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dream_sc._keys import GROUP_P, GROUP_SD
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dream_sc._core.types import CisCells, CisFit
 
 
@@ -38,3 +41,25 @@ def diagnostics(fit: CisFit, cells: CisCells, cis_gene: str) -> dict[str, float]
         "dosage_resolution": found.share,
         "share_of_clear_guides": found.clear,
     }
+
+
+def by_group(cells: CisCells, group: np.ndarray, names: list[str], column: str | None, cis_gene: str) -> dict[str, Any]:
+    """What `.uns` says of dosages that differ between technical groups ``(N,)``, where there are several.
+
+    The log says what to do where they do.
+    """
+    from dream_sc._core.dosage.group_dosages import between_groups
+
+    if column is None or len(names) < 2:
+        return {}
+    found = between_groups(cells, group)
+    if found.clear:
+        logger.warning(
+            "tl.fit_cis: guides of %s act differently in the levels of %r (%.2f log2 between them, beyond the noise of "
+            "counts): guide_covariate_key=%r gives each guide a dosage in each level",
+            cis_gene,
+            column,
+            found.sd,
+            column,
+        )
+    return {GROUP_SD: found.sd, GROUP_P: found.p_value}

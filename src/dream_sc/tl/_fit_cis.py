@@ -19,8 +19,9 @@ from dream_sc._progress import bar
 from ._cis_counts import cells_of
 from ._cis_design import CisDesign, ControlGroup, by_covariate, check_sizes, guide_priors, of_guides, of_labels
 from ._cis_offsets import at_offsets, cis_offsets
-from ._cis_resolution import diagnostics
+from ._cis_resolution import by_group, diagnostics
 from ._confounded_groups import refuse_confounded, refuse_confounded_design
+from ._guide_sets import slots_of as set_slots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +146,9 @@ def fit_cis(
     The object if `copy`, else None. Writes `.obsm[key_added]` (x_true: median dosage, 1 at NTC; log2_x_true,
     log2_sd, log2_q025, log2_q975; NaN for cells that take no part), `.obs[key_added + "_guide"]` (the guide under which
     a cell counts in the trans step; missing where it takes no part or has several guides of the cis gene) and
-    `.uns[key_added]` with a table of guides, and with how many cells are targeted, controls, or excluded.
+    `.uns[key_added]` with a table of guides, and with how many cells are targeted, controls, or excluded. Sets of
+    guides that `min_cells_per_guide` cells or more carry (the 200 largest) are in `.uns[key_added]["guide_sets"]` and
+    `.obs[key_added + "_guide_set"]`, under which these cells count in the trans step.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def fit_cis(
     started, data = results.now(), results.own(data, copy)
     adata = _validate.resolve(data, mod)
     _validate.new_key(adata, key_added, "tl.fit_cis")
-    _validate.new_column(adata, Slots(key_added).guide, key_added, (guide_key, target_key, guide_covariate_key))
+    _check_columns(adata, key_added, (guide_key, target_key, guide_covariate_key))
     sampling = {"nsamples": nsamples, "niters": niters, "device": device}
     _check(sampling, control_group, pooling, inference, guide_prior)
     check_sizes(min_cells_per_guide, min_count)
@@ -184,9 +187,7 @@ def fit_cis(
     _check_ambient(cells, inference, layout["guides"])
     made_from.check(adata, technical_key, "tl.fit_cis", layer)
     if guide_offsets:
-        groups = group_codes(adata, technical)
-        found = cis_offsets(adata, gene, layer, technical_key, technical, groups, design, memory_limit)
-        cells = at_offsets(cells, *found)
+        cells = _at_offsets(adata, cells, gene, layer, technical_key, technical, design, memory_limit)
     cells, wrap = _with_priors(cells, design.table, guide_prior, pooling), _bar(progress, cis_gene, inference)
     fit = run("cis", Inference.of(inference, seed, progress=wrap, **sampling), cells, CisPriors())
     info = results.run_info(
@@ -209,14 +210,27 @@ def fit_cis(
         CIS_POSITION: [gene, adata.n_vars],
         "guides": _guide_table(design.table, fit),
         "n_cells": design.n_cells,
-        "diagnostics": diagnostics(fit, cells, cis_gene),
+        "diagnostics": diagnostics(fit, cells, cis_gene) | _by_group(adata, technical, cells, design, layout, cis_gene),
     }
     of_cell = pd.Categorical.from_codes(design.row_guide, design.table["guide"])
     table, name = _cell_table(adata, fit, design), Slots(key_added).guide
     info |= _identity(adata, info, design.used, technical_key, technical)
-    slots = {("obsm", key_added): table, ("obs", name): of_cell, ("uns", key_added): info}
+    of_sets, more = set_slots(key_added, design, fit, min_cells_per_guide)
+    slots = {("obsm", key_added): table, ("obs", name): of_cell, **more, ("uns", key_added): info | of_sets}
     results.write(adata, "tl.fit_cis", slots, started)
     return data if copy else None
+
+
+def _by_group(
+    adata: AnnData, technical: Any, cells: CisCells, design: CisDesign, layout: dict[str, Any], cis_gene: str
+) -> dict[str, Any]:
+    """Whether dosages differ between technical groups, unless guides have one in each level of a column."""
+    if layout["guide_covariate_key"] is not None:
+        return {}
+    groups = list(technical["groups"])
+    return by_group(
+        cells, group_codes(adata, technical)[design.used], groups, technical["params"]["batch_key"], cis_gene
+    )
 
 
 def _identity(
@@ -244,6 +258,27 @@ def _check(sampling: dict[str, Any], control_group: str, pooling: str, inference
     _validate.sampling(inference, **sampling)
     if inference != "laplace" and (pooling != "all" or guide_prior is not None):
         raise ValueError(f"pooling='target' and guide_prior= are of inference='laplace', not of {inference!r}")
+
+
+def _check_columns(adata: AnnData, key_added: str, inputs: tuple[str | None, ...]) -> None:
+    """Refuse a `key_added` whose columns of `.obs` are the user's."""
+    for column in (Slots(key_added).guide, Slots(key_added).guide_set):
+        _validate.new_column(adata, column, key_added, inputs)
+
+
+def _at_offsets(
+    adata: AnnData,
+    cells: CisCells,
+    gene: int,
+    layer: str | None,
+    technical_key: str,
+    technical: Any,
+    design: CisDesign,
+    limit: int | str | None,
+) -> CisCells:
+    """The cells with what their size factors do to all genes of a guide alike taken off."""
+    groups = group_codes(adata, technical)
+    return at_offsets(cells, *cis_offsets(adata, gene, layer, technical_key, technical, groups, design, limit))
 
 
 def _check_ambient(cells: CisCells, inference: str, guides: Any) -> None:

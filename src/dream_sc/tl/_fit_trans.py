@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dream_sc import _compile, _validate
 from dream_sc._data import made_from, results
-from dream_sc._keys import ACTING, CIS, FLAGS, ID, MADE_FROM, MEANINGS, TECHNICAL, TRANS, ZERO, Slots
+from dream_sc._keys import ACTING, CIS, FLAGS, ID, MADE_FROM, MEANINGS, NO_DOSAGE, TECHNICAL, TRANS, ZERO, Slots
 from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
@@ -86,8 +86,10 @@ def fit_trans(
     Counts are summed over the cells of each guide and technical group. The curve is flat, a switch (all acting guides
     at one level, whatever their dosages), one Hill or two (one rising, one falling); guides shift a feature for reasons
     of their own, with an sd that is integrated; the error and the within-guide spread of the dosage are integrated too.
-    Marginal likelihoods give the local FDR. Covariates of the technical fit are taken off, and the errors of their
-    coefficients integrated where guides differ in them.
+    Cells with several guides of the cis gene are summed over their set of guides; what its guides do adds up ("laplace"
+    only, and not of a multinomial; other fits take cells with one guide). Marginal likelihoods give the local FDR.
+    Covariates of the technical fit are taken off, and the errors of their coefficients integrated where guides differ
+    in them.
 
     Parameters
     ----------
@@ -237,6 +239,7 @@ def fit_trans(
         known=hyper,
         limit=memory_limit,
         min_denominator=min_denominator,
+        sets=inference == "laplace" and not like.categories and dosage != NO_DOSAGE,
     )
     check_axis(inputs.prepared.axis, function_type)
     learned = in_order(hyper, inputs.guides["guide"])
@@ -344,7 +347,7 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
 
     axis, opened = inputs.prepared.axis, inputs.opened
     steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
-    guides = with_departures(inputs.guides, found.learned)
+    guides = with_departures(inputs.guides, found.learned).head(len(opened.cis["guides"]))
     tell(guides, found.learned["wide_weight"], int(inputs.prepared.fitted.sum()))
     return {
         ID: made_from.id_of(params, frame.select_dtypes("number")),

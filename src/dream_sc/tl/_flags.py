@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dream_sc._keys import GROUP_P, GROUP_SD
 from dream_sc._logging import logger
 
 from ._response_inputs import technical_counts
@@ -34,6 +35,9 @@ ADVICE = {
     "knock_down_by_batch": "in one technical group guides move the cis gene by {value:.2f} of what they do in the "
     "others (log2). Curves are of the mean dosage: call dream_sc.tl.fit_cis with guide_covariate_key= the column of "
     "the groups, which gives guides a dosage in each",
+    "dosages_by_group": "guides act differently in the technical groups of the cis step, by {value:.2f} log2 between "
+    "them. Curves are of the mean dosage: call dream_sc.tl.fit_cis with guide_covariate_key= the column of the groups, "
+    "which gives guides a dosage in each",
 }
 
 
@@ -42,12 +46,26 @@ def flags(inputs: ResponseInputs, columns: dict[str, Any]) -> pd.DataFrame:
     from dream_sc._core.response import flags as core
 
     disagreement = np.asarray(columns["heterogeneity_p"], float) if inputs.opened.no_dosage else None
-    found = core.flags(inputs.prepared, np.asarray(columns["qvalue"], float), _cis_counts(inputs), disagreement)
+    counts = _cis_counts(inputs)
+    found = core.flags(inputs.prepared, np.asarray(columns["qvalue"], float), counts, disagreement)
+    found += _of_cis_step(inputs)
     frame = pd.DataFrame(found, columns=list(core.Flag._fields))
     frame["advice"] = [ADVICE[f.flag].format(value=f.value) if f.raised else "" for f in frame.itertuples(index=False)]
     for flag in frame[frame["raised"]].itertuples():
         logger.warning("tl.fit_trans: %s: %s", flag.flag, flag.advice)
     return frame
+
+
+def _of_cis_step(inputs: ResponseInputs) -> list[Any]:
+    """Dosages that differ between technical groups, by the cis step; nothing where it did not look for that."""
+    from dream_sc._core.dosage.group_dosages import LARGE, Differs
+    from dream_sc._core.response.flags import Flag
+
+    said = inputs.opened.cis["diagnostics"]
+    if inputs.opened.no_dosage or not np.isfinite(said.get(GROUP_SD, np.nan)):
+        return []
+    differs = Differs(float(said[GROUP_SD]), float(said[GROUP_P]))
+    return [Flag("dosages_by_group", differs.sd, LARGE, differs.clear)]
 
 
 def _cis_counts(inputs: ResponseInputs) -> tuple[np.ndarray, np.ndarray] | None:

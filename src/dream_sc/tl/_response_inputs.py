@@ -19,6 +19,7 @@ from dream_sc._keys import NO_DOSAGE, STICKS, Slots
 from dream_sc._logging import logger
 
 from ._direct_targets import check_cis_gene, direct_targets
+from ._guide_sets import labels_of, only_controls, sets_of_cells
 from ._without_dosage import STEP, without_dosage
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from dream_sc._core.sums.block import CountBlock
     from dream_sc._data.shares import Sticks
 
+    from ._guide_sets import Labels
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -46,6 +49,7 @@ class Opened:
     layer: str | None
     cells: Cells
     guides: Guides
+    labels: pd.DataFrame  # guides of the cis fit, and sets of them
     direct: np.ndarray | None = None  # (T,) features that guides of the cis fit act on, but the cis gene
     no_dosage: bool = False  # whether guides act or do not, whatever their dosages
 
@@ -77,7 +81,7 @@ class ResponseInputs:
 
     prepared: Prepared
     opened: Opened
-    guides: pd.DataFrame  # of the cis fit, with the offset of each
+    guides: pd.DataFrame  # of the cis fit, with the offset of each; sets of guides after them
     sticks: Sticks | None = None  # of shares
 
     @property
@@ -106,18 +110,20 @@ def response_inputs(
     min_denominator: int | None = None,
     fresh: bool = True,
     label: str = "tl.fit_trans",
+    sets: bool = False,
 ) -> ResponseInputs:
     """Open the earlier fits and measure; `holder` is the object with the cis fit.
 
     `offsets` of the guides: take them into account or not; from an earlier fit where its learned numbers are `known`.
     `slopes`: sum also what the slopes within guides need. `limit`: of memory, for the counts and their sums.
     With a `dosage` of "none" guides act or do not, whatever the cis fit says of their dosages.
+    `sets`: cells with several guides of the cis gene take part, under their set of guides.
     `fresh`: refuse earlier fits that were made from other things than are there now, in the name of the step `label`.
     """
     if known is not None:
         stored.check_learned(known, "hyper=")
     opened = open_fits(
-        adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh, label=label
+        adata, holder, technical_key=technical_key, cis_key=cis_key, layer=layer, fresh=fresh, label=label, sets=sets
     )
     if dosage == "cell" and opened.cells.unit is not None:
         raise ValueError(
@@ -154,7 +160,7 @@ def _measured(
     min_denominator: int | None,
 ) -> ResponseInputs:
     """Sum counts, shares or scores over the rows, and measure what the sums say."""
-    guides = opened.cis["guides"].assign(offset=0.0)
+    guides = opened.labels.assign(offset=0.0)
     if opened.likelihood.statistics == "counts":
         offset = None if offsets else np.zeros(len(guides))
         if offsets and known is not None:
@@ -172,51 +178,42 @@ def _measured(
 
 
 def open_fits(
-    adata: AnnData, holder: AnnData, *, technical_key: str, cis_key: str, layer: str | None, fresh: bool, label: str
+    adata: AnnData,
+    holder: AnnData,
+    *,
+    technical_key: str,
+    cis_key: str,
+    layer: str | None,
+    fresh: bool,
+    label: str,
+    sets: bool = False,
 ) -> Opened:
-    """The earlier fits, `fresh` ones only if so, and what they say of cells and guides."""
+    """The earlier fits, `fresh` ones only if so, and what they say of cells and guides, and of `sets` of guides."""
     technical = _validate.step(adata, technical_key, "fit_technical(data)")
     cis = _validate.step(holder, cis_key, "fit_cis(data, cis_gene)")
     check_cis_gene(holder, cis, cis_key)
     layer = technical["params"]["layer"] if layer is None else layer
-    cells = _cells(adata, holder, (technical_key, technical), cis, cis_key)
+    labels = labels_of(cis, sets=sets)
+    cells = _cells(adata, holder, (technical_key, technical), cis, cis_key, sets=labels.members is not None)
     if not cells.used.any():
         raise ValueError(
             "no cell takes part in the cis fit: the cells of the modality and those of the one with the cis fit have "
             "no name in common, or the cis fit is of other cells; call dream_sc.tl.fit_cis on this data"
         )
-    if cis["guides"]["is_control"].to_numpy(bool)[cells.guide[cells.used]].all():
-        raise ValueError(_only_controls(adata, holder, cis, cis_key))
+    if labels.table["is_control"].to_numpy(bool)[cells.guide[cells.used]].all():
+        raise ValueError(only_controls(adata, holder, cis, cis_key))
     if fresh:
         made_from.check(adata, technical_key, label, layer)
         made_from.check(holder, cis_key, label, cis["params"].get("layer"))
-    return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis))
+    return Opened(adata, technical_key, technical, cis, layer, cells, _guides(cis, labels), labels.table)
 
 
-def _only_controls(adata: AnnData, holder: AnnData, cis: Any, cis_key: str) -> str:
-    """Why no targeted cell takes part in the trans step, and what to do."""
-    dosage = holder.obsm[cis_key]["log2_x_true"].notna() & guides_of_cells(holder, cis_key).isna()
-    n = int(dosage.reindex(adata.obs_names, fill_value=False).sum())
-    if n == 0:
-        return (
-            "no cell with a guide of the cis gene is among these cells, only controls are: call dream_sc.tl.fit_trans "
-            "on an object that holds them"
-        )
-    key = cis["params"].get("guides")
-    return (
-        f"each of the {n} cells with guides of the cis gene carries several of them, and the trans step takes cells "
-        "with one, since what a guide does besides its dosage ties all combinations with it together. Call "
-        f"dream_sc.pp.combine_guides(data, {key!r}), which makes labels of combinations that occur in many cells and "
-        "share no guide, then dream_sc.tl.fit_technical and dream_sc.tl.fit_cis again, both without guides="
-    )
-
-
-def _guides(cis: Any) -> Guides:
-    """The guides of a cis fit."""
+def _guides(cis: Any, labels: Labels) -> Guides:
+    """The guides of a cis fit, and sets of them."""
     from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Guides
 
-    table, zero = cis["guides"], zero_of(cis)
+    table, zero = labels.table, zero_of(cis)
     names = ("log2_dosage", "sd", "log2_dosage_acting", "sd_acting", "within_sd", "escaper_fraction")
     mean, sd, acting, acting_sd, within_sd, escape = (table[name].to_numpy(float) for name in names)
     if zero is not None:
@@ -230,18 +227,21 @@ def _guides(cis: Any) -> Guides:
         control=table["is_control"].to_numpy(bool),
         level_error=float(cis["diagnostics"]["ntc_level_sd"]),
         from_zero=zero is not None,
+        members=labels.members,
     )
 
 
-def _cells(adata: AnnData, holder: AnnData, step: tuple[str, Any], cis: Any, cis_key: str) -> Cells:
+def _cells(adata: AnnData, holder: AnnData, step: tuple[str, Any], cis: Any, cis_key: str, *, sets: bool) -> Cells:
     """The cells of `adata`, matched by name with those of the cis fit."""
     from dream_sc._core.dosage.known import above
     from dream_sc._core.response.rows import Cells
 
     (technical_key, technical), table, cells = step, cis["guides"], holder.obsm[cis_key]
-    # of the cells with one guide of the cis gene: several would tie the rows of sets together by what they share
     code = pd.Series(range(len(table)), index=table["guide"].astype(str))
     by_name = guides_of_cells(holder, cis_key).map(code).fillna(-1).astype(np.int64)
+    if sets:
+        of_set = sets_of_cells(holder, cis, cis_key)
+        by_name = by_name.where(of_set < 0, of_set)
     if cis.get("step") != STEP:  # whose cells have no dosages
         by_name[cells["x_true"].isna()] = -1
     dosage, sd = (cells[c].reindex(adata.obs_names).to_numpy(float, copy=True) for c in ("log2_x_true", "log2_sd"))

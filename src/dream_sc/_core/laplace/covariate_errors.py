@@ -18,6 +18,8 @@ def add_means(theta: Matrix, loads: Matrix, base: Matrix, ratio: Matrix) -> None
     first = theta.shape[0] - n_loads
     for r in range(base.shape[0]):
         for q in range(n_loads):
+            if loads[r, q] == 0.0:
+                continue
             for lane in range(n_lanes):
                 base[r, lane] += loads[r, q] * theta[first + q, lane]
         for lane in range(n_lanes):
@@ -50,6 +52,8 @@ def add_rows(
                     kappa[lane] += odds[g, m, lane] * parts[m, r, 1, lane]
             for q in range(n_loads):
                 x, at = loads[r, q], first + q
+                if x == 0.0:  # as most are of guides that come in sets
+                    continue
                 for lane in range(n_lanes):
                     gauss[at, 0, lane] += kappa[lane] * x
                 for i in range(n_amp):
@@ -59,6 +63,8 @@ def add_rows(
                     for lane in range(n_lanes):
                         gauss[at, k, lane] += kappa[lane] * x
                 for p in range(q + 1):
+                    if loads[r, p] == 0.0:
+                        continue
                     for lane in range(n_lanes):
                         gauss[at, first + p, lane] += kappa[lane] * x * loads[r, p]
 
@@ -70,6 +76,8 @@ def add_sums(g: int, m: int, guide_start: Indices, loads: Matrix, parts: Stack, 
     start = first.shape[0] - n_loads
     for r in range(guide_start[g], guide_start[g + 1]):
         for q in range(n_loads):
+            if loads[r, q] == 0.0:
+                continue
             for lane in range(n_lanes):
                 first[start + q, lane] += loads[r, q] * parts[m, r, 0, lane]
                 second[start + q, lane] += loads[r, q] * parts[m, r, 1, lane]

@@ -66,7 +66,7 @@ def compare(p: Problem, curves: list[Curve], grid: Floats, degree: int) -> Compa
     """Set up the comparison of curves on the design of a problem."""
     lattices = lattices_of(curves, p.axis, p.priors)
     columns = None
-    if p.one_dose_each and all(c.moves is not None for c in curves[1:]):
+    if p.one_dose_each and p.shared is None and all(c.moves is not None for c in curves[1:]):
         q = p.take(slice(0, 0)).guides(p.targeting)  # whose positions are wanted
         columns = {c.name: columns_of(q.seen_by(c), c, lattices[c.name]) for c in curves[1:]}
     return Comparison(curves, lattices, grid, columns, degree)
@@ -105,7 +105,7 @@ def set_up(
     if p.pooled:
         background = _sum_up_ntc(p, knots, under(kept, "ntc"))
         p = replace(p, background=background)
-        if settings.guide_effects:
+        if settings.guide_effects and p.shared is None:
             grid = np.geomspace(knots[0], knots[-1], FINER * (len(knots) - 1) + 1)
             start = Prior.start(p.priors).log_tau(grid)
             p = replace(p, tau_weight=ntc_guides.grid_weights(background, grid, start))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-N_NULL = 1000  # simulated features
+N_NULL, N_NULL_OF_SETS = 1000, 300  # simulated features; those whose guides come in sets take longer
 MORE_COMPLEX = float(np.log(3.0))
 LIKELY_NULL = 0.5  # local FDR above which a feature is called null
 LEAST_P = 1e-300
@@ -210,7 +210,8 @@ def known(evidence: Evidence) -> tuple[Prior, NullDistribution]:
 def _null_of(e: Evidence, prior: Prior, *, progress: Callable[[Any], Any], kept: Kept | None) -> NullDistribution:
     """Distribution of the strength of features simulated without response."""
     lfdr = local_fdr(log_bf_of(e, prior), prior)
-    sim = simulate_null(e.problem, e.comparison.grid, e.values, lfdr, prior, N_NULL, e.settings.seed)
+    n = N_NULL if e.problem.shared is None else N_NULL_OF_SETS
+    sim = simulate_null(e.problem, e.comparison.grid, e.values, lfdr, prior, n, e.settings.seed)
     return null_distribution(strength(evaluate(sim, e.settings, prior.wide, progress=progress, kept=kept), prior))
 
 

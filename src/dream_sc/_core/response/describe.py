@@ -14,8 +14,9 @@ from dream_sc._core.response import draws
 from dream_sc._core.response.problem import Problem, acting
 from dream_sc._core.types import GuideStats, RowDosage
 
-from . import all_features, guide_support, leave_one_guide_out, plateau, posterior_record, summary
+from . import all_features, guide_sets, guide_support, leave_one_guide_out, plateau, posterior_record, summary
 from .direction import with_direction
+from .first_pass import columns_of
 from .first_pass_draws import Looked, Table, quick_draws, shifted, table_of, what_is_said
 
 if TYPE_CHECKING:
@@ -169,12 +170,22 @@ def _describe_block(
     found |= _support(d, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}
-    columns = None if c.by_acting or p.axis.from_zero else e.comparison.columns
-    if c.one_step and columns is not None:
-        found["p_ec50_inside"] *= plateau.probability(p, c, columns[c.name], drawn.tau)
+    if c.one_step and not c.by_acting and not p.axis.from_zero:
+        found["p_ec50_inside"] *= _plateau(e, c, drawn.tau)
     if coarse:
         return found, np.full((len(out), posterior_record.WIDTH), np.nan, dtype=np.float16), said
     return found, posterior_record.pack_block(_full_width(out, c), c, const), said
+
+
+def _plateau(e: Evidence, c: Curve, tau: Floats) -> Floats | float:
+    """Probability ``(T,)`` that a plateau was seen, where it can be told; of sets of guides by cells with one guide."""
+    p, columns = e.problem, e.comparison.columns
+    if p.shared is not None and p.one_dose_each:
+        p = guide_sets.of_one_guide(p)
+        if p.targeting.any():
+            q = p.take(slice(0, 0)).guides(p.targeting)
+            columns = {c.name: columns_of(q, c, e.comparison.lattices[c.name])}
+    return 1.0 if columns is None else plateau.probability(p, c, columns[c.name], tau)
 
 
 def _by_look(e: Evidence, m: int, quick: bool) -> bool:

@@ -16,9 +16,10 @@ from scipy.special import logsumexp
 from dream_sc._core.parallel import BLOCK, each_block, under
 from dream_sc._core.response.problem import Problem, evidence, problem
 
+from . import guide_sets
 from .comparison import set_up
 from .departures import learn_departures
-from .first_pass import Columns, Null, first_look, look_from_one, null_of
+from .first_pass import Columns, Null, first_look, from_two_taus, look_from_one, null_of
 from .joint_departures import with_pairs
 from .learned import Prior, Wide, restored_wide
 from .ntc_level import look_again
@@ -115,6 +116,8 @@ def _wide(p: Problem, learns: NDArray[np.bool_] | None, settings: Settings, n_gu
     if settings.learned is not None:
         return restored_wide(settings.learned)
     q = p if learns is None or not learns.any() else p.take(learns)
+    if p.shared is not None:  # sets of guides say nothing of single ones
+        return Wide(*learn_wide(guide_sets.alone(q.guides(~q.targeting)), np.array(p.priors.tau_grid)))
     grid = np.array(p.priors.tau_grid)
     wide = Wide(*learn_wide(q, grid))
     found = learn_departures(q, settings, wide, n_guides)
@@ -164,14 +167,17 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Pri
     values[:, 0] = null.log_z
     weight = np.zeros(taus.shape) if p.tau_weight is None else p.tau_weight
     start = Prior.start(p.priors).log_tau(grid)
-    if c.columns is None or whole:
+    if whole or (c.columns is None and p.shared is None):
         masses = []
         for m, each in enumerate(c.curves[1:], 1):
             log_z = _everywhere(p, c, each)
             values[:, m] = logsumexp(log_z, axis=1)
             masses.append(logsumexp(log_z + (start + weight)[:, None], axis=2))
     else:
-        factors, looked = _look(p, c.columns, null, taus, None if prior is None else prior.log_tau(grid) + weight)
+        if c.columns is None:
+            factors, looked = _look_by_kernel(p, c, null, taus)
+        else:
+            factors, looked = _look(p, c.columns, null, taus, None if prior is None else prior.log_tau(grid) + weight)
         masses = [looked[each.name] for each in c.curves[1:]]
         values[:, 1:] = null.log_z[:, None] + factors
         look_again(p, c, null, taus, values, masses)
@@ -204,6 +210,24 @@ def _look(
     found = each_block(call, len(taus))
     masses = {name: np.concatenate([looked[name] for _, looked in found]) for name in columns}
     return np.concatenate([factors for factors, _ in found]), masses
+
+
+def _look_by_kernel(p: Problem, c: Comparison, null: Null, taus: Floats) -> tuple[Floats, dict[str, Floats]]:
+    """The first pass by the kernel: where sets of guides share effects, these give way to a curve all at once."""
+    curves = {each.name: each for each in c.curves[1:]}
+
+    def masses(some: Ints, at: Ints, names: list[str]) -> list[Floats]:
+        q, rows = p.take(some), np.arange(len(some))
+        base, only = null.log_z[some, at], _only(q, c.grid, at[:, None])
+        out = []
+        for name in names:
+            lattice = c.lattices[name]
+            found = _run(q, curves[name], lattice, np.arange(len(lattice.shapes)), only, c.degree)
+            out.append(found[rows, :, at] - base[:, None])
+        return out
+
+    ntc = None if p.background is None else p.background.evidence(taus)
+    return from_two_taus({name: each.n_amplitudes for name, each in curves.items()}, masses, null, taus, ntc)
 
 
 def _everywhere(p: Problem, c: Comparison, each: Curve) -> Floats:

@@ -17,6 +17,8 @@ from dream_sc._core.laplace.lookup import MOVES, Look, look
 from dream_sc._core.response.problem import null_evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from dream_sc._core.curves import Curve
@@ -121,6 +123,22 @@ def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Flo
 def first_look(
     p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, ntc: Floats | None
 ) -> tuple[Floats, dict[str, Floats]]:
+    """What `from_two_taus` finds by the table of movements."""
+    q = p.in_kernel()
+
+    def masses(some: Ints, at: Ints, names: list[str]) -> list[Floats]:
+        return _look_at(q, some, null, taus, at, [columns[name] for name in names])
+
+    return from_two_taus({name: c.amplitudes.shape[1] for name, c in columns.items()}, masses, null, taus, ntc)
+
+
+def from_two_taus(
+    amplitudes: dict[str, int],
+    masses_at: Callable[[Ints, Ints, list[str]], list[Floats]],
+    null: Null,
+    taus: Floats,
+    ntc: Floats | None,
+) -> tuple[Floats, dict[str, Floats]]:
     """Log Bayes factors ``(T, M, K)`` against the null at the same tau, and the masses of the shapes ``(T, S)``.
 
     From the tau that is likeliest under the null, and where the guides tell tau also from the likeliest by the NTC
@@ -128,14 +146,14 @@ def first_look(
     one amplitude, or of the only curve, is linear in log tau, beyond them constant. That of a curve of several keeps
     its ratio to the last one of these, which is taken where that one is likelier.
     """
-    q, rows, valid = p.in_kernel(), np.arange(len(taus)), taus > 0
+    rows, valid = np.arange(len(taus)), taus > 0
     at = _two_taus(null.log_z, valid, ntc)
-    plain = {name: c for name, c in columns.items() if c.amplitudes.shape[1] == 1} or dict([*columns.items()][:1])
+    plain = [name for name, n in amplitudes.items() if n == 1] or [*amplitudes][:1]
     masses: dict[str, Floats] = {}
     factors = np.zeros((len(plain), len(taus), 2))
     fall = np.abs(null.log_z[rows, at[:, 0]] - null.log_z[rows, at[:, 1]])
     for i, some in enumerate((rows, np.flatnonzero(fall > FLAT))):
-        found = _look_at(q, some, null, taus, at[some, i], list(plain.values()))
+        found = masses_at(some, at[some, i], plain)
         for m, (name, mass) in enumerate(zip(plain, found, strict=True)):
             masses[name] = mass if i == 0 else _added(masses[name], some, mass)
             factors[m, some, i] = logsumexp(mass, axis=1)
@@ -145,12 +163,12 @@ def first_look(
     x0, x1 = log_tau[rows, at[:, 0]][:, None], log_tau[rows, at[:, 1]][:, None]
     share = np.clip((log_tau - x0) / np.where(x1 == x0, 1.0, x1 - x0), 0.0, 1.0)
     out = {name: (1 - share) * f[:, :1] + share * f[:, 1:] for name, f in zip(plain, factors, strict=True)}
-    last, name_of_last = factors[-1], list(plain)[-1]
+    last, name_of_last = factors[-1], plain[-1]
     here = (last + null.log_z[rows[:, None], at]).argmax(1)
-    for name in columns.keys() - plain.keys():
-        (masses[name],) = _look_at(q, rows, null, taus, at[rows, here], [columns[name]])
+    for name in amplitudes.keys() - set(plain):
+        (masses[name],) = masses_at(rows, at[rows, here], [name])
         out[name] = out[name_of_last] + (logsumexp(masses[name], axis=1) - last[rows, here])[:, None]
-    return np.stack([out[name] for name in columns], 1), masses
+    return np.stack([out[name] for name in amplitudes], 1), masses
 
 
 def look_from_one(

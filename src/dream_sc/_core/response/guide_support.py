@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import chdtrc, ndtr, ndtri
 
+from . import guide_sets
 from .guide_contrasts import log_ratios, slope_over
 from .null_scale import log_moment_bf
 
@@ -38,8 +39,8 @@ def columns(
     effect: see `min_detectable`; `log_odds` are the prior log odds of a response.
     """
     ratio, variance, dosage, fitted = log_ratios(p, level, curves)
-    targeting = p.targeting
-    wide = variance + tau[:, None] ** 2
+    targeting = guide_sets.one_guide(p)
+    wide = variance + tau[:, None] ** 2 * guide_sets.repeats(p)
     z = ratio * np.sign(fitted) / np.sqrt(wide)
     out = {"n_guides_support": ((z > SUPPORT_Z) & targeting).sum(1).astype(float)}
     q = ((ratio - fitted) ** 2 / variance).sum(1)

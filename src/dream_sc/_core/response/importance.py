@@ -19,6 +19,8 @@ from dream_sc._core.laplace.kernel_density import log_kernels
 from dream_sc._core.stats.pareto import smooth
 from dream_sc._core.stats.sobol import sobol_points, student_scale
 
+from . import guide_sets
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -84,6 +86,10 @@ def log_shape_prior(curve: Curve, shapes: Floats, priors: TransPriors) -> Floats
 
 def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: Prior, n_amp: int) -> Floats:
     """Log density ``(T, N)`` of points, up to a constant per feature."""
+    if p.shared is not None and len(p.counts) > 1:  # whose anchors are large
+        every = (Points(*(x[t : t + 1] for x in points)) for t in range(len(p.counts)))
+        parts = [log_target(p.take([t]), curve, x, consts[t : t + 1], prior, n_amp) for t, x in enumerate(every)]
+        return np.concatenate(parts)
     tau = np.exp(points.log_tau)
     out = np.zeros(tau.shape)
     anchor, p = p.anchor(tau), p.in_kernel().seen_by(curve)
@@ -98,7 +104,7 @@ def log_target(p: Problem, curve: Curve, points: Points, consts: Floats, prior: 
         anchor,
         p.design,
         np.ascontiguousarray(points.theta),
-        tau,
+        guide_sets.of_kernel(p, tau),
         np.ascontiguousarray(points.shapes),
         np.ascontiguousarray(consts),
         NODES[0],

@@ -9,6 +9,8 @@ from scipy.special import logsumexp
 
 from dream_sc._core.response.problem import Problem, evidence, null_evidence
 
+from . import guide_sets
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -86,19 +88,22 @@ def least_log_bf(
 
     NaN with fewer than two targeting guides.
     """
-    targeting = np.flatnonzero(p.targeting)
-    if len(targeting) < 2 or not len(log_bf):
+    carriers = guide_sets.carriers(p)
+    if len(carriers) < 2 or not len(log_bf):
         return np.full(len(log_bf), np.nan)
-    order = np.argsort(-influence[:, targeting], axis=1, kind="stable")[:, :MOST_GUIDES]
-    top = targeting[order]
+    speaks = influence[:, p.targeting] if p.shared is None else influence @ carriers.T
+    top = np.argsort(-speaks, axis=1, kind="stable")[:, :MOST_GUIDES]
+    targeting = np.flatnonzero(p.targeting)
     goes_with = {g: h for pair in pairs for g, h in ((pair.one, pair.other), (pair.other, pair.one))}
     log_z, mode, _ = evidence(p, c, some.shapes, some.consts, taus[0], modes=True, degree=degree)
     full = _over_null(p, log_z, some, *taus)
     starts = np.where(np.isfinite(log_z[:, :, 0, None]), mode[:, :, 0], np.nan)
     least = np.full(len(log_bf), np.inf)
-    for g in np.unique(top):
-        rows = np.flatnonzero((top == g).any(1))
-        keep = ~np.isin(np.arange(len(p.targeting)), (g, goes_with.get(int(g), g)))
+    for u in np.unique(top):
+        rows = np.flatnonzero((top == u).any(1))
+        keep = ~carriers[u]
+        if goes_with:
+            keep[goes_with.get(int(targeting[u]), int(targeting[u]))] = False
         part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
         q = p.take(rows).guides(keep)
         without = _log_bf(q, c, part, taus[0][rows], taus[1][rows], degree, starts[rows])

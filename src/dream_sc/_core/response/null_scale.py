@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from dream_sc._core.parallel import blocks
 
+from . import guide_sets
 from .guide_contrasts import log_ratios, slope_over
 
 if TYPE_CHECKING:
@@ -69,5 +70,5 @@ def movement_sd(p: Problem, values: Floats, grid: Floats, prior: Prior) -> Float
     information = np.zeros(len(tau))
     for s in blocks(len(tau)):
         ratio, variance, dosage, _ = log_ratios(p.take(s), p.level[s], np.zeros((len(tau[s]), len(p.dose_mean))))
-        information[s] = slope_over(dosage, ratio, variance + tau[s, None] ** 2)[1]
+        information[s] = slope_over(dosage, ratio, variance + tau[s, None] ** 2 * guide_sets.repeats(p))[1]
     return np.asarray((p.axis.high - p.axis.low) / np.sqrt(information))

@@ -16,7 +16,7 @@ from dream_sc._core.stats.within_guide_slope import WithinStats, centred_dosage,
 from dream_sc._core.sums import capped, guide_sums
 from dream_sc._core.types import RowDosage, SingleCells
 
-from . import ambient, replicates
+from . import ambient, guide_sets, replicates
 from .guide_offsets import guide_offsets
 from .overdispersion import with_silent, without_wild
 from .rows import layout
@@ -281,7 +281,7 @@ def counts(
     n_stable = None
     if offset is None:
         ok = (reason == "") & np.isfinite(technical.baseline)
-        offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct))
+        offset, n_stable = offsets(stats, technical, ok & (True if direct is None else ~direct), guides)
     factor = 2.0 ** offset[stats.guide]
     stats = replace(stats, exposure=stats.exposure * factor, exposure2=stats.exposure2 * factor**2)
     unit_sd = None
@@ -322,17 +322,21 @@ def reasons(total: Floats, overdispersion: Floats, is_cis: Bools) -> NDArray[np.
     return out
 
 
-def offsets(stats: GuideStats, technical: Technical, ok: Bools) -> tuple[Floats, int]:
+def offsets(stats: GuideStats, technical: Technical, ok: Bools, guides: Guides | None = None) -> tuple[Floats, int]:
     """Offset ``(G,)`` of the exposure of each guide, log2, and the number of features that they rest on."""
+    pool, n = np.arange(stats.n_guides), stats.n_guides
+    if guides is not None and guides.members is not None:
+        size = np.asarray(np.bincount(stats.guide, stats.exposure, stats.n_guides), dtype=np.float64)
+        pool, n = guide_sets.pooled(guides.members, guides.mean, size)
     found, used = guide_offsets(
         stats.counts[ok],
         expected(stats, technical, ok),
         technical.overdispersion[ok],
         stats.exposure2 / stats.exposure**2,
-        stats.guide,
-        stats.n_guides,
+        pool[stats.guide],
+        n,
     )
-    return np.asarray(found / LN2), used
+    return np.asarray(found[pool] / LN2), used
 
 
 def expected(stats: GuideStats, technical: Technical, ok: Bools) -> Floats:

@@ -17,7 +17,7 @@ from dream_sc._core.likelihoods import chosen as likelihoods
 from dream_sc._core.likelihoods import place as place_of
 from dream_sc._core.types import Axis
 
-from . import ntc_guides
+from . import guide_sets, ntc_guides
 from .rows import alike
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Problem:
     covariates: CovariateEffects | None = None  # on the exposure of each feature and row
     load_precision: Floats | None = None  # (T, D, D) of the errors of their coefficients, along `design.loads`
     codes: NDArray[np.int64] | None = None  # (G,) which of the guides of the cis step each is
+    shared: Floats | None = None  # (G, S) guides of each label, where labels are sets: the last of `design.loads`
 
     def take(self, features: Any) -> Problem:
         """The same design for some of the features."""
@@ -103,6 +104,7 @@ class Problem:
             guide=guide.reshape(-1).astype(np.int64),
             targeting=self.targeting[keep],
             codes=None if self.codes is None else self.codes[keep],
+            shared=None if self.shared is None else self.shared[keep],
             covariates=None if self.covariates is None else self.covariates.some_rows(rows),
         )
 
@@ -171,10 +173,12 @@ class Problem:
         """The problem without the NTC guides that the background sums up."""
         if self.background is None or self.targeting.all():
             return self
-        return self.guides(self.targeting)
+        return guide_sets.without_own(self.guides(self.targeting))
 
     def anchor(self, taus: Floats) -> Anchors:
         """What is known of level and group effects beside the rows that the kernel sees: their prior at least."""
+        if self.shared is not None:
+            return guide_sets.with_effects(guide_sets.alone(self).anchor(taus), taus, self.shared.shape[1])
         if self.background is not None:
             return self.background.at(taus)
         d, n_t, n_c = self.design, len(self.counts), 1 + int(self.design.group.max())
@@ -189,7 +193,7 @@ class Problem:
 
     def summed_up(self, knots: Floats) -> ntc_guides.Background:
         """The NTC guides summed up at these sds of the guide effects."""
-        alone = replace(self, background=None).guides(~self.targeting)
+        alone = guide_sets.alone(replace(self, background=None).guides(~self.targeting))
         taus = np.repeat(knots[None], len(self.counts), 0)
         log_z, mode, cov = null_evidence(alone, taus, tol=BACKGROUND_TOL, modes=True)
         return ntc_guides.summed_up(mode, cov, log_z, knots)
@@ -207,7 +211,7 @@ def problem(
     The priors are in the unit of the likelihood.
     """
     likelihoods.ready(place_of(likelihood(stats.distribution)))
-    pooled = _many_ntc(dosage)
+    pooled = _many_ntc(dosage) or dosage.members is not None
     dosage = _at_level(dosage, stats.guide) if pooled else dosage
     order = np.lexsort((stats.group, dosage.mean, stats.guide))
     present, start, guide = np.unique(stats.guide[order], return_index=True, return_inverse=True)
@@ -262,7 +266,8 @@ def problem(
         pooled=pooled,
         codes=present.astype(np.int64),
     )
-    return p if stats.covariates is None else _with_covariates(p, stats.covariates.some_rows(order))
+    p = p if stats.covariates is None else _with_covariates(p, stats.covariates.some_rows(order))
+    return p if dosage.members is None else guide_sets.with_members(p, dosage.members[present])
 
 
 def _with_covariates(p: Problem, covariates: CovariateEffects) -> Problem:
@@ -353,7 +358,7 @@ def evidence(
         shapes,
         consts,
         np.zeros((0, 0, n)) if starts is None or starts.shape[2] != n else np.ascontiguousarray(starts),
-        np.ascontiguousarray(taus),
+        np.ascontiguousarray(guide_sets.of_kernel(p, taus)),
         tol,
         log_z,
         mode,

@@ -37,6 +37,7 @@ class Guides:
     level_error: float  # sd of the NTC level, which all guides share
     from_zero: bool = False  # whether controls are at dose 0: see `Axis`
     reach: Floats | None = None  # (G,) the dosage up to which the data say something; the mean if None
+    members: Floats | None = None  # (G, S) guides of each, where some are sets of guides whose effects add up
 
     @classmethod
     def of(
@@ -49,11 +50,13 @@ class Guides:
         control: Bools,
         level_error: float,
         from_zero: bool = False,
+        members: Floats | None = None,
     ) -> Guides:
         """From the dosages and sds ``(G,)`` of all cells of a guide, and of those that do not escape."""
         mean, sd = (np.where(escape > 0, acting, every) for acting, every in zip(of_acting, of_all, strict=True))
         reach = None if from_zero else reach_of(of_all, of_acting, escape, control)
-        return cls(mean, sd, np.where(control, 0.0, within_sd), escape, control, level_error, from_zero, reach)
+        spread = np.where(control, 0.0, within_sd)
+        return cls(mean, sd, spread, escape, control, level_error, from_zero, reach, members)
 
     def targeting(self, guide: Ints) -> Bools:
         """``(G,)`` targeting guides with a row, given the guides ``(R,)`` of the rows: a modality may lack some."""
@@ -164,7 +167,13 @@ def layout(cells: Cells, guides: Guides, *, by_cell: bool) -> Layout:
     x = cells.dosage.copy()
     x[~cells.used | guides.control[cells.guide]] = np.nan
     d = RowDosage(
-        guides.mean[guide], guides.spread[guide], guides.sd, guides.control, guides.level_error, guides.escape[guide]
+        guides.mean[guide],
+        guides.spread[guide],
+        guides.sd,
+        guides.control,
+        guides.level_error,
+        guides.escape[guide],
+        guides.members,
     )
     return Layout(row, guide, group, d, x, None if cells.unit is None else rows[:, 1])
 
@@ -188,4 +197,4 @@ def _dosage_of_bins(cells: Cells, guides: Guides, used: Ints, row: Ints, n_rows:
     mean = np.bincount(row, x, n_rows) / n
     variance = np.bincount(row, (x - mean[row]) ** 2 + cells.dosage_sd[used] ** 2, n_rows) / n
     none = np.zeros(len(guides.control))
-    return RowDosage(mean, np.sqrt(variance), none, guides.control, guides.level_error)
+    return RowDosage(mean, np.sqrt(variance), none, guides.control, guides.level_error, members=guides.members)

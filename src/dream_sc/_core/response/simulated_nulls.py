@@ -58,6 +58,9 @@ def simulated_alike(
         u[together, pair.other] = u[together, pair.one] = (
             np.hypot(tau, pair.sd)[together] * rng.normal(size=n)[together]
         )
+    if q.shared is not None:
+        of_guides = tau[:, None] * rng.normal(size=(n, q.shared.shape[1]))
+        u = np.where(q.targeting, of_guides @ q.shared.T, u)
     # the fit takes the coefficients of covariates for known, so that their errors have to be in its null
     true = q if q.covariates is None else replace(q, covariates=q.covariates.drawn(rng.spawn(1)[0]))
     counts, weights = q.likelihood.simulate(rng, q.rows, q.level[:, None] + true.log_exposure + u[:, p.guide])

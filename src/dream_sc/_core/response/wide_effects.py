@@ -35,6 +35,8 @@ def with_wide(p: Problem, weight: float, sd: float, departures: Departures | Non
     if weight <= 0:
         return p.with_design(wide_sd=np.zeros((n, 1)), wide_weight=np.ones((n, 1)))
     weights, sds = Wide(weight, sd, departures).of(p.codes, n)
+    if p.shared is not None:  # labels have no effects of their own
+        sds = np.where(p.targeting, 0.0, sds)
     return p.with_design(wide_sd=np.stack([np.zeros(n), sds], 1), wide_weight=np.stack([1.0 - weights, weights], 1))
 
 
