@@ -81,7 +81,7 @@ def with_learned_dosages(measured: Measured, learns: NDArray[np.bool_], grid: Fl
 
 
 def _without_common(
-    dosages: tuple[Dosages, Dosages], mean: Floats, covariance: Floats, said: Floats
+    dosages: tuple[Dosages, ...], mean: Floats, covariance: Floats, said: Floats
 ) -> tuple[Floats, Floats]:
     """Mean and covariance of the errors, with what bends the axis of both contexts alike as the cis step says.
 
@@ -94,7 +94,7 @@ def _without_common(
     return mean - by @ (bends.T @ mean), own + by @ (bends.T @ said @ bends) @ by.T
 
 
-def _root(dosages: tuple[Dosages, Dosages]) -> Floats:
+def _root(dosages: tuple[Dosages, ...]) -> Floats:
     """Root ``(2 G, 2 G)`` of the covariance of the errors in both contexts, as the cis step says."""
     n = len(dosages[0].error)
     out = np.zeros((2 * n, 2 * n))
