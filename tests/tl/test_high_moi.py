@@ -97,6 +97,23 @@ def test_cells_with_several_guides_take_part_under_their_set(fitted: ad.AnnData)
     assert fitted.uns["trans"]["guides"]["guide"].tolist() == guides.index.tolist()
 
 
+def test_draws_with_sets_are_accurate(fitted: ad.AnnData) -> None:
+    assert (ds.get.trans(fitted)["pareto_k"] > 0.7).mean() <= 0.05
+
+
+def test_a_handful_of_cells_in_sets_takes_no_part(fitted: ad.AnnData) -> None:
+    n = np.asarray(fitted.obsm["guides"][:, :12].sum(1)).ravel()
+    several = np.flatnonzero(fitted.obs["cis_guide_set"].notna())
+    with_one = int((n == 1).sum())
+    for most, there in ((0.1, False), (0.6, True)):
+        cells = np.sort(np.append(np.flatnonzero(n <= 1), several[: int(most * with_one)]))
+        adata = fitted[cells, :4].copy()
+        ds.tl.fit_cis(adata, "GFI1B", control_group="complement", min_cells_per_guide=2)
+        assert ("guide_sets" in adata.uns["cis"]) == there
+        # nor is what an earlier fit has left there
+        assert ("cis_guide_set" in adata.obs) == there
+
+
 def test_engines_without_sets_take_cells_with_one_guide(fitted: ad.AnnData) -> None:
     adata = fitted[:, :4].copy()
     n = np.asarray(fitted.obsm["guides"][:, :12].sum(1)).ravel()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dream_sc._data.guide_combinations import JOINED
 from dream_sc._data.guide_matrix import guides_of_cells
+from dream_sc._data.results import ABSENT
 from dream_sc._keys import GUIDE_COLUMNS, GUIDE_SET_COLUMNS, GUIDE_SETS, SET_MEMBERS, Slots
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ._cis_design import CisDesign
 
 MOST_SETS = 200  # those that most cells carry: the time of the trans step goes with them
+LEAST_SHARE = 0.2  # of the cells with one guide: a handful of cells is not worth what sets cost
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,14 @@ class Labels:
 
 
 def slots_of(key: str, design: CisDesign, fit: Any, least: int) -> tuple[dict[str, Any], dict[tuple[str, str], Any]]:
-    """What `.uns` and `.obs` say of the sets that `least` cells or more carry; nothing where there are none."""
+    """What `.uns` and `.obs` say of the sets that `least` cells or more carry; nothing where there are hardly any."""
     n_guides = len(design.table)
     n_cells = np.bincount(design.code[design.code >= n_guides] - n_guides, minlength=len(design.sets))
     large = np.flatnonzero(n_cells >= least)
     large = np.sort(large[np.argsort(-n_cells[large], kind="stable")[:MOST_SETS]])
-    if not len(large):
-        return {}, {}
+    with_one = (design.used & ~design.is_control[design.code] & (design.code < n_guides)).sum()
+    if not len(large) or n_cells[large].sum() < LEAST_SHARE * with_one:
+        return {}, {("obs", Slots(key).guide_set): ABSENT}
     sets = design.sets[large]
     there, names = sets >= 0, design.table["guide"].astype(str).to_numpy(object)
     table = pd.DataFrame(

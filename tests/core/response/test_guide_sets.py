@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response import guide_sets
+from dream_sc._core.response import guide_sets, importance
 from dream_sc._core.response.learned import Prior
 from dream_sc._core.response.problem import Problem, null_evidence, problem
 from dream_sc._core.response.simulated_nulls import simulate_null
@@ -80,3 +80,20 @@ def test_which_labels_a_guide_is_in(rng: np.random.Generator) -> None:
     assert alone.design.loads.shape[1] == 0
     assert guide_sets.repeats(alone) == 1.0
     assert len(guide_sets.carriers(alone)) == len(MEMBERS)
+
+
+def test_a_normal_density_at_another_sd_of_the_effects(rng: np.random.Generator) -> None:
+    n, tau = 3, 0.2
+    a = rng.normal(size=(5, 5, 5))
+    likelihood, pull = a @ np.swapaxes(a, 1, 2), rng.normal(size=(5, 5))  # of the data alone
+    move = rng.normal(0, 0.7, 5)
+
+    def posterior(sds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        prior = np.stack([np.diag([1.0, 1.0, *[sd**-2.0] * n]) for sd in sds])
+        cov = np.linalg.inv(likelihood + prior)
+        return np.einsum("nij,nj->ni", cov, pull), cov
+
+    mode, cov = posterior(np.full(5, tau))
+    found = importance._at_other_tau(mode, cov, np.full(5, tau), move, n)
+    for got, want in zip(found, posterior(tau * np.exp(move)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-12)

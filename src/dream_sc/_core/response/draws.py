@@ -186,7 +186,9 @@ def draws(
     """
     shapes0, consts0 = coarse
     n_t = len(p.counts)
-    tau = tau_grid(tau_post, grid, QUICK_TAU_POINTS if quick or curve.n_shape > 2 else TAU_POINTS)
+    tau = tau_grid(
+        tau_post, grid, QUICK_TAU_POINTS if (quick and p.shared is None) or curve.n_shape > 2 else TAU_POINTS
+    )
     s_post = shape_post
     best = s_post.argmax(1)
     consts = consts0[best] if len(consts0) > 1 else np.repeat(consts0, n_t, 0)

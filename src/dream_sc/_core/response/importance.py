@@ -68,6 +68,14 @@ class Draws(NamedTuple):
     improved: NDArray[np.bool_]  # (T,) whether the proposal had to be replaced
 
 
+class Weighted(NamedTuple):
+    """Draws of one feature with their weights."""
+
+    x: Floats  # (N, D)
+    weight: Floats  # (N,)
+    pareto_k: float
+
+
 class Points(NamedTuple):
     """Points of one block in the space of the full density."""
 
@@ -136,8 +144,12 @@ def slopes_of(lattice: Lattice) -> list[Floats]:
     return out
 
 
-def _propose(lattice: Lattice, n: int, seed: int) -> tuple[Points, Floats]:
-    """Points of every feature and the log density of the proposal."""
+def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points, Floats]:
+    """Points of every feature and the log density of the proposal.
+
+    The last `n_shared` coordinates are effects of guides with an sd of tau, so that where and how wide they are goes
+    with it.
+    """
     n_t, n_s, n_k = lattice.log_z.shape
     dim, d = lattice.mode.shape[-1], lattice.shapes.shape[-1]
     sobol = sobol_points(3 + d + dim, n, seed)
@@ -155,9 +167,13 @@ def _propose(lattice: Lattice, n: int, seed: int) -> tuple[Points, Floats]:
         s, k = index // n_k, index % n_k
         moves = [*(jitter[:, 1 + i] * lattice.step[t, i] for i in range(d)), jitter[:, 0] * lattice.tau_step[t]]
         centre = lattice.mode[t][s, k]
-        for move, slope in zip(moves, slopes, strict=False):
+        for move, slope in zip(moves[: d if n_shared else None], slopes, strict=False):
             centre = centre + move[:, None] * slope[t, s, k]
-        chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[s, k]
+        if n_shared:
+            centre, cov = _at_other_tau(centre, lattice.cov[t][s, k], lattice.tau[t][k], moves[-1], n_shared)
+            chol = np.linalg.cholesky(cov + 1e-14 * np.eye(dim))
+        else:
+            chol = np.linalg.cholesky(lattice.cov[t] + 1e-14 * np.eye(dim))[s, k]
         theta[t] = centre + stretch[:, None] * np.einsum("nij,nj->ni", chol, z)
         shapes[t] = lattice.shapes[t][s] + np.stack(moves[:-1], 1) if d else 0.0
         log_tau[t] = np.log(lattice.tau[t])[k] + moves[-1]
@@ -167,12 +183,23 @@ def _propose(lattice: Lattice, n: int, seed: int) -> tuple[Points, Floats]:
     return Points(theta, shapes, log_tau), log_q
 
 
+def _at_other_tau(mode: Floats, cov: Floats, tau: Floats, move: Floats, n: int) -> tuple[Floats, Floats]:
+    """Modes ``(N, D)`` and covariances of normal densities, the last `n` of whose priors get sds moved in log."""
+    more = np.zeros(mode.shape)
+    more[:, -n:] = ((np.exp(-2.0 * move) - 1.0) * tau**-2.0)[:, None]
+    # of cov^-1 + diag(more), without an inverse of cov
+    inverse = np.linalg.inv(np.eye(mode.shape[1]) + cov * more[:, None, :])
+    moved = np.einsum("nij,nj->ni", inverse, mode)
+    out = np.einsum("nij,njk->nik", inverse, cov)
+    return moved, 0.5 * (out + np.swapaxes(out, 1, 2))
+
+
 def sample(
     p: Problem, curve: Curve, lattice: Lattice, consts: Floats, prior: Prior, *, n: int, seed: int, degree: int
 ) -> Draws:
     """`n` draws of equal weight for each feature."""
     n_amp = curve.n_free(degree)
-    points, log_q = _propose(lattice, n, seed)
+    points, log_q = _propose(lattice, n, seed, 0 if p.shared is None else p.shared.shape[1])
     log_w = log_target(p, curve, points, consts, prior, n_amp) - log_q
     found = [smooth(w) for w in log_w]
     weight, k = np.stack([w for w, _ in found]), np.array([k for _, k in found])
@@ -185,22 +212,25 @@ def sample(
     every = resample(every, weight)
     for t in np.flatnonzero(improved):
         full = np.concatenate([points.theta[t], points.shapes[t], points.log_tau[t][:, None]], 1)
-        better, k[t] = _improve(p.take([t]), curve, full, weight[t], consts[t : t + 1], prior, n_amp, seed)
+        first = Weighted(full, weight[t], k[t])
+        better, k[t] = _improve(p.take([t]), curve, first, consts[t : t + 1], prior, n_amp, seed)
         keep = [*range(1 + n_amp), *range(points.theta.shape[2], better.shape[1])]
         every[t] = better[:, keep]
     return Draws(every[..., :-1], consts, np.exp(every[..., -1]).mean(1), k, improved)
 
 
 def _improve(
-    p: Problem, curve: Curve, x: Floats, weight: Floats, consts: Floats, prior: Prior, n_amp: int, seed: int
+    p: Problem, curve: Curve, first: Weighted, consts: Floats, prior: Prior, n_amp: int, seed: int
 ) -> tuple[Floats, float]:
     """Population Monte Carlo :cite:p:`Cappe2004`: kernels around the weighted draws of one feature as the proposal.
 
-    Returns draws ``(N, D)`` of equal weight, and their Pareto k, of the best round.
+    Returns draws ``(N, D)`` of equal weight, and their Pareto k, of the best round: the first draws where no round does
+    better, as with many parameters.
     """
+    x, weight, best_k = first
     n, dim = x.shape
     d = curve.n_shape
-    best, best_k = x[pick(weight, n)], np.inf
+    best = x[pick(weight, n)]
     for i in range(ROUNDS):
         rng = np.random.default_rng([seed, i])
         more = 1 if i < ROUNDS // 2 else 3  # points and kernels where the first rounds did not do
