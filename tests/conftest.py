@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 mpl.use("Agg")
+
+TESTS = Path(__file__).parent
+# of several processes; the files that take longest go first, so that none is left for one process at the end
+LONGEST = ()
+THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 # what pytest itself changes from phase to phase, and what libraries set when they are first imported
@@ -73,13 +79,36 @@ def differences(before: dict[str, Any], after: dict[str, Any], *, loaded: bool) 
     return {k: tuple(str(x.get(k))[:200] for x in (before, after)) for k in names}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compiled() -> None:
-    """What the steps need is compiled before any test, on all cores: none depends on which came first."""
+def _compile() -> None:
+    """Compile what the steps need, on all cores."""
     from dream_sc._compile import ready
 
     for step in ("technical", "cis", "trans", "shares"):
         ready(step, progress=False, then=("cis", "trans", "shares"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Before the processes of pytest-xdist start: compile for all of them, and share the cores out."""
+    import joblib
+
+    _compile()
+    share = max(1, joblib.cpu_count() // len(specs))
+    for name in THREADS:
+        os.environ.setdefault(name, str(share))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes take the files one after the other, the longest go first."""
+    if hasattr(config, "workerinput"):
+        place = {TESTS / name: i for i, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """Everything is compiled before any test: none depends on which came first."""
+    _compile()
 
 
 @pytest.fixture(autouse=True)
