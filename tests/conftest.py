@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,33 @@ def _figures_closed() -> Iterator[None]:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@contextmanager
+def _null_features(n: int) -> Iterator[None]:
+    """The number of features that a fit simulates without response, for its p-values."""
+    from dream_sc._core.response import decision
+    from dream_sc._core.screen import null_draws
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (decision, null_draws):
+            patch.setattr(module, "N_NULL", n)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def n_null_features() -> int:
+    """That of a user, read before any test."""
+    from dream_sc._core.response import decision
+
+    return decision.N_NULL
+
+
+@pytest.fixture(scope="module")
+def few_null_features() -> Iterator[None]:
+    """For files that rest on no p-value: what these are made from takes most of the time of a small fit."""
+    with _null_features(100):
+        yield
+
+
 @pytest.fixture
 def restore_settings() -> Iterator[None]:
     """Put the session's settings and the package's logger back."""
@@ -151,19 +179,20 @@ def restore_settings() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def titration_fit() -> Any:
+def titration_fit(n_null_features: int) -> Any:
     """A small titration with the three steps, for tests that read it; those that write take a copy."""
     import dream_sc as ds
 
     adata = ds.datasets.titration(1200, 40, rng=0)
     ds.tl.fit_technical(adata, batch_key="batch")
     ds.tl.fit_cis(adata, "GFI1B")
-    ds.tl.fit_trans(adata)
+    with _null_features(n_null_features):
+        ds.tl.fit_trans(adata)
     return adata
 
 
 @pytest.fixture(scope="session")
-def modalities() -> Any:
+def modalities(n_null_features: int) -> Any:
     """A MuData with a fit of each distribution over the dosage of its RNA: eight features each, of which half respond.
 
     Groups shift all of them. Features of three categories are rows of `.var` in "usage", layers in "layers".
@@ -223,5 +252,6 @@ def modalities() -> Any:
         "layers": {"distribution": "multinomial", "category_layers": ["p", "q", "r"]},
     }.items():
         ds.tl.fit_technical(both, mod=mod, batch_key="batch", **how)
-        ds.tl.fit_trans(both, mod=mod, cis_mod="rna", function_type="single_hill", nsamples=200)
+        with _null_features(n_null_features):
+            ds.tl.fit_trans(both, mod=mod, cis_mod="rna", function_type="single_hill", nsamples=200)
     return both

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # modalities may have equal names of features: mudata warns of it
-pytestmark = pytest.mark.filterwarnings("ignore:var_names are not unique:UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("few_null_features"),
+    pytest.mark.filterwarnings("ignore:var_names are not unique:UserWarning"),
+]
 N, T = 2000, 24
 RESPONDS = np.arange(T) % 3 == 0
 

@@ -15,6 +15,8 @@ import dream_sc as ds
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 GENE, CELLS, N_GUIDES, N_NTC, N_GENES, N_MOVING = "TARGET", 80, 5, 8, 60, 12
 
 
