@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,12 @@ def global_state() -> dict[str, Any]:
 
 
 def _libraries() -> set[str]:
+    return _libraries_of(len(sys.modules))
+
+
+@cache
+def _libraries_of(n_modules: int) -> set[str]:
+    """Looked up anew only where there are another number of modules, as it takes a millisecond."""
     return {name.partition(".")[0] for name in sys.modules} - {"dream_sc"}
 
 
