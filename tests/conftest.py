@@ -154,6 +154,7 @@ def _null_features(n: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (decision, null_draws):
             patch.setattr(module, "N_NULL", n)
+        patch.setattr(decision, "N_NULL_OF_SETS", min(n, decision.N_NULL_OF_SETS))
         yield
 
 
