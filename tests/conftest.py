@@ -147,12 +147,12 @@ def _figures_closed() -> Iterator[None]:
 
 @contextmanager
 def _null_features(n: int) -> Iterator[None]:
-    """The number of features that a fit simulates without response, for its p-values."""
-    from dream_sc._core.response import decision
+    """The number of features that fits and calibrations simulate without response, for their p-values."""
+    from dream_sc._core.response import calibration, decision
     from dream_sc._core.screen import null_draws
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (decision, null_draws):
+        for module in (calibration, decision, null_draws):
             patch.setattr(module, "N_NULL", n)
         patch.setattr(decision, "N_NULL_OF_SETS", min(n, decision.N_NULL_OF_SETS))
         yield
