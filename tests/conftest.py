@@ -23,8 +23,27 @@ if TYPE_CHECKING:
 mpl.use("Agg")
 
 TESTS = Path(__file__).parent
-# of several processes; the files that take longest go first, so that none is left for one process at the end
-LONGEST = ()
+# where several processes take the files one after the other; half a minute of processor time or more each
+LONGEST = (
+    "test_tutorials.py",
+    "test_docs.py",
+    "core/curves/test_additions.py",
+    "core/dosage/test_guide_sets.py",
+    "core/pyro/test_engines.py",
+    "benchmarks/test_faults.py",
+    "tl/test_containers.py",
+    "test_examples.py",
+    "core/compiled/test_compiled.py",
+    "tl/test_trans_modalities.py",
+    "test_formula.py",
+    "core/response/test_ordered_contexts.py",
+    "test_bad_input.py",
+    "tl/test_compare.py",
+    "tl/test_calibrate.py",
+    "tl/test_confounding.py",
+    "tl/test_screen.py",
+    "tl/test_options.py",
+)
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -107,7 +126,9 @@ def pytest_xdist_setupnodes(specs: list[Any]) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes take the files one after the other, the longest go first."""
+    """Of several processes none shall be left with a long file at the end: these go first."""
+    if missing := [name for name in LONGEST if not (TESTS / name).is_file()]:
+        raise pytest.UsageError(f"LONGEST in {__file__} names files that are not there: {missing}")
     if hasattr(config, "workerinput"):
         place = {TESTS / name: i for i, name in enumerate(LONGEST)}
         items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
