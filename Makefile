@@ -7,6 +7,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamps
+# processes that run the tests, each file in one of them, the longest files first
+WORKERS ?= logical
+TOGETHER := --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo test coverage lint types bench docs clean
@@ -32,8 +35,8 @@ $(STAMP)/test $(STAMP)/lint $(STAMP)/docs: $(STAMP)/%: $(STAMP)/package
 demo: $(STAMP)/package  ## simulate a titration, fit it, print a table, write figures and an h5ad
 	$(BIN)/dream-sc demo --output demo_output
 
-test: $(STAMP)/test  ## run the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(STAMP)/test  ## run the tests, on all cores
+	$(BIN)/python -m pytest $(TOGETHER) $(PYTEST_ARGS)
 
 coverage: $(STAMP)/test  ## run the tests, and list the lines that none of them reached
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)

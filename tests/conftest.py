@@ -8,6 +8,9 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -18,6 +21,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 mpl.use("Agg")
+
+TESTS = Path(__file__).parent
+# where several processes take the files one after the other; half a minute of processor time or more each
+LONGEST = (
+    "test_tutorials.py",
+    "test_docs.py",
+    "core/curves/test_additions.py",
+    "core/dosage/test_guide_sets.py",
+    "core/pyro/test_engines.py",
+    "benchmarks/test_faults.py",
+    "tl/test_containers.py",
+    "test_examples.py",
+    "core/compiled/test_compiled.py",
+    "tl/test_trans_modalities.py",
+    "test_formula.py",
+    "core/response/test_ordered_contexts.py",
+    "test_bad_input.py",
+    "tl/test_compare.py",
+    "tl/test_calibrate.py",
+    "tl/test_confounding.py",
+    "tl/test_screen.py",
+    "tl/test_options.py",
+)
+THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 # what pytest itself changes from phase to phase, and what libraries set when they are first imported
@@ -60,6 +87,12 @@ def global_state() -> dict[str, Any]:
 
 
 def _libraries() -> set[str]:
+    return _libraries_of(len(sys.modules))
+
+
+@cache
+def _libraries_of(n_modules: int) -> set[str]:
+    """Looked up anew only where there are another number of modules, as it takes a millisecond."""
     return {name.partition(".")[0] for name in sys.modules} - {"dream_sc"}
 
 
@@ -73,13 +106,38 @@ def differences(before: dict[str, Any], after: dict[str, Any], *, loaded: bool) 
     return {k: tuple(str(x.get(k))[:200] for x in (before, after)) for k in names}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compiled() -> None:
-    """What the steps need is compiled before any test, on all cores: none depends on which came first."""
+def _compile() -> None:
+    """Compile what the steps need, on all cores."""
     from dream_sc._compile import ready
 
     for step in ("technical", "cis", "trans", "shares"):
         ready(step, progress=False, then=("cis", "trans", "shares"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Before the processes of pytest-xdist start: compile for all of them, and share the cores out."""
+    import joblib
+
+    _compile()
+    share = max(1, joblib.cpu_count() // len(specs))
+    for name in THREADS:
+        os.environ.setdefault(name, str(share))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes none shall be left with a long file at the end: these go first."""
+    if missing := [name for name in LONGEST if not (TESTS / name).is_file()]:
+        raise pytest.UsageError(f"LONGEST in {__file__} names files that are not there: {missing}")
+    if hasattr(config, "workerinput"):
+        place = {TESTS / name: i for i, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """Everything is compiled before any test: none depends on which came first."""
+    _compile()
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +166,34 @@ def _figures_closed() -> Iterator[None]:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@contextmanager
+def _null_features(n: int) -> Iterator[None]:
+    """The number of features that fits and calibrations simulate without response, for their p-values."""
+    from dream_sc._core.response import calibration, decision
+    from dream_sc._core.screen import null_draws
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (calibration, decision, null_draws):
+            patch.setattr(module, "N_NULL", n)
+        patch.setattr(decision, "N_NULL_OF_SETS", min(n, decision.N_NULL_OF_SETS))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def n_null_features() -> int:
+    """That of a user, read before any test."""
+    from dream_sc._core.response import decision
+
+    return decision.N_NULL
+
+
+@pytest.fixture(scope="module")
+def few_null_features() -> Iterator[None]:
+    """For files that rest on no p-value: what these are made from takes most of the time of a small fit."""
+    with _null_features(100):
+        yield
+
+
 @pytest.fixture
 def restore_settings() -> Iterator[None]:
     """Put the session's settings and the package's logger back."""
@@ -122,19 +208,20 @@ def restore_settings() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def titration_fit() -> Any:
+def titration_fit(n_null_features: int) -> Any:
     """A small titration with the three steps, for tests that read it; those that write take a copy."""
     import dream_sc as ds
 
     adata = ds.datasets.titration(1200, 40, rng=0)
     ds.tl.fit_technical(adata, batch_key="batch")
     ds.tl.fit_cis(adata, "GFI1B")
-    ds.tl.fit_trans(adata)
+    with _null_features(n_null_features):
+        ds.tl.fit_trans(adata)
     return adata
 
 
 @pytest.fixture(scope="session")
-def modalities() -> Any:
+def modalities(n_null_features: int) -> Any:
     """A MuData with a fit of each distribution over the dosage of its RNA: eight features each, of which half respond.
 
     Groups shift all of them. Features of three categories are rows of `.var` in "usage", layers in "layers".
@@ -194,5 +281,6 @@ def modalities() -> Any:
         "layers": {"distribution": "multinomial", "category_layers": ["p", "q", "r"]},
     }.items():
         ds.tl.fit_technical(both, mod=mod, batch_key="batch", **how)
-        ds.tl.fit_trans(both, mod=mod, cis_mod="rna", function_type="single_hill", nsamples=200)
+        with _null_features(n_null_features):
+            ds.tl.fit_trans(both, mod=mod, cis_mod="rna", function_type="single_hill", nsamples=200)
     return both

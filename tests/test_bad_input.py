@@ -22,6 +22,8 @@ from scipy import sparse
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 PACKAGE = Path(ds.__file__).parent
 NAMESPACES = ("pp", "tl", "get", "pl", "io", "datasets", "memory")
 DATA = ("data", "adata")

@@ -13,6 +13,8 @@ import dream_sc
 from dream_sc._cli import said
 from dream_sc._cli.main import main
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def test_no_command_prints_help(capsys):
     assert main([]) == 2

@@ -22,6 +22,8 @@ from dream_sc._cli.fit import with_size_factors
 from dream_sc._cli.main import main
 from dream_sc._cli.read import read
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 SAID = "said.txt"
 
 

@@ -14,6 +14,8 @@ import dream_sc as ds
 from dream_sc._cli.main import main
 from dream_sc._memory.table import IMPORTS
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 STEPS = ["fit_technical", "fit_cis", "fit_trans"]
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 GENES = ["gene_0002", "gene_0001", "gene_0007"]
 
 

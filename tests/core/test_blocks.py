@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,7 @@ def test_an_interruption_stops_the_rest(monkeypatch: pytest.MonkeyPatch) -> None
         begun.append(i)
         if i == 1:
             raise KeyboardInterrupt
+        time.sleep(0.005)  # long enough to be interrupted, also where other processes take the cores
         return i
 
     with pytest.raises(KeyboardInterrupt):

@@ -14,6 +14,8 @@ import dream_sc as ds
 if TYPE_CHECKING:
     from mudata import MuData
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 DOSES = np.array([-2.0, -0.5, 0.0, 0.4])
 MODS = ("psi", "score", "robust", "usage", "layers")
 NAMES = {"psi": "e1", "score": "s1", "robust": "t1", "usage": "d1", "layers": "l1"}

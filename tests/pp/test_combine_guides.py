@@ -13,6 +13,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 GUIDES = ["a1", "a2", "a3", "b1", "b2", "n1", "n2", "n3"]
 TARGETS = ["A", "A", "A", "B", "B", "NTC", "NTC", "NTC"]
 

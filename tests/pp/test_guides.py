@@ -13,6 +13,8 @@ from scipy import sparse
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 GUIDES = ["a1", "a2", "b1", "n1", "n2"]
 TARGETS = ["A", "A", "B", "NTC", "NTC"]
 # one guide in most cells, none in the fourth, two in the fifth; a stray UMI in the first

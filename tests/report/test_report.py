@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 EVIL = '</script><img src=x onerror="document.body.dataset.hacked=1"><script>document.body.dataset.hacked=1</script>'
 KINDS = {"f4": np.float32, "f8": np.float64, "i4": np.int32, "u4": np.uint32, "u2": np.uint16, "u1": np.uint8}
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

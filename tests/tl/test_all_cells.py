@@ -9,6 +9,8 @@ from scipy.stats.contingency import association
 import dream_sc as ds
 from dream_sc._core.stats.cramers_v import cramers_v
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def test_cramers_v() -> None:
     rng = np.random.default_rng(0)

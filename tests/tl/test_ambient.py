@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 SHARE = 0.3
 OPTIONS: dict[str, Any] = {"function_type": "single_hill", "nsamples": 50, "progress": False}
 

@@ -15,6 +15,8 @@ import dream_sc as ds
 from dream_sc import _validate
 from dream_sc._data import results
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 @pytest.fixture(scope="module")
 def base() -> ad.AnnData:

@@ -14,6 +14,8 @@ from scipy import sparse
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 GENE = "GFI1B"
 Change = Callable[[ad.AnnData], Any]
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 FORMS = {
     "csr": sparse.csr_matrix,
     "csc": sparse.csc_matrix,

@@ -12,6 +12,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 NAMES = ["score", "donor[T.b]", "donor[T.c]"]
 
 

@@ -18,6 +18,8 @@ from dream_sc.tl._departures import in_order, tell
 if TYPE_CHECKING:
     import anndata as ad
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 STRONGEST, OTHER = "GFI1B_g01", "GFI1B_g03"
 OPTIONS = {"function_type": "single_hill", "nsamples": 50}
 

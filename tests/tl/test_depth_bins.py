@@ -8,6 +8,8 @@ import pytest
 import dream_sc as ds
 from dream_sc._core.sums import guide_sums
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def test_bins_of_equal_numbers() -> None:
     rng = np.random.default_rng(0)

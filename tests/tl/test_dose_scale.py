@@ -11,6 +11,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 DOSES = np.array([0.3, 1.0, 3.0, 10.0, 30.0])
 EC50, HILL_N, N_FALL = 3.0, 1.5, 8
 PLACE = np.log2(EC50)

@@ -11,6 +11,8 @@ from scipy import sparse
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def _fitted(adata: ad.AnnData, batch: str | None = "batch") -> ad.AnnData:
     ds.tl.fit_technical(adata, batch_key=batch)

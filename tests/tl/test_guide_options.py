@@ -9,6 +9,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def _two_lines(n: int = 2500) -> tuple[ad.AnnData, dict[str, float]]:
     """The same guides in a CRISPRi and a CRISPRa line, which knock down and activate; NTC guides in both."""

@@ -13,6 +13,8 @@ from scipy import sparse
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 NTC_ONLY = np.isin(np.arange(322), np.arange(12, 22))
 MANY = {"guides": "guides", "use_all_cells": True}
 

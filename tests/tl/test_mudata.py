@@ -14,6 +14,8 @@ import dream_sc as ds
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 CATEGORIES = ["model", "class", "status", "note", "confidence"]
 
 

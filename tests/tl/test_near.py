@@ -15,6 +15,8 @@ from dream_sc.tl._near_cis import near_cis
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def test_features_near_the_cis_gene_are_flagged(tmp_path: Path) -> None:
     adata = ds.datasets.titration(800, 8, rng=0)

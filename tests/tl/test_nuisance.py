@@ -7,6 +7,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def _fit(adata):
     ds.tl.fit_technical(adata, batch_key="batch")

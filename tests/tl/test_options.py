@@ -14,6 +14,8 @@ import dream_sc as ds
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 TEXTS = dict.fromkeys(("model", "on_knockdown", "confidence", "class", "status", "note"), str)
 

@@ -18,6 +18,8 @@ from dream_sc._data import made_from
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 N_CELLS, N_GENES = 3000, 240
 
 

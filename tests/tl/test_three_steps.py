@@ -11,6 +11,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 TEXTS = dict.fromkeys(("model", "on_knockdown", "confidence", "class", "status", "note"), str)
 
 

@@ -16,6 +16,8 @@ from dream_sc._logging import logger
 if TYPE_CHECKING:
     import anndata as ad
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 N_UNITS, SD = 5, 0.8
 OPTIONS = {"function_type": "single_hill", "nsamples": 50, "progress": False}
 

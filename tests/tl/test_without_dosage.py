@@ -11,9 +11,12 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
+from dream_sc._core.response import calibration
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("few_null_features")
 
 GENE, CELLS, N_GUIDES, N_NTC, N_GENES, N_MOVING = "TARGET", 80, 5, 8, 60, 12
 
@@ -118,7 +121,8 @@ def test_what_is_about_dosages_says_that_there_are_none(fitted: ad.AnnData) -> N
         ds.tl.check_confounding(fitted, cis_key="trans_acting")
 
 
-def test_calibration_knows_it(fitted: ad.AnnData) -> None:
+def test_calibration_knows_it(fitted: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "N_NULL", 2000)  # p-values count here
     adata = fitted.copy()
     ds.tl.calibrate(adata, n=4)
     rates = ds.get.calibration(adata)

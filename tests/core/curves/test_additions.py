@@ -40,9 +40,11 @@ from dream_sc._core.curves import LN2, curve, place
 from dream_sc._core.curves import chosen
 from dream_sc._core.compiled import from_python
 from dream_sc._core.priors import TransPriors
+from dream_sc._core.response import decision
 from dream_sc._core.types import Axis
 
 warnings.simplefilter("ignore")
+decision.N_NULL = 100  # features behind the p-values, which are not looked at
 c, priors, rng = curve("gompertz"), TransPriors(), np.random.default_rng(0)
 axis = Axis(-3.0, 1.0, np.linspace(-3, 1, 8))
 params = rng.normal(size=(40, 4)) * [1, 1.5, 1, 0.5]

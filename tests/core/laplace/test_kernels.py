@@ -78,6 +78,11 @@ def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     assert abs(got - want) < 0.02
 
 
+def _normal(x: float, sd: float) -> float:
+    """That of scipy, which takes a tenth of a millisecond for each of many thousand numbers."""
+    return float(np.exp(-0.5 * (x / sd) ** 2) / (sd * np.sqrt(2 * np.pi)))
+
+
 def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature."""
     p = _problem(rng, 1, 1).with_design(alpha_sd=1.0, error=np.zeros(9))
@@ -101,8 +106,8 @@ def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> No
         low, high = h(np.array([AXIS.low]))[0], h(np.array([AXIS.high]))[0]
         d = np.log((1 + np.expm1(b) * high) / (1 + np.expm1(b) * low))
         jac = np.exp(b) * high / (1 + np.expm1(b) * high) - np.exp(b) * low / (1 + np.expm1(b) * low)
-        prior = sum(d**2 / s**2 * norm(0, s).pdf(d) / 3 for s in (0.4, 1.0, 2.0)) * jac
-        return float(np.exp(ll - offset + norm(p.level[0], 2).logpdf(a)) * prior)
+        prior = sum(d**2 / s**2 * _normal(d, s) / 3 for s in (0.4, 1.0, 2.0)) * jac
+        return float(np.exp(ll - offset) * _normal(a - p.level[0], 2) * prior)
 
     m0 = np.exp(p.level[0] + p.design.log_w)
     offset = (p.counts[0] * np.log(m0 / phi) - (p.counts[0] + phi) * np.log1p(m0 / phi)).sum()
@@ -205,7 +210,7 @@ def test_quadrature_of_the_guide_effects_equals_scipy(level: float, wide: float,
         def density(u: float, r: int = r, base: float = base) -> float:
             y = p.counts[0, r]
             log_like = y * (np.log(base) + u) - (y + phi[r]) * np.log1p(base * np.exp(u))
-            prior = (1 - wide) * norm(0, tau).pdf(u) + wide * norm(0, np.hypot(tau, 0.5)).pdf(u)
+            prior = (1 - wide) * _normal(u, tau) + wide * _normal(u, np.hypot(tau, 0.5))
             return float(np.exp(log_like) * prior)
 
         want += np.log(quad(density, -4, 4, points=[0], epsabs=0, limit=200)[0])

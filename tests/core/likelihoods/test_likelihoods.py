@@ -162,7 +162,7 @@ def test_the_look_tabulates_the_likelihood(distribution: str, rng: np.random.Gen
             eta = p.level[0] / unit + move + u
             y, w = p.counts[0, r], p.weights[0, r]
             log_like = log_row_density(distribution, y, w, eta, unit)
-            return float(np.exp(log_like - here) * norm(0, tau).pdf(u))
+            return float(np.exp(log_like - here - 0.5 * (u / tau) ** 2) / (tau * np.sqrt(2 * np.pi)))
 
         eta0 = p.level[0] / unit
         y0, w0 = p.counts[0, r], p.weights[0, r]
