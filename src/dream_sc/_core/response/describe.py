@@ -113,7 +113,7 @@ def of_draws(
 ) -> OfDraws:
     """Columns, records and flags of the best non-null curve of each feature.
 
-    `coarse`: weight draws of coarser lattices, and leave the records empty.
+    `coarse`: weight draws of coarser lattices, take slopes of fewer of them, and leave the records empty.
     """
     n_t = len(d.best)
     columns: dict[str, Any] = {}
@@ -166,7 +166,8 @@ def _describe_block(
     if not fast:
         out, said["converged"] = _replace_draws(d, cells, c, const, out)
     out = _with_level_error(out, c, p.level_error, settings.seed)
-    found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood)
+    n_slopes = summary.SAID_DRAWS if coarse else summary.MEDIAN_DRAWS
+    found: dict[str, Any] = summary.summarise(out, c, const, p.axis, p.likelihood, n_slopes=n_slopes)
     found |= _support(d, m, out, const, drawn.tau)
     k = drawn.pareto_k if fast else np.full(len(out), np.nan)  # of the fast engine's draws
     found |= {"guide_sd": drawn.tau / p.likelihood.effect_unit, "pareto_k": k}

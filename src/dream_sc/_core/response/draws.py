@@ -182,13 +182,13 @@ def draws(
     quick
         Coarser lattices: for features that are not called.
     smaller
-        A coarser lattice of shapes alone: for the called ones of a screen, with few draws.
+        Lattices of fewer shapes and taus: for the called ones of a screen, with few draws.
     """
     shapes0, consts0 = coarse
     n_t = len(p.counts)
-    tau = tau_grid(
-        tau_post, grid, QUICK_TAU_POINTS if (quick and p.shared is None) or curve.n_shape > 2 else TAU_POINTS
-    )
+    few = quick or smaller
+    points = QUICK_TAU_POINTS if (few and p.shared is None) or curve.n_shape > 2 else TAU_POINTS
+    tau = tau_grid(tau_post, grid, points)
     s_post = shape_post
     best = s_post.argmax(1)
     consts = consts0[best] if len(consts0) > 1 else np.repeat(consts0, n_t, 0)

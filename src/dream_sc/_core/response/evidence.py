@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 # log Bayes factors against the null, or of two Hills against one
 NO_HOPE = 0.5  # after a first pass, of one Hill and of two: left there
 NO_SECOND = -5.0  # of two Hills against one, after a first pass
+LESS_SECOND = -1.5  # the same in a screen: the kernel finds 0.5 more at most than the first pass
 HOPELESS_SECOND = -2.5  # of two Hills, at the likeliest tau of one: not tried at others
 MATTERS = 5.0  # taus whose evidence is this far below the best keep what the leaders say
 TAU_TRIES = 3  # of two Hills
@@ -159,7 +160,7 @@ class Found(NamedTuple):
 def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Prior | None = None) -> Found:
     """Evidence of one block of features; `whole` spends all effort on all of them, as where there is no first pass.
 
-    Given the `prior` of the guide effects, the first pass is from the sd that is likeliest under it.
+    Given the `prior` of the guide effects, as in a screen, the first pass is from the sd that is likeliest under it.
     """
     grid, taus = c.grid, p.taus(c.grid)
     null = null_of(p, taus)
@@ -184,7 +185,8 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Pri
         by_curve = logsumexp(values[:, 1:], axis=2) - logsumexp(null.log_z, axis=1)[:, None]
         rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
         if len(rows):
-            _closely(p, c, rows, by_curve[rows], values, masses, start + weight)
+            least = NO_SECOND if prior is None else LESS_SECOND
+            _closely(p, c, rows, by_curve[rows], values, masses, start + weight, least=least)
     if c.pairs:
         values[:, 0] = with_pairs(p, c.pairs, values[:, 0], taus)
         values[:, 1:] += sum(np.log1p(-pair.weight) for pair in c.pairs)
@@ -237,11 +239,19 @@ def _everywhere(p: Problem, c: Comparison, each: Curve) -> Floats:
 
 
 def _closely(
-    p: Problem, c: Comparison, rows: Ints, looked: Floats, values: Floats, masses: list[Floats], log_tau: Floats
+    p: Problem,
+    c: Comparison,
+    rows: Ints,
+    looked: Floats,
+    values: Floats,
+    masses: list[Floats],
+    log_tau: Floats,
+    *,
+    least: float,
 ) -> None:
     """Evidence and masses of some features by the kernel, in place, given what a first pass says ``(T', M - 1)``.
 
-    Two Hills keep their ratio to one where it leaves them no hope.
+    Two Hills keep their ratio to one where its log is below the `least`.
     """
     q, before = p.take(rows), values[rows]
     graded = []
@@ -254,7 +264,7 @@ def _closely(
         return
     one, *more = graded
     values[rows, one], masses[one - 1][rows] = _near(q, c, c.curves[one], masses[one - 1][rows], log_tau[rows])
-    second = looked[:, -1] > looked[:, one - 1] + NO_SECOND
+    second = looked[:, -1] > looked[:, one - 1] + least
     for m in more:
         known = np.isfinite(before[:, m])
         ratio = np.where(known, before[:, m], 0.0) - np.where(known, before[:, one], 0.0)

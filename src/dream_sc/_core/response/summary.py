@@ -39,7 +39,7 @@ RISES = np.array([True, False, True, False, False, False])
 FALLS = np.array([False, True, False, True, False, False])
 MEDIAN_DRAWS = 250  # curves of which medians are taken
 CLASS_DRAWS = 100  # curves whose classes are counted
-SAID_DRAWS = 64  # curves whose slopes are looked up
+SAID_DRAWS = 64  # curves whose slopes are looked up, or worked out in a screen
 
 
 def of_hill(log2_ec50: Floats, n: Floats, amplitude: Floats, suffix: str = "") -> dict[str, Floats]:
@@ -75,7 +75,9 @@ def at_dosages(draws: Floats, c: Curve, consts: Floats, dosages: Floats) -> Floa
     return np.asarray(np.median(curves[..., :-1] - curves[..., -1:], axis=1))
 
 
-def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood) -> dict[str, NDArray[np.generic]]:
+def summarise(
+    draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelihood, *, n_slopes: int = MEDIAN_DRAWS
+) -> dict[str, NDArray[np.generic]]:
     """Table columns of a block of features that share a curve; effects are called what the likelihood calls them.
 
     Parameters
@@ -84,6 +86,8 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
         ``(T, S, P)`` posterior draws.
     consts
         ``(T, 2)`` constants of the curve.
+    n_slopes
+        Curves of which the median slopes are taken, at most.
     """
     out, consts = _of_params(draws, c, consts, axis, like), consts[:, None, :]
     if c.by_acting:
@@ -92,7 +96,7 @@ def summarise(draws: Floats, c: Curve, consts: Floats, axis: Axis, like: Likelih
     ends = np.array([axis.low, axis.high])
     curves = c.log_curve(np.concatenate([ends if c.monotone else x, [axis.half, 0.0]]), draws, consts)
     out |= _effects(like.change(curves, curves[..., -1:]), axis, like.effect)
-    some = spread(draws, MEDIAN_DRAWS)
+    some = spread(draws, n_slopes)
     out |= _slopes(slope(np.append(x, 0.0), some, c, consts, like), x)
     some = spread(draws, CLASS_DRAWS)
     relative = c.log_curve(np.append(x, 0.0), some, consts) if c.monotone else spread(curves, CLASS_DRAWS)

@@ -39,6 +39,7 @@ class Controls:
     grid: Floats  # (K,) of the sd of the guide effects
     tau_weight: Floats  # (T, K) log weights of the grid
     tau: Floats  # (T,) likely sd of the guide effects
+    tau2: Floats  # (T,) mean of its square
     prior: Prior  # of the guide effects
 
     def take(self, features: NDArray[np.generic]) -> Controls:
@@ -50,6 +51,7 @@ class Controls:
             background=self.background.take(features),
             tau_weight=self.tau_weight[features],
             tau=self.tau[features],
+            tau2=self.tau2[features],
         )
 
 
@@ -94,8 +96,8 @@ def controls(
     weight = ntc_guides.grid_weights(background, grid, Prior.start(priors).log_tau(grid))
     log_tau = evidence + prior.log_tau(grid)
     post = np.exp(log_tau - log_tau.max(1, keepdims=True))
-    tau = np.exp(post @ np.log(grid) / post.sum(1))
-    return Controls(_by_group(stats), o, n, background, grid, weight, tau, prior)
+    tau, tau2 = np.exp(post @ np.log(grid) / post.sum(1)), post @ grid**2 / post.sum(1)
+    return Controls(_by_group(stats), o, n, background, grid, weight, tau, tau2, prior)
 
 
 def _by_group(stats: GuideStats) -> GuideStats:
