@@ -134,6 +134,16 @@ def compare(moi: float, seeds: int, shift: float) -> pd.DataFrame:
     ).reset_index()
 
 
+def fold_changes(adata: ad.AnnData) -> np.ndarray:
+    """Whether the interval of each feature's fold change at the strongest knock-down holds the truth."""
+    found = ds.get.trans(adata)
+    at = np.append(found["log2_dosage_full"].dropna().unique(), 0.0)
+    of_dose = np.log2(ds.datasets.true_curve(adata, list(found.index), at))
+    place = np.abs(found["log2_dosage_full"].fillna(0.0).to_numpy()[:, None] - at).argmin(1)
+    truth = of_dose[np.arange(len(found)), place] - of_dose[:, -1]
+    return np.asarray((found["log2fc_full_q025"] <= truth) & (truth <= found["log2fc_full_q975"]))
+
+
 def of_sets(seed: int, shift: float) -> list[dict[str, float]]:
     """The trans step without cells with several guides of the cis gene, and with them."""
     adata = ds.datasets.high_moi(
@@ -161,6 +171,7 @@ def of_sets(seed: int, shift: float) -> list[dict[str, float]]:
         call, graded = found["qvalue"] < 0.05, found["qvalue_graded"] < 0.05
         ec50 = call & (var["true_model"] == "single_hill") & (found["model"] == "single_hill")
         low, high, truth = found["log2_ec50_q025"], found["log2_ec50_q975"], var["true_log2_ec50"]
+        right, unsure = fold_changes(adata)[1:], found["pareto_k"] > 0.7
         rows.append(
             {
                 "cells": name,
@@ -175,7 +186,11 @@ def of_sets(seed: int, shift: float) -> list[dict[str, float]]:
                 "p_below_0.05": (found["pvalue"][null] < 0.05).mean(),
                 "ec50_inside": ((low < truth) & (truth < high))[ec50].mean(),
                 "ec50_width": (high - low)[ec50].median(),
-                "pareto_k": (found["pareto_k"] > 0.7).mean(),
+                "pareto_k": unsure.mean(),
+                "log2fc_inside": right[call & ~null].mean(),
+                "log2fc_inside_high_k": right[call & ~null & unsure].mean(),
+                "n_high_k": (call & ~null & unsure).sum(),
+                "guide_sd": found["guide_sd"][null].median(),
                 "seconds": seconds,
             }
         )

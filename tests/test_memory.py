@@ -339,6 +339,34 @@ def test_a_matrix_of_guides_is_counted(tmp_path, capsys):
     assert "23 guides" in capsys.readouterr().out
 
 
+def test_sets_of_guides_are_counted():
+    adata = ds.datasets.high_moi(800, 20, moi=4, rng=0, n_guides=8, n_ntc_guides=10, n_other_guides=10)
+    ds.tl.fit_technical(adata, guides="guides", use_all_cells=True)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    n_sets = len(adata.uns["cis"]["guide_sets"])
+    asked = {"guides": "guides", "cis_gene": "GFI1B"}
+    assert n_sets > 10
+    assert ds.memory.estimate_for(adata, **asked).sizes.n_guide_sets == n_sets
+    assert ds.memory.estimate_for(adata, **asked, inference="svi").sizes.n_guide_sets == 0
+    ds.tl.fit_trans(adata, features=["gene_0001"], function_type="single_hill")
+    told = ds.memory.estimate_for(adata, **asked, function_type="single_hill", use_all_cells=True)
+    assert adata.uns["trans"]["memory"]["estimated"] == pytest.approx(told.added("fit_trans"), rel=0.02)
+
+
+def test_sets_of_guides_take_memory_in_the_trans_step_alone():
+    without, sets = (ds.memory.estimate(20_000, 50_000, n_guides=26, n_cis_guides=13, n_guide_sets=n) for n in (0, 74))
+    assert total(sets) - total(without) > 3 * 8 * 20_000 * 74 * 2
+    assert total(sets, "fit_cis") == total(without, "fit_cis")
+    with pytest.raises(ValueError, match="n_guide_sets=3"):
+        ds.memory.estimate(2000, 5000, n_guide_sets=3, inference="svi")
+    both = [e[e["step"] == "compare"]["RAM"].sum() for e in (_compared(0), _compared(74))]
+    assert both[0] == both[1]  # which takes cells with one guide
+
+
+def _compared(n_sets):
+    return ds.memory.estimate(2000, 5000, n_guides=26, n_guide_sets=n_sets, n_contexts=2)
+
+
 def test_what_the_user_says_comes_before_what_the_data_say(titration):
     def stored(**options):
         return ds.memory.estimate_for(titration, **options).sizes.n_stored

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ._memory.budget import memory_budget
-from ._memory.sizes import device_of, sizes_of
+from ._memory.sizes import device_of, sizes_of, takes_sets
 from ._memory.table import Estimate, table
 from ._validate_types import checked
 
@@ -32,6 +32,7 @@ def estimate(
     n_groups: int = 2,
     n_guides: int = 100,
     n_cis_guides: int | None = None,
+    n_guide_sets: int = 0,
     sparsity: float = 0.85,
     distribution: Distribution = "negbinom",
     n_categories: int | None = None,
@@ -59,6 +60,8 @@ def estimate(
     n_guides, n_cis_guides
         Guides that take part, which are those of the cis gene and the NTC guides, and how many of them are of the cis
         gene; by default as many as their share of the cells.
+    n_guide_sets
+        Sets of guides of the cis gene that cells carry together, at most 200; 0 where no cell carries several.
     sparsity
         Share of zeros; of shares, in the denominators.
     distribution
@@ -183,6 +186,8 @@ def estimate_for(
     for name, by in (("stored", {"sparsity", "storage"}), ("held", {"storage"})):
         if by & set(options):  # what was counted is of the data as they are
             counted.pop(name, None)
+    if not takes_sets(options.get("inference", "laplace"), distribution):
+        found.pop("n_guide_sets", None)
     if "n_guides" in options and "n_cis_guides" not in options:
         found.pop("n_cis_guides", None)
     return estimate_of(n_features, n_cells, found | options, counted)

@@ -116,6 +116,30 @@ def test_a_handful_of_cells_in_sets_takes_no_part(fitted: ad.AnnData) -> None:
         assert ("cis_guide_set" in adata.obs) == there
 
 
+def test_sets_that_are_not_whole_are_refused(fitted: ad.AnnData) -> None:
+    adata = fitted[:, :4].copy()
+    column, uns = adata.obs.pop("cis_guide_set"), adata.uns["cis"]
+    with pytest.raises(KeyError, match=r"cis_guide_set.*fit_cis again"):
+        ds.tl.fit_trans(adata)
+    adata.obs["cis_guide_set"], members = column, uns.pop("guide_set_members")
+    with pytest.raises(ValueError, match=r"guides of 0 are in 'guide_set_members'; call dream_sc.tl.fit_cis again"):
+        ds.tl.fit_trans(adata)
+    uns["guide_set_members"], uns["guide_sets"] = members, uns["guide_sets"].iloc[:3]
+    with pytest.raises(ValueError, match=r"3 are in its table 'guide_sets'"):
+        ds.tl.fit_trans(adata)
+
+
+def test_sets_of_combinations_have_names_of_their_own() -> None:
+    """Guides may be constructs already, with the sign of a set in their names."""
+    adata = ds.datasets.high_moi(1500, 5, moi=3, rng=0, n_guides=4, n_ntc_guides=6, n_other_guides=0)
+    adata.uns["guides_ids"] = np.array(["a", "b+c", "a+b", "c", *adata.uns["guides_ids"][4:]])
+    ds.tl.fit_technical(adata, **MANY)
+    ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
+    names = adata.uns["cis"]["guide_sets"]["guides"].tolist()
+    assert {"a+(b+c)", "(a+b)+c"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
 def test_engines_without_sets_take_cells_with_one_guide(fitted: ad.AnnData) -> None:
     adata = fitted[:, :4].copy()
     n = np.asarray(fitted.obsm["guides"][:, :12].sum(1)).ravel()

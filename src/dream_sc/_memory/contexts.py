@@ -51,6 +51,7 @@ def compare(s: Sizes) -> list[Phase]:
     cells = -(-s.n_cells // n) if s.context_cells is None else s.context_cells
     share = cells / s.n_cells
     own = replace(s, n_cells=cells, n_ntc_cells=max(int(s.n_ntc_cells * share), 1), n_contexts=0, held=None)
+    own = replace(own, n_guide_sets=0)  # cells with one guide of the cis gene are compared
     # a context is copied into memory, also where the counts are in a file
     stored = None if s.stored is None else round(s.stored * share)
     own = replace(own, storage="dense" if s.is_dense else "sparse", stored=stored)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from dream_sc._data.guide_matrix import read_guides
 if TYPE_CHECKING:
     from anndata import AnnData
 
+FEW = 5  # cells of a set, below which it takes no part unless another number is asked for
 Found = tuple[int, int, dict[str, Any], dict[str, Any]]
 
 
@@ -125,7 +128,18 @@ def _carried(data: Any, adata: AnnData, asked: dict[str, Any]) -> dict[str, int]
     wanted = asked["cis_targets"] or asked["cis_gene"]
     acting = ~ntc if wanted is None else found.targeting(_validate.label_texts(wanted))
     n_cis, n_ntc = int(acting.sum()), min(int(ntc.sum()), MOST_CONTROLS) + 1  # and cells without
-    return {"n_guides": n_cis + n_ntc, "n_cis_guides": n_cis, "n_ntc_cells": int(found.only(ntc).sum())}
+    out = {"n_guides": n_cis + n_ntc, "n_cis_guides": n_cis, "n_ntc_cells": int(found.only(ntc).sum())}
+    return out if wanted is None else out | {"n_guide_sets": _sets(found.carried[:, np.flatnonzero(acting)])}
+
+
+def _sets(carried: Any) -> int:
+    """Sets of guides `carried` (cells x guides) that enough cells have, as many as the trans step takes."""
+    from dream_sc.tl._guide_sets import MOST_SETS
+
+    some = carried[np.diff(carried.indptr) > 1].tocsr().sorted_indices()
+    ends = some.indptr
+    n_cells = Counter(some.indices[a:b].tobytes() for a, b in pairwise(ends))
+    return min(MOST_SETS, sum(n >= FEW for n in n_cells.values()))
 
 
 def _matrices(adata: AnnData) -> list[Any]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from dream_sc._keys import GUIDE
+from dream_sc._keys import GUIDE, GUIDE_SETS, NO_DOSAGE
 from dream_sc._logging import logger
 
 from .budget import SMALL, available, highest_resident, in_words, memory_budget
-from .sizes import NO_DEVICE, device_of
+from .sizes import NO_DEVICE, device_of, takes_sets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,6 +166,9 @@ def _from_earlier(step: str, given: dict[str, Any], asked: dict[str, Any], optio
         guides = holder.uns[given["cis_key"]]["guides"]
         asked["guide_key"] = ""  # the table of guides knows better
         options["n_guides"], options["n_cis_guides"] = len(guides), int((~guides["is_control"].astype(bool)).sum())
+        takes = given.get("dosage") != NO_DOSAGE and takes_sets(given.get("inference", ""), asked["distribution"])
+        if step == "fit_trans" and takes:
+            options["n_guide_sets"] = len(holder.uns[given["cis_key"]].get(GUIDE_SETS, ()))
 
 
 def _plan(step: str, estimate: Estimate | None, given: dict[str, Any]) -> int | None:

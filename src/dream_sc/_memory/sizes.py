@@ -30,6 +30,7 @@ class Sizes:
     n_groups: int = 2
     n_guides: int = 100
     n_cis_guides: int = 60
+    n_guide_sets: int = 0  # of guides of the cis gene, in cells with several of them
     sparsity: float = 0.85
     distribution: str = "negbinom"
     n_categories: int = 1
@@ -73,8 +74,13 @@ class Sizes:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the trans step: a guide in a group."""
-        return self.n_guides * self.n_groups
+        """Rows of the trans step: a guide, or a set of guides, in a group."""
+        return self.n_labels * self.n_groups
+
+    @property
+    def n_labels(self) -> int:
+        """Guides and sets of guides of the trans step."""
+        return self.n_guides + self.n_guide_sets
 
     @property
     def n_stored(self) -> int:
@@ -110,6 +116,13 @@ class Sizes:
         return out
 
 
+def takes_sets(inference: str, distribution: str | None) -> bool:
+    """Whether the trans step takes cells with several guides of the cis gene."""
+    from dream_sc._core.likelihoods import likelihood
+
+    return inference == "laplace" and not likelihood(distribution).categories
+
+
 def choices() -> dict[str, tuple[str, ...]]:
     """What the options that are texts may be."""
     from dream_sc._core.curves import FUNCTION_TYPES
@@ -130,6 +143,7 @@ def check(sizes: Sizes) -> Sizes:
     for name in ("n_features", "n_cells", "n_groups", "n_guides", "n_ntc_cells", "nsamples", "n_threads"):
         _validate.whole(name, getattr(sizes, name))
     _validate.whole("n_cis_guides", sizes.n_cis_guides, 0)
+    _validate.whole("n_guide_sets", sizes.n_guide_sets, 0)
     _validate.whole("n_contexts", sizes.n_contexts, 0)
     if sizes.n_contexts == 1:
         raise ValueError("n_contexts=1 is not allowed: tl.compare needs two contexts at least, and 0 leaves it out")
@@ -143,6 +157,11 @@ def check(sizes: Sizes) -> Sizes:
             raise ValueError(
                 f"{name}={getattr(sizes, name)!r} is more than {most}={getattr(sizes, most)!r}: it is a part of them"
             )
+    if sizes.n_guide_sets and not takes_sets(sizes.inference, sizes.distribution):
+        raise ValueError(
+            f"n_guide_sets={sizes.n_guide_sets!r} is not allowed: inference={sizes.inference!r} with "
+            f"distribution={sizes.distribution!r} takes cells with one guide of the cis gene only; leave it out"
+        )
     s = sizes.sparsity
     if isinstance(s, bool) or not isinstance(s, int | float | np.number) or not 0 <= s <= 1:
         raise ValueError(f"sparsity={s!r} is not allowed: it is the share of zeros, from 0 to 1")

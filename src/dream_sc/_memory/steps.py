@@ -41,6 +41,7 @@ COLUMNS = 12  # of a value in columns: float64 and int32
 STICK = 600  # of the names and chains of a category
 EDGES, SHARE_EDGES = 50, 24  # bins of counts that occur, of counts and of denominators
 ROW_TABLE = 60 * F8 + 1024  # of a feature's row in the table, and its posterior record
+ANCHORS = 2  # one at a time, and a copy of it for features that are looked at again
 RESPOND = 0.02  # share of features that get all draws
 HDF5 = 22_000_000  # code and buffers of the library that reads files, by comparison of fits from file and memory
 MAPPED = 64_000_000  # of values and of indices of shares, each below 32 MB: glibc keeps those when they are freed
@@ -85,13 +86,13 @@ def trans(s: Sizes) -> list[Phase]:
     """Phases of the trans step of the fast engine; svi adds little to them, block by block."""
     t, r, counts, grid = s.n_sticks, s.n_rows, s.likelihood.statistics == "counts", lattices(s.function_type)
     one = F8 * t * r  # an array of features x rows
-    w = s.n_cis_guides * s.n_groups if counts else 0
+    w = (s.n_cis_guides + s.n_guide_sets) * s.n_groups if counts else 0
     held = F8 * t * w
     if counts:
         from dream_sc._core.sums.guide_sums import row_bytes
 
         sums = row_bytes(r, t) + row_bytes(w, t) * (w > 0)
-        by_guide = F8 * t * s.n_guides
+        by_guide = F8 * t * s.n_labels
         before: list[Phase] = [
             {"sufficient statistics": sums, "workspace": block(s, sums)},
             {"sufficient statistics": sums, "workspace": 3 * one + 3 * by_guide},  # offsets: expected counts
@@ -101,6 +102,7 @@ def trans(s: Sizes) -> list[Phase]:
     else:
         before, arrays = _pairs_or_scores(s, one), 2
     many = s.n_guides - s.n_cis_guides >= max(grid.many_controls, grid.more_controls * s.n_cis_guides)
+    many |= s.n_guide_sets > 0
     n_taus = grid.taus if many else grid.knots
     background = F8 * t * grid.knots * (1 + s.n_groups + s.n_groups**2) * many
     table, evidence = 2 * ROW_TABLE * t, t * (F8 * grid.curves * n_taus + 4 * grid.shapes)
@@ -110,10 +112,19 @@ def trans(s: Sizes) -> list[Phase]:
     phases: list[Phase] = [
         *before,
         {"sufficient statistics": held + (3 * arrays + 1) * one},  # rows are put in order
-        kept | {"posterior": 2 * evidence, "workspace": looking(s)},
+        kept | {"posterior": 2 * evidence, "workspace": anchors(s) if s.n_guide_sets else looking(s)},
         kept | {"posterior": evidence + table, **drawing(s)},
     ]
     return [phase | cells(s) for phase in phases]
+
+
+def anchors(s: Sizes) -> float:
+    """Bytes of the prior of level, groups and guides of a block of features, at each sd of guide effects.
+
+    Sets of guides share the effects of their guides, which are parameters of a feature then.
+    """
+    n = 1 + s.n_groups + s.n_cis_guides
+    return F8 * s.n_threads * min(BLOCK, s.n_sticks) * lattices(s.function_type).taus * n**2 * ANCHORS
 
 
 def looking(s: Sizes) -> float:

@@ -265,7 +265,7 @@ def describe(e: Estimate) -> str:
     where = {"sparse": "sparse, in memory", "dense": "dense, in memory"}.get(s.storage, "in a file")
     lines = [
         f"{s.n_features:,} features x {s.n_cells:,} cells ({s.distribution}{kind}), {s.n_groups} groups, "
-        f"{s.n_guides:,} guides,",
+        f"{s.n_guides:,} guides," + (f" {s.n_guide_sets:,} sets of guides," if s.n_guide_sets else ""),
         f"counts {where}"
         + ("" if s.is_dense else f", {s.sparsity:.0%} zeros, {CSR} bytes a value")
         + f"; inference={s.inference!r}"

@@ -43,7 +43,7 @@ def slots_of(key: str, design: CisDesign, fit: Any, least: int) -> tuple[dict[st
     there, names = sets >= 0, design.table["guide"].astype(str).to_numpy(object)
     table = pd.DataFrame(
         {
-            "guides": [JOINED.join(names[row[row >= 0]]) for row in sets],
+            "guides": [JOINED.join(_apart(names[row[row >= 0]])) for row in sets],
             "n_cells": n_cells[large],
             "log2_dosage": np.where(there, fit.guide_mean[sets], 0.0).sum(1),
             "sd": np.sqrt(np.where(there, fit.guide_sd[sets] ** 2, 0.0).sum(1)),
@@ -56,12 +56,23 @@ def slots_of(key: str, design: CisDesign, fit: Any, least: int) -> tuple[dict[st
     return {GUIDE_SETS: table, SET_MEMBERS: sets}, {("obs", Slots(key).guide_set): of_cell}
 
 
+def _apart(names: np.ndarray) -> list[str]:
+    """Names of guides, in brackets where they are combinations themselves: no two sets have one name."""
+    return [f"({name})" if JOINED in name else name for name in names]
+
+
 def labels_of(cis: Any, *, sets: bool) -> Labels:
     """The guides of a cis fit, and its `sets` if asked for."""
     guides = cis["guides"].reset_index(drop=True)
     found = cis.get(GUIDE_SETS) if sets else None
     if found is None:
         return Labels(guides)
+    if len(found) != len(cis.get(SET_MEMBERS, ())):
+        raise ValueError(
+            f"the sets of guides of this cis fit are not whole: {len(found)} are in its table {GUIDE_SETS!r}, guides "
+            f"of {len(cis.get(SET_MEMBERS, ()))} are in {SET_MEMBERS!r}; call dream_sc.tl.fit_cis again, or take both "
+            "out of its .uns to leave cells with several guides out"
+        )
     control = guides["is_control"].to_numpy(bool)
     more = pd.DataFrame(
         {
@@ -85,7 +96,9 @@ def sets_of_cells(holder: AnnData, cis: Any, cis_key: str) -> pd.Series:
     """The set of each cell, as a place after the guides; -1 of cells without."""
     name, n = Slots(cis_key).guide_set, len(cis["guides"])
     if name not in holder.obs:
-        return pd.Series(-1, index=holder.obs_names)
+        raise KeyError(
+            f".obs[{name!r}] is not there, but .uns[{cis_key!r}][{GUIDE_SETS!r}] is: call dream_sc.tl.fit_cis again"
+        )
     place = pd.Series(n + np.arange(len(cis[GUIDE_SETS])), index=cis[GUIDE_SETS]["guides"].astype(str))
     return holder.obs[name].astype(object).map(place).fillna(-1).astype(np.int64)
 

@@ -15,15 +15,18 @@ PER_GUIDE, OVERDISPERSION = 300, 0.4
 
 
 def _cells(rng: np.random.Generator, share: float, mean: float = 5.0) -> CisCells:
+    return _with_truth(rng, share, mean)[0]
+
+
+def _with_truth(rng: np.random.Generator, share: float, mean: float) -> tuple[CisCells, np.ndarray]:
     guide = np.repeat(np.arange(len(DOSAGES)), PER_GUIDE)
     control = DOSAGES == 0
     x = np.where(control[guide], 0.0, rng.normal(DOSAGES[guide], 0.2))
     x[~control[guide] & (rng.random(len(guide)) < share)] = 0.0
     e = mean * rng.lognormal(0, 0.3, len(guide))
     phi = 1 / OVERDISPERSION**2
-    return CisCells(
-        rng.poisson(e * 2.0**x * rng.gamma(phi, 1 / phi, len(x))).astype(float), e, guide, control, OVERDISPERSION
-    )
+    y = rng.poisson(e * 2.0**x * rng.gamma(phi, 1 / phi, len(x))).astype(float)
+    return CisCells(y, e, guide, control, OVERDISPERSION), x
 
 
 def test_share_and_dosage_are_recovered(rng: np.random.Generator) -> None:
@@ -54,6 +57,19 @@ def test_cells_without_effect_are_told_apart(rng: np.random.Generator) -> None:
     at_ntc = fit.cell_median[strong] > -0.5
     many = cells.counts[strong] > 0.5 * cells.exposure[strong]
     assert (at_ntc == many).mean() > 0.97
+
+
+@pytest.mark.parametrize(("share", "worst"), [(0.0, 0.3), (0.3, 1.0)])
+def test_cells_of_undecided_guides_are_of_both_cases(share: float, worst: float, rng: np.random.Generator) -> None:
+    """At one count a cell few guides can be said to be of one part or of two: neither may be taken for certain."""
+    error, inside = [], []
+    for _ in range(8):
+        cells, x = _with_truth(rng, share, 1.0)
+        fit, acting = cis(cells, CisPriors()), ~cells.is_control[cells.guide]
+        error.append((fit.cell_median - x)[acting] ** 2)
+        inside.append(((fit.cell_q025 <= x) & (x <= fit.cell_q975))[acting])
+    assert np.mean(error) ** 0.5 < worst
+    assert 0.93 < np.mean(inside) < 0.99
 
 
 def test_nodes_hold_the_share_at_ntc() -> None:

@@ -22,6 +22,15 @@ N_X = 161
 ESCAPER_SD = 0.06  # log2: a grid point stands for the NTC level
 
 
+class TwoParts(NamedTuple):
+    """What is known of a guide whose cells may be of two parts: if they are of one, and of those that act if of two."""
+
+    probability: Floats  # (3,) of a cell: of a guide with one part, acting or at the NTC level under one with two
+    mean: Floats  # (2,) of the dosage
+    var: Floats  # (2,) of the mean
+    weights: Floats  # (2, S) of the spreads
+
+
 class GuideDosages(NamedTuple):
     """Posterior of the guides' dosages (log2, relative to NTC) and of how their cells lie around them."""
 
@@ -31,6 +40,7 @@ class GuideDosages(NamedTuple):
     weights: Floats  # (G, S) of the spreads; 0 of controls, which have none
     escape: Floats  # (G,) share of the cells at the NTC level
     correlation: Floats | None  # (G, G) of the means, where cells have several guides
+    two: dict[int, TwoParts]  # of guides whose cells may be of two parts
 
 
 def cell_dosages(cells: CisCells, level: float, phi: float, guides: GuideDosages) -> Floats:
@@ -46,23 +56,58 @@ def cell_dosages(cells: CisCells, level: float, phi: float, guides: GuideDosages
     return out
 
 
+def two_parts(x: Floats, of_one: Floats, of_two: Floats, at_ntc: float, extra: float) -> TwoParts:
+    """Means and spreads of a guide with one part and with two.
+
+    `of_one` and `of_two` ``(X, S)`` are probabilities of its means `x` and spreads, `at_ntc` that of a cell at the NTC
+    level, `extra` a variance of the means.
+    """
+    total = np.array([of_one.sum(), of_two.sum()])
+    mean, var, weights = np.zeros(2), np.zeros(2), np.zeros((2, of_one.shape[1]))
+    for i, joint in enumerate((of_one, of_two)):
+        own = joint if total[i] > 0 else of_one + of_two
+        own = own / own.sum()
+        at = own.sum(1)
+        mean[i], weights[i] = at @ x, own.sum(0)
+        var[i] = at @ (x - mean[i]) ** 2 + extra
+    probability = np.array([total[0], max(total[1] - at_ntc, 0.0), at_ntc])
+    return TwoParts(probability / probability.sum(), mean, var, weights)
+
+
 def _priors(control: NDArray[np.bool_], guides: GuideDosages) -> tuple[Floats, Floats]:
-    """Each guide's density of a cell's log2 dosage on a grid, its spread integrated; a part may be at 0."""
+    """Each guide's density of a cell's log2 dosage on a grid, its spread integrated.
+
+    Where cells of a guide may be of two parts, its density is the mean of both cases: what the guide is given
+    (`escape`) would be all or nothing, while most such guides are undecided.
+    """
     spread = np.where(control[:, None], 0.0, guides.spreads)
     w = guides.weights.copy()
     w[control, 0] = 1.0
-    sd = np.sqrt(spread**2 + guides.var[:, None] + 1e-6)
-    half = 5.0 * np.sqrt((w * sd**2).sum(1)) + 2.5 * np.sqrt((w * spread**2).sum(1))
-    low, high = guides.mean - half, guides.mean + half
-    two = guides.escape > 0
-    low[two], high[two] = np.minimum(low[two], -4 * ESCAPER_SD), np.maximum(high[two], 4 * ESCAPER_SD)
+    low, high = _reach(guides.mean, guides.var, spread, w)
+    for g, (_, mean, var, weights) in guides.two.items():
+        ends = _reach(mean, var, spread[g], weights)
+        low[g], high[g] = min(ends[0].min(), -4 * ESCAPER_SD), max(ends[1].max(), 4 * ESCAPER_SD)
     x = low[:, None] + np.linspace(0, 1, N_X) * (high - low)[:, None]
-    d = (x - guides.mean[:, None])[:, :, None] / sd[:, None]
-    log_prior = logsumexp(-0.5 * d**2 - np.log(sd)[:, None], b=w[:, None], axis=2)
-    at_ntc = -0.5 * (x[two] / ESCAPER_SD) ** 2 - np.log(ESCAPER_SD)
-    share = guides.escape[two][:, None]
-    log_prior[two] = np.logaddexp(np.log1p(-share) + log_prior[two], np.log(share) + at_ntc)
+    log_prior = _log_normal(x, guides.mean, guides.var, spread, w)
+    for g, (probability, mean, var, weights) in guides.two.items():
+        parts = np.stack([*_log_normal(x[g], mean, var, spread[g], weights), -0.5 * (x[g] / ESCAPER_SD) ** 2])
+        parts[2] -= np.log(ESCAPER_SD)
+        log_prior[g] = logsumexp(parts, axis=0, b=probability[:, None])
     return x, log_prior
+
+
+def _reach(mean: Floats, var: Floats, spread: Floats, w: Floats) -> tuple[Floats, Floats]:
+    """Ends ``(K,)`` of the grid for normal densities with these means and their variances, spreads ``(K, S)``."""
+    of_cells = (w * spread**2).sum(1)
+    half = 5.0 * np.sqrt(of_cells + var + 1e-6) + 2.5 * np.sqrt(of_cells)
+    return mean - half, mean + half
+
+
+def _log_normal(x: Floats, mean: Floats, var: Floats, spread: Floats, w: Floats) -> Floats:
+    """Log densities ``(K, X)`` at `x`, without the constant, the spreads ``(K, S)`` integrated."""
+    sd = np.sqrt(spread**2 + var[:, None] + 1e-6)
+    d = (x - mean[:, None])[:, :, None] / sd[:, None]
+    return np.asarray(logsumexp(-0.5 * d**2 - np.log(sd)[:, None], b=w[:, None], axis=2))
 
 
 def _set_priors(sets: NDArray[np.int64], guides: GuideDosages, correlation: Floats) -> tuple[Floats, Floats]:

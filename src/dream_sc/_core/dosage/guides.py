@@ -16,7 +16,7 @@ from dream_sc._core.parallel import each
 from dream_sc._core.types import CisFit
 
 from . import escaping_cells, population
-from .cell_dosages import GuideDosages, cell_dosages
+from .cell_dosages import GuideDosages, cell_dosages, two_parts
 from .control_level import control_level
 from .escaping_cells import SHARES
 from .lattice import N_FINE, SPREADS, Guide, lattice
@@ -46,6 +46,7 @@ class Table(NamedTuple):
     curves: population.Curves
     spread: NDArray[np.float32]  # (G, X, S) probability of each spread at each mean
     share: dict[int, Floats]  # (X, K) probability of each share at each mean, of guides that may have two parts
+    one_part: dict[int, Floats]  # (X, S) probability of one part with each spread at each mean, of these guides
 
 
 class Found(NamedTuple):
@@ -133,7 +134,7 @@ def _likelihoods(
     shapes = dict(each(of, learners, progress if few else lambda x: x))
     parts = escaping_cells.learn(list(shapes.values()), SPREADS, priors)
     curves = population.Curves(*np.zeros((2, n, N_FINE)))
-    table = Table(curves, np.zeros((n, N_FINE, len(SPREADS)), dtype=np.float32), {})
+    table = Table(curves, np.zeros((n, N_FINE, len(SPREADS)), dtype=np.float32), {}, {})
 
     def fill(g: int) -> None:
         _fill(table, g, shapes[g] if g in shapes else of(g, parts), parts)
@@ -162,7 +163,7 @@ def _fill(table: Table, g: int, found: escaping_cells.Shape, parts: escaping_cel
     p = np.exp(joint - total[:, None, None])
     table.spread[g] = p.sum(2)
     if n_shares > 1:
-        table.share[g] = p.sum(1)
+        table.share[g], table.one_part[g] = p.sum(1), p[:, :, 0]
 
 
 def _two_parts(table: Table, g: int, priors: CisPriors) -> float:
@@ -179,16 +180,19 @@ def _summarise(table: Table, p: Floats, extra: Floats, correlation: Floats | Non
     every, mean = acting.copy(), (p * x).sum(1)
     var = (p * (x - mean[:, None]) ** 2).sum(1)
     weights = np.einsum("gx,gxs->gs", p, table.spread)
-    escape = np.zeros(len(x))
+    escape, two = np.zeros(len(x)), {}
     for g, share in table.share.items():
         joint = p[g][:, None] * share
         every[:, g] = population.weighted_quantiles(*escaping_cells.overall(x[g], joint), QUANTILES)
         away = abs(every[0, g]) >= escaping_cells.LEAST_DOSAGE
         if away and joint[:, 1:].sum() > escaping_cells.LEAST_PROBABILITY:
             escape[g] = joint.sum(0) @ SHARES
+        of_one = p[g][:, None] * table.one_part[g]
+        of_two = p[g][:, None] * np.maximum(table.spread[g] - table.one_part[g], 0.0)
+        two[g] = two_parts(x[g], of_one, of_two, float(joint.sum(0) @ SHARES), float(extra[g]))
     wider = NORMAL[:, None] ** 2 * extra
     acting, every = (q[0] + np.sign(NORMAL)[:, None] * np.sqrt((q - q[0]) ** 2 + wider) for q in (acting, every))
-    return Found(acting, every, GuideDosages(mean, var + extra, SPREADS, weights, escape, correlation))
+    return Found(acting, every, GuideDosages(mean, var + extra, SPREADS, weights, escape, correlation, two))
 
 
 def _with_controls(found: Found, ntc: ControlLevel, control: NDArray[np.bool_]) -> Found:
@@ -210,5 +214,6 @@ def _with_controls(found: Found, ntc: ControlLevel, control: NDArray[np.bool_]) 
         weights,
         every(d.escape, np.zeros(len(half))),
         d.correlation,
+        {int(np.flatnonzero(~control)[g]): parts for g, parts in d.two.items()},
     )
     return Found(every(found.acting, of_controls), every(found.every, of_controls), dosages)
