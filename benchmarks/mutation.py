@@ -1,6 +1,6 @@
 """Small faults in the code of the method, put in one at a time: how many of them do the tests see?
 
-    python benchmarks/mutation.py [--sample 120] [--seed 0] [--seconds S] [--results FOLDER] [--report]
+    python benchmarks/mutation.py [--sample 120 | --only FILE] [--seed 0] [--seconds S] [--results FOLDER] [--report]
 
 A random sample of all places in `_core/response`, `dosage`, `likelihoods` and `curves` where a number, a comparison, an
 operator, a sign or a name such as `minimum` can be changed. Each fault has a process of its own, in which the frozen
@@ -53,10 +53,13 @@ COSTLY = 20.0  # seconds of a design, which is asked only where no other one rea
 COMPILED = ("counts", "binomial", "normal", "polynomial")  # designs for lines whose execution nobody sees
 
 
-def sample(n: int, seed: int) -> tuple[list[_mutants.Mutant], int]:
-    """A random sample of all mutants, in random order, and how many there are."""
+def sample(n: int, seed: int, only: Path | None = None) -> tuple[list[_mutants.Mutant], int]:
+    """A random sample of all mutants, in random order, or those that a file names; and how many there are."""
     files = sorted(path for room in ROOMS for path in (SOURCES / "dream_sc" / "_core" / room).rglob("*.py"))
     every = [mutant for path in files for mutant in _mutants.mutants(SOURCES, path)]
+    if only is not None:
+        by_name = {mutant.name: mutant for mutant in every}
+        return [by_name[line] for line in only.read_text().splitlines()], len(every)
     order = np.random.default_rng(seed).permutation(len(every))
     return [every[i] for i in order[:n]], len(every)
 
@@ -85,9 +88,11 @@ class Judge:
         return module
 
     def watch_designs(self) -> None:
-        """Lines and seconds of each frozen table; all of them are as they were."""
+        """Lines and seconds of each frozen table that nobody watched yet; all of them are as they were."""
         frozen = self.frozen()
         for design in frozen.DESIGNS:
+            if design.__name__ in self.designs:
+                continue
             cov, begin = _reach.watched(), time.process_time()
             cov.start()
             run_design(frozen, design)
@@ -95,6 +100,7 @@ class Judge:
             seconds = time.process_time() - begin
             self.designs[design.__name__] = {"seconds": seconds, "lines": _reach.lines_of(cov)}
             print(f"{design.__name__}: {seconds:.1f} s", flush=True)
+            self.keep()
 
     def of_designs(self, mutant: _mutants.Mutant, seen: bool) -> list[str]:
         """The designs that reach a mutant, the cheapest first."""
@@ -249,10 +255,7 @@ def load_all(judge: Judge) -> None:
     for room in ROOMS:
         for path in (SOURCES / "dream_sc" / "_core" / room).rglob("[a-z_]*.py"):
             importlib.import_module(".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__"))
-    judge.frozen()
-    if not judge.designs:
-        judge.watch_designs()
-        judge.keep()
+    judge.watch_designs()
 
 
 def report(results: Path, total: int) -> None:
@@ -283,6 +286,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=Path, help="file with names of mutants, one a line, instead of a random sample")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further mutant after so many")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what was tried already")
     parser.add_argument("--compiled", action="store_true", help="go on with those in compiled code only")
@@ -294,7 +298,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True, parents=True)
     results = folder / "mutants.jsonl"
     os.chdir(ROOT)  # names of tests start there
-    todo, total = sample(args.sample, args.seed)
+    todo, total = sample(args.sample, args.seed, args.only)
     if args.backwards:
         todo = todo[::-1]
     if args.again:
