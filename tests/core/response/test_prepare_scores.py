@@ -36,7 +36,7 @@ def test_single_cells_at_one_dosage_in_one_group_are_replicates(rng: np.random.G
 
 
 def test_many_control_cells_are_believed(rng: np.random.Generator) -> None:
-    sums, rows, guides, *_ = _alone(rng, 0.7)
+    sums, rows, *_ = _alone(rng, 0.7)
     many = SimpleNamespace(control=np.ones(6, dtype=bool))
     more = Layout(np.r_[np.arange(48), np.zeros(10, int)], rows.guide, rows.group, rows.dosage)
     np.testing.assert_array_equal(_noise(sums, more, many, np.full(200, 9.0)), 9.0)
