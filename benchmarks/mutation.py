@@ -51,6 +51,7 @@ LONGER = 10.0  # times what a test takes without a fault, after which it is take
 SPARE = 60.0  # seconds of processor time besides
 COSTLY = 20.0  # seconds of a design, which is asked only where no other one reaches the line
 COMPILED = ("counts", "binomial", "normal", "polynomial")  # designs for lines whose execution nobody sees
+OF_FOLDERS = {"contexts": ["two_contexts"], "ordered": ["ordered_contexts"], "categories": ["multinomial"]}
 
 
 def sample(n: int, seed: int, only: Path | None = None) -> tuple[list[_mutants.Mutant], int]:
@@ -75,6 +76,7 @@ class Judge:
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.designs: dict[str, Any] = known.get("designs", {})
         self.tests: dict[str, Any] = known.get("tests", {})
+        self.named: dict[str, list[str]] = {}  # tests that were written for a mutant
 
     def keep(self) -> None:
         if self.file.exists():  # what another process found meanwhile
@@ -108,7 +110,7 @@ class Judge:
         if seen:
             found = sorted((n for n in cost if _reach.reaches(self.designs[n]["lines"], mutant)), key=cost.__getitem__)
             return [n for n in found if n == found[0] or cost[n] < COSTLY]
-        own = [name for name in cost if name == Path(mutant.path).stem]
+        own = OF_FOLDERS.get(Path(mutant.path).parent.name) or [n for n in cost if n == Path(mutant.path).stem]
         return own + [name for name in COMPILED if name not in own]
 
     def of_tests(self, mutant: _mutants.Mutant, seen: bool) -> list[str]:
@@ -134,7 +136,7 @@ class Judge:
 
     def seconds(self, designs: list[str], tests: list[str]) -> float:
         every = {n: t["seconds"] for about in self.tests.values() for n, t in about["tests"].items()}
-        return sum(self.designs[d]["seconds"] for d in designs) + sum(every[t] for t in tests)
+        return sum(self.designs[d]["seconds"] for d in designs) + sum(every.get(t, 1.0) for t in tests)
 
 
 def run_design(frozen: Any, design: Any) -> None:
@@ -213,7 +215,7 @@ def one(judge: Judge, mutant: _mutants.Mutant, loaded: bool, by: str) -> dict[st
         return work()
 
     designs = judge.of_designs(mutant, loaded) if by == "tables" else []
-    tests = judge.of_tests(mutant, loaded) if by == "tests" else []
+    tests = judge.of_tests(mutant, loaded) if by == "tests" else judge.named[mutant.name] if by == "named" else []
     begin, said = time.perf_counter(), {"result": UNREACHED, "by": "", "why": ""}
     if designs or tests:
         work = (lambda: by_designs(judge, designs)) if designs else (lambda: by_tests(tests))
@@ -226,9 +228,13 @@ def one(judge: Judge, mutant: _mutants.Mutant, loaded: bool, by: str) -> dict[st
 
 
 def all_of(judge: Judge, todo: list[_mutants.Mutant], loaded: bool, results: Path, until: float) -> None:
-    """The frozen tables see all mutants first; then the tests, those that were not killed."""
-    for by in ("tables", "tests"):
+    """Tests that were named are asked first, then the frozen tables; then the nearest tests of what was not killed."""
+    for by in ("named", "tables", "tests"):
+        if by == "tables" and loaded and time.perf_counter() < until:
+            judge.watch_designs()
         for mutant in todo:
+            if by == "named" and mutant.name not in judge.named:
+                continue
             row = kept(results).get(mutant.name, {"result": "", "asked": ""})
             if row["result"] == KILLED or row["asked"] in (by, "tests") or time.perf_counter() > until:
                 continue
@@ -245,8 +251,8 @@ def kept(results: Path) -> dict[str, dict[str, Any]]:
     return {row["mutant"]: row for row in rows}
 
 
-def load_all(judge: Judge) -> None:
-    """Load the package with its compiled code, and watch the frozen tables if nobody did yet."""
+def load_all() -> None:
+    """Load the package with its compiled code."""
     import dream_sc  # noqa: F401
     from dream_sc._compile import ready
 
@@ -255,7 +261,6 @@ def load_all(judge: Judge) -> None:
     for room in ROOMS:
         for path in (SOURCES / "dream_sc" / "_core" / room).rglob("[a-z_]*.py"):
             importlib.import_module(".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__"))
-    judge.watch_designs()
 
 
 def report(results: Path, total: int) -> None:
@@ -273,10 +278,9 @@ def report(results: Path, total: int) -> None:
             print(f"{row['result']} ({row['asked']}): {row['mutant']} ({row['function']})")
 
 
-def with_package(folder: Path, todo: list[_mutants.Mutant], until: float) -> None:
+def with_package(judge: Judge, folder: Path, todo: list[_mutants.Mutant], until: float) -> None:
     """In a process of its own: load the package, and judge what can be put into it as it is there."""
-    judge = Judge(folder)
-    load_all(judge)
+    load_all()
     ours = [m for m in todo if _mutants.changed_function(m, SOURCES)]
     (folder / "left.json").write_text(json.dumps([m.name for m in todo if m not in ours]))
     all_of(judge, ours, True, folder / "mutants.jsonl", until)
@@ -287,6 +291,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=Path, help="file with names of mutants, one a line, instead of a random sample")
+    parser.add_argument("--ask", type=Path, help="JSON file with the tests that are to see a mutant, by its name")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further mutant after so many")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what was tried already")
     parser.add_argument("--compiled", action="store_true", help="go on with those in compiled code only")
@@ -299,6 +304,8 @@ def main() -> None:
     results = folder / "mutants.jsonl"
     os.chdir(ROOT)  # names of tests start there
     todo, total = sample(args.sample, args.seed, args.only)
+    judge = Judge(folder)
+    judge.named = json.loads(args.ask.read_text()) if args.ask else {}
     if args.backwards:
         todo = todo[::-1]
     if args.again:
@@ -310,7 +317,7 @@ def main() -> None:
         if server == 0:
             code = 1
             try:
-                with_package(folder, todo, until)
+                with_package(judge, folder, todo, until)
                 code = 0
             finally:
                 if code:
@@ -321,7 +328,7 @@ def main() -> None:
             raise SystemExit(1)
     if not args.report:
         left = set(json.loads((folder / "left.json").read_text()))
-        all_of(Judge(folder), [m for m in todo if m.name in left], False, results, until)
+        all_of(judge, [m for m in todo if m.name in left], False, results, until)
     report(results, total)
 
 
