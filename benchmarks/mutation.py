@@ -1,6 +1,6 @@
 """Small faults in the code of the method, put in one at a time: how many of them do the tests see?
 
-    python benchmarks/mutation.py [--sample 120] [--seed 0] [--seconds S] [--results FOLDER] [--report]
+    python benchmarks/mutation.py [--sample 120 | --only FILE] [--seed 0] [--seconds S] [--results FOLDER] [--report]
 
 A random sample of all places in `_core/response`, `dosage`, `likelihoods` and `curves` where a number, a comparison, an
 operator, a sign or a name such as `minimum` can be changed. Each fault has a process of its own, in which the frozen
@@ -51,12 +51,16 @@ LONGER = 10.0  # times what a test takes without a fault, after which it is take
 SPARE = 60.0  # seconds of processor time besides
 COSTLY = 20.0  # seconds of a design, which is asked only where no other one reaches the line
 COMPILED = ("counts", "binomial", "normal", "polynomial")  # designs for lines whose execution nobody sees
+OF_FOLDERS = {"contexts": ["two_contexts"], "ordered": ["ordered_contexts"], "categories": ["multinomial"]}
 
 
-def sample(n: int, seed: int) -> tuple[list[_mutants.Mutant], int]:
-    """A random sample of all mutants, in random order, and how many there are."""
+def sample(n: int, seed: int, only: Path | None = None) -> tuple[list[_mutants.Mutant], int]:
+    """A random sample of all mutants, in random order, or those that a file names; and how many there are."""
     files = sorted(path for room in ROOMS for path in (SOURCES / "dream_sc" / "_core" / room).rglob("*.py"))
     every = [mutant for path in files for mutant in _mutants.mutants(SOURCES, path)]
+    if only is not None:
+        by_name = {mutant.name: mutant for mutant in every}
+        return [by_name[line] for line in only.read_text().splitlines()], len(every)
     order = np.random.default_rng(seed).permutation(len(every))
     return [every[i] for i in order[:n]], len(every)
 
@@ -72,6 +76,7 @@ class Judge:
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.designs: dict[str, Any] = known.get("designs", {})
         self.tests: dict[str, Any] = known.get("tests", {})
+        self.named: dict[str, list[str]] = {}  # tests that were written for a mutant
 
     def keep(self) -> None:
         if self.file.exists():  # what another process found meanwhile
@@ -85,9 +90,11 @@ class Judge:
         return module
 
     def watch_designs(self) -> None:
-        """Lines and seconds of each frozen table; all of them are as they were."""
+        """Lines and seconds of each frozen table that nobody watched yet; all of them are as they were."""
         frozen = self.frozen()
         for design in frozen.DESIGNS:
+            if design.__name__ in self.designs:
+                continue
             cov, begin = _reach.watched(), time.process_time()
             cov.start()
             run_design(frozen, design)
@@ -95,6 +102,7 @@ class Judge:
             seconds = time.process_time() - begin
             self.designs[design.__name__] = {"seconds": seconds, "lines": _reach.lines_of(cov)}
             print(f"{design.__name__}: {seconds:.1f} s", flush=True)
+            self.keep()
 
     def of_designs(self, mutant: _mutants.Mutant, seen: bool) -> list[str]:
         """The designs that reach a mutant, the cheapest first."""
@@ -102,7 +110,7 @@ class Judge:
         if seen:
             found = sorted((n for n in cost if _reach.reaches(self.designs[n]["lines"], mutant)), key=cost.__getitem__)
             return [n for n in found if n == found[0] or cost[n] < COSTLY]
-        own = [name for name in cost if name == Path(mutant.path).stem]
+        own = OF_FOLDERS.get(Path(mutant.path).parent.name) or [n for n in cost if n == Path(mutant.path).stem]
         return own + [name for name in COMPILED if name not in own]
 
     def of_tests(self, mutant: _mutants.Mutant, seen: bool) -> list[str]:
@@ -128,7 +136,7 @@ class Judge:
 
     def seconds(self, designs: list[str], tests: list[str]) -> float:
         every = {n: t["seconds"] for about in self.tests.values() for n, t in about["tests"].items()}
-        return sum(self.designs[d]["seconds"] for d in designs) + sum(every[t] for t in tests)
+        return sum(self.designs[d]["seconds"] for d in designs) + sum(every.get(t, 1.0) for t in tests)
 
 
 def run_design(frozen: Any, design: Any) -> None:
@@ -207,7 +215,7 @@ def one(judge: Judge, mutant: _mutants.Mutant, loaded: bool, by: str) -> dict[st
         return work()
 
     designs = judge.of_designs(mutant, loaded) if by == "tables" else []
-    tests = judge.of_tests(mutant, loaded) if by == "tests" else []
+    tests = judge.of_tests(mutant, loaded) if by == "tests" else judge.named[mutant.name] if by == "named" else []
     begin, said = time.perf_counter(), {"result": UNREACHED, "by": "", "why": ""}
     if designs or tests:
         work = (lambda: by_designs(judge, designs)) if designs else (lambda: by_tests(tests))
@@ -220,9 +228,13 @@ def one(judge: Judge, mutant: _mutants.Mutant, loaded: bool, by: str) -> dict[st
 
 
 def all_of(judge: Judge, todo: list[_mutants.Mutant], loaded: bool, results: Path, until: float) -> None:
-    """The frozen tables see all mutants first; then the tests, those that were not killed."""
-    for by in ("tables", "tests"):
+    """Tests that were named are asked first, then the frozen tables; then the nearest tests of what was not killed."""
+    for by in ("named", "tables", "tests"):
+        if by == "tables" and loaded and time.perf_counter() < until:
+            judge.watch_designs()
         for mutant in todo:
+            if by == "named" and mutant.name not in judge.named:
+                continue
             row = kept(results).get(mutant.name, {"result": "", "asked": ""})
             if row["result"] == KILLED or row["asked"] in (by, "tests") or time.perf_counter() > until:
                 continue
@@ -239,8 +251,8 @@ def kept(results: Path) -> dict[str, dict[str, Any]]:
     return {row["mutant"]: row for row in rows}
 
 
-def load_all(judge: Judge) -> None:
-    """Load the package with its compiled code, and watch the frozen tables if nobody did yet."""
+def load_all() -> None:
+    """Load the package with its compiled code."""
     import dream_sc  # noqa: F401
     from dream_sc._compile import ready
 
@@ -249,10 +261,6 @@ def load_all(judge: Judge) -> None:
     for room in ROOMS:
         for path in (SOURCES / "dream_sc" / "_core" / room).rglob("[a-z_]*.py"):
             importlib.import_module(".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__"))
-    judge.frozen()
-    if not judge.designs:
-        judge.watch_designs()
-        judge.keep()
 
 
 def report(results: Path, total: int) -> None:
@@ -270,10 +278,9 @@ def report(results: Path, total: int) -> None:
             print(f"{row['result']} ({row['asked']}): {row['mutant']} ({row['function']})")
 
 
-def with_package(folder: Path, todo: list[_mutants.Mutant], until: float) -> None:
+def with_package(judge: Judge, folder: Path, todo: list[_mutants.Mutant], until: float) -> None:
     """In a process of its own: load the package, and judge what can be put into it as it is there."""
-    judge = Judge(folder)
-    load_all(judge)
+    load_all()
     ours = [m for m in todo if _mutants.changed_function(m, SOURCES)]
     (folder / "left.json").write_text(json.dumps([m.name for m in todo if m not in ours]))
     all_of(judge, ours, True, folder / "mutants.jsonl", until)
@@ -283,6 +290,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=Path, help="file with names of mutants, one a line, instead of a random sample")
+    parser.add_argument("--ask", type=Path, help="JSON file with the tests that are to see a mutant, by its name")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further mutant after so many")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what was tried already")
     parser.add_argument("--compiled", action="store_true", help="go on with those in compiled code only")
@@ -294,7 +303,9 @@ def main() -> None:
     folder.mkdir(exist_ok=True, parents=True)
     results = folder / "mutants.jsonl"
     os.chdir(ROOT)  # names of tests start there
-    todo, total = sample(args.sample, args.seed)
+    todo, total = sample(args.sample, args.seed, args.only)
+    judge = Judge(folder)
+    judge.named = json.loads(args.ask.read_text()) if args.ask else {}
     if args.backwards:
         todo = todo[::-1]
     if args.again:
@@ -306,7 +317,7 @@ def main() -> None:
         if server == 0:
             code = 1
             try:
-                with_package(folder, todo, until)
+                with_package(judge, folder, todo, until)
                 code = 0
             finally:
                 if code:
@@ -317,7 +328,7 @@ def main() -> None:
             raise SystemExit(1)
     if not args.report:
         left = set(json.loads((folder / "left.json").read_text()))
-        all_of(Judge(folder), [m for m in todo if m.name in left], False, results, until)
+        all_of(judge, [m for m in todo if m.name in left], False, results, until)
     report(results, total)
 
 

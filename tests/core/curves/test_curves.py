@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.special import expit
+from scipy.stats import norm
 
-from dream_sc._core.curves import CURVES, LN2, curve
-from dream_sc._core.curves._base import moment_mass
+from dream_sc._core.curves import CURVES, LN2, _one_step, _turn, curve
+from dream_sc._core.curves._base import moment_mass, torch_moment
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis
 
@@ -130,3 +131,31 @@ def test_lattice_prior_has_mass_one(name: str) -> None:
 def test_unknown_curve_names_the_known() -> None:
     with pytest.raises(ValueError, match="single_hill"):
         curve("double_hill")
+
+
+def test_the_prior_of_movements_in_torch_is_a_mixture_of_moment_densities() -> None:
+    priors, d = TransPriors(), np.array([[-1.3], [0.02], [0.4], [2.5]])
+    scales, weights = np.array(priors.movement_scales), np.array(priors.movement_weights)
+    parts = weights * norm.pdf(d, 0.0, scales)
+    rate = torch.full((4, 1), 0.3, dtype=torch.float64)
+    for square, expected in ((True, d**2 * (parts / scales**2).sum(1, keepdims=True)), (False, None)):
+        found = torch_moment(torch.as_tensor(d), rate, priors, square).exp().numpy() / 0.3
+        expected = (parts / scales**2).sum(1, keepdims=True) if expected is None else expected
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_the_mass_of_movements_in_torch_is_that_of_numpy() -> None:
+    priors, z = TransPriors(), np.array([[-2.0, 1.5], [-0.3, 0.1], [0.5, 4.0]])
+    ends = [-np.logaddexp(0.0, sign * z[:, [i]]) for i in (0, 1) for sign in (-1.0, 1.0)]
+    found = _one_step.torch_log_mass([torch.as_tensor(each) for each in ends], priors)
+    np.testing.assert_allclose(found.exp().numpy(), _one_step.mass_of(ends, priors), rtol=1e-10)
+
+
+def test_the_weight_of_a_turn_in_torch_is_that_of_numpy() -> None:
+    priors, x = TransPriors(), _turn.points(AXIS)
+    curves = np.stack([0.5 * x, np.sin(x), -0.8 * (x + 1) ** 2, 0.05 * (x + 0.5) ** 2])
+    found = _turn._torch(lambda *_: torch.as_tensor(curves), {"a": torch.zeros(4, 1)}, None, AXIS, priors)
+    expected = _turn.weight(x, curves, priors.turn_scale)
+    np.testing.assert_allclose(found.exp().numpy()[:, 0], expected, rtol=1e-6, atol=1e-9)
+    assert expected[0] == 0.0
+    assert (np.diff(expected[[0, 3, 1]]) > 0).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dream_sc._core.dosage.escaping_cells import SHARES, _acting_only
 from dream_sc._core.dosage.guides import cis
 from dream_sc._core.dosage.nodes import dosage_nodes
 from dream_sc._core.priors import CisPriors
@@ -87,3 +88,13 @@ def test_rows_without_such_cells_keep_their_spread_beside_one_that_has_them() ->
     np.testing.assert_allclose(mean, [-1.5, -1.0, 0.1])
     np.testing.assert_allclose((weights[1] * (at[1] + 1.0) ** 2).sum(), 0.4**2)
     assert (weights[2] > 0).sum() == 1
+
+
+def test_an_offset_is_that_of_acting_cells_alone() -> None:
+    """A guide that acts in half of its cells moves these by twice the offset of all, beyond what they have already."""
+    z, slope = np.linspace(-4.0, 4.0, 81), np.array([[-1.0, 0.5, 2.0]])
+    value = z[:, None, None] * slope[..., None] * np.ones(len(SHARES) - 1)
+    found = _acting_only(z, value, 0.1)
+    by = 0.1 * SHARES[1:] / (1 - SHARES[1:])
+    np.testing.assert_allclose((found - value)[20:60], np.broadcast_to(slope.T * by, (40, 3, len(by))), atol=1e-9)
+    assert _acting_only(z, value, 0.0) is value

@@ -428,3 +428,11 @@ def test_the_band_of_independent_p_values_is_that_of_order_statistics() -> None:
 def test_the_standard_error_needs_two_refits() -> None:
     assert calibration.standard_error(np.array([[0.1, 0.3]]))[0] == pytest.approx(0.1)
     assert np.isnan(calibration.standard_error(np.array([[0.1]]))[0])
+
+
+@pytest.mark.parametrize(("n", "share"), [(1_000, 0.05), (10_000, 0.02), (200_000, 0.002)])
+def test_the_tail_of_an_empirical_null_is_200_tests_within_bounds(
+    n: int, share: float, rng: np.random.Generator
+) -> None:
+    null = calibration.empirical_null(rng.random((10, n // 10)))
+    assert (null.body > null.threshold).mean() == pytest.approx(share, rel=0.01)

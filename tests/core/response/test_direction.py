@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dream_sc as ds
-from dream_sc._core.response.direction import with_direction
+from dream_sc._core.response.direction import of_calls, with_direction
 
 
 def _columns(**given: list[object]) -> dict[str, np.ndarray]:
@@ -39,6 +39,14 @@ def test_direction_and_score() -> None:
     assert list(out["class"]) == ["increasing", "decreasing", "biphasic_max", "null", "decreasing"]
     np.testing.assert_array_equal(out["score"], [-5.0, 2.0, -6.0, 0.0, 4.0])
     np.testing.assert_allclose(out["p_class"], [0.9 * 0.99, 0.9 * 0.3, 0.9 * 0.99, 0.9, 0.9 * 0.99])
+
+
+def test_a_feature_that_may_well_not_respond_has_a_class_where_its_q_value_is_below_0_05_only() -> None:
+    out = with_direction(_columns(lfdr=[0.6, 0.6, 0.6, 0.4], qvalue=[0.049, 0.05, 0.06, 0.06]), "log2fc")
+    assert list(out["class"]) == ["increasing", "null", "null", "increasing"]
+    lost = of_calls(out | {"qvalue": np.array([0.06, 0.04, 0.04, 0.06])})
+    assert list(lost["class"]) == ["null", "null", "null", "increasing"]
+    assert list(lost["on_knockdown"]) == [None, None, None, "down"]
 
 
 @pytest.mark.slow

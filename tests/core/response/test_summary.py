@@ -176,3 +176,18 @@ def test_slopes_are_per_log2_of_dosage(rng: np.random.Generator) -> None:
     logit = c.log_curve(np.array([-h, h]), draws[0, :1], np.zeros((1, 2)))[0]
     share = 1 / (1 + np.exp(-logit))
     assert out["slope_ntc"][0] == pytest.approx((share[1] - share[0]) / (2 * h), rel=1e-3)
+
+
+def test_curves_have_the_likeliest_class_that_agrees_with_the_change_by_a_knock_down() -> None:
+    """Of a hundred curves each: most are of one class; where the change says the other way, the next that agrees."""
+    code = np.repeat([[0, 3], [3, 0], [1, 2], [4, 5], [5, 4]], [60, 40], axis=1)
+    gap = np.zeros(code.shape, dtype=bool)
+    fall, rise = np.full(5, 0.5), np.full(5, -0.5)
+    unknown = np.full(5, np.nan)
+    for change, expected in (
+        (rise, ["increasing", "increasing", "threshold_increasing", "biphasic_min", "biphasic_max"]),
+        (fall, ["threshold_decreasing", "threshold_decreasing", "decreasing", "biphasic_min", "biphasic_max"]),
+        (unknown, ["increasing", "threshold_decreasing", "decreasing", "biphasic_min", "biphasic_max"]),
+    ):
+        assert list(summary._classes(code, gap, change)["class"]) == expected
+    np.testing.assert_allclose(summary._classes(code, gap, rise)["p_class"], [0.6, 0.4, 0.4, 0.6, 0.6])
