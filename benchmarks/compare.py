@@ -22,30 +22,21 @@ from __future__ import annotations
 import argparse
 import os
 import time
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import curve_fit
+from _contexts import CELLS, LN2, Cells, Truth, amplitude_of, calls, inside_all, print_screens, separate_fits, sums_of
 from scipy.stats import norm
 
-from dream_sc._core.priors import TransPriors
 from dream_sc._core.response.calibration import step_up
 from dream_sc._core.response.contexts.decision import decide
 from dream_sc._core.response.contexts.describe import described
 from dream_sc._core.response.contexts.guide_levels import Sums
 from dream_sc._core.response.contexts.measured import Measured
-from dream_sc._core.response.contexts.shapes import Dosages
-from dream_sc._core.types import Axis, GuideStats
 
-LN2 = np.log(2.0)
-N_TARGETING, N_NTC, CELLS = 12, 6, 200
-RANGE, WITHIN_SD = (-3.0, 1.2), 0.2
 KINDS = ("null", "equal", "dosage", "amplitude", "only")
 SHARES = (0.6, 0.25, 0.05, 0.05, 0.05)
-CIS_MEAN, CIS_OVERDISPERSION, SIZE_FACTOR_SD = 6.0, 0.4, 0.25
-NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 
 
 @dataclass(frozen=True)
@@ -69,33 +60,6 @@ SCENARIOS = {
     "low_counts": Scenario(cells=CELLS // 5, log2_mean=(-4.0, 0.0)),
     "no_difference": Scenario(shares=(0.6, 0.4, 0.0, 0.0, 0.0)),
 }
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Curves of each feature: log2 EC50, log n, log amplitude."""
-
-    kind: np.ndarray  # (T,)
-    theta: np.ndarray  # (T, 2, 3)
-    responds: np.ndarray  # (T, 2)
-
-    def change(self, x: np.ndarray | float, c: int) -> np.ndarray:
-        """Natural log fold change at log2 dosages ``(X,)``, ``(T, X)``."""
-        k, log_n, b = (self.theta[:, c, i, None] for i in range(3))
-
-        def at(y: np.ndarray | float) -> np.ndarray:
-            h = 1.0 / (1.0 + np.exp(-LN2 * np.exp(log_n) * (np.atleast_1d(y) - k)))
-            return np.log(np.exp(b) * h + 1.0 - h)
-
-        return np.where(self.responds[:, c, None], at(x) - at(0.0), 0.0)
-
-
-def amplitude_of(move: float, k: float, n: float) -> float:
-    """Log amplitude with which the curve moves by `move` log2 over the range, or nine tenths of what it can."""
-    low, high = 1.0 / (1.0 + np.exp(-LN2 * n * (np.array(RANGE) - k)))
-    limit = np.log(high / low) if move > 0 else np.log((1 - high) / (1 - low))
-    e = np.exp(np.sign(move) * min(abs(move) * LN2, 0.9 * abs(limit)))
-    return float(np.log(1 + (e - 1) / (high - e * low)))
 
 
 def truth_of(rng: np.random.Generator, n: int, shares: tuple[float, ...]) -> Truth:
@@ -123,64 +87,7 @@ def simulate(seed: int, n: int, s: Scenario) -> tuple[Measured, Truth]:
     """Sums of both contexts."""
     rng = np.random.default_rng([seed, 24])
     truth = truth_of(rng, n, s.shares)
-    dosage = np.linspace(*RANGE, N_TARGETING) + rng.normal(0, 0.08, N_TARGETING)
-    mean, guides = 2.0 ** rng.uniform(*s.log2_mean, n), N_TARGETING + N_NTC
-    noise = np.exp(rng.normal(0, 0.2, n))
-    shared = rng.normal(0, 0.1 * LN2 * 0.5**0.5, (n, guides))
-    sums, dosages = [], []
-    for c in range(2):
-        x = dosage * (s.knock_down if c else 1.0)
-        cells, depth = (s.cells, s.depth) if c else (CELLS, 1.0)
-        level = mean * (s.level if c else 1.0)
-        overdispersion = np.clip(0.35 + 0.3 / np.sqrt(level + 0.3), 0.2, 1.0) * noise
-        curve = np.zeros((n, guides))
-        nodes = np.exp(truth.change((x[:, None] + WITHIN_SD * NODES).ravel(), c)).reshape(n, N_TARGETING, -1)
-        curve[:, :N_TARGETING] = np.log(nodes @ (NODE_WEIGHTS / NODE_WEIGHTS.sum()))
-        exposure = np.full(guides, cells * depth)
-        exposure2 = exposure**2 / cells * np.exp(SIZE_FACTOR_SD**2)
-        own = rng.normal(0, 0.1 * LN2 * 0.5**0.5, (n, guides))
-        log_mean = np.log(level[:, None] * exposure) + curve + shared + own
-        phi = 1.0 / (overdispersion[:, None] ** 2 * exposure2 / exposure**2)
-        counts = rng.poisson(rng.gamma(phi, np.exp(log_mean) / phi)).astype(float)
-        rows = np.arange(guides)
-        stats = GuideStats(counts, exposure, exposure2, rows, np.zeros(guides, dtype=np.int64), guides, 1)
-        sums.append(Sums(stats, overdispersion, 0.3))
-        of_cis = CIS_MEAN * cells * depth
-        error = np.sqrt(1.0 / (of_cis * 2.0**x) + CIS_OVERDISPERSION**2 / cells) / LN2
-        level_error = np.sqrt((1.0 / of_cis + CIS_OVERDISPERSION**2 / cells) / N_NTC) / LN2
-        seen = x + rng.normal(0, error) + rng.normal(0, level_error)
-        dosages.append(Dosages.of(seen, np.full(len(x), WITHIN_SD), np.zeros(len(x)), error, float(level_error)))
-    axis = Axis.of(np.concatenate([d.at[:, 1] for d in dosages]))
-    return Measured(
-        (sums[0], sums[1]), (dosages[0], dosages[1]), np.arange(guides) < N_TARGETING, axis, TransPriors()
-    ), truth
-
-
-def separate_fits(measured: Measured) -> tuple[np.ndarray, np.ndarray]:
-    """Four-parameter curves fitted to each context alone: ``(T, C, 2)`` log2 EC50 and amplitude, and their SEs."""
-
-    def curve(x: np.ndarray, a: float, b: float, k: float, log_n: float) -> np.ndarray:
-        h = 1.0 / (1.0 + np.exp(-LN2 * np.exp(log_n) * (x - k)))
-        return a + np.log(np.exp(b) * h + 1.0 - h)
-
-    n = len(measured.sums[0].overdispersion)
-    out, se = np.full((2, n, len(measured.sums), 2), np.nan)
-    for c, (sums, dosages) in enumerate(zip(measured.sums, measured.dosages, strict=True)):
-        x = np.append(dosages.at[:, 1], np.zeros(N_NTC))
-        y, w = sums.stats.counts, sums.stats.exposure
-        z = np.log((y + 0.5) / w)
-        sd = np.sqrt(1.0 / (y + 0.5) + sums.overdispersion[:, None] ** 2 * sums.stats.exposure2 / w**2)
-        for t in range(n):
-            rises = 1.0 if np.polyfit(x, z[t], 1, w=1 / sd[t])[0] > 0 else -1.0
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    start = [z[t, -N_NTC:].mean(), rises, -1.0, np.log(2.0)]
-                    at, cov = curve_fit(curve, x, z[t], start, sigma=sd[t], maxfev=400)
-            except RuntimeError:  # not converged
-                continue
-            out[t, c], se[t, c] = at[[2, 1]], np.sqrt(np.diag(cov))[[2, 1]]
-    return out, se
+    return sums_of(rng, truth, (Cells(), Cells(s.knock_down, s.level, s.depth, s.cells)), s.log2_mean), truth
 
 
 def z_test(estimate: np.ndarray, se: np.ndarray) -> np.ndarray:
@@ -202,32 +109,17 @@ def one(seed: int, n: int, s: Scenario, n_null: int) -> dict[str, float]:
     differs = ~np.isin(truth.kind, ["null", "equal"])
     out = {}
     for name, called in (("", decision.q_value < 0.05), ("z_", peer < 0.05)):
-        out[f"{name}calls"] = called.sum()
-        out[f"{name}fdp"] = (called & ~differs).sum() / max(called.sum(), 1)
-        for kind in KINDS[2:]:
-            of = truth.kind == kind
-            out[f"{name}power_{kind}"] = called[of].mean() if of.any() else np.nan
-        seen = (truth.kind == "amplitude") & visible(truth)
-        out[f"{name}power_amplitude_seen"] = called[seen].mean() if seen.any() else np.nan
+        out |= calls(truth, called, differs, KINDS[2:], name)
     out["p_below_0.05"] = (decision.p_value[~differs] < 0.05).mean()
     out |= coverage(measured, truth, found, estimate, se)
     return out | {"rho": decision.rho, "ms_per_feature": 1000 * seconds / n}
-
-
-def visible(truth: Truth) -> np.ndarray:
-    """Features whose movements over the range differ by 1 log2: an asymptote far outside is not seen ``(T,)``."""
-    moves = [np.diff(truth.change(np.array(RANGE), c), axis=1)[:, 0] / LN2 for c in range(2)]
-    return np.abs(moves[1] - moves[0]) >= 1.0
 
 
 def coverage(
     measured: Measured, truth: Truth, found: dict[str, np.ndarray], estimate: np.ndarray, se: np.ndarray
 ) -> dict[str, float]:
     """Share of the truth inside the 95 % intervals: features that respond in both, EC50s inside both ranges."""
-    ends = [d.at[:, 1] for d in measured.dosages]
-    low, high = max(e.min() for e in ends), min(e.max() for e in ends)
-    ec50 = truth.theta[:, :, 0]
-    inside = truth.responds.all(1) & ((ec50 > low) & (ec50 < high)).all(1) & np.isfinite(found["log2_ec50"][0])
+    ec50, inside = truth.theta[:, :, 0], inside_all(measured, truth) & np.isfinite(found["log2_ec50"][0])
     true = {
         "log2_ec50": ec50[:, 1] - ec50[:, 0],
         "log2_amplitude_ratio": np.log2(
@@ -344,10 +236,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in filter(None, args.scenarios.split(",")):
         rows = pd.DataFrame([one(seed, args.features, SCENARIOS[name], args.null) for seed in range(args.seeds)])
-        covered = rows.filter(regex="^(covered|n)_").sum()
-        plain = rows.drop(columns=covered.index)
-        print(f"{name}, {args.seeds} screens of {args.features} features")
-        print(pd.DataFrame({"mean": plain.mean(), "se": plain.std() / len(plain) ** 0.5}).T.round(3).to_string())
+        covered = print_screens(name, rows, args.features)
         for what in ("log2_ec50", "log2_amplitude_ratio", "effect"):
             n = int(covered[f"n_{what}"])
             print(f"coverage of {what}: {covered[f'covered_{what}'] / max(n, 1):.3f} of {n}")

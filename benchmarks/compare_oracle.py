@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from compare import KINDS, SCENARIOS, SHARES, simulate, truth_of, visible
+from _contexts import visible
+from compare import KINDS, SCENARIOS, SHARES, simulate, truth_of
 from scipy.special import logsumexp
 
 from dream_sc._core.response.contexts.decision import TAUS, decide
@@ -24,7 +25,7 @@ from dream_sc._core.response.contexts.pair_likelihood import Curves, Pair, log_l
 from dream_sc._core.response.decision import q_values
 
 if TYPE_CHECKING:
-    from compare import Truth
+    from _contexts import Truth
 
     from dream_sc._core.response.contexts.measured import Measured
 

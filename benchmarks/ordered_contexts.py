@@ -18,38 +18,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from compare import (
-    CIS_MEAN,
-    CIS_OVERDISPERSION,
-    LN2,
-    N_NTC,
-    N_TARGETING,
-    NODE_WEIGHTS,
-    NODES,
-    RANGE,
-    SIZE_FACTOR_SD,
-    WITHIN_SD,
-    Truth,
-    amplitude_of,
-    separate_fits,
-)
+from _contexts import LN2, Cells, Truth, amplitude_of, calls, inside_all, print_screens, separate_fits, sums_of
 from scipy.stats import norm
 
-from dream_sc._core.priors import TransPriors
 from dream_sc._core.response.calibration import step_up
 from dream_sc._core.response.contexts import decision as of_pairs
-from dream_sc._core.response.contexts.guide_levels import Sums
 from dream_sc._core.response.contexts.measured import Measured
-from dream_sc._core.response.contexts.shapes import Dosages
 from dream_sc._core.response.ordered.decision import decide
 from dream_sc._core.response.ordered.describe import described
 from dream_sc._core.response.ordered.hypotheses import places_of
-from dream_sc._core.types import Axis, GuideStats
+from dream_sc._core.types import Axis
 
 NUMBERS = np.array([0.0, 1.0, 2.0, 3.0])
 KINDS = ("null", "equal", "dosage", "amplitude", "apart")
 SHARES = (0.6, 0.25, 0.075, 0.075, 0.0)
-GUIDE_SD = 0.1  # log2
 
 
 @dataclass(frozen=True)
@@ -103,33 +85,8 @@ def simulate(seed: int, n: int, s: Scenario, numbers: np.ndarray = NUMBERS) -> t
     """Sums of all contexts."""
     rng = np.random.default_rng([seed, 31])
     truth = truth_of(rng, n, s.shares, numbers)
-    dosage = np.linspace(*RANGE, N_TARGETING) + rng.normal(0, 0.08, N_TARGETING)
-    mean, guides = 2.0 ** rng.uniform(0.0, 4.0, n), N_TARGETING + N_NTC
-    noise = np.exp(rng.normal(0, 0.2, n))
-    shared = rng.normal(0, GUIDE_SD * LN2 * 0.5**0.5, (n, guides))
-    sums, dosages = [], []
-    for c in range(len(numbers)):
-        x, cells, level = dosage * s.knock_down[c], s.cells[c], mean * s.level[c]
-        overdispersion = np.clip(0.35 + 0.3 / np.sqrt(level + 0.3), 0.2, 1.0) * noise
-        curve = np.zeros((n, guides))
-        nodes = np.exp(truth.change((x[:, None] + WITHIN_SD * NODES).ravel(), c)).reshape(n, N_TARGETING, -1)
-        curve[:, :N_TARGETING] = np.log(nodes @ (NODE_WEIGHTS / NODE_WEIGHTS.sum()))
-        exposure = np.full(guides, cells * s.depth[c])
-        exposure2 = exposure**2 / cells * np.exp(SIZE_FACTOR_SD**2)
-        own = rng.normal(0, GUIDE_SD * LN2 * 0.5**0.5, (n, guides))
-        log_mean = np.log(level[:, None] * exposure) + curve + shared + own
-        phi = 1.0 / (overdispersion[:, None] ** 2 * exposure2 / exposure**2)
-        counts = rng.poisson(rng.gamma(phi, np.exp(log_mean) / phi)).astype(float)
-        rows = np.arange(guides)
-        stats = GuideStats(counts, exposure, exposure2, rows, np.zeros(guides, dtype=np.int64), guides, 1)
-        sums.append(Sums(stats, overdispersion, 0.3))
-        of_cis = CIS_MEAN * cells * s.depth[c]
-        error = np.sqrt(1.0 / (of_cis * 2.0**x) + CIS_OVERDISPERSION**2 / cells) / LN2
-        level_error = np.sqrt((1.0 / of_cis + CIS_OVERDISPERSION**2 / cells) / N_NTC) / LN2
-        seen = x + rng.normal(0, error) + rng.normal(0, level_error)
-        dosages.append(Dosages.of(seen, np.full(len(x), WITHIN_SD), np.zeros(len(x)), error, float(level_error)))
-    axis = Axis.of(np.concatenate([d.at[:, 1] for d in dosages]))
-    return Measured(tuple(sums), tuple(dosages), np.arange(guides) < N_TARGETING, axis, TransPriors()), truth
+    contexts = [Cells(*each) for each in zip(s.knock_down, s.level, s.depth, s.cells, strict=True)]
+    return sums_of(rng, truth, contexts, (0.0, 4.0)), truth
 
 
 def of_contexts(measured: Measured, some: list[int]) -> Measured:
@@ -166,16 +123,9 @@ def one(seed: int, n: int, s: Scenario, n_null: int) -> dict[str, float]:
     p = np.where(np.isfinite(z), 2 * norm.sf(np.abs(z)), 1.0)
     peer = step_up(np.minimum(2 * p.min(1), 1.0))
     has = np.isin(truth.kind, ["dosage", "amplitude"])
-    seen = visible(truth)
     out: dict[str, float] = {}
     for name, called in (("", decision.q_value < 0.05), ("ends_", ends.q_value < 0.05), ("fits_", peer < 0.05)):
-        out[f"{name}calls"] = called.sum()
-        out[f"{name}fdp"] = (called & ~has).sum() / max(called.sum(), 1)
-        for kind in ("dosage", "amplitude"):
-            of = truth.kind == kind
-            out[f"{name}power_{kind}"] = called[of].mean() if of.any() else np.nan
-        of = seen & (truth.kind == "amplitude")
-        out[f"{name}power_amplitude_seen"] = called[of].mean() if of.any() else np.nan
+        out |= calls(truth, called, has, ("dosage", "amplitude"), name)
     named = np.isin(found["hypothesis"], ["amplitude_trend", "dosage_trend"]) & has & (decision.q_value < 0.05)
     right = np.char.startswith(found["hypothesis"], np.where(truth.kind == "dosage", "dosage", "amplitude"))
     out["named_rightly"] = right[named].mean() if named.any() else np.nan
@@ -188,21 +138,12 @@ def one(seed: int, n: int, s: Scenario, n_null: int) -> dict[str, float]:
     return out | {"rho": decision.rho, "ms_per_feature": 1000 * seconds / n}
 
 
-def visible(truth: Truth) -> np.ndarray:
-    """Features whose movements over the range differ by 1 log2 between first and last context ``(T,)``."""
-    moves = [np.diff(truth.change(np.array(RANGE), c), axis=1)[:, 0] / LN2 for c in (0, len(NUMBERS) - 1)]
-    return np.asarray(np.abs(moves[1] - moves[0]) >= 1.0)
-
-
 def coverage(
     measured: Measured, truth: Truth, found: dict[str, np.ndarray], slope: np.ndarray, se: np.ndarray
 ) -> dict[str, float]:
     """How often true slopes are inside 95 % intervals: of features that respond, with all EC50s inside all ranges."""
-    ends = [d.at[:, 1] for d in measured.dosages]
-    low, high = max(e.min() for e in ends), min(e.max() for e in ends)
     ec50, amplitude = truth.theta[..., 0], np.abs(truth.theta[..., 2]) + 1e-9
-    inside = truth.responds.all(1) & ((ec50 > low) & (ec50 < high)).all(1) & np.isfinite(found["log2_ec50"][0])
-    inside &= truth.kind != "apart"
+    inside = inside_all(measured, truth) & np.isfinite(found["log2_ec50"][0]) & (truth.kind != "apart")
     width, out = np.ptp(NUMBERS), {}
     true = {
         "log2_ec50": (ec50[:, -1] - ec50[:, 0]) / width,
@@ -225,10 +166,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in filter(None, args.scenarios.split(",")):
         rows = pd.DataFrame([one(seed, args.features, SCENARIOS[name], args.null) for seed in range(args.seeds)])
-        covered = rows.filter(regex="^(covered|n)_").sum()
-        plain = rows.drop(columns=covered.index)
-        print(f"{name}, {args.seeds} screens of {args.features} features")
-        print(pd.DataFrame({"mean": plain.mean(), "se": plain.std() / len(plain) ** 0.5}).T.round(3).T.to_string())
+        covered = print_screens(name, rows, args.features)
         for what in ("log2_ec50", "log2_amplitude"):
             n = max(int(covered[f"n_{what}"]), 1)
             print(

@@ -40,7 +40,7 @@ def drawn() -> int:
     from dream_sc._core.response.contexts.decision import TAUS
     from dream_sc._core.response.contexts.evidence import N_DRAWS, N_EQUAL, N_FREE
 
-    return (N_EQUAL + 2 * N_DRAWS + 2 * N_FREE) * F4 * (PARAMETERS + len(TAUS))
+    return (N_EQUAL + 2 * N_DRAWS + 3 * N_FREE) * F4 * (PARAMETERS + len(TAUS))
 
 
 def compare(s: Sizes) -> list[Phase]:

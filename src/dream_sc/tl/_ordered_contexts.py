@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from dream_sc._core.response.contexts.decision import Block
-    from dream_sc._core.response.ordered.decision import Decision
+    from dream_sc._core.response.contexts.decision import Block, Decision
 
     from ._contexts import Context, Fit, Shared
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal, nbinom
+from scipy.stats import nbinom
 
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response.contexts.decision import TAUS, decide, learn_rho, p_values
@@ -40,40 +40,6 @@ def a_pair(rng: np.random.Generator, n: int = 3, sd: float = 0.1, scale: float =
 
 def shapes() -> Shapes:
     return Shapes(Axis.of(X), TransPriors())
-
-
-def density_of(
-    pair: Pair, curves: Curves, loadings: np.ndarray, effects: tuple[float, float], at: tuple[int, int]
-) -> float:
-    """Log likelihood but for its constant, by the covariance of all levels of both contexts."""
-    (tau, rho), (t, d), n = effects, at, G + N
-    cov, both = np.diag(pair.variance[t].ravel()) + tau**2 * np.eye(2 * n), np.arange(n)
-    cov[both, n + both] += rho * tau**2
-    cov[n + both, both] += rho * tau**2
-    mean, moved = np.zeros(2 * n), np.zeros((len(loadings), 2 * n))
-    for c in range(2):
-        own = np.arange(c * n, (c + 1) * n)
-        cov[np.ix_(own, own)] += pair.level_sd**2
-        moved[:, own[:G]] = curves.slope[t, d, c] * loadings[:, c]
-        cov[own[:G], own[:G]] += curves.variance[t, d, c]
-        mean[own[:G]] = curves.value[t, d, c]
-    cov += moved.T @ moved
-    return float(multivariate_normal(mean, cov).logpdf(pair.mean[t].ravel()) + n * np.log(2 * np.pi))
-
-
-def test_likelihood_is_that_of_a_normal_with_a_dense_covariance():
-    rng = np.random.default_rng(0)
-    loadings = rng.normal(0, 0.1, (3, 2, G))
-    loadings[0, 1] = 0.0
-    pair, tau, rho = a_pair(rng), 0.2, 0.4
-    together = replace(pair, loadings=loadings)
-    curves = Curves(*(rng.normal(0, 0.5, (3, 3, 2, 2, G)) ** np.array([1, 2, 1])[:, None, None, None, None]))
-    for each, errors in ((pair, np.eye(2)[:, :, None] * np.full(G, 0.05)), (together, loadings)):
-        found = log_likelihood(each, curves, np.array([tau]), rho)[..., 0]
-        for t in range(3):
-            for d in range(2):
-                dense = density_of(pair, curves, errors, (tau, rho), (t, d))
-                np.testing.assert_allclose(found[t, d], dense, rtol=1e-8)
 
 
 def test_prior_of_curves_has_a_mass_of_one_and_the_marginals_that_hypotheses_use():

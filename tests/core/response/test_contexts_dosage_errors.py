@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response.contexts.decision import TAUS, decide
 from dream_sc._core.response.contexts.dosage_errors import LEAST_ERROR, Picked, _linear, _root, with_learned_dosages
+from dream_sc._core.response.contexts.evidence import DIFFERENCE
 from dream_sc._core.response.contexts.guide_levels import Sums
 from dream_sc._core.response.contexts.measured import Measured
 from dream_sc._core.response.contexts.pair_likelihood import Pair
@@ -77,7 +78,7 @@ def screen(kind: np.ndarray, by: float, seed: int = 0) -> Measured:
 def test_dosages_of_a_context_that_are_off_together_are_put_right():
     kind = np.repeat([0, 1, 2], [20, 24, 4])
     measured = screen(kind, MOVED)
-    found = with_learned_dosages(measured, np.ones(len(kind), dtype=bool), TAUS, 0.5)
+    found = with_learned_dosages(measured, DIFFERENCE, np.ones(len(kind), dtype=bool), TAUS, 0.5)
     apart = [float(np.mean(d.at[:, 1] - X)) for d in found.dosages]
     assert abs(apart[1] - apart[0]) < 0.2 * MOVED
     assert found.loadings is not None
@@ -95,7 +96,7 @@ def test_dosages_of_a_context_that_are_off_together_are_put_right():
 
 def test_dosages_that_are_right_stay():
     kind = np.repeat([0, 1], [10, 20])
-    found = with_learned_dosages(screen(kind, 0.0, 1), np.ones(30, dtype=bool), TAUS, 0.5)
+    found = with_learned_dosages(screen(kind, 0.0, 1), DIFFERENCE, np.ones(30, dtype=bool), TAUS, 0.5)
     apart = [float(np.mean(d.at[:, 1] - X)) for d in found.dosages]
     assert abs(apart[1] - apart[0]) < 0.06
 
@@ -104,9 +105,9 @@ def test_without_responses_nothing_is_learned():
     kind = np.zeros(20, dtype=int)
     kind[0] = 1
     measured = screen(kind, MOVED)
-    assert with_learned_dosages(measured, kind == 0, TAUS, 0.5) is measured
+    assert with_learned_dosages(measured, DIFFERENCE, kind == 0, TAUS, 0.5) is measured
     # one feature alone cannot tell its own difference from an error
-    assert with_learned_dosages(measured, kind == kind, TAUS, 0.5) is measured
+    assert with_learned_dosages(measured, DIFFERENCE, kind == kind, TAUS, 0.5) is measured
 
 
 def test_the_root_is_that_of_the_errors_of_both_contexts():

@@ -8,17 +8,16 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response.contexts import joint_likelihood, pair_likelihood
+from dream_sc._core.response.contexts.decision import Decision
 from dream_sc._core.response.contexts.evidence import total
 from dream_sc._core.response.contexts.guide_levels import Sums
 from dream_sc._core.response.contexts.lattice_draws import first_look, tables_of
 from dream_sc._core.response.contexts.measured import Measured
 from dream_sc._core.response.contexts.pair_likelihood import Curves, Pair, log_likelihood
 from dream_sc._core.response.contexts.shapes import Dosages, Shapes
-from dream_sc._core.response.ordered.decision import Decision, decide
+from dream_sc._core.response.ordered.decision import decide
 from dream_sc._core.response.ordered.describe import curves_of, described
 from dream_sc._core.response.ordered.evidence import evidence
 from dream_sc._core.response.ordered.hypotheses import (
@@ -53,33 +52,6 @@ def shapes() -> Shapes:
 def some_pair(rng: np.random.Generator, n: int = 2, sd: float = 0.1, contexts: int = C) -> Pair:
     mean = rng.normal(0, 0.3, (n, contexts, G + N))
     return Pair(mean, np.full(mean.shape, sd**2), (dosages(),) * contexts, 2.0)
-
-
-def test_likelihood_of_several_contexts_is_that_of_a_normal_with_a_dense_covariance() -> None:
-    rng, n, tau, rho = np.random.default_rng(0), G + N, 0.2, 0.4
-    pair = some_pair(rng, contexts=3)
-    curves = Curves(*(rng.normal(0, 0.5, (3, 2, 2, 3, G)) ** np.array([1, 2, 1])[:, None, None, None, None]))
-    found = log_likelihood(pair, curves, np.array([tau]), rho)[..., 0]
-    for t, d in np.ndindex(2, 2):
-        cov = np.diag(pair.variance[t].ravel()) + tau**2 * np.kron(np.eye(3) * (1 - rho) + rho, np.eye(n))
-        mean = np.zeros(3 * n)
-        for c in range(3):
-            own = np.arange(c * n, (c + 1) * n)
-            cov[np.ix_(own, own)] += pair.level_sd**2
-            moved = np.concatenate([curves.slope[t, d, c] * 0.05, np.zeros(N)])
-            cov[np.ix_(own, own)] += np.outer(moved, moved)
-            cov[own[:G], own[:G]] += curves.variance[t, d, c]
-            mean[own[:G]] = curves.value[t, d, c]
-        dense = multivariate_normal(mean, cov).logpdf(pair.mean[t].ravel()) + 1.5 * n * np.log(2 * np.pi)
-        np.testing.assert_allclose(found[t, d], dense, rtol=1e-8)
-
-
-def test_of_two_contexts_both_likelihoods_are_the_same() -> None:
-    rng = np.random.default_rng(1)
-    pair = some_pair(rng, contexts=2)
-    curves = Curves(*(rng.normal(0, 0.5, (3, 2, 3, 2, G)) ** np.array([1, 2, 1])[:, None, None, None, None]))
-    one, other = (module(pair, curves, 0.1, 0.3) for module in (pair_likelihood._at_tau, joint_likelihood.at_tau))
-    np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 def test_a_trend_moves_curves_linearly_with_the_numbers() -> None:

@@ -1,4 +1,4 @@
-"""Which features respond differently: weights of the hypotheses learned over features, local FDR, q- and p-values."""
+"""Which features answer a question with yes: hypotheses weighted by what features say, local FDR, q- and p-values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from dream_sc._core.response.decision import null_distribution, q_values
 from dream_sc._core.response.learned import Prior, learn
 
 from .dosage_errors import with_learned_dosages
-from .evidence import Evidence, Posterior, evidence
-from .hypotheses import DIFFERS, START
+from .evidence import DIFFERENCE
 from .measured import levels_of
 from .pair_likelihood import Curves, log_likelihood
 from .simulated_nulls import Nulls, Usual, simulate_same
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .evidence import Evidence, Posterior
     from .measured import Levels, Measured
+    from .question import Question
 
     Floats = NDArray[np.float64]
 
@@ -33,21 +34,24 @@ RHOS, USUAL_RHO = (0.1, 0.3, 0.5, 0.7, 0.9), 0.5
 LEAST_FOR_RHO, MOST_FOR_RHO = 30, 500  # features without a response
 N_NULL = 400  # simulated features
 LEAST_INFORMATION = 1e-6
+N_ALIKE = 2  # first hypotheses, in which contexts do not differ: no response, and equal ones
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was learned, and of `T` features which respond differently."""
+    """What was learned, and of `T` features which differ between contexts, or have what else is asked."""
 
     values: Floats  # (T, H, K) log evidence of the hypotheses
     grid: Floats  # (K,) sd of the guide effects
     rho: float  # share of the variance of guide effects that the contexts have in common
     prior: Prior  # of the hypotheses, and of that sd
     probability: Floats  # (T, H) of the hypotheses
-    log_bf: Floats  # (T,) natural log, a difference against none
-    lfdr: Floats  # (T,) probability of no difference
-    q_value: Floats  # (T,)
-    p_value: Floats  # (T,) against features simulated without difference; NaN where none were
+    log_bf: Floats  # (T,) natural log, yes against no
+    lfdr: Floats  # (T,) probability of no
+    lfdr_differs: Floats  # (T,) probability that no context differs
+    q_value: Floats  # (T,) of yes
+    q_differs: Floats  # (T,) of any difference
+    p_value: Floats  # (T,) against features simulated without a difference; NaN where none were
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,18 @@ class Block:
 
 
 def gather(
-    measured: Measured, grid: Floats, rho: float, *, progress: Callable[[object], object] = lambda x: x
+    measured: Measured,
+    question: Question,
+    grid: Floats,
+    rho: float,
+    *,
+    progress: Callable[[object], object] = lambda x: x,
 ) -> list[Block]:
     """Evidence of all features, block by block."""
 
     def call(s: slice) -> Block:
-        part = measured.take(s)
-        levels = levels_of(part, grid, rho)
-        found = evidence(measured.shapes, levels.pair, grid, rho, levels.tables, levels.start)
-        return Block(levels.without_tables(), found)
+        levels = levels_of(measured.take(s), grid, rho)
+        return Block(levels.without_tables(), question.ask(measured.shapes, levels, grid, rho))
 
     return each_block(call, len(measured.sums[0].overdispersion), progress)
 
@@ -101,13 +108,14 @@ def learn_rho(measured: Measured, grid: Floats) -> float:
 
 def decide(
     measured: Measured,
+    question: Question = DIFFERENCE,
     *,
     seed: int = 0,
     n_null: int = N_NULL,
     learns: NDArray[np.bool_] | None = None,
     progress: Callable[[object], object] = lambda x: x,
 ) -> tuple[Decision, list[Block]]:
-    """Learn over features, and say which respond differently.
+    """Learn over features, and answer a question of each; do two contexts differ, if no other is given.
 
     Parameters
     ----------
@@ -119,32 +127,32 @@ def decide(
     grid, n = measured.priors.unit * TAUS, len(measured.sums[0].overdispersion)
     some = np.ones(n, dtype=bool) if learns is None or not learns.any() else learns
     rho = learn_rho(measured.take(some), grid)
-    measured = with_learned_dosages(measured, some, grid, rho)
-    found = gather(measured, grid, rho, progress=progress)
+    measured = with_learned_dosages(measured, question, some, grid, rho)
+    found = gather(measured, question, grid, rho, progress=progress)
     values = values_of(found)
-    prior = learn(values[some], grid, measured.priors, start=START)
+    prior = learn(values[some], grid, measured.priors, start=question.start)
     probability = probabilities(values, grid, prior)
-    lfdr = probability[:, ~DIFFERS].sum(1)
-    log_bf = log_bf_of(values, grid, prior)
-    p_value, q_value = np.full(n, np.nan), np.full(n, np.nan)
-    q_value[some] = q_values(lfdr[some])
+    lfdr, alike = probability[:, ~question.yes].sum(1), probability[:, :N_ALIKE].sum(1)
+    log_bf = log_bf_of(values, grid, prior, question.yes)
+    p_value, q = np.full(n, np.nan), np.full((2, n), np.nan)
+    for row, each in zip(q, (lfdr, alike), strict=True):
+        row[some] = q_values(each[some])
     if n_null:
         simulated = simulate_same(measured, found, grid, rho, prior, probability, n=n_null, seed=seed)
-        of_null = gather(simulated.measured, grid, rho, progress=progress)
-        null = Nulls(log_bf_of(values_of(of_null), grid, prior), difference_sd(measured, of_null, grid, prior))
-        known = difference_sd(measured, found, grid, prior)
-        p_value = p_values(log_bf, known, probability, null, simulated.responds)
-    decision = Decision(values, grid, rho, prior, probability, log_bf, lfdr, q_value, p_value)
-    return decision, found
+        of_null = gather(simulated.measured, question, grid, rho, progress=progress)
+        known = [change_sd(measured, blocks, question.places, grid, prior) for blocks in (of_null, found)]
+        null = Nulls(log_bf_of(values_of(of_null), grid, prior, question.yes), known[0])
+        p_value = p_values(log_bf, known[1], probability, null, simulated.responds)
+    return Decision(values, grid, rho, prior, probability, log_bf, lfdr, alike, q[0], q[1], p_value), found
 
 
 def p_values(log_bf: Floats, sd: Floats, probability: Floats, nulls: Nulls, responds: NDArray[np.bool_]) -> Floats:
     """Upper-tail probability ``(T,)`` of the log Bayes factor among simulated features without a difference.
 
-    It is that among features that respond in both contexts alike, or in none, as a feature likely is: a feature with a
+    It is that among features that respond in all contexts alike, or in none, as a feature likely is: a feature with a
     response can tell a difference by chance, one without it hardly can. `sd` ``(T,)`` is how well each is known.
     """
-    share = probability[:, 1] / np.maximum(probability[:, ~DIFFERS].sum(1), 1e-300)
+    share = probability[:, 1] / np.maximum(probability[:, :N_ALIKE].sum(1), 1e-300)
     out: Floats = np.zeros(len(log_bf))
     for some, weight in ((~responds, 1 - share), (responds, share)) if responds.any() else ((~responds, 1.0),):
         usual = Usual.of(nulls.take(some))
@@ -152,21 +160,25 @@ def p_values(log_bf: Floats, sd: Floats, probability: Floats, nulls: Nulls, resp
     return out
 
 
-def difference_sd(measured: Measured, blocks: list[Block], grid: Floats, prior: Prior) -> Floats:
-    """How well a feature tells a difference of movements over the axis ``(T,)``, as of responses linear in dosage."""
+def change_sd(measured: Measured, blocks: list[Block], places: Floats, grid: Floats, prior: Prior) -> Floats:
+    """How well a feature tells a change of its movement over the axis ``(T,)``, as of responses linear in dosage.
+
+    The change is linear along the places ``(C,)`` of the contexts, over a range of 1: of two contexts a difference.
+    """
     span, out = measured.axis.high - measured.axis.low, []
     for block in blocks:
         pair, values = block.levels.pair, block.evidence.values
         joint = values + prior.log_tau(grid) + np.log(prior.weights)[:, None]
         tau = np.exp(softmax(joint, axis=(1, 2)).sum(1) @ np.log(grid))
-        variance: Floats = np.zeros(len(tau))
+        precision = np.empty(pair.mean.shape[:2])
         for c, dosages in enumerate(pair.dosages):
             x = np.zeros(pair.mean.shape[2])
             x[: pair.n_targeting] = (dosages.at * dosages.weight).sum(1)
             w = 1.0 / (pair.variance[:, c] + tau[:, None] ** 2)
             information = w @ x**2 - (w @ x) ** 2 / w.sum(1)
-            variance = variance + span**2 / np.maximum(information, LEAST_INFORMATION / measured.priors.unit**2)
-        out.append(np.sqrt(variance))
+            precision[:, c] = np.maximum(information, LEAST_INFORMATION / measured.priors.unit**2) / span**2
+        centre = precision @ places / precision.sum(1)
+        out.append((precision * (places - centre[:, None]) ** 2).sum(1) ** -0.5)
     return np.concatenate(out)
 
 
@@ -176,8 +188,8 @@ def probabilities(values: Floats, grid: Floats, prior: Prior) -> Floats:
     return np.asarray(np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
 
 
-def log_bf_of(values: Floats, grid: Floats, prior: Prior, of: NDArray[np.bool_] = DIFFERS) -> Floats:
-    """Log Bayes factor ``(T,)`` of some hypotheses (of a difference) against the others, mixed by their weights."""
+def log_bf_of(values: Floats, grid: Floats, prior: Prior, of: NDArray[np.bool_]) -> Floats:
+    """Log Bayes factor ``(T,)`` of some hypotheses against the others, mixed by their weights."""
     joint = logsumexp(values + prior.log_tau(grid), axis=2) + np.log(prior.weights)
     each = [logsumexp(joint[:, w], axis=1) - np.log(prior.weights[w].sum()) for w in (of, ~of)]
     return np.asarray(each[0] - each[1])

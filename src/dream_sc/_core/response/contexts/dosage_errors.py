@@ -17,11 +17,9 @@ import numpy as np
 from dream_sc._core.parallel import blocks
 from dream_sc._core.response.learned import Prior
 
-from .evidence import FIRST, SECOND, evidence
-from .hypotheses import HYPOTHESES, START
+from .joint_likelihood import of_guides
 from .lattice_draws import first_look
 from .measured import levels_of
-from .pair_likelihood import of_ntc
 from .shapes import NODE_WEIGHTS
 
 if TYPE_CHECKING:
@@ -30,11 +28,13 @@ if TYPE_CHECKING:
     from .evidence import Evidence
     from .measured import Measured
     from .pair_likelihood import Pair
+    from .question import Question
     from .shapes import Dosages, Shapes
 
     Floats = NDArray[np.float64]
 
 MOST_FEATURES, N_PICKED = 100, 48  # features that are asked, and draws of each
+FEWER = 2  # draws, by this factor, than for what a feature is judged by
 LEAST_EVIDENCE = 5.0  # log Bayes factor of a response, of features that are asked
 MOST_LOOKED = 1000  # features among which these are found
 TEMPER = 0.5  # of the features' precision: the errors that it leaves are as large as those of simulated screens
@@ -46,13 +46,15 @@ N_TOGETHER = 3  # ways in which errors of many guides go together
 
 @dataclass(frozen=True)
 class Picked:
-    """Draws of both contexts' curves of one feature, all of the same weight."""
+    """Draws of all contexts' curves of one feature, all of the same weight."""
 
-    theta: Floats  # (D, 2, 3)
-    responds: NDArray[np.bool_]  # (D, 2)
+    theta: Floats  # (D, C, 3)
+    responds: NDArray[np.bool_]  # (D, C)
 
 
-def with_learned_dosages(measured: Measured, learns: NDArray[np.bool_], grid: Floats, rho: float) -> Measured:
+def with_learned_dosages(
+    measured: Measured, question: Question, learns: NDArray[np.bool_], grid: Floats, rho: float
+) -> Measured:
     """The same with dosages as all features together say; as it is where hardly a feature responds.
 
     Parameters
@@ -67,10 +69,10 @@ def with_learned_dosages(measured: Measured, learns: NDArray[np.bool_], grid: Fl
         return measured
     some, log_tau = measured.take(asked), Prior.start(measured.priors).log_tau(grid)
     levels = levels_of(some, grid, rho)
-    found = evidence(some.shapes, levels.pair, grid, rho, levels.tables, levels.start)
+    found = question.ask(some.shapes, levels, grid, rho, FEWER)
     total, pull = np.zeros_like(root), np.zeros(len(root))
     for i, row in enumerate(found.rows):
-        picked = _picked(found, i, log_tau)
+        picked = _picked(found, question, i, log_tau)
         factor = _factor(some.shapes, levels.pair.take([row]), float(levels.start[row]), rho, picked, root)
         total, pull = total + factor[0], pull + factor[1]
     # without the part that a feature has in what it is judged by, as far as one number for all can say
@@ -83,7 +85,7 @@ def with_learned_dosages(measured: Measured, learns: NDArray[np.bool_], grid: Fl
 def _without_common(
     dosages: tuple[Dosages, ...], mean: Floats, covariance: Floats, said: Floats
 ) -> tuple[Floats, Floats]:
-    """Mean and covariance of the errors, with what bends the axis of both contexts alike as the cis step says.
+    """Mean and covariance of the errors, with what bends the axis of all contexts alike as the cis step says.
 
     Where the EC50s of many features lie, and how steep they are, would tell that if their priors were right.
     """
@@ -95,9 +97,9 @@ def _without_common(
 
 
 def _root(dosages: tuple[Dosages, ...]) -> Floats:
-    """Root ``(2 G, 2 G)`` of the covariance of the errors in both contexts, as the cis step says."""
+    """Root ``(C G, C G)`` of the covariance of the errors in all contexts, as the cis step says."""
     n = len(dosages[0].error)
-    out = np.zeros((2 * n, 2 * n))
+    out = np.zeros((len(dosages) * n, len(dosages) * n))
     for c, d in enumerate(dosages):
         own = slice(c * n, (c + 1) * n)
         out[own, own] = np.linalg.cholesky(np.diag(d.error**2 + LEAST**2) + d.level_error**2)
@@ -116,16 +118,15 @@ def _asked(measured: Measured, some: NDArray[np.int64], grid: Floats, rho: float
     return np.sort(some[order[clear[order] > LEAST_EVIDENCE]])
 
 
-def _picked(found: Evidence, i: int, log_tau: Floats) -> Picked:
+def _picked(found: Evidence, question: Question, i: int, log_tau: Floats) -> Picked:
     """Draws of one feature's posterior, given a response, over all hypotheses by the weights before learning."""
-    index = {name: h for h, name in enumerate(HYPOTHESES)}
     theta, responds, weight = [], [], []
     for name, posterior in found.posteriors.items():
-        alone = name in (FIRST, SECOND)
         log_w = np.logaddexp.reduce(posterior.log_weight[i] + log_tau, axis=1) - np.log(posterior.log_weight.shape[1])
-        weight.append(log_w + np.log(START[index["only" if alone else name]] * (0.5 if alone else 1.0)))
+        weight.append(log_w + np.log(question.drawn[name]))
         theta.append(posterior.theta[i].astype(float))
-        responds.append(np.tile([name != SECOND, name != FIRST], (len(log_w), 1)))
+        each = np.arange(theta[-1].shape[1])
+        responds.append(np.tile(each == question.alone.get(name, each), (len(log_w), 1)))
     log_weight = np.concatenate(weight)
     cumulative = np.exp(log_weight - log_weight.max()).cumsum()
     at = np.searchsorted(cumulative, (np.arange(N_PICKED) + 0.5) / N_PICKED * cumulative[-1])
@@ -149,29 +150,31 @@ def _factor(shapes: Shapes, pair: Pair, tau: float, rho: float, picked: Picked, 
 
 
 def _linear(shapes: Shapes, pair: Pair, tau: float, rho: float, picked: Picked) -> tuple[Floats, Floats]:
-    """Slope ``(D, 2 G)`` and curvature ``(D, 2 G, 2 G)`` of the log likelihood of one feature by errors of dosages."""
-    n, common, ntc = pair.n_targeting, rho * tau**2, of_ntc(pair, tau, rho)
-    f, v, s = np.empty((3, 2, len(picked.theta), n))
+    """Slope ``(D, C G)`` and curvature ``(D, C G, C G)`` of the log likelihood of one feature by errors of dosages."""
+    n, n_contexts, common = pair.n_targeting, len(pair.dosages), rho * tau**2
+    f, v, s = np.empty((3, len(picked.theta), n_contexts, n))
     for c, dosages in enumerate(pair.dosages):
         line = _line(shapes, picked.theta[:, c], dosages)
-        f[c], v[c], s[c] = (part * picked.responds[:, c, None] for part in line)
-    r = pair.mean[0, :, None, :n] - f
-    v = v + pair.variance[0, :, None, :n] + tau**2
-    det = v[0] * v[1] - common**2
-    p = np.array([[v[1], np.full_like(det, -common)], [np.full_like(det, -common), v[0]]]) / det  # (2, 2, D, G)
-    y = np.einsum("cedg,edg->cdg", p, r)
-    held = np.array([[ntc.precision[0, 0], ntc.precision[1, 0]], [ntc.precision[1, 0], ntc.precision[2, 0]]])
-    inverse = np.linalg.inv(held + np.moveaxis(p.sum(-1), -1, 0))  # of the levels, (D, 2, 2)
-    level = np.einsum("dce,de->dc", inverse, ntc.pull[:, 0] + y.sum(-1).T)
-    ps = p * s[:, None]  # (2, 2, D, G)
-    gradient = s * y - np.einsum("cedg,de->cdg", ps, level)
-    flat = np.moveaxis(ps, (2, 0, 3, 1), (0, 1, 2, 3)).reshape(len(det), 2 * n, 2)  # by the levels
-    curvature = -np.einsum("dpi,dij,dqj->dpq", flat, inverse, flat, optimize=True)
-    each = np.arange(n)
-    for c in range(2):
-        for e in range(2):
-            curvature[:, c * n + each, e * n + each] += s[c] * p[c, e] * s[e]
-    return np.moveaxis(gradient, 0, 1).reshape(len(det), -1), curvature
+        f[:, c], v[:, c], s[:, c] = (part * picked.responds[:, c, None] for part in line)
+    own = (1 - rho) * tau**2
+    _, held, pulled = of_guides(pair.mean[:1, None, :, n:], pair.variance[:1, None, :, n:] + own, None, common)
+    # the precision of the levels of a guide is diagonal, less a product
+    w = 1.0 / (v + pair.variance[0, :, :n] + own)  # (D, C, G)
+    shrunk = common / (1.0 + common * w.sum(1, keepdims=True))
+    r = pair.mean[0, :, :n] - f
+    y = w * (r - shrunk * (w * r).sum(1, keepdims=True))
+    p = np.eye(n_contexts)[:, :, None] * w[:, :, None] - (w * shrunk)[:, :, None] * w[:, None]  # (D, C, C, G)
+    inverse = np.linalg.inv(held[0, 0] + pair.level_sd**-2.0 * np.eye(n_contexts) + p.sum(-1))  # of the levels
+    level = np.einsum("dce,de->dc", inverse, pulled[0, 0] + y.sum(-1))
+    ps = p * s[:, :, None]  # (D, C, C, G)
+    gradient = s * y - np.einsum("dceg,de->dcg", ps, level)
+    flat = np.swapaxes(ps, 2, 3).reshape(len(s), n_contexts * n, n_contexts)  # by the levels
+    curvature = -flat @ inverse @ np.swapaxes(flat, 1, 2)
+    each, by = np.arange(n), ps * s[:, None]
+    for c in range(n_contexts):
+        for e in range(n_contexts):
+            curvature[:, c * n + each, e * n + each] += by[:, c, e]
+    return gradient.reshape(len(s), -1), curvature
 
 
 def _line(shapes: Shapes, theta: Floats, dosages: Dosages) -> tuple[Floats, Floats, Floats]:
@@ -186,11 +189,11 @@ def _line(shapes: Shapes, theta: Floats, dosages: Dosages) -> tuple[Floats, Floa
 
 
 def _moved(measured: Measured, mean: Floats, covariance: Floats) -> Measured:
-    """With dosages moved by `mean` ``(2 G,)``, and errors of this covariance: what goes together, and each guide's own.
+    """With dosages moved by `mean` ``(C G,)``, and errors of this covariance: what goes together, and each guide's own.
 
     What goes together are the first `N_TOGETHER` principal components: a shift of the axis, or its length.
     """
-    n = len(mean) // 2
+    n = len(mean) // len(measured.dosages)
     variance, axes = np.linalg.eigh(covariance)
     first = axes[:, -N_TOGETHER:] * np.sqrt(np.maximum(variance[-N_TOGETHER:], 0.0))
     rest = np.diag(covariance) - (first**2).sum(1)
@@ -199,4 +202,4 @@ def _moved(measured: Measured, mean: Floats, covariance: Floats) -> Measured:
         own = slice(c * n, (c + 1) * n)
         error = np.sqrt(np.maximum(rest[own], (LEAST_ERROR * d.error) ** 2))
         dosages.append(replace(d.moved(mean[own, None]), error=error))
-    return measured.with_dosages(dosages[0], dosages[1], first.T.reshape(-1, 2, n))
+    return measured.with_dosages(tuple(dosages), first.T.reshape(-1, len(dosages), n))

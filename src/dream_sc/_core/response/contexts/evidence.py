@@ -13,10 +13,12 @@ from scipy.special import logsumexp
 
 from dream_sc._core.parallel import blocks
 
-from .hypotheses import ALONE, HYPOTHESES, OWN_AMPLITUDE, OWN_EC50, SAME
+from .free_curves import IN_CACHE, put_together
+from .hypotheses import ALONE, DIFFERS, HYPOTHESES, OWN_AMPLITUDE, OWN_EC50, SAME, START
 from .lattice_draws import first_look
 from .pair_likelihood import Curves, log_likelihood
 from .proposals import draw
+from .question import Question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +26,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .hypotheses import Sharing
+    from .measured import Levels
     from .pair_likelihood import Pair
     from .shapes import Shapes
 
     Floats = NDArray[np.float64]
 
-IN_CACHE = 8  # features
-N_EQUAL, N_DRAWS, N_FREE = 512, 256, 512  # powers of 2; all that differs is compared with equal curves
+N_EQUAL, N_DRAWS, N_FREE = 512, 256, 256  # powers of 2; all that differs is compared with equal curves
 NO_HOPE = 0.5  # log Bayes factor of the first look, of the best hypothesis
-SEEDS = {"equal": 1, "amplitude": 2, "dosage": 3, "first": 4, "second": 5}
+SEEDS = {"equal": 1, "amplitude": 2, "dosage": 3, "first": 4, "second": 5, "free": 6}
 FIRST, SECOND = "first", "second"  # of the two contexts alone
 
 
@@ -55,7 +57,9 @@ class Evidence:
     posteriors: dict[str, Posterior]  # of these, by hypothesis; "first" and "second" for a response in one only
 
 
-def evidence(shapes: Shapes, pair: Pair, taus: Floats, rho: float, tables: Floats, start: Floats) -> Evidence:
+def evidence(
+    shapes: Shapes, pair: Pair, taus: Floats, rho: float, tables: Floats, start: Floats, fewer: int = 1
+) -> Evidence:
     """Log evidence of all hypotheses.
 
     Parameters
@@ -66,6 +70,8 @@ def evidence(shapes: Shapes, pair: Pair, taus: Floats, rho: float, tables: Float
         ``(T, 2, K, N, B)`` log likelihood of each context on the lattice.
     start
         ``(T,)`` the sd about which to look for curves.
+    fewer
+        A power of 2: draws are as many times fewer.
     """
     null = log_likelihood(pair, Curves.flat(len(pair.mean), pair.n_targeting), taus, rho)
     looked = first_look(shapes, tables)
@@ -73,7 +79,7 @@ def evidence(shapes: Shapes, pair: Pair, taus: Floats, rho: float, tables: Float
     rows = np.flatnonzero(looked.max(1) > NO_HOPE)
     if not len(rows):
         return Evidence(values, rows, {})
-    found = _posteriors(shapes, pair.take(rows), taus, rho, start[rows], tables[rows])
+    found = _posteriors(shapes, pair.take(rows), taus, rho, start[rows], tables[rows], fewer)
     for i, name in enumerate(HYPOTHESES):
         if name in found:
             values[rows, i] = total(found[name])
@@ -82,11 +88,12 @@ def evidence(shapes: Shapes, pair: Pair, taus: Floats, rho: float, tables: Float
 
 
 def _posteriors(
-    shapes: Shapes, pair: Pair, taus: Floats, rho: float, start: Floats, tables: Floats
+    shapes: Shapes, pair: Pair, taus: Floats, rho: float, start: Floats, tables: Floats, fewer: int
 ) -> dict[str, Posterior]:
     """Weighted draws under every hypothesis with a response."""
 
     def drawn(name: str, sharing: Sharing, n: int) -> tuple[Floats, Floats]:
+        n = n // fewer
         one = draw(shapes, pair, start, tables, sharing, n=n, seed=SEEDS[name])
         layout = np.where(sharing.layout >= 0, sharing.layout, 0)
         # in an order of their own: draws of two contexts are paired by their place
@@ -106,15 +113,31 @@ def _posteriors(
     shared = {"equal": SAME, "amplitude": OWN_AMPLITUDE, "dosage": OWN_EC50}
     n_draws = {name: N_EQUAL if name == "equal" else N_DRAWS for name in shared}
     found = {name: weighed(*drawn(name, sharing, n_draws[name])) for name, sharing in shared.items()}
-    first, second = (drawn(name, sharing, N_FREE) for name, sharing in zip((FIRST, SECOND), ALONE, strict=True))
-    theta = np.stack([first[0][:, :, 0], second[0][:, :, 1]], 2)
-    # half as many draws are enough where the other context does not respond
-    half = slice(0, N_FREE // 2)
-    for c, (name, (_, log_weight)) in enumerate(((FIRST, first), (SECOND, second))):
-        found[name] = weighed(theta[:, half], log_weight[:, half], (c,))
-    return found | {"free": weighed(theta, first[1] + second[1])}
+    alone = [drawn(name, sharing, N_FREE) for name, sharing in zip((FIRST, SECOND), ALONE, strict=True)]
+    for c, name in enumerate((FIRST, SECOND)):
+        found[name] = weighed(*alone[c], (c,))
+    each = [(theta[:, :, c], log_weight) for c, (theta, log_weight) in enumerate(alone)]
+    theta, log_weight = put_together(shapes, pair, taus, rho, start, each, seed=SEEDS["free"])
+    return found | {"free": Posterior(theta.astype(np.float32), log_weight.astype(np.float32))}
 
 
 def total(posterior: Posterior) -> Floats:
     """Log evidence ``(T, K)``."""
     return np.asarray(logsumexp(posterior.log_weight.astype(float), axis=1) - np.log(posterior.log_weight.shape[1]))
+
+
+def _ask(shapes: Shapes, levels: Levels, taus: Floats, rho: float, fewer: int = 1) -> Evidence:
+    return evidence(shapes, levels.pair, taus, rho, levels.tables, levels.start, fewer)
+
+
+_OF_START = dict(zip(HYPOTHESES, START.tolist(), strict=True))
+DIFFERENCE = Question(
+    HYPOTHESES,
+    START,
+    DIFFERS,
+    np.array([-0.5, 0.5]),
+    _ask,
+    {name: _OF_START[name] for name in ("equal", "amplitude", "dosage", "free")}
+    | dict.fromkeys((FIRST, SECOND), _OF_START["only"] / 2),
+    {FIRST: 0, SECOND: 1},
+)

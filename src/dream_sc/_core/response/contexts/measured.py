@@ -37,7 +37,7 @@ class Measured:
     targeting: NDArray[np.bool_]  # (G,)
     axis: Axis  # of all contexts together
     priors: TransPriors  # in the unit of the likelihood
-    loadings: Floats | None = None  # (F, 2, G) errors of dosages that go together; those of the NTC levels if None
+    loadings: Floats | None = None  # (F, C, G) errors of dosages that go together; those of the NTC levels if None
 
     def take(self, features: Any) -> Measured:
         """Those of some features."""
@@ -50,9 +50,9 @@ class Measured:
             out.__dict__[name] = getattr(self, name)
         return out
 
-    def with_dosages(self, first: Dosages, second: Dosages, loadings: Floats) -> Measured:
-        """The same guides at other dosages, with errors that go together ``(F, 2, G)``; the axis stays."""
-        out = replace(self, dosages=(first, second), loadings=loadings)
+    def with_dosages(self, dosages: tuple[Dosages, ...], loadings: Floats) -> Measured:
+        """The same guides at other dosages, with errors that go together ``(F, C, G)``; the axis stays."""
+        out = replace(self, dosages=dosages, loadings=loadings)
         out.__dict__["shapes"] = self.shapes
         return out
 

@@ -31,9 +31,7 @@ class Pair:
     dosages: tuple[Dosages, ...]  # of the targeting guides
     level_sd: float  # of the level of NTC guides about that of the context
     unit: float = 1.0  # of the likelihood
-    loadings: Floats | None = (
-        None  # (F, 2, G) log2, errors of dosages that go together; those of the NTC levels if None
-    )
+    loadings: Floats | None = None  # (F, C, G) errors of dosages that go together; those of the NTC levels if None
 
     @property
     def n_targeting(self) -> int:
@@ -42,13 +40,11 @@ class Pair:
 
     @property
     def together(self) -> Floats:
-        """Errors of dosages that go together ``(F, 2, G)``, each as far as one sd moves the guides."""
+        """Errors of dosages that go together ``(F, C, G)``, each as far as one sd moves the guides."""
         if self.loadings is not None:
             return self.loadings
-        sd = [d.level_error for d in self.dosages]
-        out = np.zeros((2, 2, self.n_targeting))
-        out[[0, 1], [0, 1]] = np.array(sd)[:, None]
-        return out[np.array(sd) > 0]
+        sd = np.array([d.level_error for d in self.dosages])
+        return np.eye(len(sd))[sd > 0][:, :, None] * sd[:, None] * np.ones(self.n_targeting)
 
     def take(self, features: Any) -> Pair:
         """That of some features."""

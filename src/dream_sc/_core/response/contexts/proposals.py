@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DF, WIDER = 5.0, 1.3  # of the t distributions; factor on the covariance
 LEAST_WEIGHT = 0.02  # of a mode
+OF_CELLS = 0.25  # of the draws; a power of 2
 FEW = 5.0  # draws' worth of weight of the covariance at the best mode
 
 
@@ -75,12 +76,18 @@ def draw(shapes: Shapes, pair: Pair, tau: Floats, tables: Floats, sharing: Shari
 def of_mixture(
     cells: Cells, found: Modes, log_prior: Callable[[Floats], Floats], n_free: int, *, n: int, seed: int
 ) -> Draws:
-    """`n` draws, half of them from cells of the lattice and half about modes, by the density of both."""
+    """`n` draws, `OF_CELLS` of them from cells of the lattice and the others about modes, by the density of both."""
     bumps = Bumps.of(found)
     numbers = sobol_points(n_free + 3, n, np.random.default_rng(seed))
-    phi = np.concatenate([cells.draw(numbers[: n // 2]), bumps.draw(numbers[n // 2 :])], 1)
-    log_q = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
-    return Draws(phi, log_prior(phi) - log_q)
+    of_cells = int(OF_CELLS * n)
+    phi = np.concatenate([cells.draw(numbers[:of_cells]), bumps.draw(numbers[of_cells:])], 1)
+    return Draws(phi, log_prior(phi) - _log_mixed(cells, bumps, phi))
+
+
+def _log_mixed(cells: Cells, bumps: Bumps, phi: Floats) -> Floats:
+    """Log density ``(T, D)`` of the mixture."""
+    of_cells, of_bumps = np.log(OF_CELLS) + cells.log_density(phi), np.log1p(-OF_CELLS) + bumps.log_density(phi)
+    return np.asarray(np.logaddexp(of_cells, of_bumps))
 
 
 def adapted(
@@ -102,8 +109,7 @@ def adapted(
     wide = Bumps(np.ones((n_features, 1)), mean[:, None], root[:, None])
     numbers = sobol_points(n_p + 3, n, np.random.default_rng(seed))
     phi = np.concatenate([first.phi, wide.draw(numbers)], 1)
-    bumps = Bumps.of(found)
-    before = np.logaddexp(cells.log_density(phi), bumps.log_density(phi)) - np.log(2.0)
+    before = _log_mixed(cells, Bumps.of(found), phi)
     log_q = np.logaddexp(before, wide.log_density(phi)) - np.log(2.0)
     return Draws(phi, log_prior(phi) - log_q)
 

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dream_sc._core.response.contexts.decision import Block
+    from dream_sc._core.response.contexts.decision import Block, Decision
     from dream_sc._core.response.contexts.measured import Measured
-
-    from .decision import Decision
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
