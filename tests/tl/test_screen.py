@@ -410,6 +410,29 @@ def test_what_another_process_fits_is_waited_for(
     timer.join()
 
 
+def test_two_processes_on_one_store_share_the_targets(library: AnnData, table: pd.DataFrame, tmp_path: Path) -> None:
+    library.write_h5ad(tmp_path / "library.h5ad")
+    code = f"""
+import sys, anndata, dream_sc as ds
+from dream_sc._screen import tasks
+save = tasks.fit_target
+def told(cells, target, steps):
+    print(target.name, flush=True)
+    return save(cells, target, steps)
+tasks.fit_target = told
+data = anndata.read_h5ad({str(tmp_path / "library.h5ad")!r})
+table = ds.tl.screen(data, store={str(tmp_path / "store")!r}, nsamples=100, progress=False)
+table.to_pickle(sys.argv[1])
+"""
+    tables = [tmp_path / "one.pkl", tmp_path / "other.pkl"]
+    both = [subprocess.Popen([sys.executable, "-c", code, str(at)], stdout=subprocess.PIPE, text=True) for at in tables]
+    fitted = [process.communicate()[0].split() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(fitted[0] + fitted[1]) == sorted(table["target"].astype(str).unique())
+    for at in tables:
+        _same(pd.read_pickle(at), table)
+
+
 def test_a_claim_is_of_one_process_at_a_time(tmp_path: Path) -> None:
     one = open_store(tmp_path / "s", {"rng": 0}, {"x": np.arange(3)})
     other = open_store(tmp_path / "s", {"rng": 0}, {"x": np.arange(3)})

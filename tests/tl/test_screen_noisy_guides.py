@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
+from dream_sc._core.screen import fit
 
 N_GENES, N_CELLS, N_NTC = 240, 30, 12
 DOSAGES = (-3.0, -1.8, -0.8)
@@ -52,3 +54,18 @@ def test_calls_stand_out_from_what_targeting_guides_do(noise: float, caplog: pyt
     assert (called & ~responds).sum() <= 0.2 * called.sum()
     assert (table["pvalue"] < 0.05).to_numpy()[fitted & ~responds].mean() < 0.12
     assert (SAID in caplog.text) == (noise > 0)
+
+
+@pytest.mark.parametrize(("noise", "asked"), [(0.0, 0), (0.15, 1)])
+def test_departures_are_learned_only_where_guides_leave_the_curves(
+    noise: float, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata, _ = _library(noise)
+    seen = []
+
+    def learned(*given: Any) -> None:
+        seen.append(given)
+
+    monkeypatch.setattr(fit, "learn_departures", learned)
+    ds.tl.screen(adata, effort="first_pass", progress=False)
+    assert len(seen) == asked

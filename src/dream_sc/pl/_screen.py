@@ -209,7 +209,8 @@ def _ec50s(table: pd.DataFrame, ax: Axes | None, figsize: tuple[float, float] | 
             x = table[_effects.EC50].to_numpy()[here]
             ax.plot(x, place[here], "o", ms=size, mew=0, alpha=0.6, color=color, label=f"{name} on knock-down")
     middle = table.groupby("target")[_effects.EC50].median()[names]
-    ax.plot(middle, range(len(names)), "|" if few else ",", ms=9, mew=1.5, color=ink(), label="median" if few else None)
+    mark, label = ("|", "median") if few else (",", None)
+    ax.plot(middle, range(len(names)), mark, ms=9, mew=1.5, color=ink(), zorder=1.9, label=label)  # behind the points
     ax.set_ylim(len(names) - 0.4, -0.6)
     if few:
         name_rows(ax, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import shutil
 import subprocess
@@ -371,6 +372,24 @@ def test_without_a_place_it_compiles_for_the_session(tmp_path: Path) -> None:
     assert "set NUMBA_CACHE_DIR to a folder of yours" in done.stderr
     assert done.stderr.count("compiled code cannot be kept") == 1
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_what_lies_in_a_folder_that_cannot_be_written_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in an image whose root is read-only: no warning, since what was compiled there is there."""
+    inside = tmp_path / "dream_sc" / "compiled" / _folder.fingerprint()
+    inside.mkdir(parents=True)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(_folder.tempfile, "TemporaryFile", refused)
+    with caplog.at_level("INFO", logger="dream_sc"):
+        first, second = _folder._choose()
+    assert (first.path, first.writable, second.writable) == (inside, False, True)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
 def test_without_a_home_nothing_is_written_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,11 +252,14 @@ def _choose() -> list[Folder]:
     if first is not None and first.writable:
         tidy(first.path)
         return [first]
-    logger.warning(
-        "compiled code cannot be kept: %s. It is compiled again in every session; to keep it, set NUMBA_CACHE_DIR to "
-        "a folder of yours",
-        "there is no home folder" if base is None else f"{base} cannot be written, or others can write there",
-    )
+    if first is None:
+        logger.warning(
+            "compiled code cannot be kept: %s. It is compiled again in every session; to keep it, set NUMBA_CACHE_DIR "
+            "to a folder of yours",
+            "there is no home folder" if base is None else f"{base} cannot be written, or others can write there",
+        )
+    else:  # as in an image that was built with it
+        logger.info("%s cannot be written: what is not there is compiled again in every session", first.path)
     try:
         own = Path(tempfile.mkdtemp(prefix="dream_sc-"))
         atexit.register(_remove, own, os.getpid())
