@@ -22,7 +22,7 @@ def _two_lines(adata: ad.AnnData) -> ad.AnnData:
     rng = np.random.default_rng(0)
     adata.obs["line"] = pd.Categorical(np.where(rng.random(adata.n_obs) < 0.5, "A", "B"))
     called = ds.get.responders(adata)
-    name = str(called["log2fc_range"].astype(float).idxmax())
+    name = str(called["log_bf"].astype(float).idxmax())
     adata.var_names = [SILENCED if n == name else name if n == SILENCED else n for n in adata.var_names]
     x, cells = sparse.csc_matrix(adata.X), np.flatnonzero(adata.obs["line"] == "B")
     column = x[:, adata.var_names.get_loc(SILENCED)].toarray().ravel()

@@ -25,7 +25,7 @@ def ordered(titration_fit: ad.AnnData) -> ad.AnnData:
     adata, rng = titration_fit.copy(), np.random.default_rng(0)
     hours = np.array(list(ORDER))[rng.integers(0, 3, adata.n_obs)]
     adata.obs["hours"] = pd.Categorical(hours, categories=list(ORDER), ordered=True)
-    name = str(ds.get.responders(adata)["log2fc_range"].astype(float).idxmax())
+    name = str(ds.get.responders(adata)["log_bf"].astype(float).idxmax())
     adata.var_names = [FADING if n == name else name if n == FADING else n for n in adata.var_names]
     dense = sparse.lil_matrix(adata.X)
     column = dense[:, adata.var_names.get_loc(FADING)].toarray().ravel()
