@@ -129,6 +129,11 @@ def test_sets_that_are_not_whole_are_refused(fitted: ad.AnnData) -> None:
         ds.tl.fit_trans(adata)
 
 
+def test_a_fit_with_sets_is_not_calibrated(fitted: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match=r"cannot be regrouped.*take 'guide_sets' out of .uns\['cis'\]"):
+        ds.tl.calibrate(fitted, n=1, copy=True)
+
+
 def test_sets_of_combinations_have_names_of_their_own() -> None:
     """Guides may be constructs already, with the sign of a set in their names."""
     adata = ds.datasets.high_moi(1500, 5, moi=3, rng=0, n_guides=4, n_ntc_guides=6, n_other_guides=0)

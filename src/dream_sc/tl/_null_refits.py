@@ -11,6 +11,7 @@ import numpy as np
 from dream_sc import _validate
 from dream_sc._data import made_from
 from dream_sc._data import stored as _stored
+from dream_sc._keys import GUIDE_SETS
 
 from ._response_inputs import ResponseInputs, response_inputs, technical_counts
 
@@ -91,6 +92,12 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         )
     holder = adata if info["cis_mod"] is None else _validate.resolve(data, info["cis_mod"])
     before = info["guides"]
+    if len((hyper or {}).get("guides", ())) > len(before):
+        raise ValueError(
+            f".uns[{key!r}] is a fit of cells of which some carry several guides of the cis gene, and these cells "
+            f"cannot be regrouped. To calibrate it without them, take {GUIDE_SETS!r} out of "
+            f".uns[{params['cis_key']!r}] and call dream_sc.tl.fit_trans(data) again first"
+        )
     cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")["guides"]
     same = len(cis) == len(before) and (cis["guide"].to_numpy() == before["guide"].to_numpy()).all()
     if not (same and np.allclose(cis["log2_dosage"], before["log2_dosage"], equal_nan=True)):
