@@ -25,7 +25,7 @@ def fitted() -> ad.AnnData:
     ds.tl.fit_cis(adata, GENE)
     ds.tl.set_dosage(adata, ds.get.guides(adata), scale="log2", cis_gene=GENE, key_added="known")
     for key, cis_key in (("trans", "cis"), ("of_known", "known")):
-        ds.tl.fit_trans(adata, cis_key=cis_key, key_added=key, function_type="single_hill", nsamples=100)
+        ds.tl.fit_trans(adata, cis_key=cis_key, key_added=key, function_type="single_hill", nsamples=400)
     return adata
 
 
