@@ -227,6 +227,7 @@ def screen() -> Tables:
     ds.tl.fit_technical(adata, batch_key="batch")
     table = ds.tl.screen(adata, nsamples=100, progress=False)
     of_targets = ds.get.screen(table, "targets").drop(columns="seconds", errors="ignore")
+    of_targets["cis_gene"] = ["" if pd.isna(name) else str(name) for name in of_targets["cis_gene"]]
     return {"features": ds.get.screen(table), "targets": of_targets}
 
 
