@@ -20,9 +20,12 @@ ORDER = {"6h": 6.0, "12h": 12.0, "24h": 24.0}
 
 
 @pytest.fixture(scope="module")
-def ordered(titration_fit: ad.AnnData) -> ad.AnnData:
+def ordered() -> ad.AnnData:
     """Three time points; the counts of the gene that responds most are shuffled in ever more cells."""
-    adata, rng = titration_fit.copy(), np.random.default_rng(0)
+    adata, rng = ds.datasets.titration(2000, 40, rng=0), np.random.default_rng(0)
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata)
     hours = np.array(list(ORDER))[rng.integers(0, 3, adata.n_obs)]
     adata.obs["hours"] = pd.Categorical(hours, categories=list(ORDER), ordered=True)
     name = str(ds.get.responders(adata)["log_bf"].astype(float).idxmax())
