@@ -154,6 +154,10 @@ def test_only_ntc_guides_pose_in_a_calibration() -> None:
     table = ds.get.guides(adata)
     assert (table["is_control"] & (table["target"] != "NTC")).sum() > 5  # guides of other targets help out
     ds.tl.fit_trans(adata)
+    with pytest.raises(ValueError, match=r"cannot be regrouped.*take 'guide_sets' out of \.uns\['cis'\]"):
+        ds.tl.calibrate(adata, n=3)
+    del adata.uns["cis"]["guide_sets"]
+    ds.tl.fit_trans(adata)
     ds.tl.calibrate(adata, n=3)
     posing = ds.get.calibration(adata, "regroupings")["targeting"]
     assert all(name.startswith("NTC") for row in posing for name in row.split("; "))

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-pytestmark = pytest.mark.usefixtures("few_null_features")
 
 SECOND = [f"GFI1B_g{i:02d}" for i in (2, 5, 8, 11)]
 NULL = [f"NTC_{i:02d}" for i in (7, 8, 9, 10)]

@@ -92,12 +92,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         )
     holder = adata if info["cis_mod"] is None else _validate.resolve(data, info["cis_mod"])
     before = info["guides"]
-    if len((hyper or {}).get("guides", ())) > len(before):
-        raise ValueError(
-            f".uns[{key!r}] is a fit of cells of which some carry several guides of the cis gene, and these cells "
-            f"cannot be regrouped. To calibrate it without them, take {GUIDE_SETS!r} out of "
-            f".uns[{params['cis_key']!r}] and call dream_sc.tl.fit_trans(data) again first"
-        )
+    _refuse_sets(key, params, before, hyper)
     cis = _validate.step(holder, params["cis_key"], "fit_cis(data, cis_gene)")["guides"]
     same = len(cis) == len(before) and (cis["guide"].to_numpy() == before["guide"].to_numpy()).all()
     if not (same and np.allclose(cis["log2_dosage"], before["log2_dosage"], equal_nan=True)):
@@ -140,6 +135,16 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
     )
     stats, names = measured.stats.take(measured.fitted), np.asarray(adata.var_names)[measured.fitted]
     return Calibrated(holder, info, adata.varm[key], inputs, stats, fitted, names, key)
+
+
+def _refuse_sets(key: str, params: Any, guides: Any, hyper: Any) -> None:
+    """Refuse a fit whose cells may carry several guides of the cis gene."""
+    if len((hyper or {}).get("guides", ())) > len(guides):
+        raise ValueError(
+            f".uns[{key!r}] is a fit of cells of which some carry several guides of the cis gene, and these cells "
+            f"cannot be regrouped. To calibrate it without them, take {GUIDE_SETS!r} out of "
+            f".uns[{params['cis_key']!r}] and call dream_sc.tl.fit_trans(data) again first"
+        )
 
 
 def _settings(params: Any, hyper: Any) -> Settings:
