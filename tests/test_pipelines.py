@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from dream_sc._core.compiled import _folder
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SNAKEMAKE, NEXTFLOW = shutil.which("snakemake"), shutil.which("nextflow")
 TARGETS = ("GATA1", "GFI1B", "MYB")
@@ -139,6 +141,41 @@ def test_the_image_is_run_by_a_user_who_is_not_root() -> None:
     assert users
     assert users[-1][1] not in ("root", "0")
     assert users[-1][0] < compiled  # kernels are found by whom they were compiled by
+
+
+def _steps(recipe: str) -> str:
+    """The shell commands that build an image."""
+    text = (EXAMPLES / "containers" / recipe).read_text().replace("\\\n", " ")
+    if recipe == "Dockerfile":
+        # variables are those of every later step
+        found = [line.split(" ", 1) for line in text.splitlines() if line.startswith(("RUN ", "ENV "))]
+        return "\n".join(("export " if step == "ENV" else "") + command for step, command in found)
+    return text[text.index("%post") + len("%post") : text.index("%environment")]
+
+
+@pytest.mark.parametrize("recipe", ["Dockerfile", "dream-sc.def"])
+@pytest.mark.slow
+def test_the_steps_of_an_image_run(recipe: str, tmp_path: Path) -> None:
+    """In folders of their own, with the libraries that are there, and kernels that are compiled already."""
+    source, root, kernels = tmp_path / "src", EXAMPLES.parent, tmp_path / "opt" / "dream-sc" / "kernels"
+    compiled = _folder.folders()[0].path
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    shutil.copytree(root / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(compiled, kernels / "dream_sc" / "compiled" / compiled.name)
+    steps = _steps(recipe).replace("/opt/", f"{tmp_path}/opt/").replace("/src", str(source))
+    steps = "set -eu\nuseradd() { :; }\nchown() { :; }\n" + steps  # which only root may
+    pip = {"PIP_TARGET": str(tmp_path / "site"), "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    path = os.pathsep.join([str(tmp_path / "site" / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | pip | {"PATH": path, "PYTHONPATH": str(tmp_path / "site")}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(["bash", "-c", steps], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not source.exists()
+    assert (tmp_path / "site" / "bin" / "dream-sc").is_file()
+    # what is kept is for this very package
+    assert [folder.name for folder in (kernels / "dream_sc" / "compiled").iterdir()] == [compiled.name]
 
 
 @pytest.mark.skipif(NEXTFLOW is None, reason="nextflow is not installed")
