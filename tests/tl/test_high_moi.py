@@ -107,7 +107,7 @@ def test_a_handful_of_cells_in_sets_takes_no_part(fitted: ad.AnnData) -> None:
     n = np.asarray(fitted.obsm["guides"][:, :12].sum(1)).ravel()
     several = np.flatnonzero(fitted.obs["cis_guide_set"].notna())
     with_one = int((n == 1).sum())
-    for most, there in ((0.1, False), (0.6, True)):
+    for most, there in ((0.05, False), (0.6, True)):
         cells = np.sort(np.append(np.flatnonzero(n <= 1), several[: int(most * with_one)]))
         adata = fitted[cells, :4].copy()
         ds.tl.fit_cis(adata, "GFI1B", control_group="complement", min_cells_per_guide=2)

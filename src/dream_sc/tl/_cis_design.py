@@ -167,7 +167,7 @@ def of_guides(
     if 2 * out.n_cells["several_guides"] > out.n_cells["targeting"]:
         logger.warning(
             "tl.fit_cis: %d of %d targeted cells carry several guides of %s: sets that at least %d cells carry take "
-            "part in the trans step, with the sum of their guides' effects, if together they are at least a fifth of "
+            "part in the trans step, with the sum of their guides' effects, if together they are at least a tenth of "
             "the cells with one guide, and other sets do not; "
             "dream_sc.pp.combine_guides makes labels of combinations, whose dosages are their own",
             out.n_cells["several_guides"],

@@ -149,7 +149,7 @@ def fit_cis(
     `.uns[key_added]` with a table of guides, and with how many cells are targeted, controls, or excluded. Sets of
     guides that `min_cells_per_guide` cells or more carry (the 200 largest) are in `.uns[key_added]["guide_sets"]` and
     `.obs[key_added + "_guide_set"]`, under which these cells count in the trans step; where together they have less
-    than a fifth as many cells as carry one guide, there are none.
+    than a tenth as many cells as carry one guide, there are none.
 
     Raises
     ------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._cis_design import CisDesign
 
 MOST_SETS = 200  # those that most cells carry: the time of the trans step goes with them
-LEAST_SHARE = 0.2  # of the cells with one guide: a handful of cells is not worth what sets cost
+LEAST_SHARE = 0.1  # of the cells with one guide: a handful of cells is not worth what sets cost
 
 
 @dataclass(frozen=True)
