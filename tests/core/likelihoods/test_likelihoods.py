@@ -14,7 +14,7 @@ from scipy.special import expit, logit, logsumexp
 from scipy.stats import betabinom, binom, norm
 
 from dream_sc._core.curves import curve
-from dream_sc._core.laplace.lookup import MOVES, Look, look
+from dream_sc._core.laplace.lookup import MOVES, Start, log_ratios
 from dream_sc._core.likelihoods import binomial, likelihood, normal
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response.fit import fit
@@ -151,11 +151,11 @@ def test_the_look_tabulates_the_likelihood(distribution: str, rng: np.random.Gen
     unit, tau = likelihood(distribution).unit, 0.15
     p = problem(distribution, rows(distribution, rng, np.zeros((1, 12))))
     n_g = len(DOSES)
-    start = Look(
+    start = Start(
         np.repeat(p.level[:, None], n_g, 1), np.array([tau * unit]), np.zeros((1, n_g)), np.array([[0.0, 1.0]])
     )
     moves = np.vstack([np.full(8, 0.31), np.linspace(-0.8, 0.6, 8)])
-    got = look(p, start, (moves - MOVES[0]) / (MOVES[1] - MOVES[0]))[0][0]
+    got = log_ratios(p, start, (moves - MOVES[0]) / (MOVES[1] - MOVES[0]))[0][0]
 
     def log_row(r: int, move: float) -> float:
         def f(u: float) -> float:

@@ -10,12 +10,12 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from dream_sc._core.curves import curve
-from dream_sc._core.laplace.lookup import MOVES, look
+from dream_sc._core.laplace.lookup import MOVES, log_ratios
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import learned, summary
 from dream_sc._core.response.comparison import Lattice, compare
 from dream_sc._core.response.draws import draws
-from dream_sc._core.response.first_pass import Columns, look_from, null_of, sum_by_shape
+from dream_sc._core.response.first_pass import Columns, null_of, start_at, sum_by_shape
 from dream_sc._core.response.first_pass_draws import quick_draws, shifted, table_of, what_is_said
 from dream_sc._core.response.problem import Problem, evidence, problem
 from dream_sc._core.response.wide_effects import with_wide
@@ -58,9 +58,9 @@ def test_look_equals_integration(level: float, size: float, wide: float, rng: np
     tau = np.array([[0.1]])
     p = _problem(level + 0.15 * size * DOSES[None], rng, wide)
     null = null_of(p, tau)
-    start, _ = look_from(p, null, tau, np.zeros(1, int))
+    start, _ = start_at(p, null, tau, np.zeros(1, int))
     moves = size * np.stack([0.15 * DOSES, -0.1 * DOSES, 0.4 * (DOSES < -1)])
-    got = look(p, start, (moves[:, :6] - MOVES[0]) / (MOVES[1] - MOVES[0]))[0][0]
+    got = log_ratios(p, start, (moves[:, :6] - MOVES[0]) / (MOVES[1] - MOVES[0]))[0][0]
     base = _log_marginal(p, np.zeros(10), 0.1, wide)
     want = np.array([_log_marginal(p, m, 0.1, wide) - base for m in moves])
     assert (want > -10).all()
@@ -103,8 +103,8 @@ def test_a_block_does_not_change_a_feature(rng: np.random.Generator) -> None:
     found = []
     for q in (p, p.take([17])):
         taus = np.repeat(TAUS, len(q.counts), 0)
-        start, _ = look_from(q, null_of(q, taus), taus, np.zeros(len(q.counts), int))
-        found.append(look(q, start, columns.positions)[0])
+        start, _ = start_at(q, null_of(q, taus), taus, np.zeros(len(q.counts), int))
+        found.append(log_ratios(q, start, columns.positions)[0])
     np.testing.assert_array_equal(found[0][17], found[1][0])
 
 

@@ -48,7 +48,7 @@ LARGE_GAIN, NO_MATTER = 2.0, -2.0  # of the level's following: looked at again, 
 LEAST_GAIN = 0.1  # of the level's precision that a curve may leave
 
 
-class Look(NamedTuple):
+class Start(NamedTuple):
     """The null at one sd of the guide effects, and how level and group effects may follow the curves.
 
     They follow in one direction: that in which the null gives way to a common move of the targeting guides.
@@ -284,7 +284,9 @@ def run(
                 out[first + lane, c], shifts[first + lane, c] = found[c, lane], shift[c, lane]
 
 
-def look(p: Problem, at: Look, positions: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def log_ratios(
+    p: Problem, at: Start, positions: Floats, *, finer: int = 1
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Log likelihood ratio to the null ``(T, N)`` of curves, and how far ``(T, N)`` level and group effects follow.
 
     Parameters
@@ -293,10 +295,13 @@ def look(p: Problem, at: Look, positions: Floats) -> tuple[NDArray[np.float32], 
         Problem as the kernel sees it.
     positions
         ``(N, G')`` where each curve moves each targeting guide to, in steps of `MOVES`.
+    finer
+        Into how many each step of `MOVES` is cut. The level follows differences of neighbouring moves: where it is
+        wanted itself they have to be right.
     """
     size = (len(p.counts), len(positions))
     out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
-    which = np.flatnonzero(p.targeting)
+    moves = MOVES if finer == 1 else np.linspace(MOVES[0], MOVES[-1], finer * (len(MOVES) - 1) + 1)
     run(
         p.counts,
         p.weights,
@@ -305,10 +310,10 @@ def look(p: Problem, at: Look, positions: Floats) -> tuple[NDArray[np.float32], 
         at.tau,
         at.moves,
         at.held,
-        p.priors.unit * MOVES,
+        p.priors.unit * moves,
         p.design,
-        which,
-        positions,
+        np.flatnonzero(p.targeting),
+        finer * positions,
         out,
         shifts,
     )

@@ -17,12 +17,12 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.laplace import departures as kernel
-from dream_sc._core.laplace.lookup import MOVES, Look, look
+from dream_sc._core.laplace.lookup import MOVES, Start, log_ratios
 from dream_sc._core.parallel import each_block
 
 from . import targeting_noise
 from .comparison import set_up
-from .first_pass import look_from, null_of
+from .first_pass import null_of, start_at
 from .joint_departures import Pair, Residuals, learn_pairs
 from .learned import Departures, Prior, Wide
 from .simulated_nulls import by_content
@@ -118,13 +118,13 @@ def _candidates(p: Problem, c: Comparison, sds: Floats, s: slice) -> Candidates:
     taus = np.repeat(grid[None], len(p.counts), 0)
     null = null_of(p, taus)
     q, at = p.in_kernel(), null.log_z.argmax(1)
-    start, _ = look_from(q, null, taus, at)
+    start, _ = start_at(q, null, taus, at)
     which = np.flatnonzero(q.targeting)
-    looked = [(columns, *look(q, start, columns.positions)) for columns in (c.columns or {}).values()]
+    looked = [(columns, *log_ratios(q, start, columns.positions)) for columns in (c.columns or {}).values()]
     masses = [ratio + columns.log_weight for columns, ratio, _ in looked]
     keep = np.max([np.zeros(len(at)), *(logsumexp(mass, axis=1) for mass in masses)], axis=0) < CLEAR
     n_t, q = int(keep.sum()), q.take(keep)
-    start = Look(*(values[keep] for values in start))
+    start = Start(*(values[keep] for values in start))
     moves, logs, kinds = [np.zeros((n_t, 1, len(q.targeting)))], [np.zeros((n_t, 1))], [0]
     for kind, ((columns, _, every), whole) in enumerate(zip(looked, masses, strict=True), 1):
         mass, shift = whole[keep], every[keep]

@@ -17,7 +17,7 @@ from dream_sc._core.types import GuideStats, RowDosage
 from . import all_features, guide_sets, guide_support, leave_one_guide_out, plateau, posterior_record, summary
 from .direction import with_direction
 from .first_pass import columns_of
-from .first_pass_draws import Looked, Table, quick_draws, shifted, table_of, what_is_said
+from .first_pass_draws import QuickDraws, Table, quick_draws, shifted, table_of, what_is_said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,7 +215,7 @@ def _describe_looked(
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """As `_describe_block`, by the table of the first pass."""
     p, c = d.evidence.problem, d.evidence.comparison.curves[m]
-    drawn, column, place = _look_up(d.evidence, d.prior, m, table)
+    drawn, column, place = _quick_draws(d.evidence, d.prior, m, table)
     found: dict[str, Any]
     if said is None:
         found = summary.summarise(drawn.params, c, drawn.consts, p.axis, p.likelihood)
@@ -228,7 +228,7 @@ def _describe_looked(
     return found, record, {"improved": drawn.improved, "converged": np.ones(len(column), dtype=bool)}
 
 
-def _look_up(e: Evidence, prior: Prior, m: int, table: Table) -> Looked:
+def _quick_draws(e: Evidence, prior: Prior, m: int, table: Table) -> QuickDraws:
     grid, columns = e.comparison.grid, e.comparison.columns or {}
     tau_post = e.values[:, m] + prior.log_tau(grid)
     return quick_draws(
@@ -240,7 +240,7 @@ def draws_of(e: Evidence, prior: Prior, m: int, *, quick: bool, coarse: bool = F
     """Draws of curve `m` by the fast engine, or out of the table of the first pass where there is one."""
     p, c, settings = e.problem, e.comparison.curves[m], e.settings
     if _by_look(e, m, quick):
-        return _look_up(e, prior, m, _table(e, m)).draws
+        return _quick_draws(e, prior, m, _table(e, m)).draws
     lattice, grid = e.comparison.lattices[c.name], e.comparison.grid
     shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + prior.log_tau(grid)
     return draws.draws(

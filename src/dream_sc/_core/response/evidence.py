@@ -19,10 +19,10 @@ from dream_sc._core.response.problem import Problem, evidence, problem
 from . import guide_sets
 from .comparison import set_up
 from .departures import learn_departures
-from .first_pass import Columns, Null, first_look, from_two_taus, look_from_one, null_of
+from .first_pass import Columns, Null, by_movements, from_one_tau, from_two_taus, null_of
 from .joint_departures import with_pairs
 from .learned import Prior, Wide, restored_wide
-from .ntc_level import look_again
+from .ntc_level import start_again
 from .wide_effects import learn_wide
 
 if TYPE_CHECKING:
@@ -176,12 +176,14 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Pri
             masses.append(logsumexp(log_z + (start + weight)[:, None], axis=2))
     else:
         if c.columns is None:
-            factors, looked = _look_by_kernel(p, c, null, taus)
+            factors, looked = _first_pass_by_kernel(p, c, null, taus)
         else:
-            factors, looked = _look(p, c.columns, null, taus, None if prior is None else prior.log_tau(grid) + weight)
+            factors, looked = _first_pass(
+                p, c.columns, null, taus, None if prior is None else prior.log_tau(grid) + weight
+            )
         masses = [looked[each.name] for each in c.curves[1:]]
         values[:, 1:] = null.log_z[:, None] + factors
-        look_again(p, c, null, taus, values, masses)
+        start_again(p, c, null, taus, values, masses)
         by_curve = logsumexp(values[:, 1:], axis=2) - logsumexp(null.log_z, axis=1)[:, None]
         rows = np.flatnonzero(by_curve.max(1) > NO_HOPE)
         if len(rows):
@@ -194,18 +196,18 @@ def block_evidence(p: Problem, c: Comparison, *, whole: bool = False, prior: Pri
     return Found(values + weight[:, None], tuple(mass.astype(np.float32) for mass in relative))
 
 
-def _look(
+def _first_pass(
     p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, log_tau: Floats | None
 ) -> tuple[Floats, dict[str, Floats]]:
     """The first pass, which runs on the CPU: a large block is shared out between its threads."""
     if log_tau is not None:
         at = np.where(taus > 0, null.log_z + log_tau, -np.inf).argmax(1)
-        return look_from_one(p, columns, null, taus, at)
+        return from_one_tau(p, columns, null, taus, at)
 
     def call(s: slice) -> tuple[Floats, dict[str, Floats]]:
         q = p.take(s)
         ntc = None if q.background is None else q.background.evidence(taus[s])
-        return first_look(q, columns, Null(*(values[s] for values in null)), taus[s], ntc)
+        return by_movements(q, columns, Null(*(values[s] for values in null)), taus[s], ntc)
 
     if len(taus) <= BLOCK:
         return call(slice(None))
@@ -214,7 +216,7 @@ def _look(
     return np.concatenate([factors for factors, _ in found]), masses
 
 
-def _look_by_kernel(p: Problem, c: Comparison, null: Null, taus: Floats) -> tuple[Floats, dict[str, Floats]]:
+def _first_pass_by_kernel(p: Problem, c: Comparison, null: Null, taus: Floats) -> tuple[Floats, dict[str, Floats]]:
     """The first pass by the kernel: where sets of guides share effects, these give way to a curve all at once."""
     curves = {each.name: each for each in c.curves[1:]}
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.curves._base import moment_mass
-from dream_sc._core.laplace.lookup import MOVES, Look, look
+from dream_sc._core.laplace.lookup import MOVES, Start, log_ratios
 from dream_sc._core.response.problem import null_evidence
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def null_of(p: Problem, taus: Floats) -> Null:
     return Null(*null_evidence(p, taus, modes=True))
 
 
-def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Floats]:
+def start_at(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Start, Floats]:
     """The null at one tau of each feature, and the direction ``(T, C)`` in which level and group effects give way.
 
     `p` is the problem as the kernel sees it, `at` the tau ``(T,)`` among the `taus` ``(T, K)``.
@@ -117,17 +117,17 @@ def look_from(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Look, Flo
     pull = np.einsum("tcd,tc->td", anchor.precision[:, 0], anchor.mode[:, 0] - mode)
     held = np.stack([(pull * way).sum(1), np.einsum("ti,tij,tj->t", way, anchor.precision[:, 0], way)], 1)
     moves = np.einsum("tc,tgc->tg", way, np.broadcast_to(share, (len(way), *share.shape[1:])))
-    return Look(np.ascontiguousarray(mode @ group.T + log_exposure), tau, np.ascontiguousarray(moves), held), way
+    return Start(np.ascontiguousarray(mode @ group.T + log_exposure), tau, np.ascontiguousarray(moves), held), way
 
 
-def first_look(
+def by_movements(
     p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, ntc: Floats | None
 ) -> tuple[Floats, dict[str, Floats]]:
     """What `from_two_taus` finds by the table of movements."""
     q = p.in_kernel()
 
     def masses(some: Ints, at: Ints, names: list[str]) -> list[Floats]:
-        return _look_at(q, some, null, taus, at, [columns[name] for name in names])
+        return _masses_at(q, some, null, taus, at, [columns[name] for name in names])
 
     return from_two_taus({name: c.amplitudes.shape[1] for name, c in columns.items()}, masses, null, taus, ntc)
 
@@ -171,11 +171,11 @@ def from_two_taus(
     return np.stack([out[name] for name in amplitudes], 1), masses
 
 
-def look_from_one(
+def from_one_tau(
     p: Problem, columns: dict[str, Columns], null: Null, taus: Floats, at: Ints
 ) -> tuple[Floats, dict[str, Floats]]:
-    """As `first_look`, all from one tau of each feature, `at` ``(T,)`` among the `taus`."""
-    found = _look_at(p.in_kernel(), np.arange(len(taus)), null, taus, at, list(columns.values()))
+    """As `by_movements`, all from one tau of each feature, `at` ``(T,)`` among the `taus`."""
+    found = _masses_at(p.in_kernel(), np.arange(len(taus)), null, taus, at, list(columns.values()))
     factors = np.stack([logsumexp(mass, axis=1) for mass in found], 1)
     return np.repeat(factors[:, :, None], taus.shape[1], 2), dict(zip(columns, found, strict=True))
 
@@ -193,11 +193,11 @@ def _two_taus(log_z: Floats, valid: NDArray[np.bool_], ntc: Floats | None) -> In
     return np.stack([first, np.where(second < 0, first, second)], 1)
 
 
-def _look_at(q: Problem, some: Ints, null: Null, taus: Floats, at: Ints, columns: list[Columns]) -> list[Floats]:
+def _masses_at(q: Problem, some: Ints, null: Null, taus: Floats, at: Ints, columns: list[Columns]) -> list[Floats]:
     """Log masses ``(T, S)`` of the shapes of each curve for some features, each from a tau of its own."""
     part = q.take(some)
-    start, _ = look_from(part, Null(*(values[some] for values in null)), taus[some], at)
-    ratio = look(part, start, np.concatenate([c.positions for c in columns]))[0]
+    start, _ = start_at(part, Null(*(values[some] for values in null)), taus[some], at)
+    ratio = log_ratios(part, start, np.concatenate([c.positions for c in columns]))[0]
     parts = np.split(ratio, np.cumsum([len(c.shape) for c in columns])[:-1], axis=1)
     return [sum_by_shape(each, c) for each, c in zip(parts, columns, strict=True)]
 

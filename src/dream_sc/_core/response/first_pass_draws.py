@@ -13,12 +13,11 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from dream_sc._core.curves._base import moment_mass
-from dream_sc._core.laplace import lookup
-from dream_sc._core.laplace.lookup import MOVES, Look
+from dream_sc._core.laplace.lookup import log_ratios
 from dream_sc._core.stats.sobol import sobol_points
 
 from . import importance, summary
-from .first_pass import Null, look_from
+from .first_pass import Null, start_at
 from .problem import null_evidence
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
-    Singles = NDArray[np.float32]
 
 N_DRAWS = 256
 PLACES = 16  # in the cell of each curve
@@ -49,7 +47,7 @@ class Table(NamedTuple):
     error: Floats  # (PLACES,) shift of the EC50 by the error of the NTC level, which `params` leave out
 
 
-class Looked(NamedTuple):
+class QuickDraws(NamedTuple):
     """Draws of a block of features, and where in the table each is."""
 
     draws: importance.Draws
@@ -100,7 +98,7 @@ def _alike(shapes: Floats, columns: Columns) -> Ints:
     return np.lexsort((np.where(k % 2 == 0, n, n.max() - n), k, move))
 
 
-def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Floats, Floats], seed: int) -> Looked:
+def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Floats, Floats], seed: int) -> QuickDraws:
     """Draws of a curve of one amplitude for a block of features, the error of the NTC level left out.
 
     `log_tau` are its grid ``(K,)`` and the log posterior on it ``(T, K)``. All draws of a feature are at its mean.
@@ -109,8 +107,8 @@ def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Float
     post = np.exp(log_tau[1] - log_tau[1].max(1, keepdims=True))
     tau = np.exp((post * log_tau[0]).sum(1) / post.sum(1))
     null = Null(*null_evidence(p, tau[:, None], tol=MODE_TOL, modes=True))
-    start, way = look_from(p.in_kernel(), null, tau[:, None], np.zeros(n_t, dtype=np.int64))
-    ratio, shift = closer_look(p.in_kernel(), start, columns.positions)
+    start, way = start_at(p.in_kernel(), null, tau[:, None], np.zeros(n_t, dtype=np.int64))
+    ratio, shift = log_ratios(p.in_kernel(), start, columns.positions, finer=FINER)
     log_mass = (ratio + columns.log_weight)[:, table.order]
     cdf = np.cumsum(np.exp(log_mass - log_mass.max(1, keepdims=True)), axis=1)
     wanted = (np.arange(N_DRAWS) + 0.5) / N_DRAWS
@@ -121,30 +119,7 @@ def quick_draws(p: Problem, columns: Columns, table: Table, log_tau: tuple[Float
     level += np.sqrt(null.cov[:, 0, 0, 0])[:, None] * z
     params = np.concatenate([level[..., None], table.params[column, place]], 2)
     none = np.full(n_t, np.nan)
-    return Looked(importance.Draws(params, np.zeros((n_t, 2)), tau, none, none > 0), column, place)
-
-
-def closer_look(p: Problem, at: Look, positions: Floats) -> tuple[Singles, Singles]:
-    """As `lookup.look`, with tables of finer moves: the level follows their differences, which have to be right."""
-    size = (len(p.counts), len(positions))
-    out, shifts = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
-    moves = p.priors.unit * np.linspace(MOVES[0], MOVES[-1], FINER * (len(MOVES) - 1) + 1)
-    lookup.run(
-        p.counts,
-        p.weights,
-        p.overdispersion,
-        at.log_mean,
-        at.tau,
-        at.moves,
-        at.held,
-        moves,
-        p.design,
-        np.flatnonzero(p.targeting),
-        FINER * positions,
-        out,
-        shifts,
-    )
-    return out, shifts
+    return QuickDraws(importance.Draws(params, np.zeros((n_t, 2)), tau, none, none > 0), column, place)
 
 
 def _scattered(seed: int) -> tuple[Ints, Floats]:

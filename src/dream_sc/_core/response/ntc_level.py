@@ -14,10 +14,10 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.curves import SWITCH
-from dream_sc._core.laplace.lookup import look
+from dream_sc._core.laplace.lookup import log_ratios
 
 from .comparison import Lattice
-from .first_pass import Null, columns_of, look_from, sum_by_shape
+from .first_pass import Null, columns_of, start_at, sum_by_shape
 from .problem import evidence
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ APART, SMALL = 3.0, 0.08  # standard errors, and the largest sd of the guide eff
 MORE = 1.0  # log evidence that the kernel finds beyond the first pass, whose error is below it
 
 
-def look_again(p: Problem, c: Comparison, null: Null, taus: Floats, values: Floats, masses: list[Floats]) -> None:
+def start_again(p: Problem, c: Comparison, null: Null, taus: Floats, values: Floats, masses: list[Floats]) -> None:
     """Put what a first pass from the NTC level finds in place of `values` ``(T, M, K)`` and `masses`, where it is more.
 
     Without NTC guides of their own in the kernel, as where many are summed up, there is nothing to do.
@@ -63,7 +63,7 @@ def look_again(p: Problem, c: Comparison, null: Null, taus: Floats, values: Floa
 def _apart(p: Problem, null: Null, taus: Floats, at: Ints) -> tuple[Ints, Floats]:
     """Features whose NTC guides stand apart from the targeting ones, and how far the level has to go to theirs."""
     rows = np.arange(len(at))
-    start, _ = look_from(p, null, taus, at)
+    start, _ = start_at(p, null, taus, at)
     distance, variance, _ = p.likelihood.contrasts(p.rows, start.log_mean, np.zeros(start.log_mean.shape))
     tau = np.minimum(taus[rows, at], SMALL * p.priors.unit)  # few guides apart look like a large one
     weight = 1.0 / (variance + tau[:, None] ** 2)
@@ -85,11 +85,11 @@ def _from_level(
         lattice = SWITCH.lattice(p.axis, p.priors)
         q = p.take(slice(0, 0)).guides(p.targeting)
         columns[SWITCH.name] = columns_of(q.seen_by(SWITCH), SWITCH, Lattice(*lattice))
-    _, way = look_from(p, null, taus, at)
+    _, way = start_at(p, null, taus, at)
     mode = null.mode.copy()
     mode[rows, at] += step[:, None] * way
-    start, _ = look_from(p, null._replace(mode=mode), taus, at)
-    ratio = look(p, start, np.concatenate([each.positions for each in columns.values()]))[0]
+    start, _ = start_at(p, null._replace(mode=mode), taus, at)
+    ratio = log_ratios(p, start, np.concatenate([each.positions for each in columns.values()]))[0]
     parts = np.split(ratio, np.cumsum([len(each.shape) for each in columns.values()])[:-1], axis=1)
     found = {name: sum_by_shape(x, each) for (name, each), x in zip(columns.items(), parts, strict=True)}
     return [found[each.name] for each in c.curves[1:]], np.asarray(logsumexp(found[SWITCH.name], axis=1))

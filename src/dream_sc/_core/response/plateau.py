@@ -13,10 +13,10 @@ import numpy as np
 from scipy.special import expit, logsumexp
 
 from dream_sc._core.curves._base import moment_mass
-from dream_sc._core.laplace.lookup import MOVES
+from dream_sc._core.laplace.lookup import MOVES, log_ratios
 
-from .first_pass import Null, at_guides, look_from
-from .first_pass_draws import MODE_TOL, closer_look
+from .first_pass import Null, at_guides, start_at
+from .first_pass_draws import FINER, MODE_TOL
 from .problem import null_evidence
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def probability(p: Problem, c: Curve, columns: Columns, tau: Floats) -> Floats:
     """
     q = p.in_kernel()
     null = Null(*null_evidence(p, tau[:, None], tol=MODE_TOL, modes=True))
-    start, _ = look_from(q, null, tau[:, None], np.zeros(len(tau), dtype=np.int64))
+    start, _ = start_at(q, null, tau[:, None], np.zeros(len(tau), dtype=np.int64))
     positions, log_weight = _of_lines(p.take(slice(0, 0)).guides(p.targeting), c)
-    step = logsumexp(closer_look(q, start, columns.positions)[0] + columns.log_weight, axis=1)
-    line = logsumexp(closer_look(q, start, positions)[0] + log_weight, axis=1)
+    step = logsumexp(log_ratios(q, start, columns.positions, finer=FINER)[0] + columns.log_weight, axis=1)
+    line = logsumexp(log_ratios(q, start, positions, finer=FINER)[0] + log_weight, axis=1)
     return np.asarray(expit(np.log(ODDS) + step - line))
 
 
