@@ -109,7 +109,7 @@ def single_cells(adata: Any) -> Cells:
     d = measured.dosage
     escape = np.broadcast_to(d.escape, d.mean.shape)
     dosage = RowDosage(d.mean[row], d.spread[row], d.error, d.control, 0.0, escape[row])
-    names = {"m_tau": "tau_log_mean", "s_tau": "tau_log_sd", "wide_weight": "wide_weight", "wide_sd": "wide_sd"}
+    names = ("tau_log_mean", "tau_log_sd", "wide_weight", "wide_sd")
     return Cells(
         adata.var_names[ok],
         measured.axis,
@@ -118,7 +118,7 @@ def single_cells(adata: Any) -> Cells:
             "overdispersion": measured.overdispersion[ok],
             "axis": measured.axis,
             "priors": TransPriors(),
-            "hyper": {k: hyper[v] for k, v in names.items()} | {"alpha_scale": measured.group_effect_sd},
+            "hyper": {name: hyper[name] for name in names} | {"group_effect_sd": measured.group_effect_sd},
             "consts": np.zeros((len(counts), 2)),
         },
     )

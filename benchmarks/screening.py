@@ -70,7 +70,7 @@ def problem(n_cis: int, n_ntc: int, n: int, seed: int) -> Problem:
     control = guide >= n_cis
     dosage = RowDosage(dose, np.where(control, 0.0, 0.2), np.where(control, 0.02, 0.08), control)
     axis = Axis.of(dose[:n_cis])
-    return problem_of(stats, dosage, o[keep], alpha_sd=0.3, axis=axis, priors=TransPriors())
+    return problem_of(stats, dosage, o[keep], group_effect_sd=0.3, axis=axis, priors=TransPriors())
 
 
 def compare(design: tuple[int, int], n: int, seed: int) -> Result:

@@ -103,7 +103,7 @@ def step_on_cells(n_features, n_cells, minibatch_size):
         overdispersion=np.full(n_features, 0.5),
         axis=Axis.of(dose[:14]),
         priors=TransPriors(),
-        hyper={"alpha_scale": 0.3, "m_tau": -2.8, "s_tau": 0.5},
+        hyper={"group_effect_sd": 0.3, "tau_log_mean": -2.8, "tau_log_sd": 0.5},
         consts=np.zeros((n_features, 2)),
         device=cpu,
     )

@@ -37,7 +37,7 @@ from dream_sc._core.technical.counts import technical as fit_counts
 from dream_sc._core.types import Axis, GuideStats, RowDosage, TechnicalStats
 
 CPU = torch.device("cpu")
-HYPER = {"m_tau": -2.5, "s_tau": 0.8, "alpha_scale": 0.3}
+HYPER = {"tau_log_mean": -2.5, "tau_log_sd": 0.8, "group_effect_sd": 0.3}
 N_FEATURES = 30
 POINTS = np.array([[-1.0, 0.0], [1.0, 0.5], [0.0, -1.5], [0.0, 1.0]])
 
@@ -271,7 +271,7 @@ def two() -> list[Problem]:
     stats, dosage, factor, axis = _fit_input(5)
     return [
         with_wide(
-            problem(st, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors()),
+            problem(st, dosage, np.full(N_FEATURES, 0.5), group_effect_sd=0.3, axis=axis, priors=TransPriors()),
             0.05,
             0.4,
         )
@@ -328,7 +328,7 @@ def test_errors_of_coefficients_are_integrated(rng: np.random.Generator) -> None
         errors=np.full((N_FEATURES, 1), 0.15),
     )
     stats = replace(stats, covariates=one)
-    arguments = {"alpha_sd": 0.3, "axis": axis, "priors": TransPriors()}
+    arguments = {"group_effect_sd": 0.3, "axis": axis, "priors": TransPriors()}
     p = problem(stats, dosage, np.full(N_FEATURES, 0.5), **arguments)
     assert p.design.loads.shape[1] == 1
     taus = np.full((N_FEATURES, 1), 0.1)
@@ -353,7 +353,7 @@ def test_gradient_and_tensors_with_errors(
 ) -> None:
     stats, dosage, axis = _uncertain(rng, 0.3)
     dosage = replace(dosage, error=np.zeros_like(dosage.error))
-    p = problem(stats, dosage, np.full(N_FEATURES, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    p = problem(stats, dosage, np.full(N_FEATURES, 0.5), group_effect_sd=0.3, axis=axis, priors=TransPriors())
     p, c = with_wide(p, wide, 0.4), curve(name)
     shapes, _, consts = c.lattice(axis, p.priors)
     some = np.linspace(0, len(shapes) - 1, min(len(shapes), 20)).astype(int)
@@ -381,7 +381,7 @@ def test_pyro_engines_take_the_errors(name: str, niters: int, rng: np.random.Gen
     one = stats.take(np.arange(1))
     spread = []
     for st in (one, replace(one, covariates=replace(one.covariates, errors=None))):
-        p = problem(st, dosage, np.full(1, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
+        p = problem(st, dosage, np.full(1, 0.5), group_effect_sd=0.3, axis=axis, priors=TransPriors())
         start = np.tile([p.level[0], 0.3, 0.0, 0.7], (1, 20, 1)) + rng.normal(0, 0.05, (1, 20, 4))
         draws, _ = engine(name).trans(
             st,
@@ -409,7 +409,7 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
     stats, dosage, axis = _uncertain(rng, errors)
     stats, c, n = stats.take(np.arange(2)), curve(name), 2
     consts = np.repeat(c.lattice(axis, TransPriors())[2][:1], n, 0)
-    p = problem(stats, dosage, np.full(n, 0.5), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    p = problem(stats, dosage, np.full(n, 0.5), group_effect_sd=0.3, axis=axis, priors=TransPriors())
     data = tensors.trans_data(
         stats,
         dosage,
@@ -448,7 +448,7 @@ def test_guide_level_density_equals_the_engine(name: str, errors: float, rng: np
     priors = TransPriors()
     from scipy.stats import norm
 
-    want += n * norm(HYPER["m_tau"], HYPER["s_tau"]).logpdf(np.log(0.1))
+    want += n * norm(HYPER["tau_log_mean"], HYPER["tau_log_sd"]).logpdf(np.log(0.1))
     for k, v in values.items():
         if k.startswith("log2_ec50"):
             want += norm(0, priors.ec50_sd).logpdf(v).sum()

@@ -41,7 +41,7 @@ def _problem(rng: np.random.Generator, n_features: int = 4, n_groups: int = 2, l
         n_groups,
     )
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0.0), np.full(n_g, 0.05))
-    return problem(stats, dosage, np.full(n_features, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    return problem(stats, dosage, np.full(n_features, 0.5), group_effect_sd=0.3, axis=AXIS, priors=TransPriors())
 
 
 LOG_DENSITY, LOG_NORMALISER = from_python(negbinom.log_density), from_python(negbinom.log_normaliser)
@@ -64,7 +64,7 @@ def test_null_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     w = np.array([10.0, 12.0])
     stats = GuideStats(counts, w, w * 1.05, np.arange(2), np.zeros(2, int), 2, 1)
     dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
-    p = problem(stats, dosage, np.array([0.6]), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    p = problem(stats, dosage, np.array([0.6]), group_effect_sd=0.3, axis=AXIS, priors=TransPriors())
     got = evidence(p, curve("null"), np.zeros((1, 1, 0)), np.zeros((1, 1, 2)), np.array([[tau]]), tol=1e-10)[0][0, 0, 0]
     a = np.linspace(p.level[0] - 4, p.level[0] + 4, 801)
     u = np.linspace(-1.6, 1.6, 321)
@@ -85,7 +85,7 @@ def _normal(x: float, sd: float) -> float:
 
 def test_single_hill_evidence_equals_brute_force(rng: np.random.Generator) -> None:
     """Given the shape and no guide effects: level and amplitude by two-dimensional quadrature."""
-    p = _problem(rng, 1, 1).with_design(alpha_sd=1.0, error=np.zeros(9))
+    p = _problem(rng, 1, 1).with_design(group_effect_sd=1.0, error=np.zeros(9))
     shape = np.array([[[-0.8, 0.5]]])
     got = evidence(p, curve("single_hill"), shape, np.zeros((1, 1, 2)), np.array([[1e-5]]), tol=1e-10)[0][0, 0, 0]
     phi = 1 / (p.overdispersion[0] ** 2 * p.design.scale2)

@@ -26,7 +26,7 @@ def wide_problem(rng: np.random.Generator) -> Problem:
     counts = rng.poisson(mean * np.exp(rng.normal(0, 0.05, (3, n_g)))[:, guide]).astype(float)
     stats = GuideStats(counts, w, w * 1.1, guide, group, n_g, 2)
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0.0), np.full(n_g, 0.05))
-    p = problem(stats, dosage, np.full(3, 0.5), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    p = problem(stats, dosage, np.full(3, 0.5), group_effect_sd=0.3, axis=AXIS, priors=TransPriors())
     return with_wide(p, 0.05, 0.5)
 
 

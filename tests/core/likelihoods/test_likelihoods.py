@@ -55,7 +55,12 @@ def problem(distribution: str, stats: GuideStats) -> Problem:
     unit = likelihood(distribution).unit
     dosage = RowDosage(DOSES, np.zeros(len(DOSES)), np.full(len(DOSES), 0.03), DOSES == 0)
     return problem_of(
-        stats, dosage, np.ones(len(stats.counts)), alpha_sd=0.3 * unit, axis=AXIS, priors=TransPriors().in_unit(unit)
+        stats,
+        dosage,
+        np.ones(len(stats.counts)),
+        group_effect_sd=0.3 * unit,
+        axis=AXIS,
+        priors=TransPriors().in_unit(unit),
     )
 
 
@@ -132,7 +137,7 @@ def test_null_evidence_equals_brute_force(distribution: str, rng: np.random.Gene
     stats = rows(distribution, rng, np.array([[0.3, -0.4]]), n=9.0)
     dosage = RowDosage(np.zeros(2), np.zeros(2), np.zeros(2))
     priors = TransPriors().in_unit(unit)
-    p = problem_of(stats, dosage, np.ones(1), alpha_sd=0.3 * unit, axis=AXIS, priors=priors)
+    p = problem_of(stats, dosage, np.ones(1), group_effect_sd=0.3 * unit, axis=AXIS, priors=priors)
     got = null_evidence(p, np.array([[tau * unit]]), tol=1e-10)[0][0, 0]
     a, u = np.linspace(-4, 4, 1601), np.linspace(-1.6, 1.6, 321)
     level = p.level[0] / unit
@@ -192,7 +197,7 @@ def test_responders_are_found_and_their_curves_covered(distribution: str) -> Non
     stats = rows(distribution, rng, predictor + rng.normal(0, 0.05, h.shape), n=150.0)
     p = problem(distribution, stats)
     dosage = RowDosage(DOSES, np.zeros(len(DOSES)), np.full(len(DOSES), 0.03), DOSES == 0)
-    prepared = Prepared.of_sums(stats, dosage, np.ones(t), axis=AXIS, group_effect_sd=p.design.alpha_sd)
+    prepared = Prepared.of_sums(stats, dosage, np.ones(t), axis=AXIS, group_effect_sd=p.design.group_effect_sd)
     c, effect = fit(prepared, Settings()).columns, likelihood(distribution).effect
     called = c["qvalue"] < 0.05
     large = responds & (np.abs(mean[:, 0] - mean[:, 7]) > (0.3 if distribution == "binomial" else 0.7))

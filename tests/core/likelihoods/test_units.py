@@ -31,7 +31,7 @@ def test_the_kernel_adds_it_to_the_overdispersion_of_cells(rng: np.random.Genera
     small, large = np.full(T, 0.4), np.full(T, 0.9)
     scale2 = stats.exposure2 / stats.exposure**2
     added = replace(stats, weights=np.repeat(((0.9**2 - 0.4**2) * scale2)[None], T, 0))
-    given = {"alpha_sd": 0.3, "axis": Axis.of(DOSES[:6]), "priors": TransPriors()}
+    given = {"group_effect_sd": 0.3, "axis": Axis.of(DOSES[:6]), "priors": TransPriors()}
     tau = np.full((T, 2), [0.05, 0.3])
     one = null_evidence(problem_of(added, dosage, small, **given), tau, tol=1e-8)[0]
     other = null_evidence(problem_of(stats, dosage, large, **given), tau, tol=1e-8)[0]
@@ -50,7 +50,7 @@ def test_tensors_have_scipys_density(rng: np.random.Generator) -> None:
 def test_simulated_sums_have_this_variance(rng: np.random.Generator) -> None:
     stats, dosage = _stats(rng), RowDosage(DOSES, np.zeros(R), np.zeros(R), DOSES == 0)
     stats = replace(stats, weights=np.full((T, R), 0.5))
-    given = {"alpha_sd": 0.3, "axis": Axis.of(DOSES[:6]), "priors": TransPriors()}
+    given = {"group_effect_sd": 0.3, "axis": Axis.of(DOSES[:6]), "priors": TransPriors()}
     rows = problem_of(stats, dosage, np.full(T, 0.4), **given).rows
     mean = 40.0
     draws = [likelihood("negbinom").simulate(rng, rows, np.full((T, R), np.log(mean)))[0] for _ in range(4000)]

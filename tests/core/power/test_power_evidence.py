@@ -92,7 +92,7 @@ def test_the_trans_step_says_the_same():
     stats = GuideStats(sums, d.exposure, d.exposure**2 * d.noise, rows, np.zeros_like(rows), len(x), 1)
     spread = np.where(x == 0, 0.0, d.within_sd)
     dosage = RowDosage(x, spread, np.zeros(len(x)), control=np.arange(len(x)) >= len(d.dosages))
-    p = problem(stats, dosage, np.full(len(sums), NOISE), alpha_sd=0.3, axis=d.axis, priors=PRIORS)
+    p = problem(stats, dosage, np.full(len(sums), NOISE), group_effect_sd=0.3, axis=d.axis, priors=PRIORS)
     e = evaluate(p, Settings(), (0.0, 0.3))
     names = [c.name for c in e.comparison.curves]
     weights = {"null": 0.8, "switch": 0.05, "single_hill": 0.14, "additive_hill": 0.01}

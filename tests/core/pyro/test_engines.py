@@ -29,7 +29,7 @@ def _arguments() -> tuple[GuideStats, dict[str, Any]]:
         "curve": "single_hill",
         "axis": AXIS,
         "priors": TransPriors(),
-        "hyper": {"m_tau": np.log(0.04), "s_tau": 0.5, "alpha_scale": 0.3},
+        "hyper": {"tau_log_mean": np.log(0.04), "tau_log_sd": 0.5, "group_effect_sd": 0.3},
         "consts": np.zeros((2, 2)),
         "init": TRUTH[:, None] + rng.normal(0, [0.03, 0.1, 0.1, 0.1], (2, 50, 4)),
         "nsamples": 150,

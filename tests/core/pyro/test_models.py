@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 PRIORS = TransPriors()
 DOSES = np.r_[np.linspace(-3, 1.2, 5), np.zeros(3)]
 AXIS = Axis(-3.0, 1.2, DOSES[:5])
-HYPER = {"m_tau": -2.5, "s_tau": 0.8, "alpha_scale": 0.3}
+HYPER = {"tau_log_mean": -2.5, "tau_log_sd": 0.8, "group_effect_sd": 0.3}
 
 
 def _reachable(z_low: np.ndarray, z_high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +104,7 @@ def test_guide_level_density_equals_the_engine(
     stats, dosage = _design(rng, n_groups, n_escaping=n_escaping)
     c, n, n_g = curve(name), len(stats.counts), len(DOSES)
     o = rng.uniform(0.2, 1.5, n)
-    p = laplace.problem(stats, dosage, o, alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
+    p = laplace.problem(stats, dosage, o, group_effect_sd=HYPER["group_effect_sd"], axis=AXIS, priors=PRIORS)
     p, hyper = with_wide(p, wide, 0.4), HYPER | {"wide_weight": wide, "wide_sd": 0.4}
     params = _parameters(rng, name, n)
     all_consts = c.lattice(AXIS, PRIORS)[2]
@@ -114,7 +114,7 @@ def test_guide_level_density_equals_the_engine(
     )
     u, alpha = rng.normal(0, 0.1, (n, n_g)), rng.normal(0, 0.3, (n, n_groups - 1))
     log_tau = rng.normal(-2, 0.5, n)
-    want = norm(HYPER["m_tau"], HYPER["s_tau"]).logpdf(log_tau).sum()
+    want = norm(HYPER["tau_log_mean"], HYPER["tau_log_sd"]).logpdf(log_tau).sum()
     for t in range(n):
         theta = np.concatenate([[v[t] for v in params.values()], alpha[t]])
         want += _engine_density(p, t, c, theta, u[t], consts[t], float(np.exp(log_tau[t])))
@@ -134,7 +134,7 @@ def test_guides_with_wide_effects_of_their_own_have_the_density_of_the_engine() 
     stats, dosage = _design(rng, 1)
     c, n, n_g = curve("null"), len(stats.counts), len(DOSES)
     o, weight, sd = rng.uniform(0.2, 1.5, n), rng.uniform(0.01, 0.9, n_g), rng.uniform(0.2, 1.0, n_g)
-    p = laplace.problem(stats, dosage, o, alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
+    p = laplace.problem(stats, dosage, o, group_effect_sd=HYPER["group_effect_sd"], axis=AXIS, priors=PRIORS)
     p = p.with_design(wide_sd=np.stack([0 * sd, sd], 1), wide_weight=np.stack([1 - weight, weight], 1))
     params, consts = _parameters(rng, "null", n), np.zeros((n, 2))
     hyper = HYPER | {"wide_weight": weight, "wide_sd": sd}
@@ -142,7 +142,7 @@ def test_guides_with_wide_effects_of_their_own_have_the_density_of_the_engine() 
         stats, dosage, overdispersion=o, axis=AXIS, priors=PRIORS, hyper=hyper, consts=consts, device=CPU
     )
     u, log_tau = rng.normal(0, 0.4, (n, n_g)), rng.normal(-2, 0.5, n)
-    want = norm(HYPER["m_tau"], HYPER["s_tau"]).logpdf(log_tau).sum()
+    want = norm(HYPER["tau_log_mean"], HYPER["tau_log_sd"]).logpdf(log_tau).sum()
     for t in range(n):
         theta = np.array([v[t] for v in params.values()])
         want += _engine_density(p, t, c, theta, u[t], consts[t], float(np.exp(log_tau[t])))
@@ -163,7 +163,7 @@ def test_density_of_chains_equals_the_engine() -> None:
         rng.binomial(total.astype(int), 0.4).astype(float), one, one, guide, group, n_g, 2, total, "multinomial"
     )
     dosage = RowDosage(DOSES[guide], np.where(DOSES == 0, 0.0, 0.3)[guide], np.full(n_g, 0.05))
-    p = laplace.problem(stats, dosage, np.ones(n), alpha_sd=HYPER["alpha_scale"], axis=AXIS, priors=PRIORS)
+    p = laplace.problem(stats, dosage, np.ones(n), group_effect_sd=HYPER["group_effect_sd"], axis=AXIS, priors=PRIORS)
     p, hyper, c = with_wide(p, 0.05, 0.4), HYPER | {"wide_weight": 0.05, "wide_sd": 0.4}, curve("single_hill")
     sticks = _torch.trans_data(
         stats,
@@ -180,7 +180,9 @@ def test_density_of_chains_equals_the_engine() -> None:
     u, alpha, log_tau = rng.normal(0, 0.1, (n, n_g)), rng.normal(0, 0.3, (n, 1)), rng.normal(-2, 0.5, n)
     own = np.stack([k[feature] + lag * np.exp(-log_n[feature]), log_n[feature]], 1)
     shared, no = np.stack([k, log_n], 1), np.zeros((2, 2))
-    want = norm(HYPER["m_tau"], HYPER["s_tau"]).logpdf(log_tau).sum() + norm(0, PRIORS.ec50_sd).logpdf(k).sum()
+    want = (
+        norm(HYPER["tau_log_mean"], HYPER["tau_log_sd"]).logpdf(log_tau).sum() + norm(0, PRIORS.ec50_sd).logpdf(k).sum()
+    )
     want += norm(PRIORS.n_log_mean, PRIORS.n_log_sd).logpdf(log_n).sum()
     want += np.log(c.amplitude_mass(shared, no, AXIS, PRIORS)).sum()
     want -= np.log(c.amplitude_mass(own, np.zeros((n, 2)), AXIS, PRIORS)).sum()

@@ -154,7 +154,7 @@ def _problem() -> tuple[GuideStats, RowDosage, np.ndarray, float]:
 def _fitted(
     hyper: dict[str, object], settings: Settings, *, dosage: RowDosage | None = None, own_spread: bool = False
 ) -> tuple[GuideStats, calibration.Fitted]:
-    stats, by_guide, overdispersion, alpha_sd = _problem()
+    stats, by_guide, overdispersion, group_effect_sd = _problem()
     spread = np.zeros(N_GUIDES)
     spread[stats.guide] = by_guide.spread
     prior, null = decision.restore(hyper)
@@ -165,7 +165,7 @@ def _fitted(
         guide_spread=None if own_spread else spread,
         control=CONTROL,
         overdispersion=overdispersion,
-        group_effect_sd=alpha_sd,
+        group_effect_sd=group_effect_sd,
         priors=TransPriors(),
         settings=settings,
         prior=prior,
@@ -174,10 +174,10 @@ def _fitted(
 
 
 def _fit(stats: GuideStats, dosage: RowDosage, settings: Settings, hyper: dict[str, object] | None = None) -> Any:
-    _, _, overdispersion, alpha_sd = _problem()
+    _, _, overdispersion, group_effect_sd = _problem()
     doses = dosage.mean[~dosage.control[stats.guide]]
     axis = Axis.of(np.unique(doses))
-    prepared = Prepared.of_sums(stats, dosage, overdispersion, axis=axis, group_effect_sd=alpha_sd)
+    prepared = Prepared.of_sums(stats, dosage, overdispersion, axis=axis, group_effect_sd=group_effect_sd)
     return fit(prepared, replace(settings, learned=hyper))
 
 

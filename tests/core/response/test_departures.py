@@ -37,7 +37,7 @@ def _problem(shift: np.ndarray, rng: np.random.Generator, order: np.ndarray | No
     stats = GuideStats(counts[:, order], w, 1.1 * w, np.arange(N_G), np.zeros(N_G, int), N_G, 1)
     dosage = RowDosage(DOSES[order], np.zeros(N_G), np.full(N_G, 0.05), CONTROL[order])
     axis = Axis.of(DOSES[~CONTROL])
-    return problem(stats, dosage, np.full(n, 0.3), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    return problem(stats, dosage, np.full(n, 0.3), group_effect_sd=0.3, axis=axis, priors=TransPriors())
 
 
 def _shift(who: dict[int, int], rng: np.random.Generator, n: int = 300) -> np.ndarray:
@@ -90,7 +90,9 @@ def test_few_ntc_guides_do_not_depart_where_all_others_act_alike(n_acting: int, 
     counts = rng.poisson(np.exp(log_mean) * w).astype(float)
     stats = GuideStats(counts, w, 1.1 * w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     dosage = RowDosage(np.where(acts, -1.0, 0.0), np.zeros(n_g), np.zeros(n_g), ~acts)
-    p = problem(stats, dosage, np.full(n, 0.3), alpha_sd=0.3, axis=Axis.of(np.array([-1.0])), priors=TransPriors())
+    p = problem(
+        stats, dosage, np.full(n, 0.3), group_effect_sd=0.3, axis=Axis.of(np.array([-1.0])), priors=TransPriors()
+    )
     found = learn_departures(p, Settings(function_type="switch"), GENERAL, n_g)
     assert found is not None
     assert not found.own.any()
@@ -293,7 +295,7 @@ def test_other_designs_and_data_tell_a_pair_as_well(kind: str, n_ntc: int) -> No
     stats = GuideStats(y, w, 1.1 * w, np.arange(n_g), np.zeros(n_g, int), n_g, 1, weights, kind)
     dosage = RowDosage(dose, np.zeros(n_g), np.full(n_g, 0.05), dose == 0)
     priors, axis = TransPriors().in_unit(like.unit), Axis.of(dose[dose != 0])
-    p = problem(stats, dosage, np.full(n, 0.3), alpha_sd=0.3 * like.unit, axis=axis, priors=priors)
+    p = problem(stats, dosage, np.full(n, 0.3), group_effect_sd=0.3 * like.unit, axis=axis, priors=priors)
     wide = Wide(0.01, 0.35 * like.unit)
     found = learn_departures(p, Settings(), wide, n_g)
     np.testing.assert_array_equal(np.flatnonzero(found.own), [0, 2])

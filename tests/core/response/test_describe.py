@@ -21,13 +21,16 @@ def test_sums_come_back(rng: np.random.Generator) -> None:
     stats = GuideStats(rng.poisson(3.0 * w, (4, 2 * n_g)).astype(float), w, 1.3 * w, guide, group, n_g, 2)
     dosage = RowDosage(DOSES[guide], np.zeros(2 * n_g), np.full(n_g, 0.05), DOSES == 0)
     axis = Axis.of(DOSES[DOSES != 0])
-    p = problem(stats, dosage, np.full(4, 0.3), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    p = problem(stats, dosage, np.full(4, 0.3), group_effect_sd=0.3, axis=axis, priors=TransPriors())
     found, doses, hyper = for_pyro(p, Prior.start(p.priors), Settings())
     np.testing.assert_allclose(found.exposure, w)
     np.testing.assert_allclose(found.exposure2, 1.3 * w)
     for name in ("counts", "guide", "group", "n_guides", "n_groups"):
         np.testing.assert_array_equal(getattr(found, name), getattr(stats, name), name)
     np.testing.assert_allclose(doses.mean, DOSES[guide])
-    assert hyper["alpha_scale"] == 0.3
+    assert hyper["group_effect_sd"] == 0.3
     # without guide effects their sd is next to nothing
-    assert for_pyro(p, Prior.start(p.priors), Settings(guide_effects=False))[2]["m_tau"] < hyper["m_tau"] - 3.0
+    assert (
+        for_pyro(p, Prior.start(p.priors), Settings(guide_effects=False))[2]["tau_log_mean"]
+        < hyper["tau_log_mean"] - 3.0
+    )

@@ -33,7 +33,7 @@ def _problem(rng: np.random.Generator) -> Problem:
     counts = rng.poisson(np.exp(log_mean) * w).astype(float)
     stats = GuideStats(counts, w, w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     dosage = RowDosage(DOSES, np.where(DOSES != 0, 0.2, 0.0), np.full(n_g, 0.05), DOSES == 0)
-    p = problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    p = problem(stats, dosage, np.full(n, 0.4), group_effect_sd=0.3, axis=AXIS, priors=TransPriors())
     return with_wide(replace(p, several=True), 0.03, 0.35)
 
 

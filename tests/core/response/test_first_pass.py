@@ -33,7 +33,7 @@ def _problem(log_mean: np.ndarray, rng: np.random.Generator, wide: float = 0.0, 
     counts = rng.poisson(np.exp(log_mean) * w).astype(float)
     stats = GuideStats(counts, w, 1.1 * w, np.arange(n_g), np.zeros(n_g, int), n_g, 1)
     dosage = RowDosage(DOSES, np.where(DOSES != 0, spread, 0.0), np.zeros(n_g), DOSES == 0)
-    p = problem(stats, dosage, np.full(len(counts), 0.4), alpha_sd=0.3, axis=AXIS, priors=TransPriors())
+    p = problem(stats, dosage, np.full(len(counts), 0.4), group_effect_sd=0.3, axis=AXIS, priors=TransPriors())
     return with_wide(p, wide, 0.4)
 
 

@@ -101,7 +101,7 @@ def test_a_switch_sees_only_where_guides_act() -> None:
         prepared.stats,
         prepared.dosage,
         prepared.overdispersion,
-        alpha_sd=0.3,
+        group_effect_sd=0.3,
         axis=prepared.axis,
         priors=TransPriors(),
     )

@@ -32,7 +32,7 @@ def _of_scores(rng: np.random.Generator, n: int = 3) -> Problem:
     members = np.concatenate([MEMBERS, np.zeros((N_NTC, 3))])
     dosage = RowDosage(mean, none, none, guide >= len(MEMBERS), members=members)
     axis = Axis(-3.4, 0.05, np.sort(DOSAGE))
-    return problem(stats, dosage, np.ones(n), alpha_sd=1.0, axis=axis, priors=PRIORS)
+    return problem(stats, dosage, np.ones(n), group_effect_sd=1.0, axis=axis, priors=PRIORS)
 
 
 def _summed_up(p: Problem) -> Problem:

@@ -27,7 +27,9 @@ def _problem(rng: np.random.Generator, slope: float, tau: float, odd: float = 0.
     stats = GuideStats(counts, w, w, GUIDE, GROUP, 12, 2)
     control = np.arange(12) >= 8
     dosage = RowDosage(DOSES[GUIDE], np.zeros(24), np.zeros(12), control)
-    return problem(stats, dosage, np.full(n, 0.5), alpha_sd=0.3, axis=Axis(-3.0, 1.0, DOSES[:8]), priors=TransPriors())
+    return problem(
+        stats, dosage, np.full(n, 0.5), group_effect_sd=0.3, axis=Axis(-3.0, 1.0, DOSES[:8]), priors=TransPriors()
+    )
 
 
 def _columns(p: Problem, slope: float, tau: float) -> dict[str, np.ndarray]:

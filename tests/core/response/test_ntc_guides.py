@@ -35,7 +35,7 @@ def pooled() -> Problem:
     stats = GuideStats(counts, w, 1.1 * w, guide, group, n_g, N_GROUPS)
     dosage = RowDosage(DOSES[guide], np.where(DOSES[guide] != 0, 0.2, 0), np.where(DOSES != 0, 0.1, 0), DOSES == 0)
     axis = Axis.of(DOSES[:N_CIS])
-    p = problem(stats, dosage, np.full(n, 0.4), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    p = problem(stats, dosage, np.full(n, 0.4), group_effect_sd=0.3, axis=axis, priors=TransPriors())
     return with_wide(p, 0.02, 0.35)
 
 
@@ -54,7 +54,7 @@ def test_only_many_ntc_guides_are_summed_up(pooled: Problem) -> None:
         guide=stats.guide[keep],
         group=stats.group[keep],
     )
-    p = problem(stats, dosage, pooled.overdispersion, alpha_sd=0.3, axis=pooled.axis, priors=pooled.priors)
+    p = problem(stats, dosage, pooled.overdispersion, group_effect_sd=0.3, axis=pooled.axis, priors=pooled.priors)
     assert not p.pooled
 
 

@@ -25,7 +25,7 @@ def _problem(rng: np.random.Generator, share: float, sd: float, n: int = 300, n_
     stats = GuideStats(counts, w, w, np.arange(n_g), np.zeros(n_g, dtype=int), n_g, 1)
     dosage = RowDosage(dose, np.zeros(n_g), np.full(n_g, 0.05), np.arange(n_g) >= N_TARGETING)
     axis = Axis(-2.0, 0.05, dose[:N_TARGETING])
-    return problem(stats, dosage, np.full(n, 0.1), alpha_sd=0.3, axis=axis, priors=TransPriors())
+    return problem(stats, dosage, np.full(n, 0.1), group_effect_sd=0.3, axis=axis, priors=TransPriors())
 
 
 @pytest.mark.parametrize(("share", "sd"), [(0.1, 0.35), (0.15, 0.6)])

@@ -33,7 +33,7 @@ class Design(NamedTuple):
     wide_sd: Matrix  # (G, M) what each component of a guide's effects adds to tau, 0 first
     wide_weight: Matrix  # (G, M)
     level_sd: float
-    alpha_sd: float
+    group_effect_sd: float
     axis: Vector  # (2,)
     scales: Vector  # of the movement
     weights: Vector

@@ -115,7 +115,7 @@ def sample_feature(
     start["log_tau"] = torch.as_tensor(data.tau_log_mean)
     cov = np.cov(init.T).reshape(len(names), len(names)) + 1e-8 * np.eye(len(names))
     scale: dict[Any, Any] = {names: tensors.tensor(np.linalg.cholesky(cov), data.level.device)}
-    scale |= {"log_tau": data.tau_log_sd, "alpha": 0.3 * data.alpha_sd}
+    scale |= {"log_tau": data.tau_log_sd, "alpha": 0.3 * data.group_effect_sd}
     if data.load_covariance is not None:
         scale["errors"] = torch.diagonal(data.load_covariance[0]).mean().sqrt()
     return sample(reparam, start, n, warmup, scale)

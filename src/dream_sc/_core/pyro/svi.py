@@ -77,7 +77,7 @@ def trans(
         names = c.params[: init.shape[-1]]
         mean = init.mean(1)
         start = {name: tensors.tensor(mean[:, i : i + 1], at) for i, name in enumerate(names)}
-        start["log_tau"] = torch.as_tensor(hyper["m_tau"])
+        start["log_tau"] = torch.as_tensor(hyper["tau_log_mean"])
         scaled = ("a", "u", "alpha", *(() if c.log_amplitudes else names[1 : len(names) - c.n_shape]))
         units = dict.fromkeys(scaled, priors.unit)
         model = lambda: guide_level(data, c, degree)  # noqa: E731
@@ -129,7 +129,7 @@ def trans_chains(
         data = ChainData(sticks, of, tensors.tensor(lag, at), torch.as_tensor(np.array(moves), device=at), n_f)
         first = {n: init[1][..., i] for i, n in enumerate(names)} | {n: init[0][..., i] for i, n in enumerate("ab")}
         start = {name: tensors.tensor(x.mean(1)[:, None], at) for name, x in first.items()}
-        start["log_tau"] = torch.as_tensor(hyper["m_tau"])
+        start["log_tau"] = torch.as_tensor(hyper["tau_log_mean"])
         starts = np.searchsorted(feature, np.arange(n_f))
         place = tensors.tensor(np.arange(len(lag)) - starts[feature], at)
         family, drift = optimise(lambda: chains(data), start, niters or NITERS, rng, place=place)

@@ -183,7 +183,7 @@ def refit(fitted: Fitted, stats: GuideStats, source: Ints) -> Evidence:
     """Evidence of every feature with the dosages rearranged: no posteriors, no draws."""
     kept, dosage, axis = fitted.rearranged(stats, source)
     sd, priors, prior = fitted.group_effect_sd, fitted.priors, fitted.prior
-    p = problem_of(kept, dosage, fitted.overdispersion, alpha_sd=sd, axis=axis, priors=priors)
+    p = problem_of(kept, dosage, fitted.overdispersion, group_effect_sd=sd, axis=axis, priors=priors)
     return evaluate(p, fitted.settings, prior.wide)
 
 

@@ -356,9 +356,9 @@ def for_pyro(p: Problem, prior: Prior, settings: Settings) -> tuple[GuideStats, 
     if not settings.guide_effects:
         prior = replace(prior, tau_log_mean=NO_TAU[0] + np.log(p.priors.unit), tau_log_sd=NO_TAU[1]).without_wide()
     hyper: dict[str, Any] = {
-        "m_tau": prior.tau_log_mean,
-        "s_tau": prior.tau_log_sd,
-        "alpha_scale": d.alpha_sd,
+        "tau_log_mean": prior.tau_log_mean,
+        "tau_log_sd": prior.tau_log_sd,
+        "group_effect_sd": d.group_effect_sd,
         "several": float(p.several),
     }
     return stats, dosage, hyper | _wide_of(prior, p.codes)

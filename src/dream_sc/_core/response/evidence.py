@@ -87,7 +87,7 @@ def problem_of(prepared: Prepared) -> Problem:
         prepared.stats.take(used),
         prepared.dosage,
         prepared.overdispersion[used],
-        alpha_sd=prepared.group_effect_sd,
+        group_effect_sd=prepared.group_effect_sd,
         axis=prepared.axis,
         priors=prepared.priors,
     )

@@ -182,7 +182,7 @@ class Problem:
         if self.background is not None:
             return self.background.at(taus)
         d, n_t, n_c = self.design, len(self.counts), 1 + int(self.design.group.max())
-        sd, n = np.where(np.arange(n_c) == 0, d.level_sd, d.alpha_sd), n_c + d.loads.shape[1]
+        sd, n = np.where(np.arange(n_c) == 0, d.level_sd, d.group_effect_sd), n_c + d.loads.shape[1]
         mode, precision = np.zeros((n_t, 1, n)), np.zeros((n_t, 1, n, n))
         mode[:, 0, 0], precision[..., :n_c, :n_c] = self.level, np.diag(sd**-2.0)
         value = np.full((n_t, 1), -np.log(sd).sum() - 0.5 * n * ntc_guides.LOG_2PI)
@@ -204,7 +204,13 @@ class Problem:
 
 
 def problem(
-    stats: GuideStats, dosage: RowDosage, overdispersion: Floats, *, alpha_sd: float, axis: Axis, priors: TransPriors
+    stats: GuideStats,
+    dosage: RowDosage,
+    overdispersion: Floats,
+    *,
+    group_effect_sd: float,
+    axis: Axis,
+    priors: TransPriors,
 ) -> Problem:
     """Sort rows by guide and give rows of equal dosage one entry in the table of dosages.
 
@@ -240,7 +246,7 @@ def problem(
         wide_sd=np.zeros((len(present), 1)),
         wide_weight=np.ones((len(present), 1)),
         level_sd=priors.level_sd,
-        alpha_sd=alpha_sd,
+        group_effect_sd=group_effect_sd,
         axis=np.array([axis.low, axis.high]),
         scales=np.array(priors.movement_scales),
         weights=np.array(priors.movement_weights),

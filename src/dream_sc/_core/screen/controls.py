@@ -81,7 +81,7 @@ def controls(
     none = np.zeros(len(stats.guide))
     dosage = RowDosage(none, none, np.zeros(n), np.ones(n, dtype=bool))
     o = np.where(ok, overdispersion, np.median(overdispersion[ok]) if ok.any() else 1.0)
-    p = problem(stats, dosage, o, alpha_sd=group_effect_sd, axis=Axis.of(np.array([-1.0])), priors=priors)
+    p = problem(stats, dosage, o, group_effect_sd=group_effect_sd, axis=Axis.of(np.array([-1.0])), priors=priors)
     knots = np.array(priors.tau_grid if guide_effects else [NO_EFFECTS * priors.unit])
     if known is not None:
         wide = known.wide

@@ -301,7 +301,7 @@ def _null_design(guides: Guides, prepared: Prepared, controls: Controls, classes
         every,
         dosage_of(guides, every.guide),
         mine.overdispersion,
-        alpha_sd=prepared.group_effect_sd,
+        group_effect_sd=prepared.group_effect_sd,
         axis=guides.axis(every.guide),
         priors=prepared.priors,
     )

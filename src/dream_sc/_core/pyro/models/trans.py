@@ -75,7 +75,7 @@ class TransData:
     level: Any  # (T,) centre of the prior of the level
     consts: Any  # (T, 2) constants of the curve
     n_groups: int
-    alpha_sd: float
+    group_effect_sd: float
     tau_log_mean: float
     tau_log_sd: float
     wide_weight: Any  # of the wide component of the guide effects: a number, or (G,) of each guide
@@ -153,7 +153,7 @@ def row_effects(data: TransData, n: int) -> Any:
 
 def group_effects(data: TransData) -> Any:
     """Log effect of the technical group of each row, ``(T, R)``; the first group is the reference."""
-    scale = data.alpha_sd * data.level.new_ones(data.n_groups - 1)
+    scale = data.group_effect_sd * data.level.new_ones(data.n_groups - 1)
     alpha = pyro.sample("alpha", dist.Normal(0.0 * scale, scale).to_event(1))
     alpha = alpha.reshape(*alpha.shape[:-2], alpha.shape[-1]) if alpha.dim() > 2 else alpha
     return torch.cat([torch.zeros_like(alpha[:, :1]), alpha], -1)[:, data.group]
