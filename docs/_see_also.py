@@ -38,7 +38,7 @@ TOGETHER: tuple[tuple[str, ...], ...] = (
     ("pl.de_comparison", "get.rank_genes_groups", "pl.volcano"),
     ("design.power", "design.what_helps", "design.cheapest", "pl.power"),
     ("memory.estimate", "memory.estimate_for", "memory.Estimate", "pl.memory"),
-    ("datasets.titration", "datasets.high_moi", "datasets.true_curve"),
+    ("datasets.titration", "datasets.high_moi", "datasets.from_fit", "datasets.true_curve"),
     ("io.read_cellranger", "io.protospacer_calls", "io.from_igvf"),
     ("io.from_igvf", "io.to_igvf"),
     ("io.from_pertpy", "io.to_pertpy", "io.from_scperturb"),

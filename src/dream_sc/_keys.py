@@ -30,6 +30,7 @@ GENE_IDS, GENE_SYMBOLS, GENOME = "gene_ids", "gene_symbols", "genome"  # columns
 IGVF_TARGETS = "igvf_targets"  # `.uns`: targets of guides with their positions, as an IGVF MuData has them
 ASSIGNED_GUIDES, ASSIGNED_GUIDE = "assigned_guides", "assigned_guide"  # of pertpy: a layer, a column of `.obs`
 TITRATION = "titration"
+FROM_FIT = "from_fit"  # entry of `.uns` of counts simulated again from a fit
 TRUE_EFFECTS = "true_technical_effects"
 # splice modalities: `.uns` entry, layer, columns of `.var`
 MODALITY = "modality"
