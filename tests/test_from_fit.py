@@ -104,3 +104,15 @@ def test_fits_that_it_cannot_simulate_are_refused(fitted, few_null_features):
     ds.tl.fit_trans(bare, dosage="none", cis_targets="GFI1B", key_added="switch", progress=False)
     with pytest.raises(ValueError, match="without dosages"):
         ds.datasets.from_fit(bare, key="switch")
+
+
+def test_curves_of_two_steps_have_a_truth(few_null_features):
+    adata = _fit(ds.datasets.titration(3000, 30, rng=8, single_fraction=0.1, additive_fraction=0.6))
+    again = ds.datasets.from_fit(adata, rng=1)
+    two = again.var[again.var["true_model"] == "additive_hill"]
+    assert len(two) >= 3
+    found = ds.get.trans(adata).loc[two.index]
+    inside = (found["log2_ec50_q025"] - 0.5 <= two["true_log2_ec50"]) & (
+        two["true_log2_ec50"] <= found["log2_ec50_q975"] + 0.5
+    )
+    assert inside.mean() > 0.6

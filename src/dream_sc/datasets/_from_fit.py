@@ -62,7 +62,8 @@ def from_fit(
     factor 1 and NTC dosage), ``true_log2fc_full`` (as ``log2fc_full`` of `get.trans`: at the dosage
     ``log2_dosage_full`` of the fit against NTC dosage), ``true_log2_ec50`` and ``true_hill_n`` of one Hill,
     ``true_overdispersion`` and ``true_guide_sd`` (log2). `.uns["from_fit"]`: the cis gene and the guides with their
-    true log2 dosage.
+    true log2 dosage, that of all their cells (``log2_dosage``, the log2 of the mean) and that of the cells in which
+    they act (``log2_dosage_acting``), as in `get.guides`.
 
     Raises
     ------
@@ -129,14 +130,21 @@ def _dosages(c: Cells, used: np.ndarray, seed: int) -> tuple[pd.DataFrame, Float
     gen = np.random.default_rng([seed, 1])
     table = cis["guides"].set_index("guide").reindex(c.table["guide"])
     control = table["is_control"].to_numpy(bool)
-    mean, sd = (table[name].to_numpy(float) for name in ("log2_dosage_acting", "sd_acting"))
-    of_guide = np.where(control, 0.0, mean + sd * gen.standard_normal(len(table)))
+    escapes = table["escaper_fraction"].fillna(0.0).to_numpy(float)
+    # what a guide does to the cells in which it acts is told apart from the rest only where some escape
+    mean, sd = (
+        np.where(escapes > 0, table[f"{name}_acting"].to_numpy(float), table[name].to_numpy(float))
+        for name in ("log2_dosage", "sd")
+    )
+    acting = np.where(control, 0.0, mean + sd * gen.standard_normal(len(table)))
     guide = c.guide[used]
     within = np.where(control, 0.0, table["within_sd"].fillna(0.0).to_numpy(float))
-    acts = gen.random(len(used)) >= table["escaper_fraction"].fillna(0.0).to_numpy(float)[guide]
-    dosage = np.where(acts, of_guide[guide] + within[guide] * gen.standard_normal(len(used)), 0.0)
-    shown = {"guide": c.table["guide"].astype(str), "target": table["target"].to_numpy(), "log2_dosage": of_guide}
-    return pd.DataFrame(shown).reset_index(drop=True), dosage
+    acts = gen.random(len(used)) >= escapes[guide]
+    dosage = np.where(acts, acting[guide] + within[guide] * gen.standard_normal(len(used)), 0.0)
+    n = np.bincount(guide, minlength=len(table))
+    whole = np.log2(np.bincount(guide, 2.0**dosage, len(table)) / np.maximum(n, 1))
+    shown = {"guide": c.table["guide"].astype(str), "target": table["target"].to_numpy(), "log2_dosage": whole}
+    return pd.DataFrame(shown | {"log2_dosage_acting": acting}).reset_index(drop=True), dosage
 
 
 def _truth(fit: TransFit, c: Cells, rows: np.ndarray, seed: int) -> pd.DataFrame:
@@ -165,7 +173,7 @@ def _truth(fit: TransFit, c: Cells, rows: np.ndarray, seed: int) -> pd.DataFrame
             ntc, full = curve.log_curve(_places(curve, at), draw, consts)[0]
             row |= {"model": curve.name, "baseline": np.exp(ntc), "log2fc_full": (full - ntc) / LOG_2}
             row["_draw"] = (curve, draw, consts)
-            hills = summary.of_steps(draw[None], curve, consts[None, None], axis, fit.likelihood)
+            hills = summary.of_steps(draw[None], curve, consts[None], axis, fit.likelihood)
             row |= {name: float(hills[name][0]) for name in ("log2_ec50", "hill_n")}
         found.append(row)
     out = pd.DataFrame(found, columns=[*found[0]])
