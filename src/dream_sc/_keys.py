@@ -275,6 +275,7 @@ GROUP_SD, GROUP_P = "dosage_sd_between_groups", "dosage_sd_between_groups_p"
 GUIDE_SETS, SET_MEMBERS = "guide_sets", "guide_set_members"
 GUIDE_SET_COLUMNS = ("guides", "n_cells", "log2_dosage", "sd", "within_sd")
 DEPARTS, DEPARTS_WITH = "departs", "departs_with"  # columns of the table of guides of the trans step
+P_ACTS, GUIDE_ACTS = "p_acts", "guide_acts"  # the same, and as `hyper` has it: the probability of acting
 GUIDE_COLUMNS = (
     "guide",
     "target",

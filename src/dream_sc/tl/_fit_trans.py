@@ -15,6 +15,7 @@ from dream_sc._progress import bar, features_of
 from ._departures import in_order, tell, with_departures
 from ._direct_targets import with_direct
 from ._flags import flags
+from ._inert_guides import stored_acting, tell_inert, with_acting
 from ._near_cis import with_near
 from ._response_inputs import response_inputs
 from ._response_table import asked_for, table_of
@@ -242,6 +243,7 @@ def fit_trans(
         sets=inference == "laplace" and not like.categories and dosage != NO_DOSAGE,
     )
     check_axis(inputs.prepared.axis, function_type)
+    inputs = with_acting(inputs, hyper, learns=guide_effects)
     learned = in_order(hyper, inputs.guides["guide"])
     settings = settings_of(function_type, dosage, degree, guide_effects, nsamples, inference, sampling, seed, learned)
     params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
@@ -349,12 +351,14 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
     steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
     guides = with_departures(inputs.guides, found.learned).head(len(opened.cis["guides"]))
     tell(guides, found.learned["wide_weight"], int(inputs.prepared.fitted.sum()))
+    tell_inert(guides, inputs.acting)
     return {
         ID: made_from.id_of(params, frame.select_dtypes("number")),
         MADE_FROM: made_from.of_steps(steps),
         "cis_gene": inputs.cis_gene,
         "axis": _axis(axis, inputs),
         "hyper": found.learned
+        | stored_acting(inputs)
         | {
             "distribution": inputs.opened.likelihood.name,
             "guides": inputs.guides["guide"].astype(str).tolist(),

@@ -47,7 +47,8 @@ def flags(inputs: ResponseInputs, columns: dict[str, Any]) -> pd.DataFrame:
 
     disagreement = np.asarray(columns["heterogeneity_p"], float) if inputs.opened.no_dosage else None
     counts = _cis_counts(inputs)
-    found = core.flags(inputs.prepared, np.asarray(columns["qvalue"], float), counts, disagreement)
+    split = inputs.acting is not None and inputs.acting.disagree
+    found = core.flags(inputs.prepared, np.asarray(columns["qvalue"], float), counts, disagreement, split=split)
     found += _of_cis_step(inputs)
     frame = pd.DataFrame(found, columns=list(core.Flag._fields))
     frame["advice"] = [ADVICE[f.flag].format(value=f.value) if f.raised else "" for f in frame.itertuples(index=False)]
