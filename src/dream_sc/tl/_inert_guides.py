@@ -78,3 +78,12 @@ def tell_inert(guides: pd.DataFrame, acting: Acting | None, label: str = "tl.fit
         "do" if len(mine) > 1 else "does",
         ", ".join(targets),
     )
+
+
+def inert_names(guides: pd.DataFrame) -> str:
+    """Names of the guides of a fit that are taken as inert."""
+    from dream_sc._core.response.inert_guides import inert
+
+    if P_ACTS not in guides:
+        return ""
+    return ", ".join(guides["guide"][inert(guides[P_ACTS].to_numpy(float))].astype(str))

@@ -66,7 +66,12 @@ class Acting:
     @property
     def inert(self) -> Bools:
         """``(G,)`` guides that are taken as inert."""
-        return np.asarray(self.probability < 1.0 - DECIDED)
+        return inert(self.probability)
+
+
+def inert(probability: Floats) -> Bools:
+    """Guides with so small a probability of acting that they are taken as inert."""
+    return np.asarray(probability < 1.0 - DECIDED)
 
 
 class Distances(NamedTuple):
