@@ -138,14 +138,34 @@ def _distances(p: Problem) -> Distances:
     prior = learn(evidence[:, None], grid, p.priors)
     log_tau = (evidence + prior.log_tau(grid))[:, TAUS]
     anchor = known.at(every[:, TAUS])
+    # the level and the effects of technical groups; controls may lack some of these
     n_groups = 1 + int(p.design.group.max())
-    best = np.take_along_axis(anchor.mode, log_tau.argmax(1)[:, None, None], 1)[:, 0]
-    n_known = min(n_groups, best.shape[1] - p.design.loads.shape[1])
-    effects = np.zeros((len(best), n_groups))
-    effects[:, 1:n_known] = best[:, 1:n_known]
-    value, variance = _contrasts(p, best[:, :1] + effects[:, p.design.group])
-    sd = np.sqrt(np.maximum(np.linalg.inv(anchor.precision)[..., 0, 0], 0.0))
+    n_known = min(n_groups, anchor.mode.shape[2] - p.design.loads.shape[1])
+    best = log_tau.argmax(1)[:, None, None]
+    effects = np.zeros((len(log_tau), n_groups))
+    effects[:, :n_known] = np.take_along_axis(anchor.mode, best, 1)[:, 0, :n_known]
+    cov = np.zeros((*log_tau.shape, n_groups, n_groups))
+    cov[..., range(n_groups), range(n_groups)] = p.design.alpha_sd**2
+    cov[..., :n_known, :n_known] = np.linalg.inv(anchor.precision)[..., :n_known, :n_known]
+    of_guide = _in_groups(p, n_groups)
+    usual = of_guide.mean(0)
+    sd = np.sqrt(np.maximum(usual @ cov @ usual, 0.0))
+    # errors of group effects, where guides are in other groups than most
+    apart, at_best = of_guide - usual, np.take_along_axis(cov, best[..., None], 1)[:, 0]
+    effects[:, 1:] += effects[:, :1]
+    value, variance = _contrasts(p, effects[:, p.design.group])
+    variance += np.maximum(((apart @ at_best) * apart).sum(2), 0.0)
     return Distances(value, variance, grid[list(TAUS)], log_tau - logsumexp(log_tau, axis=1, keepdims=True), sd)
+
+
+def _in_groups(p: Problem, n_groups: int) -> Floats:
+    """Share ``(n, C)`` of the exposure of each targeting guide in each technical group; 1 for the first, the level."""
+    w, group = np.exp(p.design.log_w), p.design.group
+    out = np.zeros((len(p.targeting), n_groups))
+    np.add.at(out, (p.guide, group), w)
+    out /= out.sum(1, keepdims=True)
+    out[:, 0] = 1.0
+    return out[p.targeting]
 
 
 def _sets(n: int) -> Bools:
