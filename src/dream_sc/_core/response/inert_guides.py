@@ -90,7 +90,7 @@ def learn_acting(p: Problem, n_guides: int) -> Acting | None:
     `p` holds the features that something is learned from, `n_guides` is the number of guides of the cis step.
     """
     n = int(p.targeting.sum())
-    if n < LEAST_GUIDES or len(p.counts) < LEAST_FEATURES or p.targeting.all() and p.background is None:
+    if n < LEAST_GUIDES or len(p.counts) < LEAST_FEATURES or (p.targeting.all() and p.background is None):
         return None
     codes = np.asarray(p.codes)[p.targeting]
     found = Acting(np.full(n_guides, np.nan), disagree=False)
@@ -99,8 +99,7 @@ def learn_acting(p: Problem, n_guides: int) -> Acting | None:
     if len(some) < ENOUGH:
         return found
     q = p.take(some)
-    sets = _sets(n)
-    shared = _shared(_distances(q), q.priors.unit, np.array(q.priors.movement_scales), sets)
+    sets, shared = _all_sets(_distances(q), q.priors.unit, np.array(q.priors.movement_scales))
     probability, disagree = _most_likely(shared, sets, len(p.counts) - len(some))
     found.probability[codes] = probability
     return replace(found, disagree=disagree)
@@ -168,14 +167,29 @@ def _in_groups(p: Problem, n_groups: int) -> Floats:
     return out[p.targeting]
 
 
-def _sets(n: int) -> Bools:
-    """Sets ``(S, n)`` of guides: all of them, or single ones, pairs, and those that lack one or two; all guides last."""
+def _all_sets(d: Distances, unit: float, scales: Floats) -> tuple[Bools, Floats]:
+    """Sets ``(S, n)`` of guides, that of all last, and what `_shared` says of them.
+
+    All sets of few guides. Of many, single ones and pairs, and those on the way from all guides to just more than half,
+    on which the guide is left out each time without which the rest is likeliest.
+    """
+    n = d.value.shape[1]
     if n <= MOST_ENUMERATED:
-        codes = np.arange(1, 2**n)
-        return (codes[:, None] >> np.arange(n) & 1).astype(bool)
-    few = [set(c) for k in (1, 2) for c in combinations(range(n), k)]
-    every = [*few, *(set(range(n)) - c for c in reversed(few)), set(range(n))]
-    return np.array([[g in c for g in range(n)] for c in every])
+        sets = (np.arange(1, 2**n)[:, None] >> np.arange(n) & 1).astype(bool)
+        return sets, _shared(d, unit, scales, sets)
+    few = np.array([[g in c for g in range(n)] for k in (1, 2) for c in combinations(range(n), k)])
+    here, sets = np.ones(n, dtype=bool), [few]
+    parts = [_shared(d, unit, scales, few)]
+    while 2 * (here.sum() - 1) > n:
+        tries = here & ~np.eye(n, dtype=bool)[here]
+        found = _shared(d, unit, scales, tries)
+        likely = np.logaddexp(found[:, :1] + np.log(START[0]), found[:, 1:] + np.log(START[1])).sum(0)
+        here = tries[likely.argmax()]
+        sets.append(tries)
+        parts.append(found[:, 1:])
+    every = np.ones((1, n), dtype=bool)
+    parts.append(_shared(d, unit, scales, every)[:, 1:])
+    return np.concatenate([*sets, every]), np.concatenate(parts, 1)
 
 
 def _shared(d: Distances, unit: float, scales: Floats, sets: Bools) -> Floats:
