@@ -22,8 +22,8 @@ ADVICE = {
     "(spike-ins, counts of another modality), and look at genes that are known to stay",
     "guides_disagree": "in {value:.0%} of the features the guides of the target differ by far more than their counts "
     "allow, or a few of them share what the others do not do. Half of them or more do nothing, some share off-target "
-    "effects, or they act with graded strength: one level for all of them is not what they do, and calls may be missed. "
-    "Call dream_sc.tl.fit_cis where the mRNA tells dosages, or leave out guides that are known to do nothing",
+    "effects, or they act with graded strength: one level for all of them is not what they do, and calls may be "
+    "missed. Call dream_sc.tl.fit_cis where the mRNA tells dosages, or leave out guides that are known to do nothing",
     "few_ntc_guides": "{value:.0f} NTC guide(s) and few targeting ones: what single guides do besides their target "
     "cannot be told from responses, so that only strong responses are called. More NTC guides, not more cells, help",
     "batches_follow_dosage": "{value:.0%} of the variance of the dosage between cells lies between technical groups. "

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dream_sc._core.response.problem import Problem
+    from dream_sc._core.types import RowDosage
 
     from .prepare import Prepared
     from .rows import Layout
@@ -178,18 +179,17 @@ def _all_sets(d: Distances, unit: float, scales: Floats) -> tuple[Bools, Floats]
         sets = (np.arange(1, 2**n)[:, None] >> np.arange(n) & 1).astype(bool)
         return sets, _shared(d, unit, scales, sets)
     few = np.array([[g in c for g in range(n)] for k in (1, 2) for c in combinations(range(n), k)])
-    here, sets = np.ones(n, dtype=bool), [few]
-    parts = [_shared(d, unit, scales, few)]
+    here, parts = np.ones(n, dtype=bool), [(few, _shared(d, unit, scales, few))]
     while 2 * (here.sum() - 1) > n:
         tries = here & ~np.eye(n, dtype=bool)[here]
         found = _shared(d, unit, scales, tries)
         likely = np.logaddexp(found[:, :1] + np.log(START[0]), found[:, 1:] + np.log(START[1])).sum(0)
         here = tries[likely.argmax()]
-        sets.append(tries)
-        parts.append(found[:, 1:])
+        parts.append((tries, found))
     every = np.ones((1, n), dtype=bool)
-    parts.append(_shared(d, unit, scales, every)[:, 1:])
-    return np.concatenate([*sets, every]), np.concatenate(parts, 1)
+    parts.append((every, _shared(d, unit, scales, every)))
+    none = parts[0][1][:, :1]
+    return np.concatenate([some for some, _ in parts]), np.concatenate([none, *(x[:, 1:] for _, x in parts)], 1)
 
 
 def _shared(d: Distances, unit: float, scales: Floats, sets: Bools) -> Floats:
@@ -292,14 +292,14 @@ def without_guides(prepared: Prepared, gone: Bools) -> Prepared:
     )
 
 
-def _some_rows(rows: Layout, keep: Bools, dosage: object) -> Layout:
+def _some_rows(rows: Layout, keep: Bools, dosage: RowDosage) -> Layout:
     """Some of the rows; cells of the others take no part."""
     place = np.append(np.where(keep, keep.cumsum() - 1, -1), -1)
-    changes = {
-        "row_of_cell": place[rows.row_of_cell],
-        "guide": rows.guide[keep],
-        "group": rows.group[keep],
-        "dosage": dosage,
-        "unit": None if rows.unit is None else rows.unit[keep],
-    }
-    return replace(rows, **changes)
+    return replace(
+        rows,
+        row_of_cell=place[rows.row_of_cell],
+        guide=rows.guide[keep],
+        group=rows.group[keep],
+        dosage=dosage,
+        unit=None if rows.unit is None else rows.unit[keep],
+    )
