@@ -170,9 +170,7 @@ def print_renge(folder: str | None) -> None:
     data.obs[["guide", "target"]] = data.obs[["guide", "target"]].astype(str)
     ds.tl.fit_technical(data, batch_key="day")
     days = sorted(data.obs["day"].unique())
-    print(
-        "| target | replaced | called before | called after | of them with all labels | inert |\n|---|---|---|---|---|---|"
-    )
+    print("| target | replaced | before | after | of them with all labels | inert |\n|---|---|---|---|---|---|")
     own_calls: dict[str, set[str]] = {}
     for target in ("SOX2", "PRDM14", NOTHING):
         for day in (None, *days):
