@@ -110,6 +110,7 @@ def fit_trans(
         "guide": the guides' dosages. "cell": cells of a guide are split by their own dosage; this takes
         co-expression of cis and trans counts within a guide for effect. "none": guides act or do not, and null and
         switch are compared; it needs no cis step. For knock-outs, whose mRNA stays, and targets that are not measured.
+        Guides that do nothing that most guides of the target do, over features, are left out.
     cis_targets
         With dosage "none", target label(s) whose guides act. None: the guides of the fit `cis_key`.
     guide_key, target_key, control, guides, control_group
@@ -194,7 +195,8 @@ def fit_trans(
     and slope are missing.
 
     With dosage "none" and `cis_targets`, the guides are stored as a cis fit without dosages, under `key_added` +
-    "_acting"; features that are targets are direct targets.
+    "_acting"; features that are targets are direct targets. `.uns[key_added]["guides"]` has `p_acts`, the probability
+    that a guide acts; guides below 0.05 do nothing that the others do, and are left out.
 
     Raises
     ------
