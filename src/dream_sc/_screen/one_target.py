@@ -76,12 +76,13 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
 def _inert(every: AllTargets, target: Target, codes: np.ndarray, prepared: Prepared) -> np.ndarray:
     """``(n,)`` guides of a target that do nothing that its others do, of which the log tells."""
     from dream_sc._core.screen.fit import acting_guides
-    from dream_sc.tl._inert_guides import tell_inert
+    from dream_sc.tl._inert_guides import tell_inert, tell_split
 
     found = acting_guides(prepared, every.controls) if every.settings.guide_effects else None
     if found is None:
         return np.zeros(len(codes), dtype=bool)
     tell_inert(every.guides.iloc[codes], found)
+    tell_split(target.name, found)
     return found.inert[: len(codes)]
 
 

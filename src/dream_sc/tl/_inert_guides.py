@@ -80,6 +80,16 @@ def tell_inert(guides: pd.DataFrame, acting: Acting | None, label: str = "tl.fit
     )
 
 
+def tell_split(target: str, acting: Acting) -> None:
+    """Say where a few guides share what the others of a target do not do, for which a single fit has a flag."""
+    if acting.disagree:
+        logger.warning(
+            "tl.screen: a few guides of %s share effects that the others do not have: all of them are taken as acting, "
+            "and calls may be missed",
+            target,
+        )
+
+
 def inert_names(guides: pd.DataFrame) -> str:
     """Names of the guides of a fit that are taken as inert."""
     from dream_sc._core.response.inert_guides import inert
