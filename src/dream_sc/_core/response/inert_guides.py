@@ -52,6 +52,7 @@ INERT = 0.2  # prior probability of a guide
 START = 0.9, 0.05, 0.05  # weights of no response, of the target's programme, and of all others
 STRENGTH = 5.0  # features' worth of weight of the start
 LEAST_GAIN, MOST_OF_ONE = 6.0, 2.0  # of log likelihood against all guides acting, and by how much one feature may add
+WEAK = 0.25  # of the effect of the acting guides, from which on a guide does something
 DECIDED = 0.95  # posterior probability from which on a guide is taken as inert
 MOST_SETS = 24  # of those of most guides that are compared
 N_ITER = 40
@@ -100,10 +101,32 @@ def learn_acting(p: Problem, n_guides: int) -> Acting | None:
     if len(some) < ENOUGH:
         return found
     q = p.take(some)
-    sets, shared = _all_sets(_distances(q), q.priors.unit, np.array(q.priors.movement_scales))
-    probability, disagree = _most_likely(shared, sets, len(p.counts) - len(some))
-    found.probability[codes] = probability
-    return replace(found, disagree=disagree)
+    likely = _acting(_distances(q), q.priors.unit, np.array(q.priors.movement_scales), len(p.counts) - len(some))
+    found.probability[codes] = likely.probability
+    return replace(found, disagree=likely.disagree)
+
+
+def _acting(d: Distances, unit: float, scales: Floats, n_rest: int) -> Likely:
+    """Which of `n` guides act; guides that are weaker than others do not count as inert, and disagree with them."""
+    sets, shared = _all_sets(d, unit, scales)
+    weak = np.zeros(d.value.shape[1], dtype=bool)
+    while True:
+        likely = _most_likely(shared, sets, n_rest, weak)
+        more = ~likely.acting & (_strength(d, likely) > WEAK)
+        if not more.any():
+            return likely._replace(disagree=likely.disagree or bool(weak.any()))
+        weak |= more
+
+
+def _strength(d: Distances, likely: Likely) -> Floats:
+    """Effect ``(n,)`` of each guide over that of the acting ones, in the features of the target's programme."""
+    precision = 1.0 / (d.variance + (np.exp(d.log_tau) @ d.tau**2)[:, None])
+    of_acting = precision * likely.acting
+    total = of_acting.sum(1)
+    effect = (of_acting * d.value).sum(1) / total
+    weight = precision * likely.responds[:, None]
+    size = np.maximum((weight * (effect**2 - 1.0 / total)[:, None]).sum(0), 1e-300)
+    return np.asarray((weight * d.value * effect[:, None]).sum(0) / size)
 
 
 def _telling(p: Problem) -> Ints:
@@ -168,6 +191,15 @@ def _in_groups(p: Problem, n_groups: int) -> Floats:
     return out[p.targeting]
 
 
+class Likely(NamedTuple):
+    """What features say of `n` guides."""
+
+    probability: Floats  # (n,) of acting
+    acting: Bools  # (n,) the likeliest set of most guides
+    responds: Floats  # (T,) probability of each feature of being in its programme
+    disagree: bool
+
+
 def _all_sets(d: Distances, unit: float, scales: Floats) -> tuple[Bools, Floats]:
     """Sets ``(S, n)`` of guides, that of all last, and what `_shared` says of them.
 
@@ -228,27 +260,29 @@ def _effects(value: Floats, sd: Floats, scales: Floats) -> tuple[Floats, Floats]
     return at, np.maximum(density * (at[1] - at[0]), 1e-300)
 
 
-def _most_likely(shared: Floats, sets: Bools, n_rest: int) -> tuple[Floats, bool]:
-    """Probability ``(n,)`` of each guide of acting, and whether guides disagree on who acts.
+def _most_likely(shared: Floats, sets: Bools, n_rest: int, must: Bools) -> Likely:
+    """The sets of most guides, with those that `must` act ``(n,)``, compared with all guides acting.
 
     `n_rest` features more show no response, whatever the set.
     """
     size, n = sets.sum(1), sets.shape[1]
-    may = (size >= min(LEAST_ACTING, n)) & (2 * size > n)
+    most = (size >= min(LEAST_ACTING, n)) & (2 * size > n)
+    may = most & (sets | ~must).all(1)
     ratio = np.exp(shared - shared.max(1, keepdims=True))
     # candidates: those of most features' weight where all sets compete
     of_all = _weights(ratio, n_rest, np.append(START[0], np.full(len(sets), (1 - START[0]) / len(sets))))
     order = np.flatnonzero(may)[np.argsort(-of_all[1:][may], kind="stable")][:MOST_SETS]
     which = np.unique(np.append(order, len(sets) - 1))
-    others = np.flatnonzero(~may)
+    others = np.flatnonzero(~most)
     start = np.concatenate([START[:2], np.full(len(others), START[2] / max(len(others), 1))])
-    log_sum, weights = np.empty((len(which), len(ratio))), []
+    log_sum, responds, weights = np.empty((len(which), len(ratio))), np.empty((len(which), len(ratio))), []
     score = np.empty(len(which))
     for i, k in enumerate(which):
         mine = ratio[:, np.concatenate([[0, 1 + k], 1 + others])]
         weight = _weights(mine, n_rest, start)
         weights.append(weight)
         log_sum[i] = np.log(mine @ weight)
+        responds[i] = mine[:, 1] * weight[1] / (mine @ weight)
         score[i] = log_sum[i].sum() + n_rest * np.log(weight[0]) + STRENGTH * float(start @ np.log(weight))
     n_inert = n - size[which]
     posterior = score + n_inert * np.log(INERT) + (n - n_inert) * np.log1p(-INERT)
@@ -258,8 +292,8 @@ def _most_likely(shared: Floats, sets: Bools, n_rest: int) -> tuple[Floats, bool
     disagree = _disagree(mass, size[others])
     gain = np.clip(log_sum[best] - log_sum[-1], -MOST_OF_ONE, MOST_OF_ONE).sum()
     if min(gain, score[best] - score[-1]) < LEAST_GAIN:
-        return np.ones(n), disagree
-    return posterior @ sets[which], disagree
+        return Likely(np.ones(n), np.ones(n, dtype=bool), responds[-1], disagree)
+    return Likely(posterior @ sets[which], sets[which[best]], responds[best], disagree)
 
 
 def _disagree(mass: Floats, size: Ints) -> bool:
