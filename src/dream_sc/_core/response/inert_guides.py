@@ -52,7 +52,7 @@ INERT = 0.2  # prior probability of a guide
 START = 0.9, 0.05, 0.05  # weights of no response, of the target's programme, and of all others
 STRENGTH = 5.0  # features' worth of weight of the start
 LEAST_GAIN, MOST_OF_ONE = 6.0, 2.0  # of log likelihood against all guides acting, and by how much one feature may add
-WEAK = 0.25  # of the effect of the acting guides, from which on a guide does something
+WEAK, GRADED = 0.25, 0.5  # of the effect of the acting guides: a guide does something above, and is weaker below
 DECIDED = 0.95  # posterior probability from which on a guide is taken as inert
 MOST_SETS = 24  # of those of most guides that are compared
 N_ITER = 40
@@ -112,9 +112,11 @@ def _acting(d: Distances, unit: float, scales: Floats, n_rest: int) -> Likely:
     weak = np.zeros(d.value.shape[1], dtype=bool)
     while True:
         likely = _most_likely(shared, sets, n_rest, weak)
-        more = ~likely.acting & (_strength(d, likely) > WEAK)
+        strength = _strength(d, likely)
+        more = ~likely.acting & (np.abs(strength) > WEAK)
         if not more.any():
-            return likely._replace(disagree=likely.disagree or bool(weak.any()))
+            graded = not likely.acting.all() and bool((strength[likely.acting] < GRADED).any())
+            return likely._replace(disagree=likely.disagree or graded or bool(weak.any()))
         weak |= more
 
 
