@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dream_sc._keys import GUIDE_ACTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -105,6 +107,7 @@ OF_GUIDES: Checks = {
     "guide_wide_weight": ("a list of numbers of 0 to 1", lambda v: _some_numbers(v) and _within(v, 0.0, 1.0)),
     "guide_wide_sd": ("a list of numbers of 0 or more", lambda v: _some_numbers(v) and _within(v, 0.0, np.inf)),
     "guide_departs": ("a list of numbers", _some_numbers),
+    GUIDE_ACTS: ("a list of numbers", _some_numbers),
     "guide_partner": ("a list of places of guides, or -1", _places),
     "guide_together": ("a list of numbers of 0 to 1", lambda v: _some_numbers(v) and _within(v, 0.0, 1.0)),
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc._keys import DEPARTS, DEPARTS_WITH, NO_DOSAGE, PAIR_COLUMNS
+from dream_sc._keys import DEPARTS, DEPARTS_WITH, INERT_GUIDES, NO_DOSAGE, PAIR_COLUMNS
 
 if TYPE_CHECKING:
     from dream_sc._core.response.learned import Departures
@@ -48,7 +48,13 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
     no_dosage = target.dosage == NO_DOSAGE
     guides = _without_dosage(len(codes)) if no_dosage else _dosages(every, target, codes, stats)
     prepared = _prepared(every, target, stats, guides, no_dosage=no_dosage)
-    settings = _compared(every) if no_dosage else every.settings
+    settings, every_code = every.settings, codes
+    if no_dosage:
+        settings = _compared(every)
+        codes = codes[~_inert(every, target, codes, prepared)]
+        if len(codes) < len(every_code):
+            guides = _without_dosage(len(codes))
+            prepared = _prepared(every, target, every.sums.of(codes), guides, no_dosage=True)
 
     def told(found: Departures) -> None:
         names = table["guide"].iloc[codes].astype(str).to_numpy(object)
@@ -58,12 +64,26 @@ def fit_pairs(every: AllTargets, target: Target) -> tuple[pd.DataFrame, dict[str
     frame = _frame(every, target, columns, prepared)
     acting = guides.mean[:-1] * (np.nan if no_dosage else 1.0)
     return frame, {
-        "n_guides": len(codes),
-        "n_cells": int(table["n_cells"].iloc[codes].sum()),
+        "n_guides": len(every_code),
+        "n_cells": int(table["n_cells"].iloc[every_code].sum()),
         "n_control_cells": int(table["n_cells"][control].sum()),
         "log2_dosage_min": float(acting.min()),
         "log2_dosage_max": float(acting.max()),
+        INERT_GUIDES: ", ".join(table["guide"].iloc[np.setdiff1d(every_code, codes)].astype(str)),
     }
+
+
+def _inert(every: AllTargets, target: Target, codes: np.ndarray, prepared: Prepared) -> np.ndarray:
+    """``(n,)`` guides of a target that do nothing that its others do, of which the log tells."""
+    from dream_sc._core.screen.fit import acting_guides
+    from dream_sc.tl._inert_guides import tell_inert, tell_split
+
+    found = acting_guides(prepared, every.controls) if every.settings.guide_effects else None
+    if found is None:
+        return np.zeros(len(codes), dtype=bool)
+    tell_inert(every.guides.iloc[codes], found)
+    tell_split(target.name, found)
+    return found.inert[: len(codes)]
 
 
 def _tell(found: Departures, guides: np.ndarray, wide_weight: float, n_features: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._data.storage import cells_in_memory
-from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, NO_DOSAGE, PAIR_COLUMNS, TRANS, Slots
+from dream_sc._keys import ACTING, CIS, GUIDE_IDS, GUIDE_TARGETS, INERT_GUIDES, NO_DOSAGE, PAIR_COLUMNS, TRANS, Slots
 from dream_sc._logging import about, logger
 
 from .forecast import Pace
@@ -83,6 +83,7 @@ def _rows(x: Any, at: np.ndarray) -> Any:
 def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
     """The cis and the trans step of one target, written into `cells`."""
     from dream_sc import get, tl
+    from dream_sc.tl._inert_guides import inert_names
 
     started = time.perf_counter()
     about = row_of(target)
@@ -112,6 +113,7 @@ def fit_target(cells: AnnData, target: Target, steps: Steps) -> Part:
             "log2_dosage_max": float(acting.max()),
             "n_features": int(frame["qvalue"].notna().sum()),
             "n_calls": int((frame["qvalue"] < CALLED).sum()),
+            INERT_GUIDES: inert_names(cells.uns[TRANS]["guides"]),
         }
     about |= {"seconds": time.perf_counter() - started, "n_rows": len(frame)}
     return Part(frame, about)

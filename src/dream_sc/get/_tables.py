@@ -145,7 +145,8 @@ def guides(
     -------
     A row per guide; `.attrs["cis_gene"]` names the gene whose dosage it is. With the key of a trans fit there are also
     `offset` (log2, of the exposures), `departs` (share of features in which the guide departs from the curves; NaN
-    where this was not learned) and `departs_with` (the guide that departs with it, or "").
+    where this was not learned) and `departs_with` (the guide that departs with it, or ""). Of a fit with dosage "none"
+    also `p_acts`, the probability that a guide acts: below 0.05 it was left out as inert; NaN of controls.
 
     Raises
     ------

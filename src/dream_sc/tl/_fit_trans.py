@@ -15,6 +15,7 @@ from dream_sc._progress import bar, features_of
 from ._departures import in_order, tell, with_departures
 from ._direct_targets import with_direct
 from ._flags import flags
+from ._inert_guides import stored_acting, tell_inert, with_acting
 from ._near_cis import with_near
 from ._response_inputs import response_inputs
 from ._response_table import asked_for, table_of
@@ -109,6 +110,7 @@ def fit_trans(
         "guide": the guides' dosages. "cell": cells of a guide are split by their own dosage; this takes
         co-expression of cis and trans counts within a guide for effect. "none": guides act or do not, and null and
         switch are compared; it needs no cis step. For knock-outs, whose mRNA stays, and targets that are not measured.
+        Guides that do nothing that most guides of the target do, over features, are left out.
     cis_targets
         With dosage "none", target label(s) whose guides act. None: the guides of the fit `cis_key`.
     guide_key, target_key, control, guides, control_group
@@ -193,7 +195,8 @@ def fit_trans(
     and slope are missing.
 
     With dosage "none" and `cis_targets`, the guides are stored as a cis fit without dosages, under `key_added` +
-    "_acting"; features that are targets are direct targets.
+    "_acting"; features that are targets are direct targets. `.uns[key_added]["guides"]` has `p_acts`, the probability
+    that a guide acts; guides below 0.05 do nothing that the others do, and are left out.
 
     Raises
     ------
@@ -242,6 +245,7 @@ def fit_trans(
         sets=inference == "laplace" and not like.categories and dosage != NO_DOSAGE,
     )
     check_axis(inputs.prepared.axis, function_type)
+    inputs = with_acting(inputs, hyper, learns=guide_effects)
     learned = in_order(hyper, inputs.guides["guide"])
     settings = settings_of(function_type, dosage, degree, guide_effects, nsamples, inference, sampling, seed, learned)
     params = {k: v for k, v in asdict(settings).items() if k not in ("seed", "learned")} | {
@@ -349,12 +353,14 @@ def _about(inputs: ResponseInputs, found: Described, frame: pd.DataFrame, params
     steps = {params["technical_key"]: opened.technical, params["cis_key"]: opened.cis}
     guides = with_departures(inputs.guides, found.learned).head(len(opened.cis["guides"]))
     tell(guides, found.learned["wide_weight"], int(inputs.prepared.fitted.sum()))
+    tell_inert(guides, inputs.acting)
     return {
         ID: made_from.id_of(params, frame.select_dtypes("number")),
         MADE_FROM: made_from.of_steps(steps),
         "cis_gene": inputs.cis_gene,
         "axis": _axis(axis, inputs),
         "hyper": found.learned
+        | stored_acting(inputs)
         | {
             "distribution": inputs.opened.likelihood.name,
             "guides": inputs.guides["guide"].astype(str).tolist(),

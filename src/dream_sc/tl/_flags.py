@@ -21,9 +21,9 @@ ADVICE = {
     "any does: fold changes may be shifted by a common amount, and false calls many. Use size factors from outside "
     "(spike-ins, counts of another modality), and look at genes that are known to stay",
     "guides_disagree": "in {value:.0%} of the features the guides of the target differ by far more than their counts "
-    "allow. Some of them do nothing, or they act with graded strength: one level for all of them is not what they do, "
-    "and calls may be missed. Call dream_sc.tl.fit_cis where the mRNA tells dosages, or leave out guides that do "
-    "nothing",
+    "allow, or a few of them share what the others do not do. Half of them or more do nothing, some share off-target "
+    "effects, or they act with graded strength: one level for all of them is not what they do, and calls may be "
+    "missed. Call dream_sc.tl.fit_cis where the mRNA tells dosages, or leave out guides that are known to do nothing",
     "few_ntc_guides": "{value:.0f} NTC guide(s) and few targeting ones: what single guides do besides their target "
     "cannot be told from responses, so that only strong responses are called. More NTC guides, not more cells, help",
     "batches_follow_dosage": "{value:.0%} of the variance of the dosage between cells lies between technical groups. "
@@ -47,7 +47,8 @@ def flags(inputs: ResponseInputs, columns: dict[str, Any]) -> pd.DataFrame:
 
     disagreement = np.asarray(columns["heterogeneity_p"], float) if inputs.opened.no_dosage else None
     counts = _cis_counts(inputs)
-    found = core.flags(inputs.prepared, np.asarray(columns["qvalue"], float), counts, disagreement)
+    split = inputs.acting is not None and inputs.acting.disagree
+    found = core.flags(inputs.prepared, np.asarray(columns["qvalue"], float), counts, disagreement, split=split)
     found += _of_cis_step(inputs)
     frame = pd.DataFrame(found, columns=list(core.Flag._fields))
     frame["advice"] = [ADVICE[f.flag].format(value=f.value) if f.raised else "" for f in frame.itertuples(index=False)]

@@ -13,6 +13,7 @@ from dream_sc._data import made_from
 from dream_sc._data import stored as _stored
 from dream_sc._keys import GUIDE_SETS
 
+from ._inert_guides import with_acting
 from ._response_inputs import ResponseInputs, response_inputs, technical_counts
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def read_fit(data: Any, adata: AnnData, key: str) -> Calibrated:
         min_denominator=params.get("min_denominator"),
         fresh=False,  # the sums are compared with those of the fit
     )
+    inputs = with_acting(inputs, hyper, learns=False)
     settings = _settings(params, hyper)
     measured, guides, by_guide = inputs.prepared, inputs.opened.guides, params["dosage"] != "cell"
     prior, null = restore(hyper)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from dream_sc._core.covariates import CellBins
     from dream_sc._core.likelihoods import Likelihood
+    from dream_sc._core.response.inert_guides import Acting
     from dream_sc._core.response.prepare import Prepared
     from dream_sc._core.response.prepare import Technical as OfCounts
     from dream_sc._core.response.rows import Cells, Guides
@@ -83,6 +84,7 @@ class ResponseInputs:
     opened: Opened
     guides: pd.DataFrame  # of the cis fit, with the offset of each; sets of guides after them
     sticks: Sticks | None = None  # of shares
+    acting: Acting | None = None  # which guides act, of a fit without dosages
 
     @property
     def cis_gene(self) -> str:

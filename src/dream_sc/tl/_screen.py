@@ -152,7 +152,8 @@ def screen(
     "targets")` gives a row per target: how many guides, cells and calls it has, its lowest dosage, seconds, and in
     `status` and `reason` why it was left out, if it was: "few_guides", "few_cells", or "failed". A target that is no
     feature of the data, or has too few counts for dosages (`min_count`), is fitted all the same, as perturbed or not:
-    `dosage` is "none" there, and `reason` says why.
+    `dosage` is "none" there, and `reason` says why. Guides of such a target that do nothing are left out of its fit:
+    `inert_guides` names them.
 
     Where the first pass is all that a pair had, its `note` says so: `log2fc_full` and its interval are then those of a
     straight line over log2 dosage, and the columns of the EC50 are missing.

@@ -41,6 +41,8 @@ def flags(
     q_value: Floats,
     cis_expected: tuple[Floats, Floats] | None,
     disagreement: Floats | None = None,
+    *,
+    split: bool = False,
 ) -> list[Flag]:
     """Measure all of them.
 
@@ -52,12 +54,14 @@ def flags(
         Counts of the cis gene in each row ``(R,)``, and those expected at NTC dosage; None where it is not there.
     disagreement
         ``(F,)`` p-values of Cochran's Q of the guides around one level for those that act, of a fit without dosages.
+    split
+        Whether half of these guides or fewer share responses that the others do not have.
     """
     found = [_of_controls(prepared)]
     if prepared.guide_offset is not None and np.isfinite(q_value).sum() >= FEW_FEATURES:
         found.insert(0, _of_calls(q_value))
     if disagreement is not None:
-        found.append(_of_disagreement(disagreement))
+        found.append(_of_disagreement(disagreement, split=split))
     if prepared.stats.n_groups > 1 and prepared.rows is not None:
         found.append(_of_batches(prepared, prepared.rows))
     if prepared.guide_offset is not None:
@@ -76,11 +80,11 @@ def _of_calls(q_value: Floats) -> Flag:
     return _above("many_responders", float((q_value[known] < CALLED).mean()) if known.any() else 0.0, MOST_CALLED)
 
 
-def _of_disagreement(p: Floats) -> Flag:
+def _of_disagreement(p: Floats, *, split: bool) -> Flag:
     """Features in which guides that act at one level differ by far more than their counts allow."""
     known = np.isfinite(p)
     share = float((p[known] < SURE).mean()) if known.any() else 0.0
-    return _above("guides_disagree", share, MOST_DISAGREE)
+    return Flag("guides_disagree", share, MOST_DISAGREE, bool(split or share > MOST_DISAGREE))
 
 
 def _of_controls(prepared: Prepared) -> Flag:

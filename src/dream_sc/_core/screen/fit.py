@@ -29,6 +29,7 @@ from dream_sc._core.response.direction import CALLED, with_direction
 from dream_sc._core.response.evidence import Evidence, block_evidence, problem_of
 from dream_sc._core.response.graded import Graded
 from dream_sc._core.response.guide_contrasts import log_ratios, slope_over
+from dream_sc._core.response.inert_guides import Acting, learn_acting
 from dream_sc._core.response.joint_departures import pairs_of
 from dream_sc._core.response.learned import learn
 from dream_sc._core.response.null_scale import strength
@@ -95,6 +96,12 @@ def dosage_of(guides: Guides, guide: Ints) -> RowDosage:
     return RowDosage(
         guides.mean[guide], guides.spread[guide], guides.sd, guides.control, guides.level_error, guides.escape[guide]
     )
+
+
+def acting_guides(prepared: Prepared, controls: Controls) -> Acting | None:
+    """Which guides of a target act, where all that act share one level; None where it cannot be told."""
+    p, learns = _problem(prepared, controls.take(prepared.used)), prepared.learns
+    return learn_acting(p if learns is None else p.take(learns), prepared.stats.n_guides)
 
 
 def fit(
