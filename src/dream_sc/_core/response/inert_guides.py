@@ -170,7 +170,7 @@ def _distances(p: Problem) -> Distances:
     effects = np.zeros((len(log_tau), n_groups))
     effects[:, :n_known] = np.take_along_axis(anchor.mode, best, 1)[:, 0, :n_known]
     cov = np.zeros((*log_tau.shape, n_groups, n_groups))
-    cov[..., range(n_groups), range(n_groups)] = p.design.alpha_sd**2
+    cov[..., range(n_groups), range(n_groups)] = p.design.group_effect_sd**2
     cov[..., :n_known, :n_known] = np.linalg.inv(anchor.precision)[..., :n_known, :n_known]
     of_guide = _in_groups(p, n_groups)
     usual = of_guide.mean(0)
