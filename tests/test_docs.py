@@ -328,9 +328,17 @@ def _planned(space: dict[str, Any]) -> None:
     assert space["best"]["cost"].is_monotonic_increasing
 
 
+def _simulated_again(space: dict[str, Any]) -> None:
+    again = space["again"]
+    assert again.shape == space["adata"].shape
+    found = ds.get.trans(again)["lfdr"]
+    assert found.notna().equals(again.var["true_model"] != "cis_gene")
+
+
 EXPECTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "README.md": _reported,
     "api.md": lambda space: None if space["ds"] is ds else pytest.fail("the page imports something else"),
+    "calibration.md": _simulated_again,
     "confounding.md": _confounded,
     "contexts.md": _compared,
     "designs.md": _many,
