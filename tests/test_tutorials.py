@@ -61,11 +61,10 @@ def test_is_committed_with_clean_outputs(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # the kernel starts in another folder, where a relative PYTHONPATH would lead nowhere
-    (tmp_path / "start").mkdir()
-    (tmp_path / "start" / "sitecustomize.py").write_text(FEW_NULL_FEATURES)  # read by the processes that it starts too
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join(map(str, (tmp_path / "start", Path(dream_sc.__file__).parents[1])))
-    )
+    start, package = tmp_path / "start", Path(dream_sc.__file__).parents[1]
+    start.mkdir()
+    (start / "sitecustomize.py").write_text(FEW_NULL_FEATURES)  # read by the processes that the kernel starts too
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (start, package))))
     monkeypatch.setenv("TQDM_DISABLE", "1")
     committed, notebook = nbformat.read(path, 4), nbformat.read(path, 4)
     if any(DATA in cell.source for cell in _code(notebook)) and DATA not in os.environ:

@@ -8,6 +8,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 SVI = {"inference": "svi", "niters": 600, "nsamples": 200, "device": "cpu", "function_type": "single_hill"}
 
 
