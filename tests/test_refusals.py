@@ -263,9 +263,71 @@ FILES: dict[str, tuple[Callable[[ad.AnnData, Path], Any], str]] = {
         ),
         "grna_target_data_frame has no columns",
     ),
+    "a matrix without genes": (
+        lambda a, p: ds.io.read_cellranger(_folder(p, "g1\tg1\tOther\n")),
+        "no features of type",
+    ),
+    "a matrix with short lines": (
+        lambda a, p: ds.io.read_cellranger(_folder(p, "g1\tg1\tGene Expression\ng2\n")),
+        "line 2 of",
+    ),
+    "a matrix without barcodes": (
+        lambda a, p: (_folder(p, "g1\tg1\n") / "barcodes.tsv").unlink() or ds.io.read_cellranger(p),
+        "has no barcodes.tsv, plain or gzipped",
+    ),
+    "a reference without guides": (
+        lambda a, p: ds.io.read_cellranger(
+            _folder(p, "g1\tg1\tGene Expression\ns1\ts1\tCRISPR Guide Capture\n"),
+            _reference(p, "id,feature_type,target_gene_id\nCD3,Antibody Capture,\n"),
+        ),
+        "has no rows with feature_type 'CRISPR Guide Capture'",
+    ),
+    "guides that are no object": (lambda a, p: ds.io.from_pertpy(a, 3), "guides="),
+    "a cell twice among calls": (
+        lambda a, p: ds.io.protospacer_calls(a, _reference(p, CALLS + "c1,1,g,2\nc1,1,g,2\n")),
+        "cell 'c1' was in line 2 already",
+    ),
+    "a call of too many fields": (
+        lambda a, p: ds.io.protospacer_calls(a, _reference(p, CALLS + "c1,1,g,2,3\n")),
+        "it has 5 fields, the header 4",
+    ),
+    "no guides but a perturbation": (
+        lambda a, p: ds.io.from_scperturb(
+            ad.AnnData(np.ones((2, 2)), pd.DataFrame({"perturbation": ["control", "A"], "nperts": [0, 0]}, ["x", "y"]))
+        ),
+        "1 cells have nperts of 0 but a perturbation other than 'control'",
+    ),
+    "covariates of fewer cells": (
+        lambda a, p: ds.io.from_sceptre(
+            np.ones((2, 3)),
+            np.ones((2, 3)),
+            grna_target_data_frame=pd.DataFrame({"grna_id": ["g", "n"], "grna_target": ["a", "non-targeting"]}),
+            response_names=["a", "b"],
+            grna_names=["g", "n"],
+            cell_names=["x", "y", "z"],
+            extra_covariates=pd.DataFrame({"batch": [1, 2]}),
+        ),
+        "extra_covariates has 2 rows, but there are 3 cells",
+    ),
+    "a path that is a number": (lambda a, p: ds.io.to_tsv(a, 3), "path=3, an int, is not allowed"),
+    "a screen that is a number": (lambda a, p: ds.get.screen(3), "data"),
     "a file with modalities": (lambda a, p: ds.memory.estimate_for(_mudata(a, p)), "holds a MuData: open it"),
     "a file of something else": (lambda a, p: ds.memory.estimate_for(_hdf5(p)), "has no tables obs and var"),
 }
+
+
+CALLS = "cell_barcode,num_features,feature_call,num_umis\n"
+
+
+def _folder(folder: Path, features: str) -> Path:
+    """A matrix of Cell Ranger of three cells, with these lines of features."""
+    n = features.count("\n")
+    (folder / "matrix.mtx").write_text(
+        f"%%MatrixMarket matrix coordinate integer general\n{n} 3 {n}\n" + "".join(f"{i + 1} 1 2\n" for i in range(n))
+    )
+    (folder / "features.tsv").write_text(features)
+    (folder / "barcodes.tsv").write_text("c1\nc2\nc3\n")
+    return folder
 
 
 def _mudata(adata: ad.AnnData, folder: Path) -> Path:
@@ -282,7 +344,7 @@ def _hdf5(folder: Path) -> Path:
 @pytest.mark.parametrize("what", FILES)
 def test_files(started: ad.AnnData, tmp_path: Path, what: str) -> None:
     call, message = FILES[what]
-    with pytest.raises((ValueError, KeyError, OSError)) as error:
+    with pytest.raises((ValueError, KeyError, TypeError, OSError)) as error:
         call(started.copy(), tmp_path)
     assert message in str(error.value)
 
