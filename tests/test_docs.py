@@ -20,7 +20,8 @@ from scipy import sparse
 from scipy.io import mmwrite
 
 import dream_sc as ds
-from dream_sc._core.response import decision
+from dream_sc._core.response import calibration, decision
+from dream_sc._core.screen import null_draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,8 +197,9 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 def _run(page: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any]:
     monkeypatch.chdir(folder)
     space = GIVEN.get(page.name, dict)()
-    for name in ("N_NULL", "N_NULL_OF_SETS"):  # features behind the p-values, which take most of the time
-        monkeypatch.setattr(decision, name, 100)
+    for module in (calibration, decision, null_draws):  # features behind the p-values, which take most of the time
+        monkeypatch.setattr(module, "N_NULL", 100)
+    monkeypatch.setattr(decision, "N_NULL_OF_SETS", 100)
     titration = ds.datasets.titration
     monkeypatch.setattr(ds.datasets, "titration", lambda *size, **how: titration(*(size or SIZE), **how))
     for line, block in blocks(page.read_text()):

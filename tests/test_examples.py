@@ -21,6 +21,8 @@ from scipy.io import mmwrite
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 NAMESPACES = ("datasets", "design", "get", "io", "memory", "pl", "pp", "tl")
 FUNCTIONS = {
     f"{namespace}.{name}": f

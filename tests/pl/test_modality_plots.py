@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 ONE = {"psi": "e1", "score": "s1", "robust": "t1", "usage": "j1_q", "layers": "l1:q"}
 FEATURE = {"usage": "d1", "layers": "l1"}
 

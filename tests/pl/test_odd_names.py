@@ -15,6 +15,8 @@ from matplotlib.text import Text
 import dream_sc as ds
 from dream_sc.pl._style import name_panel
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 ODD = ("$", "$x_{", r"$\frac{1}$", "a$b$c", "50%_^x", r"\alpha", "$$")
 ONE = {"dose_response", "compare"}  # which take a feature
 SKIPPED = {"memory", "power", "de_comparison"}  # of sizes and plans, and of another tool's table

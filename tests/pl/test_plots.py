@@ -8,6 +8,8 @@ import pytest
 import dream_sc as ds
 from dream_sc.pl._dose_response import EC50
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 @pytest.fixture(scope="module")
 def fitted():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 SINGLE = ("volcano", "heatmap", "classes", "forest", "guides", "technical", "cis")
 SEVERAL = ("convergence", "priors")
 FDR = 0.05

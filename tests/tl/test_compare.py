@@ -14,6 +14,8 @@ import dream_sc as ds
 from dream_sc.pl._style import number
 from dream_sc.tl._compare_tables import NOT_HERE, with_calls
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 SILENCED = "gene_0001"
 
 

@@ -13,6 +13,8 @@ from scipy import sparse
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 TARGETS = ["GFI1B", "other"]
 
 

@@ -9,6 +9,8 @@ import pytest
 import dream_sc as ds
 from dream_sc._keys import GROUP_COLUMNS
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 P = ["p_early", "p_proportional", "p_threshold", "p_buffered"]
 
 

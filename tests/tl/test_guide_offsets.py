@@ -7,6 +7,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 GENE = "GFI1B"
 
 

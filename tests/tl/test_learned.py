@@ -13,6 +13,8 @@ import dream_sc as ds
 if TYPE_CHECKING:
     import anndata as ad
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def _fit(adata: ad.AnnData, **options: object) -> ad.AnnData:
     ds.tl.fit_technical(adata, batch_key="batch")
