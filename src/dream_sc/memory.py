@@ -48,6 +48,7 @@ def estimate(
     memory_limit: int | str | None = None,
     n_threads: int | None = None,
     n_contexts: int = 0,
+    ordered_contexts: bool = False,
 ) -> Estimate:
     """Estimate the memory of the three steps from sizes alone.
 
@@ -82,6 +83,8 @@ def estimate(
         By default those granted to this process.
     n_contexts
         Contexts that `tl.compare` compares, with equally many cells each: 2 or more add a step "compare".
+    ordered_contexts
+        Whether they are compared along an order, by `tl.compare(order=)`.
 
     Returns
     -------
@@ -143,7 +146,8 @@ def estimate_for(
         Of a path: whether it would be opened with ``backed="r"``.
     **options
         Those of `estimate` that the data do not say: function_type, use_all_cells, inference, autoguide, nsamples,
-        minibatch_size, device, memory_limit, n_threads, n_contexts, and any that shall differ from what the data say.
+        minibatch_size, device, memory_limit, n_threads, n_contexts, ordered_contexts, and any that shall differ from
+        what the data say.
 
     Returns
     -------

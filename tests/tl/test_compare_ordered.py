@@ -133,8 +133,70 @@ def test_labels_may_be_the_numbers(ordered: ad.AnnData) -> None:
     assert numbers_of(fit, "hours", names, True, None) == {"6h": 0.0, "12h": 1.0, "24h": 2.0}
     assert list(numbers_of(fit, "hours", names, {"6h": 3, "24h": 1, "12h": 2}, None) or {}) == ["24h", "12h", "6h"]
     adata.obs["log_dose"] = 1.0
-    found = numbers_of(read_fit(adata, None, "trans"), "log_dose", ["10", "-1.5", "2"], True, None)
-    assert found == {"-1.5": -1.5, "2": 2.0, "10": 10.0}
+    fit, names = read_fit(adata, None, "trans"), ["10", "-1.5", "2"]
+    for yes in (True, np.True_):
+        assert numbers_of(fit, "log_dose", names, yes, None) == {"-1.5": -1.5, "2": 2.0, "10": 10.0}
+    assert numbers_of(fit, "log_dose", names, np.False_, None) is None  # type: ignore[arg-type]
+
+
+def test_numbers_are_found_however_they_are_written(ordered: ad.AnnData) -> None:
+    """A column of whole numbers with missing ones holds 6.0, and a shell gives texts."""
+    from dream_sc.tl._contexts import contexts_of, read_fit
+    from dream_sc.tl._ordered_contexts import numbers_of
+
+    adata = ordered.copy()
+    adata.obs["t"] = adata.obs["hours"].map(ORDER).astype(float)
+    adata.obs.loc[adata.obs_names[::7], "t"] = np.nan
+    fit = read_fit(adata, None, "trans")
+    names, _ = contexts_of(fit, "t", None)
+    assert sorted(names) == ["12.0", "24.0", "6.0"]
+    given: list[dict[Any, float]] = [{6: 0, 12: 1, 24: 2}, {"6": 0, "12": 1, "24": 2}, {"6.0": 0, 12.0: 1, "24": 2}]
+    for order in given:
+        assert numbers_of(fit, "t", names, order, None) == {"6.0": 0.0, "12.0": 1.0, "24.0": 2.0}
+    with pytest.raises(ValueError, match=r"two numbers for '6.0'"):
+        numbers_of(fit, "t", names, {6: 0, "6": 1, 12: 2, 24: 3}, None)  # type: ignore[dict-item]
+    # where two labels are the same number, a key is the label that is written in the same way
+    assert numbers_of(fit, "t", ["1", "1.0", "2"], {"1": 3, "1.0": 4, "2": 5}, None) == {"1": 3, "1.0": 4, "2": 5}
+
+
+def test_a_context_that_lacks_guides_or_counts_keeps_what_is_left(ordered: ad.AnnData) -> None:
+    adata = ordered[:, ["GFI1B", FADING, "gene_0003", "gene_0004", "gene_0005", "gene_0007"]].copy()
+    adata.obs["size_factor"] = ordered.obs["size_factor"]
+    late = (adata.obs["hours"] == "24h").to_numpy()
+    counts = sparse.lil_matrix(adata.X)
+    counts[np.flatnonzero(late), adata.var_names.get_loc("gene_0007")] = 0
+    adata.X = counts.tocsr()
+    guides = adata.obs["guide"].astype(str)
+    targeting = sorted(guides[adata.obs["target"] != "NTC"].unique())
+    adata.obs.loc[late & guides.isin(targeting[:3]).to_numpy(), "hours"] = "6h"
+    ds.tl.fit_technical(adata, batch_key="batch")
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata)
+    ds.tl.compare(adata, "hours", order=ORDER, n_null=0)
+    table = ds.get.compare(adata)
+    assert table.loc["gene_0007", "status"] == "filtered"
+    assert str(table.loc["gene_0007", "note"]).startswith("24h: ")
+    assert table.loc[FADING, "lfdr_differs"] < 0.5
+    points = ds.pl.compare_data(adata, FADING)
+    points = points[points["kind"] == "guide"].groupby("context", sort=False).size().to_dict()
+    assert points == {"6h": 12, "12h": 12, "24h": 9}
+
+
+@pytest.mark.slow
+def test_ordered_shares_and_scores_of_a_mudata(modalities: Any) -> None:
+    data = modalities.copy()
+    names = data.mod["rna"].obs_names
+    day = pd.Series(np.random.default_rng(0).integers(1, 4, len(names)), index=names)
+    for mod in data.mod.values():
+        mod.obs["day"] = day.reindex(mod.obs_names).to_numpy()
+    for mod in ("psi", "score"):
+        ds.tl.compare(data, "day", order=True, mod=mod, n_null=0)
+        table = ds.get.compare(data, mod=mod)
+        assert table.attrs["order"] == {"1": 1.0, "2": 2.0, "3": 3.0}
+        assert (table["hypothesis"].iloc[:4] == "equal").sum() >= 3, mod
+        assert (table["hypothesis"].iloc[4:] == "null").sum() >= 3, mod
+        assert (table["lfdr_trend"] > 0.5).all()
+        assert len(ds.pl.compare(data, str(table.index[0]), mod=mod).lines) > 3
 
 
 def test_orders_that_make_no_sense_are_refused(ordered: ad.AnnData) -> None:
@@ -149,6 +211,8 @@ def test_orders_that_make_no_sense_are_refused(ordered: ad.AnnData) -> None:
         ("hours", ORDER | {"48h": 48}, ValueError, "names .'48h'."),
         ("hours", dict.fromkeys(ORDER, 1.0), ValueError, "the same number"),
         ("hours", ORDER | {"24h": np.nan}, ValueError, "finite"),
+        ("hours", {"6h": -1e308, "12h": 0.0, "24h": 1e308}, ValueError, "range over inf.*another unit"),
+        ("hours", {"6h": 0.0, "12h": 5e-324, "24h": 1e-323}, ValueError, "range over .*another unit"),
         ("hours", ORDER | {"24h": "late"}, TypeError, "order"),
         ("hours", [1, 2, 3], TypeError, "order"),
     ]

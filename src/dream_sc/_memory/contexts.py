@@ -22,6 +22,8 @@ TABLES = 5  # of the lattice, at once: likelihoods, their exponentials, products
 LEVELS = 8  # arrays of guides, of a context: levels, variances, what the rows have beside them
 ROW = 40 * F8 + 400  # of a feature's row in the table
 POINTS = 25 * 3  # of a stored curve and its band
+# of ordered contexts: arrays of the lattice of each context and beside these; of all lines through it; arrays of draws
+LATTICES, BESIDE, LINES, ARRAYS = 3, 5, 8 * 25, 12
 
 
 @cache
@@ -45,8 +47,6 @@ def drawn() -> int:
 
 def compare(s: Sizes) -> list[Phase]:
     """Phases of `tl.compare`, each context with as many cells as the largest; those of the fast engine."""
-    from dream_sc._core.response.contexts.decision import TAUS
-
     n, t = s.n_contexts, s.n_sticks
     cells = -(-s.n_cells // n) if s.context_cells is None else s.context_cells
     share = cells / s.n_cells
@@ -64,14 +64,52 @@ def compare(s: Sizes) -> list[Phase]:
         for name, size in (*copied.items(), ("sufficient statistics", (n - 1) * sums)):
             more[name] = more.get(name, 0.0) + size
         phases.append(more)
-    at_once = own.n_threads * min(BLOCK, t) * 2 * curves_of_lattice() * F8
-    pairs = n - 1  # results of all of them are kept until they are written
+    of_step = _along_order(own, n) if s.ordered_contexts else _pairs(own, n)
+    comparing: Phase = {"sufficient statistics": n * sums} | of_step
+    return [phase | steps.cells(own) for phase in (*phases, comparing)]
+
+
+def _pairs(own: Sizes, n: int) -> Phase:
+    """Each context against the reference: results of all pairs are kept until they are written."""
+    from dream_sc._core.response.contexts.decision import TAUS
+
+    t, pairs = own.n_sticks, n - 1
     levels = F8 * t * LEVELS * 2 * own.n_guides + F8 * t * 2 * own.n_rows
-    comparing: Phase = {
-        "sufficient statistics": n * sums,
+    return {
         "posterior": pairs * (levels + F8 * t * HYPOTHESES * len(TAUS)),
         "draws": pairs * steps.RESPOND * t * drawn(),
         "tables": pairs * t * (ROW + 2 * POINTS * F4 * 2),
-        "workspace": TABLES * at_once,
+        "workspace": TABLES * own.n_threads * min(BLOCK, t) * 2 * curves_of_lattice() * F8,
     }
-    return [phase | steps.cells(own) for phase in (*phases, comparing)]
+
+
+def _along_order(own: Sizes, n: int) -> Phase:
+    """All contexts at once: lines through the lattice, and draws of the curves of all contexts."""
+    from dream_sc._core.response.contexts.decision import TAUS
+    from dream_sc._core.response.contexts.free_curves import IN_CACHE
+
+    t, lattice = own.n_sticks, curves_of_lattice() * F8
+    block, few = min(BLOCK, t), min(IN_CACHE, t)
+    looked = block * lattice * (LATTICES * n + BESIDE)
+    drawing = block * lattice * n + few * max(LINES * lattice, ARRAYS * F8 * _most_draws() * n * own.n_cis_guides)
+    return {
+        "posterior": F8 * t * (n * (LEVELS * own.n_guides + own.n_rows) + HYPOTHESES * len(TAUS)),
+        "draws": steps.RESPOND * t * drawn_along(n),
+        "tables": t * (ROW + 2 * POINTS * F4 * n),
+        "workspace": own.n_threads * max(looked, drawing),
+    }
+
+
+def _most_draws() -> int:
+    """Draws of one hypothesis at once: of both trends, twice."""
+    from dream_sc._core.response.ordered.evidence import N_DRAWS, N_EQUAL
+
+    return max(N_EQUAL, 2 * N_DRAWS)
+
+
+def drawn_along(n: int) -> int:
+    """Bytes of the draws that are kept of a feature that may respond, of `n` ordered contexts."""
+    from dream_sc._core.response.contexts.decision import TAUS
+    from dream_sc._core.response.ordered.evidence import N_DRAWS, N_EQUAL
+
+    return (N_EQUAL + 5 * N_DRAWS) * F4 * (3 * n + len(TAUS))

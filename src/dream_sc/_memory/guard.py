@@ -144,6 +144,7 @@ def _of_contexts(given: dict[str, Any], options: dict[str, Any]) -> dict[str, An
     labels = _validate.labels(adata, given["by"], "by")
     sizes = np.unique(labels[labels != ""], return_counts=True)[1]
     options |= {"n_contexts": len(sizes), "context_cells": int(sizes.max(initial=1))}
+    options["ordered_contexts"] = isinstance(given.get("order"), Mapping) or bool(given.get("order"))
     keys = {name: info["params"][name] for name in ("technical_key", "cis_key", "layer")}
     return keys | {"cis_mod": info["cis_mod"], "cis_targets": None}
 

@@ -45,6 +45,7 @@ class Sizes:
     storage: str = "sparse"
     n_threads: int = 1
     n_contexts: int = 0  # that are compared after the fits; 0: none are
+    ordered_contexts: bool = False  # whether they are compared along an order
     memory_limit: int | None = None  # of reading
     stored: int | None = None  # values stored, where they were counted
     held: int | None = None  # bytes of the data in memory, where they were counted
@@ -147,6 +148,11 @@ def check(sizes: Sizes) -> Sizes:
     _validate.whole("n_contexts", sizes.n_contexts, 0)
     if sizes.n_contexts == 1:
         raise ValueError("n_contexts=1 is not allowed: tl.compare needs two contexts at least, and 0 leaves it out")
+    if sizes.ordered_contexts and sizes.n_contexts < 3:
+        raise ValueError(
+            f"ordered_contexts=True with n_contexts={sizes.n_contexts!r}: tl.compare(order=) needs three contexts at "
+            "least"
+        )
     for name, most in (
         ("n_ntc_cells", "n_cells"),
         ("n_cis_guides", "n_guides"),

@@ -197,7 +197,10 @@ def fit_context(fit: Fit, name: str, by: str, labels: pd.Series, seed: int) -> C
             )
     except (ValueError, KeyError) as error:
         reason = error.args[0] if error.args else error
-        raise type(error)(f"the context {name!r} of .obs[{by!r}] cannot be fitted on its own: {reason}") from error
+        raise type(error)(
+            f"the context {name!r} of .obs[{by!r}] cannot be fitted on its own: {reason} [to leave this context out, "
+            f"set .obs[{by!r}] of its cells to missing]"
+        ) from error
     # the sums are all that is compared: the copy of the cells goes
     inputs = replace(inputs, opened=replace(inputs.opened, adata=inputs.opened.adata[:0].copy()))
     return Context(name, inputs, inputs.prepared.n_cells)

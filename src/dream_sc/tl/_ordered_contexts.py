@@ -37,7 +37,7 @@ def numbers_of(
         If there are fewer than three contexts, if one of them has no number or a number no context, if all numbers are
         the same, or if a reference was named.
     """
-    if order is None or order is False:
+    if order is None or (isinstance(order, bool | np.bool_) and not order):
         return None
     if reference is not None:
         raise ValueError(
@@ -49,12 +49,15 @@ def numbers_of(
             f"order= asks for a trend over {LEAST_CONTEXTS} contexts at least, and .obs[{by!r}] holds {sorted(names)}: "
             f"call dream_sc.tl.compare(data, {by!r}) without order=, which compares two"
         )
-    found = _of_labels(fit, by, names) if order is True else _of_mapping(by, names, order)
+    found = _of_labels(fit, by, names) if isinstance(order, bool | np.bool_) else _of_mapping(by, names, order)
     bad = {name: number for name, number in found.items() if not np.isfinite(number)}
     if bad:
         raise ValueError(f"the numbers of contexts are finite, and order= has {bad}")
     if len(set(found.values())) < 2:
         raise ValueError(f"all contexts of .obs[{by!r}] have the same number in order=, {found}: no trend can be seen")
+    width = max(found.values()) - min(found.values())
+    if not (np.isfinite(width) and np.isfinite(1.0 / width)):
+        raise ValueError(f"the numbers of contexts in order= range over {width:g}, {found}: give them in another unit")
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
 
@@ -77,7 +80,12 @@ def _of_mapping(by: str, names: list[str], order: Any) -> dict[str, float]:
     """Numbers as they were given."""
     if not isinstance(order, Mapping):
         raise TypeError(f"order= is a {type(order).__name__}: give a mapping of contexts to numbers, or True")
-    given = {str(name): _validate.number(f"order[{name!r}]", number) for name, number in order.items()}
+    given: dict[str, float] = {}
+    for name, number in order.items():
+        label = _label(str(name), names)
+        if label in given:
+            raise ValueError(f"order= has two numbers for {label!r} of .obs[{by!r}], {dict(order)}: give one to each")
+        given[label] = _validate.number(f"order[{name!r}]", number)
     lacking, unknown = sorted(set(names) - set(given)), sorted(set(given) - set(names))
     if lacking:
         raise ValueError(
@@ -87,6 +95,20 @@ def _of_mapping(by: str, names: list[str], order: Any) -> dict[str, float]:
     if unknown:
         raise ValueError(f"order= names {unknown}, and .obs[{by!r}] holds {sorted(names)} among the cells of the fit")
     return {name: given[name] for name in names}
+
+
+def _label(name: str, names: list[str]) -> str:
+    """The label that a name means: a number may be written in another way, as where a column holds 6.0."""
+    number = _as_number(name)
+    same = [each for each in names if number is not None and _as_number(each) == number]
+    return same[0] if name not in names and len(same) == 1 else name
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def ordered_slots(
