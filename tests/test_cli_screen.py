@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import anndata as ad
@@ -106,6 +110,72 @@ def test_errors_name_flags(
     of = [str(screen), "--batch-key", "batch", "-o", str(folder)] if arguments else []
     assert main(["screen", *of, *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_options_stand_in_a_file(screen: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the screen as well; what is of other commands and would change numbers is said."""
+    config = screen.parent / "my.toml"
+    given = ["screen", str(screen), "-o", str(screen.parent / "of_file"), "--config", str(config), "--quiet"]
+    config.write_text('batch_key = "batch"\ntargets = ["GFI1B"]\nn_jobs = 1\ncis = "GFI1B"\nfeatures = ["gene_0003"]')
+    assert main(given) == 0
+    assert capsys.readouterr().err == ""
+    table = ds.get.screen(screen.parent / "of_file" / "screen.parquet")
+    assert table[["target", "feature"]].astype(str).to_numpy().tolist() == [["GFI1B", "gene_0003"]]
+    config.write_text('batch_key = "batch"\nunit_key = "clone"\ndosage = "cell"')
+    assert main([*given[:3], str(folder), *given[4:]]) == 0
+    assert "--config: unit_key, dosage have no effect in dream-sc screen" in capsys.readouterr().err
+    for text, message in (("[screen]", "[screen] is a section"), ("n_job = 2", "did you mean 'n_jobs'")):
+        config.write_text(text)
+        assert main(given) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(["--n-jobs", "0"], ["--min-guides", "0"], ["--min-cells", "0"], ["--n-null-targets", "-1"]),
+        *(["--effort", "fast"], ["--batch-key", "lane"], ["--control", "ntc"], ["--targets", "GFI1"], ["--rng", "-1"]),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_computed(
+    screen: Path, tmp_path: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["screen", str(screen), "-o", str(tmp_path / "out"), *wrong]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert wrong[0] in said[0]
+    assert not (tmp_path / "out").exists()
+
+
+def _processes(group: int) -> bool:
+    """Whether there is any of a group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_command_that_is_told_to_end_tidies_up(screen: Path, tmp_path: Path) -> None:
+    """SIGTERM, as schedulers and containers send it: no process and no file of its own stays."""
+    store = tmp_path / "out"
+    command = ["screen", str(screen), "--batch-key", "batch", "-o", str(store), "--n-jobs", "2"]
+    code = f"import sys; from dream_sc._cli.main import main; sys.exit(main({command!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "targets to fit" in line:
+            process.terminate()
+            break
+    last = process.communicate(timeout=120)[1].splitlines()[-1]  # a worker that stays would hold the pipe
+    assert (process.returncode, last) == (143, "interrupted: the same command goes on where it was")
+    for _ in range(300):  # a moment for what ends with it
+        left = _processes(process.pid)
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
+    assert not list(store.glob(".shared/*"))
 
 
 def test_collect_needs_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

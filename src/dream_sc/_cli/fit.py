@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dream_sc._keys import GUIDE, NO_DOSAGE, TARGET
 
 from . import options, report, said
-from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
+from .messages import DONE, FAILED, ended, folder_of, messages, say, whole
 
 if TYPE_CHECKING:
     import argparse
@@ -52,9 +52,8 @@ def run(given: argparse.Namespace) -> int:
         try:
             chosen = options.merged(vars(given), given.config)
             _fit(chosen, overwrite=given.overwrite)
-        except KeyboardInterrupt:
-            say("interrupted: the same command goes on where it was", level="error")
-            return INTERRUPTED
+        except KeyboardInterrupt as why:
+            return ended(why)
         except (ValueError, KeyError, TypeError, OSError, MemoryError, ImportError) as error:
             # a user of the shell wants the advice in the message, not the way to it
             say(f"{SAYS}: {said(error, flags)}", level="error")
