@@ -17,6 +17,7 @@ from scipy import sparse
 import dream_sc as ds
 from dream_sc._cli.main import main
 from dream_sc._cli.read import count_bytes
+from dream_sc._cli.screen_files import FIGURES, summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,47 @@ def test_the_table_is_that_of_python(screen: Path, folder: Path) -> None:
     assert targets["status"].tolist() == ["fitted", "fitted"]
     assert targets["n_calls_union"].sum() == (expected["qvalue_union"] < 0.05).sum() > 3
     assert not [f for f in folder.iterdir() if f.name.endswith(".tmp")]
+
+
+def test_words_figures_and_tables_for_pipelines(folder: Path, tmp_path: Path) -> None:
+    """In the folder of the screen all of them; elsewhere, beside files of others, only the two tables."""
+    text = (folder / "summary.txt").read_text()
+    assert text.startswith("2 targets fitted, 0 left out; ")
+    n_calls = int((ds.get.screen(folder / "screen.parquet")["qvalue_union"] < 0.05).sum())
+    assert f"\n{n_calls} calls at a false discovery rate of 5%" in text
+    assert "- GFI1B: " in text
+    rows = [x for x in (folder / "multiqc" / "dream_sc_screen_targets_mqc.tsv").read_text().splitlines() if x[0] != "#"]
+    assert [row.split("\t")[0] for row in rows] == ["Target", *ds.get.screen(folder, "targets")["target"]]
+    assert (folder / "software_versions.yml").read_text().startswith("DREAM_SC_SCREEN:\n  dream-sc: ")
+    drawn = sorted(f.name for f in (folder / "figures").iterdir())
+    assert {"fold_changes.png", "responders.png"} <= set(drawn) <= {f"{name}.png" for name in FIGURES}
+    assert main(["collect", str(folder), "-o", str(tmp_path / "all.parquet"), "--quiet"]) == 0
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["all.parquet", "targets.tsv"]
+
+
+def test_the_summary_says_what_to_be_careful_about() -> None:
+    columns = ["target", "status", "reason", "dosage", "log2_dosage_min", "log2_dosage_max", "n_calls_union"]
+    rows = [
+        ("A", "fitted", "", "guide", -2.0, -1.0, 1.0),
+        ("B", "fitted", "", "guide", -0.1, 0.2, 0.0),
+        ("C", "fitted", "'C' is no feature of the data", "none", np.nan, np.nan, 0.0),
+        ("D", "few_cells", "7 cells, 20 needed", "guide", np.nan, np.nan, np.nan),
+        ("null_1", "fitted", "NTC guides relabelled as a target: each call is false", "none", np.nan, np.nan, 1.0),
+    ]
+    pairs = {"target": ["A", "A", "null_1"], "qvalue_union": [0.01, 0.5, 0.02], "confidence": ["high", None, "low"]}
+    text = summary(pd.DataFrame(pairs), pd.DataFrame(rows, columns=columns))
+    assert text.splitlines()[:2] == [
+        "3 targets fitted, 1 left out; 3 pairs with a feature.",
+        "2 calls at a false discovery rate of 5% over all pairs (qvalue_union), 1 of high confidence.",
+    ]
+    for line in (
+        "- A: 1",
+        "- 1 target left out (few_cells): D",
+        "- 1 target without dosages, compared as perturbed or not: C",
+        "- dosages all within 0.3 log2 of NTC, so that little can be found: B",
+        "- 1 null target (NTC guides relabelled): 1 call, each of which is false",
+    ):
+        assert line in text.splitlines()
 
 
 def test_jobs_and_their_collection(screen: Path, folder: Path) -> None:

@@ -196,7 +196,7 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
         path.write_text(get.summary(data, **of) + "\n", encoding="utf-8")
     io.to_multiqc(data, folder / "multiqc", **of)
     with whole(folder / "software_versions.yml") as path:
-        path.write_text(_versions(), encoding="utf-8")
+        path.write_text(versions_text("DREAM_SC_FIT"), encoding="utf-8")
     dosages = chosen.get("dosage") != NO_DOSAGE
     _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures", dosages=dosages)
     several = hasattr(data, "mod")
@@ -230,9 +230,9 @@ def _save(figure: Any, path: Path) -> None:
         figure.savefig(part, dpi=200)
 
 
-def _versions() -> str:
+def versions_text(process: str) -> str:
     """Versions as pipelines collect them."""
     from dream_sc._data.results import versions
 
     rows = {**versions(), "python": platform.python_version()}
-    return "DREAM_SC_FIT:\n" + "".join(f"  {name}: {json.dumps(value)}\n" for name, value in rows.items())
+    return f"{process}:\n" + "".join(f"  {name}: {json.dumps(value)}\n" for name, value in rows.items())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAYS = "dream-sc screen"
-TABLE, TARGETS = "screen.parquet", "targets.tsv"
+TABLE = "screen.parquet"
 # of the options of `dream-sc fit` those that `tl.screen` has
 TAKEN = (
     "mod",
@@ -48,7 +48,8 @@ def add_parser(commands: Any) -> None:
         help="fit every target of a library: from a file of counts to one table",
         description="Fit technical effects once, then for every target the dosage and the response of every gene. Each "
         "target is a file in the folder, so that the same command goes on where it was interrupted, and several may "
-        "work on one folder, each on its --targets. The table of all is screen.parquet.",
+        "work on one folder, each on its --targets. The table of all is screen.parquet; beside it are "
+        "targets.tsv, and without --targets summary.txt, figures and a table for MultiQC.",
     )
     p.add_argument("data", nargs="?", help=options.OWN[0].text)
     p.add_argument("-o", "--output", metavar="FOLDER", help="folder of the store and the tables")
@@ -108,7 +109,8 @@ def _screen(given: argparse.Namespace) -> None:
     _check_labels(data, chosen)
     with_size_factors(data, chosen)
     table = tl.screen(data, chosen.get("targets"), store=folder, **arguments)
-    _write(table, folder / TABLE)
+    # figures of some targets, by each of many jobs, are of no use: `collect` makes those of all
+    _write(table, folder / TABLE, all_files=chosen.get("targets") is None)
     say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
 
 
@@ -154,18 +156,18 @@ def _collect(given: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{folder} is no folder: give that of `{SAYS}`")
     table = get.screen(folder)
     path = folder / TABLE if given.output is None else Path(given.output)
-    _write(table, path)
+    _write(table, path, all_files=path.parent.resolve() == folder.resolve())  # elsewhere are files of others
     n = table["target"].nunique()
     say(f"{n} {'target' if n == 1 else 'targets'}: {path}")
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
-    """The table of pairs, and that of targets as text beside it."""
-    from dream_sc import get
+def _write(table: pd.DataFrame, path: Path, *, all_files: bool) -> None:
+    """The table of pairs, that of targets beside it, and what else is made of them."""
     from dream_sc._screen.store import whole_parquet
 
-    from .messages import whole
+    from .screen_files import write_beside, write_targets
 
     whole_parquet(table, path, table.attrs)
-    with whole(path.with_name(TARGETS)) as part:
-        get.screen(table, "targets").to_csv(part, sep="\t", index=False, float_format="%.6g")
+    targets = write_targets(table, path.parent)
+    if all_files:
+        write_beside(table, targets, path.parent)

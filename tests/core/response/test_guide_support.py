@@ -116,7 +116,7 @@ def test_one_guide_cannot_be_left_out(rng: np.random.Generator) -> None:
 
 
 def test_nothing_is_left_without_a_pair_that_is_all_there_is(rng: np.random.Generator) -> None:
-    """Two guides that depart together, beside controls that are summed up and no rows of the problem."""
+    """Two guides that depart together, beside controls that are summed up."""
     both = _problem(rng, 0.3, 0.02, n=5).guides((np.arange(12) >= 6) & (np.arange(12) < 8))
     assert len(both.targeting) == both.targeting.sum() == 2
     np.testing.assert_allclose(_loo(both, (Pair(0, 1, 0.1, 0.3),)), 0.0, atol=1e-9)

@@ -105,9 +105,9 @@ def least_log_bf(
         if goes_with:
             keep[goes_with.get(int(targeting[u]), int(targeting[u]))] = False
         part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
-        without = np.zeros(len(rows))  # what no guide tells, where the controls are summed up and no other is left
-        if keep.any():
-            q = p.take(rows).guides(keep)
+        q = p.take(rows).guides(keep)
+        without = np.zeros(len(rows))  # what no guide tells: the controls are summed up, and no other guide is left
+        if len(q.in_kernel().guide):
             without = _log_bf(q, c, part, taus[0][rows], taus[1][rows], degree, starts[rows])
         least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])
     return least
