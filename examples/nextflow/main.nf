@@ -13,8 +13,8 @@ process DREAMSC_SCREEN {
     tuple val(meta), path("${prefix}"), emit: store
     tuple val(meta), path("${prefix}/screen.parquet"), emit: pairs
     tuple val(meta), path("${prefix}/targets.tsv"), emit: targets
-    tuple val(meta), path("${prefix}/summary.txt"), emit: summary
-    path "${prefix}/multiqc/*_mqc.tsv", emit: mqc
+    tuple val(meta), path("${prefix}/summary.txt"), emit: summary, optional: true
+    path "${prefix}/multiqc/dream_sc_screen_targets_mqc.tsv", emit: mqc, optional: true
     path "versions.yml", emit: versions
 
     when:

@@ -183,11 +183,7 @@ def screen(
     check_effort(effort, n_null_targets)
     seed, adata = results.seed_of(rng), _validate.resolve(data, mod)
     workers = Workers(jobs_of(n_jobs), client_of(client, n_jobs, store))
-    features = None if features is None else _validate.label_texts(features)
-    if features == []:
-        raise ValueError("features= names no feature: leave it out to report all")
-    for name in features or ():
-        _validate.feature(adata, name, "features")
+    features = None if features is None else _reported(adata, features)
     given = {
         "layer": layer,
         "batch_key": batch_key,
@@ -198,8 +194,7 @@ def screen(
         "size_factor_key": size_factor_key,
         "use_all_cells": use_all_cells,
     }
-    if cis_genes is not None and not isinstance(cis_genes, str | Mapping):
-        cis_genes = list(cis_genes)
+    cis_genes = cis_genes if cis_genes is None or isinstance(cis_genes, str | Mapping) else list(cis_genes)
     if technical_key not in adata.uns:
         check_labels(adata, given, guide_key, cis_genes)
     technical = _technical(adata, technical_key, given, memory_limit, seed, progress)
@@ -237,6 +232,16 @@ def screen(
     with stage(progress, "screen", len(wanted), "targets") as running:
         parts = tasks.run(wanted, fits, store=kept, workers=workers, progress=running)
     return union.table_of(parts + tasks.left_out([t for t in targets if t.status != FITTED], kept))
+
+
+def _reported(adata: AnnData, features: str | Iterable[str]) -> list[str]:
+    """Names of the features to report."""
+    names = _validate.label_texts(features)
+    if not names:
+        raise ValueError("features= names no feature: leave it out to report all")
+    for name in names:
+        _validate.feature(adata, name, "features")
+    return names
 
 
 def _technical(
