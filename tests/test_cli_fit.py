@@ -204,9 +204,9 @@ def test_config_says_what_the_data_say(screen: Path, tmp_path: Path, capsys: pyt
     [
         ("controls = 'NTC'", "'controls' is not known; did you mean 'control'"),
         ("rng = 'x'", "rng = 'x' is not a whole number"),
-        ("use_all_cells = 1", "is not a true or false"),
+        ("use_all_cells = 1", "is not true or false"),
         ("min_count = true", "is not a number"),
-        ("control = [1]", "is not a text or a list of texts"),
+        ("control = [1]", "is not a text in quotes or a list of them"),
         ("cis = ", "is no TOML"),
     ],
 )

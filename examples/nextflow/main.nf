@@ -13,6 +13,8 @@ process DREAMSC_SCREEN {
     tuple val(meta), path("${prefix}"), emit: store
     tuple val(meta), path("${prefix}/screen.parquet"), emit: pairs
     tuple val(meta), path("${prefix}/targets.tsv"), emit: targets
+    tuple val(meta), path("${prefix}/summary.txt"), emit: summary, optional: true
+    path "${prefix}/multiqc/dream_sc_screen_targets_mqc.tsv", emit: mqc, optional: true
     path "versions.yml", emit: versions
 
     when:
@@ -33,8 +35,9 @@ process DREAMSC_SCREEN {
     stub:
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    mkdir ${prefix}
-    touch ${prefix}/screen.parquet ${prefix}/targets.tsv versions.yml
+    mkdir -p ${prefix}/multiqc
+    touch ${prefix}/screen.parquet ${prefix}/targets.tsv ${prefix}/summary.txt versions.yml
+    touch ${prefix}/multiqc/dream_sc_screen_targets_mqc.tsv
     """
 }
 

@@ -488,3 +488,40 @@ def test_what_goes_with_the_table_is_in_its_file(table: pd.DataFrame, tmp_path: 
         ds.get.screen(tmp_path)
     with pytest.raises(KeyError, match="no target"):
         ds.get.screen(table, targets="GFI1")
+
+
+def test_parts_of_another_screen_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one, other = (open_store(tmp_path / str(rng), {"rng": rng}, {}) for rng in (0, 1))
+    for store in (one, other):
+        frame = pd.DataFrame({"lfdr": [float(store is other)]})
+        store.save("a", (), Part(frame, {"target": "a", "n_rows": 1, "labels": ["a"]}))
+    shutil.copy(other.file("a", ()), one.path / "parts")
+    (part,) = read_parts(one.path)
+    assert part.frame["lfdr"].tolist() == [0.0]
+    assert f"{other.file('a', ()).name} is of other data or settings than the store: it is left out" in caplog.text
+
+
+def test_a_target_of_two_sets_of_labels_is_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s", {}, {})
+    for labels in (["a"], ["a", "b"]):
+        store.save("a", labels, Part(pd.DataFrame({"lfdr": [0.1]}), {"target": "a", "n_rows": 1, "labels": labels}))
+    with pytest.raises(ValueError, match=r"more than one file of the target 'a', of the labels \['a"):
+        ds.get.screen(store.path)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cis_genes": []}, "cis_genes= names no label; targets are"),
+        ({"cis_genes": {"GFI1B": []}}, "cis_genes= names no label of 'GFI1B'"),
+        ({"cis_genes": ["GFI1"]}, "cis_genes= names no targets"),
+        ({"features": []}, "features= names no feature"),
+        ({"batch_key": "lane"}, "batch_key='lane' is not a column"),
+        ({"guide_key": "sgRNA"}, "guide_key='sgRNA' is not a column"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_technical_fit(given: dict[str, Any], message: str) -> None:
+    adata = _library()
+    with pytest.raises((ValueError, KeyError), match=message):
+        ds.tl.screen(adata, **given, **SMALL)
+    assert "technical" not in adata.uns

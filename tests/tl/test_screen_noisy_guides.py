@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 import dream_sc as ds
+from dream_sc._core.response.joint_departures import Pair
 from dream_sc._core.screen import fit
 
 N_GENES, N_CELLS, N_NTC = 240, 30, 12
@@ -69,3 +70,16 @@ def test_departures_are_learned_only_where_guides_leave_the_curves(
     monkeypatch.setattr(fit, "learn_departures", learned)
     ds.tl.screen(adata, effort="first_pass", progress=False)
     assert len(seen) == asked
+
+
+def test_two_guides_that_depart_together_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target with these two only: nothing is left without them, so that no call stands without either."""
+    adata, _ = _library(0.0)
+    mine = adata[(adata.obs["guide"] != "g0_2").to_numpy()].copy()
+    pair = (Pair(0, 1, 0.1, 0.3),)
+    monkeypatch.setattr(fit, "pairs_of", lambda *_: pair)
+    table = ds.tl.screen(mine, effort="first_pass", progress=False)
+    assert ds.get.screen(table, "targets")["status"].tolist() == ["fitted"]
+    called = table["qvalue"] < 0.05
+    assert called.sum() > 0
+    assert (table.loc[called, "log_bf_loo"] < 3.0).all()

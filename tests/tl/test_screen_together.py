@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from scipy import sparse
 
 import dream_sc as ds
@@ -15,6 +16,7 @@ from dream_sc._core.sums.block import CountBlock
 from dream_sc._data import results
 from dream_sc._screen import tasks
 from dream_sc._screen.all_targets import Kept
+from dream_sc._screen.workers import Workers, remove_left_behind
 from dream_sc.tl import _fit_technical
 
 if TYPE_CHECKING:
@@ -152,6 +154,46 @@ def test_null_targets_have_no_calls(library: AnnData) -> None:
     assert (null["qvalue_union"] < 0.05).sum() == 0
     assert (null["pvalue"] < 0.05).mean() == pytest.approx(0.05, abs=0.04)
     assert (targets["n_control_cells"].drop("gene_0002") < targets.loc["gene_0002", "n_control_cells"]).all()
+
+
+def test_null_targets_are_those_of_the_library(library: AnnData) -> None:
+    """The same whichever targets are asked for, and how many of them: jobs on one store have the same ones."""
+    tables = [ds.tl.screen(library, [t], n_null_targets=n, **SILENT) for t, n in (("promoter", 1), ("gene_0002", 11))]
+    one, other = (t[t["target"] == "null_1"].drop(columns="qvalue_union").reset_index(drop=True) for t in tables)
+    _same(one, other)
+
+
+def test_what_a_killed_process_wrote_for_workers_is_removed(tmp_path: Path) -> None:
+    for name in ("measured-dead", "measured-live"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "measured.joblib").write_bytes(b"sums")
+    with FileLock(tmp_path / "measured-live.lock"):
+        remove_left_behind(tmp_path)
+        assert sorted(f.name for f in tmp_path.iterdir()) == ["measured-live", "measured-live.lock"]
+
+
+def test_a_target_whose_process_is_killed_is_fitted_again(
+    library: AnnData, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, each = [], Workers.each
+
+    def killed(self: Workers, *given: Any) -> Any:
+        asked.append(1)
+        if len(asked) > most:
+            yield from each(self, *given)
+        else:
+            yield next(iter(each(self, *given)))
+            raise tasks.WorkerLostError
+
+    monkeypatch.setattr(Workers, "each", killed)
+    most = 1
+    _same(ds.tl.screen(library, **SILENT), table)
+    assert len(asked) == 2
+    asked, most = [], 99
+    monkeypatch.setattr(tasks, "RETRIES", 0)
+    with pytest.raises(ChildProcessError, match="fewer, n_jobs="):
+        ds.tl.screen(library, store=tmp_path / "s", **SILENT)
+    assert len(list((tmp_path / "s" / "parts").iterdir())) == 1
 
 
 def test_a_group_of_ntc_guides_does_not_depend_on_which_came_before(library: AnnData, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dream_sc._keys import COMPARE
 
 from . import report, said
 from .fit import has_symbols
-from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
+from .messages import DONE, FAILED, ended, folder_of, messages, say, whole
 
 if TYPE_CHECKING:
     import argparse
@@ -60,9 +60,8 @@ def run(given: argparse.Namespace) -> int:
     with messages(as_json=given.json, quiet=given.quiet):
         try:
             _compare(given)
-        except KeyboardInterrupt:
-            say("interrupted: nothing was written", level="error")
-            return INTERRUPTED
+        except KeyboardInterrupt as why:
+            return ended(why, "nothing was written")
         except (ValueError, KeyError, TypeError, OSError, MemoryError, ImportError) as error:
             # a user of the shell wants the advice in the message, not the way to it
             say(f"{SAYS}: {said(error, flags)}", level="error")

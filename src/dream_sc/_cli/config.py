@@ -1,4 +1,4 @@
-"""``dream-sc config``: a TOML file of options for ``dream-sc fit``, with what can be read off the data."""
+"""``dream-sc config``: a TOML file of options for ``dream-sc fit`` and ``screen``, with what the data tell."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def add_parser(commands: Any) -> None:
     """Describe the command."""
     p = commands.add_parser(
         "config",
-        help="write a TOML file of options for `dream-sc fit`, filled with what the data say",
-        description="Print a TOML file with every option of `dream-sc fit`, those that are read off the data filled in "
-        "and the others commented out: dream-sc config screen.h5ad > my.toml",
+        help="write a TOML file of options for `dream-sc fit` and `screen`, filled with what the data say",
+        description="Print a TOML file with every option of `dream-sc fit` and `screen`, those that are read off the "
+        "data filled in and the others commented out: dream-sc config screen.h5ad > my.toml",
     )
     p.add_argument("data", nargs="?", help=options.OWN[0].text)
     p.add_argument("--mod", metavar="TEXT", help="modality of an h5mu file")
@@ -95,9 +95,11 @@ def _is_finer(column: Any, target: Any) -> bool:
 
 def text_of(found: dict[str, Any]) -> str:
     """The TOML file."""
-    lines = ["# Options of `dream-sc fit --config THIS`; flags of the command go over them.", ""]
+    lines = ["# Options of `dream-sc fit` and `dream-sc screen`, --config THIS; flags of the command go over them.", ""]
     wanted = {"data": "screen.h5ad", "cis": "GENE", "output": "results"}
-    for option in (*options.OWN, *options.OPTIONS):
+    for option in (*options.OWN, *options.OPTIONS, *options.OF_SCREEN):
+        if option is options.OF_SCREEN[0]:
+            lines += ["# The following are of `dream-sc screen` only.", ""]
         lines.append(f"# {option.text}")
         if option.name in found:
             lines.append(f"{option.name} = {_value(found[option.name])}{SAME}")

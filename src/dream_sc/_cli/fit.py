@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dream_sc._keys import GUIDE, NO_DOSAGE, TARGET
 
 from . import options, report, said
-from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say, whole
+from .messages import DONE, FAILED, ended, folder_of, messages, say, whole
 
 if TYPE_CHECKING:
     import argparse
@@ -52,9 +52,8 @@ def run(given: argparse.Namespace) -> int:
         try:
             chosen = options.merged(vars(given), given.config)
             _fit(chosen, overwrite=given.overwrite)
-        except KeyboardInterrupt:
-            say("interrupted: the same command goes on where it was", level="error")
-            return INTERRUPTED
+        except KeyboardInterrupt as why:
+            return ended(why)
         except (ValueError, KeyError, TypeError, OSError, MemoryError, ImportError) as error:
             # a user of the shell wants the advice in the message, not the way to it
             say(f"{SAYS}: {said(error, flags)}", level="error")
@@ -197,7 +196,7 @@ def _write(data: Any, chosen: Mapping[str, Any], folder: Path) -> None:
         path.write_text(get.summary(data, **of) + "\n", encoding="utf-8")
     io.to_multiqc(data, folder / "multiqc", **of)
     with whole(folder / "software_versions.yml") as path:
-        path.write_text(_versions(), encoding="utf-8")
+        path.write_text(versions_text("DREAM_SC_FIT"), encoding="utf-8")
     dosages = chosen.get("dosage") != NO_DOSAGE
     _figures(data, dict(of), int(chosen.get("n_figures", 12)), folder / "figures", dosages=dosages)
     several = hasattr(data, "mod")
@@ -231,9 +230,9 @@ def _save(figure: Any, path: Path) -> None:
         figure.savefig(part, dpi=200)
 
 
-def _versions() -> str:
+def versions_text(process: str) -> str:
     """Versions as pipelines collect them."""
     from dream_sc._data.results import versions
 
     rows = {**versions(), "python": platform.python_version()}
-    return "DREAM_SC_FIT:\n" + "".join(f"  {name}: {json.dumps(value)}\n" for name, value in rows.items())
+    return f"{process}:\n" + "".join(f"  {name}: {json.dumps(value)}\n" for name, value in rows.items())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+DONE, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """The command was told to end (SIGTERM), as schedulers and containers do: it tidies up as on Ctrl-C."""
+
+
+def ended(why: KeyboardInterrupt, then: str = "the same command goes on where it was") -> int:
+    """Say that the command was interrupted, and give its exit status."""
+    say(f"interrupted: {then}", level="error")
+    return TERMINATED if isinstance(why, Terminated) else INTERRUPTED
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: to tidy up takes a moment
+    raise Terminated
 
 
 @contextmanager
@@ -64,8 +81,12 @@ def messages(*, as_json: bool, quiet: bool) -> Iterator[None]:
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     settings.progress = False if quiet or as_json else before[2]
+    of_main = threading.current_thread() is threading.main_thread()
+    by_others = signal.signal(signal.SIGTERM, _terminate) if of_main else None
     try:
         yield
     finally:
+        if of_main:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if by_others is None else by_others)
         logger.setLevel(before[0])
         logger.propagate, settings.progress, logger.handlers = before[1:]

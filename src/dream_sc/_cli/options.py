@@ -1,4 +1,4 @@
-"""What ``dream-sc fit`` may be told, by flags or in a TOML file: the arguments of the three steps, by their names."""
+"""What ``dream-sc fit`` and ``screen`` may be told, by flags or in a TOML file: arguments, by their names."""
 
 from __future__ import annotations
 
@@ -58,7 +58,17 @@ OWN = (  # of the command itself
     Option("n_figures", WHOLE, (), "responders whose curves are drawn", 12),
     Option("backed", FLAG, (), "leave the counts of an h5ad file on disk", False),
 )
-NAMES = {o.name: o for o in (*OWN, *OPTIONS)}
+OF_SCREEN = (  # of `dream-sc screen` only, as `tl.screen` has them
+    Option("targets", TEXTS, (), "labels of the targets to fit; all by default"),
+    Option("features", TEXTS, (), "features to report; all by default"),
+    Option("n_jobs", WHOLE, (), "processes, -1 for one per core", 1),
+    Option("min_guides", WHOLE, (), "targets with fewer guides are left out", 2),
+    Option("min_cells", WHOLE, (), "targets with fewer cells are left out", 20),
+    Option("effort", TEXT, (), "auto, first_pass or full: how much is fitted of each target", "auto"),
+    Option("n_null_targets", WHOLE, (), "groups of NTC guides that are fitted as targets", 0),
+    Option("nsamples", WHOLE, (), "posterior draws; 250, or 1000 in full fits, by default"),
+)
+NAMES = {o.name: o for o in (*OWN, *OPTIONS, *OF_SCREEN)}
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
@@ -83,17 +93,21 @@ def from_file(path: Path) -> dict[str, Any]:
     """
     import tomllib
 
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {path} is not there, or is no file: `dream-sc config` writes one")
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from error
     for name, value in found.items():
+        if isinstance(value, dict):
+            raise ValueError(f"{path}: [{name}] is a section, and options stand in none: leave that line out")
         if name not in NAMES:
             near = get_close_matches(name, NAMES, n=1)
             also = f"; did you mean {near[0]!r}?" if near else f"; it may be one of {sorted(NAMES)}"
             raise ValueError(f"{path}: {name!r} is not known{also}")
         if not _fits(value, NAMES[name].kind):
-            raise ValueError(f"{path}: {name} = {value!r} is not a {_said(NAMES[name].kind)}")
+            raise ValueError(f"{path}: {name} = {value!r} is not {_said(NAMES[name].kind)}")
     return found
 
 
@@ -108,7 +122,8 @@ def _fits(value: Any, kind: str) -> bool:
 
 
 def _said(kind: str) -> str:
-    words = {TEXT: "text", TEXTS: "text or a list of texts", WHOLE: "whole number", NUMBER: "number"}
+    words = {TEXT: "a text in quotes", TEXTS: "a text in quotes or a list of them"}
+    words |= {WHOLE: "a whole number", NUMBER: "a number"}
     return words.get(kind, "true or false")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options, said
-from .messages import DONE, FAILED, INTERRUPTED, folder_of, messages, say
+from .messages import DONE, FAILED, ended, folder_of, messages, say
 
 if TYPE_CHECKING:
     import argparse
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAYS = "dream-sc screen"
-TABLE, TARGETS = "screen.parquet", "targets.tsv"
-# of the options of `dream-sc fit` those that `tl.screen` has; others in a file do nothing here
+TABLE = "screen.parquet"
+# of the options of `dream-sc fit` those that `tl.screen` has
 TAKEN = (
     "mod",
     "layer",
@@ -36,9 +36,9 @@ TAKEN = (
     "rng",
     "memory_limit",
 )
-OWN = {"cis_genes": "--targets"} | {
-    name: f"--{name.replace('_', '-')}" for name in ("n_jobs", "min_guides", "min_cells", "effort", "n_null_targets")
-}
+OWN = tuple(option.name for option in options.OF_SCREEN)
+# what `dream-sc fit` does to numbers and `tl.screen` does not
+CHANGES_FITS = ("unit_key", "ambient", "guide_covariate_key", "dosage")
 
 
 def add_parser(commands: Any) -> None:
@@ -48,21 +48,14 @@ def add_parser(commands: Any) -> None:
         help="fit every target of a library: from a file of counts to one table",
         description="Fit technical effects once, then for every target the dosage and the response of every gene. Each "
         "target is a file in the folder, so that the same command goes on where it was interrupted, and several may "
-        "work on one folder, each on its --targets. The table of all is screen.parquet.",
+        "work on one folder, each on its --targets. The table of all is screen.parquet; beside it are "
+        "targets.tsv, and without --targets summary.txt, figures and a table for MultiQC.",
     )
     p.add_argument("data", nargs="?", help=options.OWN[0].text)
     p.add_argument("-o", "--output", metavar="FOLDER", help="folder of the store and the tables")
     p.add_argument("--config", type=Path, metavar="FILE.toml", help="options, as of `dream-sc fit`; flags go over them")
-    p.add_argument("--targets", nargs="+", metavar="TEXT", help="labels of the targets to fit; all by default")
-    p.add_argument("--n-jobs", type=int, metavar="WHOLE", help="processes, -1 for one per core; 1 by default")
-    p.add_argument("--min-guides", type=int, metavar="WHOLE", help="targets with fewer guides are left out (2)")
-    p.add_argument("--min-cells", type=int, metavar="WHOLE", help="targets with fewer cells are left out (20)")
-    p.add_argument("--effort", metavar="TEXT", help="auto, first_pass or full: see dream_sc.tl.screen")
-    p.add_argument(
-        "--n-null-targets", type=int, metavar="WHOLE", help="groups of NTC guides that are fitted as targets"
-    )
     _add_talk(p)
-    options.add_flags(p, ("backed", *TAKEN))
+    options.add_flags(p, (*OWN, "backed", *TAKEN))
 
     c = commands.add_parser(
         "collect",
@@ -82,13 +75,13 @@ def _add_talk(p: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Fit, or collect; 0 where all was written, 1 where it failed, 130 where it was interrupted."""
-    flags = {name: f"--{name.replace('_', '-')}" for name in TAKEN} | OWN | {"store": "--output", "output": "--output"}
+    flags = {name: f"--{name.replace('_', '-')}" for name in (*TAKEN, *OWN, "output")}
+    flags |= {"cis_genes": "--targets", "store": "--output"}
     with messages(as_json=given.json, quiet=given.quiet):
         try:
             _collect(given) if given.command == "collect" else _screen(given)
-        except KeyboardInterrupt:
-            say("interrupted: the same command goes on where it was", level="error")
-            return INTERRUPTED
+        except KeyboardInterrupt as why:
+            return ended(why)
         except (ValueError, KeyError, TypeError, OSError, MemoryError, ImportError) as error:
             # a user of the shell wants the advice in the message, not the way to it
             say(f"dream-sc {given.command}: {said(error, flags)}", level="error")
@@ -98,6 +91,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _screen(given: argparse.Namespace) -> None:
     from dream_sc import tl
+    from dream_sc.tl._screen_options import options_go_together
 
     from .fit import with_size_factors
     from .read import read
@@ -109,16 +103,36 @@ def _screen(given: argparse.Namespace) -> None:
     if lacking:
         raise ValueError(f"give {' and '.join(lacking)}, as flags or with --config")
     started = time.perf_counter()
-    folder = folder_of(chosen["output"])
+    folder, arguments = folder_of(chosen["output"]), _arguments(chosen)
+    options_go_together(**arguments)  # before anything is read
     data = read(chosen["data"], backed=bool(chosen.get("backed")) or _are_large(chosen))
+    _check_labels(data, chosen)
     with_size_factors(data, chosen)
-    arguments = {name: chosen[name] for name in TAKEN if chosen.get(name) is not None}
-    arguments |= {name: vars(given)[name] for name in OWN if name != "cis_genes" and vars(given)[name]}
-    if isinstance(arguments.get("control"), list) and len(arguments["control"]) == 1:
-        arguments["control"] = arguments["control"][0]
-    table = tl.screen(data, given.targets, store=folder, **arguments)
-    _write(table, folder / TABLE)
+    table = tl.screen(data, chosen.get("targets"), store=folder, **arguments)
+    # figures of some targets, by each of many jobs, are of no use: `collect` makes those of all
+    _write(table, folder / TABLE, all_files=chosen.get("targets") is None)
     say(f"done in {time.perf_counter() - started:.0f} s: {folder}")
+
+
+def _arguments(chosen: dict[str, Any]) -> dict[str, Any]:
+    """What `tl.screen` is told; what a file has beside it is said, where it would change numbers."""
+    lost = [name for name in CHANGES_FITS if chosen.get(name) not in (None, options.NAMES[name].default)]
+    if lost:
+        say(f"--config: {', '.join(lost)} {'has' if len(lost) == 1 else 'have'} no effect in {SAYS}", level="warning")
+    out = {name: chosen[name] for name in (*TAKEN, *OWN) if chosen.get(name) is not None and name != "targets"}
+    if isinstance(out.get("control"), list) and len(out["control"]) == 1:
+        out["control"] = out["control"][0]
+    return out
+
+
+def _check_labels(data: Any, chosen: dict[str, Any]) -> None:
+    """Refuse columns and labels that are not there, before there are size factors."""
+    from dream_sc import _validate
+    from dream_sc._keys import GUIDE
+    from dream_sc.tl._screen_options import check_labels
+
+    adata = _validate.resolve(data, chosen.get("mod"))
+    check_labels(adata, chosen, chosen.get("guide_key") or GUIDE, chosen.get("targets"))
 
 
 def _are_large(chosen: dict[str, Any]) -> bool:
@@ -142,18 +156,18 @@ def _collect(given: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{folder} is no folder: give that of `{SAYS}`")
     table = get.screen(folder)
     path = folder / TABLE if given.output is None else Path(given.output)
-    _write(table, path)
+    _write(table, path, all_files=path.parent.resolve() == folder.resolve())  # elsewhere are files of others
     n = table["target"].nunique()
     say(f"{n} {'target' if n == 1 else 'targets'}: {path}")
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
-    """The table of pairs, and that of targets as text beside it."""
-    from dream_sc import get
+def _write(table: pd.DataFrame, path: Path, *, all_files: bool) -> None:
+    """The table of pairs, that of targets beside it, and what else is made of them."""
     from dream_sc._screen.store import whole_parquet
 
-    from .messages import whole
+    from .screen_files import write_beside, write_targets
 
     whole_parquet(table, path, table.attrs)
-    with whole(path.with_name(TARGETS)) as part:
-        get.screen(table, "targets").to_csv(part, sep="\t", index=False, float_format="%.6g")
+    targets = write_targets(table, path.parent)
+    if all_files:
+        write_beside(table, targets, path.parent)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = "1"
 MANIFEST, PARTS, LOCKS = "screen.json", "parts", ".locks"
 ABOUT = "about"  # of a part: what is known of its target, as JSON in the attributes of its table
+OF = "store"  # of a part: fingerprint of the data and settings that it is of
 SAFE = re.compile(r"[^\w.\-]+")
 LONGEST = 60  # characters of a target in the name of its file
 
@@ -57,7 +58,7 @@ class Store:
 
     def save(self, name: str, of: Any, part: Part) -> None:
         """Write the part of a target."""
-        whole_parquet(part.frame, self.file(name, of), {ABOUT: json.dumps(part.about)})
+        whole_parquet(part.frame, self.file(name, of), {ABOUT: json.dumps(part.about), OF: self.content})
 
     def free(self, name: str, of: Any) -> bool:
         """Whether no process is at a target just now."""
@@ -120,7 +121,12 @@ def open_store(path: Any, settings: Mapping[str, Any], data: Mapping[str, Any]) 
             f"store={str(path)!r} is of another screen: {'; '.join(differ)}. Call with what it is of, or name another "
             "folder, or delete it"
         )
-    return Store(folder, digest((wanted, prints)))
+    return Store(folder, _content(wanted, prints))
+
+
+def _content(settings: Mapping[str, str], data: Mapping[str, str]) -> str:
+    """A fingerprint of both."""
+    return digest((dict(settings), dict(data)))
 
 
 def _write_manifest(folder: Path, text: str) -> None:
@@ -166,24 +172,36 @@ def _usable(path: Any) -> Path:
 
 
 def read_parts(path: Any) -> list[Part]:
-    """All parts of a store, by the names of their targets; damaged ones are left out, and said so.
+    """All parts of a store, by the names of their targets; damaged ones and those of others are left out.
 
     Raises
     ------
     FileNotFoundError
         If the folder is no store.
+    ValueError
+        If its manifest is damaged, or a target is there more than once, with other labels.
     """
     folder = Path(path).expanduser()
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(
             f"{folder} is no store of a screen: give the folder that tl.screen or `dream-sc screen` wrote"
         )
-    found = [read_part(file, "it is left out") for file in sorted((folder / PARTS).glob("*.parquet"))]
-    return sorted((p for p in found if p is not None), key=lambda p: str(p.about["target"]))
+    content = _content(**_manifest(folder))
+    files = sorted((folder / PARTS).glob("*.parquet"))
+    found = {file.name: p for file in files if (p := read_part(file, "it is left out", content)) is not None}
+    names = pd.Series({file: str(p.about["target"]) for file, p in found.items()}, dtype=object)
+    twice = names[names.duplicated(keep=False)].sort_values()
+    if len(twice):
+        labels = [found[str(file)].about.get("labels") for file in twice.index[:2]]
+        raise ValueError(
+            f"store: {folder / PARTS} has more than one file of the target {twice.iloc[0]!r}, of the labels "
+            f"{labels[0]} and {labels[1]}: {', '.join(map(str, twice.index[:8]))}. Delete those that are not wanted"
+        )
+    return sorted(found.values(), key=lambda p: str(p.about["target"]))
 
 
-def read_part(file: Path, then: str) -> Part | None:
-    """The part in a file; None where it is damaged, with `then` for the message."""
+def read_part(file: Path, then: str, content: str | None = None) -> Part | None:
+    """The part in a file; None where it is damaged, or not of the store with this `content`, with `then` to say so."""
     try:
         frame = pd.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
         about = json.loads(frame.attrs[ABOUT])
@@ -191,6 +209,9 @@ def read_part(file: Path, then: str) -> Part | None:
             raise ValueError(f"{len(frame)} rows, {about['n_rows']} were written")
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s is damaged (%s): %s", file, error, then)
+        return None
+    if content is not None and frame.attrs.get(OF, content) != content:
+        logger.warning("%s is of other data or settings than the store: %s", file, then)
         return None
     frame.attrs = {}
     return Part(frame, about)

@@ -99,20 +99,7 @@ def library(adata: AnnData, *, target_key: str, guide_key: str, control: list[st
 
 def of_library(cells: Library, adata: AnnData, wanted: Any, least: Least, baseline: np.ndarray | None) -> list[Target]:
     """The targets asked for, or all; `baseline` is the mean count of each feature in controls, where that is known."""
-    known = cells.targets
-    if wanted is None:
-        asked: dict[str, tuple[str, ...]] = {name: (name,) for name in known}
-    elif isinstance(wanted, Mapping):
-        asked = {str(name): tuple(_validate.label_texts(labels)) for name, labels in wanted.items()}
-    else:
-        asked = {name: (name,) for name in _validate.label_texts(wanted)}
-    unknown = [label for labels in asked.values() for label in labels if label not in set(known)]
-    if unknown:
-        raise ValueError(
-            f"cis_genes= names no targets {unknown[:8]}; targets are {known[:8]}{_validate.close(unknown[0], known)}"
-        )
-    if not asked:
-        raise ValueError("there is no target besides the controls: check target_key and control=")
+    asked = asked_of(cells.targets, wanted)
     symbols = _symbols(adata)
     return [
         _judged(Target(name, _gene(name, adata, symbols), labels), cells, least, adata, baseline)
@@ -120,8 +107,36 @@ def of_library(cells: Library, adata: AnnData, wanted: Any, least: Least, baseli
     ]
 
 
+def asked_of(known: list[str], wanted: Any) -> dict[str, tuple[str, ...]]:
+    """Labels of each target that is asked for, all that are `known` by default.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is not known or has no label.
+    """
+    if wanted is None:
+        asked: dict[str, tuple[str, ...]] = {name: (name,) for name in known}
+    elif isinstance(wanted, Mapping):
+        asked = {str(name): tuple(dict.fromkeys(_validate.label_texts(labels))) for name, labels in wanted.items()}
+    else:
+        asked = {name: (name,) for name in _validate.label_texts(wanted)}
+    if not known:
+        raise ValueError("there is no target besides the controls: check target_key and control=")
+    some = f"targets are {known[:8]}"
+    empty = [name for name, labels in asked.items() if not labels]
+    if empty or not asked:
+        raise ValueError(f"cis_genes= names no label{f' of {empty[0]!r}' if empty else ''}; {some}")
+    unknown = [label for labels in asked.values() for label in labels if label not in set(known)]
+    if unknown:
+        raise ValueError(f"cis_genes= names no targets {unknown[:8]}; {some}{_validate.close(unknown[0], known)}")
+    return asked
+
+
 def null_targets(cells: Library, targets: list[Target], n: int, seed: int, least: Least) -> list[Target]:
     """Groups of NTC guides that are relabelled as targets, each of as many guides as targets have in the middle.
+
+    They depend on the library, and not on the targets asked for: several calls on one store have the same.
 
     Raises
     ------
@@ -133,8 +148,7 @@ def null_targets(cells: Library, targets: list[Target], n: int, seed: int, least
     mine = np.isin(cells.target, cells.control) & (cells.guide != "")
     names, sizes = np.unique(cells.guide[mine], return_counts=True)
     names = names[sizes >= least.cells_per_guide]
-    fitted = [t.n_guides for t in targets if t.status == FITTED]
-    k = max(least.guides, int(np.median(fitted))) if fitted else least.guides
+    k = _usual_guides(cells, least)
     if len(names) < k + LEAST_NTC:
         raise ValueError(
             f"n_null_targets={n}: {len(names)} NTC guides are too few for groups of {k}, {k + LEAST_NTC} needed"
@@ -143,13 +157,24 @@ def null_targets(cells: Library, targets: list[Target], n: int, seed: int, least
     size = dict(zip(*np.unique(cells.guide[mine], return_counts=True), strict=True))
     for i in range(n):
         guides = tuple(sorted(map(str, rng.choice(names, k, replace=False))))
-        name = f"null_{i + 1:0{len(str(n))}d}"
+        name = f"null_{i + 1}"
         if name in taken:
             raise ValueError(f"n_null_targets={n}: the library has a target {name!r} of its own, rename it")
         n_cells = int(sum(size[g] for g in guides))
         reason = "NTC guides relabelled as a target: each call is false"
         out.append(Target(name, None, (name,), k, n_cells, FITTED, reason, NO_DOSAGE, guides))
     return out
+
+
+def _usual_guides(cells: Library, least: Least) -> int:
+    """How many guides the targets of a library have in the middle, of those that can be fitted."""
+    every = pd.DataFrame({"target": cells.target, "guide": cells.guide})
+    every = every[~every["target"].isin([*cells.control, ""]) & (every["guide"] != "")]
+    sizes = every.groupby(["target", "guide"]).size()
+    sizes = sizes[sizes >= least.cells_per_guide]
+    of_target = sizes.groupby(level="target").agg(["size", "sum"])
+    n = of_target["size"][(of_target["size"] >= least.guides) & (of_target["sum"] >= least.cells)]
+    return max(least.guides, int(np.median(n))) if len(n) else least.guides
 
 
 def _symbols(adata: AnnData) -> dict[str, str]:

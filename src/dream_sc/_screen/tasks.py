@@ -30,7 +30,18 @@ if TYPE_CHECKING:
     from .targets import Target
     from .workers import Fits, Workers
 
+RETRIES = 3  # of targets whose worker is lost
 PAUSE = 1.0  # seconds between looks at targets that another process fits
+
+
+class WorkerLostError(ChildProcessError):
+    """A process that fitted a target was ended by the system."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "tl.screen: processes that fit targets were ended by the system several times, as for want of memory: take "
+            "fewer, n_jobs=. With a store, finished targets stay, and the same call goes on"
+        )
 
 
 @dataclass(frozen=True)
@@ -192,7 +203,7 @@ def work(fit: Callable[[], Part], target: Target, store: Store | None, threads: 
 def run(targets: Sequence[Target], make: Fits, *, store: Store | None, workers: Workers, progress: Any) -> list[Part]:
     """The parts of all targets in their order; what the `store` has is not made again."""
     found: dict[str, Part] = {}
-    pace = Pace(workers.size)
+    pace, lost = Pace(workers.size), 0
     while lacking := [t for t in targets if t.name not in found]:
         kept = {t.name: _finished(store, t) for t in lacking}
         there = {name: part for name, part in kept.items() if part is not None}
@@ -202,12 +213,19 @@ def run(targets: Sequence[Target], make: Fits, *, store: Store | None, workers: 
         progress.advance(len(there))
         made = 0
         free = (t for t in lacking if t.name not in there and (store is None or store.free(t.name, identity(t))))
-        for part in workers.each(free, make, store):
-            if part is not None:
-                found[part.about["target"]], made = part, made + 1
-                progress.advance()
-                _say(part, len(found), len(targets))
-                pace.fitted(part.about["seconds"], len(targets) - len(found))
+        try:
+            for part in workers.each(free, make, store):
+                if part is not None:
+                    found[part.about["target"]], made = part, made + 1
+                    progress.advance()
+                    _say(part, len(found), len(targets))
+                    pace.fitted(part.about["seconds"], len(targets) - len(found))
+        except WorkerLostError:
+            lost += 1
+            if lost > RETRIES:
+                raise
+            logger.warning("tl.screen: a process was ended by the system, perhaps for want of memory; its target again")
+            continue
         if made == 0 and len(found) < len(targets):  # all that is lacking is in the hands of others
             time.sleep(PAUSE)
     return [found[t.name] for t in targets]

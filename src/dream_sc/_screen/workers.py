@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock
+
+from dream_sc._checkpoint import acquired
 
 from . import tasks
 
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     from .tasks import Steps
 
 SHARED = ".shared"  # folder in a store
-RETRIES = 3  # of a target whose worker is lost
+MEASURED, LOCK = "measured-", ".lock"  # what one process writes there for its workers, and for as long as it lives
 
 
 class Fits(Protocol):
@@ -60,6 +65,7 @@ class Together:
     measure: Callable[[], AllTargets]
     every: AllTargets | None = field(default=None, init=False)
     written: Path | None = field(default=None, init=False)
+    lock: Any = field(default=None, init=False)  # held while `written` is needed
 
     def here(self, target: Target) -> Callable[[], Part]:
         """With what is in memory."""
@@ -74,8 +80,11 @@ class Together:
         if self.written is None:
             every = self.measure() if self.every is None else self.every
             folder.mkdir(parents=True, exist_ok=True)
-            name = tempfile.mkdtemp(prefix="measured-", dir=folder)
-            self.written = Path(name) / "measured.joblib"
+            name = folder / f"{MEASURED}{uuid.uuid4().hex}"
+            self.lock = FileLock(name.with_suffix(LOCK))
+            acquired(self.lock, 0.0)  # before there is a folder that others may take for left behind
+            name.mkdir(mode=0o700)
+            self.written = name / "measured.joblib"
             joblib.dump(every, self.written)
         return partial(from_file, str(self.written), target)
 
@@ -113,25 +122,33 @@ class Workers:
             return
         own = store is None
         folder = Path(tempfile.mkdtemp(prefix="dream_sc-")) if store is None else store.path / SHARED
+        remove_left_behind(folder)
         try:
             calls = self._by_joblib if self.client is None else self._by_client
             yield from calls(targets, fits, store, folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True) if own else _remove(fits)
+            _remove(fits)
+            if own:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _by_joblib(
         self, targets: Iterable[Target], fits: Fits, store: Store | None, folder: Path
     ) -> Iterator[Part | None]:
         import joblib
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         from dream_sc._core.parallel import n_threads
 
         threads = max(1, n_threads() // self.n_jobs)
         # cells are taken here, as workers ask for more
         with joblib.parallel_config(backend="loky", n_jobs=self.n_jobs, inner_max_num_threads=threads):
-            yield from joblib.Parallel(return_as="generator", pre_dispatch=self.n_jobs, batch_size=1)(
+            parts = joblib.Parallel(return_as="generator", pre_dispatch=self.n_jobs, batch_size=1)(
                 joblib.delayed(tasks.work)(fits.elsewhere(t, folder), t, store, threads) for t in targets
             )
+            try:
+                yield from parts
+            except TerminatedWorkerError as error:
+                raise tasks.WorkerLostError from error
 
     def _by_client(
         self, targets: Iterable[Target], fits: Fits, store: Store | None, folder: Path
@@ -140,7 +157,7 @@ class Workers:
 
         # a worker calls as many tasks at a time as it has threads
         futures = [
-            self.client.submit(tasks.work, fits.elsewhere(t, folder), t, store, 1, retries=RETRIES, pure=False)
+            self.client.submit(tasks.work, fits.elsewhere(t, folder), t, store, 1, retries=tasks.RETRIES, pure=False)
             for t in targets
         ]
         try:
@@ -155,3 +172,15 @@ def _remove(fits: Fits) -> None:
     if isinstance(fits, Together) and fits.written is not None:
         shutil.rmtree(fits.written.parent, ignore_errors=True)
         fits.written = None
+        fits.lock.release()
+        Path(fits.lock.lock_file).unlink(missing_ok=True)
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove what processes that were killed had written for their workers, whose locks are free by now."""
+    for found in folder.glob(f"{MEASURED}*/"):
+        lock = FileLock(found.with_suffix(LOCK))
+        if acquired(lock, 0.0):
+            shutil.rmtree(found, ignore_errors=True)
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)

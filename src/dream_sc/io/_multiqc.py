@@ -97,7 +97,7 @@ def to_multiqc(
             continue
         identity = "dream_sc_summary" if part == "summary" else f"dream_sc_{part}_{_identity(name)}"
         paths.append(out / f"{name}_dream_sc_{part}_mqc.tsv")
-        paths[-1].write_text(_header(identity, title, description) + _rows(frame), encoding="utf-8")
+        paths[-1].write_text(custom_content(frame, identity, title, description), encoding="utf-8")
     logger.info("io.to_multiqc: wrote %s", ", ".join(map(str, paths)))
     return paths
 
@@ -121,6 +121,11 @@ def _summary(of: Responses, name: str, fdr: float) -> pd.DataFrame:
 
 def _identity(name: str) -> str:
     return "".join(sign if sign.isalnum() else "_" for sign in name)
+
+
+def custom_content(frame: pd.DataFrame, identity: str, title: str, description: str) -> str:
+    """A table as MultiQC takes it."""
+    return _header(identity, title, description) + _rows(frame)
 
 
 def _header(identity: str, title: str, description: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from ._screen_options import (
     MANY_DRAWS,
     check_controls,
     check_effort,
+    check_labels,
     check_screen,
     client_of,
     fits_of,
@@ -27,7 +29,7 @@ from ._screen_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from os import PathLike
 
     import pandas as pd
@@ -116,7 +118,8 @@ def screen(
         or near after a first pass.
     n_null_targets
         So many groups of NTC guides are relabelled as targets, "null_1" and so on, and fitted against the other NTC
-        guides without dosages; each of their calls is false. Groups overlap; their pairs count in `qvalue_union`.
+        guides without dosages; each of their calls is false. Groups overlap, and depend on the library and `rng` only;
+        their pairs count in `qvalue_union`.
     technical_key
         Name of the technical fit; it is written into `data` if it is not there.
     effort
@@ -181,9 +184,7 @@ def screen(
     check_effort(effort, n_null_targets)
     seed, adata = results.seed_of(rng), _validate.resolve(data, mod)
     workers = Workers(jobs_of(n_jobs), client_of(client, n_jobs, store))
-    features = None if features is None else _validate.label_texts(features)
-    for name in features or ():
-        _validate.feature(adata, name, "features")
+    features = None if features is None else _reported(adata, features)
     given = {
         "layer": layer,
         "batch_key": batch_key,
@@ -194,6 +195,9 @@ def screen(
         "size_factor_key": size_factor_key,
         "use_all_cells": use_all_cells,
     }
+    cis_genes = cis_genes if cis_genes is None or isinstance(cis_genes, str | Mapping) else list(cis_genes)
+    if technical_key not in adata.uns:
+        check_labels(adata, given, guide_key, cis_genes)
     technical = _technical(adata, technical_key, given, memory_limit, seed, progress)
     params = technical["params"]
     check_controls(control_group, params["guides"])
@@ -229,6 +233,16 @@ def screen(
     with stage(progress, "screen", len(wanted), "targets") as running:
         parts = tasks.run(wanted, fits, store=kept, workers=workers, progress=running)
     return union.table_of(parts + tasks.left_out([t for t in targets if t.status != FITTED], kept))
+
+
+def _reported(adata: AnnData, features: str | Iterable[str]) -> list[str]:
+    """Names of the features to report."""
+    names = _validate.label_texts(features)
+    if not names:
+        raise ValueError("features= names no feature: leave it out to report all")
+    for name in names:
+        _validate.feature(adata, name, "features")
+    return names
 
 
 def _technical(
@@ -303,4 +317,6 @@ def _say(targets: Sequence[Any], fitted: str) -> None:
     """Say how many targets are left out, and why."""
     left = [t.status for t in targets if t.status != fitted]
     why = ", ".join(f"{left.count(status)} {status}" for status in dict.fromkeys(left))
-    logger.info("tl.screen: %d targets to fit%s", len(targets) - len(left), f"; left out: {why}" if left else "")
+    n = len(targets) - len(left)
+    what = "target" if n == 1 else "targets"
+    logger.info("tl.screen: %d %s to fit%s", n, what, f"; left out: {why}" if left else "")

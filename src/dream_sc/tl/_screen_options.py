@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from dream_sc import _validate
+from dream_sc._data import results
+from dream_sc._keys import NTC, TARGET
 from dream_sc._logging import logger
+from dream_sc._memory.budget import memory_budget
 
+from ._cis_design import check_sizes
 from ._trans_settings import check
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -58,6 +62,38 @@ def check_screen(
         sampling=sampling,
         checkpoint=None,
     )
+
+
+def options_go_together(**given: Any) -> None:
+    """Refuse what `tl.screen` refuses without a look at its data; the defaults stand for what is not given."""
+    from inspect import signature
+
+    from ._screen import screen
+
+    of = {name: parameter.default for name, parameter in signature(screen).parameters.items()} | given
+    names = ("min_guides", "min_cells", "min_cells_per_guide", "control_group", "pooling", "function_type")
+    nsamples = MANY_DRAWS if of["nsamples"] is None else of["nsamples"]
+    check_screen(**{name: of[name] for name in names}, nsamples=nsamples)
+    check_sizes(of["min_cells_per_guide"], of["min_count"])
+    check_effort(of["effort"], of["n_null_targets"])
+    jobs_of(of["n_jobs"])
+    memory_budget(of["memory_limit"])
+    results.seed_of(of["rng"])
+
+
+def check_labels(adata: AnnData, given: Mapping[str, Any], guide_key: str, cis_genes: Any) -> None:
+    """Refuse columns, control labels and targets that are not there before there is a technical fit."""
+    from dream_sc._screen.targets import asked_of
+
+    if given.get("batch_key") is not None:
+        _validate.column(adata, given["batch_key"], "batch_key")
+    if given.get("guides") is not None:
+        return  # whose own checks come first in the technical fit
+    key, control = given.get("target_key") or TARGET, _validate.label_texts(given.get("control") or NTC)
+    target = _validate.labels(adata, key, "target_key")
+    _validate.controls(target, control, key)
+    _validate.labels(adata, guide_key, "guide_key")
+    asked_of(sorted(set(target) - set(control) - {""}), cis_genes)
 
 
 def check_effort(effort: str, n_null_targets: int) -> None:

@@ -11,6 +11,7 @@ from dream_sc._core.curves import curve
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.response import guide_contrasts, guide_support, learned, leave_one_guide_out, null_scale
 from dream_sc._core.response.comparison import Lattice
+from dream_sc._core.response.joint_departures import Pair
 from dream_sc._core.response.problem import Problem, problem
 from dream_sc._core.types import Axis, GuideStats, RowDosage
 
@@ -83,14 +84,14 @@ def test_a_detectable_movement_is_called_four_times_in_five(rng: np.random.Gener
         assert abs((odds > np.log(19)).mean() - 0.8) < 0.02
 
 
-def _loo(p: Problem) -> np.ndarray:
+def _loo(p: Problem, pairs: tuple[Pair, ...] = ()) -> np.ndarray:
     c, grid = curve("single_hill"), np.array([0.05, 0.2])
     every = Lattice(*c.lattice(p.axis, p.priors))
     lattice = leave_one_guide_out.leading_shapes(every, np.repeat(every.log_weight[None], len(p.counts), 0))
     prior = learned.Prior(np.array([0.8, 0.2]), np.log(0.06), 0.9)
     taus = np.repeat(grid[None], len(p.counts), 0), np.repeat(prior.log_tau(grid)[None], len(p.counts), 0)
     full = leave_one_guide_out._log_bf(p, c, lattice, *taus, 6)
-    return leave_one_guide_out.least_log_bf(p, c, lattice, taus, full, _influence(p))
+    return leave_one_guide_out.least_log_bf(p, c, lattice, taus, full, _influence(p), pairs=pairs)
 
 
 def _influence(p: Problem) -> np.ndarray:
@@ -114,3 +115,10 @@ def test_one_guide_cannot_be_left_out(rng: np.random.Generator) -> None:
     pair = np.ones((3, 2))
     got = leave_one_guide_out.least_log_bf(one, curve("single_hill"), None, (pair, pair), np.ones(3), np.ones((3, 5)))
     assert np.isnan(got).all()
+
+
+def test_nothing_is_left_without_a_pair_that_is_all_there_is(rng: np.random.Generator) -> None:
+    """Two guides that depart together, beside controls that are summed up."""
+    both = _problem(rng, 0.3, 0.02, n=5).guides((np.arange(12) >= 6) & (np.arange(12) < 8))
+    assert len(both.targeting) == both.targeting.sum() == 2
+    np.testing.assert_allclose(_loo(both, (Pair(0, 1, 0.1, 0.3),)), 0.0, atol=1e-9)

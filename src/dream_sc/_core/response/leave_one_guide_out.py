@@ -106,6 +106,8 @@ def least_log_bf(
             keep[goes_with.get(int(targeting[u]), int(targeting[u]))] = False
         part = some._replace(shapes=some.shapes[rows], log_weight=some.log_weight[rows], consts=some.consts[rows])
         q = p.take(rows).guides(keep)
-        without = _log_bf(q, c, part, taus[0][rows], taus[1][rows], degree, starts[rows])
+        without = np.zeros(len(rows))  # what no guide tells: the controls are summed up, and no other guide is left
+        if len(q.in_kernel().guide):
+            without = _log_bf(q, c, part, taus[0][rows], taus[1][rows], degree, starts[rows])
         least[rows] = np.minimum(least[rows], log_bf[rows] + without - full[rows])
     return least
