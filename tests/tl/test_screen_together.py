@@ -221,3 +221,14 @@ def test_a_panel_of_few_features_has_full_fits(library: AnnData) -> None:
     few = library[:, :100].copy()
     with pytest.raises(ValueError, match="features with counts in control cells are fewer than 200"):
         ds.tl.screen(few, ["GFI1B"], effort="first_pass", **SILENT)
+
+
+def test_cells_without_a_label_are_counted_in_the_log(library: AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    adata = library.copy()
+    targets = adata.obs["target"].astype(object)
+    acting = np.flatnonzero((targets == "promoter").to_numpy())
+    targets.iloc[acting[:7]] = None
+    adata.obs["target"] = pd.Categorical(targets)
+    del adata.uns["technical"]
+    ds.tl.screen(adata, ["promoter"], batch_key="batch", min_cells=100000, **SILENT)
+    assert "7 of 1800 cells have no label of their target or guide, and take no part" in caplog.text

@@ -68,6 +68,13 @@ class Library:
             found = {t.strip() for target in self.matrix.targets for t in target.split(SEVERAL)}
         return sorted(found - set(self.control) - {""})
 
+    @property
+    def unlabelled(self) -> int:
+        """Number of cells without a label of their target or guide, which take no part."""
+        if self.matrix is not None:
+            return 0
+        return int(((self.target == "") | ((self.guide == "") & ~np.isin(self.target, self.control))).sum())
+
     def sizes(self, labels: Iterable[str]) -> np.ndarray:
         """Number of cells of each guide of a target."""
         if self.matrix is None:

@@ -226,7 +226,7 @@ def screen(
     if nsamples is None and type(fits) is Together:
         steps.trans["nsamples"] = FEWER_DRAWS
     kept = None if store is None else _store(store, adata, technical, cells, steps, least, type(fits) is Together)
-    _say(targets, FITTED)
+    _say(targets, FITTED, cells.unlabelled, adata.n_obs)
     if wanted:
         _compile.ready("cis", progress, then=("trans",))
         _compile.ready("trans", progress)
@@ -313,8 +313,12 @@ def _store(
     return open_store(store, {name: v for name, v in settings.items() if name not in no_matter}, data)
 
 
-def _say(targets: Sequence[Any], fitted: str) -> None:
-    """Say how many targets are left out, and why."""
+def _say(targets: Sequence[Any], fitted: str, unlabelled: int, n_cells: int) -> None:
+    """Say how many targets are left out, and why, and how many cells have no label."""
+    if unlabelled:
+        logger.warning(
+            "tl.screen: %d of %d cells have no label of their target or guide, and take no part", unlabelled, n_cells
+        )
     left = [t.status for t in targets if t.status != fitted]
     why = ", ".join(f"{left.count(status)} {status}" for status in dict.fromkeys(left))
     n = len(targets) - len(left)
