@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +29,7 @@ from ._screen_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
 
     import pandas as pd
@@ -195,7 +195,8 @@ def screen(
         "size_factor_key": size_factor_key,
         "use_all_cells": use_all_cells,
     }
-    cis_genes = cis_genes if cis_genes is None or isinstance(cis_genes, str | Mapping) else list(cis_genes)
+    if isinstance(cis_genes, Iterator):  # it is read twice
+        cis_genes = list(cis_genes)
     if technical_key not in adata.uns:
         check_labels(adata, given, guide_key, cis_genes)
     technical = _technical(adata, technical_key, given, memory_limit, seed, progress)
