@@ -436,10 +436,15 @@ def test_a_fit_without_dosages(fitted: AnnData) -> None:
     ds.tl.fit_trans(adata, dosage="none", cis_targets="GFI1B", nsamples=100, key_added="none")
     name = ds.get.trans(adata, key="none", sort=True).index[0]
     ax = ds.pl.dose_response(adata, name, key="none", scale="log2fc")
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["NTC guides", "acting guides"]
+    # GFI1B_g09 leaves the gene as it is
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["NTC guides", "acting guides", "inert guides"]
     data = ds.pl.volcano_data(adata, key="none")
     np.testing.assert_array_equal(data["x"], ds.get.trans(adata, key="none").loc[data.index, "log2fc_full"])
     for draw in (ds.pl.volcano, ds.pl.classes, ds.pl.convergence):
         draw(adata, key="none")
     with pytest.raises(ValueError, match="without dosages"):
         ds.pl.guides(adata, key="none")
+    guides = adata.uns["none"]["guides"].set_index("guide")["p_acts"]
+    assert guides.index[guides < 0.05].tolist() == ["GFI1B_g09"]
+    places = [line.get_xdata() for line in ax.get_lines() if line.get_linestyle() == "None"]
+    assert sum(np.sum(np.asarray(x) == 1.5) + np.sum(np.abs(np.asarray(x) - 2.0) < 0.5) for x in places) >= 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from dream_sc._keys import ZERO
 from dream_sc.get import _points
-from dream_sc.get._curves import values_of_many
+from dream_sc.get._curves import inert_guides, values_of_many
 
 from ._stored import array, quantised
 
@@ -69,7 +69,7 @@ def guides(data: Any, fit: TransFit, frame: pd.DataFrame) -> dict[str, Any]:
     table = cells.table.iloc[order]
     escaping = (table["escaper_fraction"] if "escaper_fraction" in table else 0.0 * table["n_cells"]).fillna(0.0)
     shown = table.get("log2_dosage_acting", table["log2_dosage"]).where(escaping > 0, table["log2_dosage"])
-    n_controls = int(table["is_control"].sum())
+    n_controls, inert = int(table["is_control"].sum()), set(inert_guides(fit))
     bars = len(table) - (n_controls if n_controls > FEW_CONTROLS else 0)
     share, rows = escaping.to_numpy(float), frame["row"].to_numpy(int)
     if fit.likelihood.statistics == "counts":
@@ -89,6 +89,7 @@ def guides(data: Any, fit: TransFit, frame: pd.DataFrame) -> dict[str, Any]:
         "names": [str(name) for name in table["guide"]],
         "targets": [str(name) for name in table["target"]],
         "control": [int(c) for c in table["is_control"]],
+        "inert": [int(guide in inert) for guide in table["guide"].astype(str)],
         "cells": [int(n) for n in table["n_cells"]],
         "bars": bars,
         "x": _numbers(shown),

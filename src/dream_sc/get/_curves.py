@@ -9,7 +9,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import results
-from dream_sc._keys import TRANS, ZERO
+from dream_sc._keys import P_ACTS, TRANS, ZERO
 
 from ._names import TransFit, names_of, trans_fit
 
@@ -129,6 +129,14 @@ def _empty(fit: TransFit) -> pd.DataFrame:
 def acting_level(fit: TransFit, r: int) -> np.ndarray:
     """Draws ``(S,)`` of the expected value of row `r` where guides act, of a fit without dosages."""
     return values(fit, r, np.ones(1), "expected")[:, 0]
+
+
+def inert_guides(fit: TransFit) -> list[str]:
+    """Guides of a fit without dosages that were left out of it, since they do nothing."""
+    from dream_sc._core.response.inert_guides import inert
+
+    table = fit.info["guides"]
+    return [] if P_ACTS not in table else list(table["guide"][inert(table[P_ACTS].to_numpy(float))].astype(str))
 
 
 def values(fit: TransFit, r: int, x: np.ndarray, scale: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._keys import TITRATION, ZERO
-from dream_sc.get._curves import acting_level, curves, values_of_many
+from dream_sc.get._curves import acting_level, curves, inert_guides, values_of_many
 
 from ._style import GRAY, GREEN, MANY, ORANGE, blue, ink, paper
 
@@ -64,18 +64,21 @@ def levels(fit: TransFit, r: int, points: pd.DataFrame, row: pd.Series, scale: s
     ax.axhline(shown(level), color=GRAY, lw=1, ls=":", zorder=0, label=LEVEL)
     ax.fill_between([1 - BESIDE, 1 + BESIDE], low, high, color=ink(), alpha=0.15, lw=0, label=FIT)
     ax.plot([1 - BESIDE, 1 + BESIDE], [median] * 2, color=ink(), lw=1.6, label=FIT)
-    guides(fit, beside(points, ax), shown, scale, ax)
+    guides(fit, beside(fit, points, ax), shown, scale, ax)
 
 
-def beside(points: pd.DataFrame, ax: Any) -> pd.DataFrame:
-    """Guides of a fit without dosages at places instead: NTC guides around 0, acting ones around 1."""
-    control = points["is_control"].astype(bool)
+def beside(fit: TransFit, points: pd.DataFrame, ax: Any) -> pd.DataFrame:
+    """Guides of a fit without dosages at places instead: NTC guides around 0, acting ones around 1, inert ones at 2."""
+    control, inert = points["is_control"].astype(bool), points["guide"].isin(inert_guides(fit))
+    groups = {"NTC guides": control, "acting guides": ~control & ~inert, "inert guides": ~control & inert}
+    names_of_places = [*groups][: 3 if inert.any() else 2]
     at = pd.Series(0.0, points.index)
-    for place, some in ((0.0, points[control]), (1.0, points[~control])):
+    for place, group in enumerate(names_of_places):
+        some = points[groups[group]]
         names = some["guide"].unique()  # a guide has a row in each category
         where = place + np.linspace(-0.7 * BESIDE, 0.7 * BESIDE, len(names))
         at[some.index] = some["guide"].map(dict(zip(names, where, strict=True))).to_numpy(float)
-    ax.set_xticks([0, 1], ["NTC guides", "acting guides"])
+    ax.set_xticks(range(len(names_of_places)), names_of_places)
     return points.assign(log2_dosage=at, log2_dosage_acting=at, sd=0.0)
 
 

@@ -127,6 +127,7 @@ def dose_response(
     show, at their dosage; open, and joined by a line, the mean of all of its cells.
 
     Of a fit without dosages: NTC guides beside acting ones, and the level, or usage of categories, that these share.
+    Inert guides, which were left out of the fit, stand by themselves.
 
     A feature with categories is drawn as areas: the posterior median usage of each, made to add up to 1, the one that
     moves most at the bottom; at most eight, of more the rest as one. Points are guides (NTC: gray) at the borders of
@@ -288,6 +289,6 @@ def _areas(fit: TransFit, name: str, points: pd.DataFrame, ax: Any) -> list[Any]
     usage = _usage.areas(fit, name) if by_dosage else _usage.levels(fit, name)
     levels = pd.Series({fit.labels(r)["category"]: fit.row(r)["baseline"] for r in fit.fitted(name)}, dtype=float)
     zero = ZERO in fit.info["axis"]
-    points = points if by_dosage else _curve.beside(points, ax)
+    points = points if by_dosage else _curve.beside(fit, points, ax)
     points = points.assign(log2_dosage=points["log2_dosage_acting"], mean=points["mean_acting"])
     return _usage.draw(ax, usage, points, levels, (TARGETING, CONTROLS, LEVEL), zero=zero)

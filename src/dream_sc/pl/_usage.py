@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dream_sc.get._curves import acting_level, curves
+from dream_sc.get._curves import acting_level, curves, inert_guides
 
 from ._style import CATEGORIES, GRAY, REST, SMALL, ink, paper, plain
 
@@ -24,12 +24,15 @@ def areas(fit: TransFit, name: str) -> pd.DataFrame:
 
 
 def levels(fit: TransFit, name: str) -> pd.DataFrame:
-    """The same of a fit without dosages: places x categories, NTC guides around 0 and acting ones around 1."""
+    """The same of a fit without dosages: places x categories, NTC guides around 0, acting ones around 1, inert at 2."""
     rows = fit.fitted(name)
     ntc = [float(fit.row(r)["baseline"]) for r in rows]
     acting = [float(np.median(acting_level(fit, r))) for r in rows]
     names = [fit.labels(r)["category"] for r in rows]
-    return _in_order(fit, name, pd.DataFrame([ntc, ntc, acting, acting], [-0.5, 0.5, 0.5, 1.5], names))
+    levels, at = [ntc, ntc, acting, acting], [-0.5, 0.5, 0.5, 1.5]
+    if inert_guides(fit):
+        levels, at = [*levels, ntc, ntc], [*at, 1.5, 2.5]
+    return _in_order(fit, name, pd.DataFrame(levels, at, names))
 
 
 def _in_order(fit: TransFit, name: str, usage: pd.DataFrame) -> pd.DataFrame:

@@ -12,16 +12,19 @@ function measure() {
 }
 
 const controls = G.names.map((_, g) => g).filter((g) => G.control[g]);
-// without dosages NTC guides stand beside acting ones
+// without dosages NTC guides stand beside acting ones, and these beside inert ones if there are any
+const targeting = G.names.map((_, g) => g).filter((g) => !G.control[g]);
+const BY_PLACE = [["NTC guides", controls], ["acting guides", targeting.filter((g) => !G.inert[g])],
+  ["inert guides", targeting.filter((g) => G.inert[g])]].filter(([, some], at) => at < 2 || some.length);
 function places() {
   if (R.dosages) {
     const zero = (v) => (v === null ? R.zero : v);
     return { x: G.x.map(zero), all: G.x_all.map(zero), sd: G.sd.map((v) => v || 0) };
   }
-  const x = new Array(G.names.length), acting = G.names.map((_, g) => g).filter((g) => !G.control[g]);
-  for (const [at, some] of [[0, controls], [1, acting]]) {
+  const x = new Array(G.names.length);
+  BY_PLACE.forEach(([, some], at) => {
     some.forEach((g, k) => (x[g] = at + (some.length > 1 ? (k / (some.length - 1) - 0.5) * 1.4 * BESIDE : 0)));
-  }
+  });
   return { x, all: x, sd: x.map(() => 0) };
 }
 const PLACES = places();
@@ -58,14 +61,14 @@ function rangeOf(curve, points, i) {
 }
 
 function xRange() {
-  if (!R.dosages) return [-0.7, 1.7];
+  if (!R.dosages) return [-0.7, BY_PLACE.length - 0.3];
   const seen = [...PLACES.x, ...PLACES.all, ...R.curves.x].filter((v) => v !== null);
   const low = Math.min(...seen), high = Math.max(...seen), room = 0.04 * (high - low || 1);
   return [low - room, high + room];
 }
 
 function xTicks(low, high) {
-  if (!R.dosages) return [[0, "NTC guides"], [1, "acting guides"]];
+  if (!R.dosages) return BY_PLACE.map(([name], at) => [at, name]);
   const usual = ticks(low, high, WIDTH / 70).filter((v) => R.zero === null || v > R.zero + 0.4).map((v) => [v, number(v)]);
   return R.zero === null ? usual : [[R.zero, "0"], ...usual];
 }
