@@ -65,6 +65,10 @@ def test_guides_that_do_nothing_are_named_and_left_out(fitted: ad.AnnData) -> No
     assert not fitted.uns["trans"]["flags"].set_index("flag").loc["guides_disagree", "raised"]
 
 
+def test_the_summary_names_them(fitted: ad.AnnData) -> None:
+    assert "guides that do nothing, left out of the fit: ko_3, ko_4" in " ".join(str(ds.get.summary(fitted)).split())
+
+
 def test_the_log_names_them(caplog: pytest.LogCaptureFixture) -> None:
     adata = knockout(1)
     ds.tl.fit_technical(adata)

@@ -11,6 +11,7 @@ import numpy as np
 from dream_sc._data import made_from
 from dream_sc._keys import CALIBRATION, CHECKS, CONFIDENCE, CONFOUNDING, FLAGS, SIZE_FACTORS, TRANS
 
+from ._curves import inert_guides
 from ._names import TransFit, by_feature, trans_fit
 from ._responders import CALLED, called
 from ._symbols import cis_label
@@ -242,7 +243,9 @@ def _careful(s: _Steps) -> list[Remark]:
     n_control = int(s.control.sum())
     out = _flags(s.info)
     out += [_calibration(s)] if s.params.get("dosage") == "none" else [_confounding(s), _calibration(s)]
-    more = []
+    more, inert = [], inert_guides(s.fit)
+    if inert:
+        more.append(f"guides that do nothing, left out of the fit: {', '.join(inert)}")
     if n_control < 6:
         more.append(f"only {n_control} NTC guides: how much guides differ by themselves is known roughly")
     if len(s.fitted) < FEW_FEATURES:

@@ -195,8 +195,7 @@ def screen(
         "size_factor_key": size_factor_key,
         "use_all_cells": use_all_cells,
     }
-    if isinstance(cis_genes, Iterator):  # it is read twice
-        cis_genes = list(cis_genes)
+    cis_genes = list(cis_genes) if isinstance(cis_genes, Iterator) else cis_genes  # read twice
     if technical_key not in adata.uns:
         check_labels(adata, given, guide_key, cis_genes)
     technical = _technical(adata, technical_key, given, memory_limit, seed, progress)
