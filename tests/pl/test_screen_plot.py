@@ -122,6 +122,7 @@ def test_the_map_has_the_values_and_pale_pairs(table):
 
 def test_bars_and_points_are_those_of_the_tables(table):
     ax = ds.pl.screen(table, "responders")
+    assert all(float(x).is_integer() for x in ax.get_xticks())
     assert sum(bar.get_width() for bar in ax.patches) == sum(map(len, CALLS.values()))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["down on knock-down", "up on knock-down"]
     frame, ax = ds.pl.screen_data(table, "ec50"), ds.pl.screen(table, "ec50")

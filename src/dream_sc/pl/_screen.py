@@ -172,6 +172,8 @@ def _bar(ax: Axes, image: Any, label: str) -> None:
 
 def _responders(table: pd.DataFrame, ax: Axes | None, figsize: tuple[float, float] | None, title: str | None) -> Axes:
     """Bars of each target, most responders on top; many targets side by side."""
+    from matplotlib.ticker import MaxNLocator
+
     few = len(table) <= MOST_NAMED
     size = (4.6, max(1.2 + ROW * len(table), 2.0)) if few else (5.6, 3.2)
     ax = axes(ax, size, figsize=figsize, title=title)
@@ -191,6 +193,7 @@ def _responders(table: pd.DataFrame, ax: Axes | None, figsize: tuple[float, floa
         ax.set_xlim(-0.5, len(table) - 0.5)
         ax.set_xlabel(f"{len(table):,} targets, by number of responders", fontsize=LABEL)
         ax.set_ylabel("responders", fontsize=LABEL)
+    (ax.xaxis if few else ax.yaxis).set_major_locator(MaxNLocator("auto", integer=True))
     if done.any():
         legend_above(ax, len(WAYS))
     return ax
