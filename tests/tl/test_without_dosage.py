@@ -94,7 +94,7 @@ def test_there_is_no_curve_but_two_levels(fitted: ad.AnnData) -> None:
     with pytest.raises(ValueError, match="without dosages"):
         ds.get.dose_response(fitted, "g0")
     ax = ds.pl.dose_response(fitted, "g0")
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["NTC guides", "acting guides"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["NTC guides", "acting guides", "inert guides"]
     assert "rises on knock-down" in ax.get_title()
     line = next(each for each in ax.lines if each.get_label() == "fit, 95 % band")
     row = ds.get.trans(fitted).loc["g0"]
