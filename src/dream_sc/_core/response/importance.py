@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-DF = 8.0  # of the Student t given the shape
+DF, DF_OF_DRAWN = 8.0, 4.0  # of the Student t given the shape, on a lattice or drawn
 MOST_K = 0.7
 ROUNDS, CENTRES, KERNEL_DF = 8, 200, 5.0
 LEAST_COUNT = 0.2  # effective share of the draws that kernels are put around
@@ -154,7 +154,8 @@ def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points
     dim, d = lattice.mode.shape[-1], lattice.shapes.shape[-1]
     sobol = sobol_points(3 + d + dim, n, seed)
     sobol = sobol[np.argsort(sobol[:, 0], kind="stable")]
-    stretch = student_scale(sobol[:, 1], DF)
+    df = DF if lattice.size or d == 0 else DF_OF_DRAWN
+    stretch = student_scale(sobol[:, 1], df)
     z = ndtri(sobol[:, 3 + d :])
     jitter = sobol[:, 2 : 3 + d] - 0.5  # tau first
     u0 = (np.arange(n) + 0.5) / n
@@ -179,7 +180,7 @@ def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points
         log_tau[t] = np.log(lattice.tau[t])[k] + moves[-1]
         log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
         square = (z**2).sum(1) * stretch**2
-        log_q[t] = lattice.log_z[t][s, k] - log_det - 0.5 * (DF + dim) * np.log1p(square / DF)
+        log_q[t] = lattice.log_z[t][s, k] - log_det - 0.5 * (df + dim) * np.log1p(square / df)
     return Points(theta, shapes, log_tau), log_q
 
 
@@ -235,7 +236,7 @@ def _improve(
         rng = np.random.default_rng([seed, i])
         more = 1 if i < ROUNDS // 2 else 3  # points and kernels where the first rounds did not do
         n_new, n_c = n * more, CENTRES * more
-        guide = _tempered(weight)
+        guide = tempered(weight, LEAST_COUNT)
         mean = guide @ x
         cov = np.einsum("n,ni,nj->ij", guide, x - mean, x - mean) + 1e-8 * np.eye(dim)
         h = (4.0 / (n_c * (dim + 2))) ** (1.0 / (dim + 4))
@@ -254,13 +255,13 @@ def _improve(
     return best, best_k
 
 
-def _tempered(weight: Floats) -> Floats:
-    """Weights raised to a power at which enough of them count: few large ones would make the kernels collapse."""
+def tempered(weight: Floats, least: float) -> Floats:
+    """Weights raised to a power at which an effective share of `least` counts: few would make a proposal collapse."""
     log_weight = np.log(np.maximum(weight, 1e-300))
     for power in 0.8 ** np.arange(20):
         out = np.exp(power * (log_weight - log_weight.max()))
         out /= out.sum()
-        if 1 / (out**2).sum() >= LEAST_COUNT * len(out):
+        if 1 / (out**2).sum() >= least * len(out):
             break
     return np.asarray(out)
 
