@@ -6,6 +6,8 @@ FDR is that of Bayes' rule, by a sum over curves drawn from the true distributio
 with its false discovery rate has more power on average.
 
     python benchmarks/compare_oracle.py [--seeds 10] [--features 200] [--scenarios plain,knock_down] [--draws 60000]
+
+With --plateaus: which doubled amplitudes can be seen, of curves that are simulated and not fitted.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from _contexts import visible
+from _contexts import RANGE, visible
 from compare import KINDS, SCENARIOS, SHARES, simulate, truth_of
 from scipy.special import logsumexp
 
@@ -33,6 +35,7 @@ LN2 = np.log(2.0)
 TAU, RHO = 0.1 * LN2, 0.5  # of the simulation
 CLOSE = 1500  # drawn curves whose likelihood is worked out in full, the best by a quick one
 BLOCK = 10_000
+REACHED, N_CURVES = 0.9, 20_000  # part of the way to a plateau that counts as reached
 
 
 def drawn(rng: np.random.Generator, measured: Measured, kind: str, n: int) -> np.ndarray:
@@ -90,13 +93,31 @@ def one(seed: int, n: int, scenario: str, n_draws: int) -> pd.DataFrame:
     return pd.DataFrame({"kind": truth.kind, "seen": visible(truth), "oracle": best, "ours": ours})
 
 
+def plateaus(seed: int) -> None:
+    """Share of doubled amplitudes that are seen, by whether the dosages reach the lower of the two plateaus."""
+    truth = truth_of(np.random.default_rng(seed), N_CURVES, tuple(float(k == "amplitude") for k in KINDS))
+    middle, log_n, b = truth.theta[:, 0].T
+    end = np.where(b > 0, RANGE[0], RANGE[1])  # where the lower plateau is
+    reached = 1.0 / (1.0 + np.exp(-LN2 * np.exp(log_n) * np.abs(end - middle) * np.sign((middle - end) * b))) > REACHED
+    seen = visible(truth)
+    print(f"lower plateau within the dosages: {reached.mean():.2f} of {N_CURVES} doubled amplitudes")
+    share = [seen[some].mean() for some in (reached, ~reached)]
+    print(f"seen: {share[0]:.2f} of these, {share[1]:.2f} of the others, {seen.mean():.2f} of all")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--features", type=int, default=200)
     parser.add_argument("--draws", type=int, default=60_000, help="curves of each kind")
     parser.add_argument("--scenarios", default="plain,knock_down")
+    parser.add_argument(
+        "--plateaus", action="store_true", help="which doubled amplitudes can be seen; nothing is fitted"
+    )
     args = parser.parse_args()
+    if args.plateaus:
+        plateaus(0)
+        return
     for name in args.scenarios.split(","):
         found = pd.concat([one(seed, args.features, name, args.draws) for seed in range(args.seeds)])
         found["called"] = ~found["kind"].isin(KINDS[:2])

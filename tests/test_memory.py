@@ -12,7 +12,6 @@ from scipy import sparse
 
 import dream_sc as ds
 from dream_sc._cli.main import main
-from dream_sc._memory import contexts
 from dream_sc._memory.table import IMPORTS
 
 pytestmark = pytest.mark.usefixtures("few_null_features")
@@ -38,43 +37,6 @@ def test_a_total_for_each_step_is_the_sum_of_its_components():
         assert total(e, step) == pytest.approx(parts["RAM"].sum(), abs=len(parts))
         assert set(parts["component"]) >= {"imports", "counts", "size factors", "guide assignment"}
     assert total(e) > IMPORTS["laplace"]["fit_trans"] + e.sizes.matrix
-
-
-def test_contexts_that_are_compared_are_a_step_more():
-    e = ds.memory.estimate(2000, 5000, n_contexts=2)
-    assert list(e.totals().index) == [*STEPS, "compare"]
-    three = ds.memory.estimate(2000, 5000, n_contexts=4)
-    parts = [x[(x["step"] == "compare")].set_index("component")["RAM"] for x in (e, three)]
-    # the cells of one context are there at a time; what is told of each context but the reference is kept
-    assert parts[1]["draws"] == pytest.approx(3 * parts[0]["draws"], rel=1e-6)
-    assert e.added("compare") > 0
-    large = ds.memory.estimate(20_000, 400_000, n_contexts=2)
-    half = large[(large["step"] == "compare") & (large["component"] == "counts")]["RAM"].iloc[0]
-    assert half == pytest.approx(1.5 * large.sizes.matrix, rel=0.05)
-    assert "compare" in str(e)
-    with pytest.raises(ValueError, match="n_contexts=1"):
-        ds.memory.estimate(2000, 5000, n_contexts=1)
-
-
-def test_ordered_contexts_hold_lines_and_the_curves_of_all():
-    def parts(n, **options):
-        guides = {"n_guides": 18, "n_cis_guides": 12} | options
-        e = ds.memory.estimate(2000, 5000, n_threads=1, n_contexts=n, **guides)
-        return e[e["step"] == "compare"].set_index("component")["RAM"]
-
-    three, six = (parts(n, ordered_contexts=True) for n in (3, 6))
-    # what was traced of a block of 64 features, 19 of which were looked at closely: 68 MB of 3 contexts, 75 MB of 6,
-    # on a lattice of 4800 curves
-    size = contexts.curves_of_lattice() / 4800
-    assert three["workspace"] == pytest.approx(68e6 * size, rel=0.1)
-    assert six["workspace"] == pytest.approx(75e6 * size, rel=0.1)
-    # a feature has one set of draws with the curves of all contexts, and not one for each pair
-    assert six["draws"] / three["draws"] == pytest.approx((3 * 6 + 5) / (3 * 3 + 5), rel=1e-3)
-    assert six["draws"] < parts(6)["draws"]
-    many = parts(6, ordered_contexts=True, n_guides=3000, n_cis_guides=2000)
-    assert many["workspace"] > 10 * six["workspace"]
-    with pytest.raises(ValueError, match=r"ordered_contexts=True with n_contexts=2.*three contexts"):
-        ds.memory.estimate(2000, 5000, n_contexts=2, ordered_contexts=True)
 
 
 def test_counts_are_values_and_indices():

@@ -21,6 +21,7 @@ SIZES = {
     "nsamples": "posterior draws",
     "minibatch-size": "of svi",
     "threads": "by default those granted",
+    "contexts": "that tl.compare compares; 2 or more",
 }
 CHOICES = ("distribution", "function-type", "inference", "autoguide", "storage")
 COLUMNS = (
@@ -42,6 +43,7 @@ NAMES = {
     "categories": "n_categories",
     "ntc-cells": "n_ntc_cells",
     "threads": "n_threads",
+    "contexts": "n_contexts",
     "guide-matrix": "guides",
 }
 
@@ -77,6 +79,7 @@ def add_parser(commands: Any, positive: Callable[[str], int]) -> None:
     for name in COLUMNS:
         p.add_argument(f"--{name}", metavar="NAME", help="of the file, as in the fits")
     p.add_argument("--use-all-cells", action="store_true", default=None)
+    p.add_argument("--ordered-contexts", action="store_true", default=None, help="3 or more, along an order")
     p.add_argument("--backed", action="store_true", help="leave the counts of the file on disk")
     p.add_argument("--device", metavar="NAME", help="cpu, cuda or auto")
     p.add_argument("--memory-limit", metavar="SIZE", help="as in the fits, such as 2GB")
@@ -92,7 +95,7 @@ def run(given: argparse.Namespace) -> int:
         pairs = ((NAMES.get(n, n.replace("-", "_")), getattr(given, n.replace("-", "_"))) for n in names)
         return {name: value for name, value in pairs if value is not None}
 
-    choices = options((*SIZES, *CHOICES, "sparsity", "use-all-cells", "device", "memory-limit"))
+    choices = options((*SIZES, *CHOICES, "sparsity", "use-all-cells", "ordered-contexts", "device", "memory-limit"))
     try:
         where = [f"--{n}" for n, v in (("features", given.features), ("cells", given.cells)) if v is not None]
         if given.data is not None and where:

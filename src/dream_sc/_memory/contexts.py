@@ -24,6 +24,8 @@ ROW = 40 * F8 + 400  # of a feature's row in the table
 POINTS = 25 * 3  # of a stored curve and its band
 # of ordered contexts: arrays of the lattice of each context and beside these; of all lines through it; arrays of draws
 LATTICES, BESIDE, LINES, ARRAYS = 3, 5, 8 * 25, 12
+# what rests on dosages: arrays of the lattice at all guides while its curves are made, and of precisions of errors
+AT_GUIDES, PRECISIONS = 8, 4
 
 
 @cache
@@ -65,21 +67,28 @@ def compare(s: Sizes) -> list[Phase]:
             more[name] = more.get(name, 0.0) + size
         phases.append(more)
     of_step = _along_order(own, n) if s.ordered_contexts else _pairs(own, n)
-    comparing: Phase = {"sufficient statistics": n * sums} | of_step
-    return [phase | steps.cells(own) for phase in (*phases, comparing)]
+    at_once = n if s.ordered_contexts else 2
+    lattice = curves_of_lattice() * F8 * own.n_cis_guides
+    curves = {"sufficient statistics": n * sums, "parameters": 2 * at_once * lattice}  # at dosages as said, and learned
+    learning = max(AT_GUIDES * lattice, PRECISIONS * _picked() * F8 * (at_once * own.n_cis_guides) ** 2)
+    phases += [curves | {"workspace": learning}, curves | of_step]
+    return [phase | steps.cells(own) for phase in phases]
 
 
 def _pairs(own: Sizes, n: int) -> Phase:
     """Each context against the reference: results of all pairs are kept until they are written."""
     from dream_sc._core.response.contexts.decision import TAUS
+    from dream_sc._core.response.contexts.evidence import N_EQUAL
 
-    t, pairs = own.n_sticks, n - 1
+    t, pairs, lattice = own.n_sticks, n - 1, curves_of_lattice() * F8
     levels = F8 * t * LEVELS * 2 * own.n_guides + F8 * t * 2 * own.n_rows
+    looked = TABLES * min(BLOCK, t) * 2 * lattice
+    drawing = min(BLOCK, t) * 2 * lattice + _weighing(t, N_EQUAL, 2, own.n_cis_guides)
     return {
         "posterior": pairs * (levels + F8 * t * HYPOTHESES * len(TAUS)),
         "draws": pairs * steps.RESPOND * t * drawn(),
         "tables": pairs * t * (ROW + 2 * POINTS * F4 * 2),
-        "workspace": TABLES * own.n_threads * min(BLOCK, t) * 2 * curves_of_lattice() * F8,
+        "workspace": own.n_threads * max(looked, drawing),
     }
 
 
@@ -91,13 +100,27 @@ def _along_order(own: Sizes, n: int) -> Phase:
     t, lattice = own.n_sticks, curves_of_lattice() * F8
     block, few = min(BLOCK, t), min(IN_CACHE, t)
     looked = block * lattice * (LATTICES * n + BESIDE)
-    drawing = block * lattice * n + few * max(LINES * lattice, ARRAYS * F8 * _most_draws() * n * own.n_cis_guides)
+    drawing = block * lattice * n + max(few * LINES * lattice, _weighing(t, _most_draws(), n, own.n_cis_guides))
     return {
         "posterior": F8 * t * (n * (LEVELS * own.n_guides + own.n_rows) + HYPOTHESES * len(TAUS)),
         "draws": steps.RESPOND * t * drawn_along(n),
         "tables": t * (ROW + 2 * POINTS * F4 * n),
         "workspace": own.n_threads * max(looked, drawing),
     }
+
+
+def _weighing(t: int, n_draws: int, n: int, n_cis_guides: int) -> int:
+    """Bytes while the draws of some features are weighed: their curves at all guides of `n` contexts, and the like."""
+    from dream_sc._core.response.contexts.free_curves import IN_CACHE
+
+    return ARRAYS * F8 * min(IN_CACHE, t) * n_draws * n * n_cis_guides
+
+
+def _picked() -> int:
+    """Draws of a feature that errors of dosages are learned from."""
+    from dream_sc._core.response.contexts.dosage_errors import N_PICKED
+
+    return N_PICKED
 
 
 def _most_draws() -> int:

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import nbinom
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response.contexts.decision import TAUS, decide, learn_rho, p_values
+from dream_sc._core.response.contexts.decision import TAUS, decide, learn_rho, log_bf_of, p_values
 from dream_sc._core.response.contexts.describe import curves_of, described, quantiles
 from dream_sc._core.response.contexts.evidence import FIRST, SECOND, evidence, total
 from dream_sc._core.response.contexts.guide_levels import Sums, guide_levels
@@ -20,8 +20,9 @@ from dream_sc._core.response.contexts.measured import Measured
 from dream_sc._core.response.contexts.pair_likelihood import Curves, Pair, log_likelihood
 from dream_sc._core.response.contexts.proposals import draw
 from dream_sc._core.response.contexts.shapes import Dosages, Shapes
-from dream_sc._core.response.contexts.simulated_nulls import Nulls
+from dream_sc._core.response.contexts.simulated_nulls import Nulls, errors_of_dosages
 from dream_sc._core.response.decision import null_distribution
+from dream_sc._core.response.learned import Prior, learn
 from dream_sc._core.types import Axis, GuideStats
 
 G, N = 8, 3  # targeting and NTC guides
@@ -219,6 +220,47 @@ def test_p_values_are_among_features_of_the_same_kind():
     p = p_values(np.array([-2.0, -2.0]), np.full(2, 0.2), probability, nulls, responds)
     assert p[0] < 0.02
     assert p[1] > 0.9
+
+
+def test_evidence_of_a_change_does_not_grow_with_that_of_a_response():
+    yes, response = np.array([False, False, True]), np.array([0.0, 2.0, 8.0])
+    # a change is as likely as without it; a response is more and more so
+    values = np.stack([np.zeros(3), response, response], 1)[..., None]
+    prior, grid = Prior(np.array([0.8, 0.15, 0.05]), np.log(0.06), 0.9), np.array([0.06])
+    np.testing.assert_allclose(log_bf_of(values, grid, prior, yes, beside=1), 0.0, atol=1e-12)
+    assert (np.diff(log_bf_of(values, grid, prior, yes)) > 0.5).all()
+
+
+def test_simulated_features_have_the_errors_of_dosages():
+    rng = np.random.default_rng(9)
+    pair = replace(a_pair(rng), dosages=(dosages(0.1, 0.3), dosages(0.2, 0.0)))
+    errors = errors_of_dosages(pair, 4000, rng)
+    assert errors.shape == (4000, 2, G)
+    np.testing.assert_allclose(errors.std(0), np.array([[0.1**2 + 0.3**2], [0.2**2]]) ** 0.5 * np.ones(G), rtol=0.06)
+    found = np.corrcoef(errors[:, 0].T)[np.triu_indices(G, 1)]  # the error of the NTC level moves all guides
+    np.testing.assert_allclose(found, 0.9, atol=0.03)
+    loadings = rng.normal(0, 0.2, (3, 2, G))
+    errors = errors_of_dosages(replace(pair, loadings=loadings), 4000, rng)
+    expected = np.einsum("fcg,fdh->cgdh", loadings, loadings).reshape(2 * G, 2 * G)
+    expected += np.diag(np.repeat([0.1**2, 0.2**2], G))
+    np.testing.assert_allclose(np.cov(errors.reshape(4000, -1).T), expected, atol=0.02)
+
+
+def test_a_few_features_that_respond_tell_little_of_the_shares_among_them():
+    start, grid, priors = np.array([0.8, 0.15, 0.05]), np.array([0.06]), TransPriors()
+
+    def shares(n_responding: int, among: float | None) -> np.ndarray:
+        values = np.tile([0.0, -6.0, -6.0], (10 * n_responding, 1))
+        values[:n_responding] = [-30.0, -1.0, 0.0]  # each goes a little better with the last
+        return learn(values[..., None], grid, priors, start=start, among=among).weights
+
+    for n in (4, 400):
+        alone, together = shares(n, None), shares(n, 20.0)
+        assert together[0] == pytest.approx(alone[0], abs=0.02)
+        assert together.sum() == pytest.approx(1.0)
+        assert alone[2] > 0.7 * alone[1:].sum()
+    assert shares(4, 20.0)[2] < 0.4 * shares(4, 20.0)[1:].sum()
+    assert shares(400, 20.0)[2] > 0.8 * shares(400, 20.0)[1:].sum()
 
 
 def test_p_values_hold_for_features_that_say_little_and_much():

@@ -129,6 +129,7 @@ def learn(
     *,
     wide: tuple[float, float] | Wide = (0.0, 0.3),
     start: Floats | None = None,
+    among: float | None = None,
     n_iter: int = 500,
 ) -> Prior:
     """Learn the prior by EM over features.
@@ -143,6 +144,9 @@ def learn(
         Weight and sd of the wide component, which the evidence took for given.
     start
         ``(M,)`` weights of the models; by default that of the null in `priors`, the rest shared out evenly.
+    among
+        Features that respond which the start counts as, for the shares of the other models among these. A few that
+        respond tell little of the shares, and one that goes a little better with a model would make the next likelier.
 
     The start counts as `tau_strength` and `model_strength` features, so nothing collapses with few features.
     """
@@ -159,6 +163,9 @@ def learn(
         mass = (prior.weights[:, None] * np.exp(prior.log_tau(grid))).ravel()
         joint = (mass * ((1.0 / (likelihood @ mass + LEAST_DENSITY)) @ likelihood)).reshape(n_models, -1)
         weights = joint.sum(1) + priors.model_strength * start
+        if among is not None:
+            shares = joint[1:].sum(1) + among * start[1:] / start[1:].sum()
+            weights[1:] = weights[1:].sum() * shares / shares.sum()
         mean, sd = _normal_on(log_grid, joint.sum(0) + before, prior.tau_log_mean, prior.tau_log_sd)
         new = Prior(weights / weights.sum(), mean, sd, *wide)
         change = max(np.abs(new.weights - prior.weights).max(), abs(new.tau_log_mean - prior.tau_log_mean))

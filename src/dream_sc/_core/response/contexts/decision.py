@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,12 +69,14 @@ def gather(
     rho: float,
     *,
     progress: Callable[[object], object] = lambda x: x,
+    with_draws: bool = True,
 ) -> list[Block]:
-    """Evidence of all features, block by block."""
+    """Evidence of all features, block by block; what was drawn is left out where it is not needed."""
 
     def call(s: slice) -> Block:
         levels = levels_of(measured.take(s), grid, rho)
-        return Block(levels.without_tables(), question.ask(measured.shapes, levels, grid, rho))
+        evidence = question.ask(measured.shapes, levels, grid, rho)
+        return Block(levels.without_tables(), evidence if with_draws else replace(evidence, posteriors={}))
 
     return each_block(call, len(measured.sums[0].overdispersion), progress)
 
@@ -130,7 +132,7 @@ def decide(
     measured = with_learned_dosages(measured, question, some, grid, rho)
     found = gather(measured, question, grid, rho, progress=progress)
     values = values_of(found)
-    prior = learn(values[some], grid, measured.priors, start=question.start)
+    prior = learn(values[some], grid, measured.priors, start=question.start, among=question.among)
     probability = probabilities(values, grid, prior)
     lfdr, alike = probability[:, ~question.yes].sum(1), probability[:, :N_ALIKE].sum(1)
     log_bf = log_bf_of(values, grid, prior, question.yes)
@@ -139,15 +141,16 @@ def decide(
         row[some] = q_values(each[some])
     if n_null:
         simulated = simulate_same(measured, found, grid, rho, prior, probability, n=n_null, seed=seed)
-        of_null = gather(simulated.measured, question, grid, rho, progress=progress)
+        of_null = gather(simulated.measured, question, grid, rho, progress=progress, with_draws=False)
         known = [change_sd(measured, blocks, question.places, grid, prior) for blocks in (of_null, found)]
-        null = Nulls(log_bf_of(values_of(of_null), grid, prior, question.yes), known[0])
-        p_value = p_values(log_bf, known[1], probability, null, simulated.responds)
+        of_change = [log_bf_of(each, grid, prior, question.yes, beside=1) for each in (values_of(of_null), values)]
+        null = Nulls(of_change[0], known[0])
+        p_value = p_values(of_change[1], known[1], probability, null, simulated.responds)
     return Decision(values, grid, rho, prior, probability, log_bf, lfdr, alike, q[0], q[1], p_value), found
 
 
 def p_values(log_bf: Floats, sd: Floats, probability: Floats, nulls: Nulls, responds: NDArray[np.bool_]) -> Floats:
-    """Upper-tail probability ``(T,)`` of the log Bayes factor among simulated features without a difference.
+    """Upper-tail probability ``(T,)`` of a log Bayes factor among simulated features without a difference.
 
     It is that among features that respond in all contexts alike, or in none, as a feature likely is: a feature with a
     response can tell a difference by chance, one without it hardly can. `sd` ``(T,)`` is how well each is known.
@@ -188,10 +191,15 @@ def probabilities(values: Floats, grid: Floats, prior: Prior) -> Floats:
     return np.asarray(np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
 
 
-def log_bf_of(values: Floats, grid: Floats, prior: Prior, of: NDArray[np.bool_]) -> Floats:
-    """Log Bayes factor ``(T,)`` of some hypotheses against the others, mixed by their weights."""
+def log_bf_of(values: Floats, grid: Floats, prior: Prior, of: NDArray[np.bool_], beside: int = 0) -> Floats:
+    """Log Bayes factor ``(T,)`` of some hypotheses against the others, mixed by their weights.
+
+    Those before the number `beside` are left out. Without the first one, no response, evidence of a change does not
+    grow with that of a response: a weak one is neither like none nor like a clear one.
+    """
     joint = logsumexp(values + prior.log_tau(grid), axis=2) + np.log(prior.weights)
-    each = [logsumexp(joint[:, w], axis=1) - np.log(prior.weights[w].sum()) for w in (of, ~of)]
+    no = ~of & (np.arange(len(of)) >= beside)
+    each = [logsumexp(joint[:, w], axis=1) - np.log(prior.weights[w].sum()) for w in (of, no)]
     return np.asarray(each[0] - each[1])
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MOST_FEATURES, N_PICKED = 100, 48  # features that are asked, and draws of each
+AT_ONCE = 32  # features that are asked at once: all of them respond, and draws of all are there
 FEWER = 2  # draws, by this factor, than for what a feature is judged by
 LEAST_EVIDENCE = 5.0  # log Bayes factor of a response, of features that are asked
 MOST_LOOKED = 1000  # features among which these are found
@@ -67,16 +68,19 @@ def with_learned_dosages(
     root, asked = _root(measured.dosages), _asked(measured, np.flatnonzero(learns), grid, rho)
     if len(asked) < 2:
         return measured
-    some, log_tau = measured.take(asked), Prior.start(measured.priors).log_tau(grid)
-    levels = levels_of(some, grid, rho)
-    found = question.ask(some.shapes, levels, grid, rho, FEWER)
+    log_tau, n_told = Prior.start(measured.priors).log_tau(grid), 0
     total, pull = np.zeros_like(root), np.zeros(len(root))
-    for i, row in enumerate(found.rows):
-        picked = _picked(found, question, i, log_tau)
-        factor = _factor(some.shapes, levels.pair.take([row]), float(levels.start[row]), rho, picked, root)
-        total, pull = total + factor[0], pull + factor[1]
+    for s in blocks(len(asked), AT_ONCE):
+        some = measured.take(asked[s])
+        levels = levels_of(some, grid, rho)
+        found = question.ask(some.shapes, levels, grid, rho, FEWER)
+        for i, row in enumerate(found.rows):
+            picked = _picked(found, question, i, log_tau)
+            factor = _factor(some.shapes, levels.pair.take([row]), float(levels.start[row]), rho, picked, root)
+            total, pull = total + factor[0], pull + factor[1]
+        n_told += len(found.rows)
     # without the part that a feature has in what it is judged by, as far as one number for all can say
-    share = TEMPER * (1.0 - 1.0 / max(len(found.rows), 1))
+    share = TEMPER * (1.0 - 1.0 / max(n_told, 1))
     covariance = np.asarray(np.linalg.inv(np.eye(len(root)) + share * total), dtype=np.float64)
     mean, covariance = root @ (covariance @ (share * pull)), root @ covariance @ root.T
     return _moved(measured, *_without_common(measured.dosages, mean, covariance, root @ root.T))

@@ -37,3 +37,4 @@ class Question:
     ask: Ask
     drawn: Mapping[str, float]  # weights of what is drawn, by the names of the posteriors
     alone: Mapping[str, int]  # of these the ones in which a single context responds, and which
+    among: float | None = None  # features that respond which the start counts as, for the shares among these

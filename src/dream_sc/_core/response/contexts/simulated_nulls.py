@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .decision import Block
     from .measured import Measured
+    from .pair_likelihood import Pair
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 LIKELY = 0.5  # probability from which on features serve as models
 EACH = 20  # simulated features for each coefficient
 LEAST_SPREAD = 0.25  # of the mean
-FEW = 5  # features with a response, below which they are no models
+FEW = 1  # features with a response, below which none is simulated
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def simulate_same(
     n_responding = 0 if (probability[:, 1] > LIKELY).sum() < FEW else n // 2
     pick = np.concatenate([np.resize(equal, n_responding), np.resize(null, n - n_responding)])
     responds = np.arange(n) < n_responding
-    curve, level, base, values = _of_blocks(measured, blocks, grid, prior, pick, responds, rng)
+    errors = errors_of_dosages(blocks[0].levels.pair, n, rng)
+    curve, level, base, values = _of_blocks(measured, blocks, grid, prior, pick, responds, errors, rng)
     weights = softmax(values + prior.log_tau(grid), axis=1)
     tau = grid[np.minimum((weights.cumsum(1) < rng.random((n, 1))).sum(1), len(grid) - 1)]
     shared = rng.normal(size=(n, len(measured.targeting))) * rho**0.5
@@ -129,6 +131,17 @@ def simulate_same(
         picked = sums.take(pick)
         out.append(simulate(picked, base[c] + level[:, c, None] + moved[:, picked.stats.guide], rng))
     return Simulated(measured.with_sums(*out), responds)
+
+
+def errors_of_dosages(pair: Pair, n: int, rng: np.random.Generator) -> Floats:
+    """Errors ``(n, C, G)`` of the dosages of targeting guides, those that go together and each guide's own.
+
+    A real feature has them in its levels, and where they are large seems to differ.
+    """
+    together = pair.together
+    common = np.einsum("nf,fcg->ncg", rng.normal(size=(n, len(together))), together)
+    own = np.stack([d.error for d in pair.dosages])
+    return np.asarray(common + own * rng.normal(size=(n, *own.shape)))
 
 
 def _models(probability: Floats, counts: Floats, rng: np.random.Generator) -> Ints:
@@ -144,9 +157,13 @@ def _of_blocks(
     prior: Prior,
     pick: Ints,
     responds: NDArray[np.bool_],
+    errors: Floats,
     rng: np.random.Generator,
 ) -> tuple[list[Floats], Floats, list[Floats], Floats]:
-    """Of picked features: curves ``(n, G)``, levels ``(n, C)``, rest of the predictor, log evidence ``(n, K)``."""
+    """Of picked features: curves ``(n, G)``, levels ``(n, C)``, rest of the predictor, log evidence ``(n, K)``.
+
+    Their guides are at dosages with `errors` ``(n, C, G)``.
+    """
     n, first = len(pick), 0
     n_contexts = len(measured.sums)
     curve = [np.zeros((n, len(measured.targeting))) for _ in range(n_contexts)]
@@ -174,9 +191,10 @@ def _of_blocks(
             total = softmax(log_weight.max(-1), axis=1).cumsum(1)
             draw = np.minimum((total < numbers[mine[close], None]).sum(1), total.shape[1] - 1)
             theta = posterior.theta[at[close], draw]
-            for c in range(n_contexts):
-                f = measured.shapes.curve(theta[:, c], pair.dosages[c])[0]
-                curve[c][np.ix_(mine[close], targeting)] = f
+            for c, dosages in enumerate(pair.dosages):
+                for i, each in zip(mine[close], theta[:, c], strict=True):
+                    moved = dosages.moved(errors[i, c, :, None])
+                    curve[c][i, targeting] = measured.shapes.curve(each, moved)[0]
         for c in range(n_contexts):
             rest = z[:, c] - curve[c][mine][:, measured.order]
             weight = 1.0 / (v[:, c] + np.exp(2 * prior.tau_log_mean))

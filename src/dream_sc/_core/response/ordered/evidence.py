@@ -18,7 +18,7 @@ from dream_sc._core.response.contexts.hypotheses import Sharing
 from dream_sc._core.response.contexts.pair_likelihood import Curves, log_likelihood
 from dream_sc._core.response.contexts.question import Question
 
-from .hypotheses import AMPLITUDE, BOTH, DOSAGE, EQUAL, FREE, HYPOTHESES, START, TREND, Trends
+from .hypotheses import AMONG, AMPLITUDE, BOTH, DOSAGE, EQUAL, FREE, HYPOTHESES, START, TREND, Trends
 from .lattice_trends import LineDraws, look
 
 if TYPE_CHECKING:
@@ -148,4 +148,4 @@ def trend(places: Floats) -> Question:
         return evidence(shapes, levels.pair, places, taus, rho, levels.tables, levels.start, fewer)
 
     weights = dict(zip(HYPOTHESES[1:], START[1:].tolist(), strict=True))
-    return Question(HYPOTHESES, START, TREND, places, ask, weights, {})
+    return Question(HYPOTHESES, START, TREND, places, ask, weights, {}, AMONG)

@@ -21,6 +21,7 @@ EQUAL, AMPLITUDE, DOSAGE, BOTH, FREE = "equal", "amplitude_trend", "dosage_trend
 HYPOTHESES = (NULL.name, EQUAL, AMPLITUDE, DOSAGE, BOTH, FREE)
 TREND = np.array([False, False, True, True, True, False])  # of the hypotheses in their order
 START = np.array([0.8, 0.15, 0.0125, 0.0125, 0.0125, 0.0125])  # weights before anything is learned
+AMONG = 20.0  # features that respond which these count as, for the shares of the hypotheses among features that respond
 # sd of the change from the first to the last context, log2: a dosage of half to double moves 1, as does an amplitude
 EC50_SD, AMPLITUDE_SD = 1.5, 1.0
 
