@@ -122,7 +122,8 @@ def _refuse(fit: TransFit) -> None:
 def _dosages(c: Cells, used: np.ndarray, seed: int) -> tuple[pd.DataFrame, Floats]:
     """True log2 dosages of the guides, by their posterior, and of the cells that take part."""
     cis = _validate.step(c.fit.adata, c.fit.info["params"]["cis_key"], "fit_cis(data, cis_gene)")
-    if cis["params"].get("guides") is not None or "within_sd" not in cis["guides"]:
+    given = str(cis.get("step", "")).endswith("set_dosage")
+    if given or cis["params"].get("guides") is not None or "within_sd" not in cis["guides"]:
         raise ValueError(
             "from_fit takes cells with one guide each and dosages by tl.fit_cis(guide_key=): this fit has a matrix of "
             "guides or given dosages"
