@@ -2,7 +2,8 @@
 
 "few": guides with hardly any count. "control": the level of many NTC guides with few counts each. "coverage": simulated
 titrations in which something is hard: size factors that are totals of genes of which many respond, guide shifts, few
-control cells, guides that are all strong, cells in which a guide does nothing.
+control cells, guides that are all strong, cells in which a guide does nothing. "escapers": guides of -1.5 to -0.6 log2,
+whose acting and escaping cells overlap: the share of escaping cells, the level of the best responders in NTC cells.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "30 % escapers": {"escaper_fraction": 0.3},
     "50 % escapers": {"escaper_fraction": 0.5},
 }
+OVERLAPPING, BEST = (-1.5, -0.6), 20  # log2 dosages; responders whose level is looked at
 COVERAGE_BAR, SLOPE_BAR = 0.92, (0.95, 1.05)
 
 
@@ -75,6 +77,30 @@ def coverage(name: str, seeds: int, size_factors: str) -> dict[str, Any]:
         "level sd": t["level"].mean(),
         "escape": t["escape"].mean(),
     }
+
+
+def escapers(share: float, seeds: int) -> dict[str, Any]:
+    """Share of escaping cells and its interval; level of the best responders over that of the technical step."""
+    frames, level = [], []
+    for seed in range(seeds):
+        adata = ds.datasets.titration(3000, 300, rng=seed, dosage_range=OVERLAPPING, escaper_fraction=share)
+        ds.tl.fit_technical(adata, batch_key="batch")
+        ds.tl.fit_cis(adata, CIS_GENE)
+        ds.tl.fit_trans(adata, progress=False)
+        table = ds.get.guides(adata).query("target == @CIS_GENE")
+        cells = adata.obs[adata.obs["target"] == CIS_GENE]
+        escaped = cells["true_log2_dosage"] == 0.0
+        table = table.assign(seed=seed, truth=escaped.groupby(cells["guide"].astype(str)).mean()[table.index])
+        frames.append(table.join(intervals(adata)[["low", "high"]]).assign(dosage=intervals(adata)["truth"]))
+        best = ds.get.trans(adata, sort=True).query("qvalue < 0.05").head(BEST)
+        level.append(np.median(np.log2(best["baseline"] / ds.get.technical(adata)["mu"][best.index])))
+    t = pd.concat(frames)
+    inside = (t["escaper_fraction_q025"] <= t["truth"]) & (t["truth"] <= t["escaper_fraction_q975"])
+    held = (t["low"] <= t["dosage"]) & (t["dosage"] <= t["high"])
+    by, n = t["seed"], seeds**0.5
+    each = {"share": t["escaper_fraction"].groupby(by).mean(), "covered": inside.groupby(by).mean()}
+    each |= {"dosage covered": held.groupby(by).mean(), "level of best": pd.Series(2.0 ** np.array(level))}
+    return {"true share": share} | {k: f"{v.mean():.3f} +- {v.std() / n:.3f}" for k, v in each.items()}
 
 
 def screen(
@@ -150,7 +176,7 @@ def control_level(mean: float, ntc: tuple[int, int], seeds: int) -> dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--parts", nargs="+", default=["few", "control", "coverage"])
+    parser.add_argument("--parts", nargs="+", default=["few", "control", "coverage", "escapers"])
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS))
     parser.add_argument("--size-factors", nargs="+", default=["total"], help="total, stable, or true: as simulated")
     args = parser.parse_args()
@@ -161,6 +187,7 @@ def main() -> None:
         "control": lambda: [
             control_level(mean, ntc, args.seeds) for ntc in ((40, 6), (40, 20), (200, 10)) for mean in (0.15, 0.3, 1.0)
         ],
+        "escapers": lambda: [escapers(share, args.seeds) for share in (0.0, 0.3)],
         "coverage": lambda: [coverage(n, args.seeds, s) for n in args.scenarios for s in args.size_factors],
     }
     for part in args.parts:

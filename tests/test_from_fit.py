@@ -104,6 +104,32 @@ def test_fits_that_it_cannot_simulate_are_refused(fitted, few_null_features):
     ds.tl.fit_trans(bare, dosage="none", cis_targets="GFI1B", key_added="switch", progress=False)
     with pytest.raises(ValueError, match="without dosages"):
         ds.datasets.from_fit(bare, key="switch")
+    known = bare.uns["titration"]["guides"].set_index("guide")["log2_dosage"].to_dict()
+    ds.tl.set_dosage(bare, known, scale="log2", key_added="known")
+    ds.tl.fit_trans(bare, cis_key="known", key_added="given", progress=False)
+    with pytest.raises(ValueError, match="given dosages"):
+        ds.datasets.from_fit(bare, key="given")
+
+
+def test_covariates_and_ambient_counts_come_back(few_null_features):
+    """Cells of one level have more counts of a gene by the factor of the fit, ambient ones on top of them."""
+    adata = ds.datasets.titration(1500, 20, rng=4)
+    adata.obs["donor"] = np.resize(["a", "b", "c"], adata.n_obs)
+    x = adata.X.toarray()
+    more = np.where(adata.obs["donor"] == "b", 3, 1)[:, None]
+    x[:, 5:10] *= more
+    adata.X = sparse.csr_matrix(x)
+    ds.tl.fit_technical(adata, batch_key="batch", covariates=["donor"], ambient=0.1)
+    ds.tl.fit_cis(adata, "GFI1B")
+    ds.tl.fit_trans(adata, progress=False)
+    again = ds.datasets.from_fit(adata, rng=1)
+    null = again.var["true_model"].eq("null").to_numpy() & (np.asarray(x.mean(0)) > 1)
+    b = (again.obs["donor"] == "b").to_numpy()
+    ratio = np.asarray(again.X[b].mean(0) / again.X[~b].mean(0)).ravel()
+    moved = np.isin(np.arange(20), np.arange(5, 10))
+    assert null[moved].sum() >= 2
+    assert (ratio[null & moved] > 2).all()
+    np.testing.assert_allclose(ratio[null & ~moved], 1.0, atol=0.25)
 
 
 def test_curves_of_two_steps_have_a_truth(few_null_features):

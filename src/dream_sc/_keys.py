@@ -290,6 +290,8 @@ GUIDE_COLUMNS = (
     "log2fc_q975",
     "within_sd",
     "escaper_fraction",
+    "escaper_fraction_q025",
+    "escaper_fraction_q975",
     "log2_dosage_acting",
     "sd_acting",
 )

@@ -53,10 +53,20 @@ def test_obsm(adata: ad.AnnData, kind: str) -> None:
     assert adata.obs["n_guides"].tolist() == [1, 1, 1, 0, 2, 1]
 
 
-def test_stray_umis_are_guides_by_default(adata: ad.AnnData) -> None:
+def test_stray_umis_are_guides_by_default(adata: ad.AnnData, caplog: pytest.LogCaptureFixture) -> None:
     ds.pp.assign_guides(adata, "guide", guide_key="g", target_key="t")
     assert pd.isna(adata.obs["g"].iloc[0])
     assert adata.obs["t"].notna().sum() == 3
+    assert "3 cells have exactly one guide, and 4 would with min_umis=3" in caplog.text
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_nothing_is_said_of_clear_guides(adata: ad.AnnData, caplog: pytest.LogCaptureFixture, *, called: bool) -> None:
+    """Where a threshold is given, and where the matrix holds calls instead of UMIs."""
+    if called:
+        adata.obsm["guide"] = adata.obsm["guide"].clip(upper=1)
+    ds.pp.assign_guides(adata, "guide", min_umis=1 if called else 2)
+    assert "leaked" not in caplog.text
 
 
 def _modality(**changes: Any) -> ad.AnnData:

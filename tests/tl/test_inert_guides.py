@@ -66,7 +66,20 @@ def test_guides_that_do_nothing_are_named_and_left_out(fitted: ad.AnnData) -> No
 
 
 def test_the_summary_names_them(fitted: ad.AnnData) -> None:
-    assert "guides that do nothing, left out of the fit: ko_3, ko_4" in " ".join(str(ds.get.summary(fitted)).split())
+    text = " ".join(str(ds.get.summary(fitted)).split())
+    assert "guides that do nothing, left out of the fit: ko_3, ko_4" in text
+    n_cells = (3 + N_NTC) * CELLS
+    assert f"over {n_cells} cells with 3 guides" in text
+    assert f"in {n_cells} cells with 3 targeting guides (2 more did nothing and were left out)" in text
+
+
+def test_their_cells_are_not_counted_and_no_effect_is_expected_of_them(fitted: ad.AnnData) -> None:
+    assert (ds.get.trans(fitted)["n_cells"] == (3 + N_NTC) * CELLS).all()
+    effects = ds.get.guide_effects(fitted, ["g0"]).set_index("guide")
+    inert = effects.loc[["ko_3", "ko_4"]]
+    assert (inert["fitted"] == 0).all()
+    assert (inert["p_fitted"] > 1e-3).all()
+    assert (effects.loc[["ko_0", "ko_1", "ko_2"], "fitted"].abs() > 0.7).all()
 
 
 def test_the_log_names_them(caplog: pytest.LogCaptureFixture) -> None:

@@ -172,6 +172,7 @@ class CisFit:
     acting_mean: Floats  # (G,) of the other cells
     acting_sd: Floats  # (G,)
     interval: Floats | None = None  # (2, G) 2.5 and 97.5 % points of `guide_mean`; None: those of a normal
+    escape_interval: Floats | None = None  # (2, G) the same of `escape`, NaN of controls; None: not looked for
 
 
 @dataclass(frozen=True)

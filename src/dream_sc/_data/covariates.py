@@ -14,6 +14,8 @@ from dream_sc._logging import logger
 from . import formula as _formula
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
 
     from dream_sc._core.covariates import CellBins
@@ -162,11 +164,19 @@ def _stored(adata: AnnData, technical: Any, entry: Any) -> _formula.Stored:
 
 def log_factors(adata: AnnData, technical: Any, key: str, feature: int, used: np.ndarray) -> np.ndarray | float:
     """Log2 factor ``(N,)`` that covariates put on one feature's counts; NaN of cells not used, 0 without covariates."""
+    return log_factors_by_feature(adata, technical, key, used)(feature)
+
+
+def log_factors_by_feature(
+    adata: AnnData, technical: Any, key: str, used: np.ndarray
+) -> Callable[[int], np.ndarray | float]:
+    """The same of one feature after another, for which the design is worked out once."""
     design = design_again(adata, technical, used)
     if design is None:
-        return 0.0
-    b = np.nan_to_num(_coefficients(adata, Slots(key).covariates, design)[feature])
-    return (design.values - design.centre) @ b
+        return lambda feature: 0.0
+    apart = design.values - design.centre
+    b = np.nan_to_num(_coefficients(adata, Slots(key).covariates, design))
+    return lambda feature: apart @ b[feature]
 
 
 def _coefficients(adata: AnnData, slot: str, design: Design) -> np.ndarray:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SHOWN = 8
+CLEAR = 3  # UMIs of a guide in a cell that hardly ever leaked there: see benchmarks/doubtful_guides.py
 SEVERAL = ";"  # between the targets of a guide that has several
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
@@ -30,6 +31,7 @@ class Guides:
     names: np.ndarray  # (G,)
     targets: list[str]  # of each guide, several joined by ";"
     key: str
+    n_clear: np.ndarray | None = None  # (N,) how many guides of each cell have at least CLEAR UMIs
 
     def targeting(self, labels: list[str]) -> np.ndarray:
         """Guides ``(G,)`` with one of these targets."""
@@ -97,7 +99,8 @@ def read_guides(
     target = _targets(names, found if given is None else given, key)
     carried = (x >= min_umis).tocsr() if min_umis > 1 else x.astype(bool)
     carried = carried if len(keep) == carried.shape[1] else carried[:, keep]
-    return Guides(carried, np.array(names, dtype=object), target, key)
+    clear = np.asarray((x[:, keep] >= CLEAR).sum(1)).ravel().astype(np.int64)
+    return Guides(carried, np.array(names, dtype=object), target, key, clear)
 
 
 def _by_guide(targets: Mapping[str, Any] | pd.Series) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def _refuse(fit: TransFit) -> None:
 def _dosages(c: Cells, used: np.ndarray, seed: int) -> tuple[pd.DataFrame, Floats]:
     """True log2 dosages of the guides, by their posterior, and of the cells that take part."""
     cis = _validate.step(c.fit.adata, c.fit.info["params"]["cis_key"], "fit_cis(data, cis_gene)")
-    if cis["params"].get("guides") is not None or "within_sd" not in cis["guides"]:
+    given = str(cis.get("step", "")).endswith("set_dosage")
+    if given or cis["params"].get("guides") is not None or "within_sd" not in cis["guides"]:
         raise ValueError(
             "from_fit takes cells with one guide each and dosages by tl.fit_cis(guide_key=): this fit has a matrix of "
             "guides or given dosages"
@@ -199,13 +200,14 @@ def _counts(
     key, guide, group = fit.info["params"]["technical_key"], c.guide[used], c.group[used]
     s = _validate.size_factors(fit.adata, c.technical["params"]["size_factor_key"])[used]
     s = s * 2.0 ** c.table["offset"].to_numpy(float)[guide]
+    factor_of = _covariates.log_factors_by_feature(fit.adata, c.technical, key, c.guide >= 0)
+    ambient = _ambient.stored(fit.adata, c.technical, key)
     columns = []
     for i, r in enumerate(rows):
         gen = _generator(seed, str(fit.names[r]), 3)
         row = truth.iloc[i]
         log2_mean = c.effects(int(r))[group] + np.log2(max(row["baseline"], SMALL))
-        factor = _covariates.log_factors(fit.adata, c.technical, key, int(r), c.guide >= 0)
-        log2_mean = log2_mean + np.broadcast_to(factor, c.guide.shape)[used]
+        log2_mean = log2_mean + np.broadcast_to(factor_of(int(r)), c.guide.shape)[used]
         if row["model"] == "cis_gene":
             log2_mean = log2_mean + dosage
         else:
@@ -218,8 +220,7 @@ def _counts(
         if row["overdispersion"] > 0:
             shape = row["overdispersion"] ** -2.0
             mean = mean * gen.standard_gamma(shape, len(mean)) / shape
-        leaking = _ambient.of_feature(fit.adata, c.technical, key, int(r))
-        if leaking is not None:
-            mean = mean + leaking[used]
+        if ambient is not None:
+            mean = mean + ambient.counts[used] * ambient.profile[r][group]
         columns.append(sparse.csc_matrix(gen.poisson(mean).astype(np.float32)[:, None]))
     return sparse.csr_matrix(sparse.hstack(columns, format="csr"))

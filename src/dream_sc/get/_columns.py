@@ -111,6 +111,8 @@ _OTHERS: dict[str, dict[str, str]] = {
         "log2fc_q975": "upper end of its 95 % interval",
         "within_sd": "sd of the dosage between its cells",
         "escaper_fraction": "fraction of unperturbed cells",
+        "escaper_fraction_q025": "lower end of its 95 % interval",
+        "escaper_fraction_q975": "upper end of its 95 % interval; missing where none are looked for",
         "log2_dosage_acting": "dosage in the cells in which the guide acts",
         "sd_acting": "its standard error",
     },

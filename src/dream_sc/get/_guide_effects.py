@@ -10,7 +10,7 @@ import pandas as pd
 from dream_sc._keys import TRANS, ZERO
 
 from . import _points
-from ._curves import values
+from ._curves import inert_guides, values
 from ._names import TransFit, names_of, trans_fit
 from ._responders import called
 
@@ -58,7 +58,7 @@ def guide_effects(
     -------
     A row per feature (and category) and guide: feature, guide, is_control, n_cells, log2_dosage, log2fc (delta_p of
     shares, delta of scores), se, pvalue (two-sided, of no effect), fitted (effect of the curve at the guide's dosage;
-    0 for NTC guides) and p_fitted (two-sided, of no difference from the curve: small where a guide disagrees). NaN
+    0 for NTC and inert guides) and p_fitted (two-sided, of no difference from the curve: small where a guide disagrees). NaN
     where a guide has no reads or scores.
 
     Raises
@@ -114,7 +114,8 @@ def _of_row(fit: TransFit, r: int, seen: pd.DataFrame) -> pd.DataFrame:
         guide_sd = guide_sd * mean * (1.0 - mean)
     se = np.sqrt(error**2 + level_error**2 + guide_sd**2)
     zero = np.float64(fit.info["axis"].get(ZERO, 0.0))
-    x = np.where(control, 0.0, seen["log2_dosage"].to_numpy(float) - zero)
+    nothing = control | seen["guide"].isin(inert_guides(fit)).to_numpy(bool)
+    x = np.where(nothing, 0.0, seen["log2_dosage"].to_numpy(float) - zero)
     fitted = np.median(values(fit, r, x, "log2fc" if kind == "counts" else "delta"), 0)
     out: dict[str, Any] = {name: seen[name].to_numpy() for name in ("guide", "is_control", "n_cells", "log2_dosage")}
     out |= {fit.likelihood.effect: effect, "se": se, "pvalue": 2 * norm.sf(np.abs(effect) / se)}

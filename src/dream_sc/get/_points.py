@@ -121,8 +121,9 @@ def _exposures(c: Cells, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     s = _validate.size_factors(c.fit.adata, c.technical["params"]["size_factor_key"])
     if COVARIATES in c.technical:  # every cell has a factor of its own
         first, second = np.empty((2, len(rows), len(c.table)))
+        factor_of = _covariates.log_factors_by_feature(c.fit.adata, c.technical, key, used)
         for i, j in enumerate(rows):
-            own = s * 2.0 ** (c.effects(j)[c.group] + _covariates.log_factors(c.fit.adata, c.technical, key, j, used))
+            own = s * 2.0 ** (c.effects(j)[c.group] + factor_of(j))
             first[i], second[i] = c.sum(own), c.sum(own**2)
         return first, second
     shape = len(c.table), c.n_groups

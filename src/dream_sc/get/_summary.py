@@ -143,6 +143,11 @@ class _Steps:
         return ", ".join(map(str, names)) or "the target"
 
     @property
+    def n_targeting(self) -> int:
+        """Targeting guides that took part."""
+        return len(self.guides) - int(self.control.sum()) - len(inert_guides(self.fit))
+
+    @property
     def fitted(self) -> Any:
         """Rows of features that were fitted."""
         return self.table[self.table["lfdr"].notna().to_numpy()]
@@ -190,7 +195,7 @@ def _done(s: _Steps) -> list[str]:
     size = f"; {s.size_factors}" if s.size_factors else ""
     versions = ", ".join(f"{name} {v}" for name, v in sorted(s.info["versions"].items()))
     what = [
-        f"{len(s.fitted)} of {len(s.table)} features fitted, over {s.n_cells} cells with {len(s.guides) - n_control} "
+        f"{len(s.fitted)} of {len(s.table)} features fitted, over {s.n_cells} cells with {s.n_targeting} "
         f"guides{s.of_gene} and {n_control} NTC guides",
         f"dosages of the guides from {axis['low']:.2f} to {axis['high']:.2f} "
         + ("(log2 dose)" if "zero" in axis else "(log2, relative to NTC)")
@@ -335,13 +340,14 @@ def _methods(s: _Steps) -> str:
         str(s.params["function_type"]), f"no response or {s.params['function_type']}"
     )
     to_what = f"the dosage{s.of_gene}" if s.has_dosages else f"guides of {s.targets}"
-    told = _nuisances(technical, ", ")
+    told, n_inert = _nuisances(technical, ", "), len(inert_guides(s.fit))
+    left_out = f" ({n_inert} more did nothing and {'was' if n_inert == 1 else 'were'} left out)" if n_inert else ""
     return (
         f"Responses to {to_what} were fitted with dream_sc {version} (seed {s.info['seed']}). Level and "
         f"{s.fit.likelihood.noise} of each feature were estimated in control cells{batch}{size}{told}, with a "
         f"{s.fit.distribution} likelihood. The dosage{s.of_gene} {dosage}, relative to {n_control} non-targeting "
-        f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {len(s.guides) - n_control} "
-        f"targeting guides, marginal likelihoods of {curves} were compared, with random effects of guides; features "
+        f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {s.n_targeting} "
+        f"targeting guides{left_out}, marginal likelihoods of {curves} were compared, with random effects of guides; features "
         f"with a false discovery rate below {CALLED} were called ({len(s.called)}). Intervals are 95 % credible "
         "intervals, given that a feature responds."
     )

@@ -137,9 +137,9 @@ def _with_covariates(c: Any, of: Responses, s: np.ndarray, exposure: Any, square
     technical_key = of.fit.info["params"]["technical_key"]
     if not c.technical["params"].get("covariates"):
         return exposure, squares
+    log_factors = covariates.log_factors_by_feature(of.adata, c.technical, technical_key, c.guide >= 0)
     for j in range(exposure.shape[1]):
-        log = covariates.log_factors(of.adata, c.technical, technical_key, j, c.guide >= 0)
-        each = s * 2.0 ** (c.effects(j)[c.group] + log)
+        each = s * 2.0 ** (c.effects(j)[c.group] + log_factors(j))
         exposure[:, j], squares[:, j] = c.sum(each), c.sum(each**2)
     return exposure, squares
 

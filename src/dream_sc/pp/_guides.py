@@ -9,7 +9,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._data import results
-from dream_sc._data.guide_matrix import read_guides
+from dream_sc._data.guide_matrix import CLEAR, read_guides
 from dream_sc._keys import GUIDE, N_GUIDES, NTC, TARGET
 from dream_sc._logging import logger
 
@@ -59,7 +59,8 @@ def assign_guides(
         guides. By default the entry ``guides + "_target"`` of `.uns`, or the column "target" or "intended_target_name";
         guides whose column "targeting" is False are controls, "NTC".
     min_umis
-        Entries below it are no guide.
+        Entries below it are no guide. 1 is for guides that were called before. Where the matrix has UMIs that leaked
+        from other cells, take 3 to 5: a warning says so if more cells than now have one guide with 3 UMIs.
     combine
         Label cells with several guides by their combination where many cells have it: what `pp.combine_guides`, which
         has further options, does by default.
@@ -110,6 +111,15 @@ def assign_guides(
     logger.info(
         "pp.assign_guides: %d cells have one guide, %d none, %d several", one.sum(), (n == 0).sum(), (n > 1).sum()
     )
+    if min_umis < CLEAR and (clear := int((found.n_clear == 1).sum())) > one.sum():
+        logger.warning(
+            "pp.assign_guides: with min_umis=%d, UMIs that leaked from other cells count as guides: %d cells have exactly "
+            "one guide, and %d would with min_umis=%d",
+            min_umis,
+            one.sum(),
+            clear,
+            CLEAR,
+        )
     labels = pd.Categorical.from_codes(code, names)
     of_cell = pd.Series(labels).map(dict(zip(names, found.targets, strict=True)))
     slots = {

@@ -365,6 +365,7 @@ def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
     half = 1.959964 * fit.guide_sd
     low, high = (fit.guide_mean - half, fit.guide_mean + half) if fit.interval is None else fit.interval
     low, high = (fit.guide_mean + s * np.hypot(end - fit.guide_mean, error) for s, end in ((-1, low), (1, high)))
+    share = np.full((2, len(table)), np.nan) if fit.escape_interval is None else fit.escape_interval
     return table.assign(
         log2_dosage=fit.guide_mean,
         sd=fit.guide_sd,
@@ -373,6 +374,8 @@ def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
         log2fc_q975=high,
         within_sd=fit.within_sd,
         escaper_fraction=fit.escape,
+        escaper_fraction_q025=share[0],
+        escaper_fraction_q975=share[1],
         log2_dosage_acting=fit.acting_mean,
         sd_acting=fit.acting_sd,
     )[list(GUIDE_COLUMNS)]

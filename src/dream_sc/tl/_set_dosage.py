@@ -291,6 +291,8 @@ def _table(design: _Design, cells: _Cells) -> pd.DataFrame:
         "log2fc_q975": x.mean + Z95 * x.sd,
         "within_sd": x.spread,
         "escaper_fraction": 0.0,
+        "escaper_fraction_q025": np.nan,
+        "escaper_fraction_q975": np.nan,
         "log2_dosage_acting": x.mean,
         "sd_acting": x.sd,
     }

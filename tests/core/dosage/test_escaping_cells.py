@@ -44,6 +44,19 @@ def test_share_and_dosage_are_recovered(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(fit.guide_mean[5:], fit.acting_mean[5:])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_interval_of_the_share_holds_it(share: float, rng: np.random.Generator) -> None:
+    low, high = np.stack([cis(_cells(rng, share, 2.0), CisPriors()).escape_interval for _ in range(4)], 1)
+    assert np.isnan(low[:, 5:]).all()
+    assert np.isnan(high[:, 5:]).all()
+    inside = (low <= share) & (share <= high)
+    assert inside[:, :5].mean() >= 0.9
+    assert (high <= SHARES[-1])[:, :5].all()
+    if share:  # told where guides are strong, and not where they hardly differ from NTC
+        assert (low[:, 0] > 0.1).all()
+        assert (high - low)[:, 3].mean() > 2 * (high - low)[:, 0].mean()
+
+
 @pytest.mark.parametrize("mean", [1.0, 5.0, 20.0])
 def test_none_are_seen_where_there_are_none(mean: float, rng: np.random.Generator) -> None:
     for _ in range(3):

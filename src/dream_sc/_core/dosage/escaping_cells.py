@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp
 
 from .lattice import STRIDE, fine, log_likelihood, look
-from .population import log_student
+from .population import log_student, weighted_quantiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,10 +137,20 @@ def overall(x: Floats, joint: Floats) -> tuple[Floats, Floats]:
     `joint` ``(X, K)`` are the weights of means and shares. Each share stands for an interval, of which some points are
     taken: the dosage of all cells of a guide that leaves nothing is the share alone.
     """
-    edges = np.concatenate([[0.0], SHARES[1:2] / 2, 0.5 * (SHARES[1:-1] + SHARES[2:]), SHARES[-1:]])
-    part = (np.arange(WITHIN) + 0.5) / WITHIN
-    share = edges[:-1, None] + np.diff(edges)[:, None] * part
-    share[0] = 0.0
+    share = _within_shares()
     at = np.log2((1 - share) * np.exp2(x)[:, None, None] + share)
     weight = np.repeat(joint[:, :, None] / WITHIN, WITHIN, 2)
     return at.ravel(), weight.ravel()
+
+
+def share_quantiles(weight: Floats, levels: tuple[float, ...]) -> Floats:
+    """Quantiles of the share, by the weights ``(K,)`` of the shares, each an interval as in `overall`."""
+    return weighted_quantiles(_within_shares().ravel(), np.repeat(weight / WITHIN, WITHIN), levels)
+
+
+def _within_shares() -> Floats:
+    """Points ``(K, WITHIN)`` of the interval that each share stands for; that of one part is 0."""
+    edges = np.concatenate([[0.0], SHARES[1:2] / 2, 0.5 * (SHARES[1:-1] + SHARES[2:]), SHARES[-1:]])
+    share = edges[:-1, None] + np.diff(edges)[:, None] * ((np.arange(WITHIN) + 0.5) / WITHIN)
+    share[0] = 0.0
+    return np.asarray(share)

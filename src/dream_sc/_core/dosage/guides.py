@@ -55,6 +55,7 @@ class Found(NamedTuple):
     acting: Floats  # (3, G) quantiles of the dosage of the acting cells
     every: Floats  # (3, G) of the mean dosage of all cells
     dosages: GuideDosages
+    share: Floats  # (2, G) 2.5 and 97.5 % points of the share of escaping cells
 
 
 def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = lambda x: x) -> CisFit:
@@ -93,6 +94,7 @@ def cis(cells: CisCells, priors: CisPriors, *, progress: Callable[[Any], Any] = 
         acting_mean=acting[0],
         acting_sd=(acting[2] - acting[1]) / WIDTH,
         interval=every[1:3],
+        escape_interval=found.share,
     )
 
 
@@ -180,10 +182,11 @@ def _summarise(table: Table, p: Floats, extra: Floats, correlation: Floats | Non
     every, mean = acting.copy(), (p * x).sum(1)
     var = (p * (x - mean[:, None]) ** 2).sum(1)
     weights = np.einsum("gx,gxs->gs", p, table.spread)
-    escape, two = np.zeros(len(x)), {}
+    escape, two, shares = np.zeros(len(x)), {}, np.zeros((2, len(x)))
     for g, share in table.share.items():
         joint = p[g][:, None] * share
         every[:, g] = population.weighted_quantiles(*escaping_cells.overall(x[g], joint), QUANTILES)
+        shares[:, g] = escaping_cells.share_quantiles(joint.sum(0), QUANTILES[1:])
         away = abs(every[0, g]) >= escaping_cells.LEAST_DOSAGE
         if away and joint[:, 1:].sum() > escaping_cells.LEAST_PROBABILITY:
             escape[g] = joint.sum(0) @ SHARES
@@ -192,7 +195,7 @@ def _summarise(table: Table, p: Floats, extra: Floats, correlation: Floats | Non
         two[g] = two_parts(x[g], of_one, of_two, float(joint.sum(0) @ SHARES), float(extra[g]))
     wider = NORMAL[:, None] ** 2 * extra
     acting, every = (q[0] + np.sign(NORMAL)[:, None] * np.sqrt((q - q[0]) ** 2 + wider) for q in (acting, every))
-    return Found(acting, every, GuideDosages(mean, var + extra, SPREADS, weights, escape, correlation, two))
+    return Found(acting, every, GuideDosages(mean, var + extra, SPREADS, weights, escape, correlation, two), shares)
 
 
 def _with_controls(found: Found, ntc: ControlLevel, control: NDArray[np.bool_]) -> Found:
@@ -216,4 +219,5 @@ def _with_controls(found: Found, ntc: ControlLevel, control: NDArray[np.bool_]) 
         d.correlation,
         {int(np.flatnonzero(~control)[g]): parts for g, parts in d.two.items()},
     )
-    return Found(every(found.acting, of_controls), every(found.every, of_controls), dosages)
+    share = every(found.share, np.full((2, len(half)), np.nan))
+    return Found(every(found.acting, of_controls), every(found.every, of_controls), dosages, share)

@@ -320,12 +320,11 @@ def without_guides(prepared: Prepared, gone: Bools) -> Prepared:
     d = prepared.dosage
     escape = d.escape if np.ndim(d.escape) == 0 else np.asarray(d.escape)[keep]
     dosage = replace(d, mean=d.mean[keep], spread=d.spread[keep], escape=escape)
-    return replace(
-        prepared,
-        stats=prepared.stats.some_rows(keep),
-        dosage=dosage,
-        rows=None if prepared.rows is None else _some_rows(prepared.rows, keep, dosage),
-    )
+    found = replace(prepared, stats=prepared.stats.some_rows(keep), dosage=dosage)
+    if prepared.rows is None:
+        return found
+    rows = _some_rows(prepared.rows, keep, dosage)
+    return replace(found, rows=rows, n_cells=rows.n_cells)
 
 
 def _some_rows(rows: Layout, keep: Bools, dosage: RowDosage) -> Layout:
