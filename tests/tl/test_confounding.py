@@ -12,6 +12,8 @@ from scipy import sparse
 import dream_sc as ds
 from dream_sc.tl import _confounding
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 COLUMNS = ["what", "statistic", "estimate", "pvalue", "pvalue_adjusted", "flag", "advice"]
 
 

@@ -12,6 +12,8 @@ import pytest
 
 import dream_sc as ds
 
+pytestmark = pytest.mark.usefixtures("few_null_features")
+
 
 def _ready(seed: int) -> ad.AnnData:
     adata = ds.datasets.titration(300, 6, rng=seed, n_guides=6, mean_range=(0.0, 3.0))
@@ -24,7 +26,7 @@ def _ready(seed: int) -> ad.AnnData:
     "how",
     [
         {"nsamples": 50, "function_type": "single_hill"},
-        {"inference": "svi", "niters": 30, "nsamples": 20, "function_type": "single_hill"},
+        {"inference": "svi", "niters": 15, "nsamples": 20, "function_type": "single_hill"},
     ],
     ids=["laplace", "svi"],
 )

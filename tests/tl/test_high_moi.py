@@ -21,7 +21,7 @@ MANY = {"guides": "guides", "use_all_cells": True}
 
 @pytest.fixture(scope="module")
 def fitted() -> ad.AnnData:
-    adata = ds.datasets.high_moi(6000, 60, moi=12, rng=1, n_ntc_guides=30, n_other_guides=60)
+    adata = ds.datasets.high_moi(6000, 40, moi=12, rng=1, n_ntc_guides=30, n_other_guides=60)
     ds.tl.fit_technical(adata, batch_key="batch", **MANY)
     ds.tl.fit_cis(adata, "GFI1B", control_group="complement")
     ds.tl.fit_trans(adata)

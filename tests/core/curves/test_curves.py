@@ -151,6 +151,29 @@ def test_the_mass_of_movements_in_torch_is_that_of_numpy() -> None:
     np.testing.assert_allclose(found.exp().numpy(), _one_step.mass_of(ends, priors), rtol=1e-10)
 
 
+def test_sigma_points_have_the_moments_of_two_standard_normals() -> None:
+    u, v, w = np.array(_turn.SIGMA_POINTS).T
+    moments = [w.sum(), w @ u, w @ v, w @ u**2, w @ v**2, w @ (u * v), w @ u**4, w @ v**4]
+    np.testing.assert_allclose(moments, [1, 0, 0, 1, 1, 0, 3, 3], atol=1e-12)
+
+
+def test_the_mean_weight_of_a_curve_that_is_known_is_its_weight() -> None:
+    """Beside a point that does not matter and one that has no turn."""
+    x, scale = np.linspace(-3.0, 1.2, 25), 0.5
+    shapes, consts = np.array([[-2.0, 1.0, 0.2, 1.0], [-2.0, 1.0, 0.2, 1.0]]), np.array([[1.0, -1.0], [1.0, 1.0]])
+    b = np.array([2.0, 1.5])
+    hills = expit(LN2 * np.exp(shapes[:, [1, 3]])[..., None] * consts[..., None] * (x - shapes[:, [0, 2], None]))
+    curves = np.log1p((np.exp(b)[:, None] * hills).sum(1))
+    log_z = np.array([[[-1.0, -40.0], [-2.0, -1.0]]])
+    modes = np.broadcast_to(np.r_[0.0, b], (1, 2, 2, 3)).copy()
+    _turn._add_mean(log_z, modes, np.full((1, 2, 2, 3, 3), 1e-14), shapes[None], consts[None], x, scale)
+    want = _turn.weight(x, curves, scale)
+    assert want[0] > 0.1
+    assert want[1] == 0.0
+    np.testing.assert_allclose(log_z[0, 0], [-1.0 + np.log(want[0]), -np.inf], rtol=1e-4)
+    np.testing.assert_allclose(log_z[0, 1], np.array([-2.0, -1.0]) + np.log(_turn.LEAST_WEIGHT))
+
+
 def test_the_weight_of_a_turn_in_torch_is_that_of_numpy() -> None:
     priors, x = TransPriors(), _turn.points(AXIS)
     curves = np.stack([0.5 * x, np.sin(x), -0.8 * (x + 1) ** 2, 0.05 * (x + 0.5) ** 2])

@@ -245,6 +245,14 @@ def test_without_a_pair_the_null_is_what_it_was(rng: np.random.Generator) -> Non
     assert (both >= null + np.log1p(-0.15) - 1e-12).all()
 
 
+def test_a_pair_departs_by_the_geometric_mean_of_what_its_guides_do(rng: np.random.Generator) -> None:
+    p, found = _pair_problem(rng)
+    sd = found.sd.copy()
+    sd[[0, 3]] = 0.4, 0.9
+    (pair,) = pairs_of(p, Wide(0.2, 0.6, replace(found, sd=sd)))
+    assert pair.sd == pytest.approx(0.6)
+
+
 def test_simulated_features_have_the_departures_of_their_guides(rng: np.random.Generator) -> None:
     """Wide effects of the guides that have them, and equal ones of a pair."""
     p, found = _pair_problem(rng)
