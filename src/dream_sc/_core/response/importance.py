@@ -1,7 +1,7 @@
 """Draws from the nested Laplace approximation, weighted to the density that it approximates.
 
 A draw's weight is its density, guide effects integrated by quadrature, over that of the proposal: a cell of the
-lattice of shapes and taus by its Laplace evidence, uniform within the cell, then a Student t for the rest. Smoothed
+lattice of shapes and taus by its Laplace evidence, tilted within the cell, then a Student t for the rest. Smoothed
 weights give `pareto_k`; where it is above 0.7 the proposal is replaced by kernels around the draws, until it is not.
 """
 
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DF, DF_OF_DRAWN = 8.0, 4.0  # of the Student t given the shape, on a lattice or drawn
+# most change of the log density across a cell. Of 441 called features of three simulated screens 17 % have weights with
+# a Pareto k above 0.7 without a tilt, 11, 7 and 6 % with one up to 6, 8 and 10; above 8 fewer draws count
+MOST_TILT = 8.0
 MOST_K = 0.7
 ROUNDS, CENTRES, KERNEL_DF = 8, 200, 5.0
+FLAT = 1e-6  # tilt of a cell, below which it has none
 LEAST_COUNT = 0.2  # effective share of the draws that kernels are put around
 NODES = np.polynomial.hermite_e.hermegauss(9)
 
@@ -144,6 +148,39 @@ def slopes_of(lattice: Lattice) -> list[Floats]:
     return out
 
 
+def tilts_of(lattice: Lattice) -> Floats:
+    """Changes ``(T, A, S K)`` of the log density across each cell, along the axes of the lattice, tau last.
+
+    0 next to failed points, and where shapes are not on a lattice.
+    """
+    n_t, n_s, n_k = lattice.log_z.shape
+    d = lattice.shapes.shape[-1]
+    out = np.zeros((n_t, d + 1, n_s * n_k))
+    if d and not lattice.size:
+        return out
+    log_z = lattice.log_z.reshape(n_t, *lattice.size, n_k)
+    for axis in range(d + 1):
+        if log_z.shape[1 + axis] > 1:
+            with np.errstate(invalid="ignore"):
+                change = np.gradient(log_z, axis=1 + axis)
+            change[~np.isfinite(change)] = 0.0
+            out[:, axis] = np.clip(change, -MOST_TILT, MOST_TILT).reshape(n_t, -1)
+    return out
+
+
+def in_cell(tilt: Floats, u: Floats) -> Floats:
+    """Places from -0.5 to 0.5 with a log density that changes by `tilt` from end to end, for uniform numbers `u`."""
+    flat = np.abs(tilt) < FLAT
+    some = np.where(flat, 1.0, tilt)
+    return np.where(flat, u - 0.5, np.log1p(u * np.expm1(some)) / some - 0.5)
+
+
+def log_mass(tilt: Floats) -> Floats:
+    """Log of the mean density of a cell over that in its middle, where its log changes by `tilt` from end to end."""
+    some = np.maximum(np.abs(tilt), FLAT)
+    return np.asarray(np.log(2.0 * np.sinh(0.5 * some) / some))
+
+
 def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points, Floats]:
     """Points of every feature and the log density of the proposal.
 
@@ -157,16 +194,19 @@ def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points
     df = DF if lattice.size or d == 0 else DF_OF_DRAWN
     stretch = student_scale(sobol[:, 1], df)
     z = ndtri(sobol[:, 3 + d :])
-    jitter = sobol[:, 2 : 3 + d] - 0.5  # tau first
+    u = sobol[:, [*range(3, 3 + d), 2]].T  # of the cell's axes
     u0 = (np.arange(n) + 0.5) / n
     theta, shapes = np.zeros((n_t, n, dim)), np.zeros((n_t, n, d))
     log_tau, log_q = np.zeros((n_t, n)), np.zeros((n_t, n))
-    slopes = slopes_of(lattice) if lattice.size or d == 0 else []
+    slopes, tilts = slopes_of(lattice) if lattice.size or d == 0 else [], tilts_of(lattice)
     for t in range(n_t):
-        cdf = np.cumsum(np.exp(lattice.log_weight[t] - lattice.log_weight[t].max()).ravel())
+        log_weight = lattice.log_weight[t].ravel() + log_mass(tilts[t]).sum(0)
+        cdf = np.cumsum(np.exp(log_weight - log_weight.max()))
         index = np.minimum(np.searchsorted(cdf / cdf[-1], u0), n_s * n_k - 1)
         s, k = index // n_k, index % n_k
-        moves = [*(jitter[:, 1 + i] * lattice.step[t, i] for i in range(d)), jitter[:, 0] * lattice.tau_step[t]]
+        tilt = tilts[t][:, index]
+        at = in_cell(tilt, u)
+        moves = [*(at[i] * lattice.step[t, i] for i in range(d)), at[d] * lattice.tau_step[t]]
         centre = lattice.mode[t][s, k]
         for move, slope in zip(moves[: d if n_shared else None], slopes, strict=False):
             centre = centre + move[:, None] * slope[t, s, k]
@@ -180,7 +220,8 @@ def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points
         log_tau[t] = np.log(lattice.tau[t])[k] + moves[-1]
         log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
         square = (z**2).sum(1) * stretch**2
-        log_q[t] = lattice.log_z[t][s, k] - log_det - 0.5 * (df + dim) * np.log1p(square / df)
+        log_q[t] = lattice.log_z[t][s, k] + (tilt * at).sum(0) - log_det
+        log_q[t] -= 0.5 * (df + dim) * np.log1p(square / df)
     return Points(theta, shapes, log_tau), log_q
 
 
