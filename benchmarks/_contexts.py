@@ -22,6 +22,7 @@ N_TARGETING, N_NTC, CELLS = 12, 6, 200
 RANGE, WITHIN_SD = (-3.0, 1.2), 0.2
 GUIDE_SD = 0.1  # log2
 CIS_MEAN, CIS_OVERDISPERSION, SIZE_FACTOR_SD = 6.0, 0.4, 0.25
+EXACT = 1e-4  # log2, error of true dosages
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 
 
@@ -63,9 +64,17 @@ def amplitude_of(move: float, k: float, n: float) -> float:
 
 
 def sums_of(
-    rng: np.random.Generator, truth: Truth, contexts: Sequence[Cells], log2_mean: tuple[float, float]
+    rng: np.random.Generator,
+    truth: Truth,
+    contexts: Sequence[Cells],
+    log2_mean: tuple[float, float],
+    *,
+    exact: bool = False,
 ) -> Measured:
-    """Sums of all contexts; the mean count of a cell lies in the range `log2_mean` in a context at level 1."""
+    """Sums of all contexts; the mean count of a cell lies in the range `log2_mean` in a context at level 1.
+
+    `exact`: with the true dosages.
+    """
     n, guides = len(truth.kind), N_TARGETING + N_NTC
     dosage = np.linspace(*RANGE, N_TARGETING) + rng.normal(0, 0.08, N_TARGETING)
     mean = 2.0 ** rng.uniform(*log2_mean, n)
@@ -87,7 +96,10 @@ def sums_of(
         rows = np.arange(guides)
         stats = GuideStats(counts, exposure, exposure2, rows, np.zeros(guides, dtype=np.int64), guides, 1)
         sums.append(Sums(stats, overdispersion, 0.3))
-        dosages.append(dosages_of(rng, x, CIS_MEAN * cells * depth, cells))
+        seen = dosages_of(rng, x, CIS_MEAN * cells * depth, cells)
+        spread = np.full(len(x), WITHIN_SD)
+        true = Dosages.of(x, spread, np.zeros(len(x)), np.full(len(x), EXACT), 0.0)
+        dosages.append(true if exact else seen)
     axis = Axis.of(np.concatenate([d.at[:, 1] for d in dosages]))
     return Measured(tuple(sums), tuple(dosages), np.arange(guides) < N_TARGETING, axis, TransPriors())
 

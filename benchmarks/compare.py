@@ -7,7 +7,7 @@ context only (movement of 1.5 to 3 log2, Hill coefficient 1 to 5). Scenarios add
 response. Beside it stand separate fits of a four-parameter curve in each context with a z-test on log2 EC50 and
 amplitude.
 
-    python benchmarks/compare.py [--seeds 10] [--features 200] [--scenarios plain,knock_down]
+    python benchmarks/compare.py [--seeds 10] [--features 200] [--scenarios plain,knock_down] [--true-dosages]
 
 With the folder of a real screen as --data or in the environment variable DREAM_SC_DATA (see real_schraivogel.py), its
 two lanes are compared as contexts: no feature should differ between lanes. With --regroupings 600, NTC guides drawn at
@@ -83,11 +83,12 @@ def truth_of(rng: np.random.Generator, n: int, shares: tuple[float, ...]) -> Tru
     return Truth(kind, theta, responds)
 
 
-def simulate(seed: int, n: int, s: Scenario) -> tuple[Measured, Truth]:
-    """Sums of both contexts."""
+def simulate(seed: int, n: int, s: Scenario, *, exact: bool = False) -> tuple[Measured, Truth]:
+    """Sums of both contexts; `exact`: with the true dosages."""
     rng = np.random.default_rng([seed, 24])
     truth = truth_of(rng, n, s.shares)
-    return sums_of(rng, truth, (Cells(), Cells(s.knock_down, s.level, s.depth, s.cells)), s.log2_mean), truth
+    contexts = (Cells(), Cells(s.knock_down, s.level, s.depth, s.cells))
+    return sums_of(rng, truth, contexts, s.log2_mean, exact=exact), truth
 
 
 def z_test(estimate: np.ndarray, se: np.ndarray) -> np.ndarray:
@@ -97,9 +98,9 @@ def z_test(estimate: np.ndarray, se: np.ndarray) -> np.ndarray:
     return np.minimum(2 * p.min(1), 1.0)
 
 
-def one(seed: int, n: int, s: Scenario, n_null: int) -> dict[str, float]:
+def one(seed: int, n: int, s: Scenario, n_null: int, *, exact: bool = False) -> dict[str, float]:
     """False calls, power and coverage of one screen."""
-    measured, truth = simulate(seed, n, s)
+    measured, truth = simulate(seed, n, s, exact=exact)
     started = time.process_time()
     decision, blocks = decide(measured, n_null=n_null)
     found = described(measured, decision, blocks, LN2)
@@ -227,7 +228,9 @@ def regroup(folder: str | None, n: int, n_null: int, seed: int = 0) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first screen")
     parser.add_argument("--features", type=int, default=200)
+    parser.add_argument("--true-dosages", action="store_true", help="without errors of the dosages")
     parser.add_argument("--null", type=int, default=200, help="simulated features for p-values")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--data", default=os.environ.get("DREAM_SC_DATA"))
@@ -235,7 +238,9 @@ def main() -> None:
     parser.add_argument("--regroupings", type=int, default=0, help="of NTC guides, on real cells, in place of targets")
     args = parser.parse_args()
     for name in filter(None, args.scenarios.split(",")):
-        rows = pd.DataFrame([one(seed, args.features, SCENARIOS[name], args.null) for seed in range(args.seeds)])
+        screens = range(args.first, args.first + args.seeds)
+        given = (args.features, SCENARIOS[name], args.null)
+        rows = pd.DataFrame([one(seed, *given, exact=args.true_dosages) for seed in screens])
         covered = print_screens(name, rows, args.features)
         for what in ("log2_ec50", "log2_amplitude_ratio", "effect"):
             n = int(covered[f"n_{what}"])

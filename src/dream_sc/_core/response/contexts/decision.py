@@ -140,10 +140,13 @@ def decide(
     for row, each in zip(q, (lfdr, alike), strict=True):
         row[some] = q_values(each[some])
     if n_null:
-        simulated = simulate_same(measured, found, grid, rho, prior, probability, n=n_null, seed=seed)
+        simulated = simulate_same(
+            measured, found, grid, rho, prior, probability, n=n_null, seed=seed, few_respond=question.few_respond
+        )
         of_null = gather(simulated.measured, question, grid, rho, progress=progress, with_draws=False)
         known = [change_sd(measured, blocks, question.places, grid, prior) for blocks in (of_null, found)]
-        of_change = [log_bf_of(each, grid, prior, question.yes, beside=1) for each in (values_of(of_null), values)]
+        beside = 1 if question.few_respond else 0
+        of_change = [log_bf_of(each, grid, prior, question.yes, beside) for each in (values_of(of_null), values)]
         null = Nulls(of_change[0], known[0])
         p_value = p_values(of_change[1], known[1], probability, null, simulated.responds)
     return Decision(values, grid, rho, prior, probability, log_bf, lfdr, alike, q[0], q[1], p_value), found

@@ -38,3 +38,4 @@ class Question:
     drawn: Mapping[str, float]  # weights of what is drawn, by the names of the posteriors
     alone: Mapping[str, int]  # of these the ones in which a single context responds, and which
     among: float | None = None  # features that respond which the start counts as, for the shares among these
+    few_respond: bool = False  # whether p-values have to hold where few features respond, and weakly

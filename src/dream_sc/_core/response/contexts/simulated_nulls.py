@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LIKELY = 0.5  # probability from which on features serve as models
 EACH = 20  # simulated features for each coefficient
 LEAST_SPREAD = 0.25  # of the mean
-FEW = 1  # features with a response, below which none is simulated
+FEW = 5  # features with a response, below which they are no models
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,22 @@ def simulate_same(
     *,
     n: int,
     seed: int,
+    few_respond: bool = False,
 ) -> Simulated:
     """`n` features alike those that do not differ, in level, depth, response and guide effects.
 
-    Half of them respond, if enough features do.
+    Half of them respond, if enough features do. `few_respond`: a single one is enough, and dosages have errors, which
+    few features that respond leave large.
     """
     rng = np.random.default_rng(seed)
     counts = measured.sums[0].stats.counts
     null, equal = (_models(probability[:, i], counts, rng) for i in (0, 1))
-    n_responding = 0 if (probability[:, 1] > LIKELY).sum() < FEW else n // 2
+    n_responding = 0 if (probability[:, 1] > LIKELY).sum() < (1 if few_respond else FEW) else n // 2
     pick = np.concatenate([np.resize(equal, n_responding), np.resize(null, n - n_responding)])
     responds = np.arange(n) < n_responding
-    errors = errors_of_dosages(blocks[0].levels.pair, n, rng)
+    errors = np.zeros((n, len(measured.sums), measured.n_targeting))
+    if few_respond:
+        errors = errors_of_dosages(blocks[0].levels.pair, n, rng)
     curve, level, base, values = _of_blocks(measured, blocks, grid, prior, pick, responds, errors, rng)
     weights = softmax(values + prior.log_tau(grid), axis=1)
     tau = grid[np.minimum((weights.cumsum(1) < rng.random((n, 1))).sum(1), len(grid) - 1)]

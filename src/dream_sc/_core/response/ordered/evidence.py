@@ -148,4 +148,4 @@ def trend(places: Floats) -> Question:
         return evidence(shapes, levels.pair, places, taus, rho, levels.tables, levels.start, fewer)
 
     weights = dict(zip(HYPOTHESES[1:], START[1:].tolist(), strict=True))
-    return Question(HYPOTHESES, START, TREND, places, ask, weights, {}, AMONG)
+    return Question(HYPOTHESES, START, TREND, places, ask, weights, {}, AMONG, few_respond=True)
