@@ -113,8 +113,8 @@ def assign_guides(
     )
     if min_umis < CLEAR and (clear := int((found.n_clear == 1).sum())) > one.sum():
         logger.warning(
-            "pp.assign_guides: with min_umis=%d, UMIs that leaked from other cells count as guides: %d cells have exactly "
-            "one guide, and %d would with min_umis=%d",
+            "pp.assign_guides: with min_umis=%d, UMIs that leaked from other cells count as guides: %d cells have "
+            "exactly one guide, and %d would with min_umis=%d",
             min_umis,
             one.sum(),
             clear,
