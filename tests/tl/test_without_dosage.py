@@ -108,8 +108,11 @@ def test_tables_and_texts_know_it(fitted: ad.AnnData) -> None:
         with pytest.raises(ValueError, match=r"a fit without dosages.*log2fc_full of dream_sc\.get\.trans"):
             ds.get.doses(fitted, **asked)
     effects = ds.get.guide_effects(fitted, ["g0"])
-    acting = effects[~effects["is_control"]]
-    np.testing.assert_allclose(acting["fitted"], table.loc["g0", "log2fc_full"], atol=0.02)
+    targeting = effects[~effects["is_control"]]
+    inert = ds.get.guides(fitted, key="trans").loc[targeting["guide"], "p_acts"].to_numpy() < 0.05
+    assert inert.tolist() == [False] * 4 + [True]
+    np.testing.assert_allclose(targeting["fitted"][~inert], table.loc["g0", "log2fc_full"], atol=0.02)
+    assert (targeting["fitted"][inert] == 0).all()
     text = " ".join(ds.get.summary(fitted).split())
     assert "no dosages: guides act or do not" in text
     assert "marginal likelihoods of no response and one level for all acting guides were compared" in text

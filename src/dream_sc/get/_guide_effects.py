@@ -58,8 +58,8 @@ def guide_effects(
     -------
     A row per feature (and category) and guide: feature, guide, is_control, n_cells, log2_dosage, log2fc (delta_p of
     shares, delta of scores), se, pvalue (two-sided, of no effect), fitted (effect of the curve at the guide's dosage;
-    0 for NTC and inert guides) and p_fitted (two-sided, of no difference from the curve: small where a guide disagrees). NaN
-    where a guide has no reads or scores.
+    0 for NTC and inert guides) and p_fitted (two-sided, of no difference from the curve: small where a guide
+    disagrees). NaN where a guide has no reads or scores.
 
     Raises
     ------

@@ -347,9 +347,9 @@ def _methods(s: _Steps) -> str:
         f"{s.fit.likelihood.noise} of each feature were estimated in control cells{batch}{size}{told}, with a "
         f"{s.fit.distribution} likelihood. The dosage{s.of_gene} {dosage}, relative to {n_control} non-targeting "
         f"guides. For each of {len(s.fitted)} features, in {s.n_cells} cells with {s.n_targeting} "
-        f"targeting guides{left_out}, marginal likelihoods of {curves} were compared, with random effects of guides; features "
-        f"with a false discovery rate below {CALLED} were called ({len(s.called)}). Intervals are 95 % credible "
-        "intervals, given that a feature responds."
+        f"targeting guides{left_out}, marginal likelihoods of {curves} were compared, with random effects of guides; "
+        f"features with a false discovery rate below {CALLED} were called ({len(s.called)}). Intervals are 95 % "
+        "credible intervals, given that a feature responds."
     )
 
 

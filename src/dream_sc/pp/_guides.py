@@ -111,10 +111,11 @@ def assign_guides(
     logger.info(
         "pp.assign_guides: %d cells have one guide, %d none, %d several", one.sum(), (n == 0).sum(), (n > 1).sum()
     )
-    if min_umis < CLEAR and (clear := int((found.n_clear == 1).sum())) > one.sum():
+    clear = 0 if found.n_clear is None else int(np.sum(found.n_clear == 1))
+    if min_umis < CLEAR and clear > one.sum():
         logger.warning(
-            "pp.assign_guides: with min_umis=%d, UMIs that leaked from other cells count as guides: %d cells have exactly "
-            "one guide, and %d would with min_umis=%d",
+            "pp.assign_guides: with min_umis=%d, UMIs that leaked from other cells count as guides: %d cells have "
+            "exactly one guide, and %d would with min_umis=%d",
             min_umis,
             one.sum(),
             clear,
