@@ -397,7 +397,7 @@ def test_pyro_engines_take_the_errors(name: str, niters: int, rng: np.random.Gen
             hyper=HYPER,
             consts=np.zeros((1, 2)),
             init=start,
-            nsamples=20,
+            nsamples=8,
             niters=niters,
             device="cpu",
             rng=0,

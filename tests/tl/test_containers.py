@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("few_null_features")
 
+NSAMPLES = 100  # a tenth of the default, of which no test here looks at more
 FORMS = {
     "csr": sparse.csr_matrix,
     "csc": sparse.csc_matrix,
@@ -60,7 +61,7 @@ def hyper(fitted: ad.AnnData) -> dict[str, Any]:
 def _fit(data: Any, hyper: dict[str, Any] | None = None, *, layer: str | None = None, mod: str | None = None) -> None:
     ds.tl.fit_technical(data, batch_key="batch", layer=layer, mod=mod)
     ds.tl.fit_cis(data, "GFI1B", mod=mod)
-    ds.tl.fit_trans(data, function_type="single_hill", hyper=hyper, mod=mod)
+    ds.tl.fit_trans(data, function_type="single_hill", hyper=hyper, mod=mod, nsamples=NSAMPLES)
 
 
 def _same(a: Any, b: ad.AnnData, *, mod: str | None = None) -> None:
@@ -192,7 +193,7 @@ def test_zarr_round_trip(fitted: ad.AnnData, hyper: dict[str, Any], tmp_path: Pa
     pd.testing.assert_frame_equal(ds.get.dose_response(again, genes), ds.get.dose_response(fitted, genes))
     assert ds.get.posterior(again, genes, nsamples=5).equals(ds.get.posterior(fitted, genes, nsamples=5))
     # the steps go on from what was read
-    ds.tl.fit_trans(again, function_type="single_hill", hyper=again.uns["trans"]["hyper"])
+    ds.tl.fit_trans(again, function_type="single_hill", hyper=again.uns["trans"]["hyper"], nsamples=NSAMPLES)
     _same(again, fitted)
 
 
@@ -250,7 +251,7 @@ def test_steps_within_a_memory_limit(
     ds.tl.fit_technical(adata, batch_key="batch", memory_limit="2MB")
     ds.tl.fit_cis(adata, "GFI1B", memory_limit="8kB", guide_offsets=False, key_added="plain")
     ds.tl.fit_cis(adata, "GFI1B", memory_limit="300kB")  # sums of all features, for the offsets
-    ds.tl.fit_trans(adata, function_type="single_hill", hyper=hyper, memory_limit=limit)
+    ds.tl.fit_trans(adata, function_type="single_hill", hyper=hyper, nsamples=NSAMPLES, memory_limit=limit)
     _same(adata, fitted)
     assert max(sizes[0], sizes[2]) <= 2000
     assert max(sizes) <= 500_000
@@ -386,5 +387,5 @@ def test_h5mu_is_read_back_and_fitted_on(
     ds.tl.fit_cis(pair, "GFI1B", mod="rna")
     pair.write(tmp_path / "a.h5mu")
     again = md.read_h5mu(tmp_path / "a.h5mu")
-    ds.tl.fit_trans(again, mod="rna", function_type="single_hill", hyper=hyper)
+    ds.tl.fit_trans(again, mod="rna", function_type="single_hill", hyper=hyper, nsamples=NSAMPLES)
     _same(again, fitted, mod="rna")

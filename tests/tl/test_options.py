@@ -75,7 +75,7 @@ def test_cell_dosage_follows_the_guides(ready: ad.AnnData) -> None:
 
 def test_svi_keeps_the_calls_and_says_when_it_is_too_short(ready: ad.AnnData) -> None:
     adata, clear = ready.copy(), _clear(ready)[:2]
-    ds.tl.fit_trans(adata, features=clear, inference="svi", niters=500, nsamples=100, device="cpu")
+    ds.tl.fit_trans(adata, features=clear, inference="svi", niters=300, nsamples=100, device="cpu")
     whole, svi = ds.get.trans(ready).loc[clear], ds.get.trans(adata).loc[clear]
     np.testing.assert_allclose(svi["lfdr"], whole["lfdr"], rtol=1e-9)
     assert (svi["log2fc_full"] - whole["log2fc_full"]).abs().max() < 0.5

@@ -174,7 +174,7 @@ def test_low_coverage_is_left_out(data: md.MuData) -> None:
 def test_svi_follows_the_fast_engine(data: md.MuData) -> None:
     for mod, effect, size in (("psi", "delta_p_full", 0.05), ("normal", "delta_full", 0.5)):
         ds.tl.fit_trans(
-            data, mod=mod, cis_mod="rna", inference="svi", niters=500, features=["e0", "e3"], key_added="svi"
+            data, mod=mod, cis_mod="rna", inference="svi", niters=300, features=["e0", "e3"], key_added="svi"
         )
         two = ["e0", "e3"]
         np.testing.assert_allclose(
@@ -188,7 +188,7 @@ def test_svi_of_categories_and_of_the_technical_step_of_scores(data: md.MuData) 
         mod="rows",
         cis_mod="rna",
         inference="svi",
-        niters=500,
+        niters=300,
         nsamples=200,
         features=["e0"],
         key_added="svi",
@@ -202,7 +202,7 @@ def test_svi_of_categories_and_of_the_technical_step_of_scores(data: md.MuData) 
         part = data[mod][:, :4].copy()
         fast = part.varm["technical"]
         how = {"distribution": "normal" if mod == "normal" else "studentt", "batch_key": "batch"}
-        ds.tl.fit_technical(part, inference="svi", niters=500, nsamples=200, key_added="other", **how)
+        ds.tl.fit_technical(part, inference="svi", niters=300, nsamples=200, key_added="other", **how)
         np.testing.assert_allclose(part.varm["other"]["mu"], fast["mu"], atol=0.4)
         np.testing.assert_allclose(part.varm["other"]["sigma"], fast["sigma"], rtol=0.08)
         with pytest.raises(ValueError, match="not offered"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,16 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import norm
 
-from dream_sc._core.curves import CURVES, LN2, _one_step, _turn, curve
+from dream_sc._core.curves import (
+    CURVES,
+    FUNCTION_TYPES,
+    LN2,
+    RESPONSES,
+    FunctionType,
+    _one_step,
+    _turn,
+    curve,
+)
 from dream_sc._core.curves._base import moment_mass, torch_moment
 from dream_sc._core.priors import TransPriors
 from dream_sc._core.types import Axis
@@ -126,6 +137,11 @@ def test_lattice_prior_has_mass_one(name: str) -> None:
         m = [moment_mass(d, priors.movement_scales, priors.movement_weights) for d in (fall, rise)]
         mass *= sum(m) if name == "single_hill" else 2 * np.where(consts[:, i] > 0, m[1], m[0])
     np.testing.assert_allclose((np.exp(log_w) * mass).sum(), 1.0, rtol=1e-9)
+
+
+def test_every_curve_but_the_flat_one_is_a_response_and_has_a_name_to_ask_for() -> None:
+    assert {c.name for c in RESPONSES} == {c.name for c in CURVES} - {"null"}
+    assert set(FUNCTION_TYPES) == set(get_args(FunctionType))
 
 
 def test_unknown_curve_names_the_known() -> None:

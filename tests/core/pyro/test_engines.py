@@ -39,7 +39,7 @@ def _arguments() -> tuple[GuideStats, dict[str, Any]]:
     return stats, {"dosage": RowDosage(DOSES, np.zeros(n_g), np.full(n_g, 0.02))} | keywords
 
 
-@pytest.mark.parametrize(("name", "niters"), [("svi", 1000), ("nuts", 100)])
+@pytest.mark.parametrize(("name", "niters"), [("svi", 1000), ("nuts", 60)])
 def test_trans_recovers_curves(name: str, niters: int) -> None:
     stats, keywords = _arguments()
     first = slice(0, 1 if name == "nuts" else 2)  # nuts takes features one by one

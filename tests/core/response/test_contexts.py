@@ -43,6 +43,15 @@ def shapes() -> Shapes:
     return Shapes(Axis.of(X), TransPriors())
 
 
+@pytest.mark.parametrize("sharing", [SAME, OWN_AMPLITUDE, OWN_EC50], ids=["same", "amplitude", "EC50"])
+def test_the_second_context_has_the_parameters_of_the_first_but_for_its_own(sharing) -> None:
+    first, second = sharing.layout
+    np.testing.assert_array_equal(first, [0, 1, 2])
+    own = [] if sharing.own is None else [sharing.own]
+    np.testing.assert_array_equal(np.flatnonzero(first != second), own)
+    np.testing.assert_array_equal(second[own], [3] * len(own))
+
+
 def test_prior_of_curves_has_a_mass_of_one_and_the_marginals_that_hypotheses_use():
     s = shapes()
     k, log_n, beta = np.linspace(-16, 16, 129), np.linspace(-2.5, 4.0, 53), np.linspace(-6.4, 6.4, 258)
