@@ -39,7 +39,9 @@ test: $(STAMP)/test  ## run the tests, on all cores
 	$(BIN)/python -m pytest $(TOGETHER) $(PYTEST_ARGS)
 
 coverage: $(STAMP)/test  ## run the tests, and list the lines that none of them reached
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(TOGETHER) $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 lint: $(STAMP)/lint  ## check the style
