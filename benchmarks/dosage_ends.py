@@ -127,11 +127,23 @@ def dosages_of(adata: Any, **kwargs: Any) -> pd.DataFrame:
     return table[table["target"] == "CIS"]
 
 
-def few_counts(expected: float, n_counts: list[int], *, matrix: bool) -> list[dict[str, Any]]:
-    """Dosage of a guide of 60 cells by the number of its counts, labels or a matrix of guides."""
+def few_counts(expected: float, n_counts: list[int], seeds: int, *, matrix: bool) -> pd.DataFrame:
+    """Dosage of a guide of 60 cells by the number of its counts, labels or a matrix of guides.
+
+    Means over seeds, the range of the upper end, and in how many seeds fewer counts have the lower dosage.
+    """
+    found = pd.concat([_few_counts(expected, n_counts, seed, matrix=matrix) for seed in range(seeds)])
+    found["ordered"] = found.groupby("seed")["log2_dosage"].diff().fillna(1.0) > 0
+    by = found.groupby(["expected", "counts", "matrix"], sort=False)
+    out = by[["log2_dosage", "sd", "q025", "q975"]].mean()
+    upper = by["q975"]
+    return out.assign(least_q975=upper.min(), most_q975=upper.max(), ordered=by["ordered"].sum()).reset_index()
+
+
+def _few_counts(expected: float, n_counts: list[int], seed: int, *, matrix: bool) -> pd.DataFrame:
     rows = []
     for n in n_counts:
-        adata = screen(0, np.array([0.0, -1.8, -1.2, -0.8, -0.5, -0.2]), 60, expected / 60, (8, 60))
+        adata = screen(seed, np.array([0.0, -1.8, -1.2, -0.8, -0.5, -0.2]), 60, expected / 60, (8, 60))
         x = adata.X.toarray()
         x[:60, 0] = 0
         x[:n, 0] = 1
@@ -144,10 +156,9 @@ def few_counts(expected: float, n_counts: list[int], *, matrix: bool) -> list[di
             kwargs = {"guides": "guides"}
         t = dosages_of(adata, **kwargs).loc["g0"]
         q = {k: t[f"log2fc_{k}"] for k in ("q025", "q975")}
-        rows.append(
-            {"expected": expected, "counts": n, "matrix": matrix, "log2_dosage": t["log2_dosage"], "sd": t["sd"]} | q
-        )
-    return rows
+        at = {"expected": expected, "counts": n, "matrix": matrix, "seed": seed}
+        rows.append(at | {"log2_dosage": t["log2_dosage"], "sd": t["sd"]} | q)
+    return pd.DataFrame(rows)
 
 
 def control_level(mean: float, ntc: tuple[int, int], seeds: int) -> dict[str, Any]:
@@ -181,9 +192,9 @@ def main() -> None:
     parser.add_argument("--size-factors", nargs="+", default=["total"], help="total, stable, or true: as simulated")
     args = parser.parse_args()
     tables = {
-        "few": lambda: [
-            row for m in (False, True) for e in (300.0, 12.0) for row in few_counts(e, [0, 1, 2, 3, 5], matrix=m)
-        ],
+        "few": lambda: pd.concat(
+            [few_counts(e, [0, 1, 2, 3, 5], args.seeds, matrix=m) for m in (False, True) for e in (300.0, 12.0)]
+        ),
         "control": lambda: [
             control_level(mean, ntc, args.seeds) for ntc in ((40, 6), (40, 20), (200, 10)) for mean in (0.15, 0.3, 1.0)
         ],
