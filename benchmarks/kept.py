@@ -78,7 +78,7 @@ def main(words: list[str] | None = None) -> int:
         order = sources if i % 2 == 0 else sources[::-1]
         found = {source: turn(source, given.cells, given.genes) for source in order}
         turns.append((found[sources[0]], found[sources[1]]))
-    print(f"{given.cells} cells x {given.genes} genes, {given.runs} turns: medians, and the median of the ratios")
+    print(f"{given.cells} cells x {given.genes} genes, turns: {given.runs}; medians, and the median of the ratios")
     print(f"{'':26s}{'here':>9s}{'there':>9s}{'ratio':>8s}")
     found_ratios = ratios(turns)
     for what, ratio in found_ratios.items():
