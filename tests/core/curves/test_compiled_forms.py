@@ -1,4 +1,4 @@
-"""The compiled forms of each curve against those of numpy."""
+"""The compiled and the torch form of each curve against that of numpy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
 from dream_sc._core.compiled import from_python
@@ -87,3 +88,15 @@ def test_ends_of_two_hills_are_their_logs(rng: np.random.Generator) -> None:
         z = consts[:, i] * LN2 * np.exp(shapes[2 * i + 1]) * (-1.3 - shapes[2 * i])
         np.testing.assert_allclose(np.exp(out[2 * i : 2 * i + 2]), [expit(z), expit(-z)], rtol=1e-9)
     np.testing.assert_array_equal(out[4:], guard)
+
+
+@pytest.mark.parametrize("name", ["single_hill", "additive_hill", "polynomial"])
+def test_the_torch_form_is_that_of_the_formula(name: str, rng: np.random.Generator) -> None:
+    c = curve(name)
+    params, consts = _parameters(name, rng)
+    x = np.sort(rng.uniform(-3.0, 1.0, D))
+    tensors = {k: torch.as_tensor(v[:, None]) for k, v in zip(c.params, params.T, strict=True)}
+    one = torch.ones(D, 1, dtype=torch.float64)
+    rows = c.torch_rows(tensors, torch.as_tensor(x)[:, None], one, torch.as_tensor(consts)).numpy()
+    want = c.log_curve(x, params, consts)
+    np.testing.assert_allclose(rows - rows[:, :1], want - want[:, :1], rtol=1e-9, atol=1e-9)

@@ -167,6 +167,14 @@ def test_the_mass_of_movements_in_torch_is_that_of_numpy() -> None:
     np.testing.assert_allclose(found.exp().numpy(), _one_step.mass_of(ends, priors), rtol=1e-10)
 
 
+def test_the_movement_of_a_hill_in_torch_comes_with_its_derivative() -> None:
+    b = torch.linspace(-3.0, 3.0, 7, dtype=torch.float64)[:, None].requires_grad_()
+    ends = [torch.nn.functional.logsigmoid(torch.tensor(z, dtype=torch.float64)) for z in (-2.0, 2.0, 1.5, -1.5)]
+    movement, derivative = _one_step.torch_movement(b, ends)
+    (by_autograd,) = torch.autograd.grad(movement.sum(), b)
+    np.testing.assert_allclose(derivative.detach().numpy(), by_autograd.numpy(), rtol=1e-9)
+
+
 def test_sigma_points_have_the_moments_of_two_standard_normals() -> None:
     u, v, w = np.array(_turn.SIGMA_POINTS).T
     moments = [w.sum(), w @ u, w @ v, w @ u**2, w @ v**2, w @ (u * v), w @ u**4, w @ v**4]
