@@ -122,3 +122,12 @@ def test_tempered_weights_count_for_enough_points(least: float, rng: np.random.G
     np.testing.assert_array_equal(np.argsort(out), np.argsort(weight))
     if least == 0.0:
         np.testing.assert_allclose(out, weight / weight.sum())
+
+
+def test_a_small_change_of_the_weights_is_a_small_change_of_the_tempered_ones(rng: np.random.Generator):
+    """Rounding does not make draws that are far from those of another processor."""
+    weight = np.exp(4.0 * rng.normal(size=(5, 200)))
+
+    change = tempered(weight * (1.0 + 1e-9 * rng.normal(size=weight.shape)), 0.1) / tempered(weight, 0.1) - 1.0
+
+    assert np.abs(change).max() < 1e-7

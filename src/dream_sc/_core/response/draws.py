@@ -38,7 +38,7 @@ SMALLER_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((6, 5), (8, 
 QUICK_SIZES: dict[int, tuple[tuple[int, ...], ...]] = {0: (), 2: ((9, 6),), 4: ()}
 # points of each round of importance sampling. Of 73 features of three simulated screens the last round's weights have a
 # Pareto k above 0.7 in one with these; in seven with a round less, no tempering and a scale of 1.1
-PROPOSALS, QUICK_PROPOSALS = (200, 200, 200, 250), (100, 100, 150)
+PROPOSALS, QUICK_PROPOSALS = (200, 200, 200, 250), (100, 150)
 SHAPE_DF = 5.0  # of that proposal, a Student t
 INFLATE = 1.25  # of its scale over the sd of the weighted points
 LEAST_SHAPES = 0.1  # effective share of the points that the next round adapts to
@@ -139,7 +139,7 @@ def _adapt(
     mode = cov = found
     for i, n in enumerate(proposals):
         least = LEAST_SHAPES if i else 0.0  # of a lattice few points may hold all there is
-        weight = np.stack([importance.tempered(w, least) for w in weight])
+        weight = importance.tempered(weight, least)
         mean = np.einsum("ts,tsi->ti", weight, shapes)
         diff = shapes - mean[:, None]
         spread = np.einsum("ts,tsi,tsj->tij", weight, diff, diff)

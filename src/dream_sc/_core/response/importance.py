@@ -39,6 +39,8 @@ MOST_TILT = 8.0
 MOST_K = 0.7
 ROUNDS, CENTRES, KERNEL_DF = 8, 200, 5.0
 FLAT = 1e-6  # tilt of a cell, below which it has none
+HALVINGS = 30  # of the powers between which one is looked for
+EVERY = 4  # one draw of so many is from cells without a tilt
 LEAST_COUNT = 0.2  # effective share of the draws that kernels are put around
 NODES = np.polynomial.hermite_e.hermegauss(9)
 
@@ -181,13 +183,30 @@ def log_mass(tilt: Floats) -> Floats:
     return np.asarray(np.log(2.0 * np.sinh(0.5 * some) / some))
 
 
+def _in_cells(log_weight: Floats, tilt: Floats, u: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Cells ``(N,)``, places in them ``(A, N)``, and log density of the places within a cell, up to a constant.
+
+    A part of the draws keeps to cells without a tilt, so that no weight is far above what it is without one.
+    """
+    n, tilted_weight = u.shape[1], log_weight + log_mass(tilt).sum(0)
+    plain = np.arange(n) % EVERY == 0
+    index = np.zeros(n, dtype=np.int64)
+    for some, weight in ((plain, log_weight), (~plain, tilted_weight)):
+        index[some] = pick(np.exp(weight - weight.max()), int(some.sum()))
+    own = tilt[:, index]
+    at = in_cell(np.where(plain, 0.0, own), u)
+    shares = np.array([plain.mean(), 1.0 - plain.mean()])
+    parts = np.stack([np.zeros(n) - logsumexp(log_weight), (own * at).sum(0) - logsumexp(tilted_weight)])
+    return index, at, np.asarray(logsumexp(parts, axis=0, b=shares[:, None]))
+
+
 def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points, Floats]:
     """Points of every feature and the log density of the proposal.
 
     The last `n_shared` coordinates are effects of guides with an sd of tau, so that where and how wide they are goes
     with it.
     """
-    n_t, n_s, n_k = lattice.log_z.shape
+    n_t, _, n_k = lattice.log_z.shape
     dim, d = lattice.mode.shape[-1], lattice.shapes.shape[-1]
     sobol = sobol_points(3 + d + dim, n, seed)
     sobol = sobol[np.argsort(sobol[:, 0], kind="stable")]
@@ -195,17 +214,12 @@ def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points
     stretch = student_scale(sobol[:, 1], df)
     z = ndtri(sobol[:, 3 + d :])
     u = sobol[:, [*range(3, 3 + d), 2]].T  # of the cell's axes
-    u0 = (np.arange(n) + 0.5) / n
     theta, shapes = np.zeros((n_t, n, dim)), np.zeros((n_t, n, d))
     log_tau, log_q = np.zeros((n_t, n)), np.zeros((n_t, n))
     slopes, tilts = slopes_of(lattice) if lattice.size or d == 0 else [], tilts_of(lattice)
     for t in range(n_t):
-        log_weight = lattice.log_weight[t].ravel() + log_mass(tilts[t]).sum(0)
-        cdf = np.cumsum(np.exp(log_weight - log_weight.max()))
-        index = np.minimum(np.searchsorted(cdf / cdf[-1], u0), n_s * n_k - 1)
+        index, at, log_place = _in_cells(lattice.log_weight[t].ravel(), tilts[t], u)
         s, k = index // n_k, index % n_k
-        tilt = tilts[t][:, index]
-        at = in_cell(tilt, u)
         moves = [*(at[i] * lattice.step[t, i] for i in range(d)), at[d] * lattice.tau_step[t]]
         centre = lattice.mode[t][s, k]
         for move, slope in zip(moves[: d if n_shared else None], slopes, strict=False):
@@ -220,7 +234,7 @@ def _propose(lattice: Lattice, n: int, seed: int, n_shared: int) -> tuple[Points
         log_tau[t] = np.log(lattice.tau[t])[k] + moves[-1]
         log_det = np.log(np.einsum("nii->ni", chol)).sum(1)
         square = (z**2).sum(1) * stretch**2
-        log_q[t] = lattice.log_z[t][s, k] + (tilt * at).sum(0) - log_det
+        log_q[t] = lattice.log_z[t][s, k] + log_place - log_det
         log_q[t] -= 0.5 * (df + dim) * np.log1p(square / df)
     return Points(theta, shapes, log_tau), log_q
 
@@ -297,14 +311,29 @@ def _improve(
 
 
 def tempered(weight: Floats, least: float) -> Floats:
-    """Weights raised to a power at which an effective share of `least` counts: few would make a proposal collapse."""
+    """Weights ``(..., N)`` raised to the power, at most 1, at which an effective share of `least` of them counts.
+
+    Few large ones would make a proposal collapse. The power follows the weights without jumps.
+    """
     log_weight = np.log(np.maximum(weight, 1e-300))
-    for power in 0.8 ** np.arange(20):
-        out = np.exp(power * (log_weight - log_weight.max()))
-        out /= out.sum()
-        if 1 / (out**2).sum() >= least * len(out):
+    log_weight -= log_weight.max(-1, keepdims=True)
+
+    def raised(power: Floats) -> Floats:
+        out = np.exp(power * log_weight)
+        return np.asarray(out / out.sum(-1, keepdims=True))
+
+    def enough(power: Floats) -> NDArray[np.bool_]:
+        return np.asarray(1.0 / (raised(power) ** 2).sum(-1, keepdims=True) >= least * weight.shape[-1])
+
+    low, high = np.zeros((*weight.shape[:-1], 1)), np.ones((*weight.shape[:-1], 1))
+    low = np.where(enough(high), high, low)
+    for _ in range(HALVINGS):
+        if (low == high).all():
             break
-    return np.asarray(out)
+        middle = 0.5 * (low + high)
+        keeps = enough(middle)
+        low, high = np.where(keeps, middle, low), np.where(keeps, high, middle)
+    return raised(low)
 
 
 def pick(weight: Floats, n: int) -> NDArray[np.int64]:
