@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 
 DF, DF_OF_DRAWN = 8.0, 4.0  # of the Student t given the shape, on a lattice or drawn
 # most change of the log density across a cell. Of 441 called features of three simulated screens 17 % have weights with
-# a Pareto k above 0.7 without a tilt, 11, 7 and 6 % with one up to 6, 8 and 10; above 8 fewer draws count
+# a Pareto k above 0.7 without tilts, 8 % with them
 MOST_TILT = 8.0
 MOST_K = 0.7
 ROUNDS, CENTRES, KERNEL_DF = 8, 200, 5.0
 FLAT = 1e-6  # tilt of a cell, below which it has none
 HALVINGS = 30  # of the powers between which one is looked for
-EVERY = 4  # one draw of so many is from cells without a tilt
+# one draw of so many is from cells without a tilt: the density is not as smooth as the tilts where guides at one dosage
+# leave the shape open
+EVERY = 4
 LEAST_COUNT = 0.2  # effective share of the draws that kernels are put around
 NODES = np.polynomial.hermite_e.hermegauss(9)
 
