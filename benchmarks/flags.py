@@ -29,13 +29,17 @@ SCENARIOS = {
     "weak_guides": ("half of the knock-down (log2) of every third guide in one batch", "dosages_by_group"),
     "size_factors": ("size factors wrong by 2^(0.3 dosage)", "size_factors_follow_dosage"),
     "few_controls": ("one NTC guide, three targeting guides", "few_ntc_guides"),
+    "sixty": ("60 % of genes respond, size factors are totals", "size_factors_follow_dosage"),
+    "answer": ("perturbed cells answer to the batch, strong guides mostly in one", "batches_follow_dosage"),
 }
+ANSWER_SD = 0.3  # log2, of each gene, in perturbed cells of the second batch
 
 
 def simulate(name: str, seed: int) -> Any:
     """A screen of this kind."""
     n_guides, n_ntc = (3, 1) if name == "few_controls" else (13, 6)
-    fractions = {"single_fraction": 0.85, "additive_fraction": 0.05} if name == "many" else {}
+    single = {"many": 0.85, "sixty": 0.55}.get(name)
+    fractions = {"single_fraction": single, "additive_fraction": 0.05} if single else {}
     shape = {"n_guides": n_guides, "n_ntc_guides": n_ntc}
     adata = ds.datasets.titration(20, 360, rng=seed, **shape, **fractions)
     cells = ds.datasets.titration(4000, 1, rng=seed, **shape)
@@ -45,7 +49,7 @@ def simulate(name: str, seed: int) -> Any:
     batch = (cells.obs["batch"].to_numpy() == "batch_2").astype(int)
     if name == "uneven":
         batch = (gen.random(len(dose)) < 0.75).astype(int)
-    elif name == "lopsided":
+    elif name in ("lopsided", "answer"):
         strong = guides["log2_dosage"].to_numpy()[code] < -1.5
         batch = np.where(gen.random(len(dose)) < np.where(strong, 0.85, 0.35), 1, 0)
     if name == "weak_batch":
@@ -56,13 +60,18 @@ def simulate(name: str, seed: int) -> Any:
     mean = ds.datasets.true_curve(adata, list(adata.var_names), dose).T
     mean *= cells.obs["true_size_factor"].to_numpy()[:, None] * 2.0 ** adata.varm["true_technical_effects"].T[batch]
     mean *= 2.0 ** (gen.normal(0, 0.05, (len(guides), 360)) * (np.arange(360) > 0))[code]
+    if name == "answer":
+        answer = gen.normal(0, ANSWER_SD, 360) * (np.arange(360) > 0)
+        perturbed = (guides["target"] != "NTC").to_numpy()[code]
+        mean *= 2.0 ** (answer * (perturbed & (batch == 1))[:, None])
     noise = np.broadcast_to(adata.var["true_overdispersion"].to_numpy(), mean.shape)
     y = gen.poisson(mean * gen.gamma(noise**-2.0) * noise**2.0).astype(np.float32)
     out = type(adata)(sparse.csr_matrix(y), obs=cells.obs, var=adata.var)
+    out.uns["titration"] = cells.uns["titration"]
     if name == "size_factors":
         out.obs["size_factor"] = cells.obs["true_size_factor"] * 2.0 ** (0.3 * dose)
     else:
-        ds.pp.size_factors(out, method="total" if name == "clean_totals" else "stable")
+        ds.pp.size_factors(out, method="total" if name in ("clean_totals", "sixty") else "stable")
     return out
 
 

@@ -4,8 +4,9 @@
 
 Simulated screens of 240 genes and 4,000 cells, 13 graded and 6 NTC guides, guide shifts of sd 0.05 log2. A third of the
 genes respond, all with the same kind of curve: a Hill with its EC50 inside; a line in log2 over the whole range; flat,
-then a line; a step (n = 20). They move by 1 to 3 log2 from one end to the other, up or down. Over the called ones: the
-share of those with a claim, and of Hills and steps the share of claims whose 95 % interval holds the true EC50.
+then a line; a step (n = 20); a bell. They move by 1 to 3 log2 from one end to the other (a bell to its top), up or
+down. Over the called ones: the share of those with a claim, of those whose class is biphasic, and of Hills and steps
+the share of claims whose 95 % interval holds the true EC50.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ KINDS = {
     "line": "a line in log2 of the dosage",
     "hinge": "flat, then a line in log2",
     "step": "a step, n = 20",
+    "bell": "a bell, one sd of which is an eighth to a quarter of the dosages",
 }
 
 
@@ -32,11 +34,16 @@ def curves(kind: str, x: np.ndarray, low: float, high: float, n: int, gen: Any) 
     """Log2 curves ``(n, N)`` relative to NTC, and true EC50s ``(n,)``."""
     move = gen.uniform(1.0, 3.0, n) * gen.choice([-1.0, 1.0], n)
     k = low + (high - low) * gen.uniform(0.15, 0.85, n)
-    if kind == "hill_at_end":
+    if kind == "bell":
+        k = low + (high - low) * gen.uniform(0.3, 0.7, n)
+    elif kind == "hill_at_end":
         k = low + (high - low) * np.where(gen.random(n) < 0.5, gen.uniform(0, 0.15, n), gen.uniform(0.85, 1.0, n))
     at = np.concatenate([x, [low, high, 0.0]])[None]
     if kind == "line":
         f = np.repeat(at, n, 0)
+    elif kind == "bell":
+        width = (high - low) * gen.uniform(0.125, 0.25, n)[:, None]
+        f = move[:, None] * np.exp(-0.5 * ((at - k[:, None]) / width) ** 2)
     elif kind == "hinge":
         above = gen.random(n) < 0.5
         f = np.where(above[:, None], np.maximum(at - k[:, None], 0), np.minimum(at - k[:, None], 0))
@@ -92,6 +99,7 @@ def one(kind: str, seed: int) -> dict[str, Any]:
         "one_step": one_step.sum(),
         "claimed": claimed.sum(),
         "holds": (holds & claimed).sum(),
+        "biphasic": (called & table["class"].astype(str).str.startswith("biphasic").to_numpy()).sum(),
     }
 
 
@@ -103,7 +111,8 @@ def main() -> None:
     for kind in options.only:
         runs = pd.DataFrame([one(kind, seed) for seed in range(options.seeds)]).drop(columns="kind").sum()
         text = f"claims {runs['claimed'] / runs['called']:.3f} of {runs['called']} called"
-        if kind not in ("line", "hinge"):
+        text += f", biphasic {runs['biphasic'] / runs['called']:.3f}"
+        if kind not in ("line", "hinge", "bell"):
             text += f", of {runs['claimed']} claims {runs['holds'] / max(runs['claimed'], 1):.3f} hold the EC50"
         print(f"{kind}: {text}; {runs['one_step']} with one step", flush=True)
 

@@ -22,7 +22,7 @@ import simulated
 
 PARTS = ("simulated", "real", "peers", "report")
 MOST_SEEDS = ("plain", "all_005", "all_015", "all_sparse")  # the scenarios on which the error rates are claimed
-MANY, SOME, FEW = 20, 5, 3  # seeds
+MANY, SOME, FEW = 20, 10, 10  # seeds
 HERE = Path(__file__).parent
 
 

@@ -82,13 +82,13 @@ def _pairs(own: Sizes, n: int) -> Phase:
 
     t, pairs, lattice = own.n_sticks, n - 1, curves_of_lattice() * F8
     levels = F8 * t * LEVELS * 2 * own.n_guides + F8 * t * 2 * own.n_rows
-    looked = TABLES * min(BLOCK, t) * 2 * lattice
+    tables = TABLES * min(BLOCK, t) * 2 * lattice
     drawing = min(BLOCK, t) * 2 * lattice + _weighing(t, N_EQUAL, 2, own.n_cis_guides)
     return {
         "posterior": pairs * (levels + F8 * t * HYPOTHESES * len(TAUS)),
         "draws": pairs * steps.RESPOND * t * drawn(),
         "tables": pairs * t * (ROW + 2 * POINTS * F4 * 2),
-        "workspace": own.n_threads * max(looked, drawing),
+        "workspace": own.n_threads * max(tables, drawing),
     }
 
 
@@ -99,13 +99,13 @@ def _along_order(own: Sizes, n: int) -> Phase:
 
     t, lattice = own.n_sticks, curves_of_lattice() * F8
     block, few = min(BLOCK, t), min(IN_CACHE, t)
-    looked = block * lattice * (LATTICES * n + BESIDE)
+    tables = block * lattice * (LATTICES * n + BESIDE)
     drawing = block * lattice * n + max(few * LINES * lattice, _weighing(t, _most_draws(), n, own.n_cis_guides))
     return {
         "posterior": F8 * t * (n * (LEVELS * own.n_guides + own.n_rows) + HYPOTHESES * len(TAUS)),
         "draws": steps.RESPOND * t * drawn_along(n),
         "tables": t * (ROW + 2 * POINTS * F4 * n),
-        "workspace": own.n_threads * max(looked, drawing),
+        "workspace": own.n_threads * max(tables, drawing),
     }
 
 

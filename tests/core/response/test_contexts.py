@@ -15,7 +15,7 @@ from dream_sc._core.response.contexts.describe import curves_of, described, quan
 from dream_sc._core.response.contexts.evidence import FIRST, SECOND, evidence, total
 from dream_sc._core.response.contexts.guide_levels import Sums, guide_levels
 from dream_sc._core.response.contexts.hypotheses import OWN_AMPLITUDE, OWN_EC50, SAME
-from dream_sc._core.response.contexts.lattice_draws import LatticeDraws, first_look, tables_of
+from dream_sc._core.response.contexts.lattice_draws import LatticeDraws, lattice_evidence, tables_of
 from dream_sc._core.response.contexts.measured import Measured
 from dream_sc._core.response.contexts.pair_likelihood import Curves, Pair, log_likelihood
 from dream_sc._core.response.contexts.proposals import draw
@@ -149,9 +149,9 @@ def test_evidence_is_the_integral_over_curves():
     assert (found.values[:, 1] > found.values[:, 0] + 10).all()
 
 
-def test_first_look_is_the_evidence_where_little_is_known():
+def test_lattice_evidence_is_the_evidence_where_little_is_known():
     s, pair, tau = shapes(), a_pair(np.random.default_rng(4), sd=0.8), np.full(3, 0.06)
-    looked = first_look(s, tables_of(s, pair, tau))
+    looked = lattice_evidence(s, tables_of(s, pair, tau))
     assert looked.shape == (3, 6)
     assert (looked[:, 0] == 0).all()
     found = evidence(s, pair, np.array([0.06]), 0.0, tables_of(s, pair, tau), tau)
@@ -294,12 +294,12 @@ def test_p_values_hold_for_features_that_say_little_and_much():
     assert (plain[features.sd > 1.2] < 0.05).mean() > 0.1
 
 
-def test_the_first_look_is_a_sum_over_the_lattice():
+def test_lattice_evidence_is_a_sum_over_the_lattice():
     s = shapes()
     tables = np.random.default_rng(8).normal(0, 3.0, (2, 2, *s.lattice.theta.shape[:3]))
     tables[1, 1] -= 900.0
     prior = s.lattice.log_prior - logsumexp(s.lattice.log_prior)
-    found, each = first_look(s, tables), tables + prior
+    found, each = lattice_evidence(s, tables), tables + prior
     np.testing.assert_allclose(found[:, 1], logsumexp(tables.sum(1) + prior, axis=(1, 2, 3)))
     for i, own in ((2, 2), (3, 0)):
         joint = logsumexp(each, axis=2 + own).sum(1) - logsumexp(prior, axis=own)

@@ -13,7 +13,7 @@ from dream_sc._core.priors import TransPriors
 from dream_sc._core.response.contexts.decision import Decision
 from dream_sc._core.response.contexts.evidence import total
 from dream_sc._core.response.contexts.guide_levels import Sums
-from dream_sc._core.response.contexts.lattice_draws import first_look, tables_of
+from dream_sc._core.response.contexts.lattice_draws import lattice_evidence, tables_of
 from dream_sc._core.response.contexts.measured import Measured
 from dream_sc._core.response.contexts.pair_likelihood import Curves, Pair, log_likelihood
 from dream_sc._core.response.contexts.shapes import Dosages, Shapes
@@ -31,7 +31,7 @@ from dream_sc._core.response.ordered.hypotheses import (
     Trends,
     places_of,
 )
-from dream_sc._core.response.ordered.lattice_trends import NODES, STEP, LineDraws, look
+from dream_sc._core.response.ordered.lattice_trends import NODES, STEP, LineDraws, lattice_sums
 from dream_sc._core.types import Axis, GuideStats
 
 G, N, C = 10, 4, 4  # targeting and NTC guides, contexts
@@ -75,14 +75,14 @@ def test_a_trend_moves_curves_linearly_with_the_numbers() -> None:
 def test_lines_without_a_change_are_the_points_of_the_lattice() -> None:
     s = shapes()
     tables = np.random.default_rng(2).normal(0, 2.0, (2, C, *s.lattice.theta.shape[:3]))
-    found = look(s, PLACES, tables).log_bf()
-    before = first_look(s, tables)
+    found = lattice_sums(s, PLACES, tables).log_bf()
+    before = lattice_evidence(s, tables)
     np.testing.assert_allclose(found[:, 1], before[:, 1])
     alone = logsumexp(tables + s.lattice.log_prior - logsumexp(s.lattice.log_prior), axis=(2, 3, 4))
     ways = np.array(list(np.ndindex(*(2,) * C)))[1:]
     np.testing.assert_allclose(found[:, 5], logsumexp(alone @ ways.T, axis=1) - np.log(len(ways)))
     # a flat likelihood says nothing for or against a trend
-    np.testing.assert_allclose(look(s, PLACES, np.zeros_like(tables)).log_bf()[:, :5], 0.0, atol=1e-9)
+    np.testing.assert_allclose(lattice_sums(s, PLACES, np.zeros_like(tables)).log_bf()[:, :5], 0.0, atol=1e-9)
 
 
 def test_cells_along_lines_have_a_mass_of_one() -> None:
@@ -134,7 +134,7 @@ def test_free_curves_are_those_of_the_contexts_alone() -> None:
     pair, taus = some_pair(rng, n=2, sd=0.5), np.array([0.06])
     tables = tables_of(s, pair, np.full(2, 0.06))
     tables[:, :, 0, 0, 0] += 1e-3
-    looked = look(s, PLACES, tables).log_bf()
+    looked = lattice_sums(s, PLACES, tables).log_bf()
     # as if something responded, so that everything is drawn
     found = evidence(s, pair, PLACES, taus, 0.0, tables + 20.0, np.full(2, 0.06))
     null = found.values[:, 0, 0]

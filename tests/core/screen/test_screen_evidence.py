@@ -147,7 +147,7 @@ def test_features_do_not_depend_on_their_blocks(simulated: tuple[np.ndarray, np.
 def test_strength_of_a_likely_null_is_small(simulated: tuple[np.ndarray, np.ndarray, Controls]) -> None:
     rng, (level, o, _) = np.random.default_rng(4), simulated
     design = _design(simulated, _guides([-1.0, -2.0]), _counts(rng, level, o, np.zeros((N, 2))))
-    looked = design.look()
-    force = strength(looked.marginal[:, 1:].max(1), design.movement_sd(), design.problem.priors)
+    first = design.first_evidence()
+    force = strength(first.marginal[:, 1:].max(1), design.movement_sd(), design.problem.priors)
     assert null_distribution(force).p_value(np.zeros(1))[0] == 1.0
     assert replace(design.controls, n_guides=3).n_guides == 3

@@ -127,11 +127,13 @@ def of_draws(
         for s in blocks(len(index))
     ]
 
-    looked = _looked(d, jobs)
+    first_pass = _first_pass_tables(d, jobs)
 
     def call(job: Job) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
         mine = None if cells is None else cells.take(job.features)
-        return _describe_block(d.take(job.features), job.curve, mine, quick=job.quick, looked=looked, coarse=coarse)
+        return _describe_block(
+            d.take(job.features), job.curve, mine, quick=job.quick, first_pass=first_pass, coarse=coarse
+        )
 
     alone = d.evidence.settings.inference != "laplace"  # Pyro's state is one for all threads
     for job, (found, record, said) in each(call, jobs, progress, alone=alone, kept=under(kept, "rows")):
@@ -152,13 +154,13 @@ def _describe_block(
     cells: SingleCells | None,
     *,
     quick: bool,
-    looked: dict[int, tuple[Table, summary.Said | None]],
+    first_pass: dict[int, tuple[Table, summary.Said | None]],
     coarse: bool,
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """Columns, records and flags of one block of features with curve `m`."""
     e = d.evidence
-    if _by_look(e, m, quick):
-        return _describe_looked(d, m, *looked[m])
+    if _by_first_pass(e, m, quick):
+        return _describe_from_table(d, m, *first_pass[m])
     p, c, settings = e.problem, e.comparison.curves[m], e.settings
     drawn = draws_of(e, d.prior, m, quick=quick, coarse=coarse)
     out, const, fast = drawn.params, drawn.consts, settings.inference == "laplace"
@@ -189,7 +191,7 @@ def _plateau(e: Evidence, c: Curve, tau: Floats) -> Floats | float:
     return 1.0 if columns is None else plateau.probability(p, c, columns[c.name], tau)
 
 
-def _by_look(e: Evidence, m: int, quick: bool) -> bool:
+def _by_first_pass(e: Evidence, m: int, quick: bool) -> bool:
     """Whether a curve is described by the table of the first pass."""
     one_step = e.comparison.curves[m].one_step
     return quick and one_step and e.comparison.columns is not None and e.settings.inference == "laplace"
@@ -201,16 +203,16 @@ def _table(e: Evidence, m: int) -> Table:
     return table_of(e.problem, curve, c.lattices[curve.name].shapes, columns[curve.name], e.settings.seed)
 
 
-def _looked(d: Decision, jobs: list[Job]) -> dict[int, tuple[Table, summary.Said | None]]:
+def _first_pass_tables(d: Decision, jobs: list[Job]) -> dict[int, tuple[Table, summary.Said | None]]:
     """Of each curve the table for features that are not called, and what its Hills say, where a job needs it."""
     e, out = d.evidence, {}
-    for m in {job.curve for job in jobs if _by_look(e, job.curve, job.quick)}:
+    for m in {job.curve for job in jobs if _by_first_pass(e, job.curve, job.quick)}:
         table, c = shifted(_table(e, m)), e.comparison.curves[m]
         out[m] = table, None if c.by_acting else what_is_said(table, c, e.problem.axis, e.problem.likelihood.unit)
     return out
 
 
-def _describe_looked(
+def _describe_from_table(
     d: Decision, m: int, table: Table, said: summary.Said | None
 ) -> tuple[dict[str, Any], NDArray[np.float16], dict[str, Any]]:
     """As `_describe_block`, by the table of the first pass."""
@@ -239,7 +241,7 @@ def _quick_draws(e: Evidence, prior: Prior, m: int, table: Table) -> QuickDraws:
 def draws_of(e: Evidence, prior: Prior, m: int, *, quick: bool, coarse: bool = False) -> Draws:
     """Draws of curve `m` by the fast engine, or out of the table of the first pass where there is one."""
     p, c, settings = e.problem, e.comparison.curves[m], e.settings
-    if _by_look(e, m, quick):
+    if _by_first_pass(e, m, quick):
         return _quick_draws(e, prior, m, _table(e, m)).draws
     lattice, grid = e.comparison.lattices[c.name], e.comparison.grid
     shapes, tau_post = (lattice.shapes, lattice.consts), e.values[:, m] + prior.log_tau(grid)

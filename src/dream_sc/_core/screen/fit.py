@@ -69,7 +69,7 @@ NOISIER, ERRORS = 1.2, 3.0
 ALONE = 0.01  # share of features in which a guide is away alone, above which its departures are learned
 
 
-class Looked(NamedTuple):
+class TargetEvidence(NamedTuple):
     """Evidence of `T` features."""
 
     marginal: Floats  # (T, M) log evidence of each curve over that of the null
@@ -133,19 +133,19 @@ def fit(
         if found is not None and found.own.any():
             tell(found)
             design = _design(p, mine, wide._replace(departures=found), settings)
-    looked = design.look()
-    prior = _prior(looked, learns, mine.prior)
-    more = log_bayes_factor(looked.marginal, prior) + prior.log_odds > NO_ODDS
-    more[looked.rows] = False
+    so_far = design.first_evidence()
+    prior = _prior(so_far, learns, mine.prior)
+    more = log_bayes_factor(so_far.marginal, prior) + prior.log_odds > NO_ODDS
+    more[so_far.rows] = False
     if more.any():
-        looked = design.closely(looked, np.flatnonzero(more))
-        prior = _prior(looked, learns, mine.prior)
+        so_far = design.closely(so_far, np.flatnonzero(more))
+        prior = _prior(so_far, learns, mine.prior)
     null = _null_of(design, prepared, controls, classes)
-    force = strength(log_bayes_factor(looked.marginal, prior), design.movement_sd(), p.priors)
+    force = strength(log_bayes_factor(so_far.marginal, prior), design.movement_sd(), p.priors)
     of_null = strength(log_bayes_factor(null.marginal, prior), null.sd, p.priors)
     empty = replace(design.evidence(np.zeros(0, dtype=np.int64)), learns=learns)
-    d = conclude(empty, prior, null_distribution(of_null), looked.marginal, force)
-    return _columns(d, looked, design, prepared)
+    d = conclude(empty, prior, null_distribution(of_null), so_far.marginal, force)
+    return _columns(d, so_far, design, prepared)
 
 
 def _one_departs(design: Design) -> bool:
@@ -197,22 +197,22 @@ class Design(NamedTuple):
         of_curves = tuple(np.concatenate(mass) for mass in zip(*masses, strict=True))
         return Evidence(p, c, self.settings, self.wide, np.concatenate(values), of_curves)
 
-    def look(self) -> Looked:
+    def first_evidence(self) -> TargetEvidence:
         """The first pass, and the kernel where it leaves a response possible."""
         factors = log_factors(self.problem, self.comparison.columns or {}, self.controls.tau)
         marginal = np.concatenate([np.zeros((len(factors), 1)), factors], 1)
-        nothing = Looked(marginal, np.zeros(0, dtype=np.int64), None)
+        nothing = TargetEvidence(marginal, np.zeros(0, dtype=np.int64), None)
         return self.closely(nothing, np.flatnonzero(factors.max(1) > NO_HOPE))
 
-    def closely(self, looked: Looked, rows: Ints) -> Looked:
+    def closely(self, so_far: TargetEvidence, rows: Ints) -> TargetEvidence:
         """The same with the evidence of the kernel for some features more."""
         if not len(rows):
-            return looked
-        found, marginal, every = self.evidence(rows), looked.marginal.copy(), np.append(looked.rows, rows)
+            return so_far
+        found, marginal, every = self.evidence(rows), so_far.marginal.copy(), np.append(so_far.rows, rows)
         by_model = marginals(found.values, self.comparison.grid, self.controls.prior)
         marginal[rows] = by_model - by_model[:, :1]
-        seen = found if looked.seen is None else _both(looked.seen, found, self.problem.take(every))
-        return Looked(marginal, every, seen)
+        seen = found if so_far.seen is None else _both(so_far.seen, found, self.problem.take(every))
+        return TargetEvidence(marginal, every, seen)
 
     def contrasts(self) -> Contrasts:
         """Distances of the guides from the level that controls tell; the controls have the variance of their mean."""
@@ -251,9 +251,9 @@ def _design(p: Problem, controls: Controls, wide: Wide, settings: Settings) -> D
     return Design(p, c, controls, wide, settings)
 
 
-def _prior(looked: Looked, learns: NDArray[np.bool_] | None, known: Prior) -> Prior:
+def _prior(so_far: TargetEvidence, learns: NDArray[np.bool_] | None, known: Prior) -> Prior:
     """The prior of the models, learned over the features of the target; that of the guide effects is known."""
-    some = looked.marginal if learns is None else looked.marginal[learns]
+    some = so_far.marginal if learns is None else so_far.marginal[learns]
     found = learn(some[:, :, None], np.ones(1), TransPriors(), wide=known.wide)
     return replace(known, weights=found.weights)
 
@@ -263,7 +263,7 @@ def _null_of(design: Design, prepared: Prepared, controls: Controls, classes: Cl
     curves, own = tuple(c.name for c in design.comparison.curves), _guides(prepared)
     if _are_noisy(design.wide):
         found = _null_design(own, prepared, controls, classes, design)
-        return null_draws.NullDraws(found.look().marginal, found.movement_sd())
+        return null_draws.NullDraws(found.first_evidence().marginal, found.movement_sd())
     usual = null_draws.guides_like(own.mean[:-1])
     for guides in (usual, own):
         key = (curves, tuple(guides.mean[:-1].tolist()))
@@ -271,7 +271,7 @@ def _null_of(design: Design, prepared: Prepared, controls: Controls, classes: Cl
             found = _null_design(guides, prepared, controls, classes, design)
             if guides is usual and tuple(c.name for c in found.comparison.curves) != curves:
                 continue
-            classes.found[key] = null_draws.NullDraws(found.look().marginal, found.movement_sd())
+            classes.found[key] = null_draws.NullDraws(found.first_evidence().marginal, found.movement_sd())
         return classes.found[key]
     raise AssertionError("a design compares the curves that it compares")
 
@@ -317,18 +317,18 @@ def _null_design(guides: Guides, prepared: Prepared, controls: Controls, classes
     return _design(p, mine, wide, design.settings)
 
 
-def _columns(d: Decision, looked: Looked, design: Design, prepared: Prepared) -> dict[str, Any]:
+def _columns(d: Decision, so_far: TargetEvidence, design: Design, prepared: Prepared) -> dict[str, Any]:
     """Columns ``(F,)``: of draws where a feature rather responds, of the first pass elsewhere."""
     out = first_pass_columns.columns(d, prepared, design.contrasts())
     place = np.full(len(d.lfdr), -1)
-    place[looked.rows] = np.arange(len(looked.rows))
+    place[so_far.rows] = np.arange(len(so_far.rows))
     which = np.flatnonzero(((d.lfdr < NEAR) | (d.q_value < CALLED)) & (place >= 0))
-    if not len(which) or looked.seen is None:
+    if not len(which) or so_far.seen is None:
         return out
     described = np.zeros(len(place), dtype=bool)
     described[which] = True
     asked = all_features.spread(prepared.fitted, described.astype(float)) == 1.0
-    some = _some(d, which, looked.seen.take(place[which]))
+    some = _some(d, which, so_far.seen.take(place[which]))
     found = of_draws(some, None, progress=lambda x: x, kept=None, coarse=True)
     columns = with_direction(found.columns | calls_of(some), prepared.likelihood.effect)
     mine = all_features.columns(prepared, asked, columns, found.flags)

@@ -18,7 +18,7 @@ from dream_sc._core.parallel import blocks
 from dream_sc._core.response.learned import Prior
 
 from .joint_likelihood import of_guides
-from .lattice_draws import first_look
+from .lattice_draws import lattice_evidence
 from .measured import levels_of
 from .shapes import NODE_WEIGHTS
 
@@ -116,7 +116,7 @@ def _asked(measured: Measured, some: NDArray[np.int64], grid: Floats, rho: float
     found = []
     for s in blocks(len(some)):
         tables = levels_of(measured.take(some[s]), grid, rho).tables
-        found.append(first_look(measured.shapes, tables)[:, 1:].max(1))
+        found.append(lattice_evidence(measured.shapes, tables)[:, 1:].max(1))
     clear = np.concatenate(found)
     order = np.argsort(-clear, kind="stable")[:MOST_FEATURES]
     return np.sort(some[order[clear[order] > LEAST_EVIDENCE]])

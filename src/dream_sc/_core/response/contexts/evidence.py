@@ -1,6 +1,6 @@
 """Evidence of every hypothesis for every feature: the likelihood of both contexts summed over draws of their curves.
 
-A first look at the lattice is enough for features that respond in neither context.
+Sums over the lattice are enough for features that respond in neither context.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dream_sc._core.parallel import blocks
 
 from .free_curves import IN_CACHE, put_together
 from .hypotheses import ALONE, DIFFERS, HYPOTHESES, OWN_AMPLITUDE, OWN_EC50, SAME, START
-from .lattice_draws import first_look
+from .lattice_draws import lattice_evidence
 from .pair_likelihood import Curves, log_likelihood
 from .proposals import draw
 from .question import Question
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 N_EQUAL, N_DRAWS, N_FREE = 512, 256, 256  # powers of 2; all that differs is compared with equal curves
-NO_HOPE = 0.5  # log Bayes factor of the first look, of the best hypothesis
+NO_HOPE = 0.5  # log Bayes factor of the lattice, of the best hypothesis
 SEEDS = {"equal": 1, "amplitude": 2, "dosage": 3, "first": 4, "second": 5, "free": 6}
 FIRST, SECOND = "first", "second"  # of the two contexts alone
 
@@ -74,9 +74,9 @@ def evidence(
         A power of 2: draws are as many times fewer.
     """
     null = log_likelihood(pair, Curves.flat(len(pair.mean), pair.n_targeting), taus, rho)
-    looked = first_look(shapes, tables)
-    values = null + looked[:, :, None]
-    rows = np.flatnonzero(looked.max(1) > NO_HOPE)
+    by_lattice = lattice_evidence(shapes, tables)
+    values = null + by_lattice[:, :, None]
+    rows = np.flatnonzero(by_lattice.max(1) > NO_HOPE)
     if not len(rows):
         return Evidence(values, rows, {})
     found = _posteriors(shapes, pair.take(rows), taus, rho, start[rows], tables[rows], fewer)

@@ -176,7 +176,7 @@ def _pick_each(log_p: Floats, u: Floats) -> Ints:
     return np.minimum((cumulative < (u * cumulative[..., -1])[..., None]).sum(-1), log_p.shape[-1] - 1)
 
 
-def first_look(shapes: Shapes, tables: Floats) -> Floats:
+def lattice_evidence(shapes: Shapes, tables: Floats) -> Floats:
     """Log Bayes factors ``(T, H)`` against no response, in the order of the hypotheses, by sums over the lattice.
 
     They are right where posteriors are wide, as where nothing responds. Of several contexts each has what is its own.

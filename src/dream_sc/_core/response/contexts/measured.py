@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from .guide_levels import guide_levels
-from .lattice_draws import first_look, lattice_curves, tables_of
+from .lattice_draws import lattice_curves, lattice_evidence, tables_of
 from .pair_likelihood import Curves, Pair, log_likelihood
 from .shapes import Shapes
 
@@ -130,8 +130,8 @@ def _pair(measured: Measured, curves: list[Floats | None], sd: float | None) -> 
 
 def _expected(measured: Measured, tables: Floats) -> list[Floats | None]:
     """Curves ``(T, G)`` of each context, averaged over the lattice, over no response, equal curves and free ones."""
-    shapes, looked = measured.shapes, first_look(measured.shapes, tables)
-    share = softmax(looked[:, [0, 1, 4]], axis=1)
+    shapes, by_lattice = measured.shapes, lattice_evidence(measured.shapes, tables)
+    share = softmax(by_lattice[:, [0, 1, 4]], axis=1)
     flat = tables.reshape(*tables.shape[:2], -1) + shapes.lattice.log_prior.reshape(-1)
     same = softmax(tables.sum(1).reshape(len(tables), -1) + shapes.lattice.log_prior.reshape(-1), axis=1)
     out: list[Floats | None] = []
@@ -149,7 +149,7 @@ def _likeliest_tau(measured: Measured, pair: Pair, tables: Floats, taus: Floats,
     best = (tables + shapes.lattice.log_prior).reshape(*tables.shape[:2], -1).argmax(-1)
     theta = shapes.lattice.theta.reshape(-1, 3)[best]
     found = [shapes.with_errors(theta[:, c], each) for c, each in enumerate(pair.dosages)]
-    responds = (first_look(shapes, tables).max(1) > 0)[:, None, None, None]
+    responds = (lattice_evidence(shapes, tables).max(1) > 0)[:, None, None, None]
     curves = Curves(*(np.stack([f[i] for f in found], 1)[:, None] * responds for i in range(3)))
     z = (np.log(taus) - measured.priors.tau_log_mean) / measured.priors.tau_log_sd
     return np.asarray(taus[(log_likelihood(pair, curves, taus, rho)[:, 0] - 0.5 * z**2).argmax(1)])

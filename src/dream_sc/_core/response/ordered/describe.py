@@ -38,7 +38,7 @@ def described(measured: Measured, decision: Decision, blocks: list[Block], numbe
     n = len(decision.lfdr)
     out: dict[str, Any] = {name: np.full((3, n), np.nan) for name in ("log2_ec50", "log2_amplitude")}
     log_tau, first, last = decision.prior.log_tau(decision.grid), int(numbers.argmin()), int(numbers.argmax())
-    for block, rows in _looked_at(blocks):
+    for block, rows in _refined(blocks):
         posterior = block.evidence.posteriors[BOTH]
         weights, theta = weights_over(posterior, log_tau), posterior.theta.astype(float)
         out["log2_ec50"][:, rows] = quantiles(theta[:, :, last, 0] - theta[:, :, first, 0], weights)
@@ -54,7 +54,7 @@ def described(measured: Measured, decision: Decision, blocks: list[Block], numbe
     return out | {"hypothesis": np.array(HYPOTHESES)[best]}
 
 
-def _looked_at(blocks: list[Block]) -> Iterator[tuple[Block, Ints]]:
+def _refined(blocks: list[Block]) -> Iterator[tuple[Block, Ints]]:
     """Blocks in which features were looked at closely, and which of all these are."""
     first = 0
     for block in blocks:
@@ -67,7 +67,7 @@ def curves_of(measured: Measured, decision: Decision, blocks: list[Block], n_poi
     """Curves of all contexts with their bands, each hypothesis by its probability; on the scale of the predictor."""
     x, shapes = measured.axis.points(n_points), measured.shapes
     log_tau, rows, out = decision.prior.log_tau(decision.grid), [], []
-    for block, mine in _looked_at(blocks):
+    for block, mine in _refined(blocks):
         theta = _resampled(block, log_tau, decision.probability[mine])
         values = np.stack([shapes.change(theta, float(at)) for at in x], -1)
         rows.append(mine)

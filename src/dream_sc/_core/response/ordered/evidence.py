@@ -1,6 +1,6 @@
 """Evidence of every hypothesis for every feature: the likelihood of all contexts summed over draws of their curves.
 
-A first look along lines through the lattice is enough for features that respond in no context.
+Sums along lines through the lattice are enough for features that respond in no context.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dream_sc._core.response.contexts.pair_likelihood import Curves, log_likelih
 from dream_sc._core.response.contexts.question import Question
 
 from .hypotheses import AMONG, AMPLITUDE, BOTH, DOSAGE, EQUAL, FREE, HYPOTHESES, START, TREND, Trends
-from .lattice_trends import LineDraws, look
+from .lattice_trends import LineDraws, lattice_sums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,8 +62,8 @@ def evidence(
         A power of 2: draws are as many times fewer.
     """
     null = log_likelihood(pair, Curves.flat(len(pair.mean), pair.n_targeting, len(places)), taus, rho)
-    looked = look(shapes, places, tables)
-    log_bf = looked.log_bf()
+    sums = lattice_sums(shapes, places, tables)
+    log_bf = sums.log_bf()
     values = null + log_bf[:, :, None]
     rows = np.flatnonzero(log_bf.max(1) > NO_HOPE)
     if not len(rows):
@@ -99,10 +99,10 @@ def _posteriors(
     same = Sharing(np.tile([0, 1, 2], (n, 1)))
     of_equal = proposals.draw(shapes, pair, start, tables, same, n=N_EQUAL // fewer, seed=SEEDS[EQUAL])
     drawn: dict[str, tuple[Sharing | Trends, proposals.Draws]] = {EQUAL: (same, of_equal)}
-    looked = look(shapes, places, tables)
+    sums = lattice_sums(shapes, places, tables)
     for name, of_ec50, of_amplitude in ((AMPLITUDE, False, True), (DOSAGE, True, False), (BOTH, True, True)):
         family = Trends(shapes, places, of_ec50, of_amplitude)
-        found = modes.find(shapes, pair, start, family, family.log_prior, looked.starts(family, shapes))
+        found = modes.find(shapes, pair, start, family, family.log_prior, sums.starts(family, shapes))
         cells = LineDraws.of(shapes, tables, family)
         of_trend = proposals.of_mixture(cells, found, family.log_prior, family.n_free, n=n_draws, seed=SEEDS[name])
         if name == BOTH:  # its draws are what slopes are told from

@@ -30,7 +30,7 @@ MIDDLE = 2  # the node without a change
 
 
 @dataclass(frozen=True)
-class Look:
+class LatticeSums:
     """Sums over the lattice, and its best point, along lines with every pair of changes of EC50 and amplitude."""
 
     total: Floats  # (T, J, J) log evidence against no response
@@ -99,7 +99,7 @@ def _nearest(points: Floats, at: Floats) -> Ints:
     return np.clip(np.floor((at - points[0]) / step + 0.5), 0, len(points) - 1).astype(np.int64)
 
 
-def look(shapes: Shapes, places: Floats, tables: Floats) -> Look:
+def lattice_sums(shapes: Shapes, places: Floats, tables: Floats) -> LatticeSums:
     """Sums along all lines, of log likelihoods ``(T, C, K, N, B)`` less that of no response."""
     density = shapes.lattice.log_prior
     prior = np.exp(density - logsumexp(density)).ravel()
@@ -113,7 +113,7 @@ def look(shapes: Shapes, places: Floats, tables: Floats) -> Look:
         best[:, i, j] = joint.argmax(1)
         height[:, i, j] = joint[rows, best[:, i, j]] - 0.5 * STEP**2 * (NODES[i] ** 2 + NODES[j] ** 2)
     alone = np.stack([_log_sum(tables[:, c].reshape(len(tables), -1), prior) for c in range(len(places))], 1)
-    return Look(total, best, height, alone)
+    return LatticeSums(total, best, height, alone)
 
 
 def _log_sum(flat: Floats, prior: Floats) -> Floats:
