@@ -57,3 +57,15 @@ def test_too_few_counts_say_nothing(rng: np.random.Generator) -> None:
     assert not found.clear
     assert not Differs(0.5, 0.2).clear
     assert not Differs(0.1, 1e-9).clear
+
+
+def test_guides_in_one_group_each_say_nothing(rng: np.random.Generator) -> None:
+    """A guide is compared with itself in another group: with cells in one only, it is not."""
+    cells, group = _cells(rng, 0.5)
+    one = np.zeros_like(group)
+    apart = (cells.guide % 2) * ~cells.is_control[cells.guide]  # controls in both
+    apart = np.where(cells.is_control[cells.guide], group, apart)
+    for of_cell in (one, apart):
+        found = between_groups(cells, of_cell)
+        assert np.isnan(found.sd)
+        assert np.isnan(found.p_value)

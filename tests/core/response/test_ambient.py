@@ -101,3 +101,17 @@ def test_a_share_of_zero_changes_nothing(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(left.exposure, stats.exposure)
     assert (left.weights == 0).all()
     np.testing.assert_allclose(ambient.own(technical, level).baseline, technical.baseline)
+
+
+def test_own_counts_are_at_least_what_chance_would_leave(rng: np.random.Generator) -> None:
+    """The variance that is added is the ambient counts over the square of the own ones, or of the noise of all."""
+    x = _Screen(rng, (SHARE, SHARE))
+    stats, level = x.sums(), ambient.level(x.technical(), x.cells, x.control)
+    taken = x.ambient.rows(x.row, stats.group)
+    counts = taken + rng.choice([-0.5, 0.5, 4.0], taken.shape) * np.sqrt(taken)  # far below and above the noise
+    some = GuideStats(counts, stats.exposure, stats.exposure2, stats.guide, stats.group, N_GUIDES, 2)
+    left = ambient.removed(some, x.ambient, level, x.row, x.s)
+    above = counts - taken > np.sqrt(counts + 1)
+    assert 0.2 < above.mean() < 0.5
+    np.testing.assert_allclose(left.weights[above], (taken / (counts - taken) ** 2)[above])
+    np.testing.assert_allclose(left.weights[~above], (taken / (counts + 1))[~above])

@@ -10,9 +10,9 @@ from scipy.special import logsumexp
 from scipy.stats import nbinom
 
 from dream_sc._core.priors import TransPriors
-from dream_sc._core.response.contexts.decision import TAUS, decide, learn_rho, log_bf_of, p_values
+from dream_sc._core.response.contexts.decision import TAUS, change_sd, decide, gather, learn_rho, log_bf_of, p_values
 from dream_sc._core.response.contexts.describe import curves_of, described, quantiles
-from dream_sc._core.response.contexts.evidence import FIRST, SECOND, evidence, total
+from dream_sc._core.response.contexts.evidence import DIFFERENCE, FIRST, SECOND, evidence, total
 from dream_sc._core.response.contexts.guide_levels import Sums, guide_levels
 from dream_sc._core.response.contexts.hypotheses import OWN_AMPLITUDE, OWN_EC50, SAME
 from dream_sc._core.response.contexts.lattice_draws import LatticeDraws, lattice_evidence, tables_of
@@ -332,3 +332,24 @@ def test_what_guide_effects_have_in_common_is_learned(shared: float, low: float,
         stats = replace(measured.sums[c].stats, counts=rng.poisson(500 * np.exp(effect)).astype(float))
         flat.append(replace(measured.sums[c], stats=stats))
     assert low <= learn_rho(replace(measured, sums=(flat[0], flat[1])), TAUS) <= high
+
+
+def test_how_well_a_change_is_known_is_that_of_two_regressions():
+    """The error of the difference of two slopes over the axis, each by a weighted regression of levels on dosages."""
+    measured, _ = simulated(1, 8)
+    grid, prior = np.array([0.05, 0.2]), Prior.start(measured.priors)
+    prior = replace(prior, weights=np.full(6, 1 / 6))
+    blocks = gather(measured, DIFFERENCE, grid, 0.0)
+    found = change_sd(measured, blocks, DIFFERENCE.places, grid, prior)
+    pair, values = blocks[0].levels.pair, blocks[0].evidence.values
+    weight = np.exp(values + prior.log_tau(grid)) / 6
+    share = (weight / weight.sum((1, 2), keepdims=True)).sum(1)
+    x = np.append(X[:G], np.zeros(N))
+    for t in range(8):
+        tau, errors = np.exp(share[t] @ np.log(grid)), []
+        for c in range(2):
+            w = np.diag(1 / (pair.variance[t, c] + tau**2))
+            design = np.stack([np.ones(G + N), x], 1)
+            slope = np.linalg.inv(design.T @ w @ design)[1, 1]
+            errors.append(slope * (measured.axis.high - measured.axis.low) ** 2)
+        assert found[t] == pytest.approx(np.sqrt(sum(errors)), rel=1e-6)

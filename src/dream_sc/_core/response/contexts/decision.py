@@ -99,9 +99,8 @@ def learn_rho(measured: Measured, grid: Floats) -> float:
     found, n_still = np.log([4 * rho * (1 - rho) for rho in RHOS]), 0
     for s in blocks(len(some)):
         levels = levels_of(measured.take(some[s]), grid, USUAL_RHO)
-        still = np.flatnonzero(lattice_evidence(measured.shapes, levels.tables)[:, 1:].max(1) < 0)[
-            : MOST_FOR_RHO - n_still
-        ]
+        best = lattice_evidence(measured.shapes, levels.tables)[:, 1:].max(1)
+        still = np.flatnonzero(best < 0)[: MOST_FOR_RHO - n_still]
         pair, n_still = levels.pair.take(still), n_still + len(still)
         flat = Curves.flat(len(still), pair.n_targeting, len(pair.dosages))
         found += [logsumexp(log_likelihood(pair, flat, grid, rho)[:, 0] + log_tau, axis=1).sum() for rho in RHOS]
