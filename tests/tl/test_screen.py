@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from filelock import FileLock
 from scipy import sparse
@@ -342,6 +343,29 @@ ds.tl.screen(anndata.read_h5ad({str(tmp_path / "library.h5ad")!r}), store={str(s
     after = {file.name: file.stat().st_mtime_ns for file in (store / "parts").glob("*.parquet")}
     assert before.items() <= after.items()
     assert len(after) == 4
+
+
+def test_workers_end_with_a_master_that_is_killed(library: AnnData, tmp_path: Path) -> None:
+    library.write_h5ad(tmp_path / "library.h5ad")
+    code = f"""
+import time, anndata, dream_sc as ds
+if __name__ == "__main__":
+    adata = anndata.read_h5ad({str(tmp_path / "library.h5ad")!r})
+    ds.tl.screen(adata, ["GFI1B", "promoter"], n_jobs=2, nsamples=100, progress=False)
+    print("fitted", flush=True)
+    time.sleep(600)
+"""
+    (tmp_path / "master.py").write_text(code)
+    with subprocess.Popen([sys.executable, tmp_path / "master.py"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "fitted\n"
+        workers = [p for p in psutil.Process(process.pid).children() if "loky" in " ".join(p.cmdline())]
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for each in alive:
+        each.kill()
+    assert not alive
 
 
 def test_a_store_on_a_file_system_without_locks(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 SHARED = ".shared"  # folder in a store
 MEASURED, LOCK = "measured-", ".lock"  # what one process writes there for its workers, and for as long as it lives
+CHECKED_EACH = 2.0  # seconds after which a worker looks whether its master still lives
 
 
 class Fits(Protocol):
@@ -143,7 +147,7 @@ class Workers:
         # cells are taken here, as workers ask for more
         with joblib.parallel_config(backend="loky", n_jobs=self.n_jobs, inner_max_num_threads=threads):
             parts = joblib.Parallel(return_as="generator", pre_dispatch=self.n_jobs, batch_size=1)(
-                joblib.delayed(tasks.work)(fits.elsewhere(t, folder), t, store, threads) for t in targets
+                joblib.delayed(_work_for)(os.getpid(), fits.elsewhere(t, folder), t, store, threads) for t in targets
             )
             try:
                 yield from parts
@@ -165,6 +169,25 @@ class Workers:
                 yield future.result()
         finally:
             self.client.cancel(futures)
+
+
+def _work_for(master: int, *task: Any) -> Part | None:
+    """A task, by a process of this machine that ends where its master was killed."""
+    _end_with(master)
+    return tasks.work(*task)
+
+
+@lru_cache(maxsize=1)
+def _end_with(master: int) -> None:
+    """From the first task on: a master that is killed tells its workers nothing, and they would wait for ever."""
+
+    def watch() -> None:
+        while os.getppid() == master:
+            time.sleep(CHECKED_EACH)
+        os._exit(1)
+
+    if os.getppid() == master:
+        threading.Thread(target=watch, name="dream_sc-master", daemon=True).start()
 
 
 def _remove(fits: Fits) -> None:
