@@ -67,6 +67,17 @@ def test_one_axes_takes_one_feature(fitted) -> None:
         ds.pl.dose_response(fitted, list(fitted.var_names[1:3]), ax=ax)
 
 
+def test_means_are_plain_numbers_within_a_power_of_ten(fitted) -> None:
+    order = ds.get.technical(fitted)["mu"].sort_values().index
+    ax = ds.pl.technical(fitted[:, [order[-2], order[-1]]].copy())
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    assert high < 10 * low
+    texts = [t.get_text() for which in ("major", "minor") for t in ax.xaxis.get_ticklabels(which=which)]
+    shown = [float(text) for text in texts if text]  # no "5 x 10^0"
+    assert sum(low <= x <= high for x in shown) >= 2
+
+
 def test_technical_draws_a_group(fitted) -> None:
     table = ds.get.technical(fitted)
     ax = ds.pl.technical(fitted, group="batch_2")

@@ -11,7 +11,7 @@ from dream_sc.get._names import trans_fit
 
 from . import _effects
 from ._labels import label_points
-from ._style import GRAY, MANY, ORANGE, SMALL, axes, blue, ink, one_panel, panels, plain, titled
+from ._style import GRAY, MANY, ORANGE, SMALL, axes, blue, ink, log_counts, one_panel, panels, plain, titled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,8 +140,7 @@ def _shapes(ax: Any, table: pd.DataFrame, counts: bool) -> None:
         )
     ax.axhline(TRUSTED, color=ink(), lw=0.8, ls=":", zorder=0)
     if counts and (known["mean"] > 0).any():
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+        log_counts(ax)
     ax.set_ylim(top=max(1.0, 1.05 * float(known["pareto_k"].max()) if len(known) else 1.0))
     ax.set_xlabel("mean count per cell" if counts else "mean")
     ax.set_ylabel(r"Pareto $\hat{k}$")

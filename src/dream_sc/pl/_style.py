@@ -212,6 +212,16 @@ def at_zero(ax: Any, lowest: float) -> float:
     return lowest - 1.0
 
 
+def log_counts(ax: Any) -> None:
+    """A logarithmic horizontal axis with plain numbers, also between the powers of ten where it has one or none."""
+    from matplotlib.ticker import LogFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.0, 0.5)))
+    ax.tick_params(axis="x", which="minor", labelsize=TICK)
+
+
 def number(value: float) -> str:
     """A number as text: 417, 0.34, or a power of ten below a thousandth."""
     if value >= 10:

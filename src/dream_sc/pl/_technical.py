@@ -13,7 +13,7 @@ from dream_sc.get import _symbols
 from dream_sc.get._names import names_of
 
 from ._labels import label_points
-from ._style import GRAY, MANY, ORANGE, axes, blue, name_panel, paper, plain
+from ._style import GRAY, MANY, ORANGE, axes, blue, log_counts, name_panel, paper, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,8 +137,7 @@ def technical(
     if not every:
         ax.plot(shown["mu"], shown[y], "o", ms=4.5, color=ORANGE, mec=paper(ax), mew=0.5, zorder=3)
     if like.statistics == "counts":
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+        log_counts(ax)
     elif like.statistics == "shares":
         ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel(like.words.level)
