@@ -5,10 +5,11 @@
 Screens of `outside_model.py`, `flags.py` and `plateau.py`, 240 or 360 genes and 4,000 cells each. Beside the three
 steps by their defaults: a regression of each guide's pseudobulk on its dosage, Spearman's correlation of the two over
 guides, Wilcoxon's test of targeted against NTC cells, and a negative binomial regression of single cells on the dosage.
-This last one sees the first 5 seeds only. The dosages are those of `tl.fit_cis`; q-values of the others are of Benjamini and Hochberg. Reported over seeds: false
-discovery proportion at q < 0.05 and its standard error, responders that are called, which flags of the screen are
-raised; for dream_sc also the slope of the guides' dosages on the true ones, and how often 95 % intervals of called
-responders hold the true fold change at the strongest guide and the true EC50 (one Hill, EC50 inside the dosages).
+This last one sees the first 5 seeds only. The dosages are those of `tl.fit_cis`; q-values of the others are of
+Benjamini and Hochberg. Reported over seeds: false discovery proportion at q < 0.05 and its standard error, responders
+that are called, which flags of the screen are raised; for dream_sc also the slope of the guides' dosages on the true
+ones, and how often 95 % intervals of called responders hold the true fold change at the strongest guide and the true
+EC50 (one Hill, EC50 inside the dosages).
 """
 
 from __future__ import annotations
