@@ -133,7 +133,8 @@ def refits(adata: ad.AnnData, path: Path, run: str, gene: str, label: str, n: in
     guides = ds.get.guides(adata)
     real = guides[guides["target"] == label]
     controls = adata[(adata.obs["target"] == CONTROL).to_numpy()].copy()
-    del controls.obsm, controls.uns, controls.varm
+    del controls.obsm, controls.uns, controls.varm  # no trace of the fit to the real guides
+    controls.obs = controls.obs.drop(columns="cis_guide", errors="ignore")
     for seed in seeds_left(path, run, n):
         other, chosen = posed(controls, len(real), label, np.random.default_rng(seed))
         table = refit(other, chosen, real, gene, label)
