@@ -56,7 +56,7 @@ def test_trans_recovers_curves(name: str, niters: int) -> None:
 def test_a_feature_is_fitted_as_if_alone(name: str) -> None:
     """The numbers of the first feature are the same the second time, whatever stands beside it."""
     stats, keywords = _arguments()
-    few = keywords | {"nsamples": 20, "niters": 20 if name == "nuts" else 150}
+    few = keywords | {"nsamples": 20, "niters": 60 if name == "nuts" else 150}
     one = few | {k: few[k][:1] for k in ("overdispersion", "consts", "init")}
     alone, _ = engine(name).trans(replace(stats, counts=stats.counts[:1]), **one)
     whole, _ = engine(name).trans(stats, **few)
