@@ -241,11 +241,11 @@ def _fits(n_ntc: int, **options: Any) -> list[Any]:
 def test_a_covariate_on_rows_is_an_exposure(function_type: str, n_ntc: int) -> None:
     """A fit with covariates equals one whose exposures were multiplied, NTC guides summed up or not.
 
-    Where two Hills take part, the two fits are as alike as rounding leaves them: on some processors the search for one
+    Of two Hills the two fits are as alike as rounding leaves them: on some processors the search for one
     of their modes ends a step earlier in one of them, which moves numbers by up to 1e-4.
     """
     one, other = _fits(n_ntc, function_type=function_type)
-    most = 1e-3 if function_type in ("additive_hill", "auto") else 1e-6
+    most = 1e-3 if function_type == "additive_hill" else 1e-6
     for name, values in one.columns.items():
         if name == "mean":  # of the sums as they are
             continue
