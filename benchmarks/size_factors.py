@@ -65,12 +65,12 @@ def give(adata, way: str) -> None:
     if way == "true":
         adata.obs["size_factor"] = adata.obs["true_size_factor"]
     elif way in ("total", "adjusted", "refitted"):
-        ds.pp.size_factors(adata, exclude="GFI1B")
+        ds.pp.size_factors(adata, exclude=["GFI1B"])
     elif way == "median_ratio":
-        ds.pp.size_factors(adata, exclude="GFI1B", method="median_ratio")
+        ds.pp.size_factors(adata, exclude=["GFI1B"], method="median_ratio")
     else:
         keys = {"unlabelled": {"guide_key": None, "target_key": None}, "target": {"guide_key": None}, "stable": {}}
-        ds.pp.size_factors(adata, exclude="GFI1B", method="stable", **keys[way])
+        ds.pp.size_factors(adata, exclude=["GFI1B"], method="stable", **keys[way])
     if way == "adjusted":
         ds.pp.adjust_size_factors(adata, by="batch")
     steps()
