@@ -51,8 +51,8 @@ lint: $(STAMP)/lint  ## check the style
 types: $(STAMP)/lint  ## check the types
 	$(BIN)/mypy
 
-bench: $(STAMP)/test  ## run every benchmark, each a script of its own
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(STAMP)/test  ## run every benchmark by its defaults, each a script of its own; takes a day
+	@for script in benchmarks/[a-z]*.py benchmarks/calibration; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 docs: $(STAMP)/docs  ## build the site into docs/_build/html, warnings are errors
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html

@@ -100,7 +100,7 @@ def fault(name: str, what: str, adata: Any, folder: Path, result: Path, longest:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("fit", "screen"))
+    parser.add_argument("what", nargs="?", default="fit", choices=("fit", "screen"))
     parser.add_argument("--faults", type=int, default=200, help="runs with a fault")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and limits")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further fault after so many")

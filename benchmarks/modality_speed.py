@@ -79,7 +79,7 @@ def peak() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("distribution", choices=["binomial", "multinomial"])
+    parser.add_argument("distribution", nargs="?", default="binomial", choices=["binomial", "multinomial"])
     parser.add_argument("--features", type=int)
     parser.add_argument("--cells", type=int, default=50_000)
     o = parser.parse_args()

@@ -169,7 +169,9 @@ def print_renge(folder: str | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["knockout", "titration", "regroupings", "renge"])
+    parser.add_argument(
+        "what", nargs="?", default="knockout", choices=["knockout", "titration", "regroupings", "renge"]
+    )
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--guides", type=int, default=6)
     parser.add_argument("--ntc", type=int, default=12)

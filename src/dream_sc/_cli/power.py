@@ -52,7 +52,7 @@ def add_parser(commands: Any, positive: Callable[[str], int]) -> None:
     p.add_argument("--mod", metavar="NAME", help="modality of an h5mu file")
     p.add_argument("--key", default="trans", metavar="NAME", help="of the trans fit; default: %(default)s")
     p.add_argument("--rng", type=int, default=0, metavar="N", help="seed; default: %(default)s")
-    p.add_argument("--what-helps", action="store_true", help="power with half as many guides, cells or reads more")
+    p.add_argument("--what-helps", action="store_true", help="power with 1.5 times the guides, cells or reads")
     p.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the table as TSV, too")
 
 

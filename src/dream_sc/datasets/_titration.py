@@ -70,7 +70,8 @@ def titration(
     n_groups
         Technical groups (lanes), crossed with guides.
     dosage_range
-        Log2 dosage of the weakest and the strongest guide relative to NTC.
+        Lowest and highest log2 dosage of the guides relative to NTC: that of the strongest knock-down, and that of the
+        strongest activation or the weakest knock-down.
     within_guide_sd
         Mean log2 sd of the cells' dosage within a targeting guide.
     cis_mean, cis_overdispersion

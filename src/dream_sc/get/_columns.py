@@ -76,7 +76,7 @@ _TRANS = {  # "effect" stands for how a likelihood calls it, {} for what that is
     "inflection": "dosage at which the curve is steepest, log2",
     "hill_n": "steepness (Hill coefficient), with the sign of the response as dosage rises",
     "baseline": "expected value at NTC dosage: count at size factor 1, share, or score",
-    "amplitude": "upper over lower asymptote in the unit of the effect, signed",
+    "amplitude": "asymptote at high dosage over that at low dosage, in the unit of the effect",
     "log2_ec50_b": "EC50 of the second Hill, above the first's",
     "hill_n_b": "steepness of the second Hill",
     "amplitude_b": "amplitude of the second Hill",

@@ -50,7 +50,7 @@ def to_multiqc(
     fdr
         Level at which responders are counted.
     n_genes
-        At most so many responders are listed, the surest first.
+        The number of responders that are listed at most, the surest first.
     key
         `key_added` of the fit.
     mod

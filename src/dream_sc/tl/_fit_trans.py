@@ -138,12 +138,13 @@ def fit_trans(
     autoguide
         Variational family of "svi": "AutoNormal", which is what "auto" stands for. Refused with other engines.
     nsamples
-        Posterior draws behind the intervals; 192 or 256 at most for features whose local FDR is above 0.5.
+        Posterior draws behind the intervals; at most 256 of features whose local FDR is above 0.5, 128 where they have
+        several categories.
     niters
         Steps of "svi" (3,000 by default), warm-up of "nuts" (500); refused with "laplace".
     minibatch_size
-        With "svi" on counts: fit single cells instead of their sums, as the published method does, so many of them in
-        a step. The posterior is that of the sums up to the noise of the steps; it is much slower.
+        With "svi" on counts: fit single cells instead of their sums, as the published method does, `minibatch_size` of
+        them in a step. The posterior is that of the sums up to the noise of the steps; it is much slower.
     memory_limit
         Bytes, or a text such as "4GB", that the fit may add to what is in memory, as in `tl.fit_technical`; half of
         what is available by default.

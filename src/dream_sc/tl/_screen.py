@@ -108,7 +108,8 @@ def screen(
     min_guides, min_cells
         Targets are left out that have fewer guides with `min_cells_per_guide` cells, or fewer cells with such guides.
     min_cells_per_guide, min_count
-        As in `tl.fit_cis`; a target whose cis gene has a lower mean count is left out.
+        As in `tl.fit_cis`; a target whose cis gene has a lower mean count is fitted as perturbed or not, without
+        dosages.
     features
         Names of the features to report, as in `tl.fit_trans`. `qvalue_union` is then over the pairs reported.
     function_type, guide_effects, guide_offsets
@@ -117,9 +118,9 @@ def screen(
         Posterior draws behind the intervals; by default 1,000 in a full fit of each target, and 250 of what is called
         or near after a first pass.
     n_null_targets
-        So many groups of NTC guides are relabelled as targets, "null_1" and so on, and fitted against the other NTC
-        guides without dosages; each of their calls is false. Groups overlap, and depend on the library and `rng` only;
-        their pairs count in `qvalue_union`.
+        The number of groups of NTC guides that are relabelled as targets, "null_1" and so on, and fitted against the
+        other NTC guides without dosages; each of their calls is false. Groups overlap, and depend on the library and
+        `rng` only; their pairs count in `qvalue_union`.
     technical_key
         Name of the technical fit; it is written into `data` if it is not there.
     effort
