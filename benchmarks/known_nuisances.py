@@ -1,6 +1,6 @@
 """What becomes of a screen whose cells leak RNA, whose guides are few clones, or whose guides fail in some cells.
 
-    python benchmarks/known_nuisances.py [--seeds 4] [--only base clones_10 ...] [--out FILE.csv]
+    python benchmarks/known_nuisances.py [--seeds 10] [--only base clones_10 ...] [--out FILE.csv]
 
 Each screen has 360 genes, 4,000 cells, 13 graded guides, 6 NTC guides and two batches. A kind of data with something
 that the user can name (the clone of a cell, its ambient share) is fitted without and with it. Reported over seeds:
@@ -152,7 +152,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--out", type=Path, help="csv file with a row per fit")

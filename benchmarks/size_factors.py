@@ -1,6 +1,6 @@
 """How far each way to size factors restores the truth, and what false calls remain after the three steps.
 
-    python benchmarks/size_factors.py [--seeds 4] [--genes 240] [--cells 4000] [--scenarios rising both depth]
+    python benchmarks/size_factors.py [--seeds 10] [--genes 240] [--cells 4000] [--scenarios rising both depth]
 
 Three simulated screens with 12 graded and 6 NTC guides in two batches. "rising": half of the genes rise with the
 dosage, none fall, so that totals follow it. "both": half respond, up or down. "depth": 30 % respond, and the
@@ -120,7 +120,7 @@ def report(runs: pd.DataFrame) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--genes", type=int, default=240)
     parser.add_argument("--cells", type=int, default=4000)
     parser.add_argument("--scenarios", nargs="+", default=["rising", "both", "depth"])
