@@ -137,6 +137,47 @@ def test_mapping_series_table_and_column_say_the_same(wells: ad.AnnData) -> None
     assert "cis" not in wells.uns
 
 
+def test_labels_that_are_numbers_are_not_those_of_rows(wells: ad.AnnData) -> None:
+    adata = wells.copy()
+    adata.obs["number"] = pd.factorize(adata.obs["well"])[0] + 1
+    left = adata.obs[["number", "left"]].drop_duplicates().rename(columns={"left": "dosage"})
+    for table in (left, left.reset_index(drop=True), left.set_index("number")):
+        ds.tl.set_dosage(adata, table, label_key="number")
+        at = ds.get.guides(adata)["log2_dosage"]
+        np.testing.assert_allclose(at[left["number"].astype(str)], np.log2(left["dosage"]))
+
+
+def test_a_table_with_both_units_is_read_in_the_one_that_was_named(wells: ad.AnnData) -> None:
+    adata = wells.copy()
+    table = pd.DataFrame({"dosage": [0.5, 0.25], "log2_dosage": [-1.0, -2.0]}, ["well_0", "well_1"])
+    for scale in ("relative", "log2"):
+        ds.tl.set_dosage(adata, table, label_key="well", scale=scale)
+        at = ds.get.guides(adata)["log2_dosage"]
+        np.testing.assert_allclose(at[["well_0", "well_1"]], [-1.0, -2.0])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda left: left.rename({"well_0": "well-0"}), "no cell has the labels ['well-0']"),
+        (lambda left: left.rename({"well_0": "well-0"}), "without a dosage take no part: ['well_0']"),
+        (lambda left: left[["well_0", "well_1"]], "sd lacks the labels ['well_1']"),
+        (lambda left: 1.9 * left, "mean log2 dosage of 0.93"),
+        (lambda left: 100 * left.drop(["ctrl_0", "ctrl_1", "ctrl_2"]), "are they per cent?"),
+    ],
+)
+def test_doubtful_dosages_are_told_of(
+    wells: ad.AnnData, caplog: pytest.LogCaptureFixture, change: Any, said: str
+) -> None:
+    adata = wells.copy()
+    left = adata.obs.drop_duplicates("well").set_index("well")["left"]
+    ds.tl.set_dosage(adata, left, label_key="well")
+    assert "set_dosage" not in caplog.text
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        ds.tl.set_dosage(adata, change(left), label_key="well", sd={"well_0": 0.1} if "sd" in said else None)
+    assert said in caplog.text
+
+
 @pytest.mark.parametrize("sd", [0.1, dict.fromkeys(["well_0", "well_1"], 0.1), "error"])
 def test_errors_of_labels(wells: ad.AnnData, sd: Any) -> None:
     adata = wells.copy()
@@ -216,6 +257,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no control": ("left", {"control": None}, "control=None is for scale='dose'"),
     "both": ("left", {"label_key": "same"}, "occur in control cells and in others"),
     "sd": ("left", {"sd": -0.1}, "below 0"),
+    "numbered rows": (pd.DataFrame({"dosage": [1.0, 0.5]}), {}, "rows are numbered.*column 'well'"),
     "sd of nothing": ("left", {"sd": [0.1]}, "a list, is not allowed"),
     "only controls": ({"ctrl_0": 1.0}, {}, "no cell has a label with a dosage"),
     "gene": ("left", {"cis_gene": "nowhere"}, "cis gene"),

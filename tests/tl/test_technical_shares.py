@@ -85,6 +85,21 @@ def test_usage_is_recovered(usage: tuple[ad.AnnData, np.ndarray], by_key: ad.Ann
     assert 0.08 < rho.groupby(by_key.uns["technical"]["sticks"]["feature"]).first().median() < 0.12  # 1 / 10 in truth
 
 
+def test_late_links_are_as_overdispersed_as_a_dirichlet_makes_them(obs: pd.DataFrame) -> None:
+    """What is left of a Dirichlet is one of less precision: its rho / (1 - rho) is that of the whole over its share."""
+    rng = np.random.default_rng(3)
+    p, theta = np.array([0.6, 0.28, 0.08, 0.04]), 0.25
+    share = rng.gamma(p / theta, size=(F, N, K))
+    y = rng.multinomial(rng.poisson(3.0, (F, N)), share / share.sum(-1, keepdims=True))
+    layers = {f"k{k}": sparse.csr_matrix(y[:, :, k].T) for k in range(K)}
+    adata = ad.AnnData(obs=obs.copy(), var=pd.DataFrame(index=[f"f{t}" for t in range(F)]), layers=layers)
+    ds.tl.fit_technical(adata, distribution="multinomial", category_layers=list(layers))
+    sticks = adata.uns["technical"]["sticks"]
+    rho = sticks["overdispersion"].to_numpy().reshape(F, K - 1)
+    of_link = theta / (1 - np.r_[0, np.cumsum(p[:2])])
+    np.testing.assert_allclose(np.median(rho, 0), of_link / (1 + of_link), atol=0.06)  # 0.20, 0.38, 0.68
+
+
 def test_categories_that_do_not_occur_are_said(by_key: ad.AnnData) -> None:
     table = ds.get.technical(by_key)
     assert table.loc["f3:k2", "status"] == "filtered: no count in any cell"

@@ -36,8 +36,9 @@ class SharePriors:
     """Control cells: ``y ~ BetaBinomial(n, p, rho)`` with ``logit p = level + a``.
 
     ``level ~ Normal(logit of the pooled share, level_sd)``, ``a ~ StudentT(df, 0, scale)``, and
-    ``-log(1 - rho) ~ Exponential(beta_o)``, that is ``rho ~ Beta(1, beta_o)``: most dense at 0, the binomial. `beta_o`
-    and the scale are learned over sticks.
+    ``-log(1 - rho) ~ Exponential(beta_o)``, that is ``rho ~ Beta(1, beta_o)``: most dense at 0, the binomial. Of a
+    stick that divides a share `left` of its feature's counts it is ``left * rho / (1 - rho)`` that has this prior in
+    place of ``rho / (1 - rho)``, as by a Dirichlet. `beta_o` and the scale are learned over sticks.
     """
 
     beta_o_shape: float = 9.0

@@ -76,6 +76,7 @@ class ShareStats:
     tail_rest: Floats  # (S, C, J)
     tail_total: Floats  # (S, J) of n, over all groups
     at: Floats  # (J,)
+    left: Floats  # (S,) share of its feature's counts that a stick divides: 1 of the first stick
 
     def take(self, which: Ints | slice | NDArray[np.bool_]) -> ShareStats:
         """Some of the sticks."""
@@ -86,6 +87,7 @@ class ShareStats:
             self.tail_rest[which],
             self.tail_total[which],
             self.at,
+            self.left[which],
         )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dream_sc import _validate
 from dream_sc._keys import GUIDE
+from dream_sc._logging import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,11 +25,11 @@ class Given:
     """A number of each cell, NaN where none is given, and whether cells of a label differ in it."""
 
     value: np.ndarray  # (N,)
-    sd: np.ndarray  # (N,) 0 where none is given
+    sd: np.ndarray  # (N,) 0 where none is given, or no dosage
     by_cell: bool
 
 
-def read(adata: AnnData, dosage: Any, sd: Any, label: np.ndarray, scale: str) -> Given:
+def read(adata: AnnData, dosage: Any, sd: Any, label: np.ndarray, scale: str, label_key: str) -> Given:
     """The dosages of cells with these labels ``(N,)``, in the user's unit.
 
     Raises
@@ -40,26 +41,37 @@ def read(adata: AnnData, dosage: Any, sd: Any, label: np.ndarray, scale: str) ->
         value = _column(adata, dosage, "dosage")
         by_cell = bool((pd.Series(value).groupby(label).nunique().drop("", errors="ignore") > 1).any())
     else:
-        table = _table(dosage, scale)
+        table = _table(dosage, scale, label_key)
         if sd is None and SD in table:
             sd = table[SD]
         value, by_cell = _of_labels(table[DOSAGE], label, "dosage"), False
-    return Given(value, _sd(adata, sd, label), by_cell)
+    errors = _sd(adata, sd, label)
+    lacking = np.isfinite(value) & np.isnan(errors) & (label != "") & (value != (1.0 if scale == "relative" else 0.0))
+    if lacking.any():
+        names = sorted(set(label[lacking]))[:SHOWN]
+        logger.warning("tl.set_dosage: sd lacks the labels %s: their dosages are taken to be exact", names)
+    return Given(value, np.nan_to_num(errors, nan=0.0), by_cell)
 
 
-def _table(dosage: Any, scale: str) -> pd.DataFrame:
+def _table(dosage: Any, scale: str, label_key: str) -> pd.DataFrame:
     """A table with the labels as index, the dosages as "dosage", and their errors as "sd" where it has any."""
     if isinstance(dosage, pd.Series):
         return _named(dosage.rename(DOSAGE).to_frame())
     if isinstance(dosage, pd.DataFrame):
-        table = dosage.set_index(GUIDE) if GUIDE in dosage else dosage
+        key = next((k for k in (label_key, GUIDE) if k in dosage), None)
+        if key is None and isinstance(dosage.index, pd.RangeIndex) and dosage.index.name is None:
+            raise ValueError(
+                f"dosage is a table whose rows are numbered: have the labels as index, or in a column {label_key!r}; "
+                f"it has {list(dosage.columns)}"
+            )
+        table = dosage if key is None else dosage.set_index(key)
         name = LOG2_DOSAGE if scale == "log2" and LOG2_DOSAGE in table else DOSAGE
         if name not in table:
             raise ValueError(
                 f"dosage is a table without a column {name!r}; it has {list(table.columns)}: name the dosages "
                 f"{DOSAGE!r}, their errors {SD!r}, and have the labels as index"
             )
-        return _named(table.rename(columns={name: DOSAGE})[[DOSAGE, *([SD] if SD in table else [])]])
+        return _named(table[[name, *([SD] if SD in table else [])]].rename(columns={name: DOSAGE}))
     if isinstance(dosage, Mapping):
         return _named(pd.Series(dict(dosage), name=DOSAGE).to_frame())
     raise TypeError(
@@ -87,6 +99,9 @@ def _of_labels(given: pd.Series, label: np.ndarray, what: str) -> np.ndarray:
             f"{what} names none of the labels of the cells: it names {list(numbers.index)[:SHOWN]}, cells have "
             f"{known[:SHOWN]}; see label_key="
         )
+    unknown = sorted(set(numbers.index) - set(known))
+    if unknown:
+        logger.warning("tl.set_dosage: no cell has the labels %s, which %s names", unknown[:SHOWN], what)
     return numbers.reindex(label).to_numpy()
 
 
@@ -102,7 +117,7 @@ def _column(adata: AnnData, key: str, what: str) -> np.ndarray:
 
 
 def _sd(adata: AnnData, sd: Any, label: np.ndarray) -> np.ndarray:
-    """Errors of cells' dosages: one number for all, numbers of labels, or a column; 0 where nothing is said."""
+    """Errors of cells' dosages: one number for all, numbers of labels, or a column; NaN where it lacks one."""
     n = len(label)
     if sd is None:
         return np.zeros(n)
@@ -115,7 +130,6 @@ def _sd(adata: AnnData, sd: Any, label: np.ndarray) -> np.ndarray:
         values = np.full(n, float(sd))
     else:
         raise TypeError(f"sd is a {type(sd).__name__}: give a number, a mapping of labels, or a column of .obs")
-    values = np.nan_to_num(values, nan=0.0, posinf=-1.0)
-    if (values < 0).any():
+    if (values < 0).any() or np.isinf(values).any():
         raise ValueError("sd holds numbers below 0, or infinite ones: errors of dosages are 0 or more")
     return values

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Scale = Literal["relative", "log2", "dose"]
 Z95 = 1.959963984540054
 FAR_CONTROL = 1.0  # log2: controls further than this from the dosage that defines them show another unit
+OFF_CONTROL = 0.1  # log2: ... are told of, as the axis is off by as much
+MOST_RELATIVE = 20.0  # of the level in control cells: more looks like per cent
 SHOWN = 12
 
 
@@ -56,10 +58,11 @@ def set_dosage(
     data
         AnnData or MuData.
     dosage
-        Dosages of labels: a mapping, a Series, or a table with the labels as index (or in a column "guide"), the
-        dosages in a column "dosage" and, if they have errors, these in a column "sd"; with scale "log2" the column may
-        be called "log2_dosage", as `get.guides` returns it. Or the name of a column of `.obs` with the dosage of each
-        cell. Cells of a label may differ in it: the label then has their mean log2 dosage and their spread.
+        Dosages of labels: a mapping, a Series, or a table with the labels as index (or in a column named as
+        `label_key`, or "guide"), the dosages in a column "dosage" and, if they have errors, these in a column "sd";
+        with scale "log2" the column may be called "log2_dosage", as `get.guides` returns it. Or the name of a column of
+        `.obs` with the dosage of each cell. Cells of a label may differ in it: the label then has their mean log2
+        dosage and their spread.
     label_key
         Column of `.obs` with the label of each cell. Cells without a label, or with one that has no dosage, take no
         part.
@@ -68,8 +71,8 @@ def set_dosage(
         without a dosage of their own get that one. None, with scale "dose": the labels at dose 0.
     sd
         Errors of the dosages, in their unit: one number, numbers of labels, or a column of `.obs`. They are those of
-        labels; where cells of a label differ in dosage, they are those of cells, independent of each other. None: those
-        of the table, or none.
+        labels; where cells of a label differ in dosage, they are those of cells, independent of each other. A
+        label without one is taken to be exact. None: those of the table, or none.
     scale
         Unit of the dosages. "relative": fraction of the level in control cells. "log2": log2 of that. "dose": in a unit
         of the user, with controls at 0.
@@ -110,7 +113,7 @@ def set_dosage(
     if cis_gene is not None:
         _validate.feature(adata, cis_gene, "cis gene")
     label = _validate.labels(adata, label_key, "label_key")
-    given = known_dosages.read(adata, dosage, sd, label, scale)
+    given = known_dosages.read(adata, dosage, sd, label, scale, label_key)
     target, is_control = _controls(adata, target_key, control, given, scale)
     design = _design(label, target, is_control, given, cis_gene)
     _refuse_confounded(adata, technical_key, label_key, label, design)
@@ -220,7 +223,7 @@ def _design(label: np.ndarray, target: np.ndarray, is_control: np.ndarray, given
     code = pd.Index(table["guide"]).get_indexer(np.where(take, label, ""))
     if lacking.any():
         names = sorted(set(label[lacking]) - set(table["guide"]))
-        logger.info("tl.set_dosage: %d cells without a dosage take no part: %s", int(lacking.sum()), names[:SHOWN])
+        logger.warning("tl.set_dosage: %d cells without a dosage take no part: %s", int(lacking.sum()), names[:SHOWN])
     return _Design(table, code.astype(np.int64))
 
 
@@ -277,6 +280,26 @@ def _check(value: np.ndarray, control: np.ndarray, scale: str) -> None:
         raise ValueError(
             f"control cells have a mean dosage of {value[control].mean():g}: with scale={scale!r} controls are at "
             f"{1 if scale == 'relative' else 0}. Check the unit of the dosages, scale= and control="
+        )
+    _doubt(value, control, scale)
+
+
+def _doubt(value: np.ndarray, control: np.ndarray, scale: str) -> None:
+    """Say where dosages are hardly what they should be."""
+    if scale == "dose":
+        return
+    log2 = value if scale == "log2" else np.log2(value)
+    if abs(off := float(log2[control].mean())) > OFF_CONTROL:
+        logger.warning(
+            "tl.set_dosage: control cells have a mean log2 dosage of %.2f, which is 0 by definition: EC50s are off by "
+            "as much. Divide dosages by the geometric mean of those of control cells, or give controls none",
+            off,
+        )
+    if float(np.nanmax(log2)) > np.log2(MOST_RELATIVE):
+        logger.warning(
+            "tl.set_dosage: dosages go up to %.3g times the level in control cells: are they per cent? scale='relative' "
+            "takes fractions, scale='dose' any unit",
+            2.0 ** float(np.nanmax(log2)),
         )
 
 

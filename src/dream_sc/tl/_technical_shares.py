@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,9 @@ def _fit_sticks(pairs: Any, m: Modality, inference: Any, overdispersed: bool) ->
             f"no feature has {MIN_COUNT} counts or more in the denominators of the {int((m.row >= 0).sum())} control "
             "cells, and two categories that occur: check control=, the layers and category_key="
         )
-    return ok, run(m.likelihood.technical_step, inference, stats.take(ok), SharePriors(), overdispersed)
+    left = np.maximum(total, 1.0) / np.maximum(most[pairs.sticks.feature], 1.0)
+    stats = replace(stats, left=left).take(ok)
+    return ok, run(m.likelihood.technical_step, inference, stats, SharePriors(), overdispersed)
 
 
 def _share_slots(adata: AnnData, found: Any, ok: np.ndarray, key: str) -> dict[tuple[str, str], Any]:

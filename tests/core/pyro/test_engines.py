@@ -128,7 +128,7 @@ def test_the_model_of_shares_agrees_with_the_fast_engine() -> None:
     n = rng.poisson(8.0, (400, 3))
     y = rng.binomial(n, rng.beta(p * (1 - rho) / rho, (1 - p) * (1 - rho) / rho))
     block = slice(0, 3), sparse.csc_matrix(y.astype(float)), sparse.csc_matrix(n.astype(float))
-    stats = share_stats([block], group, 2, 3, float(n.max()))
+    stats = replace(share_stats([block], group, 2, 3, float(n.max())), left=np.array([1.0, 0.5, 0.1]))
     fast = engine("laplace").technical_shares(stats, SharePriors())
     for name, niters in (("svi", 1500), ("nuts", 200)):
         other = engine(name).technical_shares(stats, SharePriors(), niters=niters, nsamples=300, device="cpu")

@@ -115,6 +115,17 @@ def test_few_counts_say_nothing_of_the_knock_down() -> None:
     assert raised <= 10
 
 
+@pytest.mark.parametrize("over", [0.0, 0.15, 0.3])
+def test_guides_that_move_nothing_differ_between_no_batches(over: float) -> None:
+    gen = np.random.default_rng(1)
+    expected = EVEN.ravel() * 20.0
+    raised = 0
+    for _ in range(300):
+        counts = gen.poisson(expected * np.exp(np.where(CONTROL.repeat(2), 0.0, gen.normal(0, over, 2 * N_GUIDES))))
+        raised += _found(_prepared(EVEN), cis=(counts.astype(float), expected))["knock_down_by_batch"].raised
+    assert raised <= 3  # of 300
+
+
 def test_few_ntc_guides_matter_where_few_guides_target() -> None:
     one = np.arange(N_GUIDES) >= 9
     assert not _found(_prepared(EVEN, control=one))["few_ntc_guides"].raised  # nine graded guides

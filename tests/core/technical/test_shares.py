@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import integrate, sparse, stats
@@ -143,6 +145,26 @@ def test_the_level_is_that_of_quadrature() -> None:
     mean, square = moment(1) / moment(0), moment(2) / moment(0)
     np.testing.assert_allclose(fit.level[0], centre + mean, atol=0.01)
     np.testing.assert_allclose(fit.level_sd[0], np.sqrt(square - mean**2), rtol=0.02)
+
+
+@pytest.mark.parametrize("left", [1.0, 0.3, 0.02])
+def test_without_information_the_overdispersion_is_that_of_the_prior(left: float) -> None:
+    """One read in each cell says nothing of rho: that of the feature is Beta(1, beta_o), the link's follows."""
+    rng = np.random.default_rng(6)
+    n = np.ones((200, 40), int)
+    s = replace(_stats(rng.binomial(n, 0.4), n, np.zeros(200, int)), left=np.full(40, left))
+    fit = engine("laplace").technical_shares(s, SharePriors())
+    np.testing.assert_allclose(fit.beta_o, 3.0, rtol=0.02)  # the mean of its prior
+
+    def of_link(rho: float) -> float:
+        theta = rho / (1 - rho) / left
+        return theta / (1 + theta)
+
+    mean, square = (
+        integrate.quad(lambda r: of_link(r) ** k * stats.beta.pdf(r, 1, fit.beta_o), 0, 1)[0] for k in (1, 2)
+    )
+    np.testing.assert_allclose(fit.overdispersion, mean, rtol=0.03)
+    np.testing.assert_allclose(fit.overdispersion_sd, np.sqrt(square - mean**2), rtol=0.06)
 
 
 def test_a_group_without_counts_and_structural_zeros_stay_finite() -> None:

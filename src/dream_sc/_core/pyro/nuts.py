@@ -198,10 +198,10 @@ def technical_shares(
     first, at = fit_shares(stats, priors, overdispersed), resolve_device(device)
     with tensors.isolated(rng, at):
         data = tensors.share_data(stats, first.effect_scale, priors, overdispersed, at)
-        start = tensors.share_start(first, at)
+        start = tensors.share_start(stats, first, at)
         found, diagnostics = sample(lambda: share_model(data), start, nsamples, niters)
     n_eff = np.asarray(diagnostics["level"]["n_eff"]).ravel()
-    return tensors.share_fit(found, first, n_eff > LEAST_EFFECTIVE)
+    return tensors.share_fit(found, stats, first, n_eff > LEAST_EFFECTIVE)
 
 
 def cis(

@@ -229,10 +229,10 @@ def technical_shares(
     first, at = fit_shares(stats, priors, overdispersed), resolve_device(device)
     with tensors.isolated(rng, at):
         data = tensors.share_data(stats, first.effect_scale, priors, overdispersed, at)
-        start = tensors.share_start(first, at)
+        start = tensors.share_start(stats, first, at)
         family, drift = optimise(lambda: share_model(data), start, niters or NITERS, rng)
         found = draws_of(family, nsamples)
-    return tensors.share_fit(found, first, drift["level"].cpu().numpy()[:, 0] < DRIFT)
+    return tensors.share_fit(found, stats, first, drift["level"].cpu().numpy()[:, 0] < DRIFT)
 
 
 def technical_normal(

@@ -169,6 +169,7 @@ def share_data(
         t(stats.tail_rest),
         t(stats.tail_total),
         t(stats.at),
+        t(stats.left),
         t(centre),
         scale,
         overdispersed,
@@ -176,17 +177,18 @@ def share_data(
     )
 
 
-def share_start(first: ShareFit, device: torch.device) -> dict[str, Any]:
+def share_start(stats: ShareStats, first: ShareFit, device: torch.device) -> dict[str, Any]:
     """Start of the sampling engines at the fast engine's result."""
+    rho = np.clip(first.overdispersion, 1e-4, 0.98)
     return {
         "level": tensor(first.level[:, None], device),
         "effects": tensor(first.effects[:, None, 1:], device),
-        "excess": tensor(-np.log1p(-np.clip(first.overdispersion, 1e-4, 0.98))[:, None], device),
+        "excess": tensor(np.log1p(stats.left * rho / (1 - rho))[:, None], device),
         "beta_o": torch.as_tensor(first.beta_o),
     }
 
 
-def share_fit(draws: dict[str, Any], first: ShareFit, converged: Any) -> ShareFit:
+def share_fit(draws: dict[str, Any], stats: ShareStats, first: ShareFit, converged: Any) -> ShareFit:
     """Summarise draws (first axis) of the technical model of sticks."""
     from dataclasses import replace
 
@@ -194,7 +196,8 @@ def share_fit(draws: dict[str, Any], first: ShareFit, converged: Any) -> ShareFi
     effects = np.zeros((len(level), *first.effects.shape))
     if "effects" in draws:
         effects[..., 1:] = draws["effects"].reshape(*level.shape, -1)
-    rho = -np.expm1(-draws["excess"][..., 0]) if "excess" in draws else np.zeros_like(level)
+    theta = np.expm1(draws["excess"][..., 0]) / stats.left if "excess" in draws else np.zeros_like(level)
+    rho = theta / (1 + theta)
     covariance = (effects * (level - level.mean(0))[..., None]).mean(0)
     return replace(
         first,

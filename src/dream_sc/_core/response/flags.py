@@ -24,6 +24,7 @@ MOST_BY_BATCH = 0.1  # share of the variance of the dosage between cells; random
 LARGEST_OFFSET = 0.5  # log2 over the range of dosages; totals with 30 % of responders give 0.1 to 0.3
 ENOUGH = 10.0  # expected counts of the cis gene, from which on a log ratio is hardly biased
 WEAKER, CLEAR = 0.25, 4.0  # difference of knock-down between batches, as a share of it, and in its standard errors
+MOVES = 9.0  # squared log ratio of guides that move the cis gene, in its variance
 FEW_CONTROLS, FEW_GUIDES = 3, 6  # NTC guides, and targeting ones below which curves cannot make up for few of them
 
 
@@ -146,7 +147,7 @@ def _of_knock_down(prepared: Prepared, counts: Floats, expected: Floats) -> list
     if known.sum() < 2:
         return []
     y, e = y[~control][:, known], (e * level)[~control][:, known]
-    slopes, errors = [], []
+    slopes, errors, moves = [], [], []
     for c in range(e.shape[1]):
         other = np.arange(e.shape[1]) != c
         elsewhere = e[:, other].sum(1)
@@ -159,10 +160,13 @@ def _of_knock_down(prepared: Prepared, counts: Floats, expected: Floats) -> list
         # beyond the counts' own noise: cells of a guide differ, and guides between groups
         left = float(w @ (z - slope * x) ** 2) / max(int((w > 0).sum()) - 1, 1)
         slopes.append(slope)
+        # a slope on guides that move nothing is one of noise on noise, as that of knock-outs
+        moves.append(float(w @ x**2) > MOVES * max(left, 1.0) * int((w > 0).sum()))
         errors.append(np.sqrt(max(left, 1.0) * float(w @ x**2)) / size if size > 0 else np.inf)
     off = np.abs(np.array(slopes) - 1.0)
     worst = int(np.argmax(off))
-    return [Flag("knock_down_by_batch", slopes[worst], WEAKER, bool(off[worst] > max(WEAKER, CLEAR * errors[worst])))]
+    clear = moves[worst] and off[worst] > max(WEAKER, CLEAR * errors[worst])
+    return [Flag("knock_down_by_batch", slopes[worst], WEAKER, bool(clear))]
 
 
 def _log_ratio(y: Floats, e: Floats) -> tuple[Floats, Floats]:

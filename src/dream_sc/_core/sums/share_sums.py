@@ -25,7 +25,7 @@ def share_stats(
 ) -> ShareStats:
     """Sum blocks of sparse ``(N, sticks)`` matrices of y and n over the cells of each row (-1: none).
 
-    `largest` is the largest denominator.
+    `largest` is the largest denominator. Each stick is taken as the first of its feature (`left` 1).
     """
     edges = tail_edges(max(largest, 2.0))[1:]
     at = (edges[:-1] + edges[1:] - 1) / 2
@@ -37,7 +37,7 @@ def share_stats(
         for x, total, tail in ((y, total_y, tail_y), (rest, total_r, tail_r)):
             total[part], tail[part] = _tails(x, row, n_rows, edges)
         tail_n[part] = _tails(n, row, n_rows, edges)[1].sum(1)
-    return ShareStats(total_y, total_r, tail_y, tail_r, tail_n, at)
+    return ShareStats(total_y, total_r, tail_y, tail_r, tail_n, at, np.ones(n_sticks))
 
 
 def _tails(x: Any, row: Ints, n_rows: int, edges: Floats) -> tuple[Floats, Floats]:

@@ -106,8 +106,22 @@ def _mode(
 
 
 @part
+def _log_prior(x: float, left: float, beta_o: float) -> float:
+    """Log density of ``x = -log(1 - rho)`` of a stick, where its feature's ``log1p(left * expm1(x))`` is exponential."""
+    return log(beta_o) + log(left) + x - (beta_o + 1.0) * log1p(left * expm1(x))
+
+
+@part
 def _summarise(
-    log_post: Vector, top: float, low: float, width: float, mean: Matrix, cov: Cube, out: Vector, effects: Matrix
+    log_post: Vector,
+    top: float,
+    low: float,
+    width: float,
+    left: float,
+    mean: Matrix,
+    cov: Cube,
+    out: Vector,
+    effects: Matrix,
 ) -> None:
     """Average over the grid of the overdispersion; a grid of one point has no overdispersion."""
     n_grid, n = mean.shape
@@ -120,7 +134,7 @@ def _summarise(
         w = exp(log_post[j] - top) / norm
         x = exp(low + j * width) if n_grid > 1 else 0.0
         rho = -expm1(-x)
-        o1, o2, x1 = o1 + w * rho, o2 + w * rho * rho, x1 + w * x
+        o1, o2, x1 = o1 + w * rho, o2 + w * rho * rho, x1 + w * log1p(left * expm1(x))
         for i in range(n):
             m[i, 0] += w * mean[j, i]
             m[i, 1] += w * (cov[j, i, 1] + mean[j, i] ** 2)
@@ -142,6 +156,7 @@ def fit_shares(
     tail_r: Cube,
     tail_n: Matrix,
     at: Vector,
+    left: Vector,
     sd: float,
     scale: float,
     df: float,
@@ -184,7 +199,7 @@ def fit_shares(
                     step,
                 )
                 if n_grid > 1:
-                    log_post[j] += low + j * width + log(beta_o) - beta_o * x
+                    log_post[j] += low + j * width + _log_prior(x, left[s], beta_o)
                 top = max(top, log_post[j])
                 for i in range(n):
                     mean[j, i] = theta[i]
@@ -199,4 +214,4 @@ def fit_shares(
                         first, last = min(first, j), max(last, j)
                 high = min(low + (last + 1) * width, HIGH)
                 low = low + max(first - 1, 0) * width
-        _summarise(log_post, top, low, width, mean, cov, out[s], effects[s])
+        _summarise(log_post, top, low, width, left[s], mean, cov, out[s], effects[s])

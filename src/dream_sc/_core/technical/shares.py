@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 N_GRID = 16
 N_PASSES = 3
 MOST_STICKS = 2000  # that what is shared is learned from
-N_OUT = 6  # level, sd, rho, sd, converged, mean of -log(1 - rho)
+N_OUT = 6  # level, sd, rho, sd, converged, mean of the feature's -log(1 - rho)
 
 
 def _pass(
@@ -45,6 +45,7 @@ def _pass(
             some.tail_rest,
             some.tail_total,
             some.at,
+            some.left,
             priors.level_sd,
             scale,
             priors.effect_df,

@@ -73,6 +73,7 @@ class ShareData:
     tail_rest: Any  # (S, C, J)
     tail_total: Any  # (S, J)
     at: Any  # (J,)
+    left: Any  # (S,)
     centre: Any  # (S,) of the prior of the level
     effect_scale: float
     overdispersed: bool
@@ -82,7 +83,7 @@ class ShareData:
 def shares(data: ShareData) -> None:
     """Joint density of level, group effects (logit) and overdispersion of all sticks; binomial coefficients left out.
 
-    The latent `excess` is ``-log(1 - rho)``.
+    The latent `excess` is ``-log(1 - rho)`` of a stick's feature, whose rho / (1 - rho) is `left` times the stick's.
     """
     p, one, n_groups = data.priors, data.centre.new_ones(1), data.numerator.shape[1]
     if data.overdispersed:
@@ -97,7 +98,8 @@ def shares(data: ShareData) -> None:
         log_p, log_q = torch.nn.functional.logsigmoid(eta), torch.nn.functional.logsigmoid(-eta)
         value = (data.numerator * log_p + data.rest * log_q).sum(-1, keepdim=True)
         if data.overdispersed:
-            theta = torch.expm1(pyro.sample("excess", dist.Exponential(beta_o * one)))
+            excess = pyro.sample("excess", dist.Exponential(beta_o * one))
+            theta = torch.expm1(excess) / data.left[:, None]
             steps = (theta * data.at)[:, None]
             value = value + (data.tail_numerator * torch.log1p(steps / log_p.exp()[..., None])).sum((-1, -2))[:, None]
             value = value + (data.tail_rest * torch.log1p(steps / log_q.exp()[..., None])).sum((-1, -2))[:, None]
