@@ -297,8 +297,8 @@ def _doubt(value: np.ndarray, control: np.ndarray, scale: str) -> None:
         )
     if float(np.nanmax(log2)) > np.log2(MOST_RELATIVE):
         logger.warning(
-            "tl.set_dosage: dosages go up to %.3g times the level in control cells: are they per cent? scale='relative' "
-            "takes fractions, scale='dose' any unit",
+            "tl.set_dosage: dosages go up to %.3g times the level in control cells: are they per cent? "
+            "scale='relative' takes fractions, scale='dose' any unit",
             2.0 ** float(np.nanmax(log2)),
         )
 

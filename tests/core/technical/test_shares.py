@@ -161,7 +161,7 @@ def test_without_information_the_overdispersion_is_that_of_the_prior(left: float
         return theta / (1 + theta)
 
     mean, square = (
-        integrate.quad(lambda r: of_link(r) ** k * stats.beta.pdf(r, 1, fit.beta_o), 0, 1)[0] for k in (1, 2)
+        integrate.quad(lambda r, k=k: of_link(r) ** k * stats.beta.pdf(r, 1, fit.beta_o), 0, 1)[0] for k in (1, 2)
     )
     np.testing.assert_allclose(fit.overdispersion, mean, rtol=0.03)
     np.testing.assert_allclose(fit.overdispersion_sd, np.sqrt(square - mean**2), rtol=0.06)

@@ -107,7 +107,7 @@ def _mode(
 
 @part
 def _log_prior(x: float, left: float, beta_o: float) -> float:
-    """Log density of ``x = -log(1 - rho)`` of a stick, where its feature's ``log1p(left * expm1(x))`` is exponential."""
+    """Log density of ``x = -log(1 - rho)`` of a stick; its feature's ``log1p(left * expm1(x))`` is exponential."""
     return log(beta_o) + log(left) + x - (beta_o + 1.0) * log1p(left * expm1(x))
 
 
