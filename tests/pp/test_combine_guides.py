@@ -231,3 +231,22 @@ def test_cells_with_a_part_of_a_construct_take_no_part() -> None:
         ds.tl.fit_cis(adata, "GFI1B", control_group=group)
         assert np.flatnonzero(adata.obs["cis_guide"].isna()).tolist() == lost.tolist()
         assert np.flatnonzero(ds.get.cis(adata)["log2_x_true"].isna()).tolist() == lost.tolist()
+
+
+def test_constructs_that_were_captured_in_part_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    adata = _pairs(ds.datasets.titration(1200, 8, rng=0))
+    full, rng = adata.obsm["umis"].copy(), np.random.default_rng(1)
+    adata.obsm["umis"] = full * (rng.random(full.shape) < 0.85)  # a pair is then together in 74 %
+    ds.pp.guide_matrix(adata, "umis")
+    ds.pp.combine_guides(adata, "umis", dosage="additive", complete=False)
+    ds.tl.fit_technical(adata, guides="constructs")
+    found = {}
+    for key in ("constructs", "guides"):
+        caplog.clear()
+        ds.tl.fit_cis(adata, "GFI1B", guides=key)
+        table = ds.get.guides(adata)
+        found[key] = table.loc[~table["is_control"].astype(bool), "log2_dosage"]
+        assert ("complete=False), and the steps with guides='constructs'" in caplog.text) == (key == "guides")
+    truth = adata.uns["titration"]["guides"].query("target == 'GFI1B'")["log2_dosage"]
+    np.testing.assert_allclose(found["constructs"].mean(), truth.mean(), atol=0.2)
+    assert len(found["guides"]) == 2 * len(found["constructs"])

@@ -145,7 +145,23 @@ def never_apart(guides: Guides, wanted: list[str], control: list[str]) -> tuple[
     if len(out.names) < len(guides.names):
         joined = sorted(set(out.names) - set(guides.names))
         logger.info("guides that are never apart count as one: %s", joined[:SHOWN])
+    _warn_of_parts(out, out.targeting(wanted))
     return out, barred
+
+
+def _warn_of_parts(guides: Guides, acting: np.ndarray) -> None:
+    """Say which acting guides ``(G,)`` look like parts of a construct that were not always captured."""
+    at = np.flatnonzero(acting)
+    groups = _together(guides.carried[:, at], MOSTLY_TOGETHER)
+    if groups:
+        logger.warning(
+            "tl.fit_cis: half or more of the cells with either guide of %s carry both, as where a part of a construct "
+            "was not captured. They count as guides whose effects add up, and each gets a part of the dosage of the "
+            "construct. If they are one construct, call dream_sc.pp.combine_guides(data, %r, dosage='additive', "
+            "complete=False), and the steps with guides='constructs'",
+            [JOINED.join(sorted(map(str, guides.names[at[g]]))) for g in groups][:SHOWN],
+            guides.key,
+        )
 
 
 def _together(carried: Any, least: float) -> list[np.ndarray]:
