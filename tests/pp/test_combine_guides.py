@@ -77,6 +77,31 @@ def test_guides_that_were_not_captured(caplog: pytest.LogCaptureFixture) -> None
     assert _counts(adata) == {"a1+a2": 47, "b1+b2": 32, "n1+n2": 37}
 
 
+@pytest.mark.parametrize("capture", [0.5, 0.6, 0.8])
+@pytest.mark.parametrize("size", [2, 3])
+def test_constructs_go_before_their_parts(capture: float, size: int) -> None:
+    names, rng = np.array(["a1", "a2", "a3"][:size]), np.random.default_rng(0)
+    seen = [" ".join(names[rng.random(size) < capture]) for _ in range(2000)]
+    adata = _cells(*((names, seen.count(names)) for names in sorted(set(seen))), ("b1", 1000), ("n1", 1000))
+    with_any = sum(s != "" for s in seen)
+    ds.pp.combine_guides(adata, "umis", complete=False)
+    assert _counts(adata) == {"+".join(names): with_any, "b1": 1000, "n1": 1000}
+    ds.pp.combine_guides(adata, "umis", complete=False, dosage="additive")
+    x = pd.DataFrame(adata.obsm["constructs"].toarray(), adata.obs_names, adata.uns["constructs_ids"])
+    assert x.sum()["+".join(names)] == with_any
+
+
+def test_guides_that_are_no_construct_stay_apart() -> None:
+    pairs = _cells(("a1 a2", 40), ("a1 a3", 40), ("a2 a3", 40), ("b1", 60), ("n1", 60))  # all pairs of three guides
+    ds.pp.combine_guides(pairs, "umis", complete=False, dosage="additive")
+    assert {"a1", "a2", "a3"} < set(pairs.uns["constructs_ids"])
+    rng = np.random.default_rng(1)
+    sets = [" ".join(g for g in ("a1", "a2", "b1", "n1") if rng.random() < 0.45) for _ in range(1000)]  # by chance
+    chance = _cells(*((names, sets.count(names)) for names in sorted(set(sets))))
+    ds.pp.combine_guides(chance, "umis", complete=False, dosage="additive")
+    assert "a1+a2" not in set(chance.uns["constructs_ids"])
+
+
 def test_controls_without_a_common_combination_go_by_their_rarest_guide() -> None:
     adata = _cells(("a1 a2", 30), ("n1 n2", 8), ("n1 n3", 7), ("n2 n3", 6))
     ds.pp.combine_guides(adata, "umis")

@@ -31,6 +31,7 @@ def test_a_sound_screen_has_no_flag(caplog: pytest.LogCaptureFixture, tmp_path) 
     assert set(table["flag"]) == {
         "many_responders",
         "few_ntc_guides",
+        "lone_guide_at_end",
         "batches_follow_dosage",
         "size_factors_follow_dosage",
         "knock_down_by_batch",
@@ -64,6 +65,7 @@ def test_without_batches_there_is_nothing_to_say_of_them() -> None:
     assert set(adata.uns["trans"]["flags"]["flag"]) == {
         "many_responders",
         "few_ntc_guides",
+        "lone_guide_at_end",
         "size_factors_follow_dosage",
     }
 
@@ -93,3 +95,22 @@ def test_guides_that_act_differently_in_batches_are_said_by_the_cis_step(caplog:
         ds.tl.fit_cis(adata, "GFI1B", guide_covariate_key="batch")
     assert "gives each guide" not in caplog.text
     assert "dosage_sd_between_groups" not in adata.uns["cis"]["diagnostics"]
+
+
+def test_a_guide_without_a_count_is_told_of_where_it_makes_the_axis(caplog: pytest.LogCaptureFixture) -> None:
+    adata = ds.datasets.titration(2000, 40, rng=1, mean_range=(0.0, 4.0))
+    guides = adata.obs["guide"].astype(str)
+    targeting = adata.obs["target"].astype(str) == "GFI1B"
+    strongest = adata.obs["true_log2_dosage"].where(targeting).groupby(guides).mean().idxmin()
+    x = adata.X.tolil()
+    x[np.flatnonzero(guides == strongest), adata.var_names.get_loc("GFI1B")] = 0
+    adata.X = sparse.csr_matrix(x)
+    with caplog.at_level(logging.WARNING, "dream_sc"):
+        ds.tl.fit_technical(adata)
+        ds.tl.fit_cis(adata, "GFI1B")
+        ds.tl.fit_trans(adata, progress=False)
+    flag = adata.uns["trans"]["flags"].set_index("flag").loc["lone_guide_at_end"]
+    lowest = ds.get.guides(adata)["log2_dosage"].nsmallest(2).to_numpy()
+    assert flag["raised"]
+    assert flag["value"] == pytest.approx(lowest[1] - lowest[0], abs=0.05)
+    assert "lone_guide_at_end: one guide is alone at an end of the dosage axis" in caplog.text

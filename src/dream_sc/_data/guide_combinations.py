@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations as combinations_of
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 JOINED = "+"  # between the guides of a combination
 NEVER_APART = 0.9  # of the cells with either of two guides carry both, so that no data tell the two apart
-MOSTLY_TOGETHER = 0.5  # the same, where a guide that is missing is taken for one that was not captured
+MOSTLY_TOGETHER = 0.4  # the same of guides that look like a construct which is captured in part
+LEAST_CAPTURE = 0.4  # of the cells with a construct, where a guide that is missing was not captured
+MOST_IN_CONSTRUCT = 6  # guides, whose parts are counted
+ABOVE_CHANCE = 1.5  # cells with both of two guides, over those expected of guides that meet by chance
+NO_CHANCE = 0.5  # share of the cells with either of two guides that carry both, which chance does not give
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,16 @@ def labelled(guides: Guides, found: Combinations, min_cells: int, *, complete: b
 
     Guides of controls beside others are no part of a label. Labels of one target share no guide, since what a guide
     does besides its dosage would tie them together: of those that do, the one in most cells is taken. Where not
-    `complete`, a cell with a part of just one chosen combination, and nothing else, counts as that combination. Control
-    cells without a label get that of their rarest guide.
+    `complete`, constructs go before their parts, and a cell with a part of just one chosen combination, and nothing
+    else, counts as that combination. Control cells without a label get that of their rarest guide.
     """
     large = np.array([n >= min_cells or len(s) == 1 for n, s in zip(found.n_cells, found.members, strict=True)])
     taken: dict[str, dict[int, str]] = {}  # of each target, the guides and the label that has them
     chosen, shares = np.zeros(len(large), dtype=bool), np.zeros(len(large), dtype=bool)
-    for i in np.flatnonzero(large):
+    order = np.flatnonzero(large)
+    if not complete:
+        order = order[np.argsort(-_guides_of_constructs(found, order), kind="stable")]
+    for i in order:
         mine, name = taken.setdefault(found.targets[i], {}), found.names[i]
         shares[i] = any(mine.get(g, name) != name for g in found.acting[i])
         chosen[i] = not shares[i]
@@ -105,10 +113,15 @@ def constructs(guides: Guides, which: np.ndarray, *, complete: bool = True) -> t
     """The matrix with guides that are never apart as one column, among some of them ``(G,)``.
 
     Cells with a part of a construct keep its guides as columns of their own, which the second result ``(G',)`` tells.
-    Where not `complete`, guides that are mostly together are one, and a cell with a part has it whole.
+    Where not `complete`, guides are one that are together as often as in constructs of which each guide is captured in
+    two of five cells, and a cell with a part has it whole.
     """
     at = np.flatnonzero(which)
-    groups = [at[g] for g in _together(guides.carried[:, at], NEVER_APART if complete else MOSTLY_TOGETHER)]
+    x = guides.carried[:, at]
+    if complete:
+        groups = [at[g] for g in _together(x, NEVER_APART)]
+    else:
+        groups = [at[g] for g in _together(x, _whole_share(2), ABOVE_CHANCE) if _often_whole(x[:, g])]
     if not groups:
         return guides, np.zeros(len(which), dtype=bool)
     x, member = guides.carried.tocsc().astype(np.int8), np.concatenate(groups)
@@ -152,10 +165,10 @@ def never_apart(guides: Guides, wanted: list[str], control: list[str]) -> tuple[
 def _warn_of_parts(guides: Guides, acting: np.ndarray) -> None:
     """Say which acting guides ``(G,)`` look like parts of a construct that were not always captured."""
     at = np.flatnonzero(acting)
-    groups = _together(guides.carried[:, at], MOSTLY_TOGETHER)
+    groups = _together(guides.carried[:, at], MOSTLY_TOGETHER, ABOVE_CHANCE)
     if groups:
         logger.warning(
-            "tl.fit_cis: half or more of the cells with either guide of %s carry both, as where a part of a construct "
+            "tl.fit_cis: two in five or more of the cells with either guide of %s carry both, as where a part of a construct "
             "was not captured. They count as guides whose effects add up, and each gets a part of the dosage of the "
             "construct. If they are one construct, call dream_sc.pp.combine_guides(data, %r, dosage='additive', "
             "complete=False), and the steps with guides='constructs'",
@@ -164,13 +177,42 @@ def _warn_of_parts(guides: Guides, acting: np.ndarray) -> None:
         )
 
 
-def _together(carried: Any, least: float) -> list[np.ndarray]:
-    """Groups of columns of which a share of the cells with either of two, `least` or more, carries both."""
+def _whole_share(n_guides: int) -> float:
+    """Share of the cells with any of `n_guides` that carry all, where each is captured by itself, and seldom."""
+    return float(LEAST_CAPTURE**n_guides / (1 - (1 - LEAST_CAPTURE) ** n_guides))
+
+
+def _often_whole(carried: Any) -> bool:
+    """Whether cells with any of these columns carry all of them often enough: pairs of three guides never do."""
+    n = np.asarray(carried.astype(np.int64).sum(1)).ravel()
+    return bool((n == carried.shape[1]).sum() >= _whole_share(carried.shape[1]) * (n > 0).sum())
+
+
+def _guides_of_constructs(found: Combinations, which: Any) -> np.ndarray:
+    """Number of guides of each of these combinations that is a construct, by the cells with a part of it; 0 of others."""
+    n: dict[frozenset[int], int] = {}
+    for mine, cells in zip(found.acting, found.n_cells, strict=True):
+        n[mine] = n.get(mine, 0) + int(cells)
+    out = np.zeros(len(which), dtype=np.int64)
+    for j, mine in enumerate(found.acting[i] for i in which):
+        if 1 < len(mine) <= MOST_IN_CONSTRUCT:
+            parts = (frozenset(p) for k in range(1, len(mine) + 1) for p in combinations_of(mine, k))
+            if n[mine] >= _whole_share(len(mine)) * sum(n.get(p, 0) for p in parts):
+                out[j] = len(mine)
+    return out
+
+
+def _together(carried: Any, least: float, above_chance: float = 0.0) -> list[np.ndarray]:
+    """Groups of columns of which a share of the cells with either of two, `least` or more, carries both.
+
+    These are `above_chance` times as many as in guides that meet by chance, or half of the cells with either.
+    """
     x = carried.astype(np.int64)
     both = sparse.coo_matrix(x.T @ x)
     n = both.diagonal()
     share = both.data / (n[both.row] + n[both.col] - both.data)
-    pairs = (both.row != both.col) & (share >= least)
+    chance = n[both.row] * (n[both.col] / carried.shape[0])
+    pairs = (both.row != both.col) & (share >= least) & ((both.data >= above_chance * chance) | (share >= NO_CHANCE))
     graph = sparse.coo_matrix((share[pairs], (both.row[pairs], both.col[pairs])), both.shape)
     number, of_column = connected_components(graph, directed=False)
     columns = np.argsort(of_column, kind="stable")

@@ -16,6 +16,7 @@ ORDER = ("doubtful", "look", "unknown", "good")
 SOUND = {  # a flag: its name for a reader, and what it says where it is not raised
     "many_responders": ("Share of responders", "{value:.0%} of the features; the rest is enough for size factors"),
     "guides_disagree": ("Guides agree", "they clearly disagree in {value:.0%} of the features only"),
+    "lone_guide_at_end": ("Ends of the axis", "the guides there have neighbours, or well-known dosages"),
     "few_ntc_guides": ("Control guides", "{value:.0f} NTC guides"),
     "batches_follow_dosage": ("Batches", "{value:.1%} of the variance of the dosage lies between technical groups"),
     "size_factors_follow_dosage": ("Size factors", "they change by {value:.2f} log2 over the range of dosages"),

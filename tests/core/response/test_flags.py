@@ -23,7 +23,7 @@ def _prepared(cells: np.ndarray, offset: Any = None, control: np.ndarray = CONTR
         stats=SimpleNamespace(
             guide=guide, group=group, n_guides=len(cells), n_groups=cells.shape[1], exposure=cells.ravel().astype(float)
         ),
-        dosage=SimpleNamespace(mean=np.where(control, 0.0, DOSAGE)[guide], control=control),
+        dosage=SimpleNamespace(mean=np.where(control, 0.0, DOSAGE)[guide], control=control, error=np.zeros(len(cells))),
         rows=SimpleNamespace(row_of_cell=row, n_rows=cells.size),
         guide_offset=np.zeros(len(cells)) if offset is None else offset,
         one_dosage=one_dosage,
@@ -67,6 +67,26 @@ def test_dosage_between_batches_is_a_correlation_ratio() -> None:
     between = sum((group == c).sum() * (x[group == c].mean() - x.mean()) ** 2 for c in (0, 1))
     assert found.value == pytest.approx(between / ((x - x.mean()) ** 2).sum())
     assert found.raised
+
+
+@pytest.mark.parametrize(("dosage", "error", "raised"), [(-9.5, 1.2, True), (-9.5, 0.3, False), (-4.4, 1.2, False)])
+def test_a_guide_alone_at_the_end_of_the_axis(dosage: float, error: float, raised: bool) -> None:
+    prepared = _prepared(EVEN)
+    prepared.dosage.mean = np.where(prepared.stats.guide == 0, dosage, prepared.dosage.mean)
+    prepared.dosage.error[0] = error
+    found = _found(prepared)["lone_guide_at_end"]
+    assert found.raised == raised
+    assert found.value == pytest.approx(-2.5 - dosage)
+
+
+def test_an_end_of_well_known_dosage_does_not_hide_the_other() -> None:
+    prepared = _prepared(EVEN)
+    x = np.select([prepared.stats.guide == 0, prepared.stats.guide == 6], [-9.0, 8.0], prepared.dosage.mean)
+    prepared.dosage.mean = x
+    prepared.dosage.error[0] = 1.2
+    found = _found(prepared)["lone_guide_at_end"]
+    assert found.raised
+    assert found.value == pytest.approx(6.5)  # not the 8 of the activating guide, whose dosage is known
 
 
 def test_one_dosage_follows_no_batch() -> None:

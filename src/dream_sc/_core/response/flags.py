@@ -25,6 +25,7 @@ LARGEST_OFFSET = 0.5  # log2 over the range of dosages; totals with 30 % of resp
 ENOUGH = 10.0  # expected counts of the cis gene, from which on a log ratio is hardly biased
 WEAKER, CLEAR = 0.25, 4.0  # difference of knock-down between batches, as a share of it, and in its standard errors
 MOVES = 9.0  # squared log ratio of guides that move the cis gene, in its variance
+FAR_END, UNSURE_END = 2.0, 0.5  # log2: gap to the next guide, and error of the dosage of a guide alone at an end
 FEW_CONTROLS, FEW_GUIDES = 3, 6  # NTC guides, and targeting ones below which curves cannot make up for few of them
 
 
@@ -61,6 +62,8 @@ def flags(
     found = [_of_controls(prepared)]
     if prepared.guide_offset is not None and np.isfinite(q_value).sum() >= FEW_FEATURES:
         found.insert(0, _of_calls(q_value))
+    if not prepared.one_dosage:
+        found.append(_of_lone_end(prepared))
     if disagreement is not None:
         found.append(_of_disagreement(disagreement, split=split))
     if prepared.stats.n_groups > 1 and prepared.rows is not None:
@@ -94,6 +97,25 @@ def _of_controls(prepared: Prepared) -> Flag:
     n = int(control[here].sum())
     needed = prepared.one_dosage or (~control[here]).sum() <= FEW_GUIDES
     return Flag("few_ntc_guides", float(n), float(FEW_CONTROLS), bool(n < FEW_CONTROLS and needed))
+
+
+def _of_lone_end(prepared: Prepared) -> Flag:
+    """Gap in log2 to the next guide, of one that is alone at an end of the axis; raised where its dosage is unsure.
+
+    Such a guide has next to no count of the cis gene: its counts say that it is lower than the others, not how much.
+    """
+    here = np.unique(prepared.stats.guide)
+    x = _dosage_of_guides(prepared)[here]
+    error = np.broadcast_to(prepared.dosage.error, prepared.stats.n_guides)[here]
+    order = np.argsort(x, kind="stable")
+    if len(order) < 2:  # noqa: PLR2004
+        return Flag("lone_guide_at_end", 0.0, FAR_END, raised=False)
+    gaps = np.diff(x[order])
+    ends = (gaps[0], order[0]), (gaps[-1], order[-1])
+    gap, guide = max(ends, key=lambda end: (error[end[1]] > UNSURE_END, end[0]))
+    # more than half of the axis on its side, so that half of the strongest change is beyond all other guides
+    alone = gap > max(FAR_END, abs(float(x[guide])) / 2)
+    return Flag("lone_guide_at_end", float(gap), FAR_END, bool(alone and error[guide] > UNSURE_END))
 
 
 def _of_batches(prepared: Prepared, rows: Layout) -> Flag:
