@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import dream_sc as ds
-from dream_sc.tl._near_cis import near_cis
+from dream_sc.tl._near_cis import near_cis, tell_of_positions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,14 +67,14 @@ def test_spellings_of_a_chromosome(cis, others) -> None:
     names = ["ENSG00000165702", *(f"ENSG0000000000{i}" for i in range(4))]
     var = pd.DataFrame({"chrom": pd.Series([cis, *others]).to_numpy(), "start": 100, "end": 200}, index=names)
     adata = ad.AnnData(np.zeros((3, 5), dtype=np.float32), var=var)
-    assert near_cis(adata, adata, "ENSG00000165702").tolist() == [False, True, True, True, False]
+    assert near_cis(adata, adata, ["ENSG00000165702"]).tolist() == [False, True, True, True, False]
 
 
 def test_a_cis_gene_without_a_chromosome_has_no_neighbours() -> None:
     var = pd.DataFrame({"chrom": [None, None, "chr1"], "start": 100, "end": 200}, index=["ENSG1", "ENSG2", "ENSG3"])
     adata = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=var)
-    assert near_cis(adata, adata, "ENSG1") is None
-    assert near_cis(adata, adata, "ENSG3").tolist() == [False, False, False]
+    assert near_cis(adata, adata, ["ENSG1"]) is None
+    assert near_cis(adata, adata, ["ENSG3"]).tolist() == [False, False, False]
 
 
 def test_neighbours_in_another_modality() -> None:
@@ -94,7 +94,7 @@ def test_neighbours_in_another_modality() -> None:
             index=["a", "b", "c"],
         ),
     )
-    assert near_cis(peaks, genes, "ENSG1").tolist() == [True, False, False]
+    assert near_cis(peaks, genes, ["ENSG1"]).tolist() == [True, False, False]
 
 
 def test_columns_of_a_reference_of_genes() -> None:
@@ -104,9 +104,39 @@ def test_columns_of_a_reference_of_genes() -> None:
         index=["GFI1B", "a", "b"],
     )
     adata = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=var)
-    assert near_cis(adata, adata, "GFI1B").tolist() == [False, True, False]
+    assert near_cis(adata, adata, ["GFI1B"]).tolist() == [False, True, False]
     peaks = var.set_axis(["chrom", "start", "end"], axis=1).set_axis(["p", "q", "r"])
     other = ad.AnnData(np.zeros((3, 3), dtype=np.float32), var=peaks)
-    assert near_cis(other, adata, "GFI1B").tolist() == [True, True, False]
+    assert near_cis(other, adata, ["GFI1B"]).tolist() == [True, True, False]
     adata.var = var.drop(columns="gene_end")
-    assert near_cis(adata, adata, "GFI1B") is None
+    assert near_cis(adata, adata, ["GFI1B"]) is None
+
+
+def test_positions_may_be_text_with_commas(caplog: pytest.LogCaptureFixture) -> None:
+    var = pd.DataFrame(
+        {
+            "chrom": "chr9",
+            "start": ["1,200,010", "2,300,000", "9,000,000", "?"],
+            "end": ["1,200,900", "2,300,500", "9,000,500", ""],
+        },
+        index=["GFI1B", "a", "b", "c"],
+    )
+    adata = ad.AnnData(np.zeros((3, 4), dtype=np.float32), var=var)
+    assert near_cis(adata, adata, ["GFI1B"]).tolist() == [False, False, False, False]
+    adata.var.loc["a", ["start", "end"]] = ["2,200,900", "2,200,950"]
+    assert near_cis(adata, adata, ["GFI1B"]).tolist() == [False, True, False, False]
+    tell_of_positions(adata, "tl.fit_trans")
+    assert "tl.fit_trans: .var['start'] holds '?', which is no position: near_cis is False for 1 such" in caplog.text
+    assert "'end'" not in caplog.text
+
+
+def test_neighbours_of_targets_without_dosages() -> None:
+    adata = ds.datasets.titration(800, 8, rng=0)
+    far = np.arange(8) * 10_000_000
+    adata.var["chrom"], adata.var["start"], adata.var["end"] = "chr9", far, far + 100
+    cis, other = adata.var_names.get_loc("GFI1B"), next(n for n in adata.var_names if n != "GFI1B")
+    adata.var.loc[other, ["start", "end"]] = [far[cis] + 500_000, far[cis] + 500_100]
+    ds.tl.fit_technical(adata)
+    ds.tl.fit_trans(adata, dosage="none", cis_targets="GFI1B")
+    near = ds.get.trans(adata)["near_cis"]
+    assert near[near].index.tolist() == [other]

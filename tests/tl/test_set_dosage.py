@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import anndata as ad
@@ -164,6 +165,7 @@ def test_a_table_with_both_units_is_read_in_the_one_that_was_named(wells: ad.Ann
         (lambda left: left[["well_0", "well_1"]], "sd lacks the labels ['well_1']"),
         (lambda left: 1.9 * left, "mean log2 dosage of 0.93"),
         (lambda left: 100 * left.drop(["ctrl_0", "ctrl_1", "ctrl_2"]), "are they per cent?"),
+        (lambda left: left.where(left == 1, 0.2), "all labels have the same dosage"),
     ],
 )
 def test_doubtful_dosages_are_told_of(
@@ -176,6 +178,22 @@ def test_doubtful_dosages_are_told_of(
     with caplog.at_level(logging.WARNING, "dream_sc"):
         ds.tl.set_dosage(adata, change(left), label_key="well", sd={"well_0": 0.1} if "sd" in said else None)
     assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda left: left**0, "all labels have the dosage of control cells"),
+        (lambda left: left**0 * 1.001, "all labels have the dosage of control cells"),
+        (lambda left: left.where(left == 1, 1e300 * left), "range over 996 log2, which is more than a factor of 10^12"),
+    ],
+)
+def test_dosages_that_are_none_are_refused(wells: ad.AnnData, change: Any, said: str) -> None:
+    adata = wells.copy()
+    left = adata.obs.drop_duplicates("well").set_index("well")["left"]
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ds.tl.set_dosage(adata, change(left), label_key="well")
+    assert "cis" not in adata.uns
 
 
 @pytest.mark.parametrize("sd", [0.1, dict.fromkeys(["well_0", "well_1"], 0.1), "error"])

@@ -168,9 +168,9 @@ def _warn_of_parts(guides: Guides, acting: np.ndarray) -> None:
     groups = _together(guides.carried[:, at], MOSTLY_TOGETHER, ABOVE_CHANCE)
     if groups:
         logger.warning(
-            "tl.fit_cis: two in five or more of the cells with either guide of %s carry both, as where a part of a construct "
-            "was not captured. They count as guides whose effects add up, and each gets a part of the dosage of the "
-            "construct. If they are one construct, call dream_sc.pp.combine_guides(data, %r, dosage='additive', "
+            "tl.fit_cis: two in five or more of the cells with either guide of %s carry both, as where a part of a "
+            "construct was not captured. Their effects are then taken to add up, and each gets a part of the dosage of "
+            "the construct. If they are one construct, call dream_sc.pp.combine_guides(data, %r, dosage='additive', "
             "complete=False), and the steps with guides='constructs'",
             [JOINED.join(sorted(map(str, guides.names[at[g]]))) for g in groups][:SHOWN],
             guides.key,
@@ -189,7 +189,7 @@ def _often_whole(carried: Any) -> bool:
 
 
 def _guides_of_constructs(found: Combinations, which: Any) -> np.ndarray:
-    """Number of guides of each of these combinations that is a construct, by the cells with a part of it; 0 of others."""
+    """Guides in each of these combinations that is a construct, by the cells with a part of it; 0 of others."""
     n: dict[frozenset[int], int] = {}
     for mine, cells in zip(found.acting, found.n_cells, strict=True):
         n[mine] = n.get(mine, 0) + int(cells)

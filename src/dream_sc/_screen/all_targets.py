@@ -276,6 +276,9 @@ def _bare(adata: AnnData) -> AnnData:
     """The features with the columns that say what is near to, or the same as, a target."""
     import anndata
 
+    from dream_sc.tl._near_cis import tell_of_positions
+
+    tell_of_positions(adata, "tl.screen")
     known = [*SYMBOL_COLUMNS, *(c for columns in POSITION_COLUMNS for c in columns)]
     return anndata.AnnData(var=adata.var[[c for c in dict.fromkeys(known) if c in adata.var]].copy())
 

@@ -239,4 +239,4 @@ def _frame(every: AllTargets, target: Target, columns: dict[str, Any], prepared:
 
     frame = pd.DataFrame({c: columns[c] for c in PAIR_COLUMNS if c in columns}, index=every.bare.var_names)
     frame = with_direct(frame, prepared.direct)
-    return with_near(frame, every.bare, every.bare, target.gene or "")
+    return with_near(frame, every.bare, every.bare, [target.gene or target.name])

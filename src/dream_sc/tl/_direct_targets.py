@@ -11,6 +11,8 @@ from dream_sc._keys import CIS_POSITION, DIRECT_TARGET, SYMBOL_COLUMNS
 from dream_sc._logging import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import pandas as pd
     from anndata import AnnData
 
@@ -20,18 +22,33 @@ def direct_targets(adata: AnnData, cis: Any) -> np.ndarray | None:
 
     Targets are those named as `cis_targets`, and all that guides with several targets have. None where there is none.
     """
+    found = named(adata, targets_of(cis) - {str(cis["cis_gene"])}) & np.asarray(adata.var_names != cis["cis_gene"])
+    return found if found.any() else None
+
+
+def targets_of(cis: Any) -> set[str]:
+    """Names of what the fit's guides target."""
     table = cis["guides"]
     texts = [
         *map(str, cis["params"].get("cis_targets", ())),
         *table["target"][~table["is_control"].astype(bool)].astype(str),
     ]
-    targets = {t.strip() for text in texts for t in text.split(SEVERAL)} - {"", str(cis["cis_gene"])}
-    found = np.asarray(adata.var_names.isin(list(targets)))
+    return {t.strip() for text in texts for t in text.split(SEVERAL)} - {""}
+
+
+def cis_genes(cis: Any) -> set[str]:
+    """The cis gene, or, of a fit without dosages, what its guides target."""
+    gene = str(cis["cis_gene"])
+    return {gene} if gene else targets_of(cis)
+
+
+def named(adata: AnnData, names: Collection[str]) -> np.ndarray:
+    """Features ``(T,)`` with one of these names, or symbols."""
+    found = np.asarray(adata.var_names.isin(list(names)))
     for column in SYMBOL_COLUMNS:
         if column in adata.var:
-            found |= adata.var[column].astype(object).isin(list(targets)).to_numpy(bool)
-    found &= np.asarray(adata.var_names != cis["cis_gene"])
-    return found if found.any() else None
+            found |= adata.var[column].astype(object).isin(list(names)).to_numpy(bool)
+    return found
 
 
 def with_direct(frame: pd.DataFrame, direct: np.ndarray | None) -> pd.DataFrame:

@@ -13,10 +13,10 @@ from dream_sc._memory.guard import watched
 from dream_sc._progress import bar, features_of
 
 from ._departures import in_order, tell, with_departures
-from ._direct_targets import with_direct
+from ._direct_targets import cis_genes, with_direct
 from ._flags import flags
 from ._inert_guides import stored_acting, tell_inert, with_acting
-from ._near_cis import with_near
+from ._near_cis import tell_of_positions, with_near
 from ._response_inputs import response_inputs
 from ._response_table import asked_for, table_of
 from ._single_cells import with_single_cells
@@ -181,8 +181,8 @@ def fit_trans(
     q-value.
 
     Where `.var` holds "chrom", "start" and "end", or "gene_chr", "gene_start" and "gene_end", `near_cis` says which
-    features are within a million bases of the cis gene: an enhancer or a promoter that a guide acts on may be theirs as
-    well.
+    features are within a million bases of the cis gene (without dosages, of what the guides target): an enhancer or a
+    promoter that a guide acts on may be theirs as well.
 
     Fold changes (`log2fc_full`, `log2fc_half`, `log2fc_max`, `log2fc_range`) are differences of a share (`delta_p_...`)
     or of a score (`delta_...`) for other distributions, and so are amplitude and slope. The EC50 of a share is that of
@@ -277,7 +277,8 @@ def fit_trans(
 def _with_targets(frame: pd.DataFrame, inputs: ResponseInputs, holder: AnnData) -> pd.DataFrame:
     """The table with what guides may act on themselves."""
     frame = with_direct(frame, inputs.prepared.direct)
-    return with_near(frame, inputs.opened.adata, holder, inputs.cis_gene)
+    tell_of_positions(inputs.opened.adata, "tl.fit_trans")
+    return with_near(frame, inputs.opened.adata, holder, cis_genes(inputs.opened.cis))
 
 
 def _write(

@@ -26,10 +26,10 @@ ADVICE = {
     "missed. Call dream_sc.tl.fit_cis where the mRNA tells dosages, or leave out guides that are known to do nothing",
     "few_ntc_guides": "{value:.0f} NTC guide(s) and few targeting ones: what single guides do besides their target "
     "cannot be told from responses, so that only strong responses are called. More NTC guides, not more cells, help",
-    "lone_guide_at_end": "one guide is alone at an end of the dosage axis, {value:.1f} log2 beyond the next, and has too "
-    "few counts of the cis gene to tell how far. Changes at that end, and at half of it in log2, are of dosages that no "
-    "other guide has: ask for changes where others are, dream_sc.get.dose_response(data, features, doses=[-1], "
-    "scale='log2fc'), or leave the guide out of all steps",
+    "lone_guide_at_end": "one guide is alone at an end of the dosage axis, {value:.1f} log2 beyond the next, and has "
+    "too few counts of the cis gene to tell how far. Changes at that end, and at half of it in log2, are of dosages "
+    "that no other guide has: ask for changes where others are, dream_sc.get.dose_response(data, features, "
+    "doses=[-1], scale='log2fc'), or leave the guide out of all steps",
     "batches_follow_dosage": "{value:.0%} of the variance of the dosage between cells lies between technical groups. "
     "What a group does to perturbed cells only cannot be told from a response: fit groups apart, or take guides that "
     "occur in all of them",

@@ -8,32 +8,38 @@ import numpy as np
 import pandas as pd
 
 from dream_sc._keys import NEAR_CIS, POSITION_COLUMNS
+from dream_sc._logging import logger
+
+from ._direct_targets import named
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from anndata import AnnData
 
 LARGEST_DISTANCE = 1_000_000  # bases
 
 
-def near_cis(adata: AnnData, holder: AnnData, cis_gene: str) -> np.ndarray | None:
-    """Which features ``(T,)`` are within a million bases of the cis gene; None where `.var` has no coordinates.
+def near_cis(adata: AnnData, holder: AnnData, cis_genes: Collection[str]) -> np.ndarray | None:
+    """Which features ``(T,)`` are within a million bases of a cis gene; None where `.var` has no coordinates.
 
     Columns are "chrom", "start" and "end", or "gene_chr", "gene_start" and "gene_end".
-    A feature is taken from its start to its end; the distance is that between the nearest bases of the two. The cis
+    A feature is taken from its start to its end; the distance is that between the nearest bases of the two. A cis
     gene itself is not near itself, and features without coordinates are not near it. Chromosomes may be named "chr1"
     or "1", mitochondria "chrM" or "MT".
     """
     every, of_holder = _positions(adata), _positions(holder)
-    if every is None or of_holder is None or cis_gene not in holder.var_names:
+    if every is None or of_holder is None:
         return None
-    (here,), low_cis, high_cis = (part[[holder.var_names.get_loc(cis_gene)]] for part in of_holder)
-    if not np.isfinite([*low_cis, *high_cis]).all() or not here:
+    own = named(holder, cis_genes)
+    known = own & np.isfinite(of_holder[1]) & np.isfinite(of_holder[2]) & (of_holder[0] != "")
+    if not known.any():
         return None
     chromosome, low, high = every
-    gap = np.maximum(low - high_cis, low_cis - high)
-    same = chromosome == here
-    own = (adata.var_names == cis_gene) & (adata is holder)
-    return np.asarray(same & (gap <= LARGEST_DISTANCE) & ~own)
+    near = np.zeros(adata.n_vars, dtype=bool)
+    for here, first, last in zip(*(part[known] for part in of_holder), strict=True):
+        near |= (chromosome == here) & (np.maximum(low - last, first - high) <= LARGEST_DISTANCE)
+    return near & ~own if adata is holder else near
 
 
 def _positions(adata: AnnData) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -42,8 +48,32 @@ def _positions(adata: AnnData) -> tuple[np.ndarray, np.ndarray, np.ndarray] | No
     if columns is None:
         return None
     chrom, *ends = columns
-    low, high = (pd.to_numeric(adata.var[name], errors="coerce").to_numpy(float) for name in ends)
+    low, high = (_numbers(adata.var[name]) for name in ends)
     return _chromosomes(adata.var[chrom]), low, high
+
+
+def tell_of_positions(adata: AnnData, who: str) -> None:
+    """Say where positions are text that is none."""
+    for name in next((c[1:] for c in POSITION_COLUMNS if set(c) <= set(adata.var)), ()):
+        column = adata.var[name]
+        text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+        other = np.isnan(_numbers(column)) & ~text.str.lower().isin(["", "nan"]).to_numpy(bool)
+        if other.any():
+            logger.warning(
+                "%s: .var[%r] holds %r, which is no position: near_cis is False for %d such features",
+                who,
+                name,
+                text[other].iloc[0],
+                int(other.sum()),
+            )
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    """Bases, which may be text with commas between the thousands; NaN where there is none."""
+    if pd.api.types.is_numeric_dtype(column):
+        return pd.to_numeric(column).to_numpy(float, na_value=np.nan)
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return pd.to_numeric(text.str.replace(",", ""), errors="coerce").to_numpy(float)
 
 
 def _chromosomes(column: pd.Series) -> np.ndarray:
@@ -55,7 +85,7 @@ def _chromosomes(column: pd.Series) -> np.ndarray:
     return np.where(whole, np.nan_to_num(number).astype(int).astype(str), names.to_numpy(object)).astype(str)
 
 
-def with_near(frame: pd.DataFrame, adata: AnnData, holder: AnnData, cis_gene: str) -> pd.DataFrame:
+def with_near(frame: pd.DataFrame, adata: AnnData, holder: AnnData, cis_genes: Collection[str]) -> pd.DataFrame:
     """The table of the trans step with what is near the cis gene, where it can be told."""
-    near = near_cis(adata, holder, cis_gene)
+    near = near_cis(adata, holder, cis_genes)
     return frame if near is None else frame.assign(**{NEAR_CIS: near})

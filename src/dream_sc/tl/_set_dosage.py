@@ -26,6 +26,8 @@ Scale = Literal["relative", "log2", "dose"]
 Z95 = 1.959963984540054
 FAR_CONTROL = 1.0  # log2: controls further than this from the dosage that defines them show another unit
 OFF_CONTROL = 0.1  # log2: ... are told of, as the axis is off by as much
+LEAST_MOVE = 0.01  # log2: dosages that are all nearer to that of controls move nothing
+WIDEST = 40.0  # log2: a range of 10^12, beyond which numbers are no dosages
 MOST_RELATIVE = 20.0  # of the level in control cells: more looks like per cent
 SHOWN = 12
 
@@ -96,7 +98,8 @@ def set_dosage(
     ------
     KeyError, ValueError, TypeError
         If a column is missing, a dosage is no number or not above 0, no label with a dosage is there, no cell is a
-        control, a label is both, or controls are not at the dosage that defines them.
+        control, a label is both, controls are not at the dosage that defines them, all other labels are, or dosages
+        range over more than 40 log2.
 
     Examples
     --------
@@ -253,6 +256,7 @@ def _cells(design: _Design, given: Given, scale: str) -> _Cells:
     _check(value, control, scale)
     if scale != "log2":
         value, sd = known.to_log2(value, sd)
+    _check_range(value[used & ~control], scale)
     n = len(design.table)
     if given.by_cell:
         labels = known.of_cells(value, sd, design.code, n)
@@ -282,6 +286,29 @@ def _check(value: np.ndarray, control: np.ndarray, scale: str) -> None:
             f"{1 if scale == 'relative' else 0}. Check the unit of the dosages, scale= and control="
         )
     _doubt(value, control, scale)
+
+
+def _check_range(log2: np.ndarray, scale: str) -> None:
+    """Refuse dosages of targeted cells that move nothing, or are no dosages; say where they are all the same."""
+    low, high = float(log2.min()), float(log2.max())
+    if scale != "dose":
+        low, high = min(low, 0.0), max(high, 0.0)
+    if high - low > WIDEST:
+        raise ValueError(
+            f"dosages range over {high - low:.0f} log2, which is more than a factor of 10^12: check their unit, and "
+            f"scale={scale!r}"
+        )
+    if scale != "dose" and high - low < LEAST_MOVE:
+        raise ValueError(
+            "all labels have the dosage of control cells, so that there is nothing to respond to: check the unit of "
+            "the dosages. Where only what is perturbed is known, call dream_sc.tl.fit_trans(data, dosage='none', "
+            "cis_targets=...)"
+        )
+    if np.ptp(log2) == 0 and len(log2) > 1:
+        logger.warning(
+            "tl.set_dosage: all labels have the same dosage: responses are of it against control cells, and have no "
+            "EC50. Labels that differ in truth then count as noise"
+        )
 
 
 def _doubt(value: np.ndarray, control: np.ndarray, scale: str) -> None:

@@ -108,7 +108,7 @@ def _of_lone_end(prepared: Prepared) -> Flag:
     x = _dosage_of_guides(prepared)[here]
     error = np.broadcast_to(prepared.dosage.error, prepared.stats.n_guides)[here]
     order = np.argsort(x, kind="stable")
-    if len(order) < 2:  # noqa: PLR2004
+    if len(order) < 2:
         return Flag("lone_guide_at_end", 0.0, FAR_END, raised=False)
     gaps = np.diff(x[order])
     ends = (gaps[0], order[0]), (gaps[-1], order[-1])
