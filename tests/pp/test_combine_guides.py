@@ -91,6 +91,21 @@ def test_constructs_go_before_their_parts(capture: float, size: int) -> None:
     assert x.sum()["+".join(names)] == with_any
 
 
+def test_cells_with_a_part_count_towards_the_cells_of_a_construct() -> None:
+    adata = _cells(("a1 a2", 8), ("a1", 9), ("a2", 8), ("b1 b2", 4), ("b1", 9), ("b2", 9), ("n1", 30))
+    ds.pp.combine_guides(adata, "umis", complete=False)
+    assert _counts(adata) == {"a1+a2": 25, "b1": 9, "b2": 9, "n1": 30}
+    ds.pp.combine_guides(adata, "umis", complete=False, min_cells=26)
+    assert _counts(adata) == {"a1": 9, "a2": 8, "b1": 9, "b2": 9, "n1": 30}
+
+
+def test_cells_with_two_constructs_leave_their_parts_as_they_are() -> None:
+    singles = [(name, 22) for name in ("a1", "a2", "n1", "n2")]
+    adata = _cells(("a1 a2", 30), ("n1 n2", 30), *singles, ("a1 a2 n1", 2), ("a1 n2", 3))
+    ds.pp.combine_guides(adata, "umis", complete=False)
+    assert _counts(adata) == {"a1+a2": 79, "n1+n2": 74}
+
+
 def test_guides_that_are_no_construct_stay_apart() -> None:
     pairs = _cells(("a1 a2", 40), ("a1 a3", 40), ("a2 a3", 40), ("b1", 60), ("n1", 60))  # all pairs of three guides
     ds.pp.combine_guides(pairs, "umis", complete=False, dosage="additive")

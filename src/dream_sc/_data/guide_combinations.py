@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations as combinations_of
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 JOINED = "+"  # between the guides of a combination
 NEVER_APART = 0.9  # of the cells with either of two guides carry both, so that no data tell the two apart
 MOSTLY_TOGETHER = 0.4  # the same of guides that look like a construct which is captured in part
-LEAST_CAPTURE = 0.4  # of the cells with a construct, where a guide that is missing was not captured
-MOST_IN_CONSTRUCT = 6  # guides, whose parts are counted
+LEAST_CAPTURE = 0.35  # of the cells with a construct, where a guide that is missing was not captured: 0.4, and chance
 ABOVE_CHANCE = 1.5  # cells with both of two guides, over those expected of guides that meet by chance
 NO_CHANCE = 0.5  # share of the cells with either of two guides that carry both, which chance does not give
 
@@ -74,7 +72,7 @@ def combinations(guides: Guides, control: list[str]) -> Combinations:
     )
 
 
-def labelled(guides: Guides, found: Combinations, min_cells: int, *, complete: bool) -> Labels:
+def labelled(guides: Guides, found: Combinations, control: list[str], min_cells: int, *, complete: bool) -> Labels:
     """Choose which combinations become labels, and label the cells.
 
     Guides of controls beside others are no part of a label. Labels of one target share no guide, since what a guide
@@ -82,13 +80,18 @@ def labelled(guides: Guides, found: Combinations, min_cells: int, *, complete: b
     `complete`, constructs go before their parts, and a cell with a part of just one chosen combination, and nothing
     else, counts as that combination. Control cells without a label get that of their rarest guide.
     """
-    large = np.array([n >= min_cells or len(s) == 1 for n, s in zip(found.n_cells, found.members, strict=True)])
+    large = np.array([len(s) == 1 for s in found.members], dtype=bool) | (found.n_cells >= min_cells)
+    of_construct = np.zeros(len(large), dtype=bool)
+    if not complete:
+        ntc = guides.controls(control)
+        groups = [*_in_part(guides, np.flatnonzero(~ntc)), *_in_part(guides, np.flatnonzero(ntc))]
+        known = {frozenset(g.tolist()) for g in groups if _n_with_any(guides.carried[:, g]) >= min_cells}
+        # others with these guides are cells with two constructs, unless they are many
+        of_construct = np.array([frozenset(s) in known for s in found.members], dtype=bool)
+        of_construct |= large & np.array([s in known for s in found.acting], dtype=bool)
     taken: dict[str, dict[int, str]] = {}  # of each target, the guides and the label that has them
     chosen, shares = np.zeros(len(large), dtype=bool), np.zeros(len(large), dtype=bool)
-    order = np.flatnonzero(large)
-    if not complete:
-        order = order[np.argsort(-_guides_of_constructs(found, order), kind="stable")]
-    for i in order:
+    for i in [*np.flatnonzero(of_construct), *np.flatnonzero(large & ~of_construct)]:
         mine, name = taken.setdefault(found.targets[i], {}), found.names[i]
         shares[i] = any(mine.get(g, name) != name for g in found.acting[i])
         chosen[i] = not shares[i]
@@ -117,11 +120,7 @@ def constructs(guides: Guides, which: np.ndarray, *, complete: bool = True) -> t
     two of five cells, and a cell with a part has it whole.
     """
     at = np.flatnonzero(which)
-    x = guides.carried[:, at]
-    if complete:
-        groups = [at[g] for g in _together(x, NEVER_APART)]
-    else:
-        groups = [at[g] for g in _together(x, _whole_share(2), ABOVE_CHANCE) if _often_whole(x[:, g])]
+    groups = [at[g] for g in _together(guides.carried[:, at], NEVER_APART)] if complete else _in_part(guides, at)
     if not groups:
         return guides, np.zeros(len(which), dtype=bool)
     x, member = guides.carried.tocsc().astype(np.int8), np.concatenate(groups)
@@ -182,24 +181,20 @@ def _whole_share(n_guides: int) -> float:
     return float(LEAST_CAPTURE**n_guides / (1 - (1 - LEAST_CAPTURE) ** n_guides))
 
 
+def _n_with_any(carried: Any) -> int:
+    return int((np.asarray(carried.astype(np.int64).sum(1)).ravel() > 0).sum())
+
+
 def _often_whole(carried: Any) -> bool:
     """Whether cells with any of these columns carry all of them often enough: pairs of three guides never do."""
     n = np.asarray(carried.astype(np.int64).sum(1)).ravel()
-    return bool((n == carried.shape[1]).sum() >= _whole_share(carried.shape[1]) * (n > 0).sum())
+    return bool((n == carried.shape[1]).sum() >= _whole_share(carried.shape[1]) * _n_with_any(carried))
 
 
-def _guides_of_constructs(found: Combinations, which: Any) -> np.ndarray:
-    """Guides in each of these combinations that is a construct, by the cells with a part of it; 0 of others."""
-    n: dict[frozenset[int], int] = {}
-    for mine, cells in zip(found.acting, found.n_cells, strict=True):
-        n[mine] = n.get(mine, 0) + int(cells)
-    out = np.zeros(len(which), dtype=np.int64)
-    for j, mine in enumerate(found.acting[i] for i in which):
-        if 1 < len(mine) <= MOST_IN_CONSTRUCT:
-            parts = (frozenset(p) for k in range(1, len(mine) + 1) for p in combinations_of(mine, k))
-            if n[mine] >= _whole_share(len(mine)) * sum(n.get(p, 0) for p in parts):
-                out[j] = len(mine)
-    return out
+def _in_part(guides: Guides, at: np.ndarray) -> list[np.ndarray]:
+    """Those of these guides that make constructs, of which each guide may be captured by itself."""
+    x = guides.carried[:, at]
+    return [at[g] for g in _together(x, _whole_share(2), ABOVE_CHANCE) if _often_whole(x[:, g])]
 
 
 def _together(carried: Any, least: float, above_chance: float = 0.0) -> list[np.ndarray]:

@@ -73,12 +73,13 @@ def combine_guides(
         "free": labels, each with a dosage of its own. "additive": a matrix, in which log2 effects add up.
     complete
         Ask that all guides of a combination were seen. False: a cell with some guides of just one combination, and no
-        other guide, counts as that combination, for constructs of which not every guide is captured. A combination is
-        taken for a construct, and its parts for cells in which a guide was not captured, if as many of the cells with
-        any of its guides have all of them as where each guide is captured in two of five cells: a quarter of two
-        guides, 8 % of three. For the matrix, guides are one by the same rule, instead of nine in ten.
+        other guide, counts as that combination, for constructs of which not every guide is captured. Guides are then
+        taken for one construct if as many of the cells with any of them carry all as where each guide is captured in
+        35 % of cells: a fifth of two guides, 6 % of three. For the matrix, guides are one by the same rule, instead of
+        nine in ten.
     min_cells
         Combinations of several guides in fewer cells get no label (20 by default); most are two cells in one droplet.
+        With `complete=False`, cells with a part of a construct count.
     guide_key, target_key
         Columns of `.obs` to write, "guide" and "target" by default.
     key_added
@@ -134,7 +135,7 @@ def _labels(
 ) -> dict[tuple[str, str], Any]:
     """Columns of cells."""
     sets = combinations(found, control)
-    cells = labelled(found, sets, least, complete=complete)
+    cells = labelled(found, sets, control, least, complete=complete)
     some, n = cells.guide != "", np.diff(found.carried.indptr)
     if not some.any():
         raise ValueError(
