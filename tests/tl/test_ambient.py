@@ -69,6 +69,14 @@ def test_dosages_are_those_of_the_cells(screen: ad.AnnData) -> None:
     assert cells[mine].median() == pytest.approx(of_guide[middle], abs=0.3)
 
 
+def test_the_lowest_guide_bounds_the_share(screen: ad.AnnData) -> None:
+    found = screen.uns["cis_without"]["diagnostics"]["ambient_at_most"]
+    lowest = 2.0 ** screen.uns["cis_without"]["guides"]["log2fc_q975"].min()
+    assert SHARE < found < 1.8 * SHARE
+    assert lowest <= found < 1.5 * lowest  # all cells together have fewer counts of the cis gene than controls
+    assert "ambient_at_most" not in screen.uns["cis_number"]["diagnostics"]
+
+
 def test_fold_changes_are_those_of_the_cells(screen: ad.AnnData) -> None:
     truth = screen.uns["titration"]["guides"]
     low = truth["log2_dosage"].min()

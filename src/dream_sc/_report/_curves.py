@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._keys import ZERO
 from dream_sc.get import _points
 from dream_sc.get._curves import inert_guides, values_of_many
@@ -110,7 +111,7 @@ def _of_counts(cells: _points.Cells, rows: np.ndarray) -> tuple[np.ndarray, np.n
     known = np.isfinite(technical["overdispersion"].to_numpy(float)[rows])
     mean, se = np.full((2, len(rows), len(cells.table)), np.nan)
     mean[known], se[known] = _points.counts_of_many(cells, rows[known])
-    return mean, mean - _points.Z95 * se, mean + _points.Z95 * se
+    return mean, mean - Z95 * se, mean + Z95 * se
 
 
 def _of_others(cells: _points.Cells, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

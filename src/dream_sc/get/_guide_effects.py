@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._keys import TRANS, ZERO
 
 from . import _points
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-Z95, LN2 = 1.959963984540054, float(np.log(2.0))
+LN2 = float(np.log(2.0))
 HALF = 0.5  # counts added to those of each guide, so that a guide without any has a log
 SIZES = "n_reads", "n_scores", "n_cells"  # what a guide's mean is over, the first that is there
 

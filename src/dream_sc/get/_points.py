@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._data import ambient as _ambient
 from dream_sc._data import covariates as _covariates
 from dream_sc._data import made_from, results
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ._names import TransFit
 
 HEAD = ["guide", "is_control", "log2_dosage", "sd", "n_cells"]
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._keys import COMPARE, CONTEXTS, CURVE_DOSAGES, NUMBERS, ZERO, Slots
 from dream_sc.get import compare as compare_table
 from dream_sc.get._symbols import cis_label, labels, labels_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-Z95 = 1.959963984540054
 UNITS = {
     "log2fc": r"$\log_2$ fold change against NTC",
     "log_odds": "change of log odds against NTC",

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate, get
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._keys import CONFOUNDING
 
 from ._style import CATEGORIES, GRAY, ORANGE, SMALL, TITLE, axes, blue, dosage_label, ink, paper, plain
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
-Z95 = 1.959963984540054
 LEAST_P = 1e-6  # smaller ones are drawn at it
 SHORT = (("slope", "over dosage"), ("targeting", "controls, targeting"), ("Cramér", "controls, targeting"))
 

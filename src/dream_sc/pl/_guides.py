@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._keys import DEPARTS, DEPARTS_WITH, TRANS
 from dream_sc.get import _points
 from dream_sc.get._names import trans_fit
@@ -123,7 +124,7 @@ def _residuals(data: Any, fit: TransFit, frame: pd.DataFrame) -> tuple[np.ndarra
         mean, lower, upper = (points[name].to_numpy(float)[at] for name in ("mean", "lower", "upper"))
         # escaping cells are at NTC level; guides without cells have no place
         mean = np.where(at >= 0, (mean - escaping * level) / (1 - escaping), np.nan)
-        se = (upper - lower) / (2 * _points.Z95 * (1 - escaping))
+        se = (upper - lower) / (2 * Z95 * (1 - escaping))
         with np.errstate(divide="ignore", invalid="ignore"):
             if counts:
                 seen, se = np.log2(np.maximum(mean, 1e-12) / level), se / (mean * LN2)

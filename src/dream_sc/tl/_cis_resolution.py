@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def diagnostics(fit: CisFit, cells: CisCells, cis_gene: str) -> dict[str, float]:
     """What `.uns` says of the fit: its learned numbers, and whether the dosages of targeting guides are told apart.
 
-    The log says so where they say nothing, or only one thing.
+    The log says so where they say nothing, or only one thing, and how many counts can be ambient.
     """
     from dream_sc._core.dosage.resolution import resolution
 
@@ -35,12 +35,32 @@ def diagnostics(fit: CisFit, cells: CisCells, cis_gene: str) -> dict[str, float]
             "and no EC50",
             cis_gene,
         )
-    return dict(fit.hyper) | {
-        "ntc_level_sd": fit.baseline_sd,
-        "overdispersion": cells.overdispersion,
-        "dosage_resolution": found.share,
-        "share_of_clear_guides": found.clear,
-    }
+    return (
+        dict(fit.hyper)
+        | _ambient_bound(fit, cells, cis_gene)
+        | {
+            "ntc_level_sd": fit.baseline_sd,
+            "overdispersion": cells.overdispersion,
+            "dosage_resolution": found.share,
+            "share_of_clear_guides": found.clear,
+        }
+    )
+
+
+def _ambient_bound(fit: CisFit, cells: CisCells, cis_gene: str) -> dict[str, float]:
+    """What `.uns` says of the ambient share where none was told: how much it can be. The log says so, too."""
+    from dream_sc._core.dosage.ambient_bound import most_ambient
+
+    if cells.floor is not None:
+        return {}
+    share = most_ambient(cells, fit)
+    logger.info(
+        "tl.fit_cis: at most %.2g %% of the counts can be ambient, as %s's guide with the lowest dosage tells; "
+        "dosages are of all counts, since tl.fit_technical(ambient=) was told no share",
+        100 * share,
+        cis_gene,
+    )
+    return {"ambient_at_most": share}
 
 
 def by_group(cells: CisCells, group: np.ndarray, names: list[str], column: str | None, cis_gene: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._data import covariates, made_from, results, stored
 from dream_sc._data.groups import group_codes
 from dream_sc._data.guide_combinations import never_apart
@@ -361,8 +362,8 @@ def _cell_table(adata: AnnData, fit: Any, design: CisDesign) -> pd.DataFrame:
 
 def _guide_table(table: pd.DataFrame, fit: Any) -> pd.DataFrame:
     # against the NTC level, whose error all guides share: half widths add up in squares
-    error = 1.959964 * np.where(table["is_control"], 0.0, fit.baseline_sd)
-    half = 1.959964 * fit.guide_sd
+    error = Z95 * np.where(table["is_control"], 0.0, fit.baseline_sd)
+    half = Z95 * fit.guide_sd
     low, high = (fit.guide_mean - half, fit.guide_mean + half) if fit.interval is None else fit.interval
     low, high = (fit.guide_mean + s * np.hypot(end - fit.guide_mean, error) for s, end in ((-1, low), (1, high)))
     share = np.full((2, len(table)), np.nan) if fit.escape_interval is None else fit.escape_interval

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dream_sc import _validate
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._data import known_dosages, made_from, results
 from dream_sc._keys import CIS, CIS_COLUMNS, GUIDE, GUIDE_COLUMNS, ID, MADE_FROM, NTC, TARGET, TECHNICAL, Slots
 from dream_sc._logging import logger
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from dream_sc._data.known_dosages import Given
 
 Scale = Literal["relative", "log2", "dose"]
-Z95 = 1.959963984540054
 FAR_CONTROL = 1.0  # log2: controls further than this from the dosage that defines them show another unit
 OFF_CONTROL = 0.1  # log2: ... are told of, as the axis is off by as much
 LEAST_MOVE = 0.01  # log2: dosages that are all nearer to that of controls move nothing

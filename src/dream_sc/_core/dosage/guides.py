@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dream_sc._core.parallel import each
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._core.types import CisFit
 
 from . import escaping_cells, population
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 LEARNERS = 200  # guides, evenly taken from all, from which the priors of spread and share are learned
 QUANTILES = (0.5, 0.025, 0.975)
-NORMAL = np.array([0.0, -1.959964, 1.959964])  # the same of a normal
-WIDTH = 2 * 1.959964  # of its central 95 % interval, in sds
+NORMAL = np.array([0.0, -Z95, Z95])  # the same of a normal
+WIDTH = 2 * Z95  # of its central 95 % interval, in sds
 
 
 class Table(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit, logit
 
+from dream_sc._core.stats.intervals import Z95
 from dream_sc._core.sums.pair_sums import structural_zeros
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 HALVINGS = 60
-Z95 = 1.959963984540054
 
 
 def share_in_reference(y: Floats, n: Floats, effects: Floats) -> Floats:

@@ -12,6 +12,7 @@ from dream_sc._core.response.describe import calls_of
 from dream_sc._core.response.guide_contrasts import slope_over
 from dream_sc._core.response.guide_support import SUPPORT_Z, min_detectable
 from dream_sc._core.response.summary import MIN_SIDE
+from dream_sc._core.stats.intervals import Z95
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-HALF_WIDTH = 1.959964  # sds, of a 95 % interval
 NOTE = "the first pass left it: the fold change is that of a straight line, there is no EC50"
 TEXTS = ("on_knockdown", "confidence", "class", "model")
 
@@ -72,7 +72,7 @@ def _ends(axis: Axis, guides: Contrasts) -> dict[str, float]:
 
 
 def _effect(name: str, value: Floats, sd: Floats) -> dict[str, Floats]:
-    return {name: value, f"{name}_q025": value - HALF_WIDTH * sd, f"{name}_q975": value + HALF_WIDTH * sd}
+    return {name: value, f"{name}_q025": value - Z95 * sd, f"{name}_q975": value + Z95 * sd}
 
 
 def _of_all(found: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
